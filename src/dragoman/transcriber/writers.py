@@ -1,0 +1,158 @@
+"""Transcripts as files: txt, vtt, srt, tsv and json, in the formats of the `whisper` command.
+
+Lives here: one pure function a format, and the writing, which is atomic: a file is complete or absent. What strict
+parsers refuse never comes out: cues do not overlap, last at least a millisecond, contain no blank line and no arrow.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from secrets import token_hex
+from typing import NamedTuple
+
+from dragoman.errors import ConfigError, DragomanError, did_you_mean
+from dragoman.transcriber.result import Segment, Transcript
+
+__all__ = ["FORMATS", "formats_of", "output_paths", "render", "write_transcript"]
+
+
+class _Cue(NamedTuple):
+    """A text with times in whole milliseconds."""
+
+    start: int
+    end: int
+    text: str
+
+
+def _cues(segments: Iterable[Segment]) -> list[_Cue]:
+    """Return the segments that have words, in order, with whole milliseconds that never overlap.
+
+    Where two overlap, the earlier one ends when the later one begins.
+    """
+    cues: list[_Cue] = []
+    for segment in sorted(segments, key=lambda segment: segment.start):
+        lines = [line.strip() for line in segment.text.splitlines()]
+        text = "\n".join(filter(None, lines)).replace("-->", "->")
+        if not text:
+            continue
+        start = max(0, round(segment.start * 1000))
+        if cues and start < cues[-1].end:
+            cues[-1] = cues[-1]._replace(end=max(start, cues[-1].start + 1))
+            start = max(start, cues[-1].end)
+        cues.append(_Cue(start, max(round(segment.end * 1000), start + 1), text))
+    return cues
+
+
+def _clock(milliseconds: int, point: str, hours_always: bool) -> str:
+    minutes, milliseconds = divmod(milliseconds, 60_000)
+    hours, minutes = divmod(minutes, 60)
+    seconds, milliseconds = divmod(milliseconds, 1000)
+    prefix = f"{hours:02d}:" if hours_always or hours else ""
+    return f"{prefix}{minutes:02d}:{seconds:02d}{point}{milliseconds:03d}"
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\n", " ").replace("\t", " ")
+
+
+def _txt(transcript: Transcript) -> Iterator[str]:
+    for cue in _cues(transcript.segments):
+        yield f"{_one_line(cue.text)}\n"
+
+
+def _vtt(transcript: Transcript) -> Iterator[str]:
+    yield "WEBVTT\n\n"
+    for cue in _cues(transcript.segments):
+        text = cue.text.replace("&", "&amp;").replace("<", "&lt;")
+        yield f"{_clock(cue.start, '.', False)} --> {_clock(cue.end, '.', False)}\n{text}\n\n"
+
+
+def _srt(transcript: Transcript) -> Iterator[str]:
+    for number, cue in enumerate(_cues(transcript.segments), start=1):
+        yield f"{number}\n{_clock(cue.start, ',', True)} --> {_clock(cue.end, ',', True)}\n{cue.text}\n\n"
+
+
+def _tsv(transcript: Transcript) -> Iterator[str]:
+    yield "start\tend\ttext\n"
+    for cue in _cues(transcript.segments):
+        yield f"{cue.start}\t{cue.end}\t{_one_line(cue.text)}\n"
+
+
+def _json(transcript: Transcript) -> Iterator[str]:
+    yield json.dumps(transcript.to_dict(), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+_RENDERERS: Mapping[str, Callable[[Transcript], Iterator[str]]] = {
+    "txt": _txt,
+    "vtt": _vtt,
+    "srt": _srt,
+    "tsv": _tsv,
+    "json": _json,
+}
+FORMATS = tuple(_RENDERERS)
+
+
+def formats_of(name: str) -> tuple[str, ...]:
+    """Return the formats that `name` stands for: itself, or each one for `"all"`.
+
+    Raises:
+        ConfigError: If there is no such format.
+    """
+    if name == "all":
+        return FORMATS
+    if name not in FORMATS:
+        allowed = ", ".join((*FORMATS, "all"))
+        raise ConfigError(
+            f"`output_format` must be one of {allowed}, but is {name!r}.{did_you_mean(name, (*FORMATS, 'all'))}"
+        )
+    return (name,)
+
+
+def render(transcript: Transcript, output_format: str) -> str:
+    """Return the transcript as the content of a file in one of `FORMATS`.
+
+    Raises:
+        ConfigError: If there is no such format.
+    """
+    if output_format == "all":
+        raise ConfigError(f"`output_format` must be one of {', '.join(FORMATS)} here, but is 'all'.")
+    (name,) = formats_of(output_format)
+    return "".join(_RENDERERS[name](transcript))
+
+
+def write_transcript(transcript: Transcript, stem: Path, output_format: str) -> list[Path]:
+    """Write `stem`.txt and so on, replacing what was there; folders on the way are made.
+
+    Args:
+        transcript: What to write.
+        stem: Path of the files without their ending; a dot in its name stays (`talk.v2` gives `talk.v2.srt`).
+        output_format: One of `FORMATS`, or `"all"`.
+
+    Raises:
+        ConfigError: If there is no such format.
+        DragomanError: If the folder or a file cannot be written; no partial file is left.
+    """
+    paths = output_paths(stem, output_format)
+    try:
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        for name, path in paths.items():
+            _write_atomically(path, render(transcript, name))
+    except OSError as error:
+        raise DragomanError(f"Cannot write {error.filename or stem.parent}: {error.strerror}.") from error
+    return list(paths.values())
+
+
+def output_paths(stem: Path, output_format: str) -> dict[str, Path]:
+    """Return the file that each format is written to."""
+    return {name: stem.with_name(f"{stem.name}.{name}") for name in formats_of(output_format)}
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    # A short name of its own: the longest file name that is allowed leaves no room for an ending.
+    temporary = path.with_name(f".dragoman-{token_hex(8)}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.replace(path)
+    except BaseException:  # Ctrl-C too must leave nothing behind
+        temporary.unlink(missing_ok=True)
+        raise

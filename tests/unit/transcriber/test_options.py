@@ -1,0 +1,30 @@
+import pytest
+
+from dragoman.errors import ConfigError
+from dragoman.transcriber.options import TranscribeOptions
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"beam_size": 0}, "`beam_size` must be at least 1, but is 0."),
+        ({"batch_size": -1}, "`batch_size` must be at least 1, but is -1."),
+        ({"max_new_tokens": 0}, "`max_new_tokens` must be at least 1, but is 0."),
+        ({"no_repeat_ngram_size": -1}, "`no_repeat_ngram_size` must be at least 0"),
+        ({"repetition_penalty": 0}, "`repetition_penalty` must be above 0"),
+        ({"repetition_penalty": float("nan")}, "`repetition_penalty` must be above 0"),
+        ({"chunk_length_s": 0.5}, "`chunk_length_s` must be at least 1 second, but is 0.5."),
+        ({"vad_threshold": 1.0}, "`vad_threshold` must lie between 0 and 1, but is 1.0."),
+        ({"vad_min_silence_duration_ms": -5}, "`vad_min_silence_duration_ms` must be at least 0"),
+        ({"task": "summarise"}, "`task` must be 'transcribe' or 'translate', but is 'summarise'."),
+    ],
+)
+def test_an_impossible_option_says_what_is_allowed(options, message):
+    with pytest.raises(ConfigError) as caught:
+        TranscribeOptions(**options)
+    assert message in str(caught.value)
+
+
+def test_every_problem_is_told_at_once():
+    with pytest.raises(ConfigError, match=r"beam_size.*batch_size.*vad_threshold"):
+        TranscribeOptions(beam_size=0, batch_size=0, vad_threshold=2)
