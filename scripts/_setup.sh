@@ -51,12 +51,12 @@ setup() {
     fi
     say "Installing dragoman${extras:+[$extras]} $*: a few minutes the first time, nothing afterwards…"
     # `pip install --group` (PEP 735) came with pip 25.1.
-    "$BIN/python" -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+    "$BIN/python" -m pip install -qq --disable-pip-version-check --upgrade 'pip>=25.1'
     for group in "$@"; do
         set -- "$@" --group "$ROOT/pyproject.toml:$group"
         shift
     done
-    "$BIN/python" -m pip install --quiet --disable-pip-version-check --constraint "$ROOT/constraints.txt" \
+    "$BIN/python" -m pip install -qq --disable-pip-version-check --constraint "$ROOT/constraints.txt" \
         --editable "$ROOT${extras:+[$extras]}" "$@"
     printf '%s' "$wanted" >"$stamp"
 }
