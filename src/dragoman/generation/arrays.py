@@ -1,0 +1,134 @@
+"""The few array operations that the search needs and the array API standard lacks, for NumPy, PyTorch and JAX.
+
+Every function of `dragoman.generation` is written over an `Ops`: `ops.xp` is the standard's namespace of the arrays at
+hand, and the methods are the rest. No framework is imported here; an array brings its own.
+
+Legend: rows = sequences in flight (utterances, or utterances x beams); vocab = the size of the decoder's output.
+"""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from array_api_compat import array_namespace, is_jax_namespace, is_torch_namespace
+
+__all__ = ["Array", "Length", "Ops", "ops_of", "when"]
+
+Array: TypeAlias = Any
+"""An array of NumPy, PyTorch or JAX."""
+
+Length: TypeAlias = Any
+"""A count of tokens: a Python `int` in a Python loop, a traced scalar inside `jax.jit`."""
+
+
+class Ops(Protocol):
+    """One array library as the search sees it."""
+
+    xp: Any
+
+    def device(self, x: Array) -> Any:
+        """Return where `x` lies, to make new arrays there; `None` leaves it to the library."""
+        ...
+
+    def top_k(self, x: Array, k: int) -> tuple[Array, Array]:
+        """Return the `k` greatest values of the last axis, greatest first, and their indices."""
+        ...
+
+    def log_softmax(self, x: Array) -> Array:
+        """Normalise the last axis in the log domain."""
+        ...
+
+    def logsumexp(self, x: Array) -> Array:
+        """Sum probabilities given as logarithms over the last axis, which is kept with size 1."""
+        ...
+
+    def scatter_add(self, indices: Array, values: Array, size: int) -> Array:
+        """Return zeros `[rows, size]` with `values` `[rows, n]` added at the columns `indices` `[rows, n]`."""
+        ...
+
+
+class _NumPyOps:
+    def __init__(self, xp: Any) -> None:
+        self.xp = xp
+
+    def device(self, x: Array) -> Any:
+        return None
+
+    def top_k(self, x: Array, k: int) -> tuple[Array, Array]:
+        nearest = np.argpartition(x, x.shape[-1] - k, axis=-1)[..., x.shape[-1] - k :]
+        values = np.take_along_axis(x, nearest, axis=-1)
+        order = np.lexsort((nearest, -values), axis=-1)  # greatest first; among equals, the lowest index
+        return np.take_along_axis(values, order, axis=-1), np.take_along_axis(nearest, order, axis=-1)
+
+    def log_softmax(self, x: Array) -> Array:
+        return x - self.logsumexp(x)
+
+    def logsumexp(self, x: Array) -> Array:
+        greatest = np.max(x, axis=-1, keepdims=True)
+        return greatest + np.log(np.sum(np.exp(x - greatest), axis=-1, keepdims=True))
+
+    def scatter_add(self, indices: Array, values: Array, size: int) -> Array:
+        out = np.zeros((values.shape[0], size), dtype=values.dtype)
+        np.add.at(out, (np.arange(values.shape[0])[:, None], indices), values)
+        return out
+
+
+class _TorchOps:
+    def __init__(self, xp: Any) -> None:
+        self.xp = xp
+
+    def device(self, x: Array) -> Any:
+        return x.device
+
+    def top_k(self, x: Array, k: int) -> tuple[Array, Array]:
+        values, indices = x.topk(k)
+        return values, indices
+
+    def log_softmax(self, x: Array) -> Array:
+        return x.log_softmax(-1)
+
+    def logsumexp(self, x: Array) -> Array:
+        return x.logsumexp(-1, keepdim=True)
+
+    def scatter_add(self, indices: Array, values: Array, size: int) -> Array:
+        return values.new_zeros((values.shape[0], size)).scatter_add(1, indices, values)
+
+
+class _JaxOps:
+    def __init__(self, xp: Any) -> None:
+        self.xp = xp
+        self._lax = import_module("jax.lax")
+        self._nn = import_module("jax.nn")
+
+    def device(self, x: Array) -> Any:
+        return None  # a traced array lies nowhere
+
+    def top_k(self, x: Array, k: int) -> tuple[Array, Array]:
+        values, indices = self._lax.top_k(x, k)
+        return values, indices
+
+    def log_softmax(self, x: Array) -> Array:
+        return self._nn.log_softmax(x, axis=-1)
+
+    def logsumexp(self, x: Array) -> Array:
+        return self._nn.logsumexp(x, axis=-1, keepdims=True)
+
+    def scatter_add(self, indices: Array, values: Array, size: int) -> Array:
+        rows = self.xp.arange(values.shape[0])[:, None]
+        return self.xp.zeros((values.shape[0], size), dtype=values.dtype).at[rows, indices].add(values)
+
+
+def ops_of(array: Array) -> Ops:
+    """Return the operations of the library that `array` belongs to."""
+    xp = array_namespace(array)
+    if is_torch_namespace(xp):
+        return _TorchOps(xp)
+    return _JaxOps(xp) if is_jax_namespace(xp) else _NumPyOps(xp)
+
+
+def when(ops: Ops, condition: Any, changed: Callable[[], Array], unchanged: Array) -> Array:
+    """Choose by a condition on the length: at once where it is a Python `bool`, by `where` where it is traced."""
+    if isinstance(condition, bool):
+        return changed() if condition else unchanged
+    return ops.xp.where(condition, changed(), unchanged)

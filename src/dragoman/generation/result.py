@@ -1,0 +1,144 @@
+"""What a search gives back: `GenerationResult` inside; Hugging Face's outputs, by name and order, to users."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dragoman.generation.arrays import Array, ops_of
+from dragoman.outputs import ModelOutput
+
+__all__ = [
+    "GenerateBeamEncoderDecoderOutput",
+    "GenerateEncoderDecoderOutput",
+    "GenerationResult",
+    "compute_transition_scores",
+]
+
+Steps = tuple[Any, ...] | None
+
+
+@dataclass
+class GenerateEncoderDecoderOutput(ModelOutput):
+    """Output of `generate` with greedy search or sampling.
+
+    Attributes:
+        sequences: Token ids int `[rows, length]`, the prompt included, padded after the end.
+        scores: With `output_scores`: for each step, the scores `[rows, vocab]` that the token was chosen by.
+        logits: With `output_logits`: the same before processors.
+        encoder_attentions, encoder_hidden_states: Of the encoder, one for each layer.
+        decoder_attentions, cross_attentions, decoder_hidden_states: For each step, one for each layer.
+        past_key_values: Always `None`: the cache is not handed out.
+    """
+
+    sequences: Array = None
+    scores: Steps = None
+    logits: Steps = None
+    encoder_attentions: Steps = None
+    encoder_hidden_states: Steps = None
+    decoder_attentions: Steps = None
+    cross_attentions: Steps = None
+    decoder_hidden_states: Steps = None
+    past_key_values: Any = None
+
+
+@dataclass
+class GenerateBeamEncoderDecoderOutput(ModelOutput):
+    """Output of `generate` with beams: what `GenerateEncoderDecoderOutput` holds, and more.
+
+    Attributes:
+        sequences_scores: With `output_scores`: the hypotheses' scores float32 `[rows]`, after the length penalty.
+        beam_indices: For each generated token, the row of the step's `scores` that it was chosen from, int
+            `[rows, generated]`; -1 after the end.
+    """
+
+    sequences: Array = None
+    sequences_scores: Array = None
+    scores: Steps = None
+    logits: Steps = None
+    beam_indices: Array = None
+    encoder_attentions: Steps = None
+    encoder_hidden_states: Steps = None
+    decoder_attentions: Steps = None
+    cross_attentions: Steps = None
+    decoder_hidden_states: Steps = None
+    past_key_values: Any = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationResult:
+    """Everything that a search found out; fields that were not asked for are `None`.
+
+    Attributes:
+        sequences: Token ids int `[rows, length]`, the prompt included; `num_return_sequences` rows for each utterance.
+        ended: bool `[rows]`: true where the text came to its end, false where the limit of the length cut it off.
+        sequences_scores: Beam search: float32 `[rows]`, after the length penalty, the best of an utterance first.
+        beam_indices: Beam search: see `GenerateBeamEncoderDecoderOutput`.
+        scores, logits, decoder_attentions, cross_attentions, decoder_hidden_states: One entry for each step.
+    """
+
+    sequences: Array
+    ended: Array
+    sequences_scores: Array = None
+    beam_indices: Array = None
+    scores: Steps = None
+    logits: Steps = None
+    decoder_attentions: Steps = None
+    cross_attentions: Steps = None
+    decoder_hidden_states: Steps = None
+
+    def to_output(
+        self, encoder_attentions: Steps = None, encoder_hidden_states: Steps = None
+    ) -> GenerateEncoderDecoderOutput | GenerateBeamEncoderDecoderOutput:
+        """Return what `generate` hands out with `return_dict_in_generate`."""
+        common: dict[str, Any] = {
+            "sequences": self.sequences,
+            "scores": self.scores,
+            "logits": self.logits,
+            "encoder_attentions": encoder_attentions,
+            "encoder_hidden_states": encoder_hidden_states,
+            "decoder_attentions": self.decoder_attentions,
+            "cross_attentions": self.cross_attentions,
+            "decoder_hidden_states": self.decoder_hidden_states,
+        }
+        if self.sequences_scores is None:
+            return GenerateEncoderDecoderOutput(**common)
+        return GenerateBeamEncoderDecoderOutput(
+            **common,
+            sequences_scores=None if self.scores is None else self.sequences_scores,
+            beam_indices=self.beam_indices,
+        )
+
+
+def compute_transition_scores(
+    sequences: Array, scores: Sequence[Array], beam_indices: Array | None = None, normalize_logits: bool = False
+) -> Array:
+    """Return the score of each generated token, float32 `[rows, generated]`; 0 after the end of a hypothesis of beam
+    search.
+
+    Args:
+        sequences: As returned by `generate`, int `[rows, length]`.
+        scores: As returned with `output_scores`: for each step `[rows or batch * beams, vocab]`.
+        beam_indices: As returned by beam search.
+        normalize_logits: Turn `scores` into log-probabilities first.
+
+    The sum of a hypothesis of beam search, divided by its generated tokens ** length_penalty, is its
+    `sequences_scores`.
+    """
+    ops = ops_of(sequences)
+    xp, device = ops.xp, ops.device(sequences)
+    steps = xp.stack(list(scores))  # [steps, rows, vocab]
+    if normalize_logits:
+        steps = ops.log_softmax(steps)
+    if beam_indices is None:
+        beam_indices = xp.broadcast_to(
+            xp.arange(sequences.shape[0], device=device)[:, None], (sequences.shape[0], len(scores))
+        )
+    count = int(xp.max(xp.sum(xp.astype(beam_indices >= 0, xp.int64), axis=1)))
+    beam_indices = beam_indices[:, :count]
+    tokens = sequences[:, sequences.shape[1] - count :]
+    there = beam_indices >= 0
+    # [rows, generated] -> places in [steps x rows x vocab]
+    first = xp.arange(count, device=device)[None, :] * steps.shape[1]
+    places = (first + xp.where(there, beam_indices, 0)) * steps.shape[2] + xp.where(there, tokens, 0)
+    picked = xp.take(xp.reshape(steps, (-1,)), xp.reshape(places, (-1,)))
+    return xp.where(there, xp.reshape(picked, places.shape), 0.0)
