@@ -1,0 +1,112 @@
+"""Rules of the repository that no other tool holds: sizes, machine paths, one version, scripts that run anywhere."""
+
+import os
+import re
+import subprocess
+import tomllib
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from dragoman import _version
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = sorted(path for path in (ROOT / "scripts").iterdir() if not path.name.startswith("_"))
+
+
+@cache
+def tracked() -> tuple[Path, ...]:
+    """Every file that git knows, or all files where this is an unpacked archive and not a clone."""
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listing.returncode != 0:
+        pytest.skip("not a git clone")
+    paths = (ROOT / name for name in listing.stdout.split("\0") if name)
+    return tuple(path for path in paths if path.is_file())
+
+
+def test_no_large_files() -> None:
+    sizes = {path: path.stat().st_size for path in tracked()}
+    assert sizes
+    assert {path for path, size in sizes.items() if size > 2_000_000} == set()
+
+
+def test_no_paths_of_somebodys_machine() -> None:
+    # A home, a mounted workspace, a file below /tmp: none means anything to another reader.
+    foreign = re.compile(rb"(?<![\w.~/])/(?:home|root|work|Users|mnt|tmp/\w)[/\w.-]*|\b[A-Z]:\\\\?Users")
+    mine = Path(__file__).resolve()
+    found = {
+        f"{path.relative_to(ROOT)}: {match.group().decode()}"
+        for path in tracked()
+        if path.resolve() != mine
+        for match in foreign.finditer(path.read_bytes())
+        if b"\0" not in path.read_bytes()[:1024]
+    }
+    assert found == set()
+
+
+def test_one_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert "version" not in project, "the version is written in _version.py only"
+    number = _version.__version__.split(".dev")[0]
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    heading = "## Unreleased" if ".dev" in _version.__version__ else f"## {number}"
+    assert re.search(rf"^{heading}\b", changelog, re.MULTILINE)
+
+
+def test_tools_are_pinned() -> None:
+    pins = dict(re.findall(r"^([\w-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+    assert {"torch", "transformers", "ruff", "mypy", "import-linter", "mkdocs", "mkdocs-material"} <= pins.keys()
+
+
+def test_every_extra_is_in_all_and_in_the_docs() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    (everything,) = extras.pop("all")
+    assert set(re.findall(r"[\w-]+", everything)) == {"dragoman", *extras}
+    page = (ROOT / "docs/install.md").read_text()
+    assert {name for name in extras if f"| `{name}` |" not in page} == set()
+
+
+def test_the_sample_is_short_and_labelled() -> None:
+    import soundfile
+
+    folder = ROOT / "src/dragoman/testing/data"
+    audio = soundfile.info(str(folder / "sample_en.flac"))
+    assert (audio.samplerate, audio.channels) == (16_000, 1)
+    assert 5 < audio.duration < 10
+    assert (folder / "sample_en.flac").stat().st_size < 150_000
+    assert len((folder / "sample_en.txt").read_text().split()) > 15
+    about = (folder / "README.md").read_text()
+    assert "synthetic" in about
+    assert "CC0" in about
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_are_executable_and_parse(script: Path) -> None:
+    assert os.access(script, os.X_OK)
+    assert subprocess.run(["bash", "-n", str(script)], capture_output=True, text=True, check=False).stderr == ""
+
+
+def test_scripts_say_what_is_missing_without_a_python(tmp_path: Path) -> None:
+    (tmp_path / "scripts").mkdir()
+    for name in ("_setup.sh", "demo"):
+        copy = tmp_path / "scripts" / name
+        copy.write_bytes((ROOT / "scripts" / name).read_bytes())
+        copy.chmod(0o755)
+    for name in ("pyproject.toml", "constraints.txt"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("bash", "dirname", "cat", "cksum"):
+        found = subprocess.run(["which", name], capture_output=True, text=True, check=True).stdout.strip()
+        (tools / name).symlink_to(found)
+    run = subprocess.run(
+        [str(tools / "bash"), str(tmp_path / "scripts/demo")],
+        env={"PATH": str(tools)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 1
+    assert "apt install python3" in run.stderr
+    assert len(run.stderr.splitlines()) == 1
