@@ -1,0 +1,50 @@
+"""dragoman: speech to text with any pretrained speech encoder joined to any pretrained text decoder.
+
+Every public name is imported when it is first used, so `import dragoman` is quick and needs neither PyTorch nor JAX.
+"""
+
+from dragoman._lazy import lazy_names
+from dragoman._version import __version__
+
+_NAMES = {
+    # models
+    "SpeechEncoderDecoderModel": "dragoman.torch.model",
+    "SpeechEncoder": "dragoman.torch.speech_encoder",
+    "TextDecoder": "dragoman.torch.text_decoder",
+    # configurations
+    "AutoConfig": "dragoman.config",
+    "BartConfig": "dragoman.families.bart",
+    "BertConfig": "dragoman.families.bert",
+    "GPT2Config": "dragoman.families.gpt2",
+    "GenerationConfig": "dragoman.generation.options",
+    "HubertConfig": "dragoman.families.hubert",
+    "MBartConfig": "dragoman.families.mbart",
+    "SpeechEncoderDecoderConfig": "dragoman.config",
+    "Wav2Vec2Config": "dragoman.families.wav2vec2",
+    "WhisperConfig": "dragoman.families.whisper",
+    # processing
+    "AutoFeatureExtractor": "dragoman.processing",
+    "AutoProcessor": "dragoman.processing",
+    "AutoTokenizer": "dragoman.processing",
+    "Speech2Text2Processor": "dragoman.processing",
+    "Wav2Vec2FeatureExtractor": "dragoman.audio.features",
+    "Wav2Vec2Processor": "dragoman.processing",
+    "WhisperFeatureExtractor": "dragoman.audio.features",
+    "WhisperProcessor": "dragoman.processing",
+    "load_audio": "dragoman.audio",
+    # the whole job
+    "Transcriber": "dragoman.transcriber",
+    # errors
+    "AudioError": "dragoman.errors",
+    "CheckpointError": "dragoman.errors",
+    "ConfigError": "dragoman.errors",
+    "DragomanError": "dragoman.errors",
+    "GenerationError": "dragoman.errors",
+    "MissingDependencyError": "dragoman.errors",
+    "ModelNotFoundError": "dragoman.errors",
+    "TokenizerError": "dragoman.errors",
+    "UntrustedFileError": "dragoman.errors",
+}
+
+__all__ = ["__version__", *sorted(_NAMES)]
+__getattr__, __dir__ = lazy_names("dragoman", _NAMES)

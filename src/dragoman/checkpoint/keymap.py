@@ -1,0 +1,201 @@
+"""Which tensor of a checkpoint is which of ours: rules over dotted names, readable as a table and invertible.
+
+A name is a list of words between dots. In a template `{i}` stands for one number and `*` for one or more words; what they
+matched on one side fills the other:
+
+    Rename("encoder.layers.{i}.attention.q_proj.*",  "stack.layers.{i}.self_attn.q_proj.*")
+    Split("h.{i}.attn.c_attn.*",                      into=QKV, transpose=True)
+    Drop("pooler.*",                                  why="a decoder does not pool")
+
+Every incoming name matches exactly one rule, and the inverse of the same rules saves, so a round trip is exact.
+Not here: where files lie (`layout`), how they are read (`tensors`), what came of it (`report`).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from array_api_compat import array_namespace
+
+from dragoman.errors import CheckpointError
+
+__all__ = ["Alias", "Drop", "KeyMap", "Rename", "Rule", "Split", "fill", "match", "matches_any"]
+
+
+@dataclass(frozen=True)
+class Rename:
+    """One tensor of theirs is one of ours; `transpose` turns a stored `[in, out]` matrix into our `[out, in]`."""
+
+    theirs: str
+    ours: str
+    transpose: bool = False
+
+
+@dataclass(frozen=True)
+class Split:
+    """One fused tensor of theirs is several of ours, equal parts along the output axis."""
+
+    theirs: str
+    into: tuple[str, ...]
+    transpose: bool = False
+
+
+@dataclass(frozen=True)
+class Drop:
+    """A tensor of theirs that the part does not need."""
+
+    theirs: str
+    why: str
+
+
+Rule = Rename | Split | Drop
+
+
+@dataclass(frozen=True)
+class Alias:
+    """Another spelling of a name, mended before the rules see it."""
+
+    spelled: str
+    means: str
+
+
+def match(template: str, name: str) -> dict[str, str] | None:
+    """Return what `{i}` and `*` stand for if `name` fits the `template`, else `None`."""
+    wanted, words = template.split("."), name.split(".")
+    if "*" not in wanted:
+        return _match_words(wanted, words)
+    star = wanted.index("*")
+    rest = len(wanted) - star - 1
+    if len(words) < star + 1 + rest:
+        return None
+    found = _match_words(wanted[:star] + wanted[star + 1 :], words[:star] + words[len(words) - rest :])
+    if found is not None:
+        found["*"] = ".".join(words[star : len(words) - rest])
+    return found
+
+
+def _match_words(wanted: Sequence[str], words: Sequence[str]) -> dict[str, str] | None:
+    if len(wanted) != len(words):
+        return None
+    found = {}
+    for want, word in zip(wanted, words, strict=True):
+        if want.startswith("{"):
+            if not (word.isascii() and word.isdigit()):
+                return None
+            found[want] = word
+        elif want != word:
+            return None
+    return found
+
+
+def matches_any(templates: Iterable[str], name: str) -> bool:
+    """Return whether `name` fits one of the templates."""
+    return any(match(template, name) is not None for template in templates)
+
+
+def fill(template: str, found: Mapping[str, str]) -> str:
+    """Return the name that a template makes of what another template matched."""
+    return ".".join(found.get(word, word) for word in template.split("."))
+
+
+class KeyMap:
+    """The rules of one part of one model.
+
+    Args:
+        rules: The table.
+        aliases: Other spellings, tried in order, each at most once.
+        prefixes: Words that some files put before every name and others leave out ("wav2vec2.", "bert.").
+    """
+
+    def __init__(self, rules: Sequence[Rule], aliases: Sequence[Alias] = (), prefixes: Sequence[str] = ()) -> None:
+        self.rules = tuple(rules)
+        self._aliases = tuple(aliases)
+        self._prefixes = tuple(prefixes)
+        self._by_word: dict[str, list[Rule]] = defaultdict(list)  # rules by the first word of their template
+        for rule in self.rules:
+            self._by_word[rule.theirs.partition(".")[0]].append(rule)
+
+    def rule_for(self, name: str) -> Rule | None:
+        """Return the rule of an incoming name in our spelling of theirs, `None` if there is none.
+
+        Raises:
+            CheckpointError: If two rules claim the name: a mistake in the table.
+        """
+        candidates = self._by_word.get(name.partition(".")[0], []) + self._by_word.get("*", [])
+        found = [rule for rule in candidates if match(rule.theirs, name) is not None]
+        if len(found) > 1:
+            raise CheckpointError(f"The tensor name {name!r} fits several rules: {found}. One rule a name is allowed.")
+        return found[0] if found else None
+
+    def spell(self, name: str) -> str:
+        """Mend the spelling of an incoming name: aliases, then base prefixes added or taken away until a rule fits."""
+        for alias in self._aliases:
+            found = match(alias.spelled, name)
+            if found is not None:
+                name = fill(alias.means, found)
+        if self.rule_for(name) is not None:
+            return name
+        for prefix in self._prefixes:
+            candidate = name[len(prefix) :] if name.startswith(prefix) else prefix + name
+            if self.rule_for(candidate) is not None:
+                return candidate
+        return name
+
+    def ours(self, name: str) -> tuple[str, ...]:
+        """Return our names for an incoming name that `spell` has mended: none if it is dropped or unknown."""
+        rule = self.rule_for(name)
+        if rule is None or isinstance(rule, Drop):
+            return ()
+        found = match(rule.theirs, name) or {}
+        return tuple(fill(template, found) for template in _targets(rule))
+
+    def read(self, name: str, array: Any) -> list[tuple[str, Any]]:
+        """Turn a tensor of theirs into ours: `(our name, array)` pairs. Parts of a fused tensor are views of it."""
+        rule = self.rule_for(name)
+        names = self.ours(name)
+        if isinstance(rule, Rename | Split) and rule.transpose and array.ndim == 2:
+            array = array.T
+        size = array.shape[0] // len(names) if array.ndim else 0
+        if len(names) == 1:
+            return [(names[0], array)]
+        return [(ours, array[i * size : (i + 1) * size]) for i, ours in enumerate(names)]
+
+    def write(self, tensors: Mapping[str, Any]) -> dict[str, Any]:
+        """Turn our tensors into theirs, the exact inverse of `read`.
+
+        Raises:
+            CheckpointError: If a name of ours has no rule, or a part of a fused tensor is missing.
+        """
+        out: dict[str, Any] = {}
+        for name in tensors:
+            theirs, rule, found = self._inverse(name)
+            if theirs in out:
+                continue
+            parts = [fill(template, found) for template in _targets(rule)]
+            missing = [part for part in parts if part not in tensors]
+            if missing:
+                raise CheckpointError(f"The tensor {theirs!r} cannot be written: {', '.join(missing)} is missing.")
+            array = tensors[parts[0]]
+            if len(parts) > 1:
+                array = array_namespace(array).concat([tensors[part] for part in parts], axis=0)
+            out[theirs] = array.T if rule.transpose and array.ndim == 2 else array
+        return out
+
+    def theirs(self, name: str) -> str:
+        """Return the name under which a tensor of ours is saved."""
+        return self._inverse(name)[0]
+
+    def _inverse(self, name: str) -> tuple[str, Rename | Split, dict[str, str]]:
+        for rule in self.rules:
+            if isinstance(rule, Drop):
+                continue
+            for template in _targets(rule):
+                found = match(template, name)
+                if found is not None:
+                    return fill(rule.theirs, found), rule, found
+        raise CheckpointError(f"No rule says under which name the tensor {name!r} is saved.")
+
+
+def _targets(rule: Rename | Split) -> tuple[str, ...]:
+    return (rule.ours,) if isinstance(rule, Rename) else rule.into

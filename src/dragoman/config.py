@@ -1,0 +1,192 @@
+"""`SpeechEncoderDecoderConfig`: an encoder's configuration, a decoder's, what joins them, and one set of special ids."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, Self, cast
+
+from dragoman.checkpoint.layout import read_json
+from dragoman.checkpoint.source import resolve
+from dragoman.errors import ConfigError
+from dragoman.families import config_from_dict, find
+from dragoman.families.base import ModelConfig
+from dragoman.spec import SharedId, SpecialIds
+
+__all__ = ["AutoConfig", "SpeechEncoderDecoderConfig"]
+
+
+@dataclass(kw_only=True)
+class SpeechEncoderDecoderConfig(ModelConfig):
+    """Configuration of a speech encoder joined to a text decoder.
+
+    The parts are held as copies, so what the caller passed in stays as it was; the decoder's copy is always causal and
+    always cross-attends. The special ids set here are shared with the model's `generation_config`: see `special_id`.
+
+    Args:
+        encoder: The encoder's configuration, or its dictionary with a `model_type`.
+        decoder: The decoder's configuration, or its dictionary with a `model_type`.
+
+    Raises:
+        ConfigError: If a part is missing, of an unknown type, or cannot play its role.
+    """
+
+    model_type: ClassVar[str] = "speech-encoder-decoder"
+
+    encoder: ModelConfig = cast(ModelConfig, None)  # required; `None` only so that the error can be a clear one
+    decoder: ModelConfig = cast(ModelConfig, None)
+    pad_token_id: Any = SharedId()
+    bos_token_id: Any = SharedId()
+    eos_token_id: Any = SharedId()
+    decoder_start_token_id: Any = SharedId()
+    forced_bos_token_id: Any = SharedId()
+    forced_eos_token_id: Any = SharedId()
+    is_encoder_decoder: bool = True
+    tie_word_embeddings: bool = False
+
+    def __post_init__(self) -> None:
+        """Check and copy the parts."""
+        if self.encoder is None or self.decoder is None:
+            given = [name for name in ("encoder", "decoder") if getattr(self, name) is not None]
+            raise ConfigError(
+                f"A {self.model_type} configuration cannot be instantiated because not both `encoder` and `decoder` are "
+                f"given, only {given or 'neither'}. Pass both, or use "
+                "SpeechEncoderDecoderConfig.from_encoder_decoder_configs(encoder_config, decoder_config)."
+            )
+        self.encoder = _copy_of(self.encoder).copy(is_decoder=False, add_cross_attention=False)
+        self.decoder = _copy_of(self.decoder).copy(is_decoder=True, add_cross_attention=True)
+        super().__post_init__()
+
+    @property
+    def special_ids(self) -> SpecialIds:
+        """The ids of this configuration; assign another configuration's to share them."""
+        return cast(SpecialIds, self.__dict__.setdefault("special_ids", SpecialIds()))
+
+    @classmethod
+    def from_encoder_decoder_configs(
+        cls, encoder_config: ModelConfig, decoder_config: ModelConfig, **kwargs: Any
+    ) -> Self:
+        """Join two configurations; further keywords are fields of the joint one. The arguments are not changed."""
+        return cls(encoder=encoder_config, decoder=decoder_config, **kwargs)
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path, **kwargs: Any) -> Self:
+        """Read the `config.json` of a folder or a hub id; see `AutoConfig.from_pretrained`.
+
+        Raises:
+            ConfigError: If it is not the configuration of a speech encoder-decoder.
+        """
+        config = AutoConfig.from_pretrained(name_or_path, **kwargs)
+        if not isinstance(config, cls):
+            raise ConfigError(
+                f"{name_or_path} holds a {config.model_type!r} model, not a {cls.model_type!r} one. Join it to another "
+                "with SpeechEncoderDecoderModel.from_encoder_decoder_pretrained(encoder, decoder)."
+            )
+        return config
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], **overrides: Any) -> Self:
+        """Build from the keys of a `config.json`; `encoder_*` and `decoder_*` overrides go to the parts."""
+        data = dict(data)
+        for part in ("encoder", "decoder"):
+            wanted = {k[len(part) + 1 :]: v for k, v in overrides.items() if _routed(k, part)}
+            overrides = {k: v for k, v in overrides.items() if not _routed(k, part)}
+            if isinstance(data.get(part), Mapping):
+                data[part] = config_from_dict(data[part], **wanted)
+        return super().from_dict(data, **overrides)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the nested dictionary of a `config.json`."""
+        data = super().to_dict()
+        return {**data, "encoder": self.encoder.to_dict(), "decoder": self.decoder.to_dict()}
+
+    def special_id(self, name: str) -> Any:
+        """Return a special id as training and generation use it.
+
+        The value of this configuration (which is the generation configuration's as well), else the decoder's own. Where
+        no start id is set anywhere, a text starts with the beginning-of-text id, as upstream's `generate` has it.
+        """
+        value = getattr(self.special_ids, name)
+        if value is None:
+            value = getattr(self.decoder, name, None)
+        if value is None and name == "decoder_start_token_id":
+            return self.special_id("bos_token_id")
+        return value
+
+
+def _routed(name: str, part: str) -> bool:
+    return name.startswith(part + "_") and name != "decoder_start_token_id"
+
+
+def _copy_of(part: ModelConfig | Mapping[str, Any]) -> ModelConfig:
+    if isinstance(part, ModelConfig):
+        return deepcopy(part)
+    if isinstance(part, Mapping):
+        return config_from_dict(part)
+    raise ConfigError(
+        f"`encoder` and `decoder` must be configurations or their dictionaries, but one is {type(part).__name__}."
+    )
+
+
+class AutoConfig:
+    """Configurations by what a `config.json` says."""
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any], **overrides: Any) -> ModelConfig:
+        """Build the configuration class that `model_type` names."""
+        if data.get("model_type") == SpeechEncoderDecoderConfig.model_type:
+            return SpeechEncoderDecoderConfig.from_dict(data, **overrides)
+        return config_from_dict(data, **overrides)
+
+    @staticmethod
+    def from_pretrained(
+        name_or_path: str | Path,
+        *,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+        force_download: bool = False,
+        subfolder: str | None = None,
+        return_unused_kwargs: bool = False,
+        **overrides: Any,
+    ) -> Any:
+        """Read the `config.json` of a folder or a hub id.
+
+        Args:
+            name_or_path: A local folder, a `config.json`, or a hub id.
+            revision: Branch, tag or commit on the hub.
+            cache_dir: Where hub files are kept, instead of the standard cache.
+            token: Hub token, for private or gated models.
+            local_files_only: Never ask the hub.
+            force_download: Fetch again what the cache has.
+            subfolder: Folder inside the repository.
+            return_unused_kwargs: Return `(config, unused)`, unused being the keywords that are no field.
+            **overrides: Fields that win over the file.
+
+        Raises:
+            ModelNotFoundError: If there is no such folder, id or file.
+            ConfigError: If the file does not describe a model of a known type.
+        """
+        path = Path(name_or_path)
+        if not (path.is_file() and path.suffix == ".json"):
+            path = resolve(
+                name_or_path,
+                revision=revision,
+                cache_dir=cache_dir,
+                token=token,
+                local_files_only=local_files_only,
+                force_download=force_download,
+                subfolder=subfolder,
+                patterns=["config.json"],
+            ).joinpath("config.json")
+        data = read_json(path)
+        if not return_unused_kwargs:
+            return AutoConfig.from_dict(data, **overrides)
+        model_type = data.get("model_type")
+        composite = SpeechEncoderDecoderConfig
+        family = composite if model_type == composite.model_type else find(model_type).config
+        known = {f.name for f in fields(family)}
+        unused = {name: value for name, value in overrides.items() if name not in known and "coder_" not in name}
+        used = {name: value for name, value in overrides.items() if name not in unused}
+        return AutoConfig.from_dict(data, **used), unused

@@ -1,0 +1,82 @@
+"""Every family, one file each, and the look-up by the `model_type` of a `config.json`.
+
+The list is closed: nothing in a checkpoint can add to it.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dragoman.errors import ConfigError, did_you_mean
+from dragoman.families import bart, bert, gpt2, hubert, mbart, wav2vec2, whisper
+from dragoman.families.base import Family, ModelConfig, Part
+
+__all__ = ["FAMILIES", "Family", "ModelConfig", "Part", "config_from_dict", "find", "speech_part", "text_part"]
+
+FAMILIES: tuple[Family, ...] = (
+    bart.FAMILY,
+    bert.FAMILY,
+    gpt2.FAMILY,
+    hubert.FAMILY,
+    mbart.FAMILY,
+    wav2vec2.FAMILY,
+    whisper.FAMILY,
+)
+
+_BY_TYPE = {family.model_type: family for family in FAMILIES}
+
+
+def find(model_type: object) -> Family:
+    """Return the family of a `model_type`.
+
+    Raises:
+        ConfigError: If there is none; the message lists those there are.
+    """
+    family = _BY_TYPE.get(model_type) if isinstance(model_type, str) else None
+    if family is None:
+        raise ConfigError(
+            f"The model type {model_type!r} is not known to dragoman, which has {', '.join(_BY_TYPE)}."
+            f"{did_you_mean(str(model_type), _BY_TYPE)}"
+        )
+    return family
+
+
+def speech_part(config: ModelConfig) -> Part:
+    """Return the tables of the speech encoder of a family.
+
+    Raises:
+        ConfigError: If the family has no speech encoder; the message lists the families that have.
+    """
+    part = find(config.model_type).speech
+    if part is None:
+        able = ", ".join(family.model_type for family in FAMILIES if family.speech)
+        raise ConfigError(f"A {config.model_type!r} model cannot be the encoder: it does not take speech; use {able}.")
+    return part
+
+
+def text_part(config: ModelConfig) -> Part:
+    """Return the tables of the text decoder of a family.
+
+    Raises:
+        ConfigError: If the family cannot be a decoder; the message lists the families that can.
+    """
+    part = find(config.model_type).text
+    if part is None:
+        able = ", ".join(family.model_type for family in FAMILIES if family.text)
+        raise ConfigError(
+            f"A {config.model_type!r} model cannot be the decoder: it has no text decoder that attends to speech; "
+            f"use {able}."
+        )
+    return part
+
+
+def config_from_dict(data: Mapping[str, Any], **overrides: Any) -> ModelConfig:
+    """Build the configuration of the family that `data["model_type"]` names; `data` is not changed.
+
+    Raises:
+        ConfigError: If `model_type` is missing or unknown, or a value does not fit.
+    """
+    if "model_type" not in data:
+        raise ConfigError(
+            "The configuration has no `model_type`, so the kind of model is unknown; add it to config.json."
+        )
+    return find(data["model_type"]).config.from_dict(data, **overrides)

@@ -1,0 +1,219 @@
+"""What a family is: a public configuration class, and for each part that it offers a table of tensor names.
+
+`ModelConfig` is what a `config.json` says, under its own field names and with the defaults of its class. A family turns it
+into one of the canonical specs (`speech_spec`, `text_spec`), and its rules map tensor names. No maths lives in a family.
+"""
+
+import json
+import types
+import typing
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field, fields
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from dragoman.checkpoint.keymap import Alias, KeyMap, Rule
+from dragoman.errors import ConfigError
+from dragoman.spec import SpeechEncoderSpec, TextDecoderSpec
+
+__all__ = ["ANY_SPELLING", "Family", "FieldAlias", "ModelConfig", "Part"]
+
+# Spelling drift that any checkpoint may show: TensorFlow's names of a LayerNorm, the two generations of weight norm.
+ANY_SPELLING = (
+    Alias("*.LayerNorm.gamma", "*.LayerNorm.weight"),
+    Alias("*.LayerNorm.beta", "*.LayerNorm.bias"),
+    Alias("*.weight_g", "*.parametrizations.weight.original0"),
+    Alias("*.weight_v", "*.parametrizations.weight.original1"),
+)
+
+
+class FieldAlias:
+    """A second name of a field: `hidden_size = FieldAlias("n_embd")` reads and writes `n_embd`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        return self if instance is None else getattr(instance, self.name)
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        setattr(instance, self.name, value)
+
+
+@dataclass(kw_only=True)
+class ModelConfig:
+    """The fields that every `config.json` may have; each family adds its own.
+
+    Unknown keys of a file are kept in `extra` and written back; keys that start with an underscore are never taken from a
+    file. No key makes code run.
+    """
+
+    model_type: ClassVar[str] = ""
+
+    pad_token_id: int | None = None
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+    decoder_start_token_id: int | list[int] | None = None
+    is_encoder_decoder: bool = False
+    is_decoder: bool = False
+    add_cross_attention: bool = False
+    cross_attention_hidden_size: int | None = None
+    tie_word_embeddings: bool = True
+    use_cache: bool = True
+    return_dict: bool = True
+    output_attentions: bool = False
+    output_hidden_states: bool = False
+    architectures: list[str] | None = None
+    dtype: str | None = None
+    name_or_path: str = field(default="", repr=False)
+    extra: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check that every value is of the kind that its field takes."""
+        wrong = [
+            f"`{name}` must be {_in_words(hint)}, but is {getattr(self, name)!r}"
+            for name, hint in _hints(type(self)).items()
+            if not _fits(getattr(self, name), hint)
+        ]
+        if wrong:
+            raise ConfigError(f"The {self.model_type or 'model'} configuration is not valid: {'; '.join(wrong)}.")
+
+    def speech_spec(self) -> SpeechEncoderSpec:
+        """Describe the speech encoder that this configuration asks for.
+
+        Raises:
+            ConfigError: If the family has no speech encoder.
+        """
+        raise ConfigError(f"A {self.model_type!r} model has no speech encoder.")
+
+    def text_spec(self) -> TextDecoderSpec:
+        """Describe the text decoder that this configuration asks for.
+
+        Raises:
+            ConfigError: If the family has no text decoder.
+        """
+        raise ConfigError(f"A {self.model_type!r} model has no text decoder.")
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], **overrides: Any) -> Self:
+        """Build from the keys of a `config.json`; `overrides` win over the file.
+
+        Raises:
+            ConfigError: If a value is of the wrong kind, or an override is no field of the family.
+        """
+        names = {f.name for f in fields(cls) if f.init} - {"extra"}
+        given = {_field_name(cls, k): v for k, v in data.items() if not k.startswith("_") and k != "model_type"}
+        given["name_or_path"] = data.get("_name_or_path") or data.get("name_or_path") or ""
+        if "torch_dtype" in given:  # the spelling before 4.56
+            given["dtype"] = given.pop("torch_dtype")
+        given |= {_field_name(cls, key): value for key, value in overrides.items()}
+        known = {key: value for key, value in given.items() if key in names}
+        return cls(**known, extra={key: deepcopy(value) for key, value in given.items() if key not in names})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every field under its name in a `config.json`, unknown keys of the file included."""
+        skipped = {"extra", "name_or_path"}
+        own: dict[str, Any] = {}
+        for f in fields(self):
+            value = deepcopy(getattr(self, f.name))
+            if f.name not in skipped and not (value is None and f.default is None):
+                own[f.name] = list(value) if isinstance(value, tuple) else value
+        if self.name_or_path:
+            own["_name_or_path"] = self.name_or_path
+        return {**deepcopy(self.extra), **own, "model_type": self.model_type}
+
+    def to_json_string(self) -> str:
+        """Return the text of a `config.json`: sorted keys, two spaces."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `config.json` into `folder`."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        (Path(folder) / "config.json").write_text(self.to_json_string(), encoding="utf-8")
+
+    def copy(self, **changes: Any) -> Self:
+        """Return an independent copy with some fields changed."""
+        copied = deepcopy(self)
+        for name, value in changes.items():
+            setattr(copied, name, value)
+        return copied
+
+
+def _field_name(cls: type, name: str) -> str:
+    alias = getattr(cls, name, None)
+    return alias.name if isinstance(alias, FieldAlias) else name
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls)
+    return {f.name: hints[f.name] for f in fields(cls)}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Return whether a value read from JSON is what a field takes: whole numbers pass for floats, never bools for numbers."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return True
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, option) for option in arguments)
+    if origin in (list, tuple):
+        return isinstance(value, list | tuple) and all(_fits(item, arguments[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, dict)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _in_words(hint: Any) -> str:
+    if isinstance(hint, type) and not typing.get_args(hint):
+        return {"int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false"}.get(
+            hint.__name__, "null" if hint is type(None) else hint.__name__
+        )
+    if typing.get_origin(hint) in (list, tuple):
+        return f"a list in which each item is {_in_words(typing.get_args(hint)[0])}"
+    return " or ".join(_in_words(option) for option in typing.get_args(hint)) or str(hint)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """How one part of a family (its speech encoder or its text decoder) lies in checkpoints.
+
+    Attributes:
+        rules: Table of tensor names for a configuration (tied or not, pre-norm or post-norm).
+        classes: Hugging Face's class names of this part, the first one being what `architectures` says.
+        prefixes: Words that head checkpoints put before the names of the base model, or that base checkpoints leave out.
+        aliases: Spellings of this family alone.
+        fresh: Templates of our tensors that its pretrained checkpoints do not hold and a warm start begins at random.
+    """
+
+    rules: Callable[[Any], tuple[Rule, ...]]
+    classes: tuple[str, ...]
+    prefixes: tuple[str, ...] = ()
+    aliases: tuple[Alias, ...] = ()
+    fresh: tuple[str, ...] = ()
+
+    def keymap(self, config: ModelConfig) -> KeyMap:
+        """Return the name table for a configuration."""
+        return KeyMap(self.rules(config), self.aliases + ANY_SPELLING, self.prefixes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """One family: its configuration class, its parts, and the processing it was trained with."""
+
+    config: type[ModelConfig]
+    speech: Part | None = None
+    text: Part | None = None
+    feature_extractor: str | None = None
+    tokenizer: str | None = None
+
+    @property
+    def model_type(self) -> str:
+        """The name in `config.json`."""
+        return self.config.model_type

@@ -1,0 +1,113 @@
+"""BERT (https://arxiv.org/abs/1810.04805) read as a left-to-right decoder with cross-attention."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from dragoman.checkpoint.keymap import Drop, Rename, Rule
+from dragoman.families.base import Family, ModelConfig, Part
+from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, StackSpec, TextDecoderSpec
+
+
+@dataclass(kw_only=True)
+class BertConfig(ModelConfig):
+    """Fields and defaults of a BERT `config.json`; the defaults are bert-base-uncased."""
+
+    model_type: ClassVar[str] = "bert"
+
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    pad_token_id: int | None = 0
+
+    def text_spec(self) -> TextDecoderSpec:
+        """Describe the decoder."""
+        activation = Activation.parse(self.hidden_act)
+        block = BlockSpec(
+            width=self.hidden_size,
+            num_heads=self.num_attention_heads,
+            ffn_width=self.intermediate_size,
+            activation=activation,
+            norm_order=NormOrder.POST,
+            norm_eps=self.layer_norm_eps,
+            dropout=self.hidden_dropout_prob,
+            attention_dropout=self.attention_probs_dropout_prob,
+            causal=self.is_decoder,
+            cross_attention=self.add_cross_attention,
+        )
+        return TextDecoderSpec(
+            vocab_size=self.vocab_size,
+            num_positions=self.max_position_embeddings,
+            num_token_types=self.type_vocab_size,
+            embed_norm=True,
+            norm_eps=self.layer_norm_eps,
+            dropout=self.hidden_dropout_prob,
+            stack=StackSpec(block=block, num_layers=self.num_hidden_layers),
+            head=HeadSpec(tied=self.tie_word_embeddings, bias=True, transform=activation),
+            pad_token_id=self.pad_token_id,
+            init_std=self.initializer_range,
+        )
+
+
+# fmt: off
+def block_rules(base: str) -> tuple[Rule, ...]:
+    """Return the table of embeddings and blocks, which the RoBERTa-like families share under other base words."""
+    layer = f"{base}.encoder.layer.{{i}}"
+    return (
+        # theirs                                                        ours
+        Rename(f"{base}.embeddings.word_embeddings.weight",             "embed.tokens.weight"),
+        Rename(f"{base}.embeddings.position_embeddings.weight",         "embed.positions.weight"),
+        Rename(f"{base}.embeddings.token_type_embeddings.weight",       "embed.token_types.weight"),
+        Rename(f"{base}.embeddings.LayerNorm.*",                        "embed.norm.*"),
+        Rename(f"{layer}.attention.self.query.*",                       "stack.layers.{i}.self_attn.q_proj.*"),
+        Rename(f"{layer}.attention.self.key.*",                         "stack.layers.{i}.self_attn.k_proj.*"),
+        Rename(f"{layer}.attention.self.value.*",                       "stack.layers.{i}.self_attn.v_proj.*"),
+        Rename(f"{layer}.attention.output.dense.*",                     "stack.layers.{i}.self_attn.out_proj.*"),
+        Rename(f"{layer}.attention.output.LayerNorm.*",                 "stack.layers.{i}.self_attn_norm.*"),
+        Rename(f"{layer}.crossattention.self.query.*",                  "stack.layers.{i}.cross_attn.q_proj.*"),
+        Rename(f"{layer}.crossattention.self.key.*",                    "stack.layers.{i}.cross_attn.k_proj.*"),
+        Rename(f"{layer}.crossattention.self.value.*",                  "stack.layers.{i}.cross_attn.v_proj.*"),
+        Rename(f"{layer}.crossattention.output.dense.*",                "stack.layers.{i}.cross_attn.out_proj.*"),
+        Rename(f"{layer}.crossattention.output.LayerNorm.*",            "stack.layers.{i}.cross_attn_norm.*"),
+        Rename(f"{layer}.intermediate.dense.*",                         "stack.layers.{i}.ffn.in_proj.*"),
+        Rename(f"{layer}.output.dense.*",                               "stack.layers.{i}.ffn.out_proj.*"),
+        Rename(f"{layer}.output.LayerNorm.*",                           "stack.layers.{i}.ffn_norm.*"),
+        Drop(f"{base}.pooler.*",                                        why="a decoder does not pool"),
+        Drop(f"{base}.embeddings.position_ids",                         why="a buffer, not a weight"),
+        Drop(f"{base}.embeddings.token_type_ids",                       why="a buffer, not a weight"),
+    )
+
+
+def _rules(config: BertConfig) -> tuple[Rule, ...]:
+    tied = Drop("cls.predictions.decoder.weight",                       why="tied to the token embedding")
+    untied = Rename("cls.predictions.decoder.weight",                   "head.weight")
+    return (
+        *block_rules("bert"),
+        Rename("cls.predictions.transform.dense.*",                     "head.transform.*"),
+        Rename("cls.predictions.transform.LayerNorm.*",                 "head.norm.*"),
+        Rename("cls.predictions.bias",                                  "head.bias"),
+        Drop("cls.predictions.decoder.bias",                            why="the same tensor as cls.predictions.bias"),
+        Drop("cls.seq_relationship.*",                                  why="a decoder does not compare sentences"),
+        tied if config.tie_word_embeddings else untied,
+    )
+# fmt: on
+
+
+FAMILY = Family(
+    config=BertConfig,
+    text=Part(
+        rules=_rules,
+        classes=("BertLMHeadModel", "BertForCausalLM"),
+        prefixes=("bert.",),
+        fresh=("stack.layers.{i}.cross_attn.*", "stack.layers.{i}.cross_attn_norm.*", "head.*"),
+    ),
+    tokenizer="BertTokenizer",
+)

@@ -1,0 +1,39 @@
+"""The decoder of mBART and mBART-50 (https://arxiv.org/abs/2008.00401)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from dragoman.checkpoint.keymap import Rename, Rule
+from dragoman.families import bart
+from dragoman.families.base import Family, Part
+from dragoman.spec import NormOrder, TextDecoderSpec
+
+
+@dataclass(kw_only=True)
+class MBartConfig(bart.BartConfig):
+    """Fields and defaults of an mBART `config.json`."""
+
+    model_type: ClassVar[str] = "mbart"
+
+    decoder_start_token_id: int | list[int] | None = None
+
+    def text_spec(self) -> TextDecoderSpec:
+        """Describe the decoder: BART's, normalised before each part and once at the end."""
+        return self._text_spec(NormOrder.PRE)
+
+
+def _rules(config: MBartConfig) -> tuple[Rule, ...]:
+    return (
+        *bart.BLOCKS,
+        Rename("model.decoder.layernorm_embedding.*", "embed.norm.*"),
+        Rename("model.decoder.layer_norm.*", "stack.final_norm.*"),
+        *bart.SEQ2SEQ,
+        bart.head_rule(config.tie_word_embeddings),
+    )
+
+
+FAMILY = Family(
+    config=MBartConfig,
+    text=Part(rules=_rules, classes=("MBartForCausalLM",), prefixes=("model.",), aliases=bart.SHARED),
+    tokenizer="MBart50Tokenizer",
+)

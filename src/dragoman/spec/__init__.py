@@ -1,0 +1,35 @@
+"""Frozen descriptions of the parts of a model, free of any framework: what to build, not how."""
+
+from dragoman.spec.block import BlockSpec, StackSpec
+from dragoman.spec.enums import Activation, FrontendNorm, NormOrder, Padding
+from dragoman.spec.ids import SharedId, SpecialIds
+from dragoman.spec.speech import (
+    ConvAdapterSpec,
+    ConvFrontendSpec,
+    ConvPositionSpec,
+    MelFrontendSpec,
+    SpecAugmentSpec,
+    SpeechEncoderSpec,
+    TablePositionSpec,
+)
+from dragoman.spec.text import HeadSpec, TextDecoderSpec
+
+__all__ = [
+    "Activation",
+    "BlockSpec",
+    "ConvAdapterSpec",
+    "ConvFrontendSpec",
+    "ConvPositionSpec",
+    "FrontendNorm",
+    "HeadSpec",
+    "MelFrontendSpec",
+    "NormOrder",
+    "Padding",
+    "SharedId",
+    "SpecAugmentSpec",
+    "SpecialIds",
+    "SpeechEncoderSpec",
+    "StackSpec",
+    "TablePositionSpec",
+    "TextDecoderSpec",
+]

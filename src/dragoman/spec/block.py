@@ -1,0 +1,80 @@
+"""The one Transformer block that every family is made of, and a stack of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dragoman.errors import ConfigError
+from dragoman.spec.enums import Activation, NormOrder
+
+__all__ = ["BlockSpec", "StackSpec", "check_sizes"]
+
+# Beyond these a configuration is a mistake or an attack: no published model comes near.
+_LARGEST = 2**24
+_MOST_LAYERS = 1_000
+
+
+def check_sizes(owner: str, sizes: Mapping[str, int], at_least: int = 1) -> None:
+    """Raise one `ConfigError` that lists every size that is not a sensible whole number."""
+    wrong = [
+        f"`{name}` must be a whole number from {at_least} to {_LARGEST}, but is {size!r}"
+        for name, size in sizes.items()
+        if not isinstance(size, int) or isinstance(size, bool) or not at_least <= size <= _LARGEST
+    ]
+    if wrong:
+        raise ConfigError(f"{owner} cannot be built: {'; '.join(wrong)}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockSpec:
+    """Self-attention, optional cross-attention and a feed-forward network, each with a residual connection.
+
+    Dropout probabilities act in training only. `key_bias=False` is Whisper's; `bottleneck` is the width of the small
+    residual network that MMS adds behind each block for one language.
+    """
+
+    width: int
+    num_heads: int
+    ffn_width: int
+    activation: Activation
+    norm_order: NormOrder
+    norm_eps: float = 1e-5
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+    activation_dropout: float = 0.0
+    causal: bool = False
+    cross_attention: bool = False
+    key_bias: bool = True
+    bottleneck: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check that the sizes fit each other."""
+        check_sizes(
+            "A Transformer block", {"width": self.width, "num_heads": self.num_heads, "ffn_width": self.ffn_width}
+        )
+        if self.width % self.num_heads:
+            raise ConfigError(
+                f"The width of a Transformer block must be a multiple of its number of attention heads, "
+                f"but {self.width} is not a multiple of {self.num_heads}."
+            )
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.width // self.num_heads
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackSpec:
+    """`num_layers` equal blocks, and a final normalisation where the blocks normalise before they act."""
+
+    block: BlockSpec
+    num_layers: int
+    final_norm: bool = False
+    layerdrop: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the number of layers."""
+        if not isinstance(self.num_layers, int) or not 0 <= self.num_layers <= _MOST_LAYERS:
+            raise ConfigError(
+                f"The number of Transformer layers must be from 0 to {_MOST_LAYERS}, but is {self.num_layers!r}."
+            )

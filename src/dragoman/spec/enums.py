@@ -1,0 +1,68 @@
+"""The choices that the parts of a model offer."""
+
+from enum import Enum
+
+from dragoman.errors import ConfigError, did_you_mean
+
+__all__ = ["Activation", "FrontendNorm", "NormOrder", "Padding"]
+
+
+class NormOrder(Enum):
+    """Where a Transformer block normalises."""
+
+    PRE = "pre"  # x + f(norm(x)), as GPT-2, Whisper and the "stable" wav2vec 2.0
+    POST = "post"  # norm(x + f(x)), as BERT, BART and wav2vec 2.0 base
+
+
+class FrontendNorm(Enum):
+    """How the convolutional front end normalises its channels."""
+
+    GROUP = "group"  # each channel over time, after the first convolution only
+    LAYER = "layer"  # each frame over its channels, after every convolution
+
+
+class Padding(Enum):
+    """What padding may do to a result."""
+
+    EXACT = "exact"  # nothing: a clip in a padded batch gives what it gives alone
+    REFERENCE = "reference"  # what it does upstream, for bit-compatible numbers
+
+
+class Activation(Enum):
+    """Non-linearities; the values are our names, `parse` knows Hugging Face's."""
+
+    GELU = "gelu"  # x Φ(x), exact
+    GELU_TANH = "gelu_tanh"  # the tanh approximation that GPT-2 was trained with
+    QUICK_GELU = "quick_gelu"  # x σ(1.702 x)
+    RELU = "relu"
+    SILU = "silu"
+    TANH = "tanh"
+
+    @classmethod
+    def parse(cls, name: str) -> "Activation":
+        """Return the activation that a `config.json` calls `name`.
+
+        Raises:
+            ConfigError: If no activation has that name.
+        """
+        try:
+            return _ACTIVATIONS[name]
+        except (KeyError, TypeError):
+            raise ConfigError(
+                f"The activation must be one of {', '.join(_ACTIVATIONS)}, but is {name!r}."
+                f"{did_you_mean(str(name), _ACTIVATIONS)}"
+            ) from None
+
+
+_ACTIVATIONS = {
+    "gelu": Activation.GELU,
+    "gelu_python": Activation.GELU,
+    "gelu_new": Activation.GELU_TANH,
+    "gelu_fast": Activation.GELU_TANH,
+    "gelu_pytorch_tanh": Activation.GELU_TANH,
+    "quick_gelu": Activation.QUICK_GELU,
+    "relu": Activation.RELU,
+    "silu": Activation.SILU,
+    "swish": Activation.SILU,
+    "tanh": Activation.TANH,
+}

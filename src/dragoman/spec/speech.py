@@ -1,0 +1,191 @@
+"""What a speech encoder is made of: front end, positions, stack, adapter."""
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from dragoman.errors import ConfigError
+from dragoman.spec.block import StackSpec, check_sizes
+from dragoman.spec.enums import Activation, FrontendNorm
+
+__all__ = [
+    "ConvAdapterSpec",
+    "ConvFrontendSpec",
+    "ConvPositionSpec",
+    "MelFrontendSpec",
+    "SpecAugmentSpec",
+    "SpeechEncoderSpec",
+    "TablePositionSpec",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvFrontendSpec:
+    """Strided convolutions from raw samples to feature frames, then normalise and project (wav2vec 2.0, section 2)."""
+
+    channels: tuple[int, ...]
+    kernels: tuple[int, ...]
+    strides: tuple[int, ...]
+    bias: bool
+    norm: FrontendNorm
+    activation: Activation
+    feature_norm: bool = True
+    norm_eps: float = 1e-5
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check that every convolution has its three numbers."""
+        counts = len(self.channels), len(self.strides), len(self.kernels)
+        if len(set(counts)) != 1 or not counts[0]:
+            raise ConfigError(
+                "`conv_dim`, `conv_stride` and `conv_kernel` must have one number for each convolution, "
+                f"but have {counts[0]}, {counts[1]} and {counts[2]}."
+            )
+        for name, sizes in ("conv_dim", self.channels), ("conv_stride", self.strides), ("conv_kernel", self.kernels):
+            check_sizes("The convolutional front end", {f"{name}[{i}]": size for i, size in enumerate(sizes)})
+
+    @property
+    def hop(self) -> int:
+        """Samples from one frame to the next (320, which is 20 ms, for wav2vec 2.0)."""
+        return prod(self.strides)
+
+    @property
+    def receptive_field(self) -> int:
+        """Samples that one frame sees (400, which is 25 ms, for wav2vec 2.0): the shortest clip that can be encoded."""
+        samples = 1
+        for kernel, stride in zip(reversed(self.kernels), reversed(self.strides), strict=True):
+            samples = (samples - 1) * stride + kernel
+        return samples
+
+    def frame_lengths(self, samples: Any) -> Any:
+        """Return how many frames come from `samples`: an int or an integer array of any framework."""
+        for kernel, stride in zip(self.kernels, self.strides, strict=True):
+            samples = (samples - kernel) // stride + 1
+        return samples
+
+
+@dataclass(frozen=True, kw_only=True)
+class MelFrontendSpec:
+    """Two convolutions over a log-mel spectrogram; the second halves the frame rate (Whisper, section 2.2)."""
+
+    num_mels: int
+    activation: Activation = Activation.GELU
+
+    @property
+    def hop(self) -> int:
+        """Spectrogram frames from one frame to the next."""
+        return 2
+
+    @property
+    def receptive_field(self) -> int:
+        """The shortest input: the convolutions pad, so one spectrogram frame."""
+        return 1
+
+    def frame_lengths(self, mel_frames: Any) -> Any:
+        """Return how many frames come from `mel_frames`: an int or an integer array of any framework."""
+        return (mel_frames - 1) // 2 + 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvPositionSpec:
+    """Positions from a wide grouped convolution over the frames, added to them (wav2vec 2.0, section 2).
+
+    The weight is normalised per kernel position unless `batch_norm` normalises the input instead (HuBERT's option).
+    """
+
+    kernel: int
+    groups: int
+    activation: Activation
+    batch_norm: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the sizes."""
+        check_sizes("The position convolution", {"kernel": self.kernel, "groups": self.groups})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TablePositionSpec:
+    """One stored vector a frame, added to it; no more than `num_positions` frames fit."""
+
+    num_positions: int
+
+    def __post_init__(self) -> None:
+        """Check the size."""
+        check_sizes("The position table", {"num_positions": self.num_positions})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvAdapterSpec:
+    """Strided gated convolutions behind the stack, which shorten the memory (XLS-R, https://arxiv.org/abs/2111.09296)."""
+
+    num_layers: int
+    kernel: int
+    stride: int
+    width: int
+    padding: int = 1  # upstream pads by one frame whatever the kernel
+
+    def __post_init__(self) -> None:
+        """Check the sizes."""
+        check_sizes("The convolutional adapter", {"kernel": self.kernel, "stride": self.stride, "width": self.width})
+        check_sizes("The convolutional adapter", {"num_layers": self.num_layers}, at_least=0)
+
+    def frame_lengths(self, frames: Any) -> Any:
+        """Return how many frames are left of `frames`: an int or an integer array of any framework."""
+        for _ in range(self.num_layers):
+            frames = (frames + 2 * self.padding - self.kernel) // self.stride + 1
+        return frames
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpecAugmentSpec:
+    """Spans of frames and of channels to hide in training (SpecAugment, https://arxiv.org/abs/1904.08779)."""
+
+    time_prob: float = 0.0
+    time_length: int = 10
+    time_min_masks: int = 0
+    feature_prob: float = 0.0
+    feature_length: int = 10
+    feature_min_masks: int = 0
+
+    @property
+    def mask_embedding(self) -> bool:
+        """Whether the model has a learned vector for hidden frames."""
+        return self.time_prob > 0 or self.feature_prob > 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechEncoderSpec:
+    """A speech encoder: `frontend` → (`positions`) → `stack` → (`adapter`).
+
+    `input_norm` normalises what enters the stack (post-norm models), `stack.final_norm` what leaves it (pre-norm ones).
+    """
+
+    frontend: ConvFrontendSpec | MelFrontendSpec
+    positions: ConvPositionSpec | TablePositionSpec
+    stack: StackSpec
+    input_norm: bool
+    dropout: float = 0.0
+    adapter: ConvAdapterSpec | None = None
+    spec_augment: SpecAugmentSpec | None = None
+    mask_embedding: bool = False
+    init_std: float = 0.02
+
+    @property
+    def width(self) -> int:
+        """Width of the stack."""
+        return self.stack.block.width
+
+    @property
+    def output_width(self) -> int:
+        """Width of what really flows out: the adapter's where there is one."""
+        return self.adapter.width if self.adapter else self.width
+
+    @property
+    def input_name(self) -> str:
+        """Hugging Face's name of the input: `input_values` for samples, `input_features` for spectrograms."""
+        return "input_values" if isinstance(self.frontend, ConvFrontendSpec) else "input_features"
+
+    def frame_lengths(self, inputs: Any) -> Any:
+        """Return how many frames of memory come from inputs of these lengths (an int or an integer array)."""
+        frames = self.frontend.frame_lengths(inputs)
+        return self.adapter.frame_lengths(frames) if self.adapter else frames

@@ -1,0 +1,53 @@
+"""What a text decoder is made of: embeddings, stack, head."""
+
+from dataclasses import dataclass
+
+from dragoman.spec.block import StackSpec, check_sizes
+from dragoman.spec.enums import Activation
+
+__all__ = ["HeadSpec", "TextDecoderSpec"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadSpec:
+    """From states to logits: an optional dense layer (`transform`, BERT's), then one row of weights a token.
+
+    A tied head reads the token embedding; an untied one has weights of its own.
+    """
+
+    tied: bool = True
+    bias: bool = False
+    transform: Activation | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextDecoderSpec:
+    """A text decoder: token + position (+ type) embeddings → `stack` → `head`.
+
+    `position_offset` rows at the start of the position table belong to no position (BART has 2), so the table holds
+    `num_positions + position_offset` rows.
+    """
+
+    vocab_size: int
+    num_positions: int
+    stack: StackSpec
+    head: HeadSpec
+    position_offset: int = 0
+    num_token_types: int = 0
+    embed_scale: float = 1.0
+    embed_norm: bool = False
+    norm_eps: float = 1e-5
+    dropout: float = 0.0
+    pad_token_id: int | None = None
+    init_std: float = 0.02
+    # GPT-2 draws the weights that end a residual branch narrower, by the square root of the number of branches.
+    narrow_residuals: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the sizes."""
+        check_sizes("The text decoder", {"vocab_size": self.vocab_size, "num_positions": self.num_positions})
+
+    @property
+    def width(self) -> int:
+        """Width of the stack."""
+        return self.stack.block.width

@@ -1,0 +1,1 @@
+"""The PyTorch backend; its twin is `dragoman.jax`."""

@@ -1,0 +1,183 @@
+"""The Transformer block that every family shares, and the stack of them.
+
+Axes: rows, tokens (or frames), width.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+from torch.utils.checkpoint import checkpoint
+
+from dragoman.spec import BlockSpec, NormOrder, StackSpec
+from dragoman.torch.attention import Attention
+from dragoman.torch.cache import Cache, Memory
+from dragoman.torch.layers import ACTIVATIONS
+
+__all__ = ["Block", "FeedForward", "Stack", "StackOutput"]
+
+
+class FeedForward(nn.Module):
+    """Two linear layers around a non-linearity."""
+
+    def __init__(self, spec: BlockSpec) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[spec.activation]
+        self.dropout = spec.activation_dropout
+        self.in_proj = nn.Linear(spec.width, spec.ffn_width)
+        self.out_proj = nn.Linear(spec.ffn_width, spec.width)
+
+    def forward(self, states: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows width"]:
+        """Transform each position on its own."""
+        return self.out_proj(F.dropout(self.activation(self.in_proj(states)), self.dropout, self.training))
+
+
+class Bottleneck(nn.Module):
+    """A narrow residual network behind a block, one per language (MMS, https://arxiv.org/abs/2305.13516)."""
+
+    def __init__(self, width: int, narrow: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.in_proj = nn.Linear(width, narrow)
+        self.out_proj = nn.Linear(narrow, width)
+
+    def forward(self, states: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows width"]:
+        """Transform each position on its own."""
+        return self.out_proj(F.relu(self.in_proj(self.norm(states))))
+
+
+class Block(nn.Module):
+    """Self-attention, cross-attention if asked for, feed-forward; each residual, normalised before or after."""
+
+    def __init__(self, spec: BlockSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.self_attn = Attention(spec)
+        self.self_attn_norm = nn.LayerNorm(spec.width, spec.norm_eps)
+        if spec.cross_attention:
+            self.cross_attn = Attention(spec)
+            self.cross_attn_norm = nn.LayerNorm(spec.width, spec.norm_eps)
+        self.ffn = FeedForward(spec)
+        self.ffn_norm = nn.LayerNorm(spec.width, spec.norm_eps)
+        self.bottleneck = Bottleneck(spec.width, spec.bottleneck) if spec.bottleneck else None
+
+    def forward(
+        self,
+        index: int,
+        states: Float[Tensor, "rows tokens width"],
+        mask: Bool[Tensor, "..."] | None,
+        causal: bool,
+        memory: Memory | None,
+        cache: Cache | None,
+        weights: bool,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return the new states and, if `weights`, the self- and cross-attention weights."""
+        crosses = self.spec.cross_attention and memory is not None
+        cross_weights = None
+        if self.spec.norm_order is NormOrder.PRE:
+            mixed, self_weights = self._look_back(index, self.self_attn_norm(states), mask, causal, cache, weights)
+            states = states + self._drop(mixed)
+            if crosses:
+                mixed, cross_weights = self._look_across(index, self.cross_attn_norm(states), memory, weights)
+                states = states + self._drop(mixed)
+            states = states + self._drop(self.ffn(self.ffn_norm(states)))
+        else:
+            mixed, self_weights = self._look_back(index, states, mask, causal, cache, weights)
+            states = self.self_attn_norm(states + self._drop(mixed))
+            if crosses:
+                mixed, cross_weights = self._look_across(index, states, memory, weights)
+                states = self.cross_attn_norm(states + self._drop(mixed))
+            states = self.ffn_norm(states + self._drop(self.ffn(states)))
+        if self.bottleneck is not None:
+            states = states + self.bottleneck(states)
+        return states, self_weights, cross_weights
+
+    def _drop(self, states: Tensor) -> Tensor:
+        return F.dropout(states, self.spec.dropout, self.training)
+
+    def _look_back(
+        self, index: int, states: Tensor, mask: Tensor | None, causal: bool, cache: Cache | None, weights: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        keys, values = self.self_attn.project(states)
+        if cache is not None:
+            keys, values = cache.write(index, keys, values)
+        return self.self_attn(states, (keys, values), mask, causal=causal, weights=weights)
+
+    def _look_across(
+        self, index: int, states: Tensor, memory: Memory | None, weights: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        assert memory is not None
+        keys_values = memory.layer(index, self.cross_attn)
+        return self.cross_attn(states, keys_values, memory.attention_mask, weights=weights)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackOutput:
+    """States after the last layer and, where asked for, before each layer and after all, and the attention weights."""
+
+    states: Float[Tensor, "rows tokens width"]
+    all_states: tuple[Tensor, ...] | None
+    self_weights: tuple[Tensor | None, ...] | None
+    cross_weights: tuple[Tensor | None, ...] | None
+
+
+class Stack(nn.Module):
+    """Blocks one after the other."""
+
+    def __init__(self, spec: StackSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.layers = nn.ModuleList(Block(spec.block) for _ in range(spec.num_layers))
+        self.final_norm = nn.LayerNorm(spec.block.width, spec.block.norm_eps) if spec.final_norm else None
+        self.gradient_checkpointing = False
+
+    def forward(
+        self,
+        states: Float[Tensor, "rows tokens width"],
+        mask: Bool[Tensor, "..."] | None = None,
+        *,
+        causal: bool = False,
+        memory: Memory | None = None,
+        cache: Cache | None = None,
+        all_states: bool = False,
+        weights: bool = False,
+    ) -> StackOutput:
+        """Run the layers.
+
+        Args:
+            states: What enters the first layer.
+            mask: True where self-attention may look, broadcastable to `[rows, heads, tokens, tokens so far]`.
+            causal: No token looks ahead (without `mask`).
+            memory: What cross-attention looks at; layers skip it if there is none.
+            cache: Where the tokens' keys and values go, after those of earlier calls.
+            all_states: Keep the states before each layer and after the last.
+            weights: Keep the attention weights.
+        """
+        seen: list[Tensor] = []
+        self_weights: list[Tensor | None] = []
+        cross_weights: list[Tensor | None] = []
+        for index, layer in enumerate(self.layers):
+            if all_states:
+                seen.append(states)
+            if self.training and self.spec.layerdrop > 0 and torch.rand(()) < self.spec.layerdrop:
+                self_weights.append(None)
+                cross_weights.append(None)
+                continue
+            arguments = (index, states, mask, causal, memory, cache, weights)
+            if self.gradient_checkpointing and self.training:
+                states, own, across = checkpoint(layer, *arguments, use_reentrant=False)
+            else:
+                states, own, across = layer(*arguments)
+            self_weights.append(own)
+            cross_weights.append(across)
+        if self.final_norm is not None:
+            states = self.final_norm(states)
+        crosses = weights and memory is not None
+        return StackOutput(
+            states=states,
+            all_states=(*seen, states) if all_states else None,
+            self_weights=tuple(self_weights) if weights else None,
+            cross_weights=tuple(cross_weights) if crosses else None,
+        )

@@ -1,0 +1,207 @@
+"""The PyTorch driver of the search: one decoder step at a time over preallocated caches.
+
+Not here: the search itself (`dragoman.generation`), which knows no framework.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from dragoman.errors import GenerationError
+from dragoman.generation.loop import Step
+from dragoman.generation.loop import generate as search
+from dragoman.generation.options import GenerationConfig
+from dragoman.generation.plan import plan_of
+from dragoman.spec import SpecialIds
+from dragoman.torch.cache import Cache, Memory
+from dragoman.torch.layers import frame_mask
+from dragoman.torch.text_decoder import TextDecoder
+
+if TYPE_CHECKING:
+    from dragoman.torch.model import SpeechEncoderDecoderModel
+
+__all__ = ["CachedDecoder", "generate"]
+
+
+class CachedDecoder:
+    """A decoder that looks at the memory of a batch of utterances; a `StepDecoder`.
+
+    The memory's keys and values are computed once and belong to the utterance: its beams share them.
+
+    Args:
+        decoder: The model.
+        states: Memory, `[batch, frames, width]`, as wide as the decoder.
+        mask: True where a frame counts, `[batch, frames]`.
+        capacity: Tokens to make room for.
+        attentions: Return the attention weights of each step.
+        hidden_states: Return the states of each step.
+    """
+
+    def __init__(
+        self,
+        decoder: TextDecoder,
+        states: Tensor,
+        mask: Tensor | None,
+        capacity: int,
+        *,
+        attentions: bool = False,
+        hidden_states: bool = False,
+    ) -> None:
+        self._decoder = decoder
+        self._memory: Memory = decoder.project_memory(states, mask)
+        self._capacity = capacity
+        self._attentions = attentions
+        self._hidden_states = hidden_states
+
+    def start(self, prompt: Int[Tensor, "batch tokens"]) -> Step[Cache]:
+        """Read the prompt."""
+        return self._run(prompt, self._decoder.new_cache(prompt.shape[0], self._capacity))
+
+    def expand(self, state: Cache, copies: int) -> Cache:
+        """Repeat each row; the memory stays one an utterance."""
+        return state.expanded(copies)
+
+    def step(self, tokens: Int[Tensor, " rows"], state: Cache) -> Step[Cache]:
+        """Read one more token of each row."""
+        return self._run(tokens[:, None], state)
+
+    def select(self, state: Cache, rows: Int[Tensor, " rows"]) -> Cache:
+        """Let row `i` continue row `rows[i]`."""
+        return state.selected(rows)
+
+    def _run(self, tokens: Tensor, state: Cache) -> Step[Cache]:
+        out, cache = self._decoder.decode(
+            tokens, self._memory, state, all_states=self._hidden_states, weights=self._attentions
+        )
+        assert cache is not None
+        return Step(
+            logits=self._decoder.logits(out.states[:, -1]),
+            state=cache,
+            decoder_attentions=out.self_weights,
+            cross_attentions=out.cross_weights,
+            decoder_hidden_states=out.all_states,
+        )
+
+
+def generate(
+    model: "SpeechEncoderDecoderModel",
+    inputs: Tensor | None = None,
+    generation_config: GenerationConfig | None = None,
+    *,
+    input_values: Tensor | None = None,
+    input_features: Tensor | None = None,
+    attention_mask: Tensor | None = None,
+    encoder_outputs: Any = None,
+    decoder_input_ids: Int[Tensor, "batch tokens"] | None = None,
+    logits_processor: Sequence[Any] = (),
+    prefix_allowed_tokens_fn: Any = None,
+    seed: int | Sequence[int] | None = None,
+    **options: Any,
+) -> Any:
+    """Write texts for a batch of speech.
+
+    Args:
+        model: The model; it should be in evaluation mode.
+        inputs: The audio, positionally; or use `input_values` or `input_features`.
+        generation_config: Options; those it leaves at their defaults come from the model's own.
+        input_values: Waveforms, `[batch, samples]`.
+        input_features: Log-mel spectrograms, `[batch, mels, frames]`.
+        attention_mask: 1 where a sample counts, `[batch, samples]`.
+        encoder_outputs: What the encoder gave before; the audio is then not needed.
+        decoder_input_ids: Beginning of the texts. The start id is put before it where it is not there yet.
+        logits_processor: Callables `(tokens, scores) -> scores`, after the built-in ones.
+        prefix_allowed_tokens_fn: `(utterance, tokens) -> ids` that may come next.
+        seed: For sampling; a number for the batch or one an utterance. By default drawn from PyTorch's generator.
+        **options: Fields of `GenerationConfig` for this call.
+
+    Returns:
+        Token ids `[batch * num_return_sequences, tokens]`, start and end included, padded on the right; with
+        `return_dict_in_generate`, an output with scores and more.
+
+    Raises:
+        GenerationError: If options are unknown or impossible, or no start id is set.
+
+    Without `max_new_tokens` or `max_length`, a text may be as long as the decoder has positions; a text that is cut off is
+    warned about.
+    """
+    settings = _settings(model, generation_config, options)
+    audio = model._audio(inputs, input_values, input_features)
+    with torch.inference_mode():
+        encoded = model.encode(
+            audio,
+            attention_mask,
+            encoder_outputs,
+            all_states=settings.output_hidden_states,
+            weights=settings.output_attentions,
+        )
+        memory = model.bridge(encoded.last_hidden_state)
+        mask = None if encoded.lengths is None else frame_mask(encoded.lengths, memory.shape[1])
+        prompt = _prompt(settings, memory.shape[0], decoder_input_ids, memory.device)
+        capacity = model.decoder.spec.num_positions
+        plan = plan_of(settings, prompt.shape[1], capacity)
+        result = search(
+            CachedDecoder(
+                model.decoder,
+                memory,
+                mask,
+                plan.max_length,
+                attentions=settings.output_attentions,
+                hidden_states=settings.output_hidden_states,
+            ),
+            prompt,
+            settings,
+            capacity=capacity,
+            seed=int(torch.randint(2**31, ())) if seed is None else seed,
+            processors=logits_processor,
+            prefix_allowed_tokens_fn=prefix_allowed_tokens_fn,
+        )
+    if settings.max_length is None and settings.max_new_tokens is None and not bool(result.ended.all()):
+        warnings.warn(
+            f"{int((~result.ended).sum())} of {len(result.ended)} texts were cut off after {plan.max_length} tokens, all "
+            "that the decoder can hold. Cut the audio into shorter windows, or set `max_new_tokens` if that is meant.",
+            UserWarning,
+            stacklevel=3,
+        )
+    if not settings.return_dict_in_generate:
+        return result.sequences
+    return result.to_output(encoded.attentions, encoded.hidden_states)
+
+
+def _settings(
+    model: "SpeechEncoderDecoderModel", given: GenerationConfig | None, options: Mapping[str, Any]
+) -> GenerationConfig:
+    """Return the options of one call: its keywords, then `given`, then the model's; ids as the model resolves them."""
+    base = model.generation_config if given is None else given.over(model.generation_config)
+    settings = base.replace(**options)
+    for name in SpecialIds.names():
+        if getattr(settings, name) is None and name not in options:
+            setattr(settings, name, model.config.special_id(name))
+    return settings
+
+
+def _prompt(
+    settings: GenerationConfig, batch: int, given: Tensor | None, device: torch.device
+) -> Int[Tensor, "batch tokens"]:
+    """Return what each text begins with: the start id, then ids that the options force, or what the caller gave."""
+    start = settings.decoder_start_token_id
+    if start is None:
+        raise GenerationError(
+            "`decoder_start_token_id` or `bos_token_id` has to be defined for encoder-decoder generation. Set it once, for "
+            "instance: model.config.decoder_start_token_id = tokenizer.cls_token_id."
+        )
+    first = torch.as_tensor(start, device=device, dtype=torch.int64).reshape(-1, 1).expand(batch, 1)
+    if given is None:
+        forced = [token for _, token in sorted(settings.forced_decoder_ids or []) if token is not None]
+        return torch.cat([first, torch.tensor(forced, device=device, dtype=torch.int64).expand(batch, len(forced))], 1)
+    begun = given[:, :1] == first
+    if begun.all():
+        return given
+    if begun.any():
+        raise GenerationError(
+            "Some rows of `decoder_input_ids` begin with the start id and some do not; begin all of them the same way."
+        )
+    return torch.cat([first, given], dim=1)

@@ -1,0 +1,91 @@
+"""Small layers that the parts share: activations, channel normalisation that does not see padding, weight-normalised convolution.
+
+Axes: batch, channels, frames, width.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from dragoman.spec import Activation
+
+__all__ = ["ACTIVATIONS", "ChannelNorm", "LayerNormChannels", "WeightNormConv1d", "frame_mask", "zero_padding"]
+
+ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
+    Activation.GELU: F.gelu,
+    Activation.GELU_TANH: lambda x: F.gelu(x, approximate="tanh"),
+    Activation.QUICK_GELU: lambda x: x * torch.sigmoid(1.702 * x),
+    Activation.RELU: F.relu,
+    Activation.SILU: F.silu,
+    Activation.TANH: torch.tanh,
+}
+
+
+def frame_mask(lengths: Int[Tensor, " batch"], frames: int) -> Bool[Tensor, "batch frames"]:
+    """Return True for the first `lengths[row]` frames of each row."""
+    return torch.arange(frames, device=lengths.device) < lengths[:, None]
+
+
+def zero_padding(states: Float[Tensor, "batch frames width"], mask: Bool[Tensor, "batch frames"] | None) -> Tensor:
+    """Set padded frames to zero, so that a convolution sees what it would see at the edge of a single clip."""
+    return states if mask is None else states.masked_fill(~mask[:, :, None], 0.0)
+
+
+class ChannelNorm(nn.Module):
+    """Normalise each channel over time: a group norm with one channel a group, over the valid frames only.
+
+    The reference averages over padding too, which makes a clip's result depend on its neighbours in the batch; without
+    `lengths` (or with padding declared trustworthy) this does the same.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.empty(channels))
+        self.bias = nn.Parameter(torch.empty(channels))
+
+    def forward(
+        self, features: Float[Tensor, "batch channels frames"], lengths: Int[Tensor, " batch"] | None
+    ) -> Float[Tensor, "batch channels frames"]:
+        """Normalise; frames beyond `lengths` do not count (and come out as whatever they are)."""
+        if lengths is None:
+            return F.group_norm(features, features.shape[1], self.weight, self.bias, self.eps)
+        mask = frame_mask(lengths, features.shape[2])[:, None]  # [b, 1, t]
+        count = lengths[:, None, None].to(torch.float32)
+        x = features.float()
+        mean = x.masked_fill(~mask, 0.0).sum(-1, keepdim=True) / count
+        variance = (x - mean).masked_fill(~mask, 0.0).square().sum(-1, keepdim=True) / count
+        scale = self.weight[:, None] * torch.rsqrt(variance + self.eps)
+        return ((x - mean) * scale + self.bias[:, None]).to(features.dtype)
+
+
+class LayerNormChannels(nn.LayerNorm):
+    """Normalise each frame over its channels, channels first."""
+
+    def forward(self, features: Float[Tensor, "batch channels frames"], lengths: Tensor | None = None) -> Tensor:
+        """Normalise; padding cannot matter, so `lengths` is not looked at."""
+        # [b, c, t] -> [b, t, c] -> [b, c, t]
+        return super().forward(features.transpose(1, 2)).transpose(1, 2)
+
+
+class WeightNormConv1d(nn.Module):
+    """Grouped convolution whose weight is stored as a direction `weight_v` and a length `weight_g` per kernel position.
+
+    The weight is computed in the call: no hooks (weight normalisation, https://arxiv.org/abs/1602.07868).
+    """
+
+    def __init__(self, width: int, kernel: int, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+        self.padding = kernel // 2
+        self.weight_g = nn.Parameter(torch.empty(1, 1, kernel))
+        self.weight_v = nn.Parameter(torch.empty(width, width // groups, kernel))
+        self.bias = nn.Parameter(torch.empty(width))
+
+    def forward(self, features: Float[Tensor, "batch width frames"]) -> Tensor:
+        """Convolve with `kernel // 2` zeros on both sides."""
+        length = self.weight_v.float().square().sum(dim=(0, 1), keepdim=True).sqrt().to(self.weight_v.dtype)
+        return F.conv1d(features, self.weight_v * (self.weight_g / length), self.bias, 1, self.padding, 1, self.groups)

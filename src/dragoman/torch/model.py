@@ -1,0 +1,369 @@
+"""`SpeechEncoderDecoderModel`: any speech encoder joined to any text decoder.
+
+Axes: batch, samples (or mels and spectrogram frames), frames, tokens, width, vocab.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from dragoman.checkpoint.report import LoadReport
+from dragoman.config import SpeechEncoderDecoderConfig
+from dragoman.errors import ConfigError
+from dragoman.generation.options import GenerationConfig
+from dragoman.outputs import ModelOutput
+from dragoman.spec import Padding
+from dragoman.torch import assembly, generate, saving
+from dragoman.torch.bridge import Bridge, check_joinable
+from dragoman.torch.cache import Cache, Memory
+from dragoman.torch.init import initialise, persistent_names
+from dragoman.torch.layers import frame_mask
+from dragoman.torch.loss import cross_entropy, shift_right
+from dragoman.torch.speech_encoder import EncoderOutput, SpeechEncoder
+from dragoman.torch.text_decoder import TextDecoder
+
+__all__ = ["Seq2SeqLMOutput", "SpeechEncoderDecoderModel"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seq2SeqLMOutput(ModelOutput):
+    """What the model returns, in Hugging Face's order.
+
+    Attributes:
+        loss: Mean negative log-probability of the labels, if there are labels.
+        logits: Scores of each token at each position.
+        past_key_values: The decoder's cache, with `use_cache=True`.
+        decoder_hidden_states: States before each decoder layer and after the last.
+        decoder_attentions: Self-attention weights of each decoder layer.
+        cross_attentions: Cross-attention weights of each decoder layer.
+        encoder_last_hidden_state: The memory, as wide as the decoder.
+        encoder_hidden_states: States before each encoder layer and after the last, without adapter and bridge.
+        encoder_attentions: Attention weights of each encoder layer.
+    """
+
+    loss: Float[Tensor, ""] | None = None
+    logits: Float[Tensor, "batch tokens vocab"] | None = None
+    past_key_values: Cache | None = None
+    decoder_hidden_states: tuple[Tensor, ...] | None = None
+    decoder_attentions: tuple[Tensor | None, ...] | None = None
+    cross_attentions: tuple[Tensor | None, ...] | None = None
+    encoder_last_hidden_state: Float[Tensor, "batch frames width"] | None = None
+    encoder_hidden_states: tuple[Tensor, ...] | None = None
+    encoder_attentions: tuple[Tensor | None, ...] | None = None
+
+
+class SpeechEncoderDecoderModel(nn.Module):
+    """A speech encoder, a bridge to the decoder's width where it is needed, and a text decoder.
+
+    Args:
+        config: Builds both parts with random weights.
+        encoder: A ready-made encoder.
+        decoder: A ready-made decoder, causal and with cross-attention.
+
+    Raises:
+        ConfigError: If neither a configuration nor both parts are given, or the parts do not fit.
+
+    Example:
+        >>> config = SpeechEncoderDecoderConfig.from_encoder_decoder_configs(Wav2Vec2Config(), BertConfig())
+        >>> model = SpeechEncoderDecoderModel(config=config)
+    """
+
+    config_class = SpeechEncoderDecoderConfig
+    base_model_prefix = "speech_encoder_decoder"
+    main_input_name = "inputs"
+
+    def __init__(
+        self,
+        config: SpeechEncoderDecoderConfig | None = None,
+        encoder: SpeechEncoder | None = None,
+        decoder: TextDecoder | None = None,
+        *,
+        empty: bool = False,
+    ) -> None:
+        super().__init__()
+        if config is None:
+            if encoder is None or decoder is None:
+                raise ConfigError("Either a configuration or an encoder and a decoder has to be provided.")
+            config = SpeechEncoderDecoderConfig(encoder=encoder.config, decoder=decoder.config)
+        if not isinstance(config, SpeechEncoderDecoderConfig):
+            raise ConfigError(f"Config {config!r} has to be of type SpeechEncoderDecoderConfig.")
+        self.encoder = SpeechEncoder(config.encoder, empty=empty) if encoder is None else encoder
+        self.decoder = TextDecoder(config.decoder, empty=empty) if decoder is None else decoder
+        check_joinable(self.encoder, self.decoder)
+        self.encoder.config, self.decoder.config = config.encoder, config.decoder
+        self.config = config
+        self.generation_config = GenerationConfig()
+        self.generation_config.special_ids = config.special_ids  # type: ignore[attr-defined]
+        self.load_report = LoadReport()
+        self.processing: tuple[Any, ...] = ()  # a tokenizer and a feature extractor to save with the model
+        with torch.device("meta"):
+            self.bridge = Bridge(self.encoder.spec.output_width, self.decoder.spec.width)
+        if not empty:
+            initialise(self.bridge, persistent_names(self.bridge), self.decoder.spec, self.dtype, self.device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.decoder.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the parameters."""
+        return next(self.decoder.parameters()).dtype
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path, **kwargs: Any) -> Self:
+        """Load a whole model: one that was fine-tuned and saved, or a Whisper.
+
+        Args:
+            name_or_path: A local folder or a hub id.
+            **kwargs: Loader options (`dragoman.torch.loading.LoadOptions`: `dtype`, `device`, `revision`, `cache_dir`,
+                `token`, `local_files_only`, `allow_new`, …), `config=`, and fields of the configuration that win over
+                the file's (`encoder_*` and `decoder_*` for the parts).
+
+        Returns:
+            The model, in evaluation mode; what became of each tensor is in `load_report`.
+
+        Raises:
+            ModelNotFoundError: If the folder, the id or a file is not there.
+            ConfigError: If the configuration is not that of a speech encoder-decoder.
+            CheckpointError: If tensors are missing, unexpected or of another shape; the message lists them all.
+        """
+        return assembly.load(cls, name_or_path, kwargs)
+
+    @classmethod
+    def from_encoder_decoder_pretrained(
+        cls,
+        encoder_pretrained_model_name_or_path: str | Path | None = None,
+        decoder_pretrained_model_name_or_path: str | Path | None = None,
+        *,
+        encoder_model: SpeechEncoder | None = None,
+        decoder_model: TextDecoder | None = None,
+        tokenizer: Any = None,
+        feature_extractor: Any = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Warm-start from a speech checkpoint and a text checkpoint; what no checkpoint holds begins at random.
+
+        Args:
+            encoder_pretrained_model_name_or_path: A local folder or hub id with a speech encoder; heads are left out.
+            decoder_pretrained_model_name_or_path: A local folder or hub id with a language model or a
+                sequence-to-sequence model, whose decoder is taken.
+            encoder_model: A ready-made encoder instead.
+            decoder_model: A ready-made decoder instead.
+            tokenizer: The decoder's tokenizer: sets the special ids, and is saved with the model.
+            feature_extractor: The encoder's feature extractor: is saved with the model.
+            **kwargs: `encoder_config=`, `decoder_config=`; `encoder_*` and `decoder_*` go to that part (fields of its
+                configuration, loader options); loader options without a prefix go to both parts; the rest are fields
+                of the joint configuration.
+
+        Returns:
+            The model, in evaluation mode; `load_report` names what is new, and it is logged.
+
+        Raises:
+            ConfigError: If a part is missing, or the parts cannot be joined.
+            ModelNotFoundError: If a checkpoint is nowhere.
+            CheckpointError: If tensors of a checkpoint do not fit.
+        """
+        parts = assembly.Parts(
+            encoder=encoder_model if encoder_model is not None else encoder_pretrained_model_name_or_path,
+            decoder=decoder_model if decoder_model is not None else decoder_pretrained_model_name_or_path,
+        )
+        return assembly.warm_start(cls, parts, tokenizer, feature_extractor, kwargs)
+
+    def save_pretrained(self, save_directory: str | Path, *, max_shard_size: int | str = "5GB", **_: Any) -> None:
+        """Write a folder that dragoman and transformers load: configuration, weights, generation options, processing.
+
+        All files are written or none: a save that fails leaves the folder as it was.
+
+        Args:
+            save_directory: Made if it does not exist; other files in it stay.
+            max_shard_size: Bytes of one weight file, or a text like "5GB".
+        """
+        saving.save(self, Path(save_directory), max_shard_size)
+
+    def forward(
+        self,
+        inputs: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        decoder_input_ids: Int[Tensor, "batch tokens"] | None = None,
+        decoder_attention_mask: Tensor | None = None,
+        encoder_outputs: EncoderOutput | Sequence[Any] | None = None,
+        past_key_values: Cache | None = None,
+        decoder_inputs_embeds: Tensor | None = None,
+        labels: Int[Tensor, "batch tokens"] | None = None,
+        use_cache: bool = False,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        input_values: Float[Tensor, "batch samples"] | None = None,
+        input_features: Float[Tensor, "batch mels frames"] | None = None,
+        return_dict: bool | None = None,
+        *,
+        num_items_in_batch: Tensor | float | None = None,
+        label_smoothing: float = 0.0,
+    ) -> Any:
+        """Score texts for speech; with `labels`, also the loss.
+
+        Args:
+            inputs: The audio, positionally; or use `input_values` or `input_features`.
+            attention_mask: 1 where a sample counts, `[batch, samples]`, also when `encoder_outputs` is given.
+            decoder_input_ids: Tokens that the decoder reads. Made from `labels` if absent: the start id before them.
+            decoder_attention_mask: 1 where a decoder token counts.
+            encoder_outputs: What the encoder gave before (object, tuple or list); the audio is then not needed.
+            past_key_values: The cache that an earlier call returned.
+            decoder_inputs_embeds: Embeddings in place of `decoder_input_ids`.
+            labels: The right tokens; −100 is ignored.
+            use_cache: Return the decoder's cache.
+            output_attentions: Return all attention weights.
+            output_hidden_states: Return all states.
+            input_values: Waveforms, mono, normalised, at the encoder's sampling rate.
+            input_features: Log-mel spectrograms, for encoders that take them.
+            return_dict: `False` for a plain tuple.
+            num_items_in_batch: Divide the summed loss by this (all labels of an optimizer step) instead of by the
+                number of labels here.
+            label_smoothing: Share of the target spread evenly over the vocabulary.
+
+        Returns:
+            A `Seq2SeqLMOutput`, or its tuple.
+
+        Raises:
+            ConfigError: If inputs are missing or contradict each other, or no start or padding id is set.
+            AudioError: If the audio cannot be used.
+        """
+        weights = self.config.output_attentions if output_attentions is None else output_attentions
+        states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        audio = self._audio(inputs, input_values, input_features)
+        encoded = self.encode(audio, attention_mask, encoder_outputs, all_states=states, weights=weights)
+        memory = Memory(states=self.bridge(encoded.last_hidden_state), mask=_mask(encoded))
+        if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
+            decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
+        tokens = decoder_input_ids if decoder_inputs_embeds is None else decoder_inputs_embeds
+        if tokens is None:
+            raise ConfigError("You have to specify either `labels`, `decoder_input_ids` or `decoder_inputs_embeds`.")
+        cache = past_key_values
+        if cache is None and use_cache:
+            cache = self.decoder.new_cache(tokens.shape[0], tokens.shape[1])
+        out, cache = self.decoder.decode(
+            decoder_input_ids,
+            memory,
+            cache,
+            embeds=decoder_inputs_embeds,
+            token_mask=None if decoder_attention_mask is None else decoder_attention_mask.bool(),
+            all_states=states,
+            weights=weights,
+        )
+        logits = self.decoder.logits(out.states)
+        output = Seq2SeqLMOutput(
+            loss=None if labels is None else cross_entropy(logits, labels, num_items_in_batch, label_smoothing),
+            logits=logits,
+            past_key_values=cache,
+            decoder_hidden_states=out.all_states,
+            decoder_attentions=out.self_weights,
+            cross_attentions=out.cross_weights,
+            encoder_last_hidden_state=memory.states,
+            encoder_hidden_states=encoded.hidden_states,
+            encoder_attentions=encoded.attentions,
+        )
+        return output if (self.config.return_dict if return_dict is None else return_dict) else output.to_tuple()
+
+    @staticmethod
+    def _audio(inputs: Tensor | None, input_values: Tensor | None, input_features: Tensor | None) -> Tensor | None:
+        given = [x for x in (inputs, input_values, input_features) if x is not None]
+        if len(given) > 1:
+            raise ConfigError(
+                "You cannot specify both input_values and input_features (or `inputs`) at the same time; pass one."
+            )
+        return given[0] if given else None
+
+    def encode(
+        self,
+        inputs: Tensor | None,
+        attention_mask: Tensor | None = None,
+        encoder_outputs: EncoderOutput | Sequence[Any] | Mapping[str, Any] | None = None,
+        *,
+        all_states: bool = False,
+        weights: bool = False,
+    ) -> EncoderOutput:
+        """Run the encoder, or take what it gave before; the caller's object is never changed.
+
+        Raises:
+            ConfigError: If there is neither audio nor an earlier output.
+        """
+        if encoder_outputs is not None:
+            return self._earlier(encoder_outputs, attention_mask)
+        if inputs is None:
+            raise ConfigError("You have to specify either input_values or input_features, or `encoder_outputs`.")
+        inputs, lengths = self.encoder.prepare(inputs, attention_mask)
+        return self.encoder.encode(inputs, lengths, all_states=all_states, weights=weights)
+
+    def _earlier(self, given: Any, attention_mask: Tensor | None) -> EncoderOutput:
+        if isinstance(given, EncoderOutput):
+            found = given
+        elif isinstance(given, Sequence):
+            names = ("last_hidden_state", "hidden_states", "attentions")
+            found = EncoderOutput(**dict(zip(names, given, strict=False)))
+        else:
+            found = EncoderOutput(
+                last_hidden_state=given["last_hidden_state"],
+                hidden_states=given.get("hidden_states"),
+                attentions=given.get("attentions"),
+            )
+        if attention_mask is None or found.lengths is not None or self.encoder.main_input_name != "input_values":
+            return found
+        samples = attention_mask.sum(1)
+        at_frames = attention_mask.shape[1] == found.last_hidden_state.shape[1]
+        lengths = samples if at_frames else self.encoder.spec.frame_lengths(samples)
+        return EncoderOutput(
+            last_hidden_state=found.last_hidden_state,
+            hidden_states=found.hidden_states,
+            attentions=found.attentions,
+            lengths=lengths,
+        )
+
+    def prepare_decoder_input_ids_from_labels(self, labels: Int[Tensor, "batch tokens"]) -> Tensor:
+        """Return the labels moved right by one behind the start id, ignored positions turned into padding."""
+        config = self.config
+        start = config.special_id("decoder_start_token_id")
+        return shift_right(labels, config.special_id("pad_token_id"), start, self.decoder.spec.vocab_size)
+
+    def generate(
+        self, inputs: Tensor | None = None, generation_config: GenerationConfig | None = None, **kwargs: Any
+    ) -> Any:
+        """Write texts for a batch of speech; see `dragoman.torch.generate.generate`."""
+        return generate.generate(self, inputs, generation_config, **kwargs)
+
+    def freeze_feature_encoder(self) -> None:
+        """Stop training the convolutional front end of the encoder (its projection still learns)."""
+        self.encoder.freeze_feature_encoder()
+
+    def freeze_encoder(self) -> None:
+        """Stop training the encoder; bridge and decoder still learn."""
+        self.encoder.requires_grad_(False)
+
+    def set_padding(self, padding: Padding | str) -> None:
+        """Choose what padding may do: `"exact"` (nothing, the default) or `"reference"` (upstream's numbers)."""
+        self.encoder.padding = Padding(padding)
+
+    def get_encoder(self) -> SpeechEncoder:
+        """Return the encoder."""
+        return self.encoder
+
+    def get_decoder(self) -> TextDecoder:
+        """Return the decoder."""
+        return self.decoder
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """Return the decoder's token embedding."""
+        return self.decoder.get_input_embeddings()
+
+
+def _mask(encoded: EncoderOutput) -> Tensor | None:
+    """Return which frames count, `None` if all do."""
+    if encoded.lengths is None:
+        return None
+    return frame_mask(encoded.lengths, encoded.last_hidden_state.shape[1])

@@ -1,0 +1,59 @@
+"""What tells a speech encoder where a frame stands.
+
+Axes: batch, frames, width.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dragoman.errors import AudioError
+from dragoman.spec import ConvPositionSpec, TablePositionSpec
+from dragoman.torch.layers import ACTIVATIONS, WeightNormConv1d
+
+__all__ = ["ConvPositions", "TablePositions"]
+
+
+class ConvPositions(nn.Module):
+    """A wide grouped convolution over the frames (wav2vec 2.0, section 2)."""
+
+    def __init__(self, spec: ConvPositionSpec, width: int) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[spec.activation]
+        self.conv: nn.Module
+        if spec.batch_norm:
+            self.batch_norm: nn.Module | None = nn.BatchNorm1d(width)
+            self.conv = nn.Conv1d(width, width, spec.kernel, padding=spec.kernel // 2, groups=spec.groups)
+        else:
+            self.batch_norm = None
+            self.conv = WeightNormConv1d(width, spec.kernel, spec.groups)
+
+    def forward(self, states: Float[Tensor, "batch frames width"]) -> Float[Tensor, "batch frames width"]:
+        """Return what to add to `states`, whose padded frames are zero."""
+        x = states.transpose(1, 2)  # [b, t, w] -> [b, w, t]
+        if self.batch_norm is not None:
+            x = self.batch_norm(x)
+        x = self.conv(x)[:, :, : states.shape[1]]  # an even kernel gives one frame too many
+        return self.activation(x).transpose(1, 2)
+
+
+class TablePositions(nn.Module):
+    """One stored vector a frame (Whisper's sinusoids, kept as weights)."""
+
+    def __init__(self, spec: TablePositionSpec, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(spec.num_positions, width))
+
+    def forward(self, states: Float[Tensor, "batch frames width"]) -> Float[Tensor, "frames width"]:
+        """Return what to add to `states`.
+
+        Raises:
+            AudioError: If there are more frames than positions.
+        """
+        frames = states.shape[1]
+        if frames > self.weight.shape[0]:
+            raise AudioError(
+                f"The input gives {frames} frames, but this encoder has positions for {self.weight.shape[0]}. "
+                "Cut the audio into shorter windows (the Transcriber does)."
+            )
+        return self.weight[:frames]

@@ -1,0 +1,227 @@
+"""From audio to memory: the one speech encoder, whatever the family.
+
+Axes: batch, samples (or mels and spectrogram frames), frames, width.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from dragoman.errors import AudioError, ConfigError
+from dragoman.families import ModelConfig, speech_part
+from dragoman.outputs import ModelOutput
+from dragoman.spec import ConvFrontendSpec, ConvPositionSpec, Padding, SpeechEncoderSpec
+from dragoman.torch.adapter import ConvAdapter
+from dragoman.torch.block import Stack
+from dragoman.torch.frontend import ConvFrontend, MelFrontend
+from dragoman.torch.init import initialise, persistent_names
+from dragoman.torch.layers import frame_mask, zero_padding
+from dragoman.torch.positions import ConvPositions, TablePositions
+
+__all__ = ["EncoderOutput", "SpeechEncoder", "pack_left"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderOutput(ModelOutput):
+    """What a speech encoder returns.
+
+    Attributes:
+        last_hidden_state: Frame states, adapter included, `[batch, frames, width]`.
+        hidden_states: States before each layer and after the last, without the adapter.
+        attentions: Attention weights of each layer, `[batch, heads, frames, frames]`.
+        extract_features: Normalised features of the front end, before their projection.
+        lengths: Valid frames of each row; `None` where every frame is to be trusted.
+    """
+
+    last_hidden_state: Float[Tensor, "batch frames width"]
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor | None, ...] | None = None
+    extract_features: Tensor | None = None
+    lengths: Int[Tensor, " batch"] | None = None
+
+
+def pack_left(
+    inputs: Float[Tensor, "batch samples"], mask: Bool[Tensor, "batch samples"]
+) -> tuple[Float[Tensor, "batch samples"], Int[Tensor, " batch"]]:
+    """Move the valid samples of each row to its left end, so that padding on the left or in holes is padding on the right.
+
+    Returns:
+        The rows, and how many samples of each are valid.
+    """
+    order = torch.argsort(~mask, dim=1, stable=True)
+    return inputs.gather(1, order), mask.sum(1)
+
+
+class SpeechEncoder(nn.Module):
+    """A speech encoder built from the configuration of its family.
+
+    Args:
+        config: The configuration of a family that has a speech encoder.
+        empty: Give the tensors shapes only, on the meta device, for a checkpoint to fill.
+
+    Raises:
+        ConfigError: If the family has none, or sizes do not fit each other.
+    """
+
+    main_input_name = "input_values"
+
+    def __init__(self, config: ModelConfig, *, empty: bool = False) -> None:
+        super().__init__()
+        speech_part(config)
+        self.config = config
+        self.spec = config.speech_spec()
+        with torch.device("meta"):
+            self._build(self.spec)
+        if not empty:
+            initialise(self, persistent_names(self), self.spec)
+
+    def _build(self, spec: SpeechEncoderSpec) -> None:
+        self.main_input_name = spec.input_name
+        self.padding = Padding.EXACT
+        self.frontend: ConvFrontend | MelFrontend
+        if isinstance(spec.frontend, ConvFrontendSpec):
+            self.frontend = ConvFrontend(spec.frontend, spec.width)
+        else:
+            self.frontend = MelFrontend(spec.frontend, spec.width)
+        self.mask_embed = nn.Parameter(torch.empty(spec.width)) if spec.mask_embedding else None
+        self.positions: ConvPositions | TablePositions
+        if isinstance(spec.positions, ConvPositionSpec):
+            self.positions = ConvPositions(spec.positions, spec.width)
+        else:
+            self.positions = TablePositions(spec.positions, spec.width)
+        self.input_norm = nn.LayerNorm(spec.width, spec.stack.block.norm_eps) if spec.input_norm else None
+        self.stack = Stack(spec.stack)
+        self.adapter = ConvAdapter(spec.adapter, spec.width) if spec.adapter else None
+
+    def freeze_feature_encoder(self) -> None:
+        """Stop training the convolutions of the front end; the projection behind them still learns."""
+        if isinstance(self.frontend, ConvFrontend):
+            self.frontend.convs.requires_grad_(False)
+        else:
+            self.frontend.requires_grad_(False)
+
+    def forward(
+        self,
+        input_values: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        input_features: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> Any:
+        """Encode a batch, in Hugging Face's terms.
+
+        Args:
+            input_values: Waveforms, mono, normalised, at 16 kHz: `[batch, samples]`.
+            attention_mask: 1 where a sample counts, `[batch, samples]`; without it every sample counts.
+            input_features: Log-mel spectrogram, `[batch, mels, frames]`, for the models that take one.
+            output_hidden_states: Return the states before each layer and after the last.
+            output_attentions: Return the attention weights.
+            return_dict: `False` for a plain tuple.
+
+        Returns:
+            An `EncoderOutput`, or its tuple.
+        """
+        given = [x for x in (input_values, input_features) if x is not None]
+        if len(given) != 1:
+            raise ConfigError(
+                f"A speech encoder takes exactly one of `input_values` and `input_features`, but got {len(given)} of them; "
+                f"this one wants `{self.main_input_name}`."
+            )
+        inputs, lengths = self.prepare(given[0], attention_mask)
+        pick = self.config
+        output = self.encode(
+            inputs,
+            lengths,
+            all_states=pick.output_hidden_states if output_hidden_states is None else output_hidden_states,
+            weights=pick.output_attentions if output_attentions is None else output_attentions,
+        )
+        wants_dict = pick.return_dict if return_dict is None else return_dict
+        return output if wants_dict else replace(output, lengths=None).to_tuple()
+
+    def prepare(self, inputs: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Check an input batch and turn its mask into lengths.
+
+        Returns:
+            The inputs, packed to the left, and the valid samples of each row; `None` where every sample counts.
+
+        Raises:
+            AudioError: If the input has the wrong number of axes, or a row is too short to give one frame.
+        """
+        wanted = 2 if self.main_input_name == "input_values" else 3
+        if inputs.ndim != wanted:
+            axes = "[batch, samples]" if wanted == 2 else "[batch, mels, frames]"
+            raise AudioError(
+                f"`{self.main_input_name}` must have the shape {axes}, but has {list(inputs.shape)}. "
+                "Use the model's own feature extractor, and one channel of audio."
+            )
+        if attention_mask is None or wanted == 3:  # a spectrogram's padding is part of what the model was trained on
+            lengths = None
+        elif attention_mask.shape != inputs.shape:
+            raise AudioError(
+                f"`attention_mask` must have the shape of the input, {list(inputs.shape)}, but has "
+                f"{list(attention_mask.shape)}."
+            )
+        elif self.padding is Padding.REFERENCE:
+            lengths = attention_mask.sum(1)
+        else:
+            inputs, lengths = pack_left(inputs, attention_mask.bool())
+        self._check_lengths(inputs.shape[-1], lengths)
+        return inputs, lengths
+
+    def _check_lengths(self, longest: int, lengths: Tensor | None) -> None:
+        if torch.compiler.is_compiling():
+            return
+        shortest = longest if lengths is None or lengths.numel() == 0 else int(lengths.min())
+        needed = self.spec.frontend.receptive_field
+        if shortest < needed:
+            raise AudioError(
+                f"The encoder needs at least {needed} samples for its first frame, but a clip has {shortest}. "
+                "Leave out clips that short, or pad them with silence before feature extraction."
+            )
+
+    def encode(
+        self,
+        inputs: Tensor,
+        lengths: Int[Tensor, " batch"] | None = None,
+        *,
+        all_states: bool = False,
+        weights: bool = False,
+    ) -> EncoderOutput:
+        """Turn audio into frame states.
+
+        Args:
+            inputs: Waveforms `[batch, samples]`, or spectrograms `[batch, mels, frames]`; padding on the right.
+            lengths: Valid samples per row; `None` trusts every sample, which is not the same as full lengths.
+            all_states: Keep the states before each layer and after the last.
+            weights: Keep the attention weights.
+
+        Reference: wav2vec 2.0, section 2, https://arxiv.org/abs/2006.11477.
+        """
+        exact = self.padding is Padding.EXACT
+        states, features = self.frontend(inputs, lengths if exact else None)
+        mask = None
+        if lengths is not None:
+            frames = self.spec.frontend.frame_lengths(lengths)
+            mask = frame_mask(frames, states.shape[1])
+            states = zero_padding(states, mask)
+        states = states + self.positions(states)
+        if self.input_norm is not None:
+            states = self.input_norm(states)
+        states = F.dropout(states, self.spec.dropout, self.training)
+        out = self.stack(states, None if mask is None else mask[:, None, None], all_states=all_states, weights=weights)
+        states = out.states
+        if self.adapter is not None:
+            states = self.adapter(states, frames if exact and lengths is not None else None)
+        return EncoderOutput(
+            last_hidden_state=states,
+            hidden_states=out.all_states,
+            attentions=out.self_weights,
+            extract_features=features,
+            lengths=None if lengths is None else self.spec.frame_lengths(lengths),
+        )

@@ -1,0 +1,254 @@
+"""From memory to text: the one text decoder, whatever the family.
+
+Axes: rows (utterances, or utterances x beams), batch (utterances), tokens, frames, width, vocab.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from dragoman.errors import ConfigError, GenerationError
+from dragoman.families import ModelConfig, text_part
+from dragoman.outputs import ModelOutput
+from dragoman.spec import TextDecoderSpec
+from dragoman.torch.block import Stack, StackOutput
+from dragoman.torch.cache import Cache, Memory
+from dragoman.torch.init import initialise, persistent_names
+from dragoman.torch.layers import ACTIVATIONS
+from dragoman.torch.loss import shifted_cross_entropy
+
+__all__ = ["CausalLMOutput", "TextDecoder"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CausalLMOutput(ModelOutput):
+    """What a text decoder returns: scores of every token at every position, and what was asked for besides."""
+
+    loss: Tensor | None = None
+    logits: Float[Tensor, "rows tokens vocab"]
+    past_key_values: Cache | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor | None, ...] | None = None
+    cross_attentions: tuple[Tensor | None, ...] | None = None
+
+
+class Embedding(nn.Module):
+    """Tokens, positions and, in BERT's kin, a type, added up."""
+
+    def __init__(self, spec: TextDecoderSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.tokens = nn.Embedding(spec.vocab_size, spec.width)
+        self.positions = nn.Embedding(spec.num_positions + spec.position_offset, spec.width)
+        self.token_types = nn.Embedding(spec.num_token_types, spec.width) if spec.num_token_types else None
+        self.norm = nn.LayerNorm(spec.width, spec.norm_eps) if spec.embed_norm else None
+
+    def forward(self, tokens: Int[Tensor, "rows tokens"] | None, embeds: Tensor | None, start: int) -> Tensor:
+        """Embed tokens (or take their embeddings), the first of which is number `start` of its text."""
+        states = self.tokens(tokens) if embeds is None else embeds
+        if embeds is None and self.spec.embed_scale != 1.0:
+            states = states * self.spec.embed_scale
+        first = start + self.spec.position_offset
+        states = states + self.positions.weight[first : first + states.shape[1]]
+        if self.token_types is not None:
+            states = states + self.token_types.weight[0]
+        if self.norm is not None:
+            states = self.norm(states)
+        return F.dropout(states, self.spec.dropout, self.training)
+
+
+class Head(nn.Module):
+    """From states to logits; a tied head is handed the token embedding."""
+
+    def __init__(self, spec: TextDecoderSpec) -> None:
+        super().__init__()
+        head = spec.head
+        self.transform = nn.Linear(spec.width, spec.width) if head.transform else None
+        self.norm = nn.LayerNorm(spec.width, spec.norm_eps) if head.transform else None
+        self.activation = ACTIVATIONS[head.transform] if head.transform else None
+        self.weight = None if head.tied else nn.Parameter(torch.empty(spec.vocab_size, spec.width))
+        self.bias = nn.Parameter(torch.empty(spec.vocab_size)) if head.bias else None
+
+    def forward(self, states: Float[Tensor, "*rows width"], embedding: Tensor) -> Float[Tensor, "*rows vocab"]:
+        """Score every token."""
+        if self.transform is not None and self.activation is not None and self.norm is not None:
+            states = self.norm(self.activation(self.transform(states)))
+        return F.linear(states, embedding if self.weight is None else self.weight, self.bias)
+
+
+class TextDecoder(nn.Module):
+    """A text decoder built from the configuration of its family.
+
+    Args:
+        config: The configuration of a family that has a text decoder. `is_decoder` makes it causal and
+            `add_cross_attention` gives it cross-attention, where the family leaves the choice.
+        empty: Give the tensors shapes only, on the meta device, for a checkpoint to fill.
+
+    Raises:
+        ConfigError: If the family has none, or sizes do not fit each other.
+    """
+
+    main_input_name = "input_ids"
+
+    def __init__(self, config: ModelConfig, *, empty: bool = False) -> None:
+        super().__init__()
+        text_part(config)
+        self.config = config
+        self.spec = config.text_spec()
+        with torch.device("meta"):
+            self.embed = Embedding(self.spec)
+            self.stack = Stack(self.spec.stack)
+            self.head = Head(self.spec)
+        if not empty:
+            initialise(self, persistent_names(self), self.spec)
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """Return the token embedding."""
+        return self.embed.tokens
+
+    def forward(
+        self,
+        input_ids: Int[Tensor, "rows tokens"] | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        encoder_hidden_states: Float[Tensor, "batch frames width"] | None = None,
+        encoder_attention_mask: Tensor | None = None,
+        inputs_embeds: Float[Tensor, "rows tokens width"] | None = None,
+        labels: Int[Tensor, "rows tokens"] | None = None,
+        past_key_values: Cache | None = None,
+        use_cache: bool = False,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        return_dict: bool | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Score the next token at every position, in Hugging Face's terms.
+
+        Args:
+            input_ids: Tokens; or give `inputs_embeds`.
+            attention_mask: 1 where a token counts, `[rows, tokens so far]`.
+            encoder_hidden_states: Memory, as wide as the decoder.
+            encoder_attention_mask: 1 where a frame counts, `[batch, frames]`.
+            inputs_embeds: Embeddings in place of tokens.
+            labels: The same tokens, for the loss of a plain language model: position `t` is scored against `t + 1`;
+                −100 is ignored.
+            past_key_values: The cache that an earlier call returned.
+            use_cache: Return a cache.
+            output_hidden_states: Return the states before each layer and after the last.
+            output_attentions: Return the attention weights.
+            return_dict: `False` for a plain tuple.
+            num_items_in_batch: Divide the summed loss by this instead of by the number of labels here.
+
+        Returns:
+            A `CausalLMOutput`, or its tuple.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ConfigError("A text decoder takes exactly one of `input_ids` and `inputs_embeds`.")
+        memory = None
+        if encoder_hidden_states is not None:
+            mask = None if encoder_attention_mask is None else encoder_attention_mask.bool()
+            memory = Memory(states=encoder_hidden_states, mask=mask)
+        tokens = inputs_embeds if input_ids is None else input_ids
+        assert tokens is not None
+        cache = past_key_values
+        if cache is None and use_cache:
+            cache = self.new_cache(tokens.shape[0], tokens.shape[1])
+        pick = self.config
+        out, cache = self.decode(
+            input_ids,
+            memory,
+            cache,
+            embeds=inputs_embeds,
+            token_mask=None if attention_mask is None else attention_mask.bool(),
+            all_states=pick.output_hidden_states if output_hidden_states is None else output_hidden_states,
+            weights=pick.output_attentions if output_attentions is None else output_attentions,
+        )
+        logits = self.logits(out.states)
+        output = CausalLMOutput(
+            loss=None if labels is None else shifted_cross_entropy(logits, labels, num_items_in_batch),
+            logits=logits,
+            past_key_values=cache,
+            hidden_states=out.all_states,
+            attentions=out.self_weights,
+            cross_attentions=out.cross_weights,
+        )
+        return output if (pick.return_dict if return_dict is None else return_dict) else output.to_tuple()
+
+    def decode(
+        self,
+        tokens: Int[Tensor, "rows tokens"] | None,
+        memory: Memory | None,
+        cache: Cache | None = None,
+        *,
+        embeds: Tensor | None = None,
+        token_mask: Bool[Tensor, "rows tokens_so_far"] | None = None,
+        all_states: bool = False,
+        weights: bool = False,
+    ) -> tuple[StackOutput, Cache | None]:
+        """Run the stack over new tokens, after those in the cache.
+
+        Returns:
+            The stack's output, and the cache with the new tokens in it.
+
+        Raises:
+            GenerationError: If the text would be longer than the decoder has positions for.
+        """
+        given = tokens if embeds is None else embeds
+        assert given is not None
+        count, start = given.shape[1], cache.length if cache else 0
+        if start + count > self.spec.num_positions:
+            raise GenerationError(
+                f"The decoder has positions for {self.spec.num_positions} tokens, but the text has {start + count}. "
+                "Use shorter labels or a smaller `max_length`."
+            )
+        if cache is not None:
+            cache = cache.grown(start + count)
+        states = self.embed(tokens, embeds, start)
+        causal = self.spec.stack.block.causal
+        mask = (
+            self._mask(count, start, token_mask, given.device) if token_mask is not None or (start and causal) else None
+        )
+        out = self.stack(
+            states,
+            mask,
+            causal=causal and mask is None and count > 1,
+            memory=memory,
+            cache=cache,
+            all_states=all_states,
+            weights=weights,
+        )
+        return out, cache.advanced(count) if cache else None
+
+    def _mask(self, count: int, start: int, token_mask: Tensor | None, device: torch.device) -> Tensor | None:
+        """Return where the `count` tokens from number `start` on may look, `[rows or 1, 1, count, start + count]`."""
+        if token_mask is None and count == 1:
+            return None  # the newest token sees everything
+        mask = torch.ones(count, start + count, dtype=torch.bool, device=device)
+        if self.spec.stack.block.causal:
+            mask = mask.tril(start)
+        mask = mask[None, None]
+        if token_mask is not None:
+            # a token always sees itself, so that padding on the left never leaves a row with nothing to look at
+            itself = torch.eye(count, start + count, dtype=torch.bool, device=device).roll(start, 1)
+            mask = (mask & token_mask[:, None, None, :]) | itself
+        return mask
+
+    def logits(self, states: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows vocab"]:
+        """Score every token of the vocabulary."""
+        return self.head(states, self.embed.tokens.weight)
+
+    def new_cache(self, rows: int, capacity: int) -> Cache:
+        """Return an empty cache with room for `capacity` tokens of `rows` texts."""
+        weight, block = self.embed.tokens.weight, self.spec.stack.block
+        shape = (self.spec.stack.num_layers, rows, block.num_heads, capacity, block.head_dim)
+        return Cache(keys=weight.new_empty(shape), values=weight.new_empty(shape))
+
+    def project_memory(self, states: Float[Tensor, "batch frames width"], mask: Tensor | None) -> Memory:
+        """Compute the keys and values of the memory for every layer, once."""
+        pairs = [layer.cross_attn.project(states) for layer in self.stack.layers]
+        keys, values = (torch.stack(side) for side in zip(*pairs, strict=True))
+        return Memory(keys=keys, values=values, mask=mask)
