@@ -125,6 +125,8 @@ class _Run:
     def scores_of(self, tokens: Array, length: Length, scores: Array) -> Array:
         for processor in self.chain:
             scores = processor(tokens, length, scores)
+        if self.options.return_dict_in_generate and self.options.output_scores:
+            self.record("scores", scores)
         return scores
 
     def logits_of(self, step: Step[Any], copies: int = 1) -> Array:
@@ -140,9 +142,6 @@ class _Run:
         if self.options.return_dict_in_generate and self.options.output_logits:
             self.record("logits", logits)
         return logits
-
-    def wants_scores(self) -> bool:
-        return self.options.return_dict_in_generate and self.options.output_scores
 
     def record(self, name: str, value: Any) -> None:
         self.records.setdefault(name, []).append(value)
@@ -165,8 +164,6 @@ def _rows(run: _Run, decoder: StepDecoder[State], prompt: Array, step: Step[Stat
     logits = run.logits_of(step, copies)
     while True:
         scores = run.scores_of(state.tokens, state.length, logits)
-        if run.wants_scores():
-            run.record("scores", scores)
         chosen = ops.xp.argmax(scores, axis=-1) if keys is None else draw(ops, fold(ops, keys, state.length), scores)
         state = advance_rows(ops, plan, state, chosen)
         if state.length >= plan.max_length or (plan.eos and bool(ops.xp.all(state.ended))):
@@ -185,22 +182,17 @@ def _beams(run: _Run, decoder: StepDecoder[State], prompt: Array, step: Step[Sta
         keep_history=options.return_dict_in_generate,
     )
     first_rows = (ops.xp.arange(batch, device=ops.device(prompt)) * beams)[:, None]
-    needs_all = bool(run.chain) or run.wants_scores() or run.keys is not None
     state = begin_beams(ops, plan, rule, prompt)
     # The beams are equal at first, so that choosing among them changes nothing in the decoder's state.
     decoder_state = decoder.expand(step.state, beams)
     logits = run.logits_of(step, beams)
     while True:
-        normaliser = None if needs_all else ops.logsumexp(logits)
-        if needs_all:
-            tokens = ops.xp.reshape(state.tokens, (batch * beams, plan.max_length))
-            logits = run.scores_of(tokens, state.length, ops.log_softmax(logits))
-        if run.wants_scores():
-            run.record("scores", logits)
+        tokens = ops.xp.reshape(state.tokens, (batch * beams, plan.max_length))
+        log_probs = run.scores_of(tokens, state.length, ops.log_softmax(logits))
         if run.keys is None:
-            candidates = best_candidates(ops, plan, state.scores, logits, normaliser)
+            candidates = best_candidates(ops, plan, state.scores, log_probs)
         else:
-            candidates = drawn_candidates(ops, plan, state.scores, logits, fold(ops, run.keys, state.length))
+            candidates = drawn_candidates(ops, plan, state.scores, log_probs, fold(ops, run.keys, state.length))
         state, parents, chosen = advance_beams(ops, plan, rule, state, candidates)
         if bool(state.done):
             return _best(run, state)

@@ -55,7 +55,7 @@ def top_p(ops: Ops, scores: Array, p: float, keep: int) -> Array:
     below = xp.cumulative_sum(xp.exp(ops.log_softmax(ascending)), axis=-1) <= 1.0 - p
     dropped = xp.sum(xp.astype(below, xp.int32), axis=-1, keepdims=True)
     dropped = xp.clip(dropped, 0, max(scores.shape[-1] - keep, 0))
-    threshold = xp.take_along_axis(ascending, xp.astype(dropped, xp.int64), axis=-1)
+    threshold = ops.gather(ascending, xp.astype(dropped, xp.int64))
     return _drop(ops, scores, scores < threshold)
 
 
@@ -78,12 +78,12 @@ def typical(ops: Ops, scores: Array, mass: float, keep: int) -> Array:
     probs = xp.exp(log_probs)
     distance = xp.abs(-log_probs - _entropy(ops, log_probs, probs))
     order = xp.argsort(distance, axis=-1)
-    nearest = xp.take_along_axis(distance, order, axis=-1)
-    below = xp.cumulative_sum(xp.take_along_axis(probs, order, axis=-1), axis=-1) < mass
+    nearest = ops.gather(distance, order)
+    below = xp.cumulative_sum(ops.gather(probs, order), axis=-1) < mass
     last = xp.sum(xp.astype(below, xp.int64), axis=-1, keepdims=True)
     size = scores.shape[-1]
     last = xp.clip(last, min(keep, size) - 1, size - 1)
-    return _drop(ops, scores, distance > xp.take_along_axis(nearest, last, axis=-1))
+    return _drop(ops, scores, distance > ops.gather(nearest, last))
 
 
 def epsilon(ops: Ops, scores: Array, least: float, keep: int) -> Array:
@@ -117,7 +117,7 @@ def draw_without_replacement(ops: Ops, keys: Array, scores: Array, count: int) -
         Their scores and indices `[rows, count]` in the order drawn.
     """
     _, indices = ops.top_k(ops.log_softmax(scores) + gumbel(ops, keys, scores.shape[-1]), count)
-    return ops.xp.take_along_axis(scores, indices, axis=-1), indices
+    return ops.gather(scores, indices), indices
 
 
 def _drop(ops: Ops, scores: Array, dropped: Array) -> Array:

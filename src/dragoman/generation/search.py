@@ -135,26 +135,23 @@ def begin_beams(ops: Ops, plan: Plan, rule: BeamRule, prompt: Array) -> BeamStat
     )
 
 
-def best_candidates(ops: Ops, plan: Plan, running: Array, scores: Array, normaliser: Array | None) -> Candidates:
+def best_candidates(ops: Ops, plan: Plan, running: Array, log_probs: Array) -> Candidates:
     """Return the best continuations of every utterance, the best first.
 
     Args:
         ops: The array library.
         plan: Gives the number of beams and, by the number of end tokens, of candidates.
         running: Scores of the beams, float32 `[batch, beams]`.
-        scores: Log-probabilities of the next token, float32 `[batch * beams, vocab]`; or raw logits with their
-            `normaliser`.
-        normaliser: `logsumexp` of raw logits, `[batch * beams, 1]`. It does not change the order within a row, so the
-            logits of the best tokens alone are normalised, not all of the vocabulary.
+        log_probs: Log-probabilities of the next token, float32 `[batch * beams, vocab]`.
     """
-    xp, (batch, beams), vocab = ops.xp, running.shape, scores.shape[1]
+    xp, (batch, beams), vocab = ops.xp, running.shape, log_probs.shape[1]
     count = _num_candidates(plan, vocab)
+    # The best of each beam first, so that nothing of the size of the vocabulary is added up or copied.
     per_beam = min(count, vocab)
-    values, tokens = ops.top_k(scores, per_beam)
-    values = values if normaliser is None else values - normaliser
+    values, tokens = ops.top_k(log_probs, per_beam)
     values = xp.reshape(values, (batch, beams, per_beam)) + running[:, :, None]
     values, places = ops.top_k(xp.reshape(values, (batch, beams * per_beam)), count)
-    tokens = xp.take_along_axis(xp.reshape(tokens, (batch, beams * per_beam)), places, axis=1)
+    tokens = ops.gather(xp.reshape(tokens, (batch, beams * per_beam)), places)
     return Candidates(values, places // per_beam, tokens)
 
 
@@ -177,10 +174,9 @@ def advance_beams(
     """
     xp, length, dtype = ops.xp, state.length, state.tokens.dtype
     tokens = xp.astype(candidates.tokens, dtype, copy=False)
-    at_limit = xp.asarray(length + 1 >= plan.max_length, device=ops.device(tokens))
-    ends = _is_any(tokens, plan.eos) | at_limit
-    running_scores, chosen = ops.top_k(candidates.scores + xp.astype(ends, xp.float32) * _NEVER, plan.num_beams)
-    parents, appended = (xp.take_along_axis(x, chosen, axis=1) for x in (candidates.beams, tokens))
+    ends = _is_any(tokens, plan.eos) | (length + 1 >= plan.max_length)
+    running_scores, chosen = ops.top_k(xp.where(ends, candidates.scores + _NEVER, candidates.scores), plan.num_beams)
+    parents, appended = (ops.gather(x, chosen) for x in (candidates.beams, tokens))
     best = _keep_best(ops, plan, rule, state, candidates._replace(tokens=tokens), ends)
     hopeful = state.hopeful & _may_improve(plan, rule, ops, length + 1, running_scores, best.best_scores, best.finished)
     done = ~xp.any(hopeful) | xp.all(ends)
@@ -211,14 +207,14 @@ def _keep_best(
     xp, beams, length = ops.xp, plan.num_beams, state.length
     scores, parents, tokens, ends = (x[:, :beams] for x in (*candidates, ends))
     scores = scores / ((length + 1 - plan.prompt_length) ** rule.length_penalty)
-    closed = ~state.hopeful
+    ends = ends & state.hopeful
     if rule.early_stopping is True:
-        closed = closed | xp.all(state.finished, axis=1, keepdims=True)
-    scores = scores + xp.astype(closed, xp.float32) * _NEVER + xp.astype(~ends, xp.float32) * _NEVER
+        ends = ends & ~xp.all(state.finished, axis=1, keepdims=True)
+    scores = xp.where(ends, scores, scores + _NEVER)
     best_scores, chosen = ops.top_k(xp.concat([state.best_scores, scores], axis=1), beams)
 
     def merged(old: Array, new: Array) -> Array:
-        return xp.take_along_axis(xp.concat([old, new], axis=1), chosen, axis=1)
+        return ops.gather(xp.concat([old, new], axis=1), chosen)
 
     # Where a merged hypothesis is to be found: finished ones in the first places, then those it continues.
     own = xp.broadcast_to(xp.arange(beams, dtype=parents.dtype, device=ops.device(parents)), parents.shape)
@@ -273,7 +269,7 @@ def _write(ops: Ops, buffer: Array, place: Length, values: Array, where: Array |
 def _beams(ops: Ops, x: Array, places: Array) -> Array:
     """Pick beams: x `[batch, m, n]`, places `[batch, beams]` -> `[batch, beams, n]`."""
     places = ops.xp.broadcast_to(places[:, :, None], (*places.shape, x.shape[-1]))
-    return ops.xp.take_along_axis(x, places, axis=1)
+    return ops.gather(x, places)
 
 
 def _first_rows(ops: Ops, scores: Array) -> Array:
