@@ -1,0 +1,315 @@
+"""Which files of a folder are its weights, and how a checkpoint is cut into shards: the Hugging Face layout only.
+
+File names come from strangers (an index names its shards), so every name is checked before it is opened.
+Not here: what is inside the files (`tensors`, `ctranslate2`), how a folder is written safely (`saving`).
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from dragoman.checkpoint.saving import check_file_name, finish_save
+from dragoman.errors import ConfigError, ModelNotFoundError, UntrustedFileError
+
+__all__ = [
+    "ShardPlan",
+    "WeightFiles",
+    "WeightFormat",
+    "find_weights",
+    "parse_json",
+    "pick_weights",
+    "plan_shards",
+    "read_index",
+    "read_json",
+    "shard_names",
+]
+
+WeightFormat = Literal["safetensors", "pytorch", "flax", "ctranslate2"]
+
+# In order of preference. The last is the one file name of a CTranslate2 folder.
+_NAMES: dict[WeightFormat, str] = {
+    "safetensors": "model.safetensors",
+    "pytorch": "pytorch_model.bin",
+    "flax": "flax_model.msgpack",
+    "ctranslate2": "model.bin",
+}
+
+MAX_JSON_BYTES = 4 * 2**20
+# An empty list takes 3 bytes in a file and 70 in memory, so lists and objects are counted before they are made.
+_BYTES_A_CONTAINER = 20
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(?:([KMGT])(i?))?B", re.IGNORECASE)
+
+_AGAIN = "Save or download the model again."
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightFiles:
+    """The weights of a folder.
+
+    Attributes:
+        format: How to read them.
+        paths: The files, every one present and inside the folder.
+        index: For a sharded checkpoint the file name of each tensor, else `None`.
+    """
+
+    format: WeightFormat
+    paths: tuple[Path, ...]
+    index: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardPlan:
+    """How tensors are spread over files.
+
+    Attributes:
+        files: Names of the tensors in each file.
+        index: Content of `model.safetensors.index.json`; `None` for a single file, which needs no index.
+    """
+
+    files: Mapping[str, tuple[str, ...]]
+    index: Mapping[str, Any] | None
+
+    def index_bytes(self) -> bytes:
+        """Return the index as Hugging Face writes it: sorted, indented by two, a newline at the end."""
+        return (json.dumps(self.index, indent=2, sort_keys=True) + "\n").encode()
+
+
+def pick_weights(
+    names: Iterable[str], *, use_safetensors: bool | None = None, variant: str | None = None
+) -> tuple[WeightFormat, str] | None:
+    """Choose the best of several file names: safetensors before pickles before Flax, one file before shards.
+
+    Args:
+        names: What a folder or a repository holds.
+        use_safetensors: `True` accepts nothing else, `False` everything else, `None` prefers it.
+        variant: For instance `"fp16"` for `model.fp16.safetensors`.
+
+    Returns:
+        The format and the name of the weight file or of the index, `None` if no name fits.
+    """
+    present = set(names)
+    for kind, name, index in _accepted(use_safetensors, variant):
+        for candidate in (name, index):
+            if candidate in present:
+                return kind, candidate
+    return None
+
+
+def _accepted(use_safetensors: bool | None, variant: str | None) -> list[tuple[WeightFormat, str, str]]:
+    """Return format, file name and index name of all that a caller accepts."""
+
+    def named(name: str) -> str:
+        stem, _, ending = name.rpartition(".")
+        return f"{stem}.{variant}.{ending}" if variant else name
+
+    return [
+        (kind, named(name), named(name + ".index.json"))
+        for kind, name in _NAMES.items()
+        if use_safetensors is None or use_safetensors == (kind == "safetensors")
+    ]
+
+
+def find_weights(folder: str | Path, *, use_safetensors: bool | None = None, variant: str | None = None) -> WeightFiles:
+    """Find the weight files of a folder and check that all of them are there.
+
+    Args:
+        folder: A folder in Hugging Face's layout, or one of CTranslate2.
+        use_safetensors: See `pick_weights`.
+        variant: See `pick_weights`.
+
+    Raises:
+        ModelNotFoundError: If the folder, its weights or a shard is missing; the message lists what was looked for.
+        UntrustedFileError: If an index is corrupt, or a name or a link leads out of the folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ModelNotFoundError(
+            f"There is no folder {folder}. Pass the folder that holds config.json and the weights."
+        )
+    finish_save(folder)
+    names = sorted(os.listdir(folder))
+    picked = pick_weights(names, use_safetensors=use_safetensors, variant=variant)
+    if picked is None:
+        raise ModelNotFoundError(_no_weights(folder, names, use_safetensors, variant))
+    kind, name = picked
+    if not name.endswith(".json"):
+        return WeightFiles(format=kind, paths=_check_present(folder, [name]))
+    index = read_index(folder / name)
+    return WeightFiles(format=kind, paths=_check_present(folder, shard_names(index)), index=index)
+
+
+def _no_weights(folder: Path, names: list[str], use_safetensors: bool | None, variant: str | None) -> str:
+    accepted = [name for _, name, index in _accepted(use_safetensors, variant) for name in (name, index)]
+    held = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+    narrowed = "" if use_safetensors is None and variant is None else f" ({use_safetensors=}, {variant=})"
+    return (
+        f"No weights in {folder}: looked for {', '.join(accepted)}{narrowed}. "
+        f"The folder holds {held or 'nothing'}. Save or download the model again, or pass another folder."
+    )
+
+
+def read_index(path: str | Path) -> dict[str, str]:
+    """Return the file name of each tensor of a sharded checkpoint, as its index says.
+
+    Raises:
+        ModelNotFoundError: If there is no such file.
+        UntrustedFileError: If it is corrupt or names anything but plain files.
+    """
+    weight_map = read_json(path).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise UntrustedFileError(f'{path} has no "weight_map" that says which file holds which tensor. {_AGAIN}')
+    for name in weight_map.values():
+        if not isinstance(name, str):
+            raise UntrustedFileError(f'The "weight_map" of {path} must hold file names, not {name!r:.50}. {_AGAIN}')
+        check_file_name(name, path)
+    return weight_map
+
+
+def shard_names(index: Mapping[str, str]) -> list[str]:
+    """Return the files that an index names, each once, sorted."""
+    return sorted(set(index.values()))
+
+
+def _check_present(folder: Path, names: list[str]) -> tuple[Path, ...]:
+    """Return the paths of the files, all of them present and none of them outside `folder`."""
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise ModelNotFoundError(
+            f"{len(missing)} of {len(names)} weight files are missing in {folder} (or are broken links): "
+            f"{', '.join(missing)}. Download or copy them again."
+        )
+    allowed = _allowed_roots(folder)
+    for name in names:
+        real = (folder / name).resolve()
+        if not any(real.is_relative_to(root) for root in allowed):
+            raise UntrustedFileError(
+                f"{folder / name} is a link to {real}, outside its folder: refused. "
+                "Copy the file into the folder, or pass the folder that it links to."
+            )
+    return tuple(folder / name for name in names)
+
+
+def _allowed_roots(folder: Path) -> list[Path]:
+    """Return where a link may lead: the folder itself and, in a hub cache, the blobs that its snapshots link to.
+
+    The cache is `<cache>/models--org--name/{blobs,refs,snapshots/<commit>/}`; newer hub clients add `<cache>/blobs`,
+    shared by all repositories.
+    """
+    real = folder.resolve()
+    roots = [real]
+    for parent in real.parents:
+        if parent.name == "snapshots" and "--" in parent.parent.name:
+            roots += [parent.parent / "blobs", parent.parent.parent / "blobs"]
+    return roots
+
+
+def read_json(path: str | Path, max_bytes: int = MAX_JSON_BYTES) -> dict[str, Any]:
+    """Read a JSON file that must hold one object.
+
+    Args:
+        path: The file.
+        max_bytes: Size above which it is refused unread.
+
+    Raises:
+        ModelNotFoundError: If it is missing or cannot be read.
+        UntrustedFileError: If it is too big, too deep, not UTF-8, not JSON or not an object.
+    """
+    if not os.path.isfile(path):  # false for folders, pipes and what may not be looked at, without an exception
+        raise ModelNotFoundError(f"There is no file {path}. Check the name of the folder, or save the model again.")
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(max_bytes + 1)
+    except OSError as error:
+        raise ModelNotFoundError(f"{path} cannot be read ({error.strerror}). Check its permissions.") from error
+    if len(raw) > max_bytes:
+        raise UntrustedFileError(
+            f"{path} is bigger than {max_bytes:,} bytes, the most that is read. Is it the right file?"
+        )
+    return parse_json(raw, path, max_containers=max_bytes // _BYTES_A_CONTAINER)
+
+
+def parse_json(
+    raw: bytes, source: str | Path, *, max_containers: int = 200_000, unique_keys: bool = False
+) -> dict[str, Any]:
+    """Parse bytes that must hold one JSON object.
+
+    Args:
+        raw: The bytes.
+        source: Where they are from, for the message.
+        max_containers: Lists and objects above which they are refused unparsed.
+        unique_keys: Refuse an object with the same key twice; otherwise the last one counts.
+
+    Raises:
+        UntrustedFileError: If they are too deep, not UTF-8, not JSON or not an object.
+    """
+    if raw.count(b"[") + raw.count(b"{") > max_containers:
+        raise UntrustedFileError(f"{source} holds more than {max_containers:,} lists and objects: refused.")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise ValueError("the same key twice in one object")
+        return found
+
+    try:
+        value = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=unique if unique_keys else None)
+    except (ValueError, RecursionError) as error:  # bad UTF-8 and endless digits are ValueErrors too
+        raise UntrustedFileError(f"{source} is not valid JSON ({str(error)[:100]}). {_AGAIN}") from error
+    if not isinstance(value, dict):
+        raise UntrustedFileError(f"{source} must hold a JSON object, but holds a {type(value).__name__}. {_AGAIN}")
+    return value
+
+
+def plan_shards(
+    sizes: Mapping[str, int], max_shard_size: int | str = "5GB", name: str = "model.safetensors"
+) -> ShardPlan:
+    """Spread tensors over files, in the order given, as Hugging Face does.
+
+    Args:
+        sizes: Bytes of each tensor.
+        max_shard_size: Bytes of a file, or a string like "5GB" (decimal) or "5GiB" (binary). A tensor above it gets a
+            file of its own.
+        name: The file if one is enough; shards are `model-00001-of-00003.safetensors`.
+
+    Raises:
+        ConfigError: If `max_shard_size` is not a positive size.
+    """
+    limit = _bytes(max_shard_size)
+    shards: list[list[str]] = []
+    room: list[str] = []
+    filled = 0
+    for tensor, size in sizes.items():
+        if size > limit:
+            shards.append([tensor])
+            continue
+        if room and filled + size > limit:
+            shards.append(room)
+            room, filled = [], 0
+        room.append(tensor)
+        filled += size
+    if room:
+        shards.append(room)
+    if len(shards) <= 1:
+        return ShardPlan(files={name: tuple(sizes)}, index=None)
+    stem, _, ending = name.rpartition(".")
+    files = {f"{stem}-{i:05d}-of-{len(shards):05d}.{ending}": tuple(shard) for i, shard in enumerate(shards, 1)}
+    weight_map = {tensor: file for file, tensors in files.items() for tensor in tensors}
+    return ShardPlan(files=files, index={"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map})
+
+
+def _bytes(size: int | str) -> int:
+    number = size
+    if isinstance(size, str):
+        found = _SIZE.fullmatch(size.strip())
+        base = 1024 if found and found[3] else 1000
+        number = int(float(found[1]) * base ** " KMGT".index((found[2] or " ").upper())) if found else 0
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise ConfigError(
+            f'`max_shard_size` must be a positive number of bytes or a string like "5GB", but is {size!r}.'
+        )
+    return number
