@@ -10,7 +10,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from dragoman.errors import GenerationError
 from dragoman.generation.arrays import Array, Length, Ops, ops_of
-from dragoman.generation.noise import fold, keys_of
+from dragoman.generation.noise import fold, sample_keys, utterance_keys
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.plan import Plan, plan_of
 from dragoman.generation.processors import Processor, UserProcessor, build_processors
@@ -107,7 +107,7 @@ def generate(
     chain += build_filters(ops, options, plan)
     if options.renormalize_logits:
         chain.append(lambda tokens, length, scores: ops.log_softmax(scores))
-    run = _Run(ops, plan, options, chain, _utterance_keys(ops, prompt, seed) if options.do_sample else None)
+    run = _Run(ops, plan, options, chain, utterance_keys(ops, seed, prompt) if options.do_sample else None)
     return (_beams if plan.num_beams > 1 else _rows)(run, decoder, prompt, first)
 
 
@@ -153,12 +153,9 @@ class _Run:
 def _rows(run: _Run, decoder: StepDecoder[State], prompt: Array, step: Step[State]) -> GenerationResult:
     """Greedy search and sampling."""
     ops, plan, copies = run.ops, run.plan, run.plan.num_samples
-    keys = run.keys
+    keys = None if run.keys is None else sample_keys(ops, run.keys, copies)
     if copies > 1:
         prompt = ops.xp.repeat(prompt, copies, axis=0)
-    if keys is not None:
-        samples = ops.xp.arange(copies, dtype=keys.dtype, device=ops.device(keys))
-        keys = ops.xp.reshape(fold(ops, keys[:, None], samples[None, :]), (-1,))
     state = begin_rows(ops, plan, prompt)
     decoder_state = decoder.expand(step.state, copies) if copies > 1 else step.state
     logits = run.logits_of(step, copies)
@@ -223,16 +220,3 @@ def _best(run: _Run, state: Any) -> GenerationResult:
         sequences_scores=flat(state.best_scores),
         beam_indices=None if history is None else flat(history)[:, : longest - plan.prompt_length],
     )
-
-
-def _utterance_keys(ops: Ops, prompt: Array, seed: int | Sequence[int]) -> Array:
-    """Return a random key for each utterance."""
-    batch = prompt.shape[0]
-    if isinstance(seed, int):
-        places = ops.xp.arange(batch, dtype=ops.xp.int32, device=ops.device(prompt))
-        return fold(ops, keys_of(ops, [seed], prompt), places)
-    if len(seed) != batch:
-        raise GenerationError(
-            f"`seed` must be a number or one for each of the {batch} utterances, but has {len(seed)}."
-        )
-    return fold(ops, keys_of(ops, seed, prompt), 0)

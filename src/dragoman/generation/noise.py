@@ -8,9 +8,10 @@ constants found by C. Wellons (https://nullprogram.com/blog/2018/07/31/). Good f
 
 from collections.abc import Sequence
 
+from dragoman.errors import GenerationError
 from dragoman.generation.arrays import Array, Length, Ops
 
-__all__ = ["fold", "gumbel", "keys_of", "uniform"]
+__all__ = ["fold", "gumbel", "sample_keys", "uniform", "utterance_keys"]
 
 # As signed 32-bit numbers: JAX has no wider ones by default, PyTorch hardly any unsigned ones.
 _GOLDEN = 0x9E3779B9 - (1 << 32)
@@ -18,11 +19,32 @@ _FIRST = 0x7FEB352D
 _SECOND = 0x846CA68B - (1 << 32)
 
 
-def keys_of(ops: Ops, seeds: Sequence[int], like: Array) -> Array:
-    """Return one key for each seed: int32 `[len(seeds)]`, on the device of `like`."""
-    wrapped = [((seed ^ (seed >> 32)) & 0xFFFFFFFF) for seed in seeds]
-    signed = [seed - (1 << 32) if seed >= 1 << 31 else seed for seed in wrapped]
-    return _mix(ops.xp.asarray(signed, dtype=ops.xp.int32, device=ops.device(like)))
+def utterance_keys(ops: Ops, seed: int | Sequence[int], prompt: Array) -> Array:
+    """Return a key for each utterance, int32 `[batch]`, on the device of `prompt` `[batch, prompt_length]`.
+
+    Args:
+        ops: The array library.
+        seed: A number for the batch, or one for each utterance, whose numbers then depend on nothing else.
+        prompt: Gives the batch size and the device.
+
+    Raises:
+        GenerationError: If there are not as many seeds as utterances.
+    """
+    batch = prompt.shape[0]
+    if isinstance(seed, int):
+        places = ops.xp.arange(batch, dtype=ops.xp.int32, device=ops.device(prompt))
+        return fold(ops, _keys(ops, [seed], prompt), places)
+    if len(seed) != batch:
+        raise GenerationError(
+            f"`seed` must be a number, or one for each of the {batch} utterances, but has {len(seed)}."
+        )
+    return fold(ops, _keys(ops, seed, prompt), 0)
+
+
+def sample_keys(ops: Ops, keys: Array, samples: int) -> Array:
+    """Return a key for each of the samples of each utterance: int32 `[batch]` -> `[batch * samples]`."""
+    places = ops.xp.arange(samples, dtype=keys.dtype, device=ops.device(keys))
+    return ops.xp.reshape(fold(ops, keys[:, None], places[None, :]), (-1,))
 
 
 def fold(ops: Ops, keys: Array, number: Length | Array) -> Array:
@@ -50,6 +72,13 @@ def gumbel(ops: Ops, keys: Array, size: int) -> Array:
     # 31 bits, so that the small numbers, which become the great Gumbel ones, are finely spaced; never exactly 0 or 1.
     small = xp.clip((xp.astype(bits, xp.float32) + 0.5) * 2.0**-31, 2.0**-32, 1.0 - 2.0**-24)
     return -xp.log(-xp.log1p(-small))
+
+
+def _keys(ops: Ops, seeds: Sequence[int], like: Array) -> Array:
+    """Turn numbers of up to 64 bits into signed ones of 32."""
+    wrapped = [(seed ^ (seed >> 32)) & 0xFFFFFFFF for seed in seeds]
+    signed = [seed - (1 << 32) if seed >= 1 << 31 else seed for seed in wrapped]
+    return _mix(ops.xp.asarray(signed, dtype=ops.xp.int32, device=ops.device(like)))
 
 
 def _shift(x: Array, by: int) -> Array:

@@ -258,8 +258,8 @@ class ExponentialDecay:
         xp = self.ops.xp
 
         def raised() -> Array:
-            bonus = xp.abs(scores) * (self.factor ** (length - self.start) - 1.0)
-            return xp.where(self.ends & xp.isfinite(scores), scores + bonus, scores)
+            size = xp.abs(xp.where(self.ends & xp.isfinite(scores), scores, 0.0))
+            return scores + size * (self.factor ** (length - self.start) - 1.0)
 
         return when(self.ops, length > self.start, raised, scores)
 

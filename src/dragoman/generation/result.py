@@ -133,7 +133,7 @@ def compute_transition_scores(
         beam_indices = xp.broadcast_to(
             xp.arange(sequences.shape[0], device=device)[:, None], (sequences.shape[0], len(scores))
         )
-    count = int(xp.max(xp.sum(xp.astype(beam_indices >= 0, xp.int64), axis=1)))
+    count = int(xp.max(xp.count_nonzero(beam_indices >= 0, axis=1)))
     beam_indices = beam_indices[:, :count]
     tokens = sequences[:, sequences.shape[1] - count :]
     there = beam_indices >= 0

@@ -53,9 +53,8 @@ def top_p(ops: Ops, scores: Array, p: float, keep: int) -> Array:
     xp = ops.xp
     ascending = xp.sort(scores, axis=-1)
     below = xp.cumulative_sum(xp.exp(ops.log_softmax(ascending)), axis=-1) <= 1.0 - p
-    dropped = xp.sum(xp.astype(below, xp.int32), axis=-1, keepdims=True)
-    dropped = xp.clip(dropped, 0, max(scores.shape[-1] - keep, 0))
-    threshold = ops.gather(ascending, xp.astype(dropped, xp.int64))
+    dropped = xp.count_nonzero(below, axis=-1, keepdims=True)
+    threshold = ops.gather(ascending, xp.clip(dropped, 0, max(scores.shape[-1] - keep, 0)))
     return _drop(ops, scores, scores < threshold)
 
 
@@ -80,7 +79,7 @@ def typical(ops: Ops, scores: Array, mass: float, keep: int) -> Array:
     order = xp.argsort(distance, axis=-1)
     nearest = ops.gather(distance, order)
     below = xp.cumulative_sum(ops.gather(probs, order), axis=-1) < mass
-    last = xp.sum(xp.astype(below, xp.int64), axis=-1, keepdims=True)
+    last = xp.count_nonzero(below, axis=-1, keepdims=True)
     size = scores.shape[-1]
     last = xp.clip(last, min(keep, size) - 1, size - 1)
     return _drop(ops, scores, distance > ops.gather(nearest, last))
