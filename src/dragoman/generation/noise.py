@@ -7,6 +7,7 @@ constants found by C. Wellons (https://nullprogram.com/blog/2018/07/31/). Good f
 """
 
 from collections.abc import Sequence
+from numbers import Integral
 
 from dragoman.errors import GenerationError
 from dragoman.generation.arrays import Array, Length, Ops
@@ -31,7 +32,7 @@ def utterance_keys(ops: Ops, seed: int | Sequence[int], prompt: Array) -> Array:
         GenerationError: If there are not as many seeds as utterances.
     """
     batch = prompt.shape[0]
-    if isinstance(seed, int):
+    if isinstance(seed, Integral):
         places = ops.xp.arange(batch, dtype=ops.xp.int32, device=ops.device(prompt))
         return fold(ops, _keys(ops, [seed], prompt), places)
     if len(seed) != batch:

@@ -165,7 +165,9 @@ class GenerationConfig:
         Raises:
             GenerationError: If a value is impossible. The options are then unchanged.
         """
-        self._set(vars(self.replace(**{name: value for name, value in values.items() if name in _FIELDS})))
+        known = {name: value for name, value in values.items() if name in _FIELDS}
+        self.replace(**known)
+        self._set(known)
         return {name: value for name, value in values.items() if name not in _FIELDS}
 
     def replace(self, **values: Any) -> Self:

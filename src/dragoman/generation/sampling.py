@@ -130,4 +130,4 @@ def _kth(ops: Ops, scores: Array, k: int) -> Array:
 
 def _entropy(ops: Ops, log_probs: Array, probs: Array) -> Array:
     xp = ops.xp
-    return -xp.sum(xp.where(probs > 0, log_probs * probs, 0.0), axis=-1, keepdims=True)
+    return -xp.sum(xp.where(probs > 0, log_probs, 0.0) * probs, axis=-1, keepdims=True)

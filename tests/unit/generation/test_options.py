@@ -1,0 +1,184 @@
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import transformers
+
+from dragoman.errors import GenerationError
+from dragoman.generation.options import GenerationConfig
+from dragoman.spec.ids import SpecialIds
+
+
+def test_defaults_are_upstreams_but_for_the_length() -> None:
+    config = GenerationConfig()
+    theirs = transformers.GenerationConfig._get_default_generation_params()
+    ours = {name: getattr(config, name) for name in theirs if name in vars(config)}
+    assert ours == {name: theirs[name] for name in ours} | {"max_length": None}
+    assert len(ours) > 20
+
+
+def test_one_object_of_ids_serves_model_and_generation() -> None:
+    ids = SpecialIds(eos_token_id=3)
+    config = GenerationConfig(num_beams=2)
+    config.special_ids = ids
+    assert config.eos_token_id == 3
+    config.pad_token_id = 7
+    assert ids.pad_token_id == 7
+
+
+def test_a_copy_with_changes_leaves_the_shared_ids_alone() -> None:
+    config = GenerationConfig(eos_token_id=3)
+    changed = config.replace(eos_token_id=5, num_beams=4)
+    assert (changed.eos_token_id, changed.num_beams) == (5, 4)
+    assert (config.eos_token_id, config.num_beams) == (3, 1)
+
+
+@pytest.mark.parametrize("call", [lambda **o: GenerationConfig(**o), lambda **o: GenerationConfig().replace(**o)])
+def test_an_unknown_option_is_answered_with_the_nearest(call: Any) -> None:
+    with pytest.raises(GenerationError, match=r'`num_beam` is not one. Did you mean "num_beams"\?'):
+        call(num_beam=3)
+
+
+def test_update_sets_in_place_and_returns_the_unknown() -> None:
+    config = GenerationConfig(eos_token_id=3)
+    ids = config.special_ids
+    assert config.update(num_beams=3, pad_token_id=1, colour="red") == {"colour": "red"}
+    assert (config.num_beams, config.pad_token_id, config.eos_token_id) == (3, 1, 3)
+    assert config.special_ids is ids
+    with pytest.raises(GenerationError, match="num_beams"):
+        config.update(temperature=0.5, num_beams=0)
+    assert config.temperature == 1.0
+
+
+def test_over_keeps_what_was_not_changed() -> None:
+    base = GenerationConfig(num_beams=5, eos_token_id=2, length_penalty=0.5)
+    merged = GenerationConfig(max_new_tokens=9, length_penalty=2.0).over(base)
+    assert (merged.num_beams, merged.max_new_tokens, merged.length_penalty, merged.eos_token_id) == (5, 9, 2.0, 2)
+    assert base.length_penalty == 0.5
+
+
+BAD = [
+    ("num_beams", 0), ("num_beams", 2.0), ("num_beams", True), ("num_beams", None), ("num_return_sequences", -1),
+    ("max_new_tokens", 0), ("max_length", 1.5), ("min_length", -1), ("top_k", -1), ("no_repeat_ngram_size", -2),
+    ("temperature", 0), ("temperature", -1.0), ("temperature", float("nan")), ("temperature", float("inf")),
+    ("temperature", "hot"), ("repetition_penalty", 0.0), ("length_penalty", None), ("top_p", 1.2), ("min_p", -0.1),
+    ("typical_p", 0.0), ("epsilon_cutoff", 1.0), ("eta_cutoff", -0.5), ("early_stopping", "always"), ("do_sample", 1),
+    ("pad_token_id", -1), ("pad_token_id", [1]), ("eos_token_id", []), ("eos_token_id", [1, -2]),
+    ("eos_token_id", "</s>"), ("suppress_tokens", 5), ("suppress_tokens", "ab"), ("begin_suppress_tokens", [1.5]),
+    ("bad_words_ids", [1, 2]), ("bad_words_ids", [[]]), ("sequence_bias", {(1,): float("inf")}),
+    ("sequence_bias", [[[1], 1.0, 2.0]]), ("sequence_bias", "x"), ("exponential_decay_length_penalty", (1,)),
+    ("exponential_decay_length_penalty", (-1, 1.1)), ("exponential_decay_length_penalty", (1, 0.0)),
+    ("output_scores", None),
+    # known to upstream, not to us
+    ("num_beam_groups", 2), ("penalty_alpha", 0.6), ("force_words_ids", [[1]]), ("guidance_scale", 1.5),
+    ("dola_layers", "high"), ("top_h", 0.5), ("encoder_repetition_penalty", 1.2), ("prompt_lookup_num_tokens", 3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), BAD)
+def test_impossible_values_are_named(name: str, value: Any) -> None:
+    with pytest.raises(GenerationError) as caught:
+        GenerationConfig(**{name: value})
+    assert f"`{name}`" in str(caught.value)
+    assert repr(value) in str(caught.value)
+
+
+def test_all_faults_are_told_at_once() -> None:
+    with pytest.raises(GenerationError) as caught:
+        GenerationConfig(num_beams=0, temperature=-1, top_p=3)
+    assert all(f"`{name}`" in str(caught.value) for name in ("num_beams", "temperature", "top_p"))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"num_return_sequences": 2}, "greedy search, which finds one text, but is 2"),
+        ({"num_return_sequences": 3, "num_beams": 2}, r"at most `num_beams` \(2\), but is 3"),
+        ({"exponential_decay_length_penalty": (1, 1.1)}, "`eos_token_id` is not set"),
+    ],
+)
+def test_impossible_combinations(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(GenerationError, match=told):
+        GenerationConfig(**options)
+
+
+def test_validate_sees_later_changes() -> None:
+    config = GenerationConfig()
+    config.num_beams = -1
+    with pytest.raises(GenerationError, match="`num_beams` must be a whole number of at least 1, but is -1"):
+        config.validate()
+
+
+# What upstream's release 4 wrote for a BART, shortened; unknown keys and metadata included.
+RELEASE_4 = {
+    "_from_model_config": True, "bos_token_id": 0, "decoder_start_token_id": 2, "eos_token_id": 2,
+    "forced_eos_token_id": 2, "max_length": 142, "num_beams": 4, "no_repeat_ngram_size": 3, "early_stopping": True,
+    "pad_token_id": 1, "transformers_version": "4.40.2", "num_beam_groups": 1, "encoder_no_repeat_ngram_size": 0,
+    "top_h": None, "some_later_option": {"a": 1},
+}  # fmt: skip
+
+
+def test_reads_files_of_release_4_and_writes_what_is_not_default(tmp_path: Path) -> None:
+    file = tmp_path / "generation_config.json"
+    file.write_text(json.dumps(RELEASE_4))
+    config = GenerationConfig.from_json_file(file)
+    assert (config.num_beams, config.eos_token_id, config.forced_eos_token_id, config.max_length) == (4, 2, 2, 142)
+    assert config.extra == {"some_later_option": {"a": 1}}
+    config.validate()
+    again = tmp_path / "again.json"
+    config.to_json_file(again)
+    dropped = ("_from_model_config", "transformers_version", "num_beam_groups", "encoder_no_repeat_ngram_size", "top_h")
+    assert json.loads(again.read_text()) == {k: v for k, v in RELEASE_4.items() if k not in dropped}
+    assert GenerationConfig.from_json_file(again).to_json_string() == again.read_text()
+
+
+def test_exchanges_files_with_transformers(tmp_path: Path) -> None:
+    options = {
+        "num_beams": 3, "eos_token_id": [2, 5], "suppress_tokens": [7], "length_penalty": 0.3, "max_new_tokens": 8,
+        "sequence_bias": [[[4, 5], 1.5]], "forced_bos_token_id": 9, "do_sample": True, "min_p": 0.1,
+    }  # fmt: skip
+    transformers.GenerationConfig(**options).save_pretrained(tmp_path)
+    read = GenerationConfig.from_json_file(tmp_path / "generation_config.json")
+    assert {name: getattr(read, name) for name in options} == options
+    assert read.extra == {}
+    read.to_json_file(tmp_path / "generation_config.json")
+    theirs = transformers.GenerationConfig.from_pretrained(tmp_path)
+    assert {name: getattr(theirs, name) for name in options} == options
+
+
+def test_a_file_of_release_5_full_of_nulls_means_the_defaults() -> None:
+    nulls = dict.fromkeys(transformers.GenerationConfig().to_dict())
+    config = GenerationConfig.from_dict({**nulls, "num_beams": 2})
+    assert config.to_dict() == {**dict.fromkeys(config.extra), "num_beams": 2}
+    config.validate()
+
+
+def test_bias_given_as_a_dictionary_is_written_as_a_list() -> None:
+    config = GenerationConfig(sequence_bias={(1, 2): 0.5})
+    assert json.loads(config.to_json_string()) == {"sequence_bias": [[[1, 2], 0.5]]}
+
+
+@pytest.mark.parametrize(("content", "told"), [("[1]", "holds a list"), ("{", "is no JSON")])
+def test_a_file_that_is_no_object(tmp_path: Path, content: str, told: str) -> None:
+    file = tmp_path / "generation_config.json"
+    file.write_text(content)
+    with pytest.raises(GenerationError, match=told):
+        GenerationConfig.from_json_file(file)
+
+
+def test_whisper_fields_survive() -> None:
+    file = {"alignment_heads": [[2, 2]], "lang_to_id": {"<|en|>": 50259}, "is_multilingual": True, "max_length": 448}
+    assert GenerationConfig.from_dict(file).to_dict() == file
+
+
+def test_copies_are_equal_and_separate() -> None:
+    config = GenerationConfig(eos_token_id=[1], suppress_tokens=[3])
+    other = copy.deepcopy(config)
+    assert other == config
+    other.suppress_tokens.append(4)
+    other.eos_token_id = 2
+    assert config.suppress_tokens == [3]
+    assert config.eos_token_id == [1]
+    assert other != config
