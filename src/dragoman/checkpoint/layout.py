@@ -38,7 +38,7 @@ _NAMES: dict[WeightFormat, str] = {
     "ctranslate2": "model.bin",
 }
 
-MAX_JSON_BYTES = 4 * 2**20
+MAX_JSON_BYTES = 3 * 2**20  # in memory at most twenty times as much, whatever it holds
 # An empty list takes 3 bytes in a file and 70 in memory, so lists and objects are counted before they are made.
 _BYTES_A_CONTAINER = 20
 
