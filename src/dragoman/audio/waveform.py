@@ -1,0 +1,110 @@
+"""Samples that are already in memory: what a waveform is here, and how an array from elsewhere becomes one.
+
+A waveform is a one-dimensional float32 array of samples around -1…1, mono, finite. Every other module of `audio` may
+rely on it.
+"""
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import soxr
+from jaxtyping import Float32
+
+from dragoman.batch import to_numpy
+from dragoman.errors import AudioError
+
+__all__ = ["MAX_RATE", "MIN_RATE", "Waveform", "as_waveform", "check_rate", "check_samples"]
+
+Waveform: TypeAlias = Float32[np.ndarray[Any, np.dtype[np.float32]], " samples"]
+
+# Beyond these a sampling rate is an error; they also bound what resampling can multiply.
+MIN_RATE, MAX_RATE = 1_000, 768_000
+
+_MAX_LEVEL = 100.0  # 40 dB above full scale: no recording, but integers that were cast instead of scaled
+
+
+def as_waveform(array: Any, *, sampling_rate: int, target_sampling_rate: int = 16_000) -> Waveform:
+    """Turn the samples that you have into a waveform.
+
+    Args:
+        array: Mono samples `[samples]`: floats around -1…1, or integers of 8, 16 or 32 bits, which are scaled by their
+            full range. NumPy, PyTorch or JAX arrays, or a list of floats. A second axis of size 1 is dropped.
+        sampling_rate: Of `array`, in hertz.
+        target_sampling_rate: Of the result; soxr resamples where they differ.
+
+    Returns:
+        Float32 samples `[samples]`, as many as `array` has seconds times `target_sampling_rate`, rounded.
+
+    Raises:
+        AudioError: If `array` has several channels (or is a batch: nobody can tell), is empty, is not finite or not
+            numeric.
+    """
+    check_rate("sampling_rate", sampling_rate)
+    check_rate("target_sampling_rate", target_sampling_rate)
+    samples = _to_float32(_one_dimensional(_numeric(array)))
+    check_samples(samples, "The array: ", sampling_rate)
+    if sampling_rate != target_sampling_rate:
+        samples = soxr.resample(samples, sampling_rate, target_sampling_rate)
+    if len(samples) == 0:
+        raise AudioError("The array holds no samples. Give at least one.")
+    return np.ascontiguousarray(samples)
+
+
+def check_rate(name: str, rate: Any) -> None:
+    """Raise unless `rate` is a sampling rate that audio has; `name` is the argument's name."""
+    if isinstance(rate, bool) or not isinstance(rate, int | np.integer) or not MIN_RATE <= rate <= MAX_RATE:
+        raise AudioError(f"`{name}` must be a whole number of hertz from {MIN_RATE} to {MAX_RATE}, but is {rate!r}.")
+
+
+def check_samples(samples: Waveform, prefix: str, sampling_rate: int, *, first: int = 0) -> None:
+    """Raise unless all samples are finite and of a plausible level; `first` is the index of the first, for messages."""
+    peak = max(samples.max(initial=0.0), -samples.min(initial=0.0))  # NaN if there is one
+    if peak <= _MAX_LEVEL:
+        return
+    if not np.isfinite(peak):
+        index = int(np.argmin(np.isfinite(samples)))
+        raise AudioError(
+            f"{prefix}sample {first + index} (at {(first + index) / sampling_rate:.3f} s) is {samples[index]}, not a "
+            "finite number. Export the audio again, as 16-bit PCM for example, or replace such samples by 0."
+        )
+    raise AudioError(
+        f"{prefix}samples should lie around -1…1, but reach {peak:g}. If they are integers stored as floats, "
+        "divide them by the full range of their type (32768 for 16 bits)."
+    )
+
+
+def _numeric(array: Any) -> np.ndarray[Any, Any]:
+    try:
+        samples = to_numpy(array)
+    except (TypeError, ValueError) as error:  # ragged lists, strange objects
+        raise AudioError(f"Samples must form an array of numbers, but are a {type(array).__name__}: {error}") from error
+    allowed = (np.floating, np.int8, np.int16, np.int32, np.uint8)
+    if not any(np.issubdtype(samples.dtype, kind) for kind in allowed):
+        hint = (
+            " Say how integers are scaled: `.astype(np.int16)`, or floats in -1…1."
+            if samples.dtype.kind in "iu"
+            else ""
+        )
+        raise AudioError(f"Samples must be floats or integers of 8, 16 or 32 bits, but are {samples.dtype}.{hint}")
+    return samples
+
+
+def _one_dimensional(samples: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    if samples.ndim == 2 and 1 in samples.shape:
+        return samples.reshape(-1)
+    if samples.ndim != 1:
+        raise AudioError(
+            f"Samples must be mono and one-dimensional, but have the shape {samples.shape}. Mix channels down "
+            "(`array.mean(axis=0)` for [channels, samples], `axis=1` for [samples, channels]); give a batch one by one."
+        )
+    return samples
+
+
+def _to_float32(samples: np.ndarray[Any, Any]) -> Waveform:
+    if np.issubdtype(samples.dtype, np.floating):
+        with np.errstate(over="ignore"):  # what becomes infinite is reported by `check_samples`
+            return samples.astype(np.float32)
+    scale = 2.0 ** (8 * samples.dtype.itemsize - 1)
+    middle = scale if samples.dtype == np.uint8 else 0.0  # 8-bit PCM is unsigned
+    scaled: Waveform = ((samples.astype(np.float64) - middle) / scale).astype(np.float32)
+    return scaled
