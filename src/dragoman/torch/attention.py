@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from dragoman.spec import BlockSpec
+from dragoman.torch.layers import Linear
 
 __all__ = ["Attention"]
 
@@ -22,10 +23,10 @@ class Attention(nn.Module):
         super().__init__()
         self.num_heads, self.head_dim = spec.num_heads, spec.head_dim
         self.dropout = spec.attention_dropout
-        self.q_proj = nn.Linear(spec.width, spec.width)
-        self.k_proj = nn.Linear(spec.width, spec.width, bias=spec.key_bias)
-        self.v_proj = nn.Linear(spec.width, spec.width)
-        self.out_proj = nn.Linear(spec.width, spec.width)
+        self.q_proj = Linear(spec.width, spec.width)
+        self.k_proj = Linear(spec.width, spec.width, bias=spec.key_bias)
+        self.v_proj = Linear(spec.width, spec.width)
+        self.out_proj = Linear(spec.width, spec.width)
 
     def project(self, states: Float[Tensor, "batch frames width"]) -> KeysValues:
         """Return the keys and values of `states`."""

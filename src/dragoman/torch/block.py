@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from dragoman.spec import BlockSpec, NormOrder, StackSpec
 from dragoman.torch.attention import Attention
 from dragoman.torch.cache import Cache, Memory
-from dragoman.torch.layers import ACTIVATIONS
+from dragoman.torch.layers import ACTIVATIONS, Linear
 
 __all__ = ["Block", "FeedForward", "Stack", "StackOutput"]
 
@@ -26,8 +26,8 @@ class FeedForward(nn.Module):
         super().__init__()
         self.activation = ACTIVATIONS[spec.activation]
         self.dropout = spec.activation_dropout
-        self.in_proj = nn.Linear(spec.width, spec.ffn_width)
-        self.out_proj = nn.Linear(spec.ffn_width, spec.width)
+        self.in_proj = Linear(spec.width, spec.ffn_width)
+        self.out_proj = Linear(spec.ffn_width, spec.width)
 
     def forward(self, states: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows width"]:
         """Transform each position on its own."""
@@ -40,8 +40,8 @@ class Bottleneck(nn.Module):
     def __init__(self, width: int, narrow: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.in_proj = nn.Linear(width, narrow)
-        self.out_proj = nn.Linear(narrow, width)
+        self.in_proj = Linear(width, narrow)
+        self.out_proj = Linear(narrow, width)
 
     def forward(self, states: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows width"]:
         """Transform each position on its own."""

@@ -18,7 +18,7 @@ from dragoman.spec import TextDecoderSpec
 from dragoman.torch.block import Stack, StackOutput
 from dragoman.torch.cache import Cache, Memory
 from dragoman.torch.init import initialise, persistent_names
-from dragoman.torch.layers import ACTIVATIONS
+from dragoman.torch.layers import ACTIVATIONS, Linear, linear
 from dragoman.torch.loss import shifted_cross_entropy
 
 __all__ = ["CausalLMOutput", "TextDecoder"]
@@ -67,7 +67,7 @@ class Head(nn.Module):
     def __init__(self, spec: TextDecoderSpec) -> None:
         super().__init__()
         head = spec.head
-        self.transform = nn.Linear(spec.width, spec.width) if head.transform else None
+        self.transform = Linear(spec.width, spec.width) if head.transform else None
         self.norm = nn.LayerNorm(spec.width, spec.norm_eps) if head.transform else None
         self.activation = ACTIVATIONS[head.transform] if head.transform else None
         self.weight = None if head.tied else nn.Parameter(torch.empty(spec.vocab_size, spec.width))
@@ -77,7 +77,7 @@ class Head(nn.Module):
         """Score every token."""
         if self.transform is not None and self.activation is not None and self.norm is not None:
             states = self.norm(self.activation(self.transform(states)))
-        return F.linear(states, embedding if self.weight is None else self.weight, self.bias)
+        return linear(states, embedding if self.weight is None else self.weight, self.bias)
 
 
 class TextDecoder(nn.Module):
