@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from transformers import BartConfig, BartForConditionalGeneration
+from transformers import BartConfig, BartForConditionalGeneration, StoppingCriteriaList
 from transformers.modeling_outputs import BaseModelOutput
 
-from dragoman.generation.loop import Step, generate
+from dragoman.generation.decoder import Step
+from dragoman.generation.loop import generate
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.result import compute_transition_scores
 
@@ -69,7 +70,7 @@ def both(seed: int, batch: int, prompt: torch.Tensor, **options: Any) -> tuple[A
     # A field of the model's generation configuration cannot be unset by an argument of None.
     model.generation_config.pad_token_id, model.generation_config.eos_token_id = special.values()
     model.generation_config.forced_eos_token_id = None
-    calls = {name: options.pop(name) for name in ("prefix_allowed_tokens_fn",) if name in options}
+    calls = {name: options.pop(name) for name in ("prefix_allowed_tokens_fn", "stopping_criteria") if name in options}
     common = {"return_dict_in_generate": True, "output_scores": True, "output_logits": True, **options}
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -77,17 +78,18 @@ def both(seed: int, batch: int, prompt: torch.Tensor, **options: Any) -> tuple[A
             encoder_outputs=BaseModelOutput(last_hidden_state=memory), decoder_input_ids=prompt, **common, **calls
         )
         config = GenerationConfig(**special, **common)
+        calls["criteria"] = calls.pop("stopping_criteria", ())
         ours = generate(UncachedBart(model, memory), prompt, config, capacity=64, **calls).to_output()
     return theirs, ours
 
 
-def compare(theirs: Any, ours: Any) -> None:
+def compare(theirs: Any, ours: Any, steps: bool = True) -> None:
     assert ours.sequences.tolist() == theirs.sequences.tolist()
     assert list(ours.keys()) == [key for key in theirs if key != "past_key_values"]
     assert len(ours.scores) == len(theirs.scores) == len(ours.logits)
-    for step, (a, b) in enumerate(zip(ours.scores, theirs.scores, strict=True)):
+    for step, (a, b) in enumerate(zip(ours.scores, theirs.scores, strict=True) if steps else []):
         assert torch.allclose(a, b, atol=1e-5), f"scores of step {step}"
-    for a, b in zip(ours.logits, theirs.logits, strict=True):
+    for a, b in zip(ours.logits, theirs.logits, strict=True) if steps else []:
         assert torch.allclose(a, b, atol=1e-5)
     if "sequences_scores" in theirs:
         assert torch.allclose(ours.sequences_scores, theirs.sequences_scores, atol=1e-5)
@@ -207,3 +209,27 @@ def test_transition_scores(num_beams: int, normalize_logits: bool) -> None:
     if num_beams > 1 and not normalize_logits:
         generated = (ours.beam_indices >= 0).sum(dim=1)
         assert torch.allclose(found.sum(dim=1) / generated, ours.sequences_scores, atol=1e-5)
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+@pytest.mark.parametrize("seed", range(15))
+def test_stopping_criteria(seed: int, num_beams: int) -> None:
+    rng = random.Random(4000 + seed)
+    batch, divisor = rng.randrange(1, 4), rng.randrange(5, 12)
+
+    def criterion(input_ids: torch.Tensor, scores: Any) -> torch.Tensor:
+        assert len(scores) == input_ids.shape[1] - prompt.shape[1]
+        return input_ids.sum(dim=1) % divisor == 0
+
+    prompt = prompt_of(rng, batch)
+    options = {"num_beams": num_beams, "num_return_sequences": num_beams, "max_new_tokens": 9}
+    theirs, ours = both(seed, batch, prompt, stopping_criteria=StoppingCriteriaList([criterion]), **options)
+    # Where every candidate of an utterance stops, it runs on with hopeless beams, whose order means nothing.
+    compare(theirs, ours, steps=num_beams == 1)
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_the_clock(num_beams: int) -> None:
+    theirs, ours = both(1, 3, prompt_of(random.Random(0), 3), num_beams=num_beams, max_new_tokens=9, max_time=1e-9)
+    compare(theirs, ours)
+    assert len(ours.scores) == 1

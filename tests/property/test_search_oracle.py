@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from dragoman.generation.arrays import ops_of
-from dragoman.generation.loop import Step, generate
+from dragoman.generation.decoder import Step
+from dragoman.generation.loop import generate
 from dragoman.generation.noise import fold, gumbel, sample_keys, utterance_keys
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.plan import plan_of

@@ -1,15 +1,16 @@
 """The Python driver of the search, for every decoder that takes one step at a time: NumPy, PyTorch and ONNX Runtime.
 
-A decoder is a `StepDecoder`: it holds weights and the encoded speech; everything that changes from step to step is its
-`State`, a value that it returns and gets back. The search itself is in `search.py`.
+The search itself is in `search.py`; what ends a text besides its end token, in `stopping.py`.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any
 
+from dragoman.batch import to_numpy
 from dragoman.errors import GenerationError
 from dragoman.generation.arrays import Array, Length, Ops, ops_of
+from dragoman.generation.decoder import State, Step, StepDecoder
 from dragoman.generation.noise import fold, sample_keys, utterance_keys
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.plan import Plan, plan_of
@@ -18,55 +19,20 @@ from dragoman.generation.result import GenerationResult
 from dragoman.generation.sampling import build_filters, draw
 from dragoman.generation.search import (
     BeamRule,
+    BeamState,
+    Candidates,
     advance_beams,
     advance_rows,
     begin_beams,
     begin_rows,
     best_candidates,
     drawn_candidates,
+    is_any,
 )
+from dragoman.generation.stopping import StoppingCriterion, Stops, stops_of
+from dragoman.generation.streamers import Streamer
 
 __all__ = ["Step", "StepDecoder", "generate"]
-
-State = TypeVar("State")
-
-
-class Step(NamedTuple, Generic[State]):
-    """What a decoder returns.
-
-    Attributes:
-        logits: Scores of the next token, `[rows, vocab]`, of any floating type.
-        state: To be handed back with the next tokens.
-        decoder_attentions, cross_attentions, decoder_hidden_states: Where they were asked for when the decoder was
-        made:
-            one array for each layer.
-    """
-
-    logits: Array
-    state: State
-    decoder_attentions: Any = None
-    cross_attentions: Any = None
-    decoder_hidden_states: Any = None
-
-
-class StepDecoder(Protocol[State]):
-    """A decoder that generates one token at a time, the encoded speech already inside."""
-
-    def start(self, prompt: Array) -> Step[State]:
-        """Read the prompt int `[batch, prompt_length]`, one row for each utterance."""
-        ...
-
-    def expand(self, state: State, copies: int) -> State:
-        """Repeat each row `copies` times (0, 0, …, 1, 1, …); what depends on the utterance alone may stay shared."""
-        ...
-
-    def step(self, tokens: Array, state: State) -> Step[State]:
-        """Read one more token of each row, int `[rows]`."""
-        ...
-
-    def select(self, state: State, rows: Array) -> State:
-        """Replace row i by row `rows[i]`, int `[rows]`, which always belongs to the same utterance."""
-        ...
 
 
 def generate(
@@ -78,6 +44,9 @@ def generate(
     seed: int | Sequence[int] = 0,
     processors: Sequence[UserProcessor] = (),
     prefix_allowed_tokens_fn: Callable[[int, Array], Sequence[int]] | None = None,
+    criteria: Sequence[StoppingCriterion] = (),
+    decode: Callable[[list[int]], str] | None = None,
+    streamer: Streamer | None = None,
 ) -> GenerationResult:
     """Generate texts for a batch of utterances.
 
@@ -90,6 +59,9 @@ def generate(
             batch and any place of it.
         processors: The caller's own, in Hugging Face's form.
         prefix_allowed_tokens_fn: `f(utterance, tokens)` returns the ids that may come next.
+        criteria: The caller's own reasons to end a text, in Hugging Face's form.
+        decode: Turns ids into text, for `stop_strings`.
+        streamer: Is told the prompt and each new token of each utterance; without beams only.
 
     Raises:
         GenerationError: If the options are impossible, alone or for this prompt and decoder.
@@ -100,14 +72,20 @@ def generate(
             f"The prompt must have the shape [batch, tokens] with at least one of each (the start token), but has "
             f"{tuple(prompt.shape)}."
         )
+    if streamer is not None and (options.num_beams > 1 or options.num_return_sequences > 1):
+        raise GenerationError(
+            f"A streamer can follow one text of an utterance only, but `num_beams` is {options.num_beams} and "
+            f"`num_return_sequences` is {options.num_return_sequences}: set both to 1, or leave the streamer out."
+        )
     ops, plan = ops_of(prompt), plan_of(options, prompt.shape[1], capacity)
+    keys = utterance_keys(ops, seed, prompt) if options.do_sample else None
+    stops = stops_of(options, plan.prompt_length, criteria, decode)
     first = decoder.start(prompt)
-    logits = ops.xp.astype(first.logits, ops.xp.float32, copy=False)
-    chain = build_processors(ops, options, plan, logits, processors, prefix_allowed_tokens_fn)
+    chain = build_processors(ops, options, plan, first.logits, processors, prefix_allowed_tokens_fn)
     chain += build_filters(ops, options, plan)
     if options.renormalize_logits:
         chain.append(lambda tokens, length, scores: ops.log_softmax(scores))
-    run = _Run(ops, plan, options, chain, utterance_keys(ops, seed, prompt) if options.do_sample else None)
+    run = _Run(ops, plan, options, chain, keys, stops, streamer)
     return (_beams if plan.num_beams > 1 else _rows)(run, decoder, prompt, first)
 
 
@@ -120,9 +98,12 @@ class _Run:
     options: GenerationConfig
     chain: list[Processor]
     keys: Array | None
+    stops: Stops
+    streamer: Streamer | None
     records: dict[str, list[Any]] = field(default_factory=dict)
 
     def scores_of(self, tokens: Array, length: Length, scores: Array) -> Array:
+        """Return the scores after all processors, and record them where asked."""
         for processor in self.chain:
             scores = processor(tokens, length, scores)
         if self.options.return_dict_in_generate and self.options.output_scores:
@@ -130,21 +111,56 @@ class _Run:
         return scores
 
     def logits_of(self, step: Step[Any], copies: int = 1) -> Array:
-        """Return the logits as float32 `[rows * copies, vocab]`, and record them and the attentions where asked."""
-        if self.options.return_dict_in_generate:
-            if self.options.output_attentions:
-                self.record("decoder_attentions", step.decoder_attentions)
-                self.record("cross_attentions", step.cross_attentions)
-            if self.options.output_hidden_states:
-                self.record("decoder_hidden_states", step.decoder_hidden_states)
-        logits = self.ops.xp.astype(step.logits, self.ops.xp.float32, copy=False)
-        logits = logits if copies == 1 else self.ops.xp.repeat(logits, copies, axis=0)
-        if self.options.return_dict_in_generate and self.options.output_logits:
-            self.record("logits", logits)
+        """Return the logits as float32 `[rows * copies, vocab]`; record all outputs of the step that were asked for."""
+        xp, options = self.ops.xp, self.options
+
+        def repeated(x: Array) -> Array:
+            return x if copies == 1 else xp.repeat(x, copies, axis=0)
+
+        logits = repeated(xp.astype(step.logits, xp.float32, copy=False))
+        wanted = {
+            "logits": options.output_logits,
+            "decoder_attentions": options.output_attentions,
+            "cross_attentions": options.output_attentions,
+            "decoder_hidden_states": options.output_hidden_states,
+        }
+        for name in (name for name, on in wanted.items() if on and options.return_dict_in_generate):
+            layers = getattr(step, name)
+            self.record(name, logits if name == "logits" else layers and tuple(map(repeated, layers)))
         return logits
 
     def record(self, name: str, value: Any) -> None:
         self.records.setdefault(name, []).append(value)
+
+    def is_over(self, length: int) -> bool:
+        """Return whether every text must end at this length, at this time."""
+        return length >= self.plan.max_length or self.stops.time_is_up()
+
+    def may_end(self) -> bool:
+        """Return whether a text can end by itself."""
+        return bool(self.plan.eos) or self.stops.looks_at_texts()
+
+    def tell(self, tokens: Array | None) -> None:
+        """Tell the streamer new tokens, or the end."""
+        if self.streamer is None:
+            return
+        if tokens is None:
+            self.streamer.end()
+        else:
+            self.streamer.put(to_numpy(tokens))
+
+    def stopped(self, state: BeamState, candidates: Candidates) -> Array | bool:
+        """Return bool `[batch, candidates]`: which candidates end for another reason than their token or length."""
+        if self.stops.time_is_up():
+            return True
+        if not self.stops.looks_at_texts():
+            return False
+        xp, (batch, count), length = self.ops.xp, candidates.tokens.shape, state.length
+        beams = xp.broadcast_to(candidates.beams[:, :, None], (batch, count, length))
+        texts = self.ops.gather(state.tokens[:, :, :length], beams)
+        new = xp.astype(candidates.tokens, texts.dtype, copy=False)[:, :, None]
+        texts = xp.reshape(xp.concat([texts, new], axis=2), (-1, length + 1))
+        return xp.reshape(self.stops.ended(self.ops, texts, self.records.get("scores")), (batch, count))
 
     def result(self, **found: Array) -> GenerationResult:
         return GenerationResult(**found, **{name: tuple(values) for name, values in self.records.items()})
@@ -159,13 +175,20 @@ def _rows(run: _Run, decoder: StepDecoder[State], prompt: Array, step: Step[Stat
     state = begin_rows(ops, plan, prompt)
     decoder_state = decoder.expand(step.state, copies) if copies > 1 else step.state
     logits = run.logits_of(step, copies)
+    run.tell(prompt)
     while True:
         scores = run.scores_of(state.tokens, state.length, logits)
         chosen = ops.xp.argmax(scores, axis=-1) if keys is None else draw(ops, fold(ops, keys, state.length), scores)
         state = advance_rows(ops, plan, state, chosen)
-        if state.length >= plan.max_length or (plan.eos and bool(ops.xp.all(state.ended))):
+        if run.stops.looks_at_texts():
+            texts = state.tokens[:, : state.length]
+            state = state._replace(ended=state.ended | run.stops.ended(ops, texts, run.records.get("scores")))
+        chosen = state.tokens[:, state.length - 1]
+        run.tell(chosen)
+        if run.is_over(state.length) or (run.may_end() and bool(ops.xp.all(state.ended))):
+            run.tell(None)
             return run.result(sequences=state.tokens[:, : state.length], ended=state.ended)
-        step = decoder.step(state.tokens[:, state.length - 1], decoder_state)
+        step = decoder.step(chosen, decoder_state)
         decoder_state, logits = step.state, run.logits_of(step)
 
 
@@ -190,7 +213,8 @@ def _beams(run: _Run, decoder: StepDecoder[State], prompt: Array, step: Step[Sta
             candidates = best_candidates(ops, plan, state.scores, log_probs)
         else:
             candidates = drawn_candidates(ops, plan, state.scores, log_probs, fold(ops, run.keys, state.length))
-        state, parents, chosen = advance_beams(ops, plan, rule, state, candidates)
+        stopped = run.stopped(state, candidates)
+        state, parents, chosen = advance_beams(ops, plan, rule, state, candidates, stopped)
         if bool(state.done):
             return _best(run, state)
         if state.length > plan.prompt_length + 1:
@@ -199,7 +223,7 @@ def _beams(run: _Run, decoder: StepDecoder[State], prompt: Array, step: Step[Sta
         decoder_state, logits = step.state, run.logits_of(step)
 
 
-def _best(run: _Run, state: Any) -> GenerationResult:
+def _best(run: _Run, state: BeamState) -> GenerationResult:
     """Take the best `num_return_sequences` finished hypotheses and crop them to the longest."""
     xp, plan, count = run.ops.xp, run.plan, run.plan.num_return_sequences
 
@@ -209,10 +233,11 @@ def _best(run: _Run, state: Any) -> GenerationResult:
     lengths = flat(state.best_lengths)
     longest = int(xp.max(lengths))
     sequences = flat(state.best_tokens)[:, :longest]
-    last = xp.take_along_axis(sequences, lengths[:, None] - 1, axis=1)[:, 0]
-    ended = xp.zeros_like(last, dtype=xp.bool)
-    for one in plan.eos:
-        ended = ended | (last == one)
+    last = run.ops.gather(sequences, lengths[:, None] - 1)[:, 0]
+    # The limit or the clock cut off only those that were still running in the last step.
+    ended = is_any(last, plan.eos) | (lengths < state.length)
+    if run.stops.looks_at_texts() and longest == state.length:
+        ended = ended | run.stops.ended(run.ops, sequences, run.records.get("scores"))
     history = state.best_history
     return run.result(
         sequences=sequences,

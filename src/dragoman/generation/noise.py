@@ -7,7 +7,8 @@ constants found by C. Wellons (https://nullprogram.com/blog/2018/07/31/). Good f
 """
 
 from collections.abc import Sequence
-from numbers import Integral
+
+import numpy as np
 
 from dragoman.errors import GenerationError
 from dragoman.generation.arrays import Array, Length, Ops
@@ -32,14 +33,14 @@ def utterance_keys(ops: Ops, seed: int | Sequence[int], prompt: Array) -> Array:
         GenerationError: If there are not as many seeds as utterances.
     """
     batch = prompt.shape[0]
-    if isinstance(seed, Integral):
+    if isinstance(seed, int | np.integer):
         places = ops.xp.arange(batch, dtype=ops.xp.int32, device=ops.device(prompt))
-        return fold(ops, _keys(ops, [seed], prompt), places)
+        return fold(ops, _keys(ops, [int(seed)], prompt), places)
     if len(seed) != batch:
         raise GenerationError(
             f"`seed` must be a number, or one for each of the {batch} utterances, but has {len(seed)}."
         )
-    return fold(ops, _keys(ops, seed, prompt), 0)
+    return fold(ops, _keys(ops, [int(one) for one in seed], prompt), 0)
 
 
 def sample_keys(ops: Ops, keys: Array, samples: int) -> Array:

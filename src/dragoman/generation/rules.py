@@ -77,6 +77,7 @@ def _ids(options: "GenerationConfig") -> Iterator[str]:
     yield from _each(options, words, lambda v: isinstance(v, Sequence) and all(_is_ids(w) and w for w in v), rule, True)
     rule = "{(ids, …): bias} or [[[ids, …], bias], …], with biases below infinity,"
     yield from _each(options, ("sequence_bias",), _is_bias, rule, True)
+    yield from _each(options, ("stop_strings",), _is_strings, "a string, a list of strings, none of them empty,", True)
     rule = "a pair (tokens before it starts, factor of growth above 0)"
     yield from _each(options, ("exponential_decay_length_penalty",), _is_decay, rule, True)
 
@@ -90,6 +91,11 @@ def _switches(options: "GenerationConfig") -> Iterator[str]:
 
 
 _RULES = (_counts, _numbers, _ids, _switches)
+
+
+def _is_strings(value: Any) -> bool:
+    strings = [value] if isinstance(value, str) else value
+    return isinstance(strings, Sequence) and all(isinstance(one, str) and one for one in strings)
 
 
 def _is_bias(value: Any) -> bool:
@@ -131,8 +137,6 @@ def _together(options: "GenerationConfig") -> Iterator[str]:
 
 # Options of upstream that are not built: name -> (is it on?, what to do instead).
 _MISSING: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "max_time": (lambda v: v is not None, "limit the length with `max_new_tokens`"),
-    "stop_strings": (lambda v: v is not None, "end texts by `eos_token_id`"),
     "num_beam_groups": (lambda v: v > 1, "use plain beam search or sampling"),
     "diversity_penalty": (lambda v: v != 0.0, "use plain beam search or sampling"),
     "penalty_alpha": (lambda v: bool(v), "use greedy search with `repetition_penalty`"),

@@ -27,6 +27,7 @@ __all__ = [
     "begin_rows",
     "best_candidates",
     "drawn_candidates",
+    "is_any",
 ]
 
 _NEVER = -1e9  # the score of what must not be chosen; finite, so that sums and comparisons stay defined
@@ -58,7 +59,7 @@ def advance_rows(ops: Ops, plan: Plan, state: RowState, chosen: Array) -> RowSta
     ended = state.ended
     if plan.eos:
         chosen = ops.xp.where(ended, plan.pad, chosen)
-        ended = ended | _is_any(chosen, plan.eos)
+        ended = ended | is_any(chosen, plan.eos)
     return RowState(state.length + 1, _write(ops, state.tokens, state.length, chosen), ended)
 
 
@@ -165,16 +166,18 @@ def drawn_candidates(ops: Ops, plan: Plan, running: Array, log_probs: Array, key
 
 
 def advance_beams(
-    ops: Ops, plan: Plan, rule: BeamRule, state: BeamState, candidates: Candidates
+    ops: Ops, plan: Plan, rule: BeamRule, state: BeamState, candidates: Candidates, stopped: Array | bool = False
 ) -> tuple[BeamState, Array, Array]:
     """Choose the beams that go on and the finished hypotheses to keep.
+
+    `stopped` bool `[batch, candidates]` marks candidates that end for another reason than their token or length.
 
     Returns:
         The next state; the beams that the new beams continue and their new tokens, each int `[batch, beams]`.
     """
     xp, length, dtype = ops.xp, state.length, state.tokens.dtype
     tokens = xp.astype(candidates.tokens, dtype, copy=False)
-    ends = _is_any(tokens, plan.eos) | (length + 1 >= plan.max_length)
+    ends = is_any(tokens, plan.eos) | (length + 1 >= plan.max_length) | stopped
     running_scores, chosen = ops.top_k(xp.where(ends, candidates.scores + _NEVER, candidates.scores), plan.num_beams)
     parents, appended = (ops.gather(x, chosen) for x in (candidates.beams, tokens))
     best = _keep_best(ops, plan, rule, state, candidates._replace(tokens=tokens), ends)
@@ -278,7 +281,7 @@ def _first_rows(ops: Ops, scores: Array) -> Array:
     return (ops.xp.arange(batch, device=ops.device(scores)) * beams)[:, None]
 
 
-def _is_any(tokens: Array, ids: Sequence[int]) -> Array:
+def is_any(tokens: Array, ids: Sequence[int]) -> Array:
     """Return bool of the shape of `tokens`: whether each is one of `ids`."""
     found = tokens == (ids[0] if ids else -1)
     for one in ids[1:]:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from dragoman.errors import GenerationError
-from dragoman.generation.loop import Step, generate
+from dragoman.generation.decoder import Step
+from dragoman.generation.loop import generate
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.result import (
     GenerateBeamEncoderDecoderOutput,
@@ -58,7 +59,7 @@ class Speaker:
 
 
 def run(seeds: list[int], **options: Any) -> Any:
-    extra = {name: options.pop(name) for name in ("seed", "capacity", "processors") if name in options}
+    extra = {name: options.pop(name) for name in ("seed", "capacity", "decode", "streamer") if name in options}
     config = GenerationConfig(eos_token_id=END, pad_token_id=PAD, **{"max_new_tokens": 8, **options})
     return generate(Speaker(seeds), np.full((len(seeds), 1), START), config, **extra)
 
@@ -144,7 +145,7 @@ def test_records_are_kept_only_when_asked_for(num_beams: int) -> None:
         assert len(recorded) == steps
     assert all(scores.shape == (2 * num_beams, VOCAB) for scores in full.scores)
     assert all(scores.dtype == np.float32 for scores in full.scores)
-    assert [layers[0].shape[0] for layers in full.cross_attentions] == [2] + [2 * num_beams] * (steps - 1)
+    assert [layers[0].shape[0] for layers in full.cross_attentions] == [2 * num_beams] * steps
     np.testing.assert_array_equal(full.sequences, bare.sequences)
 
 
@@ -208,3 +209,62 @@ def test_a_function_of_allowed_tokens_that_allows_none() -> None:
         generate(
             Speaker([1, 2]), np.full((2, 1), START), config, prefix_allowed_tokens_fn=lambda u, t: [] if u else [3]
         )
+
+
+# --- stopping and streaming -------------------------------------------------------------------------------------------
+
+
+def letters(ids: list[int]) -> str:
+    return "".join("abcdefghi"[i] for i in ids)
+
+
+@pytest.mark.parametrize("options", [{}, {"num_beams": 3}, {"do_sample": True, "num_return_sequences": 2}])
+def test_stop_strings_end_a_text_with_the_token_that_completes_them(options: dict[str, Any]) -> None:
+    utterances = list(range(40))
+    plain = run(utterances, min_new_tokens=8, decode=letters, **options)
+    result = run(utterances, min_new_tokens=8, stop_strings=["ef", "g"], decode=letters, **options)
+    stopped = 0
+    for row, ended in zip(result.sequences.tolist(), result.ended.tolist(), strict=True):
+        text = letters(row[1:])
+        ends = [text.index(s) + len(s) for s in ("ef", "g") if s in text]
+        assert ended == bool(ends)
+        assert set(text[min(ends, default=8) :]) <= {letters([PAD])}
+        stopped += ended
+    assert 10 < stopped < len(result.sequences)
+    assert not plain.ended.any()
+
+
+def test_stop_strings_need_something_to_decode_with() -> None:
+    with pytest.raises(GenerationError, match=r"`stop_strings` \('x'\) .* Pass `tokenizer=`"):
+        run([1], stop_strings="x")
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_when_the_time_is_up_texts_are_cut(num_beams: int) -> None:
+    result = run(list(range(20)), num_beams=num_beams, max_time=1e-9)
+    assert result.sequences.shape[1] == 2
+    assert result.ended.tolist() == [row[1] == END for row in result.sequences.tolist()]
+
+
+class Listener:
+    def __init__(self) -> None:
+        self.heard = list[Any]()
+
+    def put(self, value: np.ndarray) -> None:
+        self.heard.append(value.tolist())
+
+    def end(self) -> None:
+        self.heard.append("end")
+
+
+def test_a_streamer_hears_everything_in_order() -> None:
+    listener = Listener()
+    result = run([1, 2], streamer=listener)
+    columns = result.sequences.T.tolist()
+    assert listener.heard == [[[START], [START]], *columns[1:], "end"]
+
+
+@pytest.mark.parametrize("options", [{"num_beams": 2}, {"do_sample": True, "num_return_sequences": 2}])
+def test_a_streamer_cannot_follow_several_texts(options: dict[str, Any]) -> None:
+    with pytest.raises(GenerationError, match="one text of an utterance only"):
+        run([1], streamer=Listener(), **options)

@@ -70,7 +70,7 @@ BAD = [
     ("bad_words_ids", [1, 2]), ("bad_words_ids", [[]]), ("sequence_bias", {(1,): float("inf")}),
     ("sequence_bias", [[[1], 1.0, 2.0]]), ("sequence_bias", "x"), ("exponential_decay_length_penalty", (1,)),
     ("exponential_decay_length_penalty", (-1, 1.1)), ("exponential_decay_length_penalty", (1, 0.0)),
-    ("output_scores", None),
+    ("output_scores", None), ("max_time", 0), ("stop_strings", [""]), ("stop_strings", 3),
     # known to upstream, not to us
     ("num_beam_groups", 2), ("penalty_alpha", 0.6), ("force_words_ids", [[1]]), ("guidance_scale", 1.5),
     ("dola_layers", "high"), ("top_h", 0.5), ("encoder_repetition_penalty", 1.2), ("prompt_lookup_num_tokens", 3),

@@ -1,0 +1,132 @@
+"""Showing a text while it is generated.
+
+`generate` gives a streamer the prompt, then each new token, then the end. `TextStreamer` prints, `TextIteratorStreamer`
+is read by another thread. A text is passed on only as far as later tokens can no longer change it.
+"""
+
+from collections.abc import Iterator
+from queue import Queue
+from typing import Any, Protocol
+
+import numpy as np
+
+from dragoman.errors import GenerationError
+
+__all__ = ["Streamer", "TextIteratorStreamer", "TextStreamer"]
+
+
+class Streamer(Protocol):
+    """What `generate` tells about a text in progress."""
+
+    def put(self, value: np.ndarray[Any, Any]) -> None:
+        """Take the prompt int `[batch, prompt_length]` at first, then the new tokens int `[batch]` of each step."""
+        ...
+
+    def end(self) -> None:
+        """Take notice that there is no more."""
+        ...
+
+
+class TextStreamer:
+    """Prints the text of one utterance as it comes.
+
+    Args:
+        tokenizer: Anything with `decode(ids, **decode_kwargs)`.
+        skip_prompt: Leave out the prompt, which is the start token for speech.
+        decode_kwargs: For the tokenizer, such as `skip_special_tokens=True`.
+    """
+
+    def __init__(self, tokenizer: Any, skip_prompt: bool = False, **decode_kwargs: Any) -> None:
+        self.tokenizer = tokenizer
+        self.skip_prompt = skip_prompt
+        self.decode_kwargs = decode_kwargs
+        self._ids: list[int] = []
+        self._shown = 0
+        self._at_prompt = True
+
+    def put(self, value: np.ndarray[Any, Any]) -> None:
+        """Take the prompt or the next token; pass on the text that is certain.
+
+        Raises:
+            GenerationError: If there are several utterances.
+        """
+        if value.shape[0] > 1:
+            raise GenerationError(
+                f"A text streamer shows one utterance, but the batch has {value.shape[0]}. Call `generate` for each."
+            )
+        is_prompt, self._at_prompt = self._at_prompt, False
+        if is_prompt and self.skip_prompt:
+            return
+        self._ids += np.ravel(value).tolist()
+        text = self._decode()
+        if text.endswith("\n"):  # nothing joins across a line: begin anew, so that decoding stays short
+            self.on_finalized_text(text[self._shown :])
+            self._ids, self._shown = [], 0
+        else:
+            certain = _certain(text)
+            if certain > self._shown:
+                self.on_finalized_text(text[self._shown : certain])
+                self._shown = certain
+
+    def end(self) -> None:
+        """Pass on what is left."""
+        rest = self._decode()[self._shown :] if self._ids else ""
+        self._ids, self._shown, self._at_prompt = [], 0, True
+        self.on_finalized_text(rest, stream_end=True)
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        """Print `text`; meant to be overridden by those who want it elsewhere."""
+        print(text, flush=True, end="\n" if stream_end else "")  # noqa: T201 (its purpose)
+
+    def _decode(self) -> str:
+        text: str = self.tokenizer.decode(self._ids, **self.decode_kwargs)
+        return text
+
+
+class TextIteratorStreamer(TextStreamer):
+    """Hands the text of one utterance to another thread: `for piece in streamer`, while `generate` runs.
+
+    Args:
+        tokenizer: As for `TextStreamer`.
+        skip_prompt: As for `TextStreamer`.
+        timeout: Seconds to wait for the next piece; then the iteration raises `queue.Empty`. `None` waits for ever.
+        decode_kwargs: As for `TextStreamer`.
+    """
+
+    def __init__(
+        self, tokenizer: Any, skip_prompt: bool = False, timeout: float | None = None, **decode_kwargs: Any
+    ) -> None:
+        super().__init__(tokenizer, skip_prompt, **decode_kwargs)
+        self.timeout = timeout
+        self.text_queue: Queue[str | None] = Queue()
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        """Put `text` where the iteration finds it."""
+        self.text_queue.put(text)
+        if stream_end:
+            self.text_queue.put(None)
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        piece = self.text_queue.get(timeout=self.timeout)
+        if piece is None:
+            raise StopIteration
+        return piece
+
+
+def _certain(text: str) -> int:
+    """Return how many characters will not change: up to the last blank, or all of a text that ends in a whole sign."""
+    if text and _is_whole(text[-1]):
+        return len(text)
+    return text.rfind(" ") + 1
+
+
+def _is_whole(character: str) -> bool:
+    """Return whether a script writes words in single signs without blanks (Chinese, Japanese kana and kanji)."""
+    code = ord(character)
+    return any(
+        first <= code <= last
+        for first, last in ((0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x2FA1F))
+    )
