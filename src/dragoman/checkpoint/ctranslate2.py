@@ -124,7 +124,7 @@ class Ct2File:
         if scale_key not in self._variables:
             return array
         scale = self._stored(scale_key, slice(None)).astype(np.float32)
-        if scale.size not in (1, *self.shape(key)[:1]) or not (np.isfinite(scale) & (scale > 0)).all():
+        if scale.size not in (1, *self.shape(key)[:1]) or not ((scale > 1e-30) & (scale < np.inf)).all():
             raise UntrustedFileError(f"The scale of {key!r} in {self.path} does not fit it. Download the model again.")
         if scale.size > 1:
             scale = scale.reshape(-1)[rows].reshape(-1, *[1] * (array.ndim - 1))
