@@ -6,15 +6,18 @@ Axes: batch, samples (or mels and spectrogram frames), frames, width.
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from dragoman.batch import to_numpy
 from dragoman.errors import AudioError, ConfigError
 from dragoman.families import ModelConfig, speech_part
 from dragoman.outputs import ModelOutput
 from dragoman.spec import ConvFrontendSpec, ConvPositionSpec, Padding, SpeechEncoderSpec
+from dragoman.spec_augment import Masks, draw_masks
 from dragoman.torch.adapter import ConvAdapter
 from dragoman.torch.block import Stack
 from dragoman.torch.frontend import ConvFrontend, MelFrontend
@@ -110,6 +113,7 @@ class SpeechEncoder(nn.Module):
         attention_mask: Tensor | None = None,
         *,
         input_features: Tensor | None = None,
+        mask_time_indices: Tensor | None = None,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
         return_dict: bool | None = None,
@@ -120,6 +124,7 @@ class SpeechEncoder(nn.Module):
             input_values: Waveforms, mono, normalised, at 16 kHz: `[batch, samples]`.
             attention_mask: 1 where a sample counts, `[batch, samples]`; without it every sample counts.
             input_features: Log-mel spectrogram, `[batch, mels, frames]`, for the models that take one.
+            mask_time_indices: Frames to hide, `[batch, frames]`, instead of those drawn in training.
             output_hidden_states: Return the states before each layer and after the last.
             output_attentions: Return the attention weights.
             return_dict: `False` for a plain tuple.
@@ -138,6 +143,7 @@ class SpeechEncoder(nn.Module):
         output = self.encode(
             inputs,
             lengths,
+            masks=None if mask_time_indices is None else Masks(time=to_numpy(mask_time_indices).astype(bool)),
             all_states=pick.output_hidden_states if output_hidden_states is None else output_hidden_states,
             weights=pick.output_attentions if output_attentions is None else output_attentions,
         )
@@ -190,6 +196,7 @@ class SpeechEncoder(nn.Module):
         inputs: Tensor,
         lengths: Int[Tensor, " batch"] | None = None,
         *,
+        masks: Masks | None = None,
         all_states: bool = False,
         weights: bool = False,
     ) -> EncoderOutput:
@@ -198,18 +205,24 @@ class SpeechEncoder(nn.Module):
         Args:
             inputs: Waveforms `[batch, samples]`, or spectrograms `[batch, mels, frames]`; padding on the right.
             lengths: Valid samples per row; `None` trusts every sample, which is not the same as full lengths.
+            masks: What SpecAugment hides; by default drawn in training, from PyTorch's generator.
             all_states: Keep the states before each layer and after the last.
             weights: Keep the attention weights.
 
         Reference: wav2vec 2.0, section 2, https://arxiv.org/abs/2006.11477.
         """
         exact = self.padding is Padding.EXACT
+        hears = self.main_input_name == "input_values"
+        if not hears:  # of a spectrogram, the spectrogram itself is hidden
+            inputs = self._hide(inputs.transpose(1, 2), None, masks).transpose(1, 2)
         states, features = self.frontend(inputs, lengths if exact else None)
         mask = None
         if lengths is not None:
             frames = self.spec.frontend.frame_lengths(lengths)
             mask = frame_mask(frames, states.shape[1])
-            states = zero_padding(states, mask)
+        if hears:
+            states = self._hide(states, mask, masks)
+        states = zero_padding(states, mask)
         states = states + self.positions(states)
         if self.input_norm is not None:
             states = self.input_norm(states)
@@ -225,3 +238,20 @@ class SpeechEncoder(nn.Module):
             extract_features=features,
             lengths=None if lengths is None else self.spec.frame_lengths(lengths),
         )
+
+    def _hide(self, states: Tensor, mask: Tensor | None, masks: Masks | None) -> Tensor:
+        """Replace hidden frames by the mask vector (by zero where there is none) and hidden channels by zero."""
+        batch, frames, width = states.shape
+        if masks is None:
+            if not self.training or self.spec.spec_augment is None:
+                return states
+            lengths = [frames] * batch if mask is None else mask.sum(1).tolist()
+            random = np.random.default_rng(int(torch.randint(2**31, ())))
+            masks = draw_masks(self.spec.spec_augment, lengths, frames, width, random)
+        if masks.time is not None:
+            hidden = torch.as_tensor(masks.time, device=states.device)[:, :, None]
+            blank = states.new_zeros(()) if self.mask_embed is None else self.mask_embed.to(states.dtype)
+            states = torch.where(hidden, blank, states)
+        if masks.channels is not None:
+            states = states.masked_fill(torch.as_tensor(masks.channels, device=states.device)[:, None, :], 0.0)
+        return states
