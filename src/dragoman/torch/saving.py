@@ -1,13 +1,12 @@
 """Whole models into folders of the Hugging Face layout."""
 
-import json
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from dragoman.assembly import Files, model_files
 from dragoman.checkpoint.layout import plan_shards
 from dragoman.checkpoint.saving import save_folder
 from dragoman.checkpoint.tensors import save_safetensors
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from dragoman.torch.model import SpeechEncoderDecoderModel
 
 __all__ = ["model_tensors", "save", "weight_files"]
-
-Files = dict[str, bytes | Callable[[Path], None]]
 
 
 def model_tensors(model: "SpeechEncoderDecoderModel") -> dict[str, Tensor]:
@@ -49,18 +46,5 @@ def weight_files(tensors: dict[str, Tensor], max_shard_size: int | str) -> Files
 
 def save(model: "SpeechEncoderDecoderModel", folder: Path, max_shard_size: int | str) -> None:
     """Write configuration, generation options, weights and processing; all of them or none."""
-    config = {**model.config.to_dict(), "architectures": ["SpeechEncoderDecoderModel"]}
-    config = {name: value for name, value in config.items() if name not in model.generation_config.to_dict()}
-    ids = {name: value for name, value in vars(model.config.special_ids).items() if value is not None}
-    config |= {name: value for name, value in ids.items() if not name.startswith("forced_")}
-    options = {**model.generation_config.to_dict(), **ids}
-    files: Files = {
-        "config.json": (json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode(),
-        "generation_config.json": (json.dumps(options, indent=2, sort_keys=True) + "\n").encode(),
-        **weight_files(model_tensors(model), max_shard_size),
-    }
-    with tempfile.TemporaryDirectory() as scratch:
-        for part in model.processing:
-            part.save_pretrained(scratch)
-        files |= {path.name: path.read_bytes() for path in Path(scratch).iterdir()}
-    save_folder(folder, files)
+    tensors = weight_files(model_tensors(model), max_shard_size)
+    save_folder(folder, {**model_files(model.config, model.generation_config, model.processing), **tensors})

@@ -1,7 +1,7 @@
 """Tensors between checkpoints and modules: filling modules that were built on the meta device, and saving them.
 
-Memory peaks at about one copy of the weights: nothing is allocated before the files are open, safetensors and `.bin` files are
-memory-mapped, and each tensor moves from the file straight into its place.
+Memory peaks at about one copy of the weights: nothing is allocated before the files are open, safetensors and `.bin`
+files are memory-mapped, and each tensor moves from the file straight into its place.
 """
 
 import pickle
@@ -13,9 +13,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from dragoman.checkpoint.keymap import KeyMap, matches_any
+from dragoman.checkpoint import filling
+from dragoman.checkpoint.filling import Readable
+from dragoman.checkpoint.keymap import KeyMap
 from dragoman.checkpoint.report import LoadReport
-from dragoman.checkpoint.tensors import TensorFile
 from dragoman.errors import CheckpointError, UntrustedFileError
 from dragoman.torch.init import put
 
@@ -95,7 +96,7 @@ def torch_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
 def fill(
     part: nn.Module,
     keymap: KeyMap,
-    file: TensorFile,
+    file: Readable,
     *,
     prefix: str = "",
     optional: Iterable[str] = (),
@@ -103,88 +104,20 @@ def fill(
     dtype: torch.dtype | None = torch.float32,
     device: torch.device | str = "cpu",
 ) -> LoadReport:
-    """Move the tensors of a checkpoint into a module.
+    """Move the tensors of a checkpoint into a module that was built on the meta device.
 
-    Args:
-        part: Built on the meta device.
-        keymap: Name table of the part.
-        file: The open checkpoint.
-        prefix: Only names that start with it belong to this part ("encoder.").
-        optional: Templates of our tensors that the part may lack although the checkpoint holds them; they are left out.
-        may_be_fresh: Templates of our tensors that the checkpoint need not hold.
-        dtype: Floating tensors become this type; `None` keeps the file's.
-        device: Where they go.
-
-    Returns:
-        What came of each tensor. Those named in `fresh` are still on the meta device.
+    `dtype` is that of the floating tensors, `None` for the file's; `device` is where they go; for the rest see
+    `dragoman.checkpoint.filling.fill`. Tensors named in the report's `fresh` are still on the meta device.
     """
-    report = LoadReport()
     expected = part.state_dict(keep_vars=True)
-    may_be_fresh, optional = tuple(may_be_fresh), tuple(optional)
-    for name, incoming in _spelled(keymap, file, prefix, report).items():
-        rule = keymap.rule_for(name)
-        ours = keymap.ours(name)
-        if not ours:
-            why = getattr(rule, "why", None)
-            if why is None:
-                report.unexpected.append(incoming)
-            else:
-                report.dropped[incoming] = why
-        elif all(our not in expected for our in ours):
-            if all(matches_any(optional, our) for our in ours):
-                report.dropped[incoming] = "the configuration does not ask for it"
-            else:
-                report.unexpected.append(incoming)
-        else:
-            for our, tensor in keymap.read(name, _as_tensor(file.read(incoming))):
-                _place(part, expected, our, tensor, dtype, device, report)
-    absent = [name for name in expected if name not in set(report.loaded) and name not in report.misshapen]
-    report.fresh = [name for name in absent if matches_any(may_be_fresh, name)]
-    report.missing = [name for name in absent if name not in set(report.fresh)]
-    return report
 
+    def place(name: str, array: Any) -> None:
+        tensor = array if isinstance(array, Tensor) else torch.from_numpy(array)
+        target = dtype if expected[name].is_floating_point() else expected[name].dtype
+        put(part, name, tensor.to(device=device, dtype=target).contiguous())
 
-def _spelled(keymap: KeyMap, file: TensorFile, prefix: str, report: LoadReport) -> dict[str, str]:
-    """Map mended names to the names in the file; where several names mean one tensor, the plainest spelling wins."""
-    found: dict[str, str] = {}
-    for incoming in sorted(file.keys()):
-        if not incoming.startswith(prefix):
-            continue
-        bare = incoming[len(prefix) :]
-        name = keymap.spell(bare)
-        if name not in found:
-            found[name] = incoming
-        elif name == bare:
-            report.dropped[found[name]] = "another name of the same tensor"
-            found[name] = incoming
-        else:
-            report.dropped[incoming] = "another name of the same tensor"
-    return found
-
-
-def _as_tensor(array: Any) -> Tensor:
-    return array if isinstance(array, Tensor) else torch.from_numpy(array)
-
-
-def _place(
-    part: nn.Module,
-    expected: Mapping[str, Tensor],
-    name: str,
-    tensor: Tensor,
-    dtype: torch.dtype | None,
-    device: torch.device | str,
-    report: LoadReport,
-) -> None:
-    if name not in expected:
-        report.unexpected.append(name)
-        return
-    wanted = expected[name]
-    if tensor.shape != wanted.shape:
-        report.misshapen[name] = (tuple(tensor.shape), tuple(wanted.shape))
-        return
-    target = dtype if wanted.is_floating_point() else wanted.dtype
-    put(part, name, tensor.to(device=device, dtype=target).contiguous())
-    report.loaded.append(name)
+    shapes = {name: tuple(tensor.shape) for name, tensor in expected.items()}
+    return filling.fill(shapes, place, keymap, file, prefix=prefix, optional=optional, may_be_fresh=may_be_fresh)
 
 
 def their_tensors(part: nn.Module, keymap: KeyMap, prefix: str = "") -> dict[str, Tensor]:

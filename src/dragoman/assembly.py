@@ -1,0 +1,220 @@
+"""What loading, joining and saving a whole model mean, whatever the backend: configurations, ids, options and reports.
+
+The backends' own `assembly` modules move the tensors.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from dragoman.checkpoint.folder import Checkpoint
+from dragoman.checkpoint.options import LoadOptions
+from dragoman.checkpoint.report import LoadReport
+from dragoman.checkpoint.tensors import TensorFile
+from dragoman.config import SpeechEncoderDecoderConfig
+from dragoman.errors import ConfigError, did_you_mean
+from dragoman.families import ModelConfig, config_from_dict, find
+from dragoman.generation.options import GenerationConfig
+from dragoman.spec import SpecialIds
+
+__all__ = [
+    "Files",
+    "Only",
+    "adopt_ids",
+    "generation_of",
+    "half",
+    "is_sequence_to_sequence",
+    "model_files",
+    "part_config",
+    "route",
+    "strangers",
+    "whole_config",
+]
+
+Files = dict[str, bytes | Callable[[Path], None]]
+"""By file name, the content or a function that writes it."""
+
+
+def adopt_ids(ids: SpecialIds, tokenizer: Any) -> None:
+    """Take from a tokenizer the ids that are not set yet: a text starts with the first special one, ends with the last.
+
+    BERT's kin begins with `cls` and ends with `sep`; others have `bos` and `eos`. Where there is no padding token, the
+    end token pads, as is usual for GPT-2.
+    """
+    start = _first(tokenizer, "cls_token_id", "bos_token_id", "eos_token_id")
+    end = _first(tokenizer, "sep_token_id", "eos_token_id")
+    found = {
+        "decoder_start_token_id": start,
+        "bos_token_id": start,
+        "eos_token_id": end,
+        "pad_token_id": _first(tokenizer, "pad_token_id", "eos_token_id"),
+    }
+    for name, value in found.items():
+        if getattr(ids, name) is None:
+            setattr(ids, name, value)
+
+
+def _first(tokenizer: Any, *names: str) -> int | None:
+    values = (getattr(tokenizer, name, None) for name in names)
+    return next((value for value in values if value is not None), None)
+
+
+def whole_config(
+    checkpoint: Checkpoint, name_or_path: str | Path, overrides: dict[str, Any]
+) -> SpeechEncoderDecoderConfig:
+    """Return the joint configuration of a checkpoint that holds a whole model.
+
+    Raises:
+        ConfigError: If it holds only one of the two parts.
+    """
+    data = checkpoint.config
+    if data.get("model_type") == SpeechEncoderDecoderConfig.model_type:
+        return SpeechEncoderDecoderConfig.from_dict(data, **overrides)
+    if is_sequence_to_sequence(data):  # Whisper holds both parts under one configuration
+        joint = {name: data[name] for name in SpecialIds.names() if name in data}
+        parts = {"encoder": dict(data), "decoder": dict(data)}
+        return SpeechEncoderDecoderConfig.from_dict({**joint, **parts}, **overrides)
+    family = find(data.get("model_type"))
+    role = "speech encoder" if family.speech else "text decoder"
+    raise ConfigError(
+        f"{name_or_path} holds a {family.model_type!r} model, which is a {role} alone. Join it to the other half with "
+        "SpeechEncoderDecoderModel.from_encoder_decoder_pretrained(encoder, decoder), or train with `dragoman`."
+    )
+
+
+def is_sequence_to_sequence(data: Mapping[str, Any]) -> bool:
+    """Return whether a `config.json` is that of one family that is both parts (Whisper)."""
+    if data.get("model_type") == SpeechEncoderDecoderConfig.model_type:
+        return False
+    family = find(data.get("model_type"))
+    return family.speech is not None and family.text is not None
+
+
+def part_config(checkpoint: Checkpoint, name_or_path: str | Path, overrides: Mapping[str, Any]) -> ModelConfig:
+    """Return the configuration of a checkpoint that holds one part.
+
+    Raises:
+        ConfigError: If it holds a whole model, or one of an unknown type.
+    """
+    if checkpoint.config.get("model_type") == SpeechEncoderDecoderConfig.model_type:
+        raise ConfigError(
+            f"{name_or_path} holds a whole speech encoder-decoder. Load it with "
+            "SpeechEncoderDecoderModel.from_pretrained and take its part."
+        )
+    return config_from_dict(checkpoint.config, **overrides)
+
+
+class Only:
+    """The tensors of a file whose names start with a word."""
+
+    def __init__(self, file: TensorFile, prefix: str) -> None:
+        self._file, self._prefix = file, prefix
+
+    def keys(self) -> list[str]:
+        """Return their names."""
+        return [key for key in self._file.keys() if key.startswith(self._prefix)]  # noqa: SIM118
+
+    def read(self, key: str) -> Any:
+        """Return a tensor."""
+        return self._file.read(key)
+
+
+def strangers(names: Iterable[str]) -> list[str]:
+    """Return the names in a whole model's checkpoint that belong to no part."""
+    return [name for name in names if not name.startswith(("encoder.", "decoder.", "enc_to_dec_proj."))]
+
+
+def generation_of(config: SpeechEncoderDecoderConfig, checkpoint: Checkpoint) -> GenerationConfig:
+    """Return the generation options of a folder, sharing their special ids with `config`.
+
+    Files from before they had a file of their own keep them in the configuration.
+    """
+    data = checkpoint.generation if checkpoint.generation is not None else dict(config.extra)
+    options = GenerationConfig.from_dict(data)
+    ids = config.special_ids
+    for name in SpecialIds.names():
+        value = getattr(options, name)
+        if value is not None:  # generation_config.json is where upstream lets ids be changed, so it wins
+            setattr(ids, name, value)
+    options.special_ids = ids  # type: ignore[attr-defined]
+    return options
+
+
+def route(keywords: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Say which keyword of a warm start concerns which part ("encoder", "decoder"), and which the joint "config".
+
+    Raises:
+        ConfigError: If a keyword concerns nothing.
+    """
+    shared = {field.name for field in fields(LoadOptions)}
+    joint = {field.name for field in fields(SpeechEncoderDecoderConfig)} - {"encoder", "decoder"}
+    routed: dict[str, dict[str, Any]] = {"encoder": {}, "decoder": {}, "config": {}}
+    for name, value in keywords.items():
+        part, _, rest = name.partition("_")
+        if name in joint and name not in shared:
+            routed["config"][name] = value
+        elif part in ("encoder", "decoder") and rest:
+            routed[part][rest] = value
+        elif name in shared:
+            for half_name in ("encoder", "decoder"):
+                routed[half_name].setdefault(name, value)
+        else:
+            hint = did_you_mean(name, joint | shared)
+            raise ConfigError(
+                f"`{name}` is neither an option of loading nor a field of the configuration.{hint} "
+                "Fields of a part take its prefix: encoder_layerdrop=0.0, decoder_dropout=0.1."
+            )
+    return routed
+
+
+def half(
+    role: str, cls: type[Any], load: Callable[..., tuple[Any, LoadReport]], given: Any, keywords: dict[str, Any]
+) -> tuple[Any, LoadReport]:
+    """Return one part of a warm start, ready-made or loaded, and what became of its tensors.
+
+    Args:
+        role: `"encoder"` or `"decoder"`.
+        cls: Class of the part.
+        load: `(cls, name, options, config, **overrides)` loads it.
+        given: The part or the name of its checkpoint.
+        keywords: What `route` found for it.
+
+    Raises:
+        ConfigError: If nothing, or something else, is given.
+    """
+    if isinstance(given, cls):
+        return given, LoadReport()
+    if given is None:
+        raise ConfigError(
+            f"If `{role}_model` is not defined as an argument, a `{role}_pretrained_model_name_or_path` has to be "
+            "defined."
+        )
+    if not isinstance(given, str | Path):
+        raise ConfigError(f"`{role}_model` must be a {cls.__name__} of dragoman, but is a {type(given).__name__}.")
+    options, overrides = LoadOptions.split(keywords)
+    flags = {"is_decoder": role == "decoder", "add_cross_attention": role == "decoder"}
+    config: ModelConfig | None = overrides.pop("config", None)
+    if config is not None:
+        return load(cls, given, options, config.copy(**overrides, **flags))
+    return load(cls, given, options, None, **overrides, **flags)
+
+
+def model_files(config: SpeechEncoderDecoderConfig, generation: GenerationConfig, processing: Sequence[Any]) -> Files:
+    """Return all files of a model's folder but its weights: configuration, generation options, processing."""
+    chosen = generation.to_dict()
+    about = {**config.to_dict(), "architectures": ["SpeechEncoderDecoderModel"]}
+    about = {name: value for name, value in about.items() if name not in chosen}
+    ids = {name: value for name, value in vars(config.special_ids).items() if value is not None}
+    about |= {name: value for name, value in ids.items() if not name.startswith("forced_")}
+    files: Files = {
+        "config.json": (json.dumps(about, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode(),
+        "generation_config.json": (json.dumps({**chosen, **ids}, indent=2, sort_keys=True) + "\n").encode(),
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        for part in processing:
+            part.save_pretrained(scratch)
+        files |= {path.name: path.read_bytes() for path in Path(scratch).iterdir()}
+    return files

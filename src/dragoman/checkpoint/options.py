@@ -1,0 +1,79 @@
+"""How a checkpoint is found and read: the options that every `from_pretrained` takes, in either backend."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+from dragoman.checkpoint.folder import Checkpoint, open_folder
+from dragoman.checkpoint.source import resolve
+
+__all__ = ["LoadOptions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadOptions:
+    """How a checkpoint is found and read; the same for every `from_pretrained`.
+
+    Attributes:
+        revision: Branch, tag or commit on the hub.
+        cache_dir: Where hub files are kept, instead of the standard cache.
+        token: Hub token, for private or gated models.
+        local_files_only: Never ask the hub.
+        force_download: Fetch again what the cache has.
+        subfolder: Folder inside the repository.
+        use_safetensors: `True` accepts only safetensors, `False` only other formats; by default safetensors come first.
+        variant: The word in `model.<variant>.safetensors`.
+        dtype: Type of the floating tensors, by name or as the backend has it; `"auto"` takes the checkpoint's, by
+            default float32.
+        torch_dtype: The older name of `dtype`.
+        device: Where the tensors go, as the backend has it.
+        allow_new: Templates of tensors that may start at random although the checkpoint should hold them.
+    """
+
+    revision: str | None = None
+    cache_dir: str | Path | None = None
+    token: str | bool | None = None
+    local_files_only: bool = False
+    force_download: bool = False
+    subfolder: str | None = None
+    use_safetensors: bool | None = None
+    variant: str | None = None
+    dtype: Any = None
+    torch_dtype: Any = None
+    device: Any = None
+    allow_new: Sequence[str] = ()
+
+    @classmethod
+    def split(cls, keywords: Mapping[str, Any]) -> tuple[Self, dict[str, Any]]:
+        """Take these options out of keywords; return them and the rest."""
+        names = {field.name for field in fields(cls)}
+        own = {name: value for name, value in keywords.items() if name in names}
+        return cls(**own), {name: value for name, value in keywords.items() if name not in names}
+
+    def open(self, name_or_path: str | Path) -> Checkpoint:
+        """Find a checkpoint, on this machine or on the hub.
+
+        Raises:
+            ModelNotFoundError: If it is nowhere.
+        """
+        folder = resolve(
+            name_or_path,
+            revision=self.revision,
+            cache_dir=self.cache_dir,
+            token=self.token,
+            local_files_only=self.local_files_only,
+            force_download=self.force_download,
+            subfolder=self.subfolder,
+        )
+        return open_folder(folder, use_safetensors=self.use_safetensors, variant=self.variant)
+
+    @property
+    def wanted_dtype(self) -> Any:
+        """The type asked for under either name, `None` if under neither."""
+        return self.dtype if self.dtype is not None else self.torch_dtype
+
+    def new_within(self, prefix: str) -> list[str]:
+        """Return the templates of `allow_new` that concern the part `prefix` ("encoder."), without its word."""
+        own = [template.removeprefix(prefix) for template in self.allow_new if template.startswith(prefix)]
+        return own + [template for template in self.allow_new if template == "*"]
