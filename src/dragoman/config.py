@@ -1,4 +1,4 @@
-"""`SpeechEncoderDecoderConfig`: an encoder's configuration, a decoder's, what joins them, and one set of special ids."""
+"""`SpeechEncoderDecoderConfig`: an encoder's configuration, a decoder's, and one set of special ids for both."""
 
 from collections.abc import Mapping
 from copy import deepcopy
@@ -33,8 +33,8 @@ class SpeechEncoderDecoderConfig(ModelConfig):
 
     model_type: ClassVar[str] = "speech-encoder-decoder"
 
-    encoder: ModelConfig = cast(ModelConfig, None)  # required; `None` only so that the error can be a clear one
-    decoder: ModelConfig = cast(ModelConfig, None)
+    encoder: Any = None  # required; `None` only so that the error can be a clear one
+    decoder: Any = None
     pad_token_id: Any = SharedId()
     bos_token_id: Any = SharedId()
     eos_token_id: Any = SharedId()
@@ -49,8 +49,8 @@ class SpeechEncoderDecoderConfig(ModelConfig):
         if self.encoder is None or self.decoder is None:
             given = [name for name in ("encoder", "decoder") if getattr(self, name) is not None]
             raise ConfigError(
-                f"A {self.model_type} configuration cannot be instantiated because not both `encoder` and `decoder` are "
-                f"given, only {given or 'neither'}. Pass both, or use "
+                f"A {self.model_type} configuration cannot be instantiated because not both `encoder` and `decoder` "
+                f"are given, only {given or 'neither'}. Pass both, or use "
                 "SpeechEncoderDecoderConfig.from_encoder_decoder_configs(encoder_config, decoder_config)."
             )
         self.encoder = _copy_of(self.encoder).copy(is_decoder=False, add_cross_attention=False)

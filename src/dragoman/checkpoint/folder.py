@@ -1,12 +1,13 @@
 """A checkpoint as one thing: its configuration, its generation options and its tensors, wherever and however they lie.
 
-Three kinds of folder are read: Hugging Face's layout (safetensors or `pytorch_model.bin`, sharded or not), and the folder of a
-CTranslate2 Whisper, which looks like a Hugging Face one once it is open.
+Three kinds of folder are read: Hugging Face's layout (safetensors or `pytorch_model.bin`, sharded or not), and the
+folder of a CTranslate2 Whisper, which looks like a Hugging Face one once it is open.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,16 +55,16 @@ class Checkpoint:
         if kind == "ctranslate2":
             return WhisperTensors(Ct2File(paths[0]))
         if kind == "safetensors":
-            return _all([lambda path=path: SafetensorsFile(path, framework) for path in paths])
+            return _all([partial(SafetensorsFile, path, framework) for path in paths])
         if read_pickle is None:
             raise MissingDependencyError(
                 f"{paths[0]} can only be read with PyTorch. Convert it once, on any machine: pip install "
                 "'dragoman[torch]', then SpeechEncoderDecoderModel.from_pretrained(folder).save_pretrained(folder)."
             )
-        return _all([lambda path=path: read_pickle(path) for path in paths])
+        return _all([partial(read_pickle, path) for path in paths])
 
 
-def _all(openers: list[Callable[[], Any]]) -> AbstractContextManager[TensorFile]:
+def _all(openers: Sequence[Callable[[], Any]]) -> AbstractContextManager[TensorFile]:
     """Open every file; if one cannot be opened, close the others."""
     with ExitStack() as stack:
         files = [stack.enter_context(opener()) for opener in openers]

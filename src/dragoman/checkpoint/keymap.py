@@ -1,7 +1,7 @@
 """Which tensor of a checkpoint is which of ours: rules over dotted names, readable as a table and invertible.
 
-A name is a list of words between dots. In a template `{i}` stands for one number and `*` for one or more words; what they
-matched on one side fills the other:
+A name is a list of words between dots. In a template `{i}` stands for one number and `*` for one or more words; what
+they matched on one side fills the other:
 
     Rename("encoder.layers.{i}.attention.q_proj.*",  "stack.layers.{i}.self_attn.q_proj.*")
     Split("h.{i}.attn.c_attn.*",                      into=QKV, transpose=True)

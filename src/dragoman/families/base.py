@@ -1,7 +1,8 @@
 """What a family is: a public configuration class, and for each part that it offers a table of tensor names.
 
-`ModelConfig` is what a `config.json` says, under its own field names and with the defaults of its class. A family turns it
-into one of the canonical specs (`speech_spec`, `text_spec`), and its rules map tensor names. No maths lives in a family.
+`ModelConfig` is what a `config.json` says, under its own field names and with the defaults of its class. A family turns
+it into one of the canonical specs (`speech_spec`, `text_spec`), and its rules map tensor names. No maths lives in a
+family.
 """
 
 import json
@@ -10,7 +11,6 @@ import typing
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, fields
-from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -46,8 +46,8 @@ class FieldAlias:
 class ModelConfig:
     """The fields that every `config.json` may have; each family adds its own.
 
-    Unknown keys of a file are kept in `extra` and written back; keys that start with an underscore are never taken from a
-    file. No key makes code run.
+    Unknown keys of a file are kept in `extra` and written back; keys that start with an underscore are never taken from
+    a file. No key makes code run.
     """
 
     model_type: ClassVar[str] = ""
@@ -146,14 +146,13 @@ def _field_name(cls: type, name: str) -> str:
     return alias.name if isinstance(alias, FieldAlias) else name
 
 
-@cache
 def _hints(cls: type) -> dict[str, Any]:
     hints = typing.get_type_hints(cls)
     return {f.name: hints[f.name] for f in fields(cls)}
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Return whether a value read from JSON is what a field takes: whole numbers pass for floats, never bools for numbers."""
+    """Return whether a value read from JSON is what a field takes; whole numbers pass for floats, never bools."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return True
@@ -187,7 +186,7 @@ class Part:
     Attributes:
         rules: Table of tensor names for a configuration (tied or not, pre-norm or post-norm).
         classes: Hugging Face's class names of this part, the first one being what `architectures` says.
-        prefixes: Words that head checkpoints put before the names of the base model, or that base checkpoints leave out.
+        prefixes: Words that head checkpoints put before the names of the base model, or base checkpoints leave out.
         aliases: Spellings of this family alone.
         fresh: Templates of our tensors that its pretrained checkpoints do not hold and a warm start begins at random.
     """

@@ -3,6 +3,7 @@
 Axes: rows, tokens (or frames), width.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -132,6 +133,12 @@ class Stack(nn.Module):
         self.layers = nn.ModuleList(Block(spec.block) for _ in range(spec.num_layers))
         self.final_norm = nn.LayerNorm(spec.block.width, spec.block.norm_eps) if spec.final_norm else None
         self.gradient_checkpointing = False
+
+    def blocks(self) -> Iterator[Block]:
+        """Return the layers, one after the other."""
+        for layer in self.layers:
+            assert isinstance(layer, Block)
+            yield layer
 
     def forward(
         self,

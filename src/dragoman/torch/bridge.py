@@ -1,4 +1,4 @@
-"""What joins an encoder to a decoder: a projection where their widths differ, and the checks that they can be joined."""
+"""What joins an encoder to a decoder: a projection where their widths differ, and the checks that they fit."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -39,8 +39,8 @@ def check_joinable(encoder: object, decoder: object) -> None:
     if not block.cross_attention or not block.causal:
         raise ConfigError(
             f"This {decoder.config.model_type} decoder cannot attend to speech: it was built with is_decoder="
-            f"{decoder.config.is_decoder} and add_cross_attention={decoder.config.add_cross_attention}, and both must be "
-            "true. Build it again with both set in its configuration."
+            f"{decoder.config.is_decoder} and add_cross_attention={decoder.config.add_cross_attention}, and both "
+            "must be true. Build it again with both set in its configuration."
         )
     wanted = decoder.config.cross_attention_hidden_size
     if wanted is not None and wanted not in (encoder.spec.output_width, decoder.spec.width):

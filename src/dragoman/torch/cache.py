@@ -44,8 +44,8 @@ class Memory:
 class Cache:
     """Keys and values of the tokens so far, in buffers that are allocated once and filled from the left.
 
-    `length` tokens are valid. `write` fills the buffers in place and `advanced` returns the value with the new length: the
-    buffers have one owner, the newest value.
+    `length` tokens are valid. `write` fills the buffers in place and `advanced` returns the value with the new length:
+    the buffers have one owner, the newest value.
     """
 
     keys: Float[Tensor, "layers rows heads capacity head_dim"]

@@ -30,12 +30,14 @@ class ConvLayer(nn.Module):
             self.norm = ChannelNorm(channels)
         self.activation = ACTIVATIONS[spec.activation]
 
-    def forward(self, features: Tensor, lengths: Tensor | None) -> Tensor:
-        """Convolve `[batch, channels, frames]`; `lengths` are those of the output."""
+    def forward(self, features: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Convolve `[batch, channels, frames]`; return the features and how many frames of each row are valid."""
         features = self.conv(features)
+        if lengths is not None:
+            lengths = (lengths - self.kernel) // self.stride + 1
         if self.norm is not None:
             features = self.norm(features, lengths)
-        return self.activation(features)
+        return self.activation(features), lengths
 
 
 class ConvFrontend(nn.Module):
@@ -60,12 +62,10 @@ class ConvFrontend(nn.Module):
         """
         features = waveforms[:, None].to(self.proj.weight.dtype)  # [b, 1, n]
         for conv in self.convs:
-            if lengths is not None:
-                lengths = (lengths - conv.kernel) // conv.stride + 1
             if self.gradient_checkpointing and self.training:
-                features = checkpoint(conv, features, lengths, use_reentrant=False)
+                features, lengths = checkpoint(conv, features, lengths, use_reentrant=False)
             else:
-                features = conv(features, lengths)
+                features, lengths = conv(features, lengths)
         features = features.transpose(1, 2)  # [b, c, t] -> [b, t, c]
         if self.norm is not None:
             features = self.norm(features)

@@ -125,8 +125,8 @@ def generate(
     Raises:
         GenerationError: If options are unknown or impossible, or no start id is set.
 
-    Without `max_new_tokens` or `max_length`, a text may be as long as the decoder has positions; a text that is cut off is
-    warned about.
+    Without `max_new_tokens` or `max_length`, a text may be as long as the decoder has positions; a text that is cut off
+    is warned about.
     """
     settings = _settings(model, generation_config, options)
     audio = model._audio(inputs, input_values, input_features)
@@ -161,8 +161,9 @@ def generate(
         )
     if settings.max_length is None and settings.max_new_tokens is None and not bool(result.ended.all()):
         warnings.warn(
-            f"{int((~result.ended).sum())} of {len(result.ended)} texts were cut off after {plan.max_length} tokens, all "
-            "that the decoder can hold. Cut the audio into shorter windows, or set `max_new_tokens` if that is meant.",
+            f"{int((~result.ended).sum())} of {len(result.ended)} texts were cut off after {plan.max_length} "
+            "tokens, all that the decoder can hold. Cut the audio into shorter windows, or set `max_new_tokens` if "
+            "that is meant.",
             UserWarning,
             stacklevel=3,
         )
@@ -190,7 +191,8 @@ def _prompt(
     start = settings.decoder_start_token_id
     if start is None:
         raise GenerationError(
-            "`decoder_start_token_id` or `bos_token_id` has to be defined for encoder-decoder generation. Set it once, for "
+            "`decoder_start_token_id` or `bos_token_id` has to be defined for encoder-decoder generation. Set it "
+            "once, for "
             "instance: model.config.decoder_start_token_id = tokenizer.cls_token_id."
         )
     first = torch.as_tensor(start, device=device, dtype=torch.int64).reshape(-1, 1).expand(batch, 1)

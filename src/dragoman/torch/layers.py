@@ -1,4 +1,5 @@
-"""Small layers that the parts share: activations, channel normalisation that does not see padding, weight-normalised convolution.
+"""Small layers that the parts share: activations, channel normalisation that does not see padding, weight-normalised
+convolution.
 
 Axes: batch, channels, frames, width.
 """

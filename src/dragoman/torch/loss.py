@@ -63,8 +63,8 @@ def shift_right(
     """
     if decoder_start_token_id is None:
         raise ConfigError(
-            "No start token is set. Make sure to set the decoder_start_token_id attribute of the model's configuration, "
-            "for instance: model.config.decoder_start_token_id = tokenizer.cls_token_id."
+            "No start token is set. Make sure to set the decoder_start_token_id attribute of the model's "
+            "configuration, for instance: model.config.decoder_start_token_id = tokenizer.cls_token_id."
         )
     if pad_token_id is None:
         raise ConfigError(
@@ -75,7 +75,8 @@ def shift_right(
         wrong = labels[(labels != IGNORED) & ((labels < 0) | (labels >= vocab_size))]
         if wrong.numel():
             raise ConfigError(
-                f"Labels must be from 0 to {vocab_size - 1}, or {IGNORED} to be ignored, but {int(wrong[0])} is among them. "
+                f"Labels must be from 0 to {vocab_size - 1}, or {IGNORED} to be ignored, but {int(wrong[0])} is "
+                f"among them. "
                 "Use the decoder's own tokenizer, or model.resize_token_embeddings(len(tokenizer))."
             )
     start = torch.full_like(labels[:, :1], decoder_start_token_id)

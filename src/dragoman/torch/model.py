@@ -123,8 +123,8 @@ class SpeechEncoderDecoderModel(nn.Module):
         Args:
             name_or_path: A local folder or a hub id.
             **kwargs: Loader options (`dragoman.checkpoint.options.LoadOptions`: `dtype`, `device`, `revision`,
-                `cache_dir`, `token`, `local_files_only`, `allow_new`, …), `config=`, and fields of the configuration that win over
-                the file's (`encoder_*` and `decoder_*` for the parts).
+                `cache_dir`, `token`, `local_files_only`, `allow_new`, …), `config=`, and fields of the configuration
+                that win over the file's (`encoder_*` and `decoder_*` for the parts).
 
         Returns:
             The model, in evaluation mode; what became of each tensor is in `load_report`.

@@ -50,7 +50,8 @@ class EncoderOutput(ModelOutput):
 def pack_left(
     inputs: Float[Tensor, "batch samples"], mask: Bool[Tensor, "batch samples"]
 ) -> tuple[Float[Tensor, "batch samples"], Int[Tensor, " batch"]]:
-    """Move the valid samples of each row to its left end, so that padding on the left or in holes is padding on the right.
+    """Move the valid samples of each row to its left end, so that padding on the left or in holes is padding on the
+    right.
 
     Returns:
         The rows, and how many samples of each are valid.
@@ -135,7 +136,8 @@ class SpeechEncoder(nn.Module):
         given = [x for x in (input_values, input_features) if x is not None]
         if len(given) != 1:
             raise ConfigError(
-                f"A speech encoder takes exactly one of `input_values` and `input_features`, but got {len(given)} of them; "
+                f"A speech encoder takes exactly one of `input_values` and `input_features`, but got {len(given)} "
+                f"of them; "
                 f"this one wants `{self.main_input_name}`."
             )
         inputs, lengths = self.prepare(given[0], attention_mask)

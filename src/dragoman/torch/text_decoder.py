@@ -249,6 +249,6 @@ class TextDecoder(nn.Module):
 
     def project_memory(self, states: Float[Tensor, "batch frames width"], mask: Tensor | None) -> Memory:
         """Compute the keys and values of the memory for every layer, once."""
-        pairs = [layer.cross_attn.project(states) for layer in self.stack.layers]
+        pairs = [layer.cross_attn.project(states) for layer in self.stack.blocks()]
         keys, values = (torch.stack(side) for side in zip(*pairs, strict=True))
         return Memory(keys=keys, values=values, mask=mask)
