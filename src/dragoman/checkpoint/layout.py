@@ -132,7 +132,10 @@ def find_weights(folder: str | Path, *, use_safetensors: bool | None = None, var
             f"There is no folder {folder}. Pass the folder that holds config.json and the weights."
         )
     finish_save(folder)
-    names = sorted(os.listdir(folder))
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        raise ModelNotFoundError(f"{folder} cannot be read ({error.strerror}). Check its permissions.") from error
     picked = pick_weights(names, use_safetensors=use_safetensors, variant=variant)
     if picked is None:
         raise ModelNotFoundError(_no_weights(folder, names, use_safetensors, variant))

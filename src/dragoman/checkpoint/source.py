@@ -60,7 +60,7 @@ def resolve(
     Raises:
         ModelNotFoundError: Whatever goes wrong: what was looked for, why it failed and what to do, in one line.
     """
-    name = os.fspath(name_or_path)
+    name, subfolder = os.fspath(name_or_path), (subfolder or "").strip("/")
     local = Path(os.path.expanduser(name))
     if name and local.is_dir():
         return _within(local, subfolder)
@@ -84,10 +84,10 @@ def commit_of(folder: str | Path) -> str | None:
     return None
 
 
-def _within(folder: Path, subfolder: str | None) -> Path:
-    if subfolder and not (folder / subfolder).is_dir():
+def _within(folder: Path, subfolder: str) -> Path:
+    if not (folder / subfolder).is_dir():
         raise ModelNotFoundError(f"There is no folder {subfolder!r} in {folder}. Check `subfolder`.")
-    return folder / (subfolder or "")
+    return folder / subfolder
 
 
 def _expect_hub_id(name: str, local: Path) -> None:
@@ -204,4 +204,6 @@ def _is_disk_full(error: BaseException | None) -> bool:
 
 
 def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
+    line = str(error).strip().partition("\n")[0][:200]
+    line = re.sub("Bearer .*", "Bearer [hidden]", line)  # the HTTP library quotes a token with impossible characters
+    return f"{type(error).__name__}: {line}"

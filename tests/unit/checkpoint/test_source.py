@@ -194,7 +194,7 @@ def test_only_what_is_needed_is_downloaded(hub: ThreadingHTTPServer, tmp_path: P
         {"name": "org/bin"},
         {"name": "org/flax"},
         {"name": "org/sharded"},
-        {"name": "org/nested", "subfolder": "part"},
+        {"name": "org/nested", "subfolder": "part/"},
         {"name": "tiny"},
         {"name": "org/two", "patterns": ["*.json"]},
         {"name": "org/all", "use_safetensors": False, "cache_dir": str(tmp_path / "own")},
@@ -259,6 +259,7 @@ def test_every_failure_is_one_line_that_helps(hub: ThreadingHTTPServer, tmp_path
         ({"name": "org/broken"}, "'org/broken' is neither a folder on this machine nor complete in the hub's cache"),
         ({"name": "org/all", "cache_dir": "/dev/null/cache"}, "'org/all' cannot be fetched"),
         ({"name": "a..b/c"}, "cannot be fetched"),
+        ({"name": "org/all", "token": "secret-token\nx"}, "Illegal header value b'Bearer [hidden]"),
     ]
     answers = ask([dict(call) for call, _ in expected], tmp_path, endpoint(hub))
     for answer, (_, message) in zip(answers, expected, strict=True):
