@@ -13,7 +13,17 @@ from jaxtyping import Float32
 from dragoman.batch import to_numpy
 from dragoman.errors import AudioError
 
-__all__ = ["MAX_RATE", "MIN_RATE", "Waveform", "as_waveform", "check_rate", "check_samples"]
+__all__ = [
+    "MAX_RATE",
+    "MIN_RATE",
+    "Waveform",
+    "as_float32",
+    "as_waveform",
+    "check_finite",
+    "check_rate",
+    "check_samples",
+    "normalise",
+]
 
 Waveform: TypeAlias = Float32[np.ndarray[Any, np.dtype[np.float32]], " samples"]
 
@@ -21,6 +31,7 @@ Waveform: TypeAlias = Float32[np.ndarray[Any, np.dtype[np.float32]], " samples"]
 MIN_RATE, MAX_RATE = 1_000, 768_000
 
 _MAX_LEVEL = 100.0  # 40 dB above full scale: no recording, but integers that were cast instead of scaled
+_EPSILON = 1e-7  # keeps normalised silence finite; the value that models were trained with
 
 
 def as_waveform(array: Any, *, sampling_rate: int, target_sampling_rate: int = 16_000) -> Waveform:
@@ -41,13 +52,32 @@ def as_waveform(array: Any, *, sampling_rate: int, target_sampling_rate: int = 1
     """
     check_rate("sampling_rate", sampling_rate)
     check_rate("target_sampling_rate", target_sampling_rate)
-    samples = _to_float32(_one_dimensional(_numeric(array)))
+    samples = as_float32(array)
     check_samples(samples, "The array: ", sampling_rate)
     if sampling_rate != target_sampling_rate:
         samples = soxr.resample(samples, sampling_rate, target_sampling_rate)
     if len(samples) == 0:
         raise AudioError("The array holds no samples. Give at least one.")
-    return np.ascontiguousarray(samples)
+    return samples
+
+
+def as_float32(array: Any) -> Waveform:
+    """Return mono samples as contiguous float32, integers scaled; neither resampled nor checked further."""
+    samples = _one_dimensional(_numeric(array))
+    if np.issubdtype(samples.dtype, np.floating):
+        with np.errstate(over="ignore"):  # what becomes infinite is reported by `check_finite`
+            return np.ascontiguousarray(samples, np.float32)
+    scale = 2.0 ** (8 * samples.dtype.itemsize - 1)
+    middle = scale if samples.dtype == np.uint8 else 0.0  # 8-bit PCM is unsigned
+    scaled: Waveform = ((samples.astype(np.float64) - middle) / scale).astype(np.float32)
+    return scaled
+
+
+def normalise(waveform: Waveform, heard: Waveform | None = None) -> Waveform:
+    """Shift and scale `waveform` so that `heard`, by default all of it, has zero mean and unit variance."""
+    heard = waveform if heard is None else heard
+    normalised: Waveform = (waveform - heard.mean()) / np.sqrt(heard.var() + _EPSILON)
+    return normalised
 
 
 def check_rate(name: str, rate: Any) -> None:
@@ -56,17 +86,24 @@ def check_rate(name: str, rate: Any) -> None:
         raise AudioError(f"`{name}` must be a whole number of hertz from {MIN_RATE} to {MAX_RATE}, but is {rate!r}.")
 
 
+def check_finite(samples: Waveform, prefix: str, sampling_rate: int, *, first: int = 0) -> None:
+    """Raise unless all samples are numbers; `first` is the index of the first in its recording, for the message."""
+    finite = np.isfinite(samples)
+    if finite.all():
+        return
+    index = int(np.argmin(finite))
+    raise AudioError(
+        f"{prefix}sample {first + index} (at {(first + index) / sampling_rate:.3f} s) is {samples[index]}, not a "
+        "finite number. Export the audio again, as 16-bit PCM for example, or replace such samples by 0."
+    )
+
+
 def check_samples(samples: Waveform, prefix: str, sampling_rate: int, *, first: int = 0) -> None:
-    """Raise unless all samples are finite and of a plausible level; `first` is the index of the first, for messages."""
+    """Raise unless all samples are finite and of a plausible level; `first` as for `check_finite`."""
     peak = max(samples.max(initial=0.0), -samples.min(initial=0.0))  # NaN if there is one
     if peak <= _MAX_LEVEL:
         return
-    if not np.isfinite(peak):
-        index = int(np.argmin(np.isfinite(samples)))
-        raise AudioError(
-            f"{prefix}sample {first + index} (at {(first + index) / sampling_rate:.3f} s) is {samples[index]}, not a "
-            "finite number. Export the audio again, as 16-bit PCM for example, or replace such samples by 0."
-        )
+    check_finite(samples, prefix, sampling_rate, first=first)
     raise AudioError(
         f"{prefix}samples should lie around -1…1, but reach {peak:g}. If they are integers stored as floats, "
         "divide them by the full range of their type (32768 for 16 bits)."
@@ -98,13 +135,3 @@ def _one_dimensional(samples: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
             "(`array.mean(axis=0)` for [channels, samples], `axis=1` for [samples, channels]); give a batch one by one."
         )
     return samples
-
-
-def _to_float32(samples: np.ndarray[Any, Any]) -> Waveform:
-    if np.issubdtype(samples.dtype, np.floating):
-        with np.errstate(over="ignore"):  # what becomes infinite is reported by `check_samples`
-            return samples.astype(np.float32)
-    scale = 2.0 ** (8 * samples.dtype.itemsize - 1)
-    middle = scale if samples.dtype == np.uint8 else 0.0  # 8-bit PCM is unsigned
-    scaled: Waveform = ((samples.astype(np.float64) - middle) / scale).astype(np.float32)
-    return scaled

@@ -1,0 +1,214 @@
+"""Feature extractors: from waveforms to what an encoder takes, with the names, arguments and outputs of Hugging Face.
+
+`Wav2Vec2FeatureExtractor` hands the waveform on, normalised and padded; `WhisperFeatureExtractor` computes log-mel
+spectrograms. Both work in NumPy and return a `Batch`, as tensors of a framework if asked for. Files are only read and
+written locally: what a hub id means is for `dragoman.processing` to find out.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any, Self
+
+from dragoman.audio.padding import (
+    Row,
+    check_sampling_rate,
+    lengths_to_pad_to,
+    pad_features,
+    pad_rows,
+    padding_masks,
+    rows_of,
+    stack,
+    truncate,
+)
+from dragoman.audio.preprocessor_config import (
+    check_fields,
+    extra_fields,
+    read_preprocessor_config,
+    write_preprocessor_config,
+)
+from dragoman.audio.waveform import MAX_RATE, MIN_RATE, check_finite, check_samples, normalise
+from dragoman.audio.whisper_features import WhisperFeatureExtractor
+from dragoman.batch import Batch
+
+__all__ = ["Wav2Vec2FeatureExtractor", "WhisperFeatureExtractor"]
+
+
+class Wav2Vec2FeatureExtractor:
+    """What the wav2vec 2.0 family takes: mono samples, normalised to zero mean and unit variance, padded into a batch.
+
+    Where no mask is returned (`return_attention_mask=False`), Hugging Face computes mean and variance over the padding
+    too, so that what a clip becomes depends on its neighbours in the batch. Here the statistics are always those of
+    the clip itself, and the padding is `padding_value`; `reference_padding=True` brings the other behaviour back, bit
+    for bit.
+
+    Args:
+        feature_size: Features a sample: 1.
+        sampling_rate: Of the waveforms, in hertz.
+        padding_value: Put after (or before) shorter waveforms.
+        return_attention_mask: Whether to return the mask by default. Models whose first layers use group normalisation
+            (`wav2vec2-base`) were trained without, those with layer normalisation with one.
+        do_normalize: Whether to normalise.
+        padding_side: "right" or "left".
+        reference_padding: Compute statistics as Hugging Face does; see above.
+        **kwargs: Other fields of a `preprocessor_config.json`; kept, and saved again.
+
+    Raises:
+        ConfigError: If a field is of the wrong kind or out of range.
+
+    Reference: wav2vec 2.0, section 2, https://arxiv.org/abs/2006.11477.
+    """
+
+    model_input_names = ("input_values", "attention_mask")
+
+    def __init__(
+        self,
+        feature_size: int = 1,
+        sampling_rate: int = 16_000,
+        padding_value: float = 0.0,
+        return_attention_mask: bool = False,
+        do_normalize: bool = True,
+        *,
+        padding_side: str = "right",
+        reference_padding: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        self.feature_size = feature_size
+        self.sampling_rate = sampling_rate
+        self.padding_value = padding_value
+        self.padding_side = padding_side
+        self.return_attention_mask = return_attention_mask
+        self.do_normalize = do_normalize
+        self.reference_padding = reference_padding
+        self.extra = extra_fields(kwargs)
+        limits = {"feature_size": (1, 1024), "sampling_rate": (MIN_RATE, MAX_RATE)}
+        check_fields(type(self).__name__, self.to_dict() | kwargs, limits)
+
+    def __call__(
+        self,
+        raw_speech: Any,
+        padding: bool | str | None = False,
+        max_length: int | None = None,
+        truncation: bool = False,
+        pad_to_multiple_of: int | None = None,
+        return_attention_mask: bool | None = None,
+        return_tensors: str | None = None,
+        sampling_rate: int | None = None,
+    ) -> Batch:
+        """Prepare waveforms for the model.
+
+        Args:
+            raw_speech: A waveform `[samples]` or several: a list of them, or an array `[batch, samples]`. Floats
+                around -1…1, or integers, which are scaled.
+            padding: True or "longest" (to the longest of the batch), "max_length", or False.
+            max_length: In samples, for `truncation` and `padding="max_length"`.
+            truncation: Whether to cut what is longer than `max_length`.
+            pad_to_multiple_of: Round the padded length up to a multiple.
+            return_attention_mask: Overrides the field of the same name.
+            return_tensors: "np", "pt", "jax"; by default a list of NumPy arrays.
+            sampling_rate: Of `raw_speech`: checked, not converted (`as_waveform` does that).
+
+        Returns:
+            `input_values` float32 `[batch, samples]`, and with a mask `attention_mask` int32 of the same shape.
+
+        Raises:
+            AudioError: If the waveforms cannot be used, or `sampling_rate` is another one.
+            ConfigError: If arguments contradict each other.
+        """
+        check_sampling_rate(type(self).__name__, self.sampling_rate, sampling_rate)
+        rows: list[Row] = list(rows_of(raw_speech))
+        for index, row in enumerate(rows):
+            check = check_finite if self.do_normalize else check_samples
+            check(row, f"Waveform {index}: ", self.sampling_rate)
+        if truncation:
+            rows = truncate(rows, max_length, pad_to_multiple_of)
+        lengths = lengths_to_pad_to([len(row) for row in rows], padding, max_length, pad_to_multiple_of)
+        with_mask = self.return_attention_mask if return_attention_mask is None else return_attention_mask
+        masks = padding_masks(rows, lengths, self.padding_side)
+        if self.do_normalize and not self.reference_padding:
+            rows = [normalise(row) for row in rows]
+        rows = pad_rows(rows, lengths, self.padding_value, self.padding_side)
+        if self.do_normalize and self.reference_padding:
+            masked = with_mask and padding not in (False, None, "do_not_pad")
+            valid = [int(mask.sum()) if masked else len(mask) for mask in masks]
+            rows = [self._normalise_as_reference(row, count) for row, count in zip(rows, valid, strict=True)]
+        stack(rows, return_tensors)  # raises if they cannot form a tensor
+        return Batch({"input_values": rows} | ({"attention_mask": masks} if with_mask else {}), return_tensors)
+
+    def _normalise_as_reference(self, row: Row, valid: int) -> Row:
+        """Normalise a padded row; `valid` counts from its left, even where the padding is there."""
+        normalised = normalise(row, heard=row[:valid])
+        normalised[valid:] = self.padding_value
+        return normalised
+
+    def pad(
+        self,
+        processed_features: Any,
+        padding: bool | str | None = True,
+        max_length: int | None = None,
+        truncation: bool = False,
+        pad_to_multiple_of: int | None = None,
+        return_attention_mask: bool | None = None,
+        return_tensors: str | None = None,
+    ) -> Batch:
+        """Join features that were extracted one by one, as a data collator does. Nothing is normalised.
+
+        Args:
+            processed_features: A list of mappings with `input_values` `[samples]`, or one mapping with a list of them.
+                Other keys are passed through.
+            padding: As when called, and so are the other arguments.
+            max_length: See there.
+            truncation: See there.
+            pad_to_multiple_of: See there.
+            return_attention_mask: See there.
+            return_tensors: See there.
+        """
+        with_mask = self.return_attention_mask if return_attention_mask is None else return_attention_mask
+        return pad_features(
+            processed_features,
+            name="input_values",
+            padding=padding,
+            max_length=max_length,
+            truncation=truncation,
+            pad_to_multiple_of=pad_to_multiple_of,
+            with_mask=with_mask,
+            return_tensors=return_tensors,
+            value=self.padding_value,
+            side=self.padding_side,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as they are saved."""
+        fields = {
+            "feature_extractor_type": type(self).__name__,
+            "feature_size": self.feature_size,
+            "sampling_rate": self.sampling_rate,
+            "padding_value": self.padding_value,
+            "padding_side": self.padding_side,
+            "return_attention_mask": self.return_attention_mask,
+            "do_normalize": self.do_normalize,
+        }
+        if self.reference_padding:  # a field of ours, left out where it says nothing
+            fields["reference_padding"] = True
+        return fields | self.extra
+
+    @classmethod
+    def from_dict(cls, feature_extractor_dict: Mapping[str, Any], **kwargs: Any) -> Self:
+        """Make an extractor from the fields that `to_dict` returns; `kwargs` replace some of them."""
+        return cls(**{**feature_extractor_dict, **kwargs})
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Self:
+        """Read an extractor from a folder (or its `preprocessor_config.json`); `kwargs` replace fields.
+
+        Raises:
+            ModelNotFoundError: If there is no such file.
+            ConfigError: If it is malformed, or of another kind of extractor.
+        """
+        return cls.from_dict(read_preprocessor_config(pretrained_model_name_or_path), **kwargs)
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str]) -> list[str]:
+        """Write `preprocessor_config.json` into a folder, and return its path in a list."""
+        return write_preprocessor_config(self.to_dict(), save_directory)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self.to_dict().items())})"

@@ -1,0 +1,97 @@
+"""`preprocessor_config.json`: the fields of a feature extractor on disk, the same file that Hugging Face writes."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dragoman.errors import ConfigError, ModelNotFoundError
+
+__all__ = ["check_fields", "extra_fields", "read_preprocessor_config", "write_preprocessor_config"]
+
+FILE_NAME = "preprocessor_config.json"
+_PROCESSOR_FILE_NAME = "processor_config.json"  # newer checkpoints keep the same fields in it, one level down
+
+
+def read_preprocessor_config(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the fields of a feature extractor.
+
+    Args:
+        path: A folder with `processor_config.json` or `preprocessor_config.json`, or such a file itself.
+
+    Raises:
+        ModelNotFoundError: If there is none.
+        ConfigError: If it is not a JSON object.
+    """
+    path = Path(path)
+    if path.is_file():
+        return _read(path)
+    nested = path / _PROCESSOR_FILE_NAME
+    if nested.is_file():
+        fields = _read(nested)
+        for name in ("feature_extractor", "audio_processor"):
+            if isinstance(fields.get(name), dict):
+                return dict(fields[name])
+    if (path / FILE_NAME).is_file():
+        return _read(path / FILE_NAME)
+    raise ModelNotFoundError(
+        f"{path}: no {FILE_NAME} (or {_PROCESSOR_FILE_NAME} with a feature extractor) there. "
+        "Give the folder of a speech model, or make an extractor and save it there with `save_pretrained`."
+    )
+
+
+def write_preprocessor_config(fields: Mapping[str, Any], folder: str | os.PathLike[str]) -> list[str]:
+    """Write `fields` into `folder`, made if need be, and return the path of the file as the only item of a list."""
+    folder = Path(folder)
+    if folder.is_file():
+        raise ConfigError(f"{folder}: is a file. Give the folder to save to.")
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / FILE_NAME
+    path.write_text(json.dumps(dict(fields), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    return [str(path)]
+
+
+def extra_fields(fields: Mapping[str, Any], derived: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return those of the `fields` that are not ours (`processor_class`, …), to be kept when the file is saved again.
+
+    Left out are names that begin with `_`, which their writers use inside, and what is `derived` from other fields.
+    """
+    return {
+        key: value
+        for key, value in fields.items()
+        if key != "feature_extractor_type" and key not in derived and not key.startswith("_")
+    }
+
+
+def check_fields(extractor: str, fields: Mapping[str, Any], limits: Mapping[str, tuple[int, int]]) -> None:
+    """Raise unless the integers of `limits` lie within them, and the fields that all extractors share are of their
+    kinds.
+
+    Raises:
+        ConfigError: With every fault found.
+    """
+    faults = []
+    for name, (low, high) in limits.items():
+        value = fields[name]
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            faults.append(f"`{name}` must be a whole number from {low} to {high}, but is {value!r}.")
+    if isinstance(fields["padding_value"], bool) or not isinstance(fields["padding_value"], int | float):
+        faults.append(f"`padding_value` must be a number, but is {fields['padding_value']!r}.")
+    if fields["padding_side"] not in ("right", "left"):
+        faults.append(f'`padding_side` must be "right" or "left", but is {fields["padding_side"]!r}.')
+    stated = fields.get("feature_extractor_type", extractor)
+    if stated != extractor:
+        faults.append(f"These are the fields of {stated}, not of {extractor}.")
+    if faults:
+        raise ConfigError(f"{extractor}: {' '.join(faults)}")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: is not valid JSON: {error}. Fetch it again.") from error
+    if not isinstance(fields, dict):
+        raise ConfigError(f"{path}: must hold a JSON object, but holds a {type(fields).__name__}. Fetch it again.")
+    return fields
