@@ -65,6 +65,8 @@ class LoadOptions:
             local_files_only=self.local_files_only,
             force_download=self.force_download,
             subfolder=self.subfolder,
+            use_safetensors=self.use_safetensors,
+            variant=self.variant,
         )
         return open_folder(folder, use_safetensors=self.use_safetensors, variant=self.variant)
 

@@ -12,6 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from dragoman.errors import GenerationError
+from dragoman.generation.forced import ForcedTokens, split_forced
 from dragoman.generation.loop import Step
 from dragoman.generation.loop import generate as search
 from dragoman.generation.options import GenerationConfig
@@ -142,6 +143,8 @@ def generate(
         mask = None if encoded.lengths is None else frame_mask(encoded.lengths, memory.shape[1])
         prompt = _prompt(settings, memory.shape[0], decoder_input_ids, memory.device)
         capacity = model.decoder.spec.num_positions
+        later = {} if decoder_input_ids is not None else split_forced(settings.forced_decoder_ids)[1]
+        forced_later = [ForcedTokens(later)] if later else []
         plan = plan_of(settings, prompt.shape[1], capacity)
         result = search(
             CachedDecoder(
@@ -156,7 +159,7 @@ def generate(
             settings,
             capacity=capacity,
             seed=int(torch.randint(2**31, ())) if seed is None else seed,
-            processors=logits_processor,
+            processors=[*forced_later, *logits_processor],
             prefix_allowed_tokens_fn=prefix_allowed_tokens_fn,
         )
     if settings.max_length is None and settings.max_new_tokens is None and not bool(result.ended.all()):
@@ -197,7 +200,7 @@ def _prompt(
         )
     first = torch.as_tensor(start, device=device, dtype=torch.int64).reshape(-1, 1).expand(batch, 1)
     if given is None:
-        forced = [token for _, token in sorted(settings.forced_decoder_ids or []) if token is not None]
+        forced, _ = split_forced(settings.forced_decoder_ids)
         return torch.cat([first, torch.tensor(forced, device=device, dtype=torch.int64).expand(batch, len(forced))], 1)
     begun = given[:, :1] == first
     if begun.all():

@@ -10,7 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from dragoman.errors import ConfigError
 
-__all__ = ["IGNORED", "cross_entropy", "shift_right", "shifted_cross_entropy"]
+__all__ = ["IGNORED", "cross_entropy", "shift_right", "shifted_cross_entropy", "without_start"]
 
 IGNORED = -100  # labels that do not count
 
@@ -45,6 +45,21 @@ def cross_entropy(
 def shifted_cross_entropy(logits: Tensor, labels: Tensor, num_items: Tensor | float | None = None) -> Tensor:
     """Average the loss of a plain language model, where position `t` predicts the label at `t + 1`."""
     return cross_entropy(logits[:, :-1], labels[:, 1:], num_items)
+
+
+def without_start(
+    labels: Int[Tensor, "batch tokens"], decoder_start_token_id: int | None
+) -> Int[Tensor, "batch tokens"]:
+    """Take a start id that every row begins with out of the labels; what follows moves up, and the end is ignored.
+
+    The decoder reads the start id before the first label. A tokenizer that writes it as well would teach the model to
+    write it twice.
+    """
+    if torch.compiler.is_compiling() or decoder_start_token_id is None or labels.shape[1] < 2:
+        return labels
+    if not bool((labels[:, 0] == decoder_start_token_id).all()):
+        return labels
+    return torch.cat([labels[:, 1:], torch.full_like(labels[:, :1], IGNORED)], dim=1)
 
 
 def shift_right(

@@ -23,7 +23,8 @@ from dragoman.torch.bridge import Bridge, check_joinable
 from dragoman.torch.cache import Cache, Memory
 from dragoman.torch.init import initialise, persistent_names
 from dragoman.torch.layers import frame_mask
-from dragoman.torch.loss import cross_entropy, shift_right
+from dragoman.torch.loss import cross_entropy, shift_right, without_start
+from dragoman.torch.pretrained import PretrainedModule
 from dragoman.torch.speech_encoder import EncoderOutput, SpeechEncoder
 from dragoman.torch.text_decoder import TextDecoder
 
@@ -57,7 +58,7 @@ class Seq2SeqLMOutput(ModelOutput):
     encoder_attentions: tuple[Tensor | None, ...] | None = None
 
 
-class SpeechEncoderDecoderModel(nn.Module):
+class SpeechEncoderDecoderModel(PretrainedModule):
     """A speech encoder, a bridge to the decoder's width where it is needed, and a text decoder.
 
     Args:
@@ -105,16 +106,6 @@ class SpeechEncoderDecoderModel(nn.Module):
             self.bridge = Bridge(self.encoder.spec.output_width, self.decoder.spec.width)
         if not empty:
             initialise(self.bridge, persistent_names(self.bridge), self.decoder.spec, self.dtype, self.device)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters are."""
-        return next(self.decoder.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Type of the parameters."""
-        return next(self.decoder.parameters()).dtype
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, **kwargs: Any) -> Self:
@@ -217,7 +208,8 @@ class SpeechEncoderDecoderModel(nn.Module):
             encoder_outputs: What the encoder gave before (object, tuple or list); the audio is then not needed.
             past_key_values: The cache that an earlier call returned.
             decoder_inputs_embeds: Embeddings in place of `decoder_input_ids`.
-            labels: The right tokens; −100 is ignored.
+            labels: The right tokens; −100 is ignored. Where every row begins with the start id, which BERT's tokenizer
+                writes, that one is not learned: the decoder is given it anyway.
             use_cache: Return the decoder's cache.
             output_attentions: Return all attention weights.
             output_hidden_states: Return all states.
@@ -241,6 +233,7 @@ class SpeechEncoderDecoderModel(nn.Module):
         encoded = self.encode(audio, attention_mask, encoder_outputs, all_states=states, weights=weights)
         memory = Memory(states=self.bridge(encoded.last_hidden_state), mask=_mask(encoded))
         if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
+            labels = without_start(labels, self.config.special_id("decoder_start_token_id"))
             decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
         tokens = decoder_input_ids if decoder_inputs_embeds is None else decoder_inputs_embeds
         if tokens is None:
@@ -356,6 +349,14 @@ class SpeechEncoderDecoderModel(nn.Module):
     def get_decoder(self) -> TextDecoder:
         """Return the decoder."""
         return self.decoder
+
+    def resize_token_embeddings(self, new_num_tokens: int | None = None) -> nn.Embedding:
+        """Change the size of the vocabulary; see `TextDecoder.resize_token_embeddings`."""
+        return self.decoder.resize_token_embeddings(new_num_tokens)
+
+    def get_output_embeddings(self) -> nn.Module:
+        """Return the decoder's head."""
+        return self.decoder.get_output_embeddings()
 
     def get_input_embeddings(self) -> nn.Embedding:
         """Return the decoder's token embedding."""

@@ -12,12 +12,14 @@ from dragoman.checkpoint.saving import save_folder
 from dragoman.checkpoint.tensors import save_safetensors
 from dragoman.torch.bridge import BRIDGE_KEYS
 from dragoman.torch.loading import part_tables
+from dragoman.torch.speech_encoder import SpeechEncoder
+from dragoman.torch.text_decoder import TextDecoder
 from dragoman.torch.weights import their_tensors
 
 if TYPE_CHECKING:
     from dragoman.torch.model import SpeechEncoderDecoderModel
 
-__all__ = ["model_tensors", "save", "weight_files"]
+__all__ = ["model_tensors", "save", "save_part", "weight_files"]
 
 
 def model_tensors(model: "SpeechEncoderDecoderModel") -> dict[str, Tensor]:
@@ -42,6 +44,14 @@ def weight_files(tensors: dict[str, Tensor], max_shard_size: int | str) -> Files
     if plan.index is not None:
         files["model.safetensors.index.json"] = plan.index_bytes()
     return files
+
+
+def save_part(part: SpeechEncoder | TextDecoder, folder: Path, max_shard_size: int | str) -> None:
+    """Write configuration and weights of one part alone; all of them or none."""
+    tables = part_tables(part)
+    config = part.config.copy(architectures=[tables.classes[0]]).to_json_string().encode()
+    tensors = weight_files(their_tensors(part, tables.keymap(part.config)), max_shard_size)
+    save_folder(folder, {"config.json": config, **tensors})
 
 
 def save(model: "SpeechEncoderDecoderModel", folder: Path, max_shard_size: int | str) -> None:

@@ -24,6 +24,7 @@ from dragoman.torch.frontend import ConvFrontend, MelFrontend
 from dragoman.torch.init import initialise, persistent_names
 from dragoman.torch.layers import frame_mask, zero_padding
 from dragoman.torch.positions import ConvPositions, TablePositions
+from dragoman.torch.pretrained import PretrainedPart
 
 __all__ = ["EncoderOutput", "SpeechEncoder", "pack_left"]
 
@@ -60,7 +61,7 @@ def pack_left(
     return inputs.gather(1, order), mask.sum(1)
 
 
-class SpeechEncoder(nn.Module):
+class SpeechEncoder(PretrainedPart):
     """A speech encoder built from the configuration of its family.
 
     Args:

@@ -15,11 +15,14 @@ from dragoman.errors import ConfigError, GenerationError
 from dragoman.families import ModelConfig, text_part
 from dragoman.outputs import ModelOutput
 from dragoman.spec import TextDecoderSpec
+from dragoman.spec.block import check_sizes
 from dragoman.torch.block import Stack, StackOutput
 from dragoman.torch.cache import Cache, Memory
 from dragoman.torch.init import initialise, persistent_names
 from dragoman.torch.layers import ACTIVATIONS, Linear, linear
 from dragoman.torch.loss import shifted_cross_entropy
+from dragoman.torch.pretrained import PretrainedPart
+from dragoman.torch.resize import resized
 
 __all__ = ["CausalLMOutput", "TextDecoder"]
 
@@ -80,7 +83,7 @@ class Head(nn.Module):
         return linear(states, embedding if self.weight is None else self.weight, self.bias)
 
 
-class TextDecoder(nn.Module):
+class TextDecoder(PretrainedPart):
     """A text decoder built from the configuration of its family.
 
     Args:
@@ -108,6 +111,32 @@ class TextDecoder(nn.Module):
 
     def get_input_embeddings(self) -> nn.Embedding:
         """Return the token embedding."""
+        return self.embed.tokens
+
+    def get_output_embeddings(self) -> nn.Module:
+        """Return the head."""
+        return self.head
+
+    def resize_token_embeddings(self, new_num_tokens: int | None = None) -> nn.Embedding:
+        """Change the size of the vocabulary: embedding, head and configuration.
+
+        New tokens begin close to the average of the old ones; tokens that go are cut off at the end.
+
+        Args:
+            new_num_tokens: The new size; `None` changes nothing.
+
+        Returns:
+            The token embedding.
+        """
+        if new_num_tokens is not None and new_num_tokens != self.spec.vocab_size:
+            check_sizes("The vocabulary", {"new_num_tokens": new_num_tokens})
+            for module, name in (self.embed.tokens, "weight"), (self.head, "weight"), (self.head, "bias"):
+                old = getattr(module, name)
+                if old is not None:
+                    setattr(module, name, resized(old, new_num_tokens))
+            self.embed.tokens.num_embeddings = new_num_tokens
+            self.config.vocab_size = new_num_tokens  # type: ignore[attr-defined]
+            self.spec = self.config.text_spec()
         return self.embed.tokens
 
     def forward(
