@@ -1,0 +1,92 @@
+"""`AutoTokenizer`, `AutoFeatureExtractor`, `AutoProcessor`: the right class, told from the files of a model."""
+
+import os
+from typing import Any
+
+from dragoman.audio.features import WhisperFeatureExtractor
+from dragoman.processing.from_files import (
+    FeatureExtractor,
+    local_folder,
+    processor_class,
+    read_feature_extractor,
+    read_tokenizer,
+)
+from dragoman.processing.processor import Speech2Text2Processor, SpeechProcessor, Wav2Vec2Processor, WhisperProcessor
+from dragoman.text.speech2text2 import Speech2Text2Tokenizer
+from dragoman.text.tokenizer import Tokenizer
+
+__all__ = ["AutoFeatureExtractor", "AutoProcessor", "AutoTokenizer"]
+
+_PROCESSORS = {c.__name__: c for c in (Speech2Text2Processor, SpeechProcessor, Wav2Vec2Processor, WhisperProcessor)}
+
+
+class AutoTokenizer:
+    """Reads the tokenizer of any model."""
+
+    @staticmethod
+    def from_pretrained(pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Tokenizer:
+        """Read a tokenizer from a folder or a model of the hub.
+
+        Its class is the first that is named by `tokenizer_type`, by tokenizer_config.json, by config.json, or implied
+        by the type of the model (of a composite's parts the decoder's comes first) or by the files that are there.
+
+        Args:
+            pretrained_model_name_or_path: A local folder, or a hub id such as "google-bert/bert-base-uncased".
+            kwargs: Where to find it: `revision`, `cache_dir`, `token`, `local_files_only`, `force_download`,
+                `subfolder`. What it is: `tokenizer_type`, a class name or model type. Settings in place of those in the
+                files: special tokens (`pad_token=…`), `model_max_length`, `padding_side`, `do_lower_case`,
+                `add_prefix_space`, `src_lang` and `tgt_lang` (mBART), `language` and `task` (Whisper), `target_lang`
+                (MMS), …
+
+        Raises:
+            ModelNotFoundError: If there is no tokenizer; the message names the files that would do.
+            TokenizerError: If a file is corrupt or a setting unknown.
+        """
+        return read_tokenizer(*local_folder(pretrained_model_name_or_path, kwargs))
+
+
+class AutoFeatureExtractor:
+    """Reads the feature extractor of any speech model."""
+
+    @staticmethod
+    def from_pretrained(pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> FeatureExtractor:
+        """Read a feature extractor from a folder or a model of the hub.
+
+        Args:
+            pretrained_model_name_or_path: A local folder, or a hub id such as "facebook/wav2vec2-base-960h".
+            kwargs: `revision`, `cache_dir`, `token`, `local_files_only`, `force_download`, `subfolder`; fields in
+                place of those in the file.
+
+        Raises:
+            ModelNotFoundError: If there is none; the message names the files that would do.
+            ConfigError: If it is malformed, or of an unknown class.
+        """
+        return read_feature_extractor(*local_folder(pretrained_model_name_or_path, kwargs))
+
+
+class AutoProcessor:
+    """Reads the feature extractor and the tokenizer of any speech-to-text model."""
+
+    @staticmethod
+    def from_pretrained(pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> SpeechProcessor:
+        """Read a processor from a folder or a model of the hub, whether or not a file names its class.
+
+        Args:
+            pretrained_model_name_or_path: A local folder, or a hub id.
+            kwargs: See `SpeechProcessor.from_pretrained`.
+
+        Raises:
+            ModelNotFoundError: If a file is missing; the message names those that would do.
+            ConfigError: If the feature extractor is malformed or unknown.
+            TokenizerError: If the tokenizer is.
+        """
+        folder, options = local_folder(pretrained_model_name_or_path, kwargs)
+        parts = SpeechProcessor.from_pretrained(folder, **options)
+        named = _PROCESSORS.get(str(processor_class(folder)), _implied(parts))
+        return named(parts.feature_extractor, parts.tokenizer)
+
+
+def _implied(parts: SpeechProcessor) -> type[SpeechProcessor]:
+    if isinstance(parts.tokenizer, Speech2Text2Tokenizer):
+        return Speech2Text2Processor
+    return WhisperProcessor if isinstance(parts.feature_extractor, WhisperFeatureExtractor) else Wav2Vec2Processor

@@ -1,0 +1,129 @@
+"""Which feature extractor, tokenizer and processor the files of a folder mean, whoever wrote them and when."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dragoman.audio.features import Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
+from dragoman.audio.preprocessor_config import read_preprocessor_config
+from dragoman.checkpoint.ctranslate2 import Ct2File
+from dragoman.checkpoint.ctranslate2_whisper import whisper_config
+from dragoman.checkpoint.source import resolve
+from dragoman.errors import ConfigError, ModelNotFoundError, did_you_mean
+from dragoman.text.files import read_json
+from dragoman.text.settings import OPTIONS
+from dragoman.text.tokenizer import Tokenizer
+from dragoman.text.vocab_files import load_tokenizer
+
+__all__ = [
+    "FeatureExtractor",
+    "local_folder",
+    "processor_class",
+    "read_feature_extractor",
+    "read_tokenizer",
+    "split_options",
+]
+
+FeatureExtractor = Wav2Vec2FeatureExtractor | WhisperFeatureExtractor
+
+_EXTRACTORS: dict[str, type[Wav2Vec2FeatureExtractor] | type[WhisperFeatureExtractor]] = {
+    "Wav2Vec2FeatureExtractor": Wav2Vec2FeatureExtractor,
+    "WhisperFeatureExtractor": WhisperFeatureExtractor,
+}
+# The extractor of each type of model. Files of the early days have such a type where a class is due.
+_BY_MODEL_TYPE = {"whisper": "WhisperFeatureExtractor"} | dict.fromkeys(
+    (
+        "data2vec-audio",
+        "hubert",
+        "sew",
+        "sew-d",
+        "unispeech",
+        "unispeech-sat",
+        "wav2vec2",
+        "wav2vec2-conformer",
+        "wavlm",
+    ),
+    "Wav2Vec2FeatureExtractor",
+)
+_HUB_OPTIONS = frozenset({"cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token"})
+# Options of transformers that choose between implementations, of which there is one here. Code from a repository is
+# never run, so there is nothing to trust.
+_IDLE_OPTIONS = frozenset({"code_revision", "legacy", "trust_remote_code", "use_fast"})
+_SMALL_FILES = ("*.json", "*.txt", "*.model")
+
+
+def local_folder(name_or_path: str | os.PathLike[str], options: Mapping[str, Any]) -> tuple[Path, dict[str, Any]]:
+    """Return the folder that a name stands for, and the options that are not about finding it.
+
+    From the hub come the small files only; weights are not needed here. A CTranslate2 folder is the exception.
+    """
+    hub = {name: value for name, value in options.items() if name in _HUB_OPTIONS}
+    rest = {name: value for name, value in options.items() if name not in _HUB_OPTIONS | _IDLE_OPTIONS}
+    return resolve(os.fspath(name_or_path), patterns=_SMALL_FILES, **hub), rest
+
+
+def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the options of a processor that are the feature extractor's, and those that are the tokenizer's."""
+    text = {name: value for name, value in options.items() if name in OPTIONS or name == "tokenizer_type"}
+    return {name: value for name, value in options.items() if name not in text}, text
+
+
+def read_tokenizer(folder: Path, options: Mapping[str, Any]) -> Tokenizer:
+    """Read the tokenizer of a folder; `options` are settings of the tokenizer, and `tokenizer_type`."""
+    settings = {name: value for name, value in options.items() if name != "tokenizer_type"}
+    return load_tokenizer(folder, tokenizer_type=options.get("tokenizer_type"), options=settings)
+
+
+def read_feature_extractor(folder: Path, options: Mapping[str, Any]) -> FeatureExtractor:
+    """Read the feature extractor of a folder; `options` replace its fields.
+
+    Raises:
+        ModelNotFoundError: If no file says what it is.
+        ConfigError: If it is of a kind that is not known here, or malformed.
+    """
+    config = _model_config(folder)
+    try:
+        fields = read_preprocessor_config(folder)
+    except ModelNotFoundError:
+        # Whisper's features follow from the model; for others, normalisation is a choice that only this file knows.
+        bins = _encoder(config).get("num_mel_bins")
+        if _encoder(config).get("model_type") != "whisper" or not isinstance(bins, int):
+            raise
+        return WhisperFeatureExtractor(**({"feature_size": bins} | dict(options)))
+    name = fields.get("feature_extractor_type") or config.get("feature_extractor_type") or _by_fields(fields, config)
+    name = _BY_MODEL_TYPE.get(str(name), str(name))
+    if name not in _EXTRACTORS:
+        raise ConfigError(
+            f"{folder} has a feature extractor of the class {name!r}; known are {', '.join(_EXTRACTORS)}."
+            f"{did_you_mean(name, _EXTRACTORS)}"
+        )
+    return _EXTRACTORS[name].from_dict({**fields, "feature_extractor_type": name}, **options)
+
+
+def processor_class(folder: Path) -> str | None:
+    """Return the processor class that a file names, if one does."""
+    files = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json", "config.json")
+    names = (read_json(folder / file, ConfigError).get("processor_class") for file in files)
+    return next((name for name in names if isinstance(name, str)), None)
+
+
+def _by_fields(fields: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """Return the class that a file without one is of: the earliest ones were all of wav2vec 2.0."""
+    if "n_fft" in fields or "hop_length" in fields:
+        return "WhisperFeatureExtractor"
+    return str(_encoder(config).get("model_type") or "wav2vec2")
+
+
+def _encoder(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the part of a model's configuration that is about speech."""
+    encoder = config.get("encoder")
+    return encoder if isinstance(encoder, Mapping) else config
+
+
+def _model_config(folder: Path) -> Mapping[str, Any]:
+    config = read_json(folder / "config.json", ConfigError)
+    if "model_type" not in config and (folder / "model.bin").is_file():  # CTranslate2's Whisper keeps its sizes there
+        with Ct2File(folder / "model.bin") as container:
+            return whisper_config(container)
+    return config

@@ -1,0 +1,219 @@
+"""The processor: a feature extractor for speech and a tokenizer for text, behind one call."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from dragoman.audio.features import Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
+from dragoman.batch import Batch
+from dragoman.errors import ConfigError
+from dragoman.processing.from_files import (
+    FeatureExtractor,
+    local_folder,
+    read_feature_extractor,
+    read_tokenizer,
+    split_options,
+)
+from dragoman.text.files import write_json
+from dragoman.text.tokenizer import Tokenizer
+from dragoman.text.whisper import WhisperTokenizer
+
+__all__ = ["Speech2Text2Processor", "SpeechProcessor", "Wav2Vec2Processor", "WhisperProcessor"]
+
+
+class SpeechProcessor:
+    """A feature extractor and a tokenizer, whichever they are.
+
+    Args:
+        feature_extractor: Turns waveforms into what the encoder takes.
+        tokenizer: Turns texts into what the decoder learns, and ids into texts.
+
+    Raises:
+        ConfigError: If they are something else, or in the wrong order.
+    """
+
+    def __init__(self, feature_extractor: FeatureExtractor, tokenizer: Tokenizer) -> None:
+        if not isinstance(feature_extractor, (Wav2Vec2FeatureExtractor, WhisperFeatureExtractor)) or not isinstance(
+            tokenizer, Tokenizer
+        ):
+            raise ConfigError(
+                f"A {type(self).__name__} needs a feature extractor and a tokenizer, in this order, but got a "
+                f"{type(feature_extractor).__name__} and a {type(tokenizer).__name__}."
+            )
+        self.feature_extractor = feature_extractor
+        self.tokenizer = tokenizer
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Self:
+        """Read both from a folder or a model of the hub.
+
+        Args:
+            pretrained_model_name_or_path: A local folder, or a hub id such as "facebook/wav2vec2-base-960h".
+            kwargs: `revision`, `cache_dir`, `token`, `local_files_only`, `force_download`, `subfolder`; settings of the
+                tokenizer (see `AutoTokenizer`); fields of the feature extractor.
+
+        Raises:
+            ModelNotFoundError: If a file is missing; the message names those that would do.
+            ConfigError: If the feature extractor is malformed or unknown.
+            TokenizerError: If the tokenizer is.
+        """
+        folder, options = local_folder(pretrained_model_name_or_path, kwargs)
+        audio, text = split_options(options)
+        return cls(read_feature_extractor(folder, audio), read_tokenizer(folder, text))
+
+    def __call__(
+        self,
+        audio: Any = None,
+        text: str | Sequence[str] | None = None,
+        *,
+        sampling_rate: int | None = None,
+        padding: bool | str | None = None,
+        truncation: bool | str | None = None,
+        max_length: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        return_attention_mask: bool | None = None,
+        return_tensors: str | None = None,
+        audio_kwargs: Mapping[str, Any] | None = None,
+        text_kwargs: Mapping[str, Any] | None = None,
+    ) -> Batch:
+        """Prepare speech, text or both.
+
+        Args:
+            audio: A waveform `[samples]` or several; see the feature extractor.
+            text: A text or several; see the tokenizer.
+            sampling_rate: Of `audio`, in hertz; checked.
+            padding: Whether and how to pad, features and labels alike; so are the following arguments. What is not
+                given is left to the feature extractor and the tokenizer.
+            truncation: Whether to cut.
+            max_length: In samples for audio, in tokens for text.
+            pad_to_multiple_of: Round padded lengths up to a multiple.
+            return_attention_mask: Whether to return a mask.
+            return_tensors: "np", "pt", "jax" or `None`.
+            audio_kwargs: Arguments for the feature extractor only.
+            text_kwargs: Arguments for the tokenizer only.
+
+        Returns:
+            With `audio`, the features (`input_values` or `input_features`, perhaps `attention_mask`), and with `text`
+            too its ids as `labels`. With `text` alone, `input_ids` and `attention_mask`.
+
+        Raises:
+            ConfigError: If there is neither.
+        """
+        if audio is None and text is None:
+            raise ConfigError("A processor needs `audio` (waveforms), `text`, or both.")
+        shared = {
+            "padding": padding,
+            "truncation": truncation,
+            "max_length": max_length,
+            "pad_to_multiple_of": pad_to_multiple_of,
+            "return_attention_mask": return_attention_mask,
+            "return_tensors": return_tensors,
+        }
+        given = {name: value for name, value in shared.items() if value is not None}
+        if audio is None:
+            return self.tokenizer(text, **{**given, **(text_kwargs or {})})
+        features = self.feature_extractor(audio, **{**given, "sampling_rate": sampling_rate, **(audio_kwargs or {})})
+        if text is not None:
+            features["labels"] = self.tokenizer(text, **{**given, **(text_kwargs or {})})["input_ids"]
+        return features
+
+    def pad(
+        self,
+        input_features: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None = None,
+        labels: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None = None,
+        *,
+        padding: bool | str = True,
+        max_length: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        return_attention_mask: bool | None = None,
+        return_tensors: str | None = None,
+    ) -> Batch:
+        """Join what was prepared one by one into a batch, as a data collator does.
+
+        Args:
+            input_features: Mappings with `input_values` or `input_features`.
+            labels: Mappings with `input_ids`. Padding in labels is the pad token; the loss ignores -100, so replace it.
+            padding: See the call; so are the following arguments.
+            max_length: In samples or frames for features, in tokens for labels.
+            pad_to_multiple_of: Round padded lengths up to a multiple.
+            return_attention_mask: Whether to return a mask of the features.
+            return_tensors: "np", "pt", "jax" or `None`.
+
+        Raises:
+            ConfigError: If there is neither.
+        """
+        if input_features is None and labels is None:
+            raise ConfigError("`pad` needs `input_features`, `labels`, or both.")
+        shared: dict[str, Any] = {
+            "padding": padding,
+            "max_length": max_length,
+            "pad_to_multiple_of": pad_to_multiple_of,
+            "return_tensors": return_tensors,
+        }
+        texts = None if labels is None else self.tokenizer.pad(labels, **shared)
+        if input_features is None:
+            assert texts is not None
+            return texts
+        batch = self.feature_extractor.pad(input_features, return_attention_mask=return_attention_mask, **shared)
+        if texts is not None:
+            batch["labels"] = texts["input_ids"]
+        return batch
+
+    def decode(self, token_ids: Any, *args: Any, **kwargs: Any) -> Any:
+        """Turn ids into text; see `Tokenizer.decode`."""
+        return self.tokenizer.decode(token_ids, *args, **kwargs)
+
+    def batch_decode(self, sequences: Any, *args: Any, **kwargs: Any) -> Any:
+        """Turn rows of ids into texts; see `Tokenizer.batch_decode`."""
+        return self.tokenizer.batch_decode(sequences, *args, **kwargs)
+
+    @property
+    def model_input_names(self) -> list[str]:
+        """What the model may be given of what a call returns."""
+        return [*self.feature_extractor.model_input_names, "labels"]
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str]) -> tuple[str, ...]:
+        """Write the files that this library and Hugging Face's read back, and return their paths."""
+        folder = Path(save_directory)
+        name = type(self).__name__
+        if name == "SpeechProcessor":  # a name of ours; Hugging Face's for the same two parts:
+            whisper = isinstance(self.feature_extractor, WhisperFeatureExtractor)
+            name = "WhisperProcessor" if whisper else "Wav2Vec2Processor"
+        written = self.tokenizer.save_pretrained(folder, processor_class=name)
+        write_json(folder / "preprocessor_config.json", self.feature_extractor.to_dict() | {"processor_class": name})
+        # transformers 5 puts the extractor there, and it would win over the file just written.
+        (folder / "processor_config.json").unlink(missing_ok=True)
+        return (*written, str(folder / "preprocessor_config.json"))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(feature_extractor={self.feature_extractor!r}, tokenizer={self.tokenizer!r})"
+
+
+class Wav2Vec2Processor(SpeechProcessor):
+    """The processor of the wav2vec 2.0 family, and of what it is composed with."""
+
+
+class Speech2Text2Processor(SpeechProcessor):
+    """The processor of wav2vec 2.0 with a Speech2Text2 decoder."""
+
+
+class WhisperProcessor(SpeechProcessor):
+    """The processor of Whisper, and of Whisper's encoder with another decoder."""
+
+    def get_decoder_prompt_ids(
+        self, task: str | None = None, language: str | None = None, no_timestamps: bool = True
+    ) -> list[tuple[int, int]]:
+        """Return (position, id) for each token that generation is to force; see `WhisperTokenizer`."""
+        return self._whisper().get_decoder_prompt_ids(task, language, no_timestamps)
+
+    def get_prompt_ids(self, text: str, return_tensors: str | None = "np") -> Any:
+        """Return the ids of a text that was said before; see `WhisperTokenizer`."""
+        return self._whisper().get_prompt_ids(text, return_tensors)
+
+    def _whisper(self) -> WhisperTokenizer:
+        if not isinstance(self.tokenizer, WhisperTokenizer):
+            raise ConfigError(
+                f"Prompts need a WhisperTokenizer, but the tokenizer is a {type(self.tokenizer).__name__}."
+            )
+        return self.tokenizer

@@ -1,0 +1,1 @@
+"""Text in, token ids out, and back: tokenizers, the files they are read from, and the normalisers of evaluation."""

@@ -1,0 +1,95 @@
+"""The tokenizer of CTC models: one id a character, and a decoder that merges repeats."""
+
+from itertools import groupby
+from typing import Any
+
+from dragoman.batch import Batch
+from dragoman.text.normalize import clean_up_tokenization
+from dragoman.text.tokenizer import Tokenizer
+
+__all__ = ["Wav2Vec2CTCTokenizer"]
+
+
+class Wav2Vec2CTCTokenizer(Tokenizer):
+    """Characters, as wav2vec 2.0, HuBERT and MMS were fine-tuned with.
+
+    Decoding is for frame-by-frame output: repeats are merged and the pad token, CTC's blank, goes. The double letters
+    in the output of a text decoder would be merged too; use `group_tokens=False` there.
+
+    `decode` and `batch_decode` have the options `group_tokens` (true), `spaces_between_special_tokens` (false), and
+    `output_char_offsets` and `output_word_offsets` (false). With one of the latter they return a batch of `text`,
+    `char_offsets` and `word_offsets`, whose offsets count frames: times `config.inputs_to_logits_ratio /
+    sampling_rate` they are seconds.
+    """
+
+    @property
+    def word_delimiter_token(self) -> str:
+        """The character that stands for a space."""
+        return str(self.init_kwargs.get("word_delimiter_token") or "|")
+
+    @property
+    def word_delimiter_token_id(self) -> int | None:
+        """The id of `word_delimiter_token`."""
+        return self.convert_tokens_to_ids(self.word_delimiter_token)
+
+    def decode(self, *args: Any, **options: Any) -> Any:
+        """Turn ids into text; see `Tokenizer.decode` and the options above."""
+        decoded = super().decode(*args, **options)
+        if isinstance(decoded, list) and decoded and isinstance(decoded[0], Batch):
+            return Batch({name: [item[name] for item in decoded] for name in decoded[0]})
+        return decoded
+
+    def _decode(
+        self,
+        ids: list[int],
+        skip_special_tokens: bool,
+        clean: bool,
+        *,
+        group_tokens: bool = True,
+        spaces_between_special_tokens: bool = False,
+        output_char_offsets: bool = False,
+        output_word_offsets: bool = False,
+    ) -> Any:
+        special = set(self.all_special_tokens) - {self.pad_token} if skip_special_tokens else set()
+        space = str(self.init_kwargs.get("replace_word_delimiter_char") or " ")
+        characters = [
+            {**run, "char": space if run["char"] == self.word_delimiter_token else run["char"]}
+            for run in self._runs(ids, special, group_tokens)
+            if run["char"] != self.pad_token  # only now: a blank between two equal letters keeps both
+        ]
+        text = (" " if spaces_between_special_tokens else "").join(c["char"] for c in characters).strip()
+        text = text.lower() if self.init_kwargs.get("do_lower_case") else text
+        text = clean_up_tokenization(text) if clean else text
+        if not (output_char_offsets or output_word_offsets):
+            return text
+        return Batch(
+            {
+                "text": text,
+                "char_offsets": characters if output_char_offsets else None,
+                "word_offsets": _words(characters, space) if output_word_offsets else None,
+            }
+        )
+
+    def _runs(self, ids: list[int], left_out: set[str], group_tokens: bool) -> list[dict[str, Any]]:
+        """Return the tokens with the frames from `start_offset` up to `end_offset` that each takes."""
+        runs: list[dict[str, Any]] = []
+        for frame, i in enumerate(ids):
+            token = self.backend_tokenizer.id_to_token(i) or self.unk_token or ""
+            if token in left_out:
+                continue
+            if group_tokens and runs and runs[-1]["char"] == token:
+                runs[-1]["end_offset"] = frame + 1
+            else:
+                runs.append({"char": token, "start_offset": frame, "end_offset": frame + 1})
+        return runs
+
+
+def _words(characters: list[dict[str, Any]], space: str) -> list[dict[str, Any]]:
+    words = []
+    for is_space, run in groupby(characters, key=lambda character: character["char"] == space):
+        letters = list(run)
+        if not is_space:
+            word = "".join(letter["char"] for letter in letters)
+            ends = {"start_offset": letters[0]["start_offset"], "end_offset": letters[-1]["end_offset"]}
+            words.append({"word": word, **ends})
+    return words

@@ -1,0 +1,96 @@
+"""Token ids as they come from anywhere (lists, arrays, tensors) turned into plain rows, and rows made equally long."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dragoman.batch import to_numpy
+from dragoman.errors import TokenizerError
+
+__all__ = ["id_array", "id_rows", "pad_rows", "padded_length"]
+
+
+def id_rows(ids: Any) -> tuple[list[list[int]], bool]:
+    """Return the ids as rows, and whether they came as several.
+
+    Args:
+        ids: One id, a sequence of ids or a sequence of such sequences; lists (rows may differ in length), NumPy arrays,
+            tensors of any framework on any device; or a mapping with such `input_ids`.
+
+    Raises:
+        TokenizerError: If they are not whole numbers, are negative, or have more than two dimensions.
+    """
+    if isinstance(ids, Mapping):
+        ids = ids["input_ids"]
+    if isinstance(ids, (list, tuple)) and ids and not _is_number(ids[0]):
+        return [_row(row) for row in ids], True
+    if not isinstance(ids, (list, tuple)) and np.ndim(array := to_numpy(ids)) > 1:
+        return [_row(row) for row in array], True
+    return [_row(ids)], False
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) or getattr(value, "ndim", None) == 0
+
+
+def _row(ids: Any) -> list[int]:
+    # Single elements of a list may be tensors themselves, on a device.
+    array = np.atleast_1d(np.asarray([to_numpy(i) for i in ids]) if isinstance(ids, (list, tuple)) else to_numpy(ids))
+    if array.ndim > 1:
+        raise TokenizerError(f"Token ids have one dimension, or two for a batch, but here one more: {array.shape}.")
+    if array.size and array.dtype.kind not in "iu":
+        raise TokenizerError(
+            f"Token ids must be whole numbers, but are {array.dtype}. Were logits passed instead of ids?"
+        )
+    if array.size and array.min() < 0:
+        raise TokenizerError(
+            f"Token ids must not be negative, but one is {array.min()}. -100 marks ignored labels: put `pad_token_id` "
+            "in its place before decoding."
+        )
+    if array.size and array.max() >= 2**32:
+        raise TokenizerError(f"There is no token {array.max()}.")
+    row: list[int] = array.tolist()
+    return row
+
+
+def pad_rows(rows: Sequence[Sequence[int]], length: int, value: int, side: str) -> list[list[int]]:
+    """Fill every row that is shorter than `length` with `value` on the given side."""
+    fills = [[value] * (length - len(row)) for row in rows]
+    if side == "left":
+        return [fill + list(row) for fill, row in zip(fills, rows, strict=True)]
+    return [list(row) + fill for fill, row in zip(fills, rows, strict=True)]
+
+
+def padded_length(
+    rows: Sequence[Sequence[int]], padding: bool | str, max_length: int | None, multiple: int | None
+) -> int | None:
+    """Return the length that `padding` asks for, or `None` where it asks for nothing.
+
+    Raises:
+        TokenizerError: If `padding` is none of the known values.
+    """
+    if padding in (False, "do_not_pad"):
+        return None
+    if padding in (True, "longest"):
+        length: int | None = max((len(row) for row in rows), default=0)
+    elif padding == "max_length":
+        length = max_length
+    else:
+        raise TokenizerError(f'`padding` must be True, False, "longest" or "max_length", but is {padding!r}.')
+    return length if length is None or not multiple else -(-length // multiple) * multiple
+
+
+def id_array(rows: Sequence[Sequence[int]]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return rows of equal lengths as an array `[batch, length]`.
+
+    Raises:
+        TokenizerError: If their lengths differ.
+    """
+    lengths = {len(row) for row in rows}
+    if len(lengths) > 1:
+        raise TokenizerError(
+            f"Rows of {min(lengths)} to {max(lengths)} tokens do not fit into one array. "
+            "Use `padding=True`, or `truncation=True` with `max_length`."
+        )
+    return np.array(rows, dtype=np.int64).reshape(len(rows), max(lengths, default=0))

@@ -1,0 +1,343 @@
+"""The classes of tokenizers that Hugging Face's files name, and how each is built from its vocabulary files.
+
+`kind_named` finds a class by its name, by a synonym, or by a name of the early days, which was a model type
+("mbart50"); `MODEL_TYPES` says which class the models of a type have.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
+from tokenizers import Tokenizer as RustTokenizer
+
+from dragoman.errors import TokenizerError
+from dragoman.text.ctc import Wav2Vec2CTCTokenizer
+from dragoman.text.files import parse_json
+from dragoman.text.mbart import MBART50_LANGUAGES, MBART_LANGUAGES, MBart50Tokenizer, MBartTokenizer
+from dragoman.text.pieces import CharacterPieces, PythonPieces, SentencePieces, WordPieces
+from dragoman.text.special_tokens import added_token
+from dragoman.text.speech2text2 import Speech2Text2Tokenizer
+from dragoman.text.tokenizer import Tokenizer
+from dragoman.text.whisper import WhisperTokenizer
+
+__all__ = ["GENERAL", "KINDS", "MODEL_TYPES", "File", "Kind", "kind_named"]
+
+Settings = Mapping[str, Any]
+
+
+class File(NamedTuple):
+    """A vocabulary file and its content."""
+
+    path: Path
+    content: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """What a builder makes of vocabulary files: arguments of a `Tokenizer`, and special tokens the files imply."""
+
+    backend: RustTokenizer
+    pieces: PythonPieces | None = None
+    extra_special_tokens: list[str] = field(default_factory=list)
+
+
+Builder = Callable[[list[File], Settings], Built]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A class of tokenizers.
+
+    Attributes:
+        name: Hugging Face's class name.
+        tokenizer: Our class.
+        files: The vocabulary files, each with the names it may have; the first is the one that is written.
+        optional_files: The same, for files that may be absent.
+        build: Builds it from those files and the settings.
+        reads_json: Whether a tokenizer.json takes the place of those files.
+        roles: Special tokens where the files do not say, as far as the vocabulary has them.
+        around: What stands around a text (`"$A"`), by role; `None` leaves it to `add_bos_token` and `add_eos_token`.
+        add_bos_token: The default of the setting with this name.
+    """
+
+    name: str
+    tokenizer: type[Tokenizer] = Tokenizer
+    files: tuple[tuple[str, ...], ...] = ()
+    optional_files: tuple[tuple[str, ...], ...] = ()
+    build: Builder | None = None
+    reads_json: bool = True
+    roles: Mapping[str, str | AddedToken] = field(default_factory=dict)
+    around: tuple[str, ...] | None = None
+    add_bos_token: bool = False
+
+    @property
+    def all_files(self) -> tuple[tuple[str, ...], ...]:
+        """`files`, then `optional_files`."""
+        return self.files + self.optional_files
+
+
+def _word_piece(files: list[File], settings: Settings) -> Built:
+    # Only line feeds end a line: vocabularies contain other characters that `splitlines` would split at.
+    lines = _text(files[0]).replace("\r\n", "\n").removesuffix("\n").split("\n")
+    vocab = {token: i for i, token in enumerate(lines)}
+    backend = RustTokenizer(models.WordPiece(vocab, unk_token=_token(settings, "unk_token") or "[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer(
+        lowercase=bool(settings.get("do_lower_case", True)),
+        strip_accents=settings.get("strip_accents"),
+        handle_chinese_chars=bool(settings.get("tokenize_chinese_chars", True)),
+    )
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece(prefix="##")
+    return Built(backend=backend)
+
+
+def _byte_level(files: list[File], settings: Settings) -> Built:
+    try:
+        backend = RustTokenizer(models.BPE(_vocab(files[0]), _merges(files[1])))
+    except TokenizerError:
+        raise
+    except Exception as error:  # the library raises nothing more precise
+        raise TokenizerError(f"{files[1].path} does not fit {files[0].path.name}: {error}.") from error
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=bool(settings.get("add_prefix_space")))
+    backend.decoder = decoders.ByteLevel()
+    return Built(backend=backend)
+
+
+def _characters(files: list[File], settings: Settings) -> Built:
+    vocab = _vocab(files[0], settings.get("target_lang"))
+    delimiter = str(settings.get("word_delimiter_token") or "|")
+    upper = bool(settings.get("do_lower_case"))
+    pieces = CharacterPieces(vocab, _token(settings, "unk_token"), delimiter, upper=upper)
+    built = _with_pieces(vocab, pieces)
+    # Entries of several characters are matched whole, together with the spaces around them.
+    names = [AddedToken(token, lstrip=True, rstrip=True, normalized=False) for token in vocab if len(token) > 1]
+    built.backend.add_tokens(names)
+    return built
+
+
+def _words(files: list[File], settings: Settings) -> Built:
+    vocab = _vocab(files[0])
+    merges = _merges(files[1]) if len(files) > 1 else None
+    lower = bool(settings.get("do_lower_case"))
+    return _with_pieces(vocab, WordPieces(vocab, merges, _token(settings, "unk_token"), lower=lower))
+
+
+def _sentence_piece(*, fairseq: bool = False, more: Callable[[Settings], list[str]] = lambda settings: []) -> Builder:
+    """Return a builder of SentencePiece, with the special tokens `more` after the pieces; fairseq has a mask last."""
+
+    def build(files: list[File], settings: Settings) -> Built:
+        pieces = SentencePieces(files[0].content, str(files[0].path), fairseq=fairseq)
+        vocab = pieces.vocab()
+        extra = more(settings)
+        for token in [*extra, _token(settings, "mask_token") or "<mask>"] if fairseq else extra:
+            vocab.setdefault(token, len(vocab))
+        built = _with_pieces(vocab, pieces, extra)
+        built.backend.decoder = decoders.Sequence(
+            [decoders.ByteFallback(), decoders.Metaspace(replacement="▁", prepend_scheme="always")]
+        )
+        return built
+
+    return build
+
+
+def _with_pieces(vocab: dict[str, int], encode: Callable[[str], list[int]], extra: list[str] | None = None) -> Built:
+    tokens = {i: token for token, i in vocab.items()}
+    pieces = PythonPieces(encode, tokens)
+    return Built(backend=RustTokenizer(models.WordLevel(vocab)), pieces=pieces, extra_special_tokens=extra or [])
+
+
+def _extra_ids(settings: Settings) -> list[str]:
+    count = settings.get("extra_ids", 100)
+    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= 10_000:
+        raise TokenizerError(f"`extra_ids` must be a number from 0 to 10000, but is {count!r}.")
+    return [f"<extra_id_{i}>" for i in reversed(range(count))]
+
+
+def _token(settings: Settings, role: str) -> str | None:
+    value = settings.get(role)
+    return None if value is None else added_token(value, f"`{role}`").content
+
+
+def _text(file: File) -> str:
+    try:
+        return file.content.decode()
+    except UnicodeDecodeError as error:
+        raise TokenizerError(f"{file.path} is not UTF-8: {error}.") from error
+
+
+def _vocab(file: File, language: str | None = None) -> dict[str, int]:
+    vocab = parse_json(file.content, file.path)
+    if language is not None:  # MMS: one vocabulary a language
+        if not isinstance(vocab.get(language), dict):
+            raise TokenizerError(f"{file.path} has no `target_lang` {language!r}, only: {', '.join(vocab)}.")
+        vocab = vocab[language]
+    if any(type(i) is not int or not 0 <= i < 2**31 for i in vocab.values()) or len(set(vocab.values())) < len(vocab):
+        raise TokenizerError(f"{file.path} must map each token to a number of its own, from 0 up.")
+    return vocab
+
+
+def _merges(file: File) -> list[tuple[str, str]]:
+    lines = _text(file).replace("\r\n", "\n").split("\n")
+    merges = []
+    for number, line in enumerate(lines, start=1):
+        parts = line.split(" ")
+        if not line or line.startswith("#version"):
+            continue
+        if len(parts) < 2:
+            raise TokenizerError(
+                f"{file.path}, line {number}: a merge is two pieces with a space between, not {line!r:.60}."
+            )
+        merges.append((parts[0], parts[1]))
+    return merges
+
+
+_Roles = dict[str, str | AddedToken]
+_BERT: _Roles = {
+    "unk_token": "[UNK]",
+    "sep_token": "[SEP]",
+    "pad_token": "[PAD]",
+    "cls_token": "[CLS]",
+    "mask_token": "[MASK]",
+}
+_FAIRSEQ: _Roles = {"unk_token": "<unk>", "eos_token": "</s>", "pad_token": "<pad>"}
+_ROBERTA: _Roles = _FAIRSEQ | {"bos_token": "<s>", "cls_token": "<s>", "sep_token": "</s>"}
+_MASK: _Roles = {"mask_token": AddedToken("<mask>", lstrip=True, normalized=False, special=True)}
+_END = "<|endoftext|>"
+_BYTES = (("vocab.json",), ("merges.txt",))
+_SENTENCEPIECE = ("sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
+
+GENERAL = Kind(name="PreTrainedTokenizerFast")
+
+_KINDS = (
+    GENERAL,
+    Kind(
+        name="BertTokenizer",
+        files=(("vocab.txt",),),
+        build=_word_piece,
+        roles=_BERT,
+        around=("cls_token", "$A", "sep_token"),
+    ),
+    Kind(
+        name="GPT2Tokenizer",
+        files=_BYTES,
+        build=_byte_level,
+        roles={"unk_token": _END, "bos_token": _END, "eos_token": _END},
+    ),
+    Kind(
+        name="RobertaTokenizer",
+        files=_BYTES,
+        build=_byte_level,
+        roles=_ROBERTA | _MASK,
+        around=("cls_token", "$A", "sep_token"),
+    ),
+    Kind(
+        name="WhisperTokenizer",
+        tokenizer=WhisperTokenizer,
+        files=_BYTES,
+        build=_byte_level,
+        roles={"unk_token": _END, "bos_token": _END, "eos_token": _END, "pad_token": _END},
+    ),
+    Kind(
+        name="Speech2Text2Tokenizer",
+        tokenizer=Speech2Text2Tokenizer,
+        files=(("vocab.json",),),
+        optional_files=(("merges.txt",),),
+        build=_words,
+        reads_json=False,
+        roles=_FAIRSEQ | {"bos_token": "<s>"},
+        around=("$A",),
+    ),
+    Kind(
+        name="Wav2Vec2CTCTokenizer",
+        tokenizer=Wav2Vec2CTCTokenizer,
+        files=(("vocab.json",),),
+        build=_characters,
+        reads_json=False,
+        roles=_FAIRSEQ | {"bos_token": "<s>"},
+        around=("$A",),
+    ),
+    Kind(
+        name="MBartTokenizer",
+        tokenizer=MBartTokenizer,
+        files=(_SENTENCEPIECE,),
+        build=_sentence_piece(fairseq=True, more=lambda settings: list(MBART_LANGUAGES)),
+        roles=_ROBERTA | _MASK,
+    ),
+    Kind(
+        name="MBart50Tokenizer",
+        tokenizer=MBart50Tokenizer,
+        files=(_SENTENCEPIECE,),
+        build=_sentence_piece(fairseq=True, more=lambda settings: list(MBART50_LANGUAGES)),
+        roles=_FAIRSEQ | {"cls_token": "<s>", "sep_token": "</s>"} | _MASK,
+    ),
+    Kind(
+        name="XLMRobertaTokenizer",
+        files=(_SENTENCEPIECE,),
+        build=_sentence_piece(fairseq=True),
+        roles=_ROBERTA | _MASK,
+        around=("bos_token", "$A", "eos_token"),
+    ),
+    Kind(
+        name="T5Tokenizer",
+        files=(("spiece.model", *_SENTENCEPIECE),),
+        build=_sentence_piece(more=_extra_ids),
+        roles=_FAIRSEQ,
+        around=("$A", "eos_token"),
+    ),
+    Kind(
+        name="LlamaTokenizer",
+        files=(("tokenizer.model", *_SENTENCEPIECE),),
+        build=_sentence_piece(),
+        roles={"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"},
+        add_bos_token=True,
+    ),
+)
+
+# Other names of the same thing.
+_SYNONYMS = {
+    "BartTokenizer": "RobertaTokenizer",
+    "DistilBertTokenizer": "BertTokenizer",
+    "ElectraTokenizer": "BertTokenizer",
+    "MobileBertTokenizer": "BertTokenizer",
+    "TokenizersBackend": "PreTrainedTokenizerFast",
+    "PreTrainedTokenizer": "PreTrainedTokenizerFast",
+}
+
+MODEL_TYPES = {
+    "bart": "RobertaTokenizer",
+    "bert": "BertTokenizer",
+    "data2vec-audio": "Wav2Vec2CTCTokenizer",
+    "distilbert": "BertTokenizer",
+    "electra": "BertTokenizer",
+    "gpt2": "GPT2Tokenizer",
+    "gpt_neo": "GPT2Tokenizer",
+    "hubert": "Wav2Vec2CTCTokenizer",
+    "llama": "LlamaTokenizer",
+    "mbart": "MBartTokenizer",
+    "mbart50": "MBart50Tokenizer",
+    "mt5": "T5Tokenizer",
+    "opt": "GPT2Tokenizer",
+    "roberta": "RobertaTokenizer",
+    "sew": "Wav2Vec2CTCTokenizer",
+    "sew-d": "Wav2Vec2CTCTokenizer",
+    "speech_to_text_2": "Speech2Text2Tokenizer",
+    "t5": "T5Tokenizer",
+    "unispeech": "Wav2Vec2CTCTokenizer",
+    "unispeech-sat": "Wav2Vec2CTCTokenizer",
+    "wav2vec2": "Wav2Vec2CTCTokenizer",
+    "wav2vec2-bert": "Wav2Vec2CTCTokenizer",
+    "wav2vec2-conformer": "Wav2Vec2CTCTokenizer",
+    "wavlm": "Wav2Vec2CTCTokenizer",
+    "whisper": "WhisperTokenizer",
+    "xlm-roberta": "XLMRobertaTokenizer",
+}
+
+KINDS = {kind.name: kind for kind in _KINDS}
+
+
+def kind_named(name: str) -> Kind | None:
+    """Return the kind that a file calls `name`, or `None` if there is none."""
+    name = MODEL_TYPES.get(name, name).removesuffix("Fast") if name not in KINDS else name
+    return KINDS.get(_SYNONYMS.get(name, name))

@@ -1,0 +1,166 @@
+"""Vocabularies that the Rust library cannot cut text into exactly: SentencePiece, single characters, and BPE with `@@`.
+
+Each is a callable from text to ids. `PythonPieces` puts it into a `tokenizers.Tokenizer` as the pre-tokenizer, so
+that one engine still does all the rest (matching of added tokens, templates, ids to text).
+
+Why SentencePiece is not converted to the Rust model: the Rust normaliser works on grapheme clusters where
+SentencePiece takes the longest match, so that vocalised Arabic, for instance, would get other ids than the model was
+trained with.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
+
+import sentencepiece
+from tokenizers import PreTokenizedString, Token, pre_tokenizers
+from tokenizers import Tokenizer as RustTokenizer
+
+from dragoman.errors import TokenizerError
+
+__all__ = ["CharacterPieces", "PythonPieces", "SentencePieces", "WordPieces", "with_pieces", "without_pieces"]
+
+
+class PythonPieces:
+    """A pre-tokenizer that turns each stretch of text between added tokens into ids.
+
+    Args:
+        encode: Text to ids; picklable.
+        tokens: Id to token, for every id that `encode` can return.
+    """
+
+    def __init__(self, encode: Callable[[str], list[int]], tokens: Mapping[int, str]) -> None:
+        self.encode = encode
+        self.tokens = tokens
+
+    def pre_tokenize(self, text: PreTokenizedString) -> None:
+        """Cut `text`; called by the Rust library."""
+        # Offsets are not kept: nothing here reads them.
+        text.tokenize(lambda stretch: [Token(i, self.tokens[i], (0, 0)) for i in self.encode(stretch)])
+
+
+def with_pieces(backend: RustTokenizer, pieces: PythonPieces | None) -> RustTokenizer:
+    """Let `pieces` cut the text of `backend`, whose model then only maps tokens to ids and back."""
+    if pieces is not None:
+        backend.pre_tokenizer = pre_tokenizers.PreTokenizer.custom(pieces)
+    return backend
+
+
+def without_pieces(backend: RustTokenizer) -> RustTokenizer:
+    """Return a copy of `backend` that no Python part keeps from being pickled."""
+    copy = RustTokenizer(backend.model)
+    copy.decoder = backend.decoder
+    copy.post_processor = backend.post_processor
+    copy.add_tokens([token for _, token in sorted(backend.get_added_tokens_decoder().items())])
+    return copy
+
+
+def _ids(pieces: Iterable[str], vocab: Mapping[str, int], unk: int | None) -> list[int]:
+    ids = []
+    for piece in pieces:
+        known = vocab.get(piece, unk)
+        if known is None:
+            raise TokenizerError(f"{piece!r} is not in the vocabulary, which has no token for what is unknown.")
+        ids.append(known)
+    return ids
+
+
+class SentencePieces:
+    """A SentencePiece model, by the library that trained it.
+
+    Args:
+        proto: The content of the `.model` file.
+        where: The file's name, for messages.
+        fairseq: Number the pieces as fairseq does: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, and one more than
+            SentencePiece's own id for all the others.
+    """
+
+    def __init__(self, proto: bytes, where: str, *, fairseq: bool) -> None:
+        self.fairseq = fairseq
+        self.processor = sentencepiece.SentencePieceProcessor()
+        try:
+            self.processor.LoadFromSerializedProto(proto)
+        except RuntimeError as error:
+            raise TokenizerError(f"{where} is not a SentencePiece model: {error}.") from error
+        layout = (self.processor.unk_id(), self.processor.bos_id(), self.processor.eos_id())
+        if fairseq and layout != (0, 1, 2):
+            raise TokenizerError(
+                f"{where} numbers <unk>, <s>, </s> as {layout}, but a model of this class has (0, 1, 2): "
+                "`tokenizer_class` in tokenizer_config.json does not fit the file."
+            )
+
+    def __call__(self, text: str) -> list[int]:
+        """Return the ids of `text`."""
+        ids: list[int] = self.processor.encode(text)
+        return [i + 1 if i else 3 for i in ids] if self.fairseq else ids
+
+    def vocab(self) -> dict[str, int]:
+        """Return every piece with its id, in order."""
+        pieces: list[str] = self.processor.id_to_piece(list(range(self.processor.get_piece_size())))
+        if self.fairseq:
+            pieces = ["<s>", "<pad>", "</s>", "<unk>", *pieces[3:]]
+        return {piece: i for i, piece in enumerate(pieces)}
+
+
+class CharacterPieces:
+    """One id a character, as CTC models are trained: wav2vec 2.0, HuBERT, MMS.
+
+    Args:
+        vocab: Character to id.
+        unk_token: Stands for characters outside the vocabulary.
+        delimiter: Stands for a space.
+        upper: The vocabulary is upper-case, the texts may not be.
+    """
+
+    def __init__(self, vocab: Mapping[str, int], unk_token: str | None, delimiter: str, *, upper: bool) -> None:
+        self.vocab = vocab
+        self.unk = vocab.get(unk_token or "")
+        self.delimiter = delimiter
+        self.upper = upper
+
+    def __call__(self, text: str) -> list[int]:
+        """Return the ids of `text`."""
+        characters = (text.upper() if self.upper else text).replace(" ", self.delimiter)
+        return _ids(characters, self.vocab, self.unk)
+
+
+class WordPieces:
+    """The BPE of fairseq's speech translation decoders: words at spaces, unfinished pieces end in `@@`.
+
+    Args:
+        vocab: Piece to id; a piece that the word goes on after ends in `@@`.
+        merges: Pairs in order of preference; the last letter of a word carries `</w>`. `None`: for decoding only.
+        unk_token: Stands for pieces outside the vocabulary.
+        lower: Lower-case the text first.
+    """
+
+    def __init__(
+        self, vocab: Mapping[str, int], merges: list[tuple[str, str]] | None, unk_token: str | None, *, lower: bool
+    ) -> None:
+        self.vocab = vocab
+        self.ranks = None if merges is None else {pair: rank for rank, pair in enumerate(merges)}
+        self.unk = vocab.get(unk_token or "")
+        self.lower = lower
+
+    def __call__(self, text: str) -> list[int]:
+        """Return the ids of `text`."""
+        if self.ranks is None:
+            raise TokenizerError("merges.txt is missing: without it this tokenizer can decode, but not encode.")
+        words = (text.lower() if self.lower else text).split()
+        return _ids([piece for word in words for piece in _cut(word, self.ranks)], self.vocab, self.unk)
+
+
+def _cut(word: str, ranks: Mapping[tuple[str, str], int]) -> list[str]:
+    """Merge the letters of `word` as long as a merge is known, the preferred ones first."""
+    pieces = [*word[:-1], word[-1] + "</w>"]
+    while len(pieces) > 1:
+        best = min(pairwise(pieces), key=lambda pair: ranks.get(pair, len(ranks)))
+        if best not in ranks:
+            break
+        merged: list[str] = []
+        for piece in pieces:
+            if merged and (merged[-1], piece) == best:
+                merged[-1] += piece
+            else:
+                merged.append(piece)
+        pieces = merged
+    return [f"{piece}@@" for piece in pieces[:-1]] + [pieces[-1].removesuffix("</w>")]

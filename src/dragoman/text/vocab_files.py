@@ -1,0 +1,281 @@
+"""From the files of a local folder to a tokenizer: ours, Hugging Face's of today, and theirs of the early days.
+
+What is read: tokenizer_config.json, special_tokens_map.json, added_tokens.json and config.json for the settings; then
+tokenizer.json or, without one, the vocabulary files of the tokenizer's class (see `kinds`).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer as RustTokenizer
+from tokenizers import normalizers, pre_tokenizers
+
+from dragoman.errors import DragomanError, ModelNotFoundError, TokenizerError, did_you_mean
+from dragoman.text.files import read_bytes, read_json
+from dragoman.text.kinds import KINDS, Built, File, Kind, kind_named
+from dragoman.text.mbart import MBART50_LANGUAGES, MBART_LANGUAGES
+from dragoman.text.settings import check_options
+from dragoman.text.special_tokens import ROLES, added_token
+from dragoman.text.tokenizer import Tokenizer, template
+
+__all__ = ["load_tokenizer"]
+
+LONGEST_STRING = 16 * 1024  # of tokenizer.json: a regular expression of some megabytes takes a gigabyte to compile
+TOKENIZER_FILES = (
+    "tokenizer.json, vocab.txt, vocab.json with merges.txt, vocab.json, sentencepiece.bpe.model, spiece.model or "
+    "tokenizer.model"
+)
+
+
+def load_tokenizer(
+    folder: Path, *, tokenizer_type: str | None = None, options: Mapping[str, Any] | None = None
+) -> Tokenizer:
+    """Read the tokenizer in a local folder.
+
+    Args:
+        folder: A folder with the files above.
+        tokenizer_type: A class name ("BertTokenizer") or model type ("bert") in place of what the files say.
+        options: Settings in place of those in tokenizer_config.json.
+
+    Raises:
+        ModelNotFoundError: If the vocabulary is not there; the message names the files that would do.
+        TokenizerError: If a file is corrupt, too large, or contradicts another, or an option is unknown.
+    """
+    options = options or {}
+    check_options(options)
+    settings = _settings(folder) | dict(options)
+    config = read_json(folder / "config.json")
+    named = tokenizer_type or settings.get("tokenizer_class") or config.get("tokenizer_class")
+    kind = _kind(folder, str(named)) if named else _inferred_kind(folder, config)
+    tokenizer = _load(folder, kind, settings, _class_name(kind, named))
+    if not named and kind.name == "MBartTokenizer" and _has_50_languages(tokenizer, config):
+        kind = KINDS["MBart50Tokenizer"]
+        return _load(folder, kind, settings, kind.name)
+    return tokenizer
+
+
+def _load(folder: Path, kind: Kind, settings: Mapping[str, Any], name: str) -> Tokenizer:
+    path = folder / "tokenizer.json"
+    files: list[File] = []
+    if kind.reads_json and path.is_file():
+        built = Built(backend=_from_json(File(path, read_bytes(path))))
+        _apply(settings, built.backend)
+    else:
+        files = _vocabulary_files(folder, kind)
+        built = _build(kind, files, {**kind.roles, **settings})
+    _add_declared_tokens(folder, built.backend, settings)
+    # What Python cuts, the Rust library cannot write: the files themselves are kept, under their proper names.
+    kept = {names[0]: file.content for names, file in zip(kind.all_files, files, strict=False)} if built.pieces else {}
+    complete = _with_defaults(settings, kind, built)
+    tokenizer = kind.tokenizer(built.backend, complete, tokenizer_class=name, pieces=built.pieces, vocabulary=kept)
+    if built.backend.post_processor is None:
+        _put_template(tokenizer, kind)
+    return tokenizer
+
+
+# ---- which class
+
+
+def _kind(folder: Path, name: str) -> Kind:
+    """Return the kind that the files, or the user, named."""
+    kind = kind_named(name)
+    if kind is None and (folder / "tokenizer.json").is_file():
+        return KINDS["PreTrainedTokenizerFast"]  # a tokenizer.json says it all
+    if kind is None:
+        raise TokenizerError(
+            f"{folder} has a tokenizer of the class {name!r} without a tokenizer.json; without one, only these "
+            f"classes are known: {', '.join(KINDS)}.{did_you_mean(name, KINDS)}"
+        )
+    return kind if kind.files or (folder / "tokenizer.json").is_file() else _guessed_kind(folder)
+
+
+def _inferred_kind(folder: Path, config: Mapping[str, Any]) -> Kind:
+    """Return the kind that the model's type implies; of a composite's parts the decoder's is asked first."""
+    parts = [part for part in (config.get("decoder"), config, config.get("encoder")) if isinstance(part, Mapping)]
+    names = [part.get(field) for part in parts for field in ("tokenizer_class", "model_type")]
+    for kind in (kind_named(name) for name in names if isinstance(name, str)):
+        if kind is not None and _has_files(folder, kind):
+            return kind
+    return _guessed_kind(folder)
+
+
+def _guessed_kind(folder: Path) -> Kind:
+    """Return the kind that the files look like.
+
+    Raises:
+        ModelNotFoundError: If there are none, or only a SentencePiece model, which does not say how its ids are
+        numbered.
+    """
+
+    def content(name: str) -> bytes:
+        return read_bytes(folder / name) if (folder / name).is_file() else b""
+
+    fast, slow, added = content("tokenizer.json"), content("vocab.json"), content("added_tokens.json")
+    if b'"<|startoftranscript|>"' in fast + added:
+        return KINDS["WhisperTokenizer"]
+    if fast:
+        return KINDS["PreTrainedTokenizerFast"]
+    if (folder / "vocab.txt").is_file():
+        return KINDS["BertTokenizer"]
+    if slow and not (folder / "merges.txt").is_file():
+        return KINDS["Wav2Vec2CTCTokenizer"]
+    if slow:
+        marks = {b'@@"': "Speech2Text2Tokenizer", b'"<|endoftext|>"': "GPT2Tokenizer"}
+        return KINDS[next((name for mark, name in marks.items() if mark in slow), "RobertaTokenizer")]
+    if any(folder.glob("*.model")):
+        raise ModelNotFoundError(
+            f"{folder} has a SentencePiece model, which does not say how its ids are numbered. Put a "
+            "tokenizer_config.json with the `tokenizer_class` of the model beside it, or pass for instance "
+            "`tokenizer_type='mbart50'`."
+        )
+    raise ModelNotFoundError(f"{folder} has no tokenizer. Any of these would be one: {TOKENIZER_FILES}.")
+
+
+def _has_files(folder: Path, kind: Kind) -> bool:
+    fast = kind.reads_json and (folder / "tokenizer.json").is_file()
+    return fast or all(any((folder / name).is_file() for name in names) for names in kind.files)
+
+
+def _class_name(kind: Kind, named: object) -> str:
+    """Return the name to save: the one that was given, if it is a class name."""
+    name = str(named or kind.name).removesuffix("Fast")
+    return name if "Tokenizer" in name and name != "PreTrainedTokenizer" else kind.name
+
+
+def _has_50_languages(tokenizer: Tokenizer, config: Mapping[str, Any]) -> bool:
+    """Whether a model of the type "mbart" is mBART-50, which has the same type but other languages."""
+    part = config.get("decoder") if isinstance(config.get("decoder"), Mapping) else config
+    more = len(MBART50_LANGUAGES) - len(MBART_LANGUAGES)
+    return "af_ZA" in tokenizer.get_vocab() or (part or {}).get("vocab_size") == len(tokenizer) + more
+
+
+# ---- settings
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    config = read_json(folder / "tokenizer_config.json")
+    tokens = read_json(folder / "special_tokens_map.json")
+    # Files that list all added tokens are the later ones, and complete; in earlier ones the map has the last word.
+    return tokens | config if "added_tokens_decoder" in config else config | tokens
+
+
+def _with_defaults(settings: Mapping[str, Any], kind: Kind, built: Built) -> dict[str, Any]:
+    """Add the special tokens that the files leave to the class, unless the vocabulary lacks them."""
+    result = dict(settings)
+    known = {token.content for token in built.backend.get_added_tokens_decoder().values()}
+    for role, token in kind.roles.items():
+        text = str(getattr(token, "content", token))
+        # A plain text that is the class's own token has the class's flags, unless a file gave it others.
+        if result.setdefault(role, text) == text and text not in known:
+            result[role] = token
+        if role not in settings and built.backend.token_to_id(text) is None:
+            result[role] = None
+    if built.extra_special_tokens and not (
+        result.get("extra_special_tokens") or result.get("additional_special_tokens")
+    ):
+        result["extra_special_tokens"] = built.extra_special_tokens
+    return result
+
+
+def _apply(settings: Mapping[str, Any], backend: RustTokenizer) -> None:
+    """Let settings that are given change a backend that was read from tokenizer.json."""
+    normalizer, pre_tokenizer = backend.normalizer, backend.pre_tokenizer
+    if isinstance(normalizer, normalizers.BertNormalizer):
+        names = {
+            "do_lower_case": "lowercase",
+            "strip_accents": "strip_accents",
+            "tokenize_chinese_chars": "handle_chinese_chars",
+        }
+        for ours, theirs in names.items():
+            if ours in settings:
+                setattr(normalizer, theirs, settings[ours])
+        backend.normalizer = normalizer
+    if isinstance(pre_tokenizer, pre_tokenizers.ByteLevel) and "add_prefix_space" in settings:
+        pre_tokenizer.add_prefix_space = bool(settings["add_prefix_space"])
+        backend.pre_tokenizer = pre_tokenizer
+
+
+def _add_declared_tokens(folder: Path, backend: RustTokenizer, settings: Mapping[str, Any]) -> None:
+    """Add the tokens that tokenizer_config.json, or added_tokens.json before it, lists with their ids."""
+    roles = {added_token(settings[role], role).content for role in ROLES if settings.get(role)}
+    listed = settings.get("added_tokens_decoder")
+    source = folder / ("tokenizer_config.json" if listed is not None else "added_tokens.json")
+    if listed is None:
+        tokens = read_json(source)
+        listed = {i: {"content": t, "special": t in roles, "normalized": t not in roles} for t, i in tokens.items()}
+    try:
+        declared = {int(i): added_token(token, f"{source}: token {i}", special=False) for i, token in listed.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise TokenizerError(f"{source}: the added tokens must be listed with their ids: {error}") from error
+    backend.add_tokens([declared[i] for i in sorted(declared)])
+    for i, token in declared.items():
+        if backend.token_to_id(token.content) != i:
+            raise TokenizerError(
+                f"{source} gives the added token {token.content!r} the id {i}, but after the vocabulary comes "
+                f"{backend.token_to_id(token.content)}. One of the files belongs to another tokenizer."
+            )
+
+
+def _put_template(tokenizer: Tokenizer, kind: Kind) -> None:
+    settings = tokenizer.init_kwargs
+    around: Iterable[str] = kind.around or ()
+    if kind.around is None:
+        first = ["bos_token"] if settings.get("add_bos_token", kind.add_bos_token) else []
+        around = [*first, "$A", *(["eos_token"] if settings.get("add_eos_token") else [])]
+    parts = [part if part == "$A" else tokenizer.special_tokens_map.get(part) for part in around]
+    if parts != ["$A"]:
+        tokenizer.backend_tokenizer.post_processor = template(tokenizer.backend_tokenizer, parts)
+
+
+# ---- vocabularies
+
+
+def _vocabulary_files(folder: Path, kind: Kind) -> list[File]:
+    files = []
+    for names in kind.all_files:
+        found = next((folder / name for name in names if (folder / name).is_file()), None)
+        if found is not None:
+            files.append(File(found, read_bytes(found)))
+        elif names in kind.files:
+            fast = "tokenizer.json, or " if kind.reads_json else ""
+            wanted = " and ".join(" or ".join(alternatives) for alternatives in kind.files)
+            raise ModelNotFoundError(f"{folder} has no {' or '.join(names)}. A {kind.name} needs {fast}{wanted}.")
+    return files
+
+
+def _build(kind: Kind, files: list[File], settings: Mapping[str, Any]) -> Built:
+    assert kind.build is not None, kind.name
+    with _rust_errors(files[0].path):
+        return kind.build(files, settings)
+
+
+def _from_json(file: File) -> RustTokenizer:
+    _refuse_long_strings(file)
+    with _rust_errors(file.path):
+        return RustTokenizer.from_buffer(file.content)
+
+
+@contextmanager
+def _rust_errors(path: Path) -> Iterator[None]:
+    """Turn what the Rust library raises about a file, panics included, into an error that names the file."""
+    try:
+        yield
+    except DragomanError:
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise TokenizerError(f"{path} is not a tokenizer that can be used: {error}. Fetch or save it again.") from error
+
+
+def _refuse_long_strings(file: File) -> None:
+    # Cut at the quotes that are not escaped, so that every other part is a string.
+    parts = file.content.replace(b"\\\\", b"__").replace(b'\\"', b"__").split(b'"')
+    for position in range(1, len(parts), 2):
+        if len(parts[position]) > LONGEST_STRING and parts[position - 2] != b"precompiled_charsmap":
+            raise TokenizerError(
+                f"{file.path} has a text of {len(parts[position])} bytes where at most {LONGEST_STRING} are allowed; "
+                "it is refused."
+            )

@@ -1,0 +1,166 @@
+"""Whisper's tokenizer: the tokens that say what to do (language, task, timestamps), and texts with times.
+
+Reference: Robust Speech Recognition via Large-Scale Weak Supervision, section 2.3, https://arxiv.org/abs/2212.04356.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from dragoman.batch import to_framework
+from dragoman.errors import TokenizerError, did_you_mean
+from dragoman.text.tokenizer import Tokenizer, template
+
+__all__ = ["LANGUAGES", "WhisperTokenizer"]
+
+# In the order of their ids.
+_LANGUAGES = """
+en:english zh:chinese de:german es:spanish ru:russian ko:korean fr:french ja:japanese pt:portuguese tr:turkish pl:polish
+ca:catalan nl:dutch ar:arabic sv:swedish it:italian id:indonesian hi:hindi fi:finnish vi:vietnamese he:hebrew
+uk:ukrainian el:greek ms:malay cs:czech ro:romanian da:danish hu:hungarian ta:tamil no:norwegian th:thai ur:urdu
+hr:croatian bg:bulgarian lt:lithuanian la:latin mi:maori ml:malayalam cy:welsh sk:slovak te:telugu fa:persian lv:latvian
+bn:bengali sr:serbian az:azerbaijani sl:slovenian kn:kannada et:estonian mk:macedonian br:breton eu:basque is:icelandic
+hy:armenian ne:nepali mn:mongolian bs:bosnian kk:kazakh sq:albanian sw:swahili gl:galician mr:marathi pa:punjabi
+si:sinhala km:khmer sn:shona yo:yoruba so:somali af:afrikaans oc:occitan ka:georgian be:belarusian tg:tajik sd:sindhi
+gu:gujarati am:amharic yi:yiddish lo:lao uz:uzbek fo:faroese ht:haitian_creole ps:pashto tk:turkmen nn:nynorsk
+mt:maltese sa:sanskrit lb:luxembourgish my:myanmar bo:tibetan tl:tagalog mg:malagasy as:assamese tt:tatar haw:hawaiian
+ln:lingala ha:hausa ba:bashkir jw:javanese su:sundanese yue:cantonese
+"""
+LANGUAGES = {code: name.replace("_", " ") for code, name in (pair.split(":") for pair in _LANGUAGES.split())}
+_CODES = {name: code for code, name in LANGUAGES.items()} | {
+    "burmese": "my", "castilian": "es", "flemish": "nl", "haitian": "ht", "letzeburgesch": "lb", "mandarin": "zh",
+    "moldavian": "ro", "moldovan": "ro", "panjabi": "pa", "pushto": "ps", "sinhalese": "si", "valencian": "ca",
+}  # fmt: skip
+
+WINDOW_SECONDS = 30.0
+SECONDS_PER_TIMESTAMP = 0.02
+NUM_TIMESTAMPS = 1501  # both ends of the window have one
+
+
+class WhisperTokenizer(Tokenizer):
+    """Byte-level BPE between `<|startoftranscript|> … <|notimestamps|>` and `<|endoftext|>`.
+
+    `language` (a code such as `"ar"`, or an English name), `task` (`"transcribe"` or `"translate"`) and
+    `predict_timestamps` choose the tokens in front of a text; they can be given when the tokenizer is loaded, or to
+    `set_prefix_tokens`.
+
+    `decode` and `batch_decode` have the option `decode_with_timestamps`: write times, which are otherwise left out, as
+    `<|1.08|>`, counted on over the windows of a long recording.
+    """
+
+    language: str | None
+    task: str | None
+    predict_timestamps: bool
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        settings = self.init_kwargs
+        self.language = self.task = None
+        self.predict_timestamps = False
+        self.set_prefix_tokens(settings.get("language"), settings.get("task"), settings.get("predict_timestamps"))
+
+    def set_prefix_tokens(
+        self, language: str | None = None, task: str | None = None, predict_timestamps: bool | None = None
+    ) -> None:
+        """Choose the tokens in front of a text; `None` leaves a choice as it is.
+
+        Raises:
+            TokenizerError: If the language or the task is unknown, or the vocabulary has no token for it.
+        """
+        if language is not None:
+            code = _CODES.get(language.lower(), language.lower())
+            self._required(f"<|{code}|>", "language", language, [*LANGUAGES, *_CODES])
+            self.language = code
+        if task is not None:
+            self._required(f"<|{task}|>", "task", task, ["transcribe", "translate"])
+            self.task = task
+        if predict_timestamps is not None:
+            self.predict_timestamps = predict_timestamps
+
+    def _required(self, token: str, name: str, value: str, known: list[str]) -> None:
+        if value.lower() not in known or self.backend_tokenizer.token_to_id(token) is None:
+            raise TokenizerError(
+                f"`{name}` is {value!r}, for which this tokenizer has no token {token}."
+                f"{did_you_mean(value.lower(), known)} English-only models take neither a language nor a task."
+            )
+
+    def _prefix(self) -> list[str]:
+        choices = (self.language, self.task, None if self.predict_timestamps else "notimestamps")
+        return ["<|startoftranscript|>", *(f"<|{choice}|>" for choice in choices if choice is not None)]
+
+    @property
+    def prefix_tokens(self) -> list[int]:
+        """The ids in front of a text."""
+        ids = [self.backend_tokenizer.token_to_id(token) for token in self._prefix()]
+        return [i for i in ids if i is not None]
+
+    def get_decoder_prompt_ids(
+        self, task: str | None = None, language: str | None = None, no_timestamps: bool = True
+    ) -> list[tuple[int, int]]:
+        """Return (position, id) for each token that generation is to force after the start token."""
+        self.set_prefix_tokens(language, task, predict_timestamps=not no_timestamps)
+        return list(enumerate(self.prefix_tokens))[1:]
+
+    def get_prompt_ids(self, text: str, return_tensors: str | None = "np") -> Any:
+        """Return the ids of a text that was said before, or of words to expect, for generation to continue from.
+
+        Raises:
+            TokenizerError: If the text contains a special token.
+        """
+        ids = self.encode("<|startofprev|> " + text.strip(), add_special_tokens=False)
+        special = set(ids[1:]) & (set(self.all_special_ids) | set(self.backend_tokenizer.get_added_tokens_decoder()))
+        if special:
+            raise TokenizerError(f"A prompt must not contain {self.convert_ids_to_tokens(min(special))}.")
+        return to_framework(np.array(ids, dtype=np.int64), return_tensors) if return_tensors else ids
+
+    @property
+    def timestamp_begin(self) -> int:
+        """The id of `<|0.00|>`; 1,500 ids follow in steps of 20 ms, whether or not the vocabulary lists them."""
+        last = self.backend_tokenizer.token_to_id("<|notimestamps|>")
+        return len(self) if last is None else last + 1
+
+    def _template(self, *, target: bool) -> Any:
+        return template(self.backend_tokenizer, [*self._prefix(), "$A", self.eos_token])
+
+    def _config(self) -> dict[str, Any]:
+        chosen = {"language": self.language, "task": self.task, "predict_timestamps": self.predict_timestamps}
+        return super()._config() | {name: value for name, value in chosen.items() if value}
+
+    def _decode(
+        self, ids: list[int], skip_special_tokens: bool, clean: bool, *, decode_with_timestamps: bool = False
+    ) -> str:
+        if skip_special_tokens:
+            ids = self._without_prompt(ids)
+        if decode_with_timestamps:
+            return self._with_times(ids, skip_special_tokens)
+        begin = self.timestamp_begin
+        return str(super()._decode([i for i in ids if not 0 <= i - begin < NUM_TIMESTAMPS], skip_special_tokens, clean))
+
+    def _without_prompt(self, ids: list[int]) -> list[int]:
+        prompt, start = map(self.backend_tokenizer.token_to_id, ("<|startofprev|>", "<|startoftranscript|>"))
+        if not ids or prompt is None or ids[0] != prompt:
+            return ids
+        return ids[ids.index(start) :] if start in ids else []
+
+    def _with_times(self, ids: list[int], skip_special_tokens: bool) -> str:
+        begin = self.timestamp_begin
+        parts: list[str] = []
+        text: list[int] = []
+        offset = latest = before = 0.0
+        for position, i in enumerate(ids):
+            if not 0 <= i - begin < NUM_TIMESTAMPS:
+                text.append(i)
+                continue
+            parts.append(super()._decode(text, skip_special_tokens, False))
+            text = []
+            time = (i - begin) * SECONDS_PER_TIMESTAMP
+            if time < latest:  # times start again: the next window
+                if position >= 2 and not all(0 <= i - begin < NUM_TIMESTAMPS for i in ids[position - 2 : position]):
+                    offset += WINDOW_SECONDS
+                else:  # two times in a row: the window was cut at the first, the second opened what was not finished
+                    offset += before
+                    latest = before
+                    del parts[-2:]
+            before, latest = latest, time
+            parts.append(f"<|{time + offset:.2f}|>")
+        return "".join([*parts, super()._decode(text, skip_special_tokens, False)])
