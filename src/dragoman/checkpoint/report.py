@@ -53,14 +53,14 @@ class LoadReport:
             )
 
     def merged(self, prefix: str, other: "LoadReport") -> "LoadReport":
-        """Return this report plus that of a part whose names get the `prefix`."""
+        """Return this report plus that of a part: our names get the `prefix`, those of the file stay as they are."""
         return LoadReport(
             source=self.source or other.source,
             loaded=self.loaded + [prefix + name for name in other.loaded],
-            dropped={**self.dropped, **{prefix + name: why for name, why in other.dropped.items()}},
+            dropped={**self.dropped, **other.dropped},
             fresh=self.fresh + [prefix + name for name in other.fresh],
             missing=self.missing + [prefix + name for name in other.missing],
-            unexpected=self.unexpected + [prefix + name for name in other.unexpected],
+            unexpected=self.unexpected + other.unexpected,
             misshapen={**self.misshapen, **{prefix + name: shapes for name, shapes in other.misshapen.items()}},
         )
 

@@ -52,18 +52,24 @@ def load(cls: type[Model], name_or_path: str | Path, keywords: Mapping[str, Any]
         config = whole_config(checkpoint, name_or_path, overrides)
     config.name_or_path = str(name_or_path)
     model = cls(config=config, empty=True)
+    found = {
+        prefix: fill_part(part, checkpoint, options, prefix="" if halves else prefix, warm=False)
+        for prefix, part in (("encoder.", model.encoder), ("decoder.", model.decoder))
+    }
     report = LoadReport(source=str(checkpoint.folder))
-    for prefix, part in ("encoder.", model.encoder), ("decoder.", model.decoder):
-        found = fill_part(part, checkpoint, options, prefix="" if halves else prefix, warm=False)
-        report = report.merged(prefix, found)
+    for prefix, own in found.items():
+        report = report.merged(prefix, own)
+    if halves:  # what one half leaves out the other one uses
+        report.dropped = {
+            n: why for n, why in report.dropped.items() if all(n in own.dropped for own in found.values())
+        }
     report = report.merged("bridge.", _fill_bridge(model, checkpoint, options))
     if not halves:
         with checkpoint.tensors("pt", PickleFile) as file:
             report.unexpected += strangers(file.keys())
     report.raise_if_unfit()
     for prefix, part in ("encoder.", model.encoder), ("decoder.", model.decoder):
-        own = LoadReport(fresh=[n.removeprefix(prefix) for n in report.fresh if n.startswith(prefix)])
-        finish(part, own, options)
+        finish(part, found[prefix], options)
     _finish(model, report)
     model.generation_config = generation_of(config, checkpoint)
     return model
