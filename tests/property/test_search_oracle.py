@@ -343,7 +343,13 @@ def run_jitted(case: Case, **options: Any) -> GenerationResult:
     """What a driver for JAX does, in small."""
     jax = pytest.importorskip("jax", reason="needs JAX")
     config = GenerationConfig(eos_token_id=case.eos, pad_token_id=1, **case.options, **options)
-    rule = BeamRule(length_penalty=config.length_penalty, early_stopping=config.early_stopping, keep_history=True)
+    rule = BeamRule(
+        length_penalty=config.length_penalty,
+        early_stopping=config.early_stopping,
+        keep_history=True,
+        first_row=0,
+        rows_per_utterance=config.num_beams,
+    )
 
     def search(table: Any, prompt: Any) -> GenerationResult:
         ops, decoder = ops_of(prompt), TableDecoder(table)
@@ -374,8 +380,7 @@ def run_jitted(case: Case, **options: Any) -> GenerationResult:
                 found = drawn_candidates(ops, plan, state.scores, scores, fold(ops, utterances, state.length))
             else:
                 found = best_candidates(ops, plan, state.scores, scores)
-            state, parents, chosen = advance_beams(ops, plan, rule, state, found)
-            rows = parents + jax.numpy.arange(len(prompt))[:, None] * plan.num_beams
+            state, rows, chosen = advance_beams(ops, plan, rule, state, found)
             memory = decoder.select(memory, rows.reshape(-1))
             logits, memory, *_ = decoder.step(chosen.reshape(-1), memory)
             return state, memory, logits

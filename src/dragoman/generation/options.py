@@ -1,4 +1,3 @@
-# ruff: noqa: RUF009 (the calls in the defaults make descriptors)
 """`GenerationConfig`: what `generate` should do, with Hugging Face's names, meanings and file format.
 
 Lives here: the options, their defaults, reading and writing. Their rules are in `rules.py`; what follows from them for
@@ -43,6 +42,8 @@ class GenerationConfig:
         num_return_sequences: Texts returned for an utterance.
         length_penalty: A finished hypothesis scores the sum of its log-probabilities / tokens generated **
             length_penalty: above 0 long ones gain, below 0 short ones.
+        num_beam_groups: Groups that the beams form, which search for different texts.
+        diversity_penalty: What a token loses for each beam of an earlier group that has just chosen it.
 
     Sampling
         temperature: Scores are divided by it.
@@ -80,6 +81,8 @@ class GenerationConfig:
     num_beams: int = 1
     num_return_sequences: int = 1
     length_penalty: float = 1.0
+    num_beam_groups: int = 1
+    diversity_penalty: float = 0.0
     use_cache: bool = True
 
     temperature: float = 1.0
@@ -123,8 +126,6 @@ class GenerationConfig:
     forced_decoder_ids: list[list[int | None]] | None = None
 
     # Known to upstream, refused by `validate` when they are on.
-    num_beam_groups: int = 1
-    diversity_penalty: float = 0.0
     penalty_alpha: float | None = None
     force_words_ids: list[Any] | None = None
     constraints: list[Any] | None = None

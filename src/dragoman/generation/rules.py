@@ -131,14 +131,22 @@ def _together(options: "GenerationConfig") -> Iterator[str]:
             f"`num_return_sequences` must be at most `num_beams` ({options.num_beams}), but is {several}. "
             f"Raise `num_beams`."
         )
+    groups = options.num_beam_groups
+    if groups > 1 and options.num_beams % groups:
+        yield (
+            f"`num_beams` must be a multiple of `num_beam_groups` ({groups}), but is {options.num_beams}: each group "
+            f"gets as many beams."
+        )
+    if groups > 1 and options.do_sample:
+        yield "`num_beam_groups` is for searching, not for sampling: set `do_sample=False`."
+    if groups == 1 and options.diversity_penalty != 0.0:
+        yield "`diversity_penalty` keeps groups of beams apart, but `num_beam_groups` is 1. Set both or neither."
     if options.exponential_decay_length_penalty is not None and options.eos_token_id is None:
         yield "`exponential_decay_length_penalty` raises the score of the end, but `eos_token_id` is not set. Set it."
 
 
 # Options of upstream that are not built: name -> (is it on?, what to do instead).
 _MISSING: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "num_beam_groups": (lambda v: v > 1, "use plain beam search or sampling"),
-    "diversity_penalty": (lambda v: v != 0.0, "use plain beam search or sampling"),
     "penalty_alpha": (lambda v: bool(v), "use greedy search with `repetition_penalty`"),
     "force_words_ids": (lambda v: v is not None, "raise the words' scores with `sequence_bias`"),
     "constraints": (lambda v: v is not None, "raise the words' scores with `sequence_bias`"),

@@ -65,11 +65,20 @@ def advance_rows(ops: Ops, plan: Plan, state: RowState, chosen: Array) -> RowSta
 
 @dataclass(frozen=True, kw_only=True)
 class BeamRule:
-    """How beam search scores and ends; see `GenerationConfig`."""
+    """How a group of beams scores and ends.
+
+    Attributes:
+        length_penalty, early_stopping: See `GenerationConfig`.
+        keep_history: Remember which row each token was chosen from.
+        first_row: The row of the first utterance's first beam of the group.
+        rows_per_utterance: Beams of all groups.
+    """
 
     length_penalty: float
     early_stopping: bool | Literal["never"]
     keep_history: bool
+    first_row: int
+    rows_per_utterance: int
 
 
 class BeamState(NamedTuple):
@@ -79,7 +88,7 @@ class BeamState(NamedTuple):
         length: Tokens of the running hypotheses, the prompt included.
         tokens: Running hypotheses, int `[batch, beams, max_length]`, the best first.
         scores: The sums of their log-probabilities, float32 `[batch, beams]`.
-        history: The row (batch index x beams + beam) that each of their tokens was chosen from, int
+        history: The decoder's row that each of their tokens was chosen from, int
             `[batch, beams, max_length - prompt_length]`, -1 where there is none; `None` unless it is kept.
         best_tokens: Finished hypotheses, int `[batch, beams, max_length]`, the best first.
         best_scores: Their scores after the length penalty, float32 `[batch, beams]`.
@@ -173,7 +182,7 @@ def advance_beams(
     `stopped` bool `[batch, candidates]` marks candidates that end for another reason than their token or length.
 
     Returns:
-        The next state; the beams that the new beams continue and their new tokens, each int `[batch, beams]`.
+        The next state; the decoder's rows that the new beams continue and their new tokens, each int `[batch, beams]`.
     """
     xp, length, dtype = ops.xp, state.length, state.tokens.dtype
     tokens = xp.astype(candidates.tokens, dtype, copy=False)
@@ -185,10 +194,11 @@ def advance_beams(
     done = ~xp.any(hopeful) | xp.all(ends)
     if rule.early_stopping is True:
         done = done | xp.all(best.finished)
+    rows = parents + _first_rows(ops, rule, state.scores)
     history = None
     if state.history is not None:
-        rows = xp.astype(parents + _first_rows(ops, state.scores), dtype)
-        history = _write(ops, _beams(ops, state.history, parents), length - plan.prompt_length, rows)
+        values = xp.astype(rows, dtype, copy=False)
+        history = _write(ops, _beams(ops, state.history, parents), length - plan.prompt_length, values)
     state = best._replace(
         length=length + 1,
         tokens=_write(ops, _beams(ops, state.tokens, parents), length, appended),
@@ -197,7 +207,7 @@ def advance_beams(
         hopeful=hopeful,
         done=done,
     )
-    return state, parents, appended
+    return state, rows, appended
 
 
 def _keep_best(
@@ -227,7 +237,7 @@ def _keep_best(
     history = None
     if state.history is not None and state.best_history is not None:
         history = _beams(ops, xp.concat([state.best_history, state.history], axis=1), source)
-        rows = xp.astype(source - beams + _first_rows(ops, scores), history.dtype)
+        rows = xp.astype(source - beams + _first_rows(ops, rule, scores), history.dtype)
         history = _write(ops, history, length - plan.prompt_length, rows, is_new)
     texts = _beams(ops, xp.concat([state.best_tokens, state.tokens], axis=1), source)
     return state._replace(
@@ -275,10 +285,10 @@ def _beams(ops: Ops, x: Array, places: Array) -> Array:
     return ops.gather(x, places)
 
 
-def _first_rows(ops: Ops, scores: Array) -> Array:
-    """Return the row of each utterance's first beam, int `[batch, 1]`."""
-    batch, beams = scores.shape
-    return (ops.xp.arange(batch, device=ops.device(scores)) * beams)[:, None]
+def _first_rows(ops: Ops, rule: BeamRule, scores: Array) -> Array:
+    """Return the row of each utterance's first beam of the group, int `[batch, 1]`."""
+    utterances = ops.xp.arange(scores.shape[0], device=ops.device(scores))
+    return (utterances * rule.rows_per_utterance + rule.first_row)[:, None]
 
 
 def is_any(tokens: Array, ids: Sequence[int]) -> Array:

@@ -1,0 +1,38 @@
+"""The driver of greedy search and sampling: one text in flight for each utterance, or for each sample of one."""
+
+from dragoman.generation.arrays import Array
+from dragoman.generation.decoder import State, Step, StepDecoder
+from dragoman.generation.noise import fold, sample_keys
+from dragoman.generation.result import GenerationResult
+from dragoman.generation.run import Run
+from dragoman.generation.sampling import draw
+from dragoman.generation.search import advance_rows, begin_rows
+
+__all__ = ["search_rows"]
+
+
+def search_rows(run: Run, decoder: StepDecoder[State], prompt: Array, step: Step[State]) -> GenerationResult:
+    """Run greedy search or sampling from the first step on."""
+    ops, plan, copies = run.ops, run.plan, run.plan.num_samples
+    keys = None if run.keys is None else sample_keys(ops, run.keys, copies)
+    if copies > 1:
+        prompt = ops.xp.repeat(prompt, copies, axis=0)
+    state = begin_rows(ops, plan, prompt)
+    decoder_state = decoder.expand(step.state, copies) if copies > 1 else step.state
+    logits = run.logits_of(step, copies)
+    run.tell(prompt)
+    while True:
+        scores = run.scores_of(state.tokens, state.length, logits)
+        run.record_scores(scores)
+        chosen = ops.xp.argmax(scores, axis=-1) if keys is None else draw(ops, fold(ops, keys, state.length), scores)
+        state = advance_rows(ops, plan, state, chosen)
+        if run.stops.looks_at_texts():
+            texts = state.tokens[:, : state.length]
+            state = state._replace(ended=state.ended | run.stops.ended(ops, texts, run.records.get("scores")))
+        chosen = state.tokens[:, state.length - 1]
+        run.tell(chosen)
+        if run.is_over(state.length) or (run.may_end() and bool(ops.xp.all(state.ended))):
+            run.tell(None)
+            return run.result(sequences=state.tokens[:, : state.length], ended=state.ended)
+        step = decoder.step(chosen, decoder_state)
+        decoder_state, logits = step.state, run.logits_of(step)
