@@ -17,7 +17,7 @@ from dragoman.generation.search import (
     is_any,
 )
 
-__all__ = ["search_beams"]
+__all__ = ["advance", "begin", "best", "search_beams"]
 
 
 def search_beams(run: Run, decoder: StepDecoder[State], prompt: Array, step: Step[State]) -> GenerationResult:
@@ -26,22 +26,27 @@ def search_beams(run: Run, decoder: StepDecoder[State], prompt: Array, step: Ste
     In diverse beam search (https://arxiv.org/abs/1610.02424) the beams form groups, which choose one after the other in
     each step; a token loses `diversity_penalty` for each beam of an earlier group that has just chosen it.
     """
-    ops, plan = run.ops, run.plan
-    beams, groups = plan.num_beams, run.options.num_beam_groups
-    run = replace(run, plan=replace(plan, num_beams=beams // groups))
-    rules = [_rule(run, group * run.plan.num_beams, beams) for group in range(groups)]
-    states = [begin_beams(ops, run.plan, rule, prompt) for rule in rules]
+    ops, beams = run.ops, run.plan.num_beams
+    run, rules, states = begin(run, prompt)
     # The beams are equal at first, so that choosing among them changes nothing in the decoder's state.
     decoder_state = decoder.expand(step.state, beams)
     logits = run.logits_of(step, beams)
     while True:
-        states, rows, chosen, done = _advance(run, rules, states, ops.log_softmax(logits))
+        states, rows, chosen, done = advance(run, rules, states, ops.log_softmax(logits))
         if bool(done):
-            return _best(run, states)
-        if states[0].length > plan.prompt_length + 1:
+            return best(run, states)
+        if states[0].length > run.plan.prompt_length + 1:
             decoder_state = decoder.select(decoder_state, ops.xp.reshape(rows, (-1,)))
         step = decoder.step(ops.xp.reshape(chosen, (-1,)), decoder_state)
         decoder_state, logits = step.state, run.logits_of(step)
+
+
+def begin(run: Run, prompt: Array) -> tuple[Run, list[BeamRule], list[BeamState]]:
+    """Return, for the prompt int `[batch, prompt_length]`, the search of one group, and each group's rule and state."""
+    beams, groups = run.plan.num_beams, run.options.num_beam_groups
+    run = replace(run, plan=replace(run.plan, num_beams=beams // groups))
+    rules = [_rule(run, group * run.plan.num_beams, beams) for group in range(groups)]
+    return run, rules, [begin_beams(run.ops, run.plan, rule, prompt) for rule in rules]
 
 
 def _rule(run: Run, first_row: int, beams: int) -> BeamRule:
@@ -54,7 +59,7 @@ def _rule(run: Run, first_row: int, beams: int) -> BeamRule:
     )
 
 
-def _advance(
+def advance(
     run: Run, rules: list[BeamRule], states: list[BeamState], log_probs: Array
 ) -> tuple[list[BeamState], Array, Array, Array]:
     """Let each group choose in turn.
@@ -99,7 +104,7 @@ def _counts(ops: Ops, chosen: Array, scores: Array) -> Array:
     return xp.repeat(counts, rows // batch, axis=0)
 
 
-def _best(run: Run, states: list[BeamState]) -> GenerationResult:
+def best(run: Run, states: list[BeamState]) -> GenerationResult:
     """Take the best `num_return_sequences` finished hypotheses of all groups and crop them to the longest."""
     ops, xp, plan = run.ops, run.ops.xp, run.plan
 
