@@ -41,7 +41,7 @@ _NAMES = {
     "Wav2Vec2Processor": "dragoman.processing",
     "WhisperFeatureExtractor": "dragoman.audio.features",
     "WhisperProcessor": "dragoman.processing",
-    "load_audio": "dragoman.audio",
+    "load_audio": "dragoman.audio.io",
     # the whole job
     "Transcriber": "dragoman.transcriber",
     # errors
