@@ -1,0 +1,229 @@
+"""The oracle: tiny random models of transformers, saved to disk by it and loaded by us.
+
+Upstream's composite has gaps, which are closed here on its side, never on ours: each adaptation says which.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file
+
+import dragoman
+from dragoman.testing import tiny_config
+
+START, PAD, EOS, VOCAB = 0, 1, 2, 30
+CLIPS, SAMPLES, SHORTEST = 100, 800, 300
+MELS, MEL_FRAMES = 8, 60
+
+LARGE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
+# Words in upstream's names of token embeddings, and of all that brings the speech to the decoder.
+LOUD = ("word_embeddings", "wte", "embed_tokens", "enc_to_dec", "crossattention", "encoder_attn")
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A speech encoder of the matrix; `padding` is ours that equals the reference's on padded batches."""
+
+    model_type: str
+    fields: dict[str, Any]
+    padding: str
+
+
+# The reference lets padding into group norms, adapters and batch norms, so only our "reference" mode equals it there.
+ENCODERS = {
+    "wav2vec2-group": Encoder("wav2vec2", {}, "reference"),
+    "wav2vec2-layer": Encoder("wav2vec2", LARGE, "exact"),
+    "wav2vec2-adapter": Encoder("wav2vec2", {**LARGE, "add_adapter": True, "num_adapter_layers": 2}, "reference"),
+    "wav2vec2-adapter-proj": Encoder("wav2vec2", {**LARGE, "add_adapter": True, "output_hidden_size": 24}, "reference"),
+    "wav2vec2-language-adapter": Encoder("wav2vec2", {**LARGE, "adapter_attn_dim": 8}, "exact"),
+    "hubert-group": Encoder("hubert", {"hidden_size": 24}, "reference"),
+    "hubert-batch-norm": Encoder(
+        "hubert", {"feat_extract_norm": "layer", "conv_pos_batch_norm": True, "hidden_act": "gelu_new"}, "reference"
+    ),
+    "hubert-no-feature-norm": Encoder("hubert", {**LARGE, "feat_proj_layer_norm": False}, "exact"),
+    "whisper": Encoder("whisper", {"d_model": 32}, "exact"),
+}
+DECODERS = ("bert", "gpt2", "bart", "mbart", "whisper")
+
+
+class WhisperEncoder(transformers.models.whisper.modeling_whisper.WhisperEncoder):
+    """Upstream's Whisper encoder lacks the method that every `generate` of the composite calls."""
+
+    def _get_feature_vector_attention_mask(self, frames: int, mask: torch.Tensor) -> None:
+        return None
+
+
+class WhisperDecoder(transformers.WhisperForCausalLM):
+    """Upstream's Whisper decoder takes the memory under another name than the composite gives it, and no mask of it."""
+
+    def forward(self, encoder_hidden_states: Any = None, encoder_attention_mask: Any = None, **rest: Any) -> Any:
+        return super().forward(encoder_outputs=(encoder_hidden_states,), **rest)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One encoder joined to one decoder: upstream's model, the folder that it saved, and how to compare."""
+
+    reference: Any
+    folder: Path
+    encoder: Encoder
+    decoder: str
+
+    @property
+    def mels(self) -> bool:
+        """Whether the encoder takes spectrograms."""
+        return self.encoder.model_type == "whisper"
+
+    @property
+    def masked(self) -> bool:
+        """Whether upstream can be given clips of several lengths."""
+        return not self.mels and self.decoder != "whisper"
+
+    def load(self, folder: Path | None = None, **options: Any) -> dragoman.SpeechEncoderDecoderModel:
+        """Load what transformers saved."""
+        model = dragoman.SpeechEncoderDecoderModel.from_pretrained(folder or self.folder, **options)
+        model.set_padding(self.encoder.padding)
+        return model
+
+    def audio(self, clips: int, seed: int) -> dict[str, torch.Tensor]:
+        """Random clips, of several lengths where upstream can take them."""
+        generator = torch.Generator().manual_seed(seed)
+        if self.mels:
+            return {"inputs": torch.randn(clips, MELS, MEL_FRAMES, generator=generator)}
+        waves = torch.randn(clips, SAMPLES, generator=generator)
+        # a loudness and a tone of its own for each clip, else all of them are the same noise to the encoder
+        pitch = torch.rand(clips, 1, generator=generator)
+        waves = waves * torch.rand(clips, 1, generator=generator) + 2 * torch.sin(pitch * torch.arange(SAMPLES))
+        if not self.masked:
+            return {"inputs": waves}
+        lengths = torch.randint(SHORTEST, SAMPLES + 1, (clips, 1), generator=generator)
+        mask = torch.arange(SAMPLES) < lengths
+        return {"inputs": waves * mask, "attention_mask": mask.long()}
+
+    def reload_reference(self, folder: Path) -> Any:
+        """Let transformers load a folder that we saved; every key must be wanted and no key may be missing."""
+        if not self.mels and self.decoder != "whisper":
+            loaded, info = transformers.SpeechEncoderDecoderModel.from_pretrained(folder, output_loading_info=True)
+            assert {name: keys for name, keys in info.items() if keys} == {}
+            _make_contiguous(loaded)
+            return loaded
+        # Upstream's auto classes cannot read a Whisper half of a composite: the same, by hand.
+        config = transformers.SpeechEncoderDecoderConfig.from_pretrained(folder)
+        loaded = join(config)
+        missing, unexpected = loaded.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+        assert unexpected == []
+        assert set(missing) <= set(loaded.all_tied_weights_keys)
+        return loaded
+
+
+def join(config: Any) -> Any:
+    """Build upstream's composite from its configuration, with its gaps closed."""
+    encoder, decoder = None, None
+    if config.encoder.model_type == "whisper":
+        encoder = WhisperEncoder(config.encoder)
+    if config.decoder.model_type == "whisper":
+        decoder = WhisperDecoder(config.decoder)
+    model = transformers.SpeechEncoderDecoderModel(config=config, encoder=encoder, decoder=decoder).eval()
+    _make_contiguous(model)
+    return model
+
+
+def _make_contiguous(model: Any) -> None:
+    """An adapter's output is transposed, and upstream's GPT-2 takes a view of it, which crashes."""
+
+    def hook(_module: Any, _inputs: Any, output: Any) -> Any:
+        output.last_hidden_state = output.last_hidden_state.contiguous()
+        return output
+
+    model.encoder.register_forward_hook(hook)
+
+
+def enliven(model: torch.nn.Module, seed: int = 0) -> None:
+    """Give a freshly built model weights that matter: no zero bias, no unit norm, texts that depend on the speech.
+
+    As far as the network stays stable: with weights a little larger, rounding errors grow from layer to layer.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, tensor in model.named_parameters():
+            noise = torch.randn(tensor.shape, generator=generator)
+            if tensor.ndim == 1:
+                tensor.add_(0.1 * noise)
+            else:
+                gain = 2.0 if any(word in name for word in LOUD) else 1.2
+                tensor.copy_(noise * gain * (tensor.shape[0] / tensor.numel()) ** 0.5)
+        for name, tensor in model.named_buffers():
+            if name.endswith("running_mean"):
+                tensor.copy_(torch.randn(tensor.shape, generator=generator))
+            elif name.endswith("running_var"):
+                tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
+
+
+def reference_config(model_type: str, **fields: Any) -> Any:
+    """Return upstream's configuration object for our tiny configuration."""
+    return transformers.AutoConfig.for_model(**tiny_config(model_type, **fields).to_dict())
+
+
+def build_pair(folder: Path, encoder: Encoder, decoder: str) -> Pair:
+    """Let transformers build a tiny model and save it."""
+    torch.manual_seed(0)
+    config = transformers.SpeechEncoderDecoderConfig.from_encoder_decoder_configs(
+        reference_config(encoder.model_type, **encoder.fields),
+        reference_config(decoder, vocab_size=VOCAB),
+        decoder_start_token_id=START,
+        pad_token_id=PAD,
+        eos_token_id=EOS,
+    )
+    model = join(config)
+    enliven(model)
+    model.save_pretrained(folder)
+    return Pair(model, folder, encoder, decoder)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quiet() -> None:
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients() -> Iterator[None]:
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture(scope="session", params=ENCODERS)
+def encoder(request: pytest.FixtureRequest) -> Encoder:
+    """Every encoder of the matrix."""
+    return ENCODERS[request.param]
+
+
+@pytest.fixture(scope="session", params=DECODERS)
+def decoder(request: pytest.FixtureRequest) -> str:
+    """Every decoder of the matrix."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def pair_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Pair]:
+    """Build one pair of the matrix by the names of its halves."""
+    built: dict[tuple[str, str], Pair] = {}
+
+    def build(encoder: str, decoder: str) -> Pair:
+        if (encoder, decoder) not in built:
+            folder = tmp_path_factory.mktemp(f"{encoder}-{decoder}")
+            built[encoder, decoder] = build_pair(folder, ENCODERS[encoder], decoder)
+        return built[encoder, decoder]
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def pair(encoder: Encoder, decoder: str, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    """One pair of the matrix."""
+    return build_pair(tmp_path_factory.mktemp("pair"), encoder, decoder)
