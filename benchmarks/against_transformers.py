@@ -2,8 +2,9 @@
 
     python benchmarks/against_transformers.py [--threads 2] [--repeats 5] [--seconds 10] [--tokens 40] [--json FILE]
 
-The model has the shapes of wav2vec2-base and BERT-base and random weights, which transformers writes and both load. Each row is
-timed in turn, A B A B …, after a warm-up of both; the table gives medians, and the median of the ratios pair by pair.
+The model has the shapes of wav2vec2-base and BERT-base and random weights, which transformers writes and both load.
+Each row is timed in turn, A B A B …, after a warm-up of both; the table gives medians, and the median of the ratios
+pair by pair.
 """
 
 import argparse

@@ -2,13 +2,14 @@
 
     python recipes/amazon_queen.py FOLDER
 
-fetches Debian's package `flight-of-the-amazon-queen` (freeware: it may be copied, modified and redistributed), and writes the
-clips as MP3 files (mono, 11,025 Hz: there is nothing above 5.5 kHz) with a `manifest.jsonl` beside them: `id`, `audio_filepath`,
-`text`, `speaker`. Needs `apt-get` and `dpkg-deb`, and nothing else. The audio stays out of this repository.
+fetches Debian's package `flight-of-the-amazon-queen` (freeware: it may be copied, modified and redistributed), and
+writes the clips as MP3 files (mono, 11,025 Hz: there is nothing above 5.5 kHz) with a `manifest.jsonl` beside them:
+`id`, `audio_filepath`, `text`, `speaker`. Needs `apt-get` and `dpkg-deb`, and nothing else. The audio stays out of this
+repository.
 
-The package holds one file. It begins with "QTBL" and a table of members; the speech is in members `*.SB`, named after the line
-they speak; the lines are in dialogue members (`*.DOG`) and in one text (`QUEEN2.JAS`). All numbers are big-endian. A line is cut
-into clips at its stage directions, `*` and two letters.
+The package holds one file. It begins with "QTBL" and a table of members; the speech is in members `*.SB`, named after
+the line they speak; the lines are in dialogue members (`*.DOG`) and in one text (`QUEEN2.JAS`). All numbers are
+big-endian. A line is cut into clips at its stage directions, `*` and two letters.
 """
 
 import json

@@ -1,0 +1,198 @@
+"""Word error rate of the default model on real speech, beside the same weights in transformers.
+
+    python benchmarks/word_error_rate.py FOLDER [--clips 60] [--seed 0] [--beam_size 5] [--minutes 10]
+
+FOLDER gets (or has) the clips of `recipes/amazon_queen.py`: English, game dialogue, MP3 at 11,025 Hz. Taken are random
+clips of at least three words. Three systems hear the same waveforms:
+
+    transformers   WhisperForConditionalGeneration with the package's weights, the same prompt and suppressed tokens
+    model          SpeechEncoderDecoderModel.generate
+    Transcriber    the public way, with voice activity and windows
+
+With `--minutes`, clips are also joined into one file of that length, with pauses, and transcribed as a whole.
+Texts are compared after `dragoman.text.normalize.normalize_english`; the intervals are 95 % bootstraps over clips.
+"""
+
+import argparse
+import importlib.util
+import json
+import random
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jiwer
+import numpy as np
+import soundfile
+import torch
+
+import dragoman
+from dragoman.audio.io import load_audio
+from dragoman.checkpoint.ctranslate2 import Ct2File
+from dragoman.checkpoint.ctranslate2_whisper import WhisperTensors, whisper_config
+from dragoman.checkpoint.default_model import default_model_folder
+from dragoman.text.normalize import normalize_english
+
+RATE = 16_000
+
+
+def fetch_clips(folder: Path, count: int, seed: int) -> list[tuple[str, np.ndarray, str]]:
+    """Return random clips of three words or more: id, waveform, words."""
+    path = Path(__file__).parent.parent / "recipes" / "amazon_queen.py"
+    spec = importlib.util.spec_from_file_location("amazon_queen", path)
+    assert spec is not None
+    assert spec.loader is not None
+    recipe = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = recipe
+    spec.loader.exec_module(recipe)
+    rows = [json.loads(line) for line in recipe.main(folder).read_text(encoding="utf-8").splitlines()]
+    rows = [row for row in rows if len(row["text"].split()) >= 3]
+    picked = random.Random(seed).sample(rows, count)
+    return [(row["id"], load_audio(folder / row["audio_filepath"]), row["text"]) for row in picked]
+
+
+def in_transformers(folder: Path, processor: Any, beams: int) -> Callable[[np.ndarray], str]:
+    """Return the same weights as a function of transformers."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    with WhisperTensors(Ct2File(folder / "model.bin")) as file:
+        config = transformers.WhisperConfig(**whisper_config(file._container))
+        model = transformers.WhisperForConditionalGeneration(config).eval()
+        state = {name: torch.from_numpy(np.array(file.read(name), dtype=np.float32)) for name in file.keys()}  # noqa: SIM118
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    assert set(missing) <= {"proj_out.weight"}, missing
+    assert not unexpected, unexpected
+    model.tie_weights()
+    options = dragoman.SpeechEncoderDecoderModel.from_pretrained(folder).generation_config
+    prompt = torch.tensor([[options.decoder_start_token_id, *(token for _, token in options.forced_decoder_ids)]])
+    extractor = transformers.WhisperFeatureExtractor()
+    generation = transformers.GenerationConfig(
+        num_beams=beams,
+        max_length=448,
+        suppress_tokens=options.suppress_tokens,
+        begin_suppress_tokens=options.begin_suppress_tokens,
+        eos_token_id=options.eos_token_id,
+        pad_token_id=options.pad_token_id,
+        decoder_start_token_id=options.decoder_start_token_id,
+    )
+
+    def transcribe(waveform: np.ndarray) -> str:
+        features = extractor(waveform, sampling_rate=RATE, return_tensors="pt").input_features
+        with torch.inference_mode():  # the general search, since Whisper's own adds rules of its own
+            ids = transformers.GenerationMixin.generate(
+                model, features, generation_config=generation, decoder_input_ids=prompt
+            )
+        return str(processor.batch_decode(ids, skip_special_tokens=True)[0])
+
+    return transcribe
+
+
+def of_model(folder: Path, processor: Any, beams: int) -> Callable[[np.ndarray], str]:
+    """Return the model alone as a function."""
+    model = dragoman.SpeechEncoderDecoderModel.from_pretrained(folder)
+
+    def transcribe(waveform: np.ndarray) -> str:
+        features = processor(waveform, sampling_rate=RATE, return_tensors="pt").input_features
+        return str(processor.batch_decode(model.generate(features, num_beams=beams), skip_special_tokens=True)[0])
+
+    return transcribe
+
+
+def report(name: str, references: list[str], texts: list[str], seconds: float) -> None:
+    """Print a row: word error rate, its interval, and the time it took."""
+    counts = []
+    for reference, text in zip(references, texts, strict=True):
+        out = jiwer.process_words(reference, text)
+        counts.append((out.substitutions + out.deletions + out.insertions, len(reference.split())))
+    errors = np.array(counts)
+    rng = np.random.default_rng(0)
+    draws = rng.integers(0, len(errors), (2000, len(errors)))
+    rates = errors[draws, 0].sum(1) / errors[draws, 1].sum(1) * 100
+    low, high = np.percentile(rates, [2.5, 97.5])
+    rate = errors[:, 0].sum() / errors[:, 1].sum() * 100
+    print(f"| {name} | {rate:.2f} % | {low:.1f}-{high:.1f} | {seconds:.1f} s |", flush=True)
+
+
+def joined(clips: list[tuple[str, np.ndarray, str]], minutes: float, folder: Path) -> tuple[Path, str]:
+    """Write clips one after the other, half a second apart, until the file is long enough; return it and its words."""
+    pause = np.zeros(RATE // 2, dtype=np.float32)
+    parts: list[np.ndarray] = []
+    words: list[str] = []
+    length = 0
+    for _, waveform, text in clips:
+        if length >= minutes * 60 * RATE:
+            break
+        parts += [waveform, pause]
+        words.append(text)
+        length += len(waveform) + len(pause)
+    path = folder / "joined.flac"
+    soundfile.write(path, np.concatenate(parts), RATE)
+    return path, " ".join(words)
+
+
+def long_file(transcriber: Any, clips: list[tuple[str, np.ndarray, str]], minutes: float, beams: int) -> None:
+    """Transcribe one long file; print its error rate and check its times."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path, words = joined(clips, minutes, Path(scratch))
+        length = soundfile.info(path).duration
+        begin = time.perf_counter()
+        transcript = transcriber.transcribe(path, beam_size=beams)
+        seconds = time.perf_counter() - begin
+    times = [time for segment in transcript.segments for time in (segment.start, segment.end)]
+    assert times == sorted(times), "the times are not monotone"
+    assert times[-1] <= length + 0.01, "the last segment ends behind the file"
+    rate = jiwer.wer(normalize_english(words), normalize_english(transcript.text)) * 100
+    print(
+        f"\nOne file of {length / 60:.1f} minutes: {rate:.2f} % ({len(transcript.segments)} segments, monotone times, "
+        f"{seconds:.0f} s, {length / seconds:.1f} x real time)"
+    )
+
+
+def main() -> None:
+    """Run the comparison."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--clips", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--beam_size", type=int, default=5)
+    parser.add_argument("--minutes", type=float, default=0.0)
+    parser.add_argument("--verbose", action="store_true", help="print the texts that differ")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    folder = default_model_folder()
+    processor = dragoman.AutoProcessor.from_pretrained(folder)
+    clips = fetch_clips(options.folder, options.clips, options.seed)
+    references = [normalize_english(text) for _, _, text in clips]
+    transcriber = dragoman.Transcriber()
+    systems: dict[str, Callable[[np.ndarray], str]] = {
+        "transformers": in_transformers(folder, processor, options.beam_size),
+        "dragoman, model": of_model(folder, processor, options.beam_size),
+        "dragoman, Transcriber": lambda w: transcriber.transcribe(w, beam_size=options.beam_size).text,
+    }
+    hours = sum(len(waveform) for _, waveform, _ in clips) / RATE
+    print(f"{len(clips)} clips, {hours:.0f} s, seed {options.seed}, beam {options.beam_size}\n")
+    print("| system | word error rate | 95 % | time |\n|---|---|---|---|")
+    found: dict[str, list[str]] = {}
+    for name, transcribe in systems.items():
+        begin = time.perf_counter()
+        texts = [transcribe(waveform) for _, waveform, _ in clips]
+        found[name] = [normalize_english(text) for text in texts]
+        report(name, references, found[name], time.perf_counter() - begin)
+    same = sum(a == b for a, b in zip(found["transformers"], found["dragoman, model"], strict=True))
+    print(f"\ntransformers and the model agree on {same} of {len(clips)} texts")
+    if options.verbose:
+        for (ident, _, _), *texts in zip(clips, references, *found.values(), strict=True):
+            if len(set(texts[1:])) > 1:
+                print(ident, *texts, sep="\n    ")
+    if options.minutes:
+        everything = fetch_clips(options.folder, min(3000, int(options.minutes * 40)), options.seed + 1)
+        long_file(transcriber, everything, options.minutes, options.beam_size)
+
+
+if __name__ == "__main__":
+    main()
