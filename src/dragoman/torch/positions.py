@@ -4,12 +4,12 @@ Axes: batch, frames, width.
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from dragoman.errors import AudioError
 from dragoman.spec import ConvPositionSpec, TablePositionSpec
-from dragoman.torch.layers import ACTIVATIONS, WeightNormConv1d
+from dragoman.torch.layers import ACTIVATIONS, WeightNormConv1d, zero_padding
 
 __all__ = ["ConvPositions", "TablePositions"]
 
@@ -28,11 +28,14 @@ class ConvPositions(nn.Module):
             self.batch_norm = None
             self.conv = WeightNormConv1d(width, spec.kernel, spec.groups)
 
-    def forward(self, states: Float[Tensor, "batch frames width"]) -> Float[Tensor, "batch frames width"]:
-        """Return what to add to `states`, whose padded frames are zero."""
-        x = states.transpose(1, 2)  # [b, t, w] -> [b, w, t]
+    def forward(
+        self, states: Float[Tensor, "batch frames width"], mask: Bool[Tensor, "batch frames"] | None = None
+    ) -> Float[Tensor, "batch frames width"]:
+        """Return what to add to `states`, whose padded frames are zero; `mask` keeps them so before the convolution."""
         if self.batch_norm is not None:
-            x = self.batch_norm(x)
+            # [b, t, w] -> [b, w, t] -> [b, t, w]; its shift would make padding matter
+            states = zero_padding(self.batch_norm(states.transpose(1, 2)).transpose(1, 2), mask)
+        x = states.transpose(1, 2)  # [b, t, w] -> [b, w, t]
         x = self.conv(x)[:, :, : states.shape[1]]  # an even kernel gives one frame too many
         return self.activation(x).transpose(1, 2)
 
@@ -44,8 +47,10 @@ class TablePositions(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(spec.num_positions, width))
 
-    def forward(self, states: Float[Tensor, "batch frames width"]) -> Float[Tensor, "frames width"]:
-        """Return what to add to `states`.
+    def forward(
+        self, states: Float[Tensor, "batch frames width"], mask: Bool[Tensor, "batch frames"] | None = None
+    ) -> Float[Tensor, "frames width"]:
+        """Return what to add to `states`; the `mask` does not matter to a table.
 
         Raises:
             AudioError: If there are more frames than positions.

@@ -226,7 +226,7 @@ class SpeechEncoder(PretrainedPart):
         if hears:
             states = self._hide(states, mask, masks)
         states = zero_padding(states, mask)
-        states = states + self.positions(states)
+        states = states + self.positions(states, mask if exact else None)
         if self.input_norm is not None:
             states = self.input_norm(states)
         states = F.dropout(states, self.spec.dropout, self.training)
