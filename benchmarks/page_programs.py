@@ -1,4 +1,4 @@
-"""Run the programs of docs/page.md under dragoman and, with the import line as upstream's page has it, under transformers.
+"""Run the programs of docs/page.md under dragoman and, with upstream's import line, under transformers.
 
     python benchmarks/page_programs.py [--write]
 
