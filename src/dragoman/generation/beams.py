@@ -15,6 +15,7 @@ from dragoman.generation.search import (
     best_candidates,
     drawn_candidates,
     is_any,
+    still_open,
 )
 
 __all__ = ["advance", "begin", "best", "search_beams"]
@@ -71,11 +72,11 @@ def advance(
     ops, plan, xp = run.ops, run.plan, run.ops.xp
     batch, beams, vocab = states[0].scores.shape[0], plan.num_beams, log_probs.shape[1]
     by_group = xp.reshape(log_probs, (batch, len(rules), beams, vocab))
-    seen, rows, chosen, advanced = [], list[Array](), list[Array](), list[BeamState]()
+    seen, rows, chosen, active, advanced = [], list[Array](), list[Array](), list[Array](), list[BeamState]()
     for group, (rule, state) in enumerate(zip(rules, states, strict=True)):
         scores = xp.reshape(by_group[:, group], (batch * beams, vocab))
         if chosen:
-            scores = scores - run.options.diversity_penalty * _counts(ops, xp.concat(chosen, axis=1), scores)
+            scores = scores - run.options.diversity_penalty * _counts(ops, chosen, active, scores)
         tokens = xp.reshape(state.tokens, (batch * beams, plan.max_length))
         scores = run.scores_of(tokens, state.length, scores)
         if len(rules) == 1:
@@ -85,10 +86,12 @@ def advance(
             candidates = best_candidates(ops, plan, state.scores, scores)
         else:
             candidates = drawn_candidates(ops, plan, state.scores, scores, fold(ops, run.keys, state.length))
+        is_open = still_open(ops, rule, state)
         state, parents, new = advance_beams(ops, plan, rule, state, candidates, run.stopped(state, candidates))
         advanced.append(state)
         rows.append(parents)
         chosen.append(new)
+        active.append(is_open)
     if len(rules) > 1:
         run.record_scores(xp.reshape(xp.concat(seen, axis=1), log_probs.shape))
     done = advanced[0].done
@@ -97,11 +100,19 @@ def advance(
     return advanced, xp.concat(rows, axis=1), xp.concat(chosen, axis=1), done
 
 
-def _counts(ops: Ops, chosen: Array, scores: Array) -> Array:
-    """Count how often each token was chosen, float32 `[batch * beams, vocab]`, from int `[batch, chosen]`."""
-    xp, (batch, count), (rows, vocab) = ops.xp, chosen.shape, scores.shape
-    counts = ops.scatter_add(chosen, xp.ones((batch, count), dtype=scores.dtype, device=ops.device(scores)), vocab)
-    return xp.repeat(counts, rows // batch, axis=0)
+def _counts(ops: Ops, chosen: list[Array], active: list[Array], scores: Array) -> Array:
+    """Count how many beams of the groups before have chosen each token, float32 `[batch * beams, vocab]`.
+
+    Args:
+        ops: The array library.
+        chosen: For each group before: the new tokens of its beams, int `[batch, beams]`.
+        active: Which utterances it is still searching for, bool `[batch, 1]`; where it is not, it does not count.
+        scores: Gives the shape.
+    """
+    xp, (rows, vocab) = ops.xp, scores.shape
+    counted = [xp.broadcast_to(xp.astype(a, scores.dtype), c.shape) for a, c in zip(active, chosen, strict=True)]
+    counts = ops.scatter_add(xp.concat(chosen, axis=1), xp.concat(counted, axis=1), vocab)
+    return xp.repeat(counts, rows // counts.shape[0], axis=0)
 
 
 def best(run: Run, states: list[BeamState]) -> GenerationResult:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dragoman.errors import GenerationError
 from dragoman.generation.arrays import Array, ops_of
 from dragoman.generation.beams import search_beams
+from dragoman.generation.contrastive import search_contrastively
 from dragoman.generation.decoder import State, Step, StepDecoder
 from dragoman.generation.noise import utterance_keys
 from dragoman.generation.options import GenerationConfig
@@ -74,4 +75,5 @@ def generate(
     if options.renormalize_logits:
         chain.append(lambda tokens, length, scores: ops.log_softmax(scores))
     run = Run(ops, plan, options, chain, keys, stops, streamer)
-    return (search_beams if plan.num_beams > 1 else search_rows)(run, decoder, prompt, first)
+    search = search_beams if plan.num_beams > 1 else search_contrastively if options.penalty_alpha else search_rows
+    return search(run, decoder, prompt, first)

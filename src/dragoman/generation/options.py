@@ -44,6 +44,8 @@ class GenerationConfig:
             length_penalty: above 0 long ones gain, below 0 short ones.
         num_beam_groups: Groups that the beams form, which search for different texts.
         diversity_penalty: What a token loses for each beam of an earlier group that has just chosen it.
+        penalty_alpha: Contrastive search: how much a token loses for saying what was said before, from 0 to 1; `top_k`
+            tokens are tried in each step.
 
     Sampling
         temperature: Scores are divided by it.
@@ -83,6 +85,7 @@ class GenerationConfig:
     length_penalty: float = 1.0
     num_beam_groups: int = 1
     diversity_penalty: float = 0.0
+    penalty_alpha: float | None = None
     use_cache: bool = True
 
     temperature: float = 1.0
@@ -126,7 +129,6 @@ class GenerationConfig:
     forced_decoder_ids: list[list[int | None]] | None = None
 
     # Known to upstream, refused by `validate` when they are on.
-    penalty_alpha: float | None = None
     force_words_ids: list[Any] | None = None
     constraints: list[Any] | None = None
     dola_layers: str | list[int] | None = None

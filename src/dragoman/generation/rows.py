@@ -25,14 +25,8 @@ def search_rows(run: Run, decoder: StepDecoder[State], prompt: Array, step: Step
         scores = run.scores_of(state.tokens, state.length, logits)
         run.record_scores(scores)
         chosen = ops.xp.argmax(scores, axis=-1) if keys is None else draw(ops, fold(ops, keys, state.length), scores)
-        state = advance_rows(ops, plan, state, chosen)
-        if run.stops.looks_at_texts():
-            texts = state.tokens[:, : state.length]
-            state = state._replace(ended=state.ended | run.stops.ended(ops, texts, run.records.get("scores")))
-        chosen = state.tokens[:, state.length - 1]
-        run.tell(chosen)
-        if run.is_over(state.length) or (run.may_end() and bool(ops.xp.all(state.ended))):
-            run.tell(None)
+        state = run.advanced(advance_rows(ops, plan, state, chosen))
+        if run.is_over(state):
             return run.result(sequences=state.tokens[:, : state.length], ended=state.ended)
-        step = decoder.step(chosen, decoder_state)
+        step = decoder.step(state.tokens[:, state.length - 1], decoder_state)
         decoder_state, logits = step.state, run.logits_of(step)

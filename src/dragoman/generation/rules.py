@@ -57,7 +57,9 @@ def _numbers(options: "GenerationConfig") -> Iterator[str]:
     yield from _each(options, required, lambda v: _is_number(v) and 0 < v < float("inf"), "a number above 0", False)
     yield from _each(options, ("length_penalty", "diversity_penalty"), _is_number, "a number", False)
     yield from _each(options, ("top_p",), lambda v: _is_number(v) and 0 <= v <= 1, "a number from 0 to 1", False)
-    yield from _each(options, ("min_p",), lambda v: _is_number(v) and 0 <= v <= 1, "a number from 0 to 1", True)
+    yield from _each(
+        options, ("min_p", "penalty_alpha"), lambda v: _is_number(v) and 0 <= v <= 1, "a number from 0 to 1", True
+    )
     above = "a number above 0 and at most 1"
     yield from _each(options, ("typical_p",), lambda v: _is_number(v) and 0 < v <= 1, above, False)
     cutoffs = ("epsilon_cutoff", "eta_cutoff")
@@ -131,6 +133,11 @@ def _together(options: "GenerationConfig") -> Iterator[str]:
             f"`num_return_sequences` must be at most `num_beams` ({options.num_beams}), but is {several}. "
             f"Raise `num_beams`."
         )
+    if options.penalty_alpha and (options.num_beams > 1 or options.do_sample or options.top_k < 2):
+        yield (
+            f"`penalty_alpha` asks for contrastive search, which needs `num_beams=1`, `do_sample=False` and a `top_k` "
+            f"of at least 2, but they are {options.num_beams}, {options.do_sample} and {options.top_k}."
+        )
     groups = options.num_beam_groups
     if groups > 1 and options.num_beams % groups:
         yield (
@@ -147,7 +154,6 @@ def _together(options: "GenerationConfig") -> Iterator[str]:
 
 # Options of upstream that are not built: name -> (is it on?, what to do instead).
 _MISSING: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "penalty_alpha": (lambda v: bool(v), "use greedy search with `repetition_penalty`"),
     "force_words_ids": (lambda v: v is not None, "raise the words' scores with `sequence_bias`"),
     "constraints": (lambda v: v is not None, "raise the words' scores with `sequence_bias`"),
     "dola_layers": (lambda v: v is not None, "leave it out"),

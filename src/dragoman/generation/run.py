@@ -10,7 +10,7 @@ from dragoman.generation.options import GenerationConfig
 from dragoman.generation.plan import Plan
 from dragoman.generation.processors import Processor
 from dragoman.generation.result import GenerationResult
-from dragoman.generation.search import BeamState, Candidates
+from dragoman.generation.search import BeamState, Candidates, RowState
 from dragoman.generation.stopping import Stops
 from dragoman.generation.streamers import Streamer
 
@@ -74,13 +74,22 @@ class Run:
     def _record(self, name: str, value: Any) -> None:
         self.records.setdefault(name, []).append(value)
 
-    def is_over(self, length: int) -> bool:
-        """Return whether every text must end at this length, at this time."""
-        return length >= self.plan.max_length or self.stops.time_is_up()
+    def advanced(self, state: RowState) -> RowState:
+        """Return `state` after a step, with the texts marked that end for another reason than their token; tell it."""
+        if self.stops.looks_at_texts():
+            texts = state.tokens[:, : state.length]
+            state = state._replace(ended=state.ended | self.stops.ended(self.ops, texts, self.records.get("scores")))
+        self.tell(state.tokens[:, state.length - 1])
+        return state
 
-    def may_end(self) -> bool:
-        """Return whether a text can end by itself."""
-        return bool(self.plan.eos) or self.stops.looks_at_texts()
+    def is_over(self, state: RowState) -> bool:
+        """Return whether all texts have ended, or must; then tell it."""
+        over = state.length >= self.plan.max_length or self.stops.time_is_up()
+        if not over and (self.plan.eos or self.stops.looks_at_texts()):
+            over = bool(self.ops.xp.all(state.ended))
+        if over:
+            self.tell(None)
+        return over
 
     def tell(self, tokens: Array | None) -> None:
         """Tell the streamer new tokens, or the end."""

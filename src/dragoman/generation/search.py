@@ -28,6 +28,7 @@ __all__ = [
     "best_candidates",
     "drawn_candidates",
     "is_any",
+    "still_open",
 ]
 
 _NEVER = -1e9  # the score of what must not be chosen; finite, so that sums and comparisons stay defined
@@ -186,8 +187,9 @@ def advance_beams(
     """
     xp, length, dtype = ops.xp, state.length, state.tokens.dtype
     tokens = xp.astype(candidates.tokens, dtype, copy=False)
-    ends = is_any(tokens, plan.eos) | (length + 1 >= plan.max_length) | stopped
+    ends = is_any(tokens, plan.eos) | stopped
     running_scores, chosen = ops.top_k(xp.where(ends, candidates.scores + _NEVER, candidates.scores), plan.num_beams)
+    ends = ends | (length + 1 >= plan.max_length)
     parents, appended = (ops.gather(x, chosen) for x in (candidates.beams, tokens))
     best = _keep_best(ops, plan, rule, state, candidates._replace(tokens=tokens), ends)
     hopeful = state.hopeful & _may_improve(plan, rule, ops, length + 1, running_scores, best.best_scores, best.finished)
@@ -220,9 +222,7 @@ def _keep_best(
     xp, beams, length = ops.xp, plan.num_beams, state.length
     scores, parents, tokens, ends = (x[:, :beams] for x in (*candidates, ends))
     scores = scores / ((length + 1 - plan.prompt_length) ** rule.length_penalty)
-    ends = ends & state.hopeful
-    if rule.early_stopping is True:
-        ends = ends & ~xp.all(state.finished, axis=1, keepdims=True)
+    ends = ends & still_open(ops, rule, state)
     scores = xp.where(ends, scores, scores + _NEVER)
     best_scores, chosen = ops.top_k(xp.concat([state.best_scores, scores], axis=1), beams)
 
@@ -247,6 +247,13 @@ def _keep_best(
         best_history=history,
         finished=merged(state.finished, ends),
     )
+
+
+def still_open(ops: Ops, rule: BeamRule, state: BeamState) -> Array:
+    """Return bool `[batch, 1]`: which utterances can still get another finished hypothesis."""
+    if rule.early_stopping is not True:
+        return state.hopeful
+    return state.hopeful & ~ops.xp.all(state.finished, axis=1, keepdims=True)
 
 
 def _may_improve(
