@@ -19,6 +19,7 @@ _NAMES = {
     "HubertModel": "dragoman.torch.parts",
     "MBartForCausalLM": "dragoman.torch.parts",
     "Wav2Vec2Model": "dragoman.torch.parts",
+    "WavLMModel": "dragoman.torch.parts",
     "WhisperEncoder": "dragoman.torch.parts",
     "WhisperForCausalLM": "dragoman.torch.parts",
     # configurations
@@ -31,6 +32,7 @@ _NAMES = {
     "MBartConfig": "dragoman.families.mbart",
     "SpeechEncoderDecoderConfig": "dragoman.config",
     "Wav2Vec2Config": "dragoman.families.wav2vec2",
+    "WavLMConfig": "dragoman.families.wavlm",
     "WhisperConfig": "dragoman.families.whisper",
     # processing
     "AutoFeatureExtractor": "dragoman.processing",

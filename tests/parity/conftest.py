@@ -46,6 +46,8 @@ ENCODERS = {
         "hubert", {"feat_extract_norm": "layer", "conv_pos_batch_norm": True, "hidden_act": "gelu_new"}, "reference"
     ),
     "hubert-no-feature-norm": Encoder("hubert", {**LARGE, "feat_proj_layer_norm": False}, "exact"),
+    "wavlm-group": Encoder("wavlm", {}, "reference"),
+    "wavlm-layer": Encoder("wavlm", LARGE, "exact"),
     "whisper": Encoder("whisper", {"d_model": 32}, "exact"),
 }
 DECODERS = ("bert", "gpt2", "bart", "mbart", "whisper")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dragoman.errors import ConfigError, did_you_mean
-from dragoman.families import bart, bert, gpt2, hubert, mbart, wav2vec2, whisper
+from dragoman.families import bart, bert, gpt2, hubert, mbart, wav2vec2, wavlm, whisper
 from dragoman.families.base import Family, ModelConfig, Part
 
 __all__ = ["FAMILIES", "Family", "ModelConfig", "Part", "config_from_dict", "find", "speech_part", "text_part"]
@@ -19,6 +19,7 @@ FAMILIES: tuple[Family, ...] = (
     hubert.FAMILY,
     mbart.FAMILY,
     wav2vec2.FAMILY,
+    wavlm.FAMILY,
     whisper.FAMILY,
 )
 

@@ -4,6 +4,7 @@ from dragoman.spec.block import BlockSpec, StackSpec
 from dragoman.spec.enums import Activation, FrontendNorm, NormOrder, Padding
 from dragoman.spec.ids import SharedId, SpecialIds
 from dragoman.spec.speech import (
+    BucketBiasSpec,
     ConvAdapterSpec,
     ConvFrontendSpec,
     ConvPositionSpec,
@@ -17,6 +18,7 @@ from dragoman.spec.text import HeadSpec, TextDecoderSpec
 __all__ = [
     "Activation",
     "BlockSpec",
+    "BucketBiasSpec",
     "ConvAdapterSpec",
     "ConvFrontendSpec",
     "ConvPositionSpec",

@@ -29,7 +29,8 @@ class BlockSpec:
     """Self-attention, optional cross-attention and a feed-forward network, each with a residual connection.
 
     Dropout probabilities act in training only. `key_bias=False` is Whisper's; `bottleneck` is the width of the small
-    residual network that MMS adds behind each block for one language.
+    residual network that MMS adds behind each block for one language; `gated_bias` lets self-attention weigh a position
+    bias that the stack shares (WavLM).
     """
 
     width: int
@@ -45,6 +46,7 @@ class BlockSpec:
     cross_attention: bool = False
     key_bias: bool = True
     bottleneck: int | None = None
+    gated_bias: bool = False
 
     def __post_init__(self) -> None:
         """Check that the sizes fit each other."""

@@ -9,6 +9,7 @@ from dragoman.spec.block import StackSpec, check_sizes
 from dragoman.spec.enums import Activation, FrontendNorm
 
 __all__ = [
+    "BucketBiasSpec",
     "ConvAdapterSpec",
     "ConvFrontendSpec",
     "ConvPositionSpec",
@@ -115,6 +116,23 @@ class TablePositionSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BucketBiasSpec:
+    """A learned number for each distance between frames, distances in buckets (WavLM, section 3.1)."""
+
+    num_buckets: int
+    max_distance: int
+
+    def __post_init__(self) -> None:
+        """Check the sizes."""
+        check_sizes("The position bias", {"num_buckets": self.num_buckets, "max_bucket_distance": self.max_distance}, 4)
+        if self.max_distance <= self.num_buckets // 4:
+            raise ConfigError(
+                f"`max_bucket_distance` must be more than a quarter of `num_buckets` ({self.num_buckets}), but is "
+                f"{self.max_distance}."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ConvAdapterSpec:
     """Strided gated convolutions behind the stack, which shorten the memory (XLS-R, https://arxiv.org/abs/2111.09296)."""
 
@@ -165,6 +183,7 @@ class SpeechEncoderSpec:
     stack: StackSpec
     input_norm: bool
     dropout: float = 0.0
+    position_bias: BucketBiasSpec | None = None
     adapter: ConvAdapterSpec | None = None
     spec_augment: SpecAugmentSpec | None = None
     mask_embedding: bool = False

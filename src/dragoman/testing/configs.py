@@ -32,6 +32,7 @@ _SEQ2SEQ: dict[str, Any] = {
 _SMALL: dict[str, dict[str, Any]] = {
     "wav2vec2": _SPEECH,
     "hubert": _SPEECH,
+    "wavlm": {**_SPEECH, "num_buckets": 32, "max_bucket_distance": 40},
     "bert": {
         "vocab_size": 99,
         "hidden_size": 24,

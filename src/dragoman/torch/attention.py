@@ -10,6 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from dragoman.spec import BlockSpec
 from dragoman.torch.layers import Linear
+from dragoman.torch.position_bias import BiasGate
 
 __all__ = ["Attention"]
 
@@ -19,8 +20,9 @@ KeysValues = tuple[Float[Tensor, "batch heads frames head_dim"], Float[Tensor, "
 class Attention(nn.Module):
     """Scaled dot-product attention (https://arxiv.org/abs/1706.03762, section 3.2)."""
 
-    def __init__(self, spec: BlockSpec) -> None:
+    def __init__(self, spec: BlockSpec, bias_gate: BiasGate | None = None) -> None:
         super().__init__()
+        self.bias_gate = bias_gate
         self.num_heads, self.head_dim = spec.num_heads, spec.head_dim
         self.dropout = spec.attention_dropout
         self.q_proj = Linear(spec.width, spec.width)
@@ -40,7 +42,7 @@ class Attention(nn.Module):
         self,
         states: Float[Tensor, "rows tokens width"],
         keys_values: KeysValues,
-        mask: Bool[Tensor, "..."] | None = None,
+        mask: Bool[Tensor, "..."] | Float[Tensor, "..."] | None = None,
         *,
         causal: bool = False,
         weights: bool = False,
@@ -53,7 +55,8 @@ class Attention(nn.Module):
         Args:
             states: What asks.
             keys_values: What `project` gave.
-            mask: True where looking is allowed, broadcastable to `[batch, heads, tokens, frames]`.
+            mask: True where looking is allowed, or numbers to add to the scores; broadcastable to
+                `[batch, heads, tokens, frames]`.
             causal: Let a token see itself and what came before (no `mask` besides).
             weights: Also return the attention weights, which needs the slower plain computation.
         """
@@ -80,7 +83,9 @@ def _plain_attention(
     scores = queries @ keys.transpose(2, 3) * queries.shape[-1] ** -0.5
     if causal:
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-    if mask is not None:
+    if mask is not None and mask.is_floating_point():
+        scores = scores + mask
+    elif mask is not None:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     probs = scores.softmax(-1)
     return F.dropout(probs, dropout) @ values, probs

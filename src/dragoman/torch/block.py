@@ -16,6 +16,7 @@ from dragoman.spec import BlockSpec, NormOrder, StackSpec
 from dragoman.torch.attention import Attention
 from dragoman.torch.cache import Cache, Memory
 from dragoman.torch.layers import ACTIVATIONS, Linear
+from dragoman.torch.position_bias import BiasGate
 
 __all__ = ["Block", "FeedForward", "Stack", "StackOutput"]
 
@@ -55,7 +56,7 @@ class Block(nn.Module):
     def __init__(self, spec: BlockSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.self_attn = Attention(spec)
+        self.self_attn = Attention(spec, BiasGate(spec) if spec.gated_bias else None)
         self.self_attn_norm = nn.LayerNorm(spec.width, spec.norm_eps)
         if spec.cross_attention:
             self.cross_attn = Attention(spec)
@@ -73,19 +74,22 @@ class Block(nn.Module):
         memory: Memory | None,
         cache: Cache | None,
         weights: bool,
+        bias: Float[Tensor, "heads tokens tokens"] | None,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Return the new states and, if `weights`, the self- and cross-attention weights."""
         crosses = self.spec.cross_attention and memory is not None
         cross_weights = None
         if self.spec.norm_order is NormOrder.PRE:
-            mixed, self_weights = self._look_back(index, self.self_attn_norm(states), mask, causal, cache, weights)
+            mixed, self_weights = self._look_back(
+                index, self.self_attn_norm(states), mask, causal, cache, weights, bias
+            )
             states = states + self._drop(mixed)
             if crosses:
                 mixed, cross_weights = self._look_across(index, self.cross_attn_norm(states), memory, weights)
                 states = states + self._drop(mixed)
             states = states + self._drop(self.ffn(self.ffn_norm(states)))
         else:
-            mixed, self_weights = self._look_back(index, states, mask, causal, cache, weights)
+            mixed, self_weights = self._look_back(index, states, mask, causal, cache, weights, bias)
             states = self.self_attn_norm(states + self._drop(mixed))
             if crosses:
                 mixed, cross_weights = self._look_across(index, states, memory, weights)
@@ -99,11 +103,20 @@ class Block(nn.Module):
         return F.dropout(states, self.spec.dropout, self.training)
 
     def _look_back(
-        self, index: int, states: Tensor, mask: Tensor | None, causal: bool, cache: Cache | None, weights: bool
+        self,
+        index: int,
+        states: Tensor,
+        mask: Tensor | None,
+        causal: bool,
+        cache: Cache | None,
+        weights: bool,
+        bias: Tensor | None,
     ) -> tuple[Tensor, Tensor | None]:
         keys, values = self.self_attn.project(states)
         if cache is not None:
             keys, values = cache.write(index, keys, values)
+        if self.self_attn.bias_gate is not None and bias is not None:
+            mask = self.self_attn.bias_gate(states, bias, mask)
         return self.self_attn(states, (keys, values), mask, causal=causal, weights=weights)
 
     def _look_across(
@@ -148,6 +161,7 @@ class Stack(nn.Module):
         causal: bool = False,
         memory: Memory | None = None,
         cache: Cache | None = None,
+        bias: Float[Tensor, "heads tokens tokens"] | None = None,
         all_states: bool = False,
         weights: bool = False,
     ) -> StackOutput:
@@ -159,6 +173,7 @@ class Stack(nn.Module):
             causal: No token looks ahead (without `mask`).
             memory: What cross-attention looks at; layers skip it if there is none.
             cache: Where the tokens' keys and values go, after those of earlier calls.
+            bias: Numbers that blocks with a gated bias weigh and add to their self-attention scores.
             all_states: Keep the states before each layer and after the last.
             weights: Keep the attention weights.
         """
@@ -172,7 +187,7 @@ class Stack(nn.Module):
                 self_weights.append(None)
                 cross_weights.append(None)
                 continue
-            arguments = (index, states, mask, causal, memory, cache, weights)
+            arguments = (index, states, mask, causal, memory, cache, weights, bias)
             if self.gradient_checkpointing and self.training:
                 states, own, across = checkpoint(layer, *arguments, use_reentrant=False)
             else:

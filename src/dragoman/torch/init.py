@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dragoman.spec import SpeechEncoderSpec, TextDecoderSpec
 from dragoman.torch.layers import ChannelNorm, WeightNormConv1d
+from dragoman.torch.position_bias import BiasGate
 from dragoman.torch.positions import TablePositions
 
 __all__ = ["initialise", "persistent_names", "put"]
@@ -84,6 +85,8 @@ def _values(module: nn.Module, path: str, spec: SpeechEncoderSpec | TextDecoderS
             values = {name: value.uniform_(-bound, bound) for name, value in values.items()}
         if path == "embed.tokens" and isinstance(spec, TextDecoderSpec) and spec.pad_token_id is not None:
             values["weight"][spec.pad_token_id : spec.pad_token_id + 1] = 0.0
+    elif isinstance(module, BiasGate):
+        values["const"] = torch.ones(shapes["const"])
     elif "mask_embed" in values:
         values["mask_embed"].uniform_()
     return values

@@ -23,6 +23,7 @@ from dragoman.torch.block import Stack
 from dragoman.torch.frontend import ConvFrontend, MelFrontend
 from dragoman.torch.init import initialise, persistent_names
 from dragoman.torch.layers import frame_mask, zero_padding
+from dragoman.torch.position_bias import BucketBias
 from dragoman.torch.positions import ConvPositions, TablePositions
 from dragoman.torch.pretrained import PretrainedPart
 
@@ -99,6 +100,8 @@ class SpeechEncoder(PretrainedPart):
         else:
             self.positions = TablePositions(spec.positions, spec.width)
         self.input_norm = nn.LayerNorm(spec.width, spec.stack.block.norm_eps) if spec.input_norm else None
+        bias = spec.position_bias
+        self.position_bias = BucketBias(bias, spec.stack.block.num_heads) if bias else None
         self.stack = Stack(spec.stack)
         self.adapter = ConvAdapter(spec.adapter, spec.width) if spec.adapter else None
 
@@ -230,7 +233,13 @@ class SpeechEncoder(PretrainedPart):
         if self.input_norm is not None:
             states = self.input_norm(states)
         states = F.dropout(states, self.spec.dropout, self.training)
-        out = self.stack(states, None if mask is None else mask[:, None, None], all_states=all_states, weights=weights)
+        out = self.stack(
+            states,
+            None if mask is None else mask[:, None, None],
+            bias=None if self.position_bias is None else self.position_bias(states.shape[1]),
+            all_states=all_states,
+            weights=weights,
+        )
         states = out.states
         if self.adapter is not None:
             states = self.adapter(states, frames if exact and lengths is not None else None)

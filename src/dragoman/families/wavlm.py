@@ -1,0 +1,55 @@
+"""WavLM (https://arxiv.org/abs/2110.13900): wav2vec 2.0 with a gated relative position bias."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from dragoman.checkpoint.keymap import Rename, Rule
+from dragoman.families import wav2vec2
+from dragoman.families.base import Family, Part
+from dragoman.spec import BlockSpec, BucketBiasSpec, SpeechEncoderSpec
+
+
+@dataclass(kw_only=True)
+class WavLMConfig(wav2vec2.Wav2Vec2Config):
+    """Fields and defaults of a WavLM `config.json`; the defaults are the base model."""
+
+    model_type: ClassVar[str] = "wavlm"
+
+    num_buckets: int = 320
+    max_bucket_distance: int = 800
+
+    def speech_spec(self) -> SpeechEncoderSpec:
+        """Describe the encoder."""
+        bias = BucketBiasSpec(num_buckets=self.num_buckets, max_distance=self.max_bucket_distance)
+        return replace(super().speech_spec(), position_bias=bias)
+
+    def _block(self) -> BlockSpec:
+        return replace(super()._block(), gated_bias=True, bottleneck=None)
+
+
+# fmt: off
+_BIAS: tuple[Rule, ...] = (
+    # theirs                                                    ours
+    Rename("encoder.layers.0.attention.rel_attn_embed.weight",  "position_bias.embed.weight"),
+    Rename("encoder.layers.{i}.attention.gru_rel_pos_const",    "stack.layers.{i}.self_attn.bias_gate.const"),
+    Rename("encoder.layers.{i}.attention.gru_rel_pos_linear.*", "stack.layers.{i}.self_attn.bias_gate.linear.*"),
+)
+# fmt: on
+
+
+def _rules(config: WavLMConfig) -> tuple[Rule, ...]:
+    norm = wav2vec2.stack_norm(config.do_stable_layer_norm)
+    blocks = (*wav2vec2.FRONTEND, *wav2vec2.POSITIONS, *wav2vec2.STACK)
+    return (*blocks, norm, *wav2vec2.ADAPTER, *wav2vec2.HEADS, *_BIAS)
+
+
+FAMILY = Family(
+    config=WavLMConfig,
+    speech=Part(
+        rules=_rules,
+        classes=("WavLMModel",),
+        prefixes=("wavlm.",),
+        fresh=("mask_embed", "adapter.*"),
+    ),
+    feature_extractor="Wav2Vec2FeatureExtractor",
+)

@@ -1,0 +1,65 @@
+"""Gated relative position bias: frames look at each other by their distance, and by what the looking frame holds.
+
+Axes: batch, frames, heads, head_dim. Reference: WavLM, section 3.1, https://arxiv.org/abs/2110.13900.
+"""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from dragoman.spec import BlockSpec, BucketBiasSpec
+
+__all__ = ["BiasGate", "BucketBias", "buckets"]
+
+
+def buckets(frames: int, num_buckets: int, max_distance: int, device: torch.device | None = None) -> Int[Tensor, "q k"]:
+    """Return the bucket of each pair of frames: exact for near ones, logarithmic up to `max_distance` for others.
+
+    The upper half of the buckets is for what comes later.
+    """
+    half = num_buckets // 2
+    exact = half // 2
+    place = torch.arange(frames, device=device)
+    distance = place[None, :] - place[:, None]
+    apart = distance.abs()
+    share = torch.log(apart.clamp(min=1).float() / exact) / math.log(max_distance / exact)
+    far = (exact + share * (half - exact)).long().clamp(max=half - 1)
+    return torch.where(apart < exact, apart, far) + (distance > 0) * half
+
+
+class BucketBias(nn.Module):
+    """One learned number a bucket and head, shared by all layers."""
+
+    def __init__(self, spec: BucketBiasSpec, num_heads: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.embed = nn.Embedding(spec.num_buckets, num_heads)
+
+    def forward(self, frames: int) -> Float[Tensor, "heads q k"]:
+        """Return the bias of each pair of frames."""
+        index = buckets(frames, self.spec.num_buckets, self.spec.max_distance, self.embed.weight.device)
+        return self.embed(index).permute(2, 0, 1)  # [q, k, h] -> [h, q, k]
+
+
+class BiasGate(nn.Module):
+    """How strongly a layer lets the bias act, by what each head sees of the frame that looks."""
+
+    def __init__(self, spec: BlockSpec) -> None:
+        super().__init__()
+        self.num_heads = spec.num_heads
+        self.const = nn.Parameter(torch.empty(1, spec.num_heads, 1, 1))
+        self.linear = nn.Linear(spec.head_dim, 8)
+
+    def forward(
+        self,
+        states: Float[Tensor, "batch frames width"],
+        bias: Float[Tensor, "heads frames frames"],
+        mask: Bool[Tensor, "..."] | None,
+    ) -> Float[Tensor, "batch heads frames frames"]:
+        """Return what to add to the attention scores; the lowest number where `mask` forbids looking."""
+        heads = states.unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # [b, t, w] -> [b, h, t, d]
+        first, second = self.linear(heads).unflatten(-1, (2, 4)).sum(-1).sigmoid().chunk(2, dim=-1)
+        added = (first * (second * self.const - 1.0) + 2.0) * bias
+        return added if mask is None else added.masked_fill(~mask, torch.finfo(added.dtype).min)
