@@ -3,6 +3,7 @@
 `pair` and its halves are in conftest.py: models that transformers built at random and saved to disk.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,9 @@ def test_states_and_attentions(pair: Any) -> None:
         # Since 5.0 upstream leaves out the final norm here, which 4.57 applied to the last of these states, as we do.
         *first, last = theirs.encoder_hidden_states
         theirs.encoder_hidden_states = (*first, pair.reference.encoder.encoder.layer_norm(last))
+    if pair.encoder.model_type == "wavlm":  # upstream gives the average over the heads in place of each head
+        average = tuple(weights.mean(1, keepdim=True).expand_as(weights) for weights in ours.encoder_attentions)
+        ours = replace(ours, encoder_attentions=average)
     states = "encoder_hidden_states", "decoder_hidden_states"
     for side in (*states, "encoder_attentions", "decoder_attentions", "cross_attentions"):
         for a, b in zip(ours[side], theirs[side], strict=True):
