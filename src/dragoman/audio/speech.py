@@ -1,0 +1,248 @@
+"""Where somebody speaks: stretches of speech, made of the probabilities of voice activity.
+
+Times are samples at 16 kHz. Works on a stream; what it remembers does not grow with the recording.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import groupby
+from math import inf
+
+import numpy as np
+
+from dragoman.audio.vad import CHUNK, SAMPLING_RATE, VadState, load_speech_net
+from dragoman.audio.waveform import Waveform, as_float32, check_samples
+from dragoman.errors import ConfigError
+
+__all__ = ["SHORTEST_WINDOW", "Detector", "Rules", "Span", "find_speech"]
+
+SHORTEST_WINDOW = 1.0  # seconds; less cannot be cut in a sensible place
+
+_HYSTERESIS = 0.15  # speech that has begun goes on while its probability is no more than this below the threshold
+_PAUSE = 0.35  # below this probability a moment within a span counts as a pause where it may be cut
+_CHUNKS_AT_ONCE = 32  # always the same, so that results do not depend on how the stream was cut into blocks
+
+
+@dataclass(frozen=True, order=True)
+class Span:
+    """A stretch of speech.
+
+    Attributes:
+        start: First sample.
+        end: Sample after the last.
+    """
+
+    start: int
+    end: int
+
+    @property
+    def seconds(self) -> tuple[float, float]:
+        """Start and end in seconds."""
+        return self.start / SAMPLING_RATE, self.end / SAMPLING_RATE
+
+
+def find_speech(
+    audio: Waveform | Iterable[Waveform],
+    *,
+    threshold: float = 0.5,
+    min_speech_ms: float = 100,
+    max_speech_s: float = inf,
+    min_silence_ms: float = 160,
+    pad_ms: float = 200,
+) -> list[Span]:
+    """Find the stretches of speech in a recording.
+
+    Args:
+        audio: Samples `[samples]` at 16 kHz, or blocks of them (`stream_audio`).
+        threshold: Probability from which on a moment counts as speech, 0…1. With 0 everything is speech: the recording
+            is covered from end to end, and only cut to `max_speech_s`.
+        min_speech_ms: What is shorter is taken for a click.
+        max_speech_s: A longer stretch is cut: at the longest pause in the second half of what fits, or if there is
+            none, at the quietest moment there.
+        min_silence_ms: A pause that long ends a stretch of speech; it cannot be shorter than `pad_ms`.
+        pad_ms: Added before and after each stretch, as far as it does not run into the one before or the end of the
+            recording.
+
+    Returns:
+        Spans in order, apart from each other or touching.
+
+    Raises:
+        AudioError: If `audio` is not mono, or not finite.
+        ConfigError: If a number is out of range.
+    """
+    blocks = [audio] if isinstance(audio, np.ndarray) else audio
+    rules = Rules.of(threshold, min_speech_ms, max_speech_s, min_silence_ms, pad_ms)
+    detector = Detector(rules, load_speech_net())
+    spans = [span for block in blocks for span in detector.push(block)]
+    return spans + detector.finish()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """The arguments of `find_speech`, checked, with durations in samples."""
+
+    threshold: float
+    min_speech: float
+    max_speech: float
+    min_silence: float
+    pad: int
+
+    @classmethod
+    def of(
+        cls, threshold: float, min_speech_ms: float, max_speech_s: float, min_silence_ms: float, pad_ms: float
+    ) -> "Rules":
+        """Check the arguments and convert them.
+
+        Raises:
+            ConfigError: With every fault found.
+        """
+        faults = [
+            f"`{name}` must be at least {low:g}, but is {value}."
+            for name, value, low in (
+                ("min_speech_ms", min_speech_ms, 0),
+                ("max_speech_s", max_speech_s, SHORTEST_WINDOW),
+                ("min_silence_ms", min_silence_ms, 0),
+                ("pad_ms", pad_ms, 0),
+            )
+            if not value >= low
+        ]
+        if not 0 <= threshold <= 1:
+            faults.append(f"`threshold` must lie between 0 and 1, but is {threshold}.")
+        if pad_ms > max_speech_s * 1000 / 4:
+            faults.append(
+                f"`pad_ms` must be at most a quarter of the longest span ({max_speech_s:g} s), but is {pad_ms}."
+            )
+        if faults:
+            raise ConfigError(" ".join(faults))
+        per_ms = SAMPLING_RATE / 1000
+        return cls(
+            threshold=threshold,
+            min_speech=min_speech_ms * per_ms,
+            max_speech=max_speech_s * SAMPLING_RATE,
+            min_silence=max(min_silence_ms, pad_ms) * per_ms,
+            pad=round(pad_ms * per_ms),
+        )
+
+
+class Detector:
+    """Turns a stream of samples into spans, each as soon as it is final.
+
+    Args:
+        rules: What counts as speech.
+        net: Gives probabilities; as `SpeechNet` when it is called.
+    """
+
+    def __init__(self, rules: Rules, net: Callable[[Waveform, VadState], tuple[Waveform, VadState]]) -> None:
+        self._rules = rules
+        self._net, self._state = net, VadState.empty()
+        self._waiting: Waveform = np.empty(0, np.float32)  # samples that do not fill a batch of chunks yet
+        self._now = 0  # end of the last chunk that was heard
+        self._free = 0  # end of the last span: none may start before
+        # Of the span that is open:
+        self._start: int | None = None
+        self._onset = 0  # where its speech begins, or where it was cut
+        self._speech_end = 0
+        self._continued = False  # it is the rest of one that was cut, and never a click
+        self._resumes_until = 0  # speech that begins before belongs to one that was cut in its last pause
+        self._chunks: list[tuple[float, float]] = []  # probability and level of each chunk from `_onset` on
+
+    @property
+    def horizon(self) -> int:
+        """No span to come starts before this sample."""
+        return max(self._free, self._now - self._rules.pad) if self._start is None else self._start
+
+    def push(self, block: Waveform) -> list[Span]:
+        """Hear a block of samples and return the spans that became final.
+
+        Raises:
+            AudioError: If the samples are not finite, or not a waveform at all.
+        """
+        block = as_float32(block)
+        check_samples(block, "The audio: ", SAMPLING_RATE, first=self._now + len(self._waiting))
+        self._waiting = np.concatenate([self._waiting, block])
+        batch = _CHUNKS_AT_ONCE * CHUNK
+        whole = len(self._waiting) // batch * batch
+        heard, self._waiting = self._waiting[:whole], self._waiting[whole:]
+        return [span for start in range(0, whole, batch) for span in self._hear(heard[start : start + batch])]
+
+    def finish(self) -> list[Span]:
+        """Hear what is left, and close the last span."""
+        total = self._now + len(self._waiting)
+        spans = self._hear(np.pad(self._waiting, (0, -len(self._waiting) % CHUNK)))
+        spans += self._close(self._speech_end + self._rules.pad)
+        return [Span(span.start, min(span.end, total)) for span in spans if span.start < total]
+
+    def _hear(self, samples: Waveform) -> list[Span]:
+        probabilities, self._state = self._net(samples, self._state)
+        levels = np.square(samples.reshape(-1, CHUNK)).mean(axis=1)
+        spans = []
+        for probability, level in zip(probabilities.tolist(), levels.tolist(), strict=True):
+            spans += self._step(probability, level)
+        return spans
+
+    def _step(self, probability: float, level: float) -> list[Span]:
+        """Take one chunk in."""
+        rules, chunk_start = self._rules, self._now
+        self._now += CHUNK
+        if self._start is None and probability >= rules.threshold:
+            continued = chunk_start < self._resumes_until
+            self._open(max(self._free, chunk_start - rules.pad), chunk_start, continued=continued)
+        if self._start is None:
+            return []
+        if rules.max_speech < inf:
+            self._chunks.append((probability, level))
+        if probability >= rules.threshold - _HYSTERESIS:
+            self._speech_end = self._now
+        elif self._now - self._speech_end >= rules.min_silence:
+            return self._close(self._speech_end + rules.pad)
+        if self._now + CHUNK - self._start > rules.max_speech:  # the next chunk would not fit
+            return self._cut()
+        return []
+
+    def _open(self, start: int, onset: int, *, continued: bool) -> None:
+        self._start, self._onset, self._continued = start, onset, continued
+        self._chunks = []
+
+    def _close(self, end: int) -> list[Span]:
+        """End the open span, if there is one, and return it unless it is a click."""
+        if self._start is None:
+            return []
+        span = Span(self._start, min(end, self._now))
+        self._start = None
+        if self._speech_end - self._onset < self._rules.min_speech and not self._continued:
+            return []
+        self._free = span.end
+        return [span]
+
+    def _cut(self) -> list[Span]:
+        """End the open span where it hurts least, and go on with the rest."""
+        assert self._start is not None
+        earliest = (self._start + self._rules.max_speech / 2 - self._onset) / CHUNK
+        place = self._onset + _best_cut(self._chunks, max(0, int(earliest)))
+        kept, first = self._chunks, -(-(place - self._onset) // CHUNK)
+        speech_end, onset = self._speech_end, self._onset
+        self._speech_end = min(speech_end, place)
+        self._continued = True  # whatever comes behind the cut
+        spans = self._close(min(place, speech_end + self._rules.pad))
+        self._resumes_until = speech_end + round(self._rules.min_silence)
+        if speech_end > place:  # somebody is speaking behind the cut
+            self._open(place, onset + first * CHUNK, continued=True)
+            self._chunks, self._speech_end = kept[first:], speech_end
+        return spans
+
+
+def _best_cut(chunks: list[tuple[float, float]], earliest: int) -> int:
+    """Return where to cut, in samples from the first chunk: in the longest pause, else at the quietest moment."""
+    pauses: list[tuple[int, int]] = []  # length and first chunk of each
+    index = earliest
+    for is_pause, group in groupby(chunks[earliest:], key=lambda chunk: chunk[0] < _PAUSE):
+        length = len(list(group))
+        if is_pause:
+            pauses.append((length, index))
+        index += length
+    if pauses:
+        length, first = max(pauses)  # the later one of equals: a longer window
+        return (2 * first + length) * CHUNK // 2
+    levels = np.array([level for _, level in chunks[earliest:]])
+    quietest = 1 + int(np.argmin(np.convolve(levels, np.ones(3), mode="valid")))  # with its neighbours
+    return (2 * (earliest + quietest) + 1) * CHUNK // 2
