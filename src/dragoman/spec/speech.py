@@ -147,6 +147,14 @@ class ConvAdapterSpec:
         check_sizes("The convolutional adapter", {"kernel": self.kernel, "stride": self.stride, "width": self.width})
         check_sizes("The convolutional adapter", {"num_layers": self.num_layers}, at_least=0)
 
+    @property
+    def shortest_input(self) -> int:
+        """The fewest frames of which one is left."""
+        frames = 1
+        for _ in range(self.num_layers):
+            frames = max((frames - 1) * self.stride + self.kernel - 2 * self.padding, 1)
+        return frames
+
     def frame_lengths(self, frames: Any) -> Any:
         """Return how many frames are left of `frames`: an int or an integer array of any framework."""
         for _ in range(self.num_layers):
@@ -203,6 +211,12 @@ class SpeechEncoderSpec:
     def input_name(self) -> str:
         """Hugging Face's name of the input: `input_values` for samples, `input_features` for spectrograms."""
         return "input_values" if isinstance(self.frontend, ConvFrontendSpec) else "input_features"
+
+    @property
+    def shortest_input(self) -> int:
+        """The shortest input, in samples or spectrogram frames, that gives one frame of memory."""
+        frames = self.adapter.shortest_input if self.adapter else 1
+        return self.frontend.receptive_field + (frames - 1) * self.frontend.hop
 
     def frame_lengths(self, inputs: Any) -> Any:
         """Return how many frames of memory come from inputs of these lengths (an int or an integer array)."""

@@ -190,7 +190,7 @@ class SpeechEncoder(PretrainedPart):
         if torch.compiler.is_compiling():
             return
         shortest = longest if lengths is None or lengths.numel() == 0 else int(lengths.min())
-        needed = self.spec.frontend.receptive_field
+        needed = self.spec.shortest_input
         if shortest < needed:
             raise AudioError(
                 f"The encoder needs at least {needed} samples for its first frame, but a clip has {shortest}. "
