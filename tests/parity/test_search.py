@@ -1,8 +1,11 @@
 """Our search against `transformers.generate`, both driving the same tiny random BART."""
 
+import json
 import random
+import runpy
 import warnings
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -17,6 +20,7 @@ from dragoman.generation.result import compute_transition_scores
 
 VOCAB, START, BOS, EOS = 23, 2, 0, 2
 MODELS = 6
+GOLDEN = Path(__file__).parents[1] / "golden" / "generation"
 
 
 class State(NamedTuple):
@@ -45,8 +49,10 @@ class UncachedBart:
 
     def _run(self, state: State) -> Step[State]:
         memory = BaseModelOutput(last_hidden_state=self.memory[state.utterances])
-        output = self.model(encoder_outputs=memory, decoder_input_ids=state.tokens, use_cache=False)
-        return Step(output.logits[:, -1], state)
+        output = self.model(
+            encoder_outputs=memory, decoder_input_ids=state.tokens, use_cache=False, output_hidden_states=True
+        )
+        return Step(output.logits[:, -1], state, decoder_hidden_states=output.decoder_hidden_states)
 
 
 @cache
@@ -233,3 +239,35 @@ def test_the_clock(num_beams: int) -> None:
     theirs, ours = both(1, 3, prompt_of(random.Random(0), 3), num_beams=num_beams, max_new_tokens=9, max_time=1e-9)
     compare(theirs, ours)
     assert len(ours.scores) == 1
+
+
+# --- strategies that transformers moved out of the library: what release 4.55.4 generated -----------------------------
+
+CASES = json.loads((GOLDEN / "strategies.json").read_text())
+
+
+@cache
+def golden() -> tuple[dict[str, Any], BartForConditionalGeneration]:
+    recorder = runpy.run_path(str(GOLDEN / "record.py"))
+    return recorder, recorder["tiny_bart"]()
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=f"{case['strategy']}-{case['seed']}") for case in CASES])
+def test_recorded_strategies(case: dict[str, Any]) -> None:
+    recorder, model = golden()
+    memory = recorder["memory_for"](case["batch"], case["seed"])
+    options = GenerationConfig(pad_token_id=1, eos_token_id=EOS, **case["options"])
+    with torch.no_grad():
+        found = generate(UncachedBart(model, memory), torch.full((case["batch"], 1), START), options)
+    assert without_padding(found.sequences.tolist()) == without_padding(case["sequences"])
+    if case["scores"] is not None:
+        assert found.sequences_scores.tolist() == pytest.approx(case["scores"], abs=1e-5)
+
+
+def without_padding(sequences: list[list[int]]) -> list[list[int]]:
+    """The texts up to their ends (the older release crops and pads differently)."""
+    texts = []
+    for row in sequences:
+        end = next((i for i in range(1, len(row)) if row[i] == EOS), len(row) - 1)
+        texts.append(row[: end + 1])
+    return texts

@@ -293,6 +293,18 @@ class TestAgainstOracle:
         check_beams(case, run(case, library, num_return_sequences=case.options["num_beams"]))
 
 
+def best_of_all(table: np.ndarray, vocab: int, new: int, fits: Callable[[list[int]], bool]) -> tuple[float, list[int]]:
+    """Try every text."""
+    best = (-math.inf, list[int]())
+    for tail in itertools.product(range(vocab), repeat=new):
+        length = tail.index(0) + 1 if 0 in tail else new
+        tokens = [START, *tail[:length]]
+        if fits(tokens[1:]):
+            total = sum(log_softmax(logits_after(table, tokens[:n]))[tokens[n]] for n in range(1, length + 1))
+            best = max(best, (total, tokens))
+    return best
+
+
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("seed", range(100))
 def test_many_beams_find_what_trying_everything_finds(library: str, seed: int) -> None:
@@ -302,14 +314,41 @@ def test_many_beams_find_what_trying_everything_finds(library: str, seed: int) -
     options = {"max_new_tokens": new, "num_beams": 16, "length_penalty": 0.0, "early_stopping": "never"}
     result = run(Case(table, np.full((20, 1), START), [0], options), library)
     for one, text, score in zip(table, texts_of(result, 1, [0]), result.sequences_scores.tolist(), strict=True):
-        best = (-math.inf, [])
-        for tail in itertools.product(range(vocab), repeat=new):
-            length = tail.index(0) + 1 if 0 in tail else new
-            tokens = [START, *tail[:length]]
-            total = sum(log_softmax(logits_after(one, tokens[:n]))[tokens[n]] for n in range(1, length + 1))
-            best = max(best, (total, tokens))
-        assert text == best[1]
-        assert score == pytest.approx(best[0], abs=1e-5)
+        best, tokens = best_of_all(one, vocab, new, lambda text: True)
+        assert text == tokens
+        assert score == pytest.approx(best, abs=1e-5)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("seed", range(20))
+def test_many_beams_find_the_best_text_with_given_words(library: str, seed: int) -> None:
+    """20 cases each."""
+    rng = random.Random(seed)
+    vocab, new = 4, 4
+    words = rng.choice([[[2]], [[2, 3]], [[1], [2]], [[[1, 2], [3]]], [[3, 3]], [[2], [[1, 1], [3]]]])
+    table = np.random.default_rng(seed).normal(0, 2, (20, HASHES, vocab)).astype(np.float32)
+    options = {"max_new_tokens": new, "num_beams": 90, "length_penalty": 0.0, "early_stopping": "never"}
+    result = run(Case(table, np.full((20, 1), START), [0], options), library, force_words_ids=words)
+    for one, text, score in zip(table, texts_of(result, 1, [0]), result.sequences_scores.tolist(), strict=True):
+        best, tokens = best_of_all(one, vocab, new, lambda text: has_words(text, words))
+        assert text == tokens
+        assert score == pytest.approx(best, abs=1e-5)
+
+
+def has_words(text: list[int], words: list[Any]) -> bool:
+    """The words one after the other, without overlap; a word that is begun is gone on with or dropped."""
+    tokens, waiting = [t for t in text if t], [word if isinstance(word[0], list) else [word] for word in words]
+    while tokens and waiting:
+        begun = [(word, choice) for word in waiting for choice in word if choice[0] == tokens[0]]
+        whole = [(word, choice) for word, choice in begun if choice == tokens[: len(choice)]]
+        if whole:
+            waiting.remove(whole[0][0])
+            tokens = tokens[len(whole[0][1]) :]
+        else:
+            # as many tokens as fit are used up, and the one that does not fit
+            fits = max((n for _, c in begun for n in range(len(c) + 1) if c[:n] == tokens[:n]), default=0)
+            tokens = tokens[fits + (fits > 0) or 1 :]
+    return not waiting
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

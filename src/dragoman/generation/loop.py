@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dragoman.errors import GenerationError
 from dragoman.generation.arrays import Array, ops_of
 from dragoman.generation.beams import search_beams
+from dragoman.generation.constrained import search_with_words
 from dragoman.generation.contrastive import search_contrastively
 from dragoman.generation.decoder import State, Step, StepDecoder
 from dragoman.generation.noise import utterance_keys
@@ -75,5 +76,10 @@ def generate(
     if options.renormalize_logits:
         chain.append(lambda tokens, length, scores: ops.log_softmax(scores))
     run = Run(ops, plan, options, chain, keys, stops, streamer)
-    search = search_beams if plan.num_beams > 1 else search_contrastively if options.penalty_alpha else search_rows
-    return search(run, decoder, prompt, first)
+    if options.force_words_ids:
+        return search_with_words(run, decoder, prompt, first)
+    if plan.num_beams > 1:
+        return search_beams(run, decoder, prompt, first)
+    if options.penalty_alpha:
+        return search_contrastively(run, decoder, prompt, first)
+    return search_rows(run, decoder, prompt, first)

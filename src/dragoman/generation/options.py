@@ -46,6 +46,8 @@ class GenerationConfig:
         diversity_penalty: What a token loses for each beam of an earlier group that has just chosen it.
         penalty_alpha: Contrastive search: how much a token loses for saying what was said before, from 0 to 1; `top_k`
             tokens are tried in each step.
+        force_words_ids: Constrained beam search: words that each text must contain, as lists of ids; or lists of such
+            lists, of which it must contain one.
 
     Sampling
         temperature: Scores are divided by it.
@@ -86,6 +88,7 @@ class GenerationConfig:
     num_beam_groups: int = 1
     diversity_penalty: float = 0.0
     penalty_alpha: float | None = None
+    force_words_ids: list[Any] | None = None
     use_cache: bool = True
 
     temperature: float = 1.0
@@ -129,7 +132,6 @@ class GenerationConfig:
     forced_decoder_ids: list[list[int | None]] | None = None
 
     # Known to upstream, refused by `validate` when they are on.
-    force_words_ids: list[Any] | None = None
     constraints: list[Any] | None = None
     dola_layers: str | list[int] | None = None
     guidance_scale: float | None = None

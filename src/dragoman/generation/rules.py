@@ -77,6 +77,8 @@ def _ids(options: "GenerationConfig") -> Iterator[str]:
     words = ("bad_words_ids",)
     rule = "a list of non-empty lists of token ids"
     yield from _each(options, words, lambda v: isinstance(v, Sequence) and all(_is_ids(w) and w for w in v), rule, True)
+    rule = "a list of words, each a non-empty list of token ids or of such lists to choose from,"
+    yield from _each(options, ("force_words_ids",), _is_words, rule, True)
     rule = "{(ids, …): bias} or [[[ids, …], bias], …], with biases below infinity,"
     yield from _each(options, ("sequence_bias",), _is_bias, rule, True)
     yield from _each(options, ("stop_strings",), _is_strings, "a string, a list of strings, none of them empty,", True)
@@ -98,6 +100,15 @@ _RULES = (_counts, _numbers, _ids, _switches)
 def _is_strings(value: Any) -> bool:
     strings = [value] if isinstance(value, str) else value
     return isinstance(strings, Sequence) and all(isinstance(one, str) and one for one in strings)
+
+
+def _is_words(value: Any) -> bool:
+    def is_word(word: Any) -> bool:
+        return _is_ids(word) and len(word) > 0
+
+    return isinstance(value, Sequence) and all(
+        is_word(word) or (isinstance(word, Sequence) and len(word) > 0 and all(map(is_word, word))) for word in value
+    )
 
 
 def _is_bias(value: Any) -> bool:
@@ -139,6 +150,12 @@ def _together(options: "GenerationConfig") -> Iterator[str]:
             f"of at least 2, but they are {options.num_beams}, {options.do_sample} and {options.top_k}."
         )
     groups = options.num_beam_groups
+    if options.force_words_ids and (options.num_beams == 1 or options.do_sample or groups > 1):
+        yield (
+            f"`force_words_ids` asks for constrained beam search, which needs `num_beams` of at least 2, "
+            f"`do_sample=False` and `num_beam_groups=1`, but they are {options.num_beams}, {options.do_sample} and "
+            f"{groups}."
+        )
     if groups > 1 and options.num_beams % groups:
         yield (
             f"`num_beams` must be a multiple of `num_beam_groups` ({groups}), but is {options.num_beams}: each group "
@@ -154,8 +171,7 @@ def _together(options: "GenerationConfig") -> Iterator[str]:
 
 # Options of upstream that are not built: name -> (is it on?, what to do instead).
 _MISSING: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "force_words_ids": (lambda v: v is not None, "raise the words' scores with `sequence_bias`"),
-    "constraints": (lambda v: v is not None, "raise the words' scores with `sequence_bias`"),
+    "constraints": (lambda v: v is not None, "list the words in `force_words_ids`"),
     "dola_layers": (lambda v: v is not None, "leave it out"),
     "guidance_scale": (lambda v: v not in (None, 1, 1.0), "leave it out"),
     "top_h": (lambda v: v is not None, "use `top_p`"),

@@ -54,8 +54,9 @@ class Speaker:
                 for u, tokens in zip(state.utterances, state.tokens.tolist(), strict=True)
             ]
         )
-        layers = (state.tokens.astype(np.float32),)
-        return Step(logits, state, layers, layers, layers)
+        attentions = (state.tokens.astype(np.float32),)
+        states = (np.cos(state.tokens[:, :, None] * np.arange(1, 5) + np.cumsum(state.tokens, axis=1)[:, :, None]),)
+        return Step(logits, state, attentions, attentions, states)
 
 
 def run(seeds: list[int], **options: Any) -> Any:
@@ -75,6 +76,9 @@ STRATEGIES = [
     {"num_beams": 3},
     {"num_beams": 3, "num_return_sequences": 2, "early_stopping": True},
     {"num_beams": 3, "do_sample": True, "num_return_sequences": 3},
+    {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 1.0, "num_return_sequences": 3},
+    {"num_beams": 3, "force_words_ids": [[5], [[6, 7], [8]]], "num_return_sequences": 2},
+    {"penalty_alpha": 0.5, "top_k": 3},
 ]
 
 

@@ -72,7 +72,8 @@ BAD = [
     ("exponential_decay_length_penalty", (-1, 1.1)), ("exponential_decay_length_penalty", (1, 0.0)),
     ("output_scores", None), ("max_time", 0), ("stop_strings", [""]), ("stop_strings", 3),
     # known to upstream, not to us
-    ("num_beam_groups", 2), ("penalty_alpha", 0.6), ("force_words_ids", [[1]]), ("guidance_scale", 1.5),
+    ("num_beam_groups", 2), ("penalty_alpha", 1.5), ("force_words_ids", [[]]), ("force_words_ids", [1]),
+    ("constraints", [1]), ("guidance_scale", 1.5),
     ("dola_layers", "high"), ("top_h", 0.5), ("encoder_repetition_penalty", 1.2), ("prompt_lookup_num_tokens", 3),
 ]  # fmt: skip
 
@@ -96,6 +97,12 @@ def test_all_faults_are_told_at_once() -> None:
     [
         ({"num_return_sequences": 2}, "greedy search, which finds one text, but is 2"),
         ({"num_return_sequences": 3, "num_beams": 2}, r"at most `num_beams` \(2\), but is 3"),
+        ({"num_beams": 5, "num_beam_groups": 2}, r"multiple of `num_beam_groups` \(2\), but is 5"),
+        ({"num_beams": 4, "num_beam_groups": 2, "do_sample": True}, "not for sampling"),
+        ({"num_beams": 4, "diversity_penalty": 0.5}, "`num_beam_groups` is 1"),
+        ({"penalty_alpha": 0.5, "num_beams": 2}, "contrastive search, which needs `num_beams=1`"),
+        ({"penalty_alpha": 0.5, "top_k": 1}, "a `top_k` of at least 2"),
+        ({"force_words_ids": [[1]]}, "constrained beam search, which needs `num_beams` of at least 2"),
         ({"exponential_decay_length_penalty": (1, 1.1)}, "`eos_token_id` is not set"),
     ],
 )
