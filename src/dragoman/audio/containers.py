@@ -18,20 +18,11 @@ from dragoman.audio.mpeg import frame_groups, frame_length, skip_id3, table_byte
 from dragoman.audio.source import AudioFile
 from dragoman.errors import AudioError
 
-__all__ = ["Layout", "inspect", "truncated"]
+__all__ = ["FFMPEG", "Layout", "inspect", "truncated"]
 
-# Containers that libsndfile reads, and those that need PyAV with the demuxer that reads each: FFmpeg is never left to
+# Containers that need FFmpeg, by the names of its demuxers; all others are read by libsndfile. FFmpeg is never left to
 # guess, since among its guesses are playlists, which name further files to open.
-SNDFILE = ("wav", "aiff", "w64", "flac", "ogg", "mp3", "au", "caf", "nist")
-DEMUXERS = {
-    "mp4": "mov",
-    "matroska": "matroska",
-    "asf": "asf",
-    "aac": "aac",
-    "amr": "amr",
-    "avi": "avi",
-    "g722": "g722",
-}
+FFMPEG = frozenset({"mov", "matroska", "asf", "aac", "amr", "avi", "g722"})
 
 # Two that may begin with anything: G.722 has no header, and frames of MP3 are looked for behind junk.
 _BY_NAME = {".g722": "g722", ".mp3": "mp3"}
@@ -45,7 +36,7 @@ class Layout:
     """How to read a file.
 
     Attributes:
-        container: One of `SNDFILE` or a key of `DEMUXERS`.
+        container: "wav", "flac", …; one of `FFMPEG` if FFmpeg is needed.
         parts: The streams, to be decoded one after the other; each a list of byte ranges `(offset, size)` to be joined.
         trusted: Whether the number of samples in the header can be believed. If not, the decoder must go on to the end.
     """
@@ -98,7 +89,7 @@ def _container(head: bytes) -> str | None:
     if head[:4] == b"FORM":
         return "aiff" if form in (b"AIFF", b"AIFC") else None
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
-        return "mp4"
+        return "mov"
     magics = {
         b"fLaC": "flac", b"OggS": "ogg", b".snd": "au", b"caff": "caf", b"NIST": "nist", b"riff": "w64",
         b"\x1a\x45\xdf\xa3": "matroska", b"\x30\x26\xb2\x75": "asf", b"#!AM": "amr",

@@ -17,7 +17,7 @@ import numpy as np
 import soundfile
 
 from dragoman._lazy import require
-from dragoman.audio.containers import DEMUXERS, Layout, inspect, truncated
+from dragoman.audio.containers import FFMPEG, Layout, inspect, truncated
 from dragoman.audio.source import AudioFile
 from dragoman.audio.waveform import MAX_RATE, MIN_RATE, Waveform, check_samples
 from dragoman.errors import AudioError
@@ -49,8 +49,8 @@ def decode(audio: AudioFile) -> Iterator[DecodedStream]:
         MissingDependencyError: If only PyAV could read it, and it is not installed.
     """
     layout = inspect(audio)
-    if layout.container in DEMUXERS:
-        yield from _decode_av(audio, DEMUXERS[layout.container])
+    if layout.container in FFMPEG:
+        yield from _decode_av(audio, layout.container)
     else:
         for ranges in layout.parts:
             yield from _decode_soundfile(audio, layout, ranges)
@@ -119,8 +119,9 @@ class _Ranges(io.RawIOBase):
 class _ForwardSoundFile(soundfile.SoundFile):  # type: ignore[misc]  # soundfile ships no types
     """A sound file that is never rewound.
 
-    soundfile seeks after every read of a seekable file, which fails on FLAC of unknown length, and reads no further
-    than the number of frames that was estimated at first, which loses the rest of an MP3.
+    soundfile seeks after every read of a seekable file. That fails on FLAC of unknown length, and spoils MP3 at each
+    seam, where a frame borrows bits from those before it. It also reads no further than the number of samples that was
+    estimated at first.
     """
 
     def seekable(self) -> bool:

@@ -82,6 +82,8 @@ def stream_audio(
     check_rate("sampling_rate", sampling_rate)
     if not block_seconds > 0:
         raise AudioError(f"`block_seconds` must be more than 0, but is {block_seconds!r}.")
+    if max_seconds is not None and not max_seconds > 0:
+        raise AudioError(f"`max_seconds` must be more than 0 or None, but is {max_seconds!r}.")
     block = max(1, round(min(block_seconds, 3600.0) * sampling_rate))
     limit = None if max_seconds is None else max_seconds * sampling_rate
     total = 0

@@ -85,8 +85,7 @@ def _stream(source: AudioSource, name: str) -> Iterator[BinaryIO]:
     elif isinstance(source, bytes | bytearray | memoryview):
         yield io.BytesIO(source)
     else:
-        _check_binary(source, name)
-        if source.seekable():
+        if _can_seek(source, name):
             yield source
         else:
             with tempfile.TemporaryFile() as copy:
@@ -118,10 +117,10 @@ def _open_path(path: str | os.PathLike[str], name: str) -> BinaryIO:
         raise AudioError(f"{name}: cannot be opened: {getattr(error, 'strerror', None) or error}.") from error
 
 
-def _check_binary(source: Any, name: str) -> None:
-    """Refuse what is not a readable binary file object, before its first byte is interpreted."""
+def _can_seek(source: Any, name: str) -> bool:
+    """Tell whether a file object can go back; refuse what is not a readable binary file object."""
     try:
-        empty = source.read(0)
+        empty, seekable = source.read(0), getattr(source, "seekable", None)
     except (AttributeError, TypeError):
         raise AudioError(
             f"Audio must be a path, bytes or a binary file object, but is {type(source).__name__}. "
@@ -132,3 +131,4 @@ def _check_binary(source: Any, name: str) -> None:
     if not isinstance(empty, bytes):
         stdin = " (`sys.stdin.buffer`)" if source is sys.stdin else ""
         raise AudioError(f'{name}: is open as text. Open it in binary mode, `open(…, "rb")`{stdin}.')
+    return seekable is not None and bool(seekable())

@@ -135,7 +135,8 @@ class Detector:
     def __init__(self, rules: Rules, net: Callable[[Waveform, VadState], tuple[Waveform, VadState]]) -> None:
         self._rules = rules
         self._net, self._state = net, VadState.empty()
-        self._waiting: Waveform = np.empty(0, np.float32)  # samples that do not fill a batch of chunks yet
+        self._waiting: list[Waveform] = []  # samples that do not fill a batch of chunks yet
+        self._count = 0  # of them
         self._now = 0  # end of the last chunk that was heard
         self._free = 0  # end of the last span: none may start before
         # Of the span that is open:
@@ -158,17 +159,22 @@ class Detector:
             AudioError: If the samples are not finite, or not a waveform at all.
         """
         block = as_float32(block)
-        check_samples(block, "The audio: ", SAMPLING_RATE, first=self._now + len(self._waiting))
-        self._waiting = np.concatenate([self._waiting, block])
+        check_samples(block, "The audio: ", SAMPLING_RATE, first=self._now + self._count)
+        self._waiting.append(block)
+        self._count += len(block)
         batch = _CHUNKS_AT_ONCE * CHUNK
-        whole = len(self._waiting) // batch * batch
-        heard, self._waiting = self._waiting[:whole], self._waiting[whole:]
-        return [span for start in range(0, whole, batch) for span in self._hear(heard[start : start + batch])]
+        if self._count < batch:
+            return []
+        samples = np.concatenate(self._waiting)
+        whole = self._count // batch * batch
+        self._waiting, self._count = [samples[whole:]], self._count - whole
+        return [span for start in range(0, whole, batch) for span in self._hear(samples[start : start + batch])]
 
     def finish(self) -> list[Span]:
         """Hear what is left, and close the last span."""
-        total = self._now + len(self._waiting)
-        spans = self._hear(np.pad(self._waiting, (0, -len(self._waiting) % CHUNK)))
+        total = self._now + self._count
+        padding = np.zeros(-self._count % CHUNK, np.float32)
+        spans = self._hear(np.concatenate([*self._waiting, padding]))
         spans += self._close(self._speech_end + self._rules.pad)
         return [Span(span.start, min(span.end, total)) for span in spans if span.start < total]
 

@@ -253,6 +253,14 @@ def test_unreadable_file(tmp_path: Path) -> None:
         load_audio(path)
 
 
+def test_a_source_need_only_read() -> None:
+    class Response:
+        def __init__(self, data: bytes) -> None:
+            self.read = io.BytesIO(data).read
+
+    assert len(load_audio(Response(encode(noise(99), 16_000)))) == 99  # type: ignore[arg-type]
+
+
 def test_wrong_kinds_of_source() -> None:
     with pytest.raises(AudioError, match="as_waveform"):
         load_audio(noise(9))  # type: ignore[arg-type]
@@ -264,7 +272,16 @@ def test_wrong_kinds_of_source() -> None:
         load_audio(closed)
 
 
-@pytest.mark.parametrize("arguments", [{"sampling_rate": 0}, {"sampling_rate": 16_000.0}, {"block_seconds": 0}])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"sampling_rate": 0},
+        {"sampling_rate": 16_000.0},
+        {"block_seconds": 0},
+        {"max_seconds": 0},
+        {"max_seconds": float("nan")},
+    ],
+)
 def test_wrong_arguments(arguments: dict[str, float]) -> None:
     with pytest.raises(AudioError, match="must be"):
         list(stream_audio(encode(noise(9), 16_000), **arguments))  # type: ignore[arg-type]

@@ -102,8 +102,8 @@ def _bursts(probabilities: list[float], rules: dict[str, Any]) -> list[tuple[int
     return [*found, (first, last)] if first is not None else found
 
 
-@settings(deadline=None, max_examples=200)
-@given(runs=runs, rules=rules, blocks=st.lists(st.integers(1, 40_000), min_size=1, max_size=6))
+@settings(deadline=None, max_examples=100)
+@given(runs=runs, rules=rules, blocks=st.lists(st.integers(50, 40_000), min_size=1, max_size=6))
 def test_blocks_do_not_matter(runs: list[tuple[int, float]], rules: dict[str, Any], blocks: list[int]) -> None:
     samples = with_probabilities([probability for length, probability in runs for _ in range(length)], 77)
     whole = Detector(Rules.of(**rules), first_sample)
