@@ -88,11 +88,10 @@ def texts(words: list[Any], **options: Any) -> list[list[int]]:
     return [[t for t in row[1:] if t > 1] for row in found.sequences.tolist()]
 
 
-def test_unlikely_words_are_there_and_the_text_ends() -> None:
-    first, *others = texts([[7], [6, 5]], num_return_sequences=4)
-    assert sorted(first) == [5, 6, 7]
-    assert "65" in "".join(map(str, first))
-    complete = [7 in text and "65" in "".join(map(str, text)) for text in others]
+def test_unlikely_words_are_there() -> None:
+    found = texts([[7], [6, 5]], num_return_sequences=4)
+    complete = [7 in text and "65" in "".join(map(str, text)) for text in found]
+    assert complete[0]
     assert complete == sorted(complete, reverse=True)  # those without all words come last
 
 
