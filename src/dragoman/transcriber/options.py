@@ -18,7 +18,8 @@ class TranscribeOptions:
             Whisper find it out.
         task: `"translate"` makes a multilingual Whisper answer in English.
         beam_size: Beams of the search; 1 is greedy.
-        length_penalty: Exponent of the length by which a beam's score is divided; above 0 favours long texts.
+        length_penalty: Exponent of the length by which a beam's score is divided; above 0 favours long texts. This and
+            the next two are the checkpoint's own by default.
         repetition_penalty: Above 1 makes tokens that were generated before less likely.
         no_repeat_ngram_size: Runs of so many tokens occur once at most; 0 allows any.
         max_new_tokens: Most tokens for a window; `None` takes what the decoder can hold. Whoever reaches it is warned.
@@ -27,6 +28,7 @@ class TranscribeOptions:
         vad_filter: Leave out what is not speech. Off, every second is decoded, and only cut where it is quiet.
         vad_threshold: Probability above which a moment counts as speech.
         vad_min_speech_duration_ms: Speech shorter than this is taken for a click.
+        vad_max_speech_duration_s: Longer stretches of speech are cut; `None` leaves them as long as a window.
         vad_min_silence_duration_ms: A pause must last so long to part two stretches of speech.
         vad_speech_pad_ms: Left standing before and after each stretch of speech.
     """
@@ -34,15 +36,16 @@ class TranscribeOptions:
     language: str | None = None
     task: Literal["transcribe", "translate"] = "transcribe"
     beam_size: int = 5
-    length_penalty: float = 1.0
-    repetition_penalty: float = 1.0
-    no_repeat_ngram_size: int = 0
+    length_penalty: float | None = None
+    repetition_penalty: float | None = None
+    no_repeat_ngram_size: int | None = None
     max_new_tokens: int | None = None
     batch_size: int = 8
     chunk_length_s: float | None = None
     vad_filter: bool = True
     vad_threshold: float = 0.5
     vad_min_speech_duration_ms: int = 250
+    vad_max_speech_duration_s: float | None = None
     vad_min_silence_duration_ms: int = 160
     vad_speech_pad_ms: int = 200
 
@@ -64,11 +67,13 @@ class TranscribeOptions:
             value = getattr(self, name)
             if value is not None and value < least:
                 yield f"`{name}` must be at least {least}, but is {value}."
-        if not self.repetition_penalty > 0:
+        if self.repetition_penalty is not None and not self.repetition_penalty > 0:
             yield f"`repetition_penalty` must be above 0 (1 changes nothing), but is {self.repetition_penalty}."
-        if self.chunk_length_s is not None and not self.chunk_length_s >= 1:
-            yield f"`chunk_length_s` must be at least 1 second, but is {self.chunk_length_s}."
-        if not 0 < self.vad_threshold < 1:
+        for name in ("chunk_length_s", "vad_max_speech_duration_s"):
+            seconds = getattr(self, name)
+            if seconds is not None and not seconds >= 1:
+                yield f"`{name}` must be at least 1 second, but is {seconds}."
+        if not 0 <= self.vad_threshold <= 1:
             yield f"`vad_threshold` must lie between 0 and 1, but is {self.vad_threshold}."
         if self.task not in ("transcribe", "translate"):
             yield f"`task` must be 'transcribe' or 'translate', but is {self.task!r}."

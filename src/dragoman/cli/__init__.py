@@ -1,0 +1,61 @@
+"""The `dragoman` command. One file a subcommand; what they share is in `argv.py` and `console.py`.
+
+Results go to stdout, everything else to stderr, one line a message. Nothing here imports a framework, so that `--help`,
+`--version` and usage errors answer at once.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from dragoman._version import __version__
+from dragoman.cli.argv import normalise
+from dragoman.cli.console import report, session
+from dragoman.cli.inspect import inspect
+from dragoman.cli.transcribe import transcribe
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="dragoman",
+    add_completion=False,
+    rich_markup_mode=None,  # its boxes cut long flags short and take a second
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+app.command()(transcribe)
+app.command()(inspect)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"dragoman {__version__}")  # noqa: T201
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Say which.")
+    ] = False,
+) -> None:
+    """Turn speech into text with any speech encoder joined to any text decoder."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code.
+
+    0 all done, 1 some inputs failed, 2 wrong usage, 3 model or data not found, 4 out of memory, 5 invalid or untrusted
+    file refused, 130 interrupted.
+
+    Args:
+        arguments: What follows the name of the command; `sys.argv[1:]` if `None`.
+    """
+    command = typer.main.get_command(app)
+    argv = normalise(command, sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    with session(debug="--debug" in argv, json_logs="--json_logs" in argv, verbose="--verbose" in argv):
+        try:
+            return command.main(argv, prog_name="dragoman", standalone_mode=False) or 0
+        except BaseException as error:  # SystemExit included: typer raises it when a pipe closes
+            return report(error)

@@ -1,0 +1,106 @@
+"""What the command says beside its results: one line a message on stderr, and the exit code an error stands for.
+
+Everything passes through `logging`, the library's warnings too, so that `--json_logs` changes the form in one place.
+"""
+
+import io
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import typer
+
+from dragoman.errors import CheckpointError, ConfigError, DragomanError, OutOfMemoryError
+
+__all__ = ["LOG", "blaming", "describe", "report", "session"]
+
+LOG = logging.getLogger("dragoman")
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+def one_line(text: str) -> str:
+    """Return `text` without line breaks, and with its control characters (of odd file names) spelt out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(text.split()))
+
+
+class _Lines(logging.Handler):
+    """Writes `dragoman: warning: …`, or a JSON object a line."""
+
+    def __init__(self, json_logs: bool) -> None:
+        super().__init__()
+        self.json_logs = json_logs
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message, level = one_line(record.getMessage()), record.levelname.lower()
+        trace = logging.Formatter().formatException(record.exc_info) if record.exc_info else None
+        if self.json_logs:
+            now = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+            fields = {"time": now, "level": level, "message": message} | ({"traceback": trace} if trace else {})
+            line = json.dumps(fields)
+        else:
+            label = f"{level}: " if record.levelno >= logging.WARNING else ""
+            line = f"dragoman: {label}{message}" + (f"\n{trace}" if trace else "")
+        print(line, file=sys.stderr, flush=True)  # noqa: T201 (looked up now: a progress bar stands in for it)
+
+
+@contextmanager
+def session(*, debug: bool, json_logs: bool, verbose: bool) -> Iterator[None]:
+    """Set up messages for one run of the command, and put things back afterwards."""
+    handler, level, propagate = _Lines(json_logs), LOG.level, LOG.propagate
+    LOG.addHandler(handler)
+    LOG.propagate = False  # or a root handler would say everything twice
+    LOG.setLevel(logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # else a test has put something in its place
+        # Transcripts are UTF-8 wherever they go; a file name that is not comes out as the bytes it is made of.
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", UserWarning)  # each text once
+        warnings.showwarning = lambda message, *_: LOG.warning(str(message))
+        try:
+            yield
+        finally:
+            LOG.removeHandler(handler)
+            LOG.setLevel(level)
+            LOG.propagate = propagate
+
+
+@contextmanager
+def blaming(checkpoint: str) -> Iterator[None]:
+    """Tell impossible values in the files of a checkpoint from those that the user typed: other words, other exit code.
+
+    Raises:
+        CheckpointError: In place of a `ConfigError`.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        raise CheckpointError(f"{checkpoint}: {error}") from error
+
+
+def describe(error: BaseException) -> tuple[str, int]:
+    """Return what to say about an error and its exit code."""
+    match error:
+        case DragomanError():
+            return str(error), error.exit_code
+        case typer.TyperException():
+            return f"{error.format_message()} (`dragoman --help` lists what there is.)", 2
+        case KeyboardInterrupt():
+            return "Interrupted.", INTERRUPTED
+        case MemoryError():
+            return "Out of memory. A smaller --batch_size or --beam_size needs less.", OutOfMemoryError.exit_code
+        case _:
+            kind = type(error).__name__
+            return f"Unexpected {kind}: {error}. This should not happen; --debug shows where.", 1
+
+
+def report(error: BaseException) -> int:
+    """Say on one line what went wrong and return the exit code; with `--debug` the traceback follows."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1
+    message, code = describe(error)
+    LOG.error("%s", message, exc_info=error if LOG.isEnabledFor(logging.DEBUG) else None)
+    return code

@@ -1,0 +1,132 @@
+"""`dragoman inspect`: what a checkpoint becomes when it is assembled. The first thing to run on one that is new."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from typer import Argument, Option
+
+from dragoman._lazy import require
+from dragoman.cli.console import blaming
+from dragoman.errors import DragomanError
+
+__all__ = ["inspect"]
+
+_DEPTH = 3  # of the tree: part, component, its pieces; layers are folded into one line
+
+# The ids that generation and training need, and what happens without them.
+_NEEDED_IDS = {
+    "decoder_start_token_id": "generate has nothing to begin with",
+    "eos_token_id": "texts end only at the length limit",
+    "pad_token_id": "texts of different lengths cannot be batched for training",
+}
+
+
+def inspect(
+    checkpoint: Annotated[str, Argument(help="Folder or hub id of a speech encoder-decoder, or of a Whisper.")],
+    model_dir: Annotated[Path | None, Option("--model_dir", help="Where models from the hub are kept.")] = None,
+    revision: Annotated[str | None, Option("--revision", help="Branch, tag or commit on the hub.")] = None,
+    local_files_only: Annotated[bool, Option("--local_files_only", help="Never ask the hub.")] = False,
+    hf_token: Annotated[str | None, Option("--hf_token", help="Hub token, for private and gated models.")] = None,
+    verbose: Annotated[bool, Option("--verbose", help="Say on stderr what is being done.")] = False,
+    json_logs: Annotated[bool, Option("--json_logs", help="Messages as JSON, one object a line.")] = False,
+    debug: Annotated[bool, Option("--debug", help="Say everything, with tracebacks.")] = False,
+) -> int:
+    """Assemble a checkpoint and print what comes of it.
+
+    The model, its parameters, what became of the tensors in the files, and what will go wrong.
+    """
+    source = {
+        "revision": revision,
+        "cache_dir": model_dir,
+        "token": hf_token,
+        "local_files_only": local_files_only,
+    }
+    model_class = require("dragoman.torch.model", "`dragoman inspect`").SpeechEncoderDecoderModel
+    with blaming(checkpoint):
+        model = model_class.from_pretrained(checkpoint, dtype="auto", **source)
+    sections = {
+        "Model": tree(model),
+        "Parameters": parameter_table(model),
+        "Load report": iter(model.load_report.summary().splitlines()),
+        "Problems": problems(model, _processor_of(checkpoint, source)),
+    }
+    for title, lines in sections.items():
+        print(f"\n{title}" if title != "Model" else title)  # noqa: T201
+        for line in lines:
+            print(f"  {line}")  # noqa: T201
+    return 0
+
+
+def tree(model: Any) -> Iterator[str]:
+    """Yield the components of a model, indented, each with its parameters; equal neighbours (layers) share a line."""
+
+    def lines(name: str, module: Any, depth: int) -> Iterator[str]:
+        size = sum(parameter.numel() for parameter in module.parameters())
+        label = f"{'  ' * depth}{name}{': ' if name else ''}{type(module).__name__}{_note(module)}"
+        yield f"{label:<72}{size:>15,}"
+        children = list(module.named_children())
+        numbered = [child for name, child in children if name.isdigit()]
+        if numbered:
+            kinds = Counter(type(child).__name__ for child in numbered)
+            total = sum(parameter.numel() for child in numbered for parameter in child.parameters())
+            what = ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
+            yield f"{'  ' * (depth + 1) + what:<72}{total:>15,}"
+            return
+        for child_name, child in children if depth < _DEPTH else ():
+            yield from lines(child_name, child, depth + 1)
+
+    yield from lines("", model, 0)
+
+
+def _note(module: Any) -> str:
+    config = getattr(module, "config", None)
+    return f" ({config.model_type})" if config is not None else ""
+
+
+def parameter_table(model: Any) -> Iterator[str]:
+    """Yield for each part its totals, then its tensors: name (layer numbers folded), shape, type and how many."""
+    for part, module in model.named_children():
+        tensors = list(module.named_parameters())
+        count = sum(tensor.numel() for _, tensor in tensors)
+        size = sum(tensor.numel() * tensor.element_size() for _, tensor in tensors)
+        yield f"{part}: {len(tensors)} tensors, {count:,} parameters, {size / 2**20:,.1f} MiB"
+        rows = Counter(
+            (_folded(name), str(list(tensor.shape)), str(tensor.dtype).removeprefix("torch."))
+            for name, tensor in tensors
+        )
+        for (name, shape, dtype), copies in rows.items():
+            yield f"  {name:<58} {shape:<18} {dtype}{f' x {copies}' if copies > 1 else ''}"
+
+
+def _folded(name: str) -> str:
+    return ".".join("{i}" if word.isdigit() else word for word in name.split("."))
+
+
+def _processor_of(checkpoint: str, source: dict[str, Any]) -> Any:
+    """Return the processor of a checkpoint, or the error that says why there is none."""
+    try:
+        return require("dragoman.processing", "`dragoman inspect`").AutoProcessor.from_pretrained(checkpoint, **source)
+    except DragomanError as error:
+        return error
+
+
+def problems(model: Any, processor: Any) -> Iterator[str]:
+    """Yield what will go wrong with a model that loads, or the word that nothing is known to."""
+    found = []
+    vocab_size = model.config.decoder.text_spec().vocab_size
+    for name, consequence in _NEEDED_IDS.items():
+        value = model.config.special_id(name)
+        if value is None:
+            found.append(f"`{name}` is not set: {consequence}. Set it in config.json.")
+        for number in value if isinstance(value, list) else [value or 0]:
+            if not 0 <= number < vocab_size:
+                found.append(f"`{name}` is {number}, but the decoder has only the ids 0 to {vocab_size - 1}.")
+    if isinstance(processor, DragomanError):
+        found.append(f"Audio cannot be prepared or ids turned into text: {processor}")
+    elif len(processor.tokenizer) > vocab_size:
+        found.append(f"The tokenizer has {len(processor.tokenizer)} tokens, but the decoder only {vocab_size}.")
+    if model.load_report.fresh:
+        found.append("Some tensors are random (see the load report): the model must be trained before it is of use.")
+    yield from found or ["none found"]

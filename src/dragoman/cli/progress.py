@@ -1,0 +1,60 @@
+"""A progress bar on stderr, if a person looks at it; otherwise nothing."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # rich takes a moment to import and most runs need no bar
+    from rich.progress import Progress, TaskID
+
+__all__ = ["Bar", "progress_bar"]
+
+
+class Bar:
+    """What is shown of one recording, if anything, and the way to stdout while it is shown."""
+
+    def __init__(self, shown: "tuple[Progress, TaskID] | None" = None) -> None:
+        self._shown = shown
+
+    def update(self, done: float) -> None:
+        """Move the bar to so many seconds."""
+        if self._shown:
+            progress, task = self._shown
+            progress.update(task, completed=done)
+
+    def print(self, text: str) -> None:
+        """Print a result on stdout, out of the way of the bar if both are the same terminal."""
+        beside = self._shown is not None and sys.stdout.isatty()
+        if self._shown and beside:
+            self._shown[0].stop()
+        print(text, flush=True)  # noqa: T201
+        if self._shown and beside:
+            self._shown[0].start()
+
+
+@contextmanager
+def progress_bar(label: str, total: float | None, wanted: bool = True) -> Iterator[Bar]:
+    """Show how many seconds of audio are done, where stderr is a terminal.
+
+    Args:
+        label: What is being worked on.
+        total: Its length in seconds; `None` if it is not known beforehand.
+        wanted: False for no bar at all (a program reads the log).
+    """
+    if not (wanted and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"):
+        yield Bar()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.completed:.0f} s"),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    console = Console(stderr=True)  # without colours if NO_COLOR is set
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as progress:
+        yield Bar((progress, progress.add_task(label, total=total)))

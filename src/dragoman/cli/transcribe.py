@@ -1,0 +1,133 @@
+"""`dragoman transcribe`: its flags. What they set off is in `run.py`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from typer import Argument, Option
+
+from dragoman.cli.console import blaming
+from dragoman.transcriber.options import TranscribeOptions
+
+__all__ = ["transcribe"]
+
+DEFAULTS = TranscribeOptions()
+
+
+def transcribe(
+    audio: Annotated[list[str], Argument(help="Files, folders (searched for audio), or - for standard input.")],
+    model: Annotated[
+        str | None, Option("--model", help="Folder or hub id. Without it: Whisper tiny.en (English only).")
+    ] = None,
+    model_dir: Annotated[Path | None, Option("--model_dir", help="Where models from the hub are kept.")] = None,
+    revision: Annotated[str | None, Option("--revision", help="Branch, tag or commit of the model on the hub.")] = None,
+    local_files_only: Annotated[bool, Option("--local_files_only", help="Never ask the hub.")] = False,
+    hf_token: Annotated[str | None, Option("--hf_token", help="Hub token, for private and gated models.")] = None,
+    device: Annotated[str, Option("--device", help="auto, cpu, cuda, cuda:1, …")] = "auto",
+    threads: Annotated[int | None, Option("--threads", min=1, help="Threads of the processor; by default all.")] = None,
+    output_format: Annotated[
+        str | None,
+        Option("--output_format", "-f", help="Write txt, vtt, srt, tsv, json or all instead of printing."),
+    ] = None,
+    output_dir: Annotated[
+        Path | None, Option("--output_dir", "-o", help="Folder of the files written; alone it writes all.")
+    ] = None,
+    skip_existing: Annotated[
+        bool, Option("--skip_existing", help="Pass over recordings whose files are all there.")
+    ] = False,
+    language: Annotated[
+        str | None, Option("--language", help="Spoken language, as en or english; found out without.")
+    ] = DEFAULTS.language,
+    task: Annotated[
+        Literal["transcribe", "translate"], Option("--task", help="transcribe, or translate into English.")
+    ] = DEFAULTS.task,
+    beam_size: Annotated[int, Option("--beam_size", help="Beams of the search; 1 is greedy.")] = DEFAULTS.beam_size,
+    length_penalty: Annotated[
+        float | None,
+        Option("--length_penalty", help="Above 0 favours long texts; by default the model's."),
+    ] = DEFAULTS.length_penalty,
+    repetition_penalty: Annotated[
+        float | None,
+        Option("--repetition_penalty", help="Above 1 discourages repetition; by default the model's."),
+    ] = DEFAULTS.repetition_penalty,
+    no_repeat_ngram_size: Annotated[
+        int | None,
+        Option("--no_repeat_ngram_size", help="No run of so many tokens twice; by default the model's."),
+    ] = DEFAULTS.no_repeat_ngram_size,
+    max_new_tokens: Annotated[
+        int | None, Option("--max_new_tokens", help="Most tokens for a window; by default what fits.")
+    ] = DEFAULTS.max_new_tokens,
+    batch_size: Annotated[int, Option("--batch_size", help="Windows decoded at once.")] = DEFAULTS.batch_size,
+    chunk_length_s: Annotated[
+        float | None,
+        Option("--chunk_length_s", help="Longest window in seconds; by default the model's."),
+    ] = DEFAULTS.chunk_length_s,
+    vad_filter: Annotated[
+        bool, Option("--vad_filter/--no_vad_filter", help="Leave out what is not speech.")
+    ] = DEFAULTS.vad_filter,
+    vad_threshold: Annotated[
+        float, Option("--vad_threshold", help="Probability from which on it is speech.")
+    ] = DEFAULTS.vad_threshold,
+    vad_min_speech_duration_ms: Annotated[
+        int, Option("--vad_min_speech_duration_ms", help="Shorter sounds are not speech.")
+    ] = DEFAULTS.vad_min_speech_duration_ms,
+    vad_max_speech_duration_s: Annotated[
+        float | None, Option("--vad_max_speech_duration_s", help="Longer stretches are cut; by default as windows.")
+    ] = DEFAULTS.vad_max_speech_duration_s,
+    vad_min_silence_duration_ms: Annotated[
+        int, Option("--vad_min_silence_duration_ms", help="Shorter pauses part nothing.")
+    ] = DEFAULTS.vad_min_silence_duration_ms,
+    vad_speech_pad_ms: Annotated[
+        int, Option("--vad_speech_pad_ms", help="Kept before and after speech.")
+    ] = DEFAULTS.vad_speech_pad_ms,
+    verbose: Annotated[bool, Option("--verbose", help="Say on stderr what is being done.")] = False,
+    json_logs: Annotated[bool, Option("--json_logs", help="Messages as JSON, one object a line.")] = False,
+    debug: Annotated[bool, Option("--debug", help="Say everything, with tracebacks.")] = False,
+) -> int:
+    """Turn recordings of any length into text.
+
+    The words go to standard output; with --output_format they go to files instead. Flags may be written with _ or -.
+    """
+    options = TranscribeOptions(
+        language=language,
+        task=task,
+        beam_size=beam_size,
+        length_penalty=length_penalty,
+        repetition_penalty=repetition_penalty,
+        no_repeat_ngram_size=no_repeat_ngram_size,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        chunk_length_s=chunk_length_s,
+        vad_filter=vad_filter,
+        vad_threshold=vad_threshold,
+        vad_min_speech_duration_ms=vad_min_speech_duration_ms,
+        vad_max_speech_duration_s=vad_max_speech_duration_s,
+        vad_min_silence_duration_ms=vad_min_silence_duration_ms,
+        vad_speech_pad_ms=vad_speech_pad_ms,
+    )
+    # Only now: `--help` and usage errors need neither audio nor numbers.
+    from dragoman.cli.run import Output, run
+    from dragoman.transcriber.engine import pick_device
+    from dragoman.transcriber.transcriber import Transcriber
+
+    output = Output(
+        folder=output_dir or Path(),
+        format=output_format or ("all" if output_dir else None),
+        skip_existing=skip_existing,
+        named=len(audio) > 1 or Path(audio[0]).is_dir(),
+        bar=not json_logs,
+    )
+
+    def load() -> Transcriber:
+        place = pick_device(device)
+        with blaming(model or "the default model"):
+            return Transcriber(
+                model,
+                model_dir=model_dir,
+                revision=revision,
+                local_files_only=local_files_only,
+                token=hf_token,
+                device=place,
+                threads=threads,
+            )
+
+    return run(audio, load, options, output)

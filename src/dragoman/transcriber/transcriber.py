@@ -1,0 +1,261 @@
+"""`Transcriber`: recordings of any length to transcripts, in memory that does not grow with their length."""
+
+import math
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, fields, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from dragoman._lazy import require
+from dragoman.audio.io import stream_audio
+from dragoman.audio.segment import Window, speech_windows
+from dragoman.audio.source import AudioSource
+from dragoman.audio.waveform import Waveform, as_waveform
+from dragoman.errors import ConfigError, did_you_mean
+from dragoman.text.whisper import WhisperTokenizer
+from dragoman.transcriber.engine import SAMPLING_RATE, Engine
+from dragoman.transcriber.language import language_tokens, prompt_tokens, takes_language, warn_of_idle_options
+from dragoman.transcriber.options import TranscribeOptions
+from dragoman.transcriber.result import ModelInfo, Segment, Transcript, compression_ratio, join_texts
+
+__all__ = ["SegmentStream", "Transcriber"]
+
+Audio: TypeAlias = "AudioSource | np.ndarray[Any, Any]"
+
+
+class Transcriber:
+    """Turns recordings into text with any speech encoder-decoder.
+
+    Args:
+        model: A folder, a hub id, or a `SpeechEncoderDecoderModel`; `None` for the default model (Whisper tiny.en).
+        processor: The model's feature extractor and tokenizer; by default those of its folder.
+        model_dir: Where models from the hub are kept, instead of the standard cache.
+        revision: Branch, tag or commit on the hub.
+        local_files_only: Never ask the hub.
+        token: Hub token, for private and gated models.
+        device: `"auto"` (a GPU if there is one), `"cpu"`, `"cuda"`, `"cuda:1"`, …
+        threads: Threads of the processor, for the whole program; `None` leaves PyTorch's choice.
+
+    Raises:
+        ModelNotFoundError: If the model or a file of it is nowhere.
+        ConfigError: If an argument or the model's configuration is impossible.
+        CheckpointError: If the model's tensors do not fit.
+        MissingDependencyError: If PyTorch or the default model's package is not installed.
+
+    Example:
+        >>> transcript = Transcriber().transcribe("speech.wav")
+        >>> print(transcript.text)
+    """
+
+    def __init__(
+        self,
+        model: Any = None,
+        processor: Any = None,
+        *,
+        model_dir: str | Path | None = None,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        token: str | None = None,
+        device: str = "auto",
+        threads: int | None = None,
+    ) -> None:
+        if threads is not None:
+            if threads < 1:
+                raise ConfigError(f"`threads` must be at least 1, but is {threads}.")
+            require("torch", "Transcription").set_num_threads(threads)
+        if model is None or isinstance(model, str | os.PathLike):
+            source = {
+                "revision": revision,
+                "cache_dir": model_dir,
+                "token": token,
+                "local_files_only": local_files_only,
+            }
+            self._engine = Engine.load(model, processor, device, source)
+        else:
+            if processor is None:
+                raise ConfigError(
+                    "A model that is loaded already needs its `processor` too: AutoProcessor.from_pretrained."
+                )
+            info = ModelInfo(name=model.config.name_or_path or type(model).__name__)
+            self._engine = Engine(model, processor, info)
+
+    @property
+    def model(self) -> Any:
+        """The `SpeechEncoderDecoderModel`."""
+        return self._engine.model
+
+    @property
+    def processor(self) -> Any:
+        """Its feature extractor and tokenizer."""
+        return self._engine.processor
+
+    def transcribe(self, audio: Audio, **options: Any) -> Transcript:
+        """Transcribe one recording of any length.
+
+        Args:
+            audio: A path, the bytes of an audio file, a binary file object, or mono samples `[samples]` at 16 kHz.
+            **options: Fields of `TranscribeOptions`: `language`, `beam_size`, `batch_size`, `vad_filter`, …
+
+        Returns:
+            The text, its segments with times, and what it was made with.
+
+        Raises:
+            AudioError: If the audio cannot be read or used.
+            ConfigError: If an option is unknown or impossible.
+            OutOfMemoryError: If even one window does not fit into memory.
+        """
+        return self.stream_segments(audio, **options).transcript()
+
+    def stream_segments(self, audio: Audio, **options: Any) -> "SegmentStream":
+        """Transcribe lazily: segments come as they are decoded, while the rest of the audio is not even read yet.
+
+        Args:
+            audio: As for `transcribe`.
+            **options: As for `transcribe`.
+
+        Raises:
+            ConfigError: If an option is unknown or impossible. What is wrong with the audio is raised on the way.
+        """
+        return SegmentStream(self._engine, audio, _checked(options))
+
+
+def _checked(options: dict[str, Any]) -> TranscribeOptions:
+    known = [field.name for field in fields(TranscribeOptions)]
+    for name in options:
+        if name not in known:
+            raise ConfigError(f"`{name}` is not an option of transcription.{did_you_mean(name, known)}")
+    return TranscribeOptions(**options)
+
+
+class SegmentStream(Iterator[Segment]):
+    """The segments of one recording, made while they are asked for.
+
+    Attributes:
+        language: Code of the spoken language, as soon as it is known; `None` if the model takes none.
+    """
+
+    def __init__(self, engine: Engine, audio: Audio, options: TranscribeOptions) -> None:
+        self.language: str | None = None
+        self._engine = engine
+        self._options = replace(options, **engine.search_options(options))
+        self._name = str(audio) if isinstance(audio, str | os.PathLike) else "the audio"
+        self._samples_read = 0
+        self._windows = self._cut(_blocks(audio), _window_seconds(engine, options))
+        self._made: list[Segment] = []
+        self._source = self._segments()
+
+    @property
+    def position(self) -> float:
+        """Seconds of audio that are done."""
+        return self._made[-1].end if self._made else 0.0
+
+    @property
+    def duration(self) -> float:
+        """Seconds of audio read so far; the length of the recording once the segments are exhausted."""
+        return self._samples_read / SAMPLING_RATE
+
+    def __next__(self) -> Segment:
+        segment = next(self._source)
+        self._made.append(segment)
+        return segment
+
+    def transcript(self) -> Transcript:
+        """Decode what is left and return the whole, the segments that were taken before included."""
+        for _ in self:
+            pass
+        return Transcript(
+            text=join_texts(segment.text for segment in self._made),
+            segments=tuple(self._made),
+            language=self.language,
+            duration=self.duration,
+            model=self._engine.info,
+            parameters=asdict(self._options),
+        )
+
+    def _cut(self, blocks: Iterable[Waveform], seconds: float) -> Iterator[tuple[Window, Waveform]]:
+        """Return windows of speech, or of everything, each with its samples."""
+
+        def counted() -> Iterator[Waveform]:
+            for block in blocks:
+                self._samples_read += len(block)
+                yield block
+
+        options = self._options
+        return speech_windows(
+            counted(),
+            seconds,
+            threshold=options.vad_threshold if options.vad_filter else 0.0,  # at 0 everything passes for speech
+            min_speech_ms=options.vad_min_speech_duration_ms if options.vad_filter else 0.0,
+            max_speech_s=options.vad_max_speech_duration_s or math.inf,
+            min_silence_ms=options.vad_min_silence_duration_ms,
+            pad_ms=options.vad_speech_pad_ms,
+        )
+
+    def _segments(self) -> Iterator[Segment]:
+        prompt: list[int] | None = None
+        number = 0
+        while batch := list(islice(self._windows, self._options.batch_size)):
+            waveforms = [samples for _, samples in batch]
+            if prompt is None:
+                prompt = self._prompt(waveforms[0])
+            decoded = self._engine.decode(waveforms, self._options, prompt)
+            for (window, _), one in zip(batch, decoded, strict=True):
+                start, end = window.seconds
+                if one.truncated:
+                    self._warn_truncated(end, len(one.tokens))
+                yield Segment(
+                    id=number,
+                    start=start,
+                    end=end,
+                    text=one.text,
+                    tokens=one.tokens,
+                    avg_logprob=one.avg_logprob,
+                    compression_ratio=compression_ratio(one.text),
+                    truncated=one.truncated,
+                )
+                number += 1
+
+    def _prompt(self, first: Waveform) -> list[int]:
+        """Return the tokens that texts begin with, and find out the language if that is for us to do."""
+        engine, options = self._engine, self._options
+        if not takes_language(engine.model, engine.tokenizer):
+            warn_of_idle_options(options, engine.tokenizer)
+            self.language = "en" if isinstance(engine.tokenizer, WhisperTokenizer) else options.language
+            return engine.own_prompt()
+        language = options.language
+        if language is None:
+            codes = language_tokens(engine.model, engine.tokenizer)
+            language = codes[engine.likeliest(first, engine.own_prompt()[:1], list(codes))]
+        self.language, prompt = prompt_tokens(engine.tokenizer, language, options.task)
+        return prompt
+
+    def _warn_truncated(self, end: float, tokens: int) -> None:
+        warnings.warn(
+            f"{self._name}: words may be missing before {end:.2f} s: the decoder reached its limit of {tokens} "
+            "tokens. Use a smaller `chunk_length_s`, or a larger `max_new_tokens` if you set one.",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+def _blocks(audio: Audio) -> Iterable[Waveform]:
+    if isinstance(audio, np.ndarray):
+        return iter([as_waveform(audio, sampling_rate=SAMPLING_RATE)])
+    return stream_audio(audio, sampling_rate=SAMPLING_RATE)
+
+
+def _window_seconds(engine: Engine, options: TranscribeOptions) -> float:
+    seconds = options.chunk_length_s
+    if seconds is None:
+        return engine.window_seconds
+    if engine.has_window_limit and seconds > engine.window_seconds:
+        raise ConfigError(
+            f"`chunk_length_s` must be at most {engine.window_seconds:g} for this model, which sees no more at once, "
+            f"but is {seconds:g}."
+        )
+    return seconds

@@ -1,0 +1,52 @@
+"""What tests of several folders share: a checkpoint that really transcribes (nonsense), and the sample."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from dragoman import SpeechEncoderDecoderConfig, SpeechEncoderDecoderModel, Wav2Vec2FeatureExtractor
+from dragoman.testing import tiny_config
+
+DATA = Path(__file__).parents[1] / "src/dragoman/testing/data"
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *LETTERS, *(f"##{letter}" for letter in LETTERS)]
+
+
+@pytest.fixture(scope="session")
+def sample_path() -> Path:
+    """Nearly eight seconds of synthetic speech; its words are beside it in a `.txt`."""
+    return DATA / "sample_en.flac"
+
+
+@pytest.fixture(scope="session")
+def sample(sample_path: Path) -> np.ndarray:
+    """The sample as float32 at 16 kHz."""
+    return soundfile.read(sample_path, dtype="float32")[0]
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random model whose texts depend on the sound and end after eight tokens, and its processor."""
+    folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
+    torch.manual_seed(0)
+    config = SpeechEncoderDecoderConfig(
+        encoder=tiny_config("wav2vec2", conv_stride=(5, 8, 8), initializer_range=0.2),
+        decoder=tiny_config("gpt2", vocab_size=len(WORDS), n_positions=32, initializer_range=0.2),
+        decoder_start_token_id=2,
+        eos_token_id=3,
+        pad_token_id=0,
+    )
+    model = SpeechEncoderDecoderModel(config=config)
+    with torch.no_grad():  # positions from the eighth on point to where the end token lies
+        end = torch.tensor([1.0, -1.0] * 12)
+        model.decoder.embed.positions.weight.sub_(0.5 * end)[8:] = 20 * end
+        model.decoder.embed.tokens.weight[3] = 0.2 * end
+    model.save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
+    return folder
