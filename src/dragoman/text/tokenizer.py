@@ -7,7 +7,7 @@ Padding and truncation are arguments of a call and leave no trace, so threads ma
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -120,7 +120,7 @@ class Tokenizer:
             truncation = max_length is not None and padding is False
         limit = self._limit(max_length) if truncation not in (False, "do_not_truncate") else None
 
-        def encode(texts: str | Sequence[str], *, target: bool) -> Batch:
+        def encode(texts: Any, *, target: bool) -> Batch:
             rows = self._encode(texts, limit=limit, add_special_tokens=add_special_tokens, target=target)
             batch = self.pad(
                 {"input_ids": rows},
@@ -135,7 +135,7 @@ class Tokenizer:
             return Batch({name: value[0] for name, value in batch.items()}) if single else batch
 
         if text is None:
-            return encode(_given(text_target), target=True)
+            return encode(text_target, target=True)
         batch = encode(text, target=False)
         if text_target is not None:
             batch["labels"] = encode(text_target, target=True)["input_ids"]
@@ -191,10 +191,10 @@ class Tokenizer:
             return Batch({name: to_framework(id_array(value), return_tensors) for name, value in values.items()})
         return Batch(values if batched else {name: value[0] for name, value in values.items()})
 
-    def _encode(
-        self, texts: str | Sequence[str], *, limit: int | None, add_special_tokens: bool, target: bool
-    ) -> list[list[int]]:
-        texts = [texts] if isinstance(texts, str) else [_text(text) for text in texts]
+    def _encode(self, texts: Any, *, limit: int | None, add_special_tokens: bool, target: bool) -> list[list[int]]:
+        if isinstance(texts, str) or not isinstance(texts, Iterable):
+            texts = [texts]
+        texts = [_text(text) for text in texts]
         around = self._template(target=target) if add_special_tokens else None
         room = None
         if limit is not None:
@@ -328,9 +328,12 @@ class Tokenizer:
         The model's embeddings then need `len(tokenizer)` rows.
         """
         tokens = [new_tokens] if isinstance(new_tokens, (str, AddedToken)) else list(new_tokens)
+        before = len(self)
         if special_tokens:
-            return self.backend_tokenizer.add_special_tokens(tokens)
-        return self.backend_tokenizer.add_tokens(tokens)
+            self.backend_tokenizer.add_special_tokens(tokens)
+        else:
+            self.backend_tokenizer.add_tokens(tokens)
+        return len(self) - before
 
     # ---- special tokens
 
@@ -470,13 +473,7 @@ def template(backend: RustTokenizer, around: Sequence[str | None]) -> Any:
     return processors.TemplateProcessing(single=parts, special_tokens=list(ids.items()))
 
 
-def _given(texts: str | Sequence[str] | None) -> str | Sequence[str]:
-    if texts is None:
-        raise TokenizerError("A tokenizer needs `text`: a string or a list of strings.")
-    return texts
-
-
 def _text(text: object) -> str:
     if not isinstance(text, str):
-        raise TokenizerError(f"A tokenizer needs strings, but got a {type(text).__name__}: {text!r:.80}")
+        raise TokenizerError(f"A tokenizer needs strings, but got a {type(text).__name__}: {text!r:.80}.")
     return text

@@ -199,7 +199,7 @@ def _apply(settings: Mapping[str, Any], backend: RustTokenizer) -> None:
 
 def _add_declared_tokens(folder: Path, backend: RustTokenizer, settings: Mapping[str, Any]) -> None:
     """Add the tokens that tokenizer_config.json, or added_tokens.json before it, lists with their ids."""
-    roles = {added_token(settings[role], role).content for role in ROLES if settings.get(role)}
+    roles = {added_token(settings[role], f"`{role}`").content for role in ROLES if settings.get(role)}
     listed = settings.get("added_tokens_decoder")
     source = folder / ("tokenizer_config.json" if listed is not None else "added_tokens.json")
     if listed is None:
