@@ -63,4 +63,5 @@ def warn_of_idle_options(options: TranscribeOptions, tokenizer: Any) -> None:
         idle.append(f"`task` ({options.task})")
     if idle:
         reason = "it hears English only" if english_only else "it writes the language it was trained for"
-        warnings.warn(f"{' and '.join(idle)} mean nothing to this model: {reason}.", UserWarning, stacklevel=4)
+        means = "mean" if len(idle) > 1 else "means"
+        warnings.warn(f"{' and '.join(idle)} {means} nothing to this model: {reason}.", UserWarning, stacklevel=4)

@@ -1,0 +1,111 @@
+"""Every flag of `transcribe` reaches what it is for: the value that was typed is seen where it does its work."""
+
+import pytest
+import torch
+import typer
+
+from dragoman import SpeechEncoderDecoderModel
+from dragoman.cli import app, main
+from dragoman.transcriber import engine, transcriber
+
+# flag -> (what is typed, where it must arrive, under which name, as what)
+ARRIVES = {
+    "--model_dir": ("cache", "resolve", "cache_dir", "cache"),
+    "--revision": ("v2", "resolve", "revision", "v2"),
+    "--local_files_only": (None, "resolve", "local_files_only", True),
+    "--hf_token": ("hf_secret", "resolve", "token", "hf_secret"),
+    "--beam_size": ("3", "generate", "num_beams", 3),
+    "--length_penalty": ("0.5", "generate", "length_penalty", 0.5),
+    "--repetition_penalty": ("1.5", "generate", "repetition_penalty", 1.5),
+    "--no_repeat_ngram_size": ("2", "generate", "no_repeat_ngram_size", 2),
+    "--max_new_tokens": ("5", "generate", "max_new_tokens", 5),
+    "--batch_size": ("1", "generate", "rows", 1),
+    "--chunk_length_s": ("3.5", "windows", "max_seconds", 3.5),
+    "--no_vad_filter": (None, "windows", "threshold", 0.0),
+    "--vad_threshold": ("0.25", "windows", "threshold", 0.25),
+    "--vad_min_speech_duration_ms": ("77", "windows", "min_speech_ms", 77),
+    "--vad_max_speech_duration_s": ("4.5", "windows", "max_speech_s", 4.5),
+    "--vad_min_silence_duration_ms": ("321", "windows", "min_silence_ms", 321),
+    "--vad_speech_pad_ms": ("99", "windows", "pad_ms", 99),
+}
+# Flags whose work is seen from outside, in the tests of this folder and of the command.
+SEEN = {
+    "--model",
+    "--device",
+    "--threads",
+    "--output_format",
+    "--output_dir",
+    "--skip_existing",
+    "--language",
+    "--task",
+}
+SEEN |= {"--vad_filter", "--verbose", "--json_logs", "--debug"}
+
+
+@pytest.fixture
+def arrived(monkeypatch):
+    """What the real functions were called with, by name of the function."""
+    calls = {"resolve": [], "generate": [], "windows": []}
+    resolve, windows, generate = engine.resolve, transcriber.speech_windows, SpeechEncoderDecoderModel.generate
+
+    def recorded_resolve(name, **options):
+        calls["resolve"].append({name: str(value) if name == "cache_dir" else value for name, value in options.items()})
+        return resolve(name, **options)
+
+    def recorded_windows(blocks, max_seconds, **options):
+        calls["windows"].append({"max_seconds": max_seconds, **options})
+        return windows(blocks, max_seconds, **options)
+
+    def recorded_generate(model, *args, **options):
+        calls["generate"].append({"rows": len(options["decoder_input_ids"]), **options})
+        return generate(model, *args, **options)
+
+    monkeypatch.setattr(engine, "resolve", recorded_resolve)
+    monkeypatch.setattr(transcriber, "speech_windows", recorded_windows)
+    monkeypatch.setattr(SpeechEncoderDecoderModel, "generate", recorded_generate)
+    return calls
+
+
+def test_every_flag_is_in_this_file():
+    command = typer.main.get_command(app).commands["transcribe"]
+    flags = {
+        name
+        for parameter in command.params
+        for name in (*parameter.opts, *parameter.secondary_opts)
+        if name[:2] == "--"
+    }
+    assert flags - {"--help"} == ARRIVES.keys() | SEEN
+
+
+@pytest.mark.parametrize("flag", ARRIVES)
+def test_a_flag_arrives(flag, arrived, tiny_checkpoint, sample_path, capsys):
+    typed, where, name, value = ARRIVES[flag]
+    words = ["transcribe", str(sample_path), "--model", str(tiny_checkpoint), "--chunk_length_s", "3"]
+    assert main(words) == 0
+    assert {call[name] for call in arrived[where]} != {value}, "the test must change something"
+    arrived[where].clear()
+    assert main([*words, flag, *([typed] if typed else [])]) == 0
+    assert {call[name] for call in arrived[where]} == {value}
+    assert "error" not in capsys.readouterr().err
+
+
+def test_threads(tiny_checkpoint, sample_path, capsys):
+    before = torch.get_num_threads()
+    try:
+        for threads in (2, 1):
+            assert (
+                main(["transcribe", str(sample_path), "--model", str(tiny_checkpoint), "--threads", str(threads)]) == 0
+            )
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_language_and_task_are_reported_where_they_mean_nothing(tiny_checkpoint, sample_path, capsys):
+    words = ["transcribe", str(sample_path), "--model", str(tiny_checkpoint), "--language", "cs", "--task", "translate"]
+    assert main(words) == 0
+    err = capsys.readouterr().err
+    assert err.startswith(
+        "dragoman: warning: `language` (cs) and `task` (translate) mean nothing to this model: it writes"
+    )
+    assert err.count("\n") == 1
