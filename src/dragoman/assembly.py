@@ -34,6 +34,9 @@ __all__ = [
     "whole_config",
 ]
 
+_GENERATION_FIELDS = tuple(field.name for field in fields(GenerationConfig) if field.name != "extra")
+_OLD_MAX_LENGTH = 20  # what releases before 4.4x wrote into every config.json, whether it was meant or not
+
 Files = dict[str, bytes | Callable[[Path], None]]
 """By file name, the content or a function that writes it."""
 
@@ -74,7 +77,8 @@ def whole_config(
     if data.get("model_type") == SpeechEncoderDecoderConfig.model_type:
         return SpeechEncoderDecoderConfig.from_dict(data, **overrides)
     if is_sequence_to_sequence(data):  # Whisper holds both parts under one configuration
-        joint = {name: data[name] for name in SpecialIds.names() if name in data}
+        # files from before generation_config.json keep the options of `generate` here
+        joint = {name: data[name] for name in _GENERATION_FIELDS if name in data}
         parts = {"encoder": dict(data), "decoder": dict(data)}
         return SpeechEncoderDecoderConfig.from_dict({**joint, **parts}, **overrides)
     family = find(data.get("model_type"))
@@ -130,9 +134,12 @@ def strangers(names: Iterable[str]) -> list[str]:
 def generation_of(config: SpeechEncoderDecoderConfig, checkpoint: Checkpoint) -> GenerationConfig:
     """Return the generation options of a folder, sharing their special ids with `config`.
 
-    Files from before they had a file of their own keep them in the configuration.
+    Files from before they had a file of their own keep them in the configuration; there, the old default of 20 tokens
+    is not taken for a wish.
     """
-    data = checkpoint.generation if checkpoint.generation is not None else dict(config.extra)
+    data = checkpoint.generation
+    if data is None:
+        data = {n: v for n, v in config.extra.items() if (n, v) != ("max_length", _OLD_MAX_LENGTH)}
     options = GenerationConfig.from_dict(data)
     ids = config.special_ids
     for name in SpecialIds.names():
@@ -206,7 +213,8 @@ def model_files(config: SpeechEncoderDecoderConfig, generation: GenerationConfig
     """Return all files of a model's folder but its weights: configuration, generation options, processing."""
     chosen = generation.to_dict()
     about = {**config.to_dict(), "architectures": ["SpeechEncoderDecoderModel"]}
-    about = {name: value for name, value in about.items() if name not in chosen}
+    # options of `generate` belong into their own file: release 5 refuses to use a model that has them here
+    about = {name: value for name, value in about.items() if name not in config.extra or name not in _GENERATION_FIELDS}
     ids = {name: value for name, value in vars(config.special_ids).items() if value is not None}
     about |= {name: value for name, value in ids.items() if not name.startswith("forced_")}
     files: Files = {
