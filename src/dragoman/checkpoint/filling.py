@@ -11,6 +11,8 @@ from dragoman.checkpoint.report import LoadReport
 
 __all__ = ["Readable", "fill"]
 
+_DOUBLE = "another name of the same tensor"
+
 
 class Readable(Protocol):
     """What tensors can be asked of by name."""
@@ -48,7 +50,8 @@ def fill(
     """
     report = LoadReport()
     may_be_fresh, optional = tuple(may_be_fresh), tuple(optional)
-    for name, incoming in _spelled(keymap, file, prefix, report).items():
+    loaded: set[str] = set()
+    for name, incoming in sorted(_spelled(keymap, file, prefix, report).items(), key=lambda item: keymap.rank(item[0])):
         ours = keymap.ours(name)
         if not ours:
             why = getattr(keymap.rule_for(name), "why", None)
@@ -61,10 +64,12 @@ def fill(
                 report.dropped[incoming] = "the configuration does not ask for it"
             else:
                 report.unexpected.append(incoming)
+        elif loaded.issuperset(ours):
+            report.dropped[incoming] = _DOUBLE
         else:
             for our, array in keymap.read(name, file.read(incoming)):
                 _place(shapes, place, our, array, report)
-    loaded = set(report.loaded)
+            loaded.update(ours)
     absent = [name for name in shapes if name not in loaded and name not in report.misshapen]
     report.fresh = [name for name in absent if matches_any(may_be_fresh, name)]
     report.missing = [name for name in absent if not matches_any(may_be_fresh, name)]
@@ -82,10 +87,10 @@ def _spelled(keymap: KeyMap, file: Readable, prefix: str, report: LoadReport) ->
         if name not in found:
             found[name] = incoming
         elif name == bare:
-            report.dropped[found[name]] = "another name of the same tensor"
+            report.dropped[found[name]] = _DOUBLE
             found[name] = incoming
         else:
-            report.dropped[incoming] = "another name of the same tensor"
+            report.dropped[incoming] = _DOUBLE
     return found
 
 

@@ -7,7 +7,8 @@ they matched on one side fills the other:
     Split("h.{i}.attn.c_attn.*",                      into=QKV, transpose=True)
     Drop("pooler.*",                                  why="a decoder does not pool")
 
-Every incoming name matches exactly one rule, and the inverse of the same rules saves, so a round trip is exact.
+Every incoming name matches exactly one rule, and the inverse of the same rules saves, so a round trip is exact. Where
+two rules lead to the same tensor of ours, the first in the table wins when reading, and both names are saved.
 Not here: where files lie (`layout`), how they are read (`tensors`), what came of it (`report`).
 """
 
@@ -110,7 +111,7 @@ class KeyMap:
 
     def __init__(self, rules: Sequence[Rule], aliases: Sequence[Alias] = (), prefixes: Sequence[str] = ()) -> None:
         self.rules = tuple(rules)
-        self._aliases = tuple(aliases)
+        self.aliases = tuple(aliases)
         self._prefixes = tuple(prefixes)
         self._by_word: dict[str, list[Rule]] = defaultdict(list)  # rules by the first word of their template
         for rule in self.rules:
@@ -130,7 +131,7 @@ class KeyMap:
 
     def spell(self, name: str) -> str:
         """Mend the spelling of an incoming name: aliases, then base prefixes added or taken away until a rule fits."""
-        for alias in self._aliases:
+        for alias in self.aliases:
             found = match(alias.spelled, name)
             if found is not None:
                 name = fill(alias.means, found)
@@ -141,6 +142,11 @@ class KeyMap:
             if self.rule_for(candidate) is not None:
                 return candidate
         return name
+
+    def rank(self, name: str) -> int:
+        """Return the place in the table of the rule of an incoming name; names without a rule come last."""
+        rule = self.rule_for(name)
+        return len(self.rules) if rule is None else self.rules.index(rule)
 
     def ours(self, name: str) -> tuple[str, ...]:
         """Return our names for an incoming name that `spell` has mended: none if it is dropped or unknown."""
@@ -168,8 +174,7 @@ class KeyMap:
             CheckpointError: If a name of ours has no rule, or a part of a fused tensor is missing.
         """
         out: dict[str, Any] = {}
-        for name in tensors:
-            theirs, rule, found = self._inverse(name)
+        for theirs, rule, found in (inverse for name in tensors for inverse in self._inverses(name)):
             if theirs in out:
                 continue
             parts = [fill(template, found) for template in _targets(rule)]
@@ -183,18 +188,20 @@ class KeyMap:
         return out
 
     def theirs(self, name: str) -> str:
-        """Return the name under which a tensor of ours is saved."""
-        return self._inverse(name)[0]
+        """Return the name under which a tensor of ours is saved, the first one if there are several."""
+        return self._inverses(name)[0][0]
 
-    def _inverse(self, name: str) -> tuple[str, Rename | Split, dict[str, str]]:
-        for rule in self.rules:
-            if isinstance(rule, Drop):
-                continue
-            for template in _targets(rule):
-                found = match(template, name)
-                if found is not None:
-                    return fill(rule.theirs, found), rule, found
-        raise CheckpointError(f"No rule says under which name the tensor {name!r} is saved.")
+    def _inverses(self, name: str) -> list[tuple[str, Rename | Split, dict[str, str]]]:
+        inverses = [
+            (fill(rule.theirs, found), rule, found)
+            for rule in self.rules
+            if not isinstance(rule, Drop)
+            for template in _targets(rule)
+            if (found := match(template, name)) is not None
+        ]
+        if not inverses:
+            raise CheckpointError(f"No rule says under which name the tensor {name!r} is saved.")
+        return inverses
 
 
 def _targets(rule: Rename | Split) -> tuple[str, ...]:

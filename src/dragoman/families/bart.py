@@ -103,6 +103,7 @@ SEQ2SEQ: tuple[Rule, ...] = (
     Drop("model.encoder.*",                                       why="the text encoder is not used"),
     Drop("final_logits_bias",                                     why="always zero"),
     Drop("classification_head.*",                                 why="a head that a decoder does not need"),
+    Drop("qa_outputs.*",                                          why="a head that a decoder does not need"),
 )
 # A full checkpoint may keep the token embedding only under this name.
 SHARED = (

@@ -87,16 +87,23 @@ def block_rules(base: str) -> tuple[Rule, ...]:
 
 
 def _rules(config: BertConfig) -> tuple[Rule, ...]:
-    tied = Drop("cls.predictions.decoder.weight",                       why="tied to the token embedding")
-    untied = Rename("cls.predictions.decoder.weight",                   "head.weight")
+    tied = (
+        Drop("cls.predictions.decoder.weight",                          why="tied to the token embedding"),
+        Drop("cls.predictions.decoder.bias",                            why="the same tensor as cls.predictions.bias"),
+    )
+    untied = (
+        Rename("cls.predictions.decoder.weight",                        "head.weight"),
+        Rename("cls.predictions.decoder.bias",                          "head.bias"),  # comes before the older name
+    )
     return (
         *block_rules("bert"),
+        *(tied if config.tie_word_embeddings else untied),
         Rename("cls.predictions.transform.dense.*",                     "head.transform.*"),
         Rename("cls.predictions.transform.LayerNorm.*",                 "head.norm.*"),
         Rename("cls.predictions.bias",                                  "head.bias"),
-        Drop("cls.predictions.decoder.bias",                            why="the same tensor as cls.predictions.bias"),
         Drop("cls.seq_relationship.*",                                  why="a decoder does not compare sentences"),
-        tied if config.tie_word_embeddings else untied,
+        Drop("classifier.*",                                            why="a head that a decoder does not need"),
+        Drop("qa_outputs.*",                                            why="a head that a decoder does not need"),
     )
 # fmt: on
 

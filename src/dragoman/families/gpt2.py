@@ -86,6 +86,8 @@ def _rules(config: GPT2Config) -> tuple[Rule, ...]:
         Rename("transformer.h.{i}.mlp.c_fc.*",                "stack.layers.{i}.ffn.in_proj.*", transpose=True),
         Rename("transformer.h.{i}.mlp.c_proj.*",              "stack.layers.{i}.ffn.out_proj.*", transpose=True),
         Rename("transformer.ln_f.*",                          "stack.final_norm.*"),
+        Drop("multiple_choice_head.*",                        why="a head that a decoder does not need"),
+        Drop("score.weight",                                  why="a head that a decoder does not need"),
         Drop("transformer.h.{i}.attn.bias",                   why="a mask buffer, not a weight"),
         Drop("transformer.h.{i}.attn.masked_bias",            why="a mask buffer, not a weight"),
         Drop("transformer.h.{i}.crossattention.bias",         why="a mask buffer, not a weight"),

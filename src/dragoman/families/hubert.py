@@ -39,7 +39,7 @@ _BATCH_NORM_POSITIONS: tuple[Rule, ...] = (
     Rename("encoder.pos_conv_embed.batch_norm.running_var",            "positions.batch_norm.running_var"),
     Rename("encoder.pos_conv_embed.batch_norm.num_batches_tracked",    "positions.batch_norm.num_batches_tracked"),
 )
-_HEADS: tuple[Rule, ...] = (
+_PRETRAINING: tuple[Rule, ...] = (
     Drop("label_embs_concat",                                          why="only pre-training needs it"),
     Drop("final_proj.*",                                               why="only pre-training needs it"),
 )
@@ -49,7 +49,8 @@ _HEADS: tuple[Rule, ...] = (
 def _rules(config: HubertConfig) -> tuple[Rule, ...]:
     positions = _BATCH_NORM_POSITIONS if config.conv_pos_batch_norm else wav2vec2.POSITIONS
     norm = wav2vec2.stack_norm(config.do_stable_layer_norm)
-    return (*wav2vec2.FRONTEND, *positions, *wav2vec2.STACK, norm, *wav2vec2.HEADS, *_HEADS)
+    blocks = (*wav2vec2.FRONTEND, *positions, *wav2vec2.STACK, norm, *wav2vec2.LANGUAGE)
+    return (*blocks, *wav2vec2.HEADS, *_PRETRAINING)
 
 
 FAMILY = Family(

@@ -169,6 +169,8 @@ STACK: tuple[Rule, ...] = (
     Rename("encoder.layers.{i}.feed_forward.intermediate_dense.*", "stack.layers.{i}.ffn.in_proj.*"),
     Rename("encoder.layers.{i}.feed_forward.output_dense.*",     "stack.layers.{i}.ffn.out_proj.*"),
     Rename("encoder.layers.{i}.final_layer_norm.*",              "stack.layers.{i}.ffn_norm.*"),
+)
+LANGUAGE: tuple[Rule, ...] = (
     Rename("encoder.layers.{i}.adapter_layer.norm.*",            "stack.layers.{i}.bottleneck.norm.*"),
     Rename("encoder.layers.{i}.adapter_layer.linear_1.*",        "stack.layers.{i}.bottleneck.in_proj.*"),
     Rename("encoder.layers.{i}.adapter_layer.linear_2.*",        "stack.layers.{i}.bottleneck.out_proj.*"),
@@ -182,6 +184,15 @@ HEADS: tuple[Rule, ...] = (
     Drop("lm_head.*",                                            why="a head that an encoder does not need"),
     Drop("projector.*",                                          why="a head that an encoder does not need"),
     Drop("classifier.*",                                         why="a head that an encoder does not need"),
+    Drop("layer_weights",                                        why="a head that an encoder does not need"),
+)
+SPEAKER: tuple[Rule, ...] = (
+    Drop("feature_extractor.weight",                             why="a head that an encoder does not need"),
+    Drop("feature_extractor.bias",                               why="a head that an encoder does not need"),
+    Drop("tdnn.*",                                               why="a head that an encoder does not need"),
+    Drop("objective.*",                                          why="a head that an encoder does not need"),
+)
+_PRETRAINING: tuple[Rule, ...] = (
     Drop("quantizer.*",                                          why="only pre-training needs it"),
     Drop("project_hid.*",                                        why="only pre-training needs it"),
     Drop("project_q.*",                                          why="only pre-training needs it"),
@@ -196,7 +207,8 @@ def stack_norm(stable: bool) -> Rule:
 
 
 def _rules(config: Wav2Vec2Config) -> tuple[Rule, ...]:
-    return FRONTEND + POSITIONS + STACK + (stack_norm(config.do_stable_layer_norm),) + ADAPTER + HEADS
+    blocks = FRONTEND + POSITIONS + STACK + (stack_norm(config.do_stable_layer_norm),) + LANGUAGE + ADAPTER
+    return blocks + HEADS + SPEAKER + _PRETRAINING
 
 
 FAMILY = Family(

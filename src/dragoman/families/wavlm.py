@@ -40,7 +40,7 @@ _BIAS: tuple[Rule, ...] = (
 def _rules(config: WavLMConfig) -> tuple[Rule, ...]:
     norm = wav2vec2.stack_norm(config.do_stable_layer_norm)
     blocks = (*wav2vec2.FRONTEND, *wav2vec2.POSITIONS, *wav2vec2.STACK)
-    return (*blocks, norm, *wav2vec2.ADAPTER, *wav2vec2.HEADS, *_BIAS)
+    return (*blocks, norm, *wav2vec2.ADAPTER, *wav2vec2.HEADS, *wav2vec2.SPEAKER, *_BIAS)
 
 
 FAMILY = Family(

@@ -148,6 +148,9 @@ def _speech_rules(config: WhisperConfig) -> tuple[Rule, ...]:
         Drop("decoder.*",                           why="the text decoder is not used"),
         Drop("model.decoder.*",                     why="the text decoder is not used"),
         Drop("proj_out.weight",                     why="a head that an encoder does not need"),
+        Drop("projector.*",                         why="a head that an encoder does not need"),
+        Drop("classifier.*",                        why="a head that an encoder does not need"),
+        Drop("layer_weights",                       why="a head that an encoder does not need"),
     )
 
 

@@ -1,0 +1,225 @@
+"""Record the names that checkpoints use for the tensors of each family, as transformers and its ancestors write them.
+
+    python tests/golden/record_keys.py
+
+writes `<family>/keys.json` beside this file: a list of recordings, each with the `part` of the family, the `fields` in
+which its configuration differs from `dragoman.testing.tiny_config`, and `keys`: from each name in the checkpoint to the
+name that the same tensor has in the plain part of transformers (`Wav2Vec2Model`, `BertLMHeadModel`, …), or null where
+the plain part has no such tensor. Which tensors are the same is found by their memory, not by their names.
+
+Spellings that transformers no longer writes are made from those it does by the functions below.
+`tests/parity/test_golden.py` checks that the files are what this script writes today.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import transformers as tf
+from safetensors import safe_open
+
+from dragoman.testing import tiny_config
+
+Rename = Callable[[str], str]
+
+
+def same(name: str) -> str:
+    return name
+
+
+def without(prefix: str) -> Rename:
+    return lambda name: name.removeprefix(prefix)
+
+
+def behind(prefix: str) -> Rename:
+    return lambda name: prefix + name
+
+
+def old_weight_norm(name: str) -> str:
+    """PyTorch's names before 2.1."""
+    weight = "parametrizations.weight.original"
+    return name.replace(weight + "0", "weight_g").replace(weight + "1", "weight_v")
+
+
+def tensorflow_norm(name: str) -> str:
+    """TensorFlow's names, which the first BERT files for PyTorch kept."""
+    return name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model of transformers whose checkpoint is recorded.
+
+    Attributes:
+        model: Its class.
+        plain: The class of the plain part.
+        plain_name: From a name in the model to the name that the plain part would have for it.
+        fields: Of its configuration.
+        spelling: How the file spells the model's names.
+        aliases: Whether tied tensors are in the file under all their names (`pytorch_model.bin`) or under one.
+        extras: Names that only files of old releases have; nobody needs these tensors.
+    """
+
+    model: type[Any]
+    plain: type[Any]
+    plain_name: Rename = same
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    spelling: Rename = same
+    aliases: bool = False
+    extras: tuple[str, ...] = ()
+
+    def record(self, family: str, part: str) -> dict[str, Any]:
+        fields = {**ONE_LAYER[family], **self.fields}
+        model = self.model(self._config(family, fields))
+        known = set(self.plain(self._config(family, fields)).state_dict())
+        tensors = model.state_dict(keep_vars=True)
+        plain: dict[int, str] = {}
+        for name, tensor in tensors.items():
+            if self.plain_name(name) in known:
+                plain.setdefault(tensor.data_ptr(), self.plain_name(name))
+        names = list(tensors) if self.aliases else _saved_names(model)
+        keys = {self.spelling(name): plain.get(tensors[name].data_ptr()) for name in names}
+        about = (
+            f"{self.model.__name__}{', as spelled by ' + self.spelling.__name__ if self.spelling is not same else ''}"
+        )
+        return {"about": about, "part": part, "fields": fields, "keys": {**keys, **dict.fromkeys(self.extras)}}
+
+    @staticmethod
+    def _config(family: str, fields: Mapping[str, Any]) -> Any:
+        return tf.AutoConfig.for_model(**tiny_config(family, **fields).to_dict())
+
+
+def _saved_names(model: Any) -> list[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        with safe_open(Path(folder) / "model.safetensors", "np") as file:
+            return list(file.keys())
+
+
+ONE_LAYER = {
+    "wav2vec2": {"num_hidden_layers": 1, "num_adapter_layers": 1},
+    "wavlm": {"num_hidden_layers": 1, "num_adapter_layers": 1},
+    "hubert": {"num_hidden_layers": 1},
+    "whisper": {"encoder_layers": 1, "decoder_layers": 1},
+    "bert": {"num_hidden_layers": 1, "is_decoder": True, "add_cross_attention": True},
+    "gpt2": {"n_layer": 1, "add_cross_attention": True},
+    "bart": {"encoder_layers": 1, "decoder_layers": 1},
+    "mbart": {"encoder_layers": 1, "decoder_layers": 1},
+}
+LARGE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
+UNTIED = {"tie_word_embeddings": False}
+WEIGHTED = {"extra": {"use_weighted_layer_sum": True}}
+WhisperEncoder = tf.models.whisper.modeling_whisper.WhisperEncoder
+
+
+def _speech(word: str, plain: type[Any], *heads: type[Any]) -> Iterator[Source]:
+    """The checkpoints of wav2vec 2.0 and its kin."""
+    yield Source(plain, plain)
+    yield Source(plain, plain, fields=LARGE, spelling=old_weight_norm)
+    for head in heads:
+        yield Source(head, plain, without(word), fields=WEIGHTED)
+
+
+def _sources() -> Iterator[tuple[str, str, Source]]:
+    """Every recording: family, part, what to record."""
+    adapter = {**LARGE, "add_adapter": True, "output_hidden_size": 24}
+    language = {**LARGE, "adapter_attn_dim": 4}
+    wav2vec2 = tf.Wav2Vec2ForCTC, tf.Wav2Vec2ForSequenceClassification, tf.Wav2Vec2ForXVector
+    old = Source(
+        tf.Wav2Vec2ForPreTraining, tf.Wav2Vec2Model, without("wav2vec2."), LARGE, old_weight_norm,
+        extras=("wav2vec2.mask_time_emb_vector",),
+    )  # fmt: skip
+    for source in (
+        *_speech("wav2vec2.", tf.Wav2Vec2Model, *wav2vec2),
+        Source(tf.Wav2Vec2Model, tf.Wav2Vec2Model, fields=adapter),
+        Source(tf.Wav2Vec2ForCTC, tf.Wav2Vec2Model, without("wav2vec2."), fields=language),
+        old,
+    ):
+        yield "wav2vec2", "speech", source
+    wavlm = tf.WavLMForCTC, tf.WavLMForSequenceClassification, tf.WavLMForXVector
+    for source in (*_speech("wavlm.", tf.WavLMModel, *wavlm), Source(tf.WavLMModel, tf.WavLMModel, fields=adapter)):
+        yield "wavlm", "speech", source
+    batch_norm = {"conv_pos_batch_norm": True, "feat_proj_layer_norm": False}
+    fairseq = ("label_embs_concat", "final_proj.weight", "final_proj.bias")
+    for source in (
+        *_speech("hubert.", tf.HubertModel, tf.HubertForCTC, tf.HubertForSequenceClassification),
+        Source(tf.HubertModel, tf.HubertModel, fields=batch_norm, extras=fairseq),
+        Source(tf.HubertForCTC, tf.HubertModel, without("hubert."), fields=language),
+    ):
+        yield "hubert", "speech", source
+    for source in (
+        Source(WhisperEncoder, WhisperEncoder),
+        Source(tf.WhisperModel, WhisperEncoder, without("encoder.")),
+        Source(tf.WhisperForConditionalGeneration, WhisperEncoder, without("model.encoder."), aliases=True),
+        Source(tf.WhisperForAudioClassification, WhisperEncoder, without("encoder."), fields=WEIGHTED),
+    ):
+        yield "whisper", "speech", source
+    for source in (
+        Source(tf.WhisperForCausalLM, tf.WhisperForCausalLM),
+        Source(tf.WhisperForCausalLM, tf.WhisperForCausalLM, fields=UNTIED),
+        Source(tf.WhisperModel, tf.WhisperForCausalLM, behind("model.")),
+        Source(tf.WhisperForConditionalGeneration, tf.WhisperForCausalLM, aliases=True),
+    ):
+        yield "whisper", "text", source
+    for family, text_sources in ("bert", _bert()), ("gpt2", _gpt2()):
+        for source in text_sources:
+            yield family, "text", source
+    bart = (tf.BartForCausalLM, tf.BartModel, tf.BartForConditionalGeneration, tf.BartForSequenceClassification)
+    for source in (*_seq2seq(*bart), Source(tf.BartForQuestionAnswering, tf.BartForCausalLM)):
+        yield "bart", "text", source
+    mbart = (tf.MBartForCausalLM, tf.MBartModel, tf.MBartForConditionalGeneration, tf.MBartForSequenceClassification)
+    for source in (*_seq2seq(*mbart), Source(tf.MBartForQuestionAnswering, tf.MBartForCausalLM)):
+        yield "mbart", "text", source
+
+
+def _bert() -> Iterator[Source]:
+    plain = tf.BertLMHeadModel
+    alone = {"is_decoder": False, "add_cross_attention": False}
+    buffers = ("bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
+    yield Source(plain, plain)
+    yield Source(plain, plain, fields=UNTIED)
+    yield Source(tf.BertModel, plain, behind("bert."), fields=alone)
+    yield Source(tf.BertForMaskedLM, plain, fields=alone, aliases=True)
+    yield Source(tf.BertForPreTraining, plain, fields=alone, aliases=True, spelling=tensorflow_norm, extras=buffers)
+    yield Source(tf.BertForSequenceClassification, plain, fields=alone)
+    yield Source(tf.BertForQuestionAnswering, plain, fields=alone)
+
+
+def _gpt2() -> Iterator[Source]:
+    plain = tf.GPT2LMHeadModel
+    alone = {"add_cross_attention": False}
+    buffers = tuple(f"h.0.{part}.{name}" for part in ("attn", "crossattention") for name in ("bias", "masked_bias"))
+    yield Source(plain, plain, aliases=True)
+    yield Source(plain, plain, fields=UNTIED)
+    yield Source(tf.GPT2Model, plain, behind("transformer."), fields=alone, extras=buffers)
+    yield Source(tf.GPT2DoubleHeadsModel, plain, fields=alone, aliases=True)
+    yield Source(tf.GPT2ForSequenceClassification, plain, fields=alone)
+
+
+def _seq2seq(plain: type[Any], base: type[Any], full: type[Any], classifier: type[Any]) -> Iterator[Source]:
+    """The checkpoints of BART and mBART."""
+    yield Source(plain, plain)
+    yield Source(plain, plain, fields=UNTIED)
+    yield Source(base, plain, behind("model."))
+    yield Source(full, plain)
+    yield Source(full, plain, aliases=True)
+    yield Source(full, plain, aliases=True, spelling=without("model."))
+    yield Source(classifier, plain)
+
+
+def recordings() -> dict[str, list[dict[str, Any]]]:
+    """Return what goes into each family's file."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for family, part, source in _sources():
+        found.setdefault(family, []).append(source.record(family, part))
+    return found
+
+
+if __name__ == "__main__":
+    for family, content in recordings().items():
+        path = Path(__file__).with_name(family) / "keys.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(content, indent=1) + "\n")

@@ -1,0 +1,92 @@
+"""The name tables against the names in real checkpoints, recorded from transformers (tests/golden/record_keys.py)."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dragoman import families
+from dragoman.checkpoint.keymap import KeyMap, Rule
+from dragoman.families import FAMILIES, Family, Part
+from dragoman.testing import tiny_config
+from dragoman.torch.speech_encoder import SpeechEncoder
+from dragoman.torch.text_decoder import TextDecoder
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+
+
+def parts() -> Iterator[Any]:
+    for family in FAMILIES:
+        for name, part in ("speech", family.speech), ("text", family.text):
+            if part is not None:
+                yield pytest.param(family, name, part, id=f"{family.model_type}-{name}")
+
+
+def recordings(family: Family, part: str) -> list[dict[str, Any]]:
+    content = json.loads((GOLDEN / family.model_type / "keys.json").read_text())
+    return [recording for recording in content if recording["part"] == part]
+
+
+def config_of(family: Family, recording: dict[str, Any]) -> Any:
+    return tiny_config(family.model_type, **recording["fields"])
+
+
+def unclaimed(keymap: KeyMap, recording: dict[str, Any]) -> list[str]:
+    """Return the names that no rule claims, or that end at another tensor than the recorded one."""
+    wrong = []
+    arrived: set[str] = set()
+    for name, plain in recording["keys"].items():
+        spelled = keymap.spell(name)
+        rule, ours = keymap.rule_for(spelled), keymap.ours(spelled)
+        right = keymap.ours(plain) if plain else ()
+        arrived.update(ours)
+        if rule is None or (ours and ours != right) or (plain and not right):
+            wrong.append(name)
+    lost = {our for plain in recording["keys"].values() if plain for our in keymap.ours(plain)} - arrived
+    return wrong + sorted(lost)
+
+
+@pytest.mark.parametrize(("family", "name", "part"), list(parts()))
+class TestTables:
+    def test_every_name_has_one_rule_and_arrives_where_it_belongs(self, family: Family, name: str, part: Part) -> None:
+        for recording in recordings(family, name):
+            keymap = part.keymap(config_of(family, recording))
+            assert unclaimed(keymap, recording) == [], recording["about"]
+
+    def test_every_rule_is_needed(self, family: Family, name: str, part: Part) -> None:
+        """Each rule is hit by a recorded name, and without it that name is lost."""
+        needed: dict[Rule, bool] = {}
+        for recording in recordings(family, name):
+            config = config_of(family, recording)
+            rules = part.rules(config)
+            for rule in rules:
+                rest = KeyMap(
+                    [other for other in rules if other is not rule], part.keymap(config).aliases, part.prefixes
+                )
+                needed[rule] = needed.get(rule, False) or unclaimed(rest, recording) != []
+        assert [rule for rule, is_needed in needed.items() if not is_needed] == []
+
+    def test_the_module_has_exactly_these_tensors(self, family: Family, name: str, part: Part) -> None:
+        """A checkpoint of the plain part fills our part completely, and nothing of it is left over."""
+        plain, *others = recordings(family, name)
+        for recording in (plain, *others):
+            config = config_of(family, recording)
+            module = (SpeechEncoder if name == "speech" else TextDecoder)(config, empty=True)
+            keymap = part.keymap(config)
+            arrived = {our for key in recording["keys"] for our in keymap.ours(keymap.spell(key))}
+            tensors = set(module.state_dict())
+            assert arrived <= tensors, recording["about"]
+            if recording is plain:
+                assert arrived == tensors, recording["about"]
+
+
+def test_every_file_of_a_family_is_in_the_tuple() -> None:
+    files = {path.stem for path in Path(str(families.__file__)).parent.glob("*.py")} - {"__init__", "base"}
+    assert files == {family.config.__module__.rpartition(".")[2] for family in FAMILIES}
+
+
+def test_golden_files_are_small_and_complete() -> None:
+    assert {path.parent.name for path in GOLDEN.glob("*/keys.json")} == {family.model_type for family in FAMILIES}
+    assert all(path.stat().st_size <= 100_000 for path in GOLDEN.glob("*/keys.json"))

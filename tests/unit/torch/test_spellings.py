@@ -1,0 +1,67 @@
+"""Files in every recorded spelling (tests/golden/*/keys.json) give the same weights, safetensors and pickles alike."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from dragoman.checkpoint.keymap import matches_any
+from dragoman.checkpoint.options import LoadOptions
+from dragoman.families import find
+from dragoman.testing import tiny_config
+from dragoman.torch.loading import load_part
+from dragoman.torch.speech_encoder import SpeechEncoder
+from dragoman.torch.text_decoder import TextDecoder
+from dragoman.torch.weights import their_tensors
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+CROSS = {"is_decoder": True, "add_cross_attention": True}
+
+
+def recordings() -> list[Any]:
+    found = []
+    for path in sorted(GOLDEN.glob("*/keys.json")):
+        for i, recording in enumerate(json.loads(path.read_text())):
+            found.append(pytest.param(path.parent.name, recording, id=f"{path.parent.name}-{i}-{recording['about']}"))
+    return found
+
+
+def write(folder: Path, tensors: dict[str, torch.Tensor], kind: str) -> None:
+    if kind == "safetensors":
+        save_file({name: tensor.clone() for name, tensor in tensors.items()}, folder / "model.safetensors")
+    else:
+        torch.save(tensors, folder / "pytorch_model.bin", _use_new_zipfile_serialization=kind == "zip")
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "zip", "legacy"])
+@pytest.mark.parametrize(("model_type", "recording"), recordings())
+def test_the_same_weights(tmp_path: Path, model_type: str, recording: dict[str, Any], kind: str) -> None:
+    is_speech = recording["part"] == "speech"
+    cls = SpeechEncoder if is_speech else TextDecoder
+    family = find(model_type)
+    tables = family.speech if is_speech else family.text
+    assert tables is not None
+    config = tiny_config(model_type, **recording["fields"])
+    flags = {} if is_speech else CROSS
+    original = cls(config.copy(**flags))
+    with torch.no_grad():
+        for parameter in original.parameters():
+            parameter.normal_()
+    plain = their_tensors(original, tables.keymap(config))
+    tensors = {name: plain[same] if same else torch.randn(2) for name, same in recording["keys"].items()}
+    (tmp_path / "config.json").write_text(config.to_json_string())
+    write(tmp_path, tensors, kind)
+
+    loaded, report = load_part(cls, tmp_path, LoadOptions(), **flags)  # type: ignore[type-var]
+
+    assert not loaded.training
+    expected, found = original.state_dict(), loaded.state_dict()
+    assert found.keys() == expected.keys()
+    assert {*report.loaded, *report.fresh} == set(expected)
+    assert all(torch.equal(found[name], expected[name]) for name in report.loaded)
+    assert all(matches_any(tables.fresh, name) for name in report.fresh)
+    assert report.dropped.keys() <= tensors.keys()
+    assert {name for name, same in recording["keys"].items() if same is None} <= report.dropped.keys()
