@@ -90,6 +90,7 @@ class SpeechEncoderDecoderModel(PretrainedModule):
         if config is None:
             if encoder is None or decoder is None:
                 raise ConfigError("Either a configuration or an encoder and a decoder has to be provided.")
+            check_joinable(encoder, decoder)
             config = SpeechEncoderDecoderConfig(encoder=encoder.config, decoder=decoder.config)
         if not isinstance(config, SpeechEncoderDecoderConfig):
             raise ConfigError(f"Config {config!r} has to be of type SpeechEncoderDecoderConfig.")
