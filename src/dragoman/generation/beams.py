@@ -31,15 +31,15 @@ def search_beams(run: Run, decoder: StepDecoder[State], prompt: Array, step: Ste
     run, rules, states = begin(run, prompt)
     # The beams are equal at first, so that choosing among them changes nothing in the decoder's state.
     decoder_state = decoder.expand(step.state, beams)
-    logits = run.logits_of(step, beams)
+    log_probs = run.scores_from(step, beams, normalize=True)
     while True:
-        states, rows, chosen, done = advance(run, rules, states, ops.log_softmax(logits))
+        states, rows, chosen, done = advance(run, rules, states, log_probs)
         if bool(done):
             return best(run, states)
         if states[0].length > run.plan.prompt_length + 1:
             decoder_state = decoder.select(decoder_state, ops.xp.reshape(rows, (-1,)))
         step = decoder.step(ops.xp.reshape(chosen, (-1,)), decoder_state)
-        decoder_state, logits = step.state, run.logits_of(step)
+        decoder_state, log_probs = step.state, run.scores_from(step, normalize=True)
 
 
 def begin(run: Run, prompt: Array) -> tuple[Run, list[BeamRule], list[BeamState]]:

@@ -124,15 +124,15 @@ def search_with_words(run: Run, decoder: StepDecoder[State], prompt: Array, step
         _Utterance(run, words, tokens, place * plan.num_beams) for place, tokens in enumerate(to_numpy(prompt).tolist())
     ]
     decoder_state = decoder.expand(step.state, plan.num_beams)
-    logits = run.logits_of(step, plan.num_beams)
+    log_probs = run.scores_from(step, plan.num_beams, normalize=True)
     for length in range(plan.prompt_length, plan.max_length):
-        _advance(run, words, texts, length, logits)
+        _advance(run, words, texts, length, log_probs)
         if length + 1 == plan.max_length or all(text.done for text in texts) or run.stops.time_is_up():
             break
         beams = [beam for text in texts for beam in text.beams]
         decoder_state = decoder.select(decoder_state, xp.asarray([beam.rows[-1] for beam in beams], device=device))
         step = decoder.step(xp.asarray([beam.tokens[-1] for beam in beams], device=device), decoder_state)
-        decoder_state, logits = step.state, run.logits_of(step)
+        decoder_state, log_probs = step.state, run.scores_from(step, normalize=True)
     return _result(run, texts, prompt)
 
 
@@ -149,13 +149,13 @@ def _check(run: Run, words: Words, vocab: int) -> None:
         )
 
 
-def _advance(run: Run, words: Words, texts: list[_Utterance], length: int, logits: Array) -> None:
-    """Let every utterance choose its next beams, from logits float32 `[batch * beams, vocab]`."""
-    ops, xp, plan, device = run.ops, run.ops.xp, run.plan, run.ops.device(logits)
+def _advance(run: Run, words: Words, texts: list[_Utterance], length: int, log_probs: Array) -> None:
+    """Let every utterance choose its next beams, from log-probabilities `[batch * beams, vocab]`."""
+    ops, xp, plan, device = run.ops, run.ops.xp, run.plan, run.ops.device(log_probs)
     beams = [beam for text in texts for beam in text.beams]
     tokens = np.full((len(beams), plan.max_length), plan.beam_fill)
     tokens[:, :length] = [beam.tokens for beam in beams]
-    log_probs = run.scores_of(xp.asarray(tokens, device=device), length, ops.log_softmax(logits))
+    log_probs = run.scores_of(xp.asarray(tokens, device=device), length, log_probs)
     run.record_scores(log_probs)
     running = np.asarray([beam.score for beam in beams], dtype=np.float32).reshape(-1, plan.num_beams)
     found = best_candidates(ops, plan, xp.asarray(running, device=device), log_probs)

@@ -30,11 +30,11 @@ def search_contrastively(run: Run, decoder: StepDecoder[State], prompt: Array, s
     state = begin_rows(ops, plan, prompt)
     decoder_state = decoder.expand(step.state, count)
     before = _directions(ops, step)  # [batch, tokens, width]
-    logits = run.logits_of(step)
+    raw = run.scores_from(step)
     run.tell(prompt)
     first_rows = (xp.arange(batch, device=ops.device(prompt)) * count)[:, None]
     while True:
-        scores = run.scores_of(state.tokens, state.length, logits)
+        scores = run.scores_of(state.tokens, state.length, raw)
         run.record_scores(scores)
         log_probs, tokens = ops.top_k(ops.log_softmax(scores), count)
         step = decoder.step(xp.reshape(tokens, (-1,)), decoder_state)
@@ -48,7 +48,7 @@ def search_contrastively(run: Run, decoder: StepDecoder[State], prompt: Array, s
         chosen = _only(ops, step, rows)
         before = xp.concat([before, _directions(ops, chosen)[:, -1:]], axis=1)
         decoder_state = decoder.select(step.state, xp.repeat(rows, count, axis=0))
-        logits = run.logits_of(chosen)
+        raw = run.scores_from(chosen)
 
 
 def _directions(ops: Ops, step: Step[State]) -> Array:
@@ -65,13 +65,17 @@ def _directions(ops: Ops, step: Step[State]) -> Array:
 def _only(ops: Ops, step: Step[State], rows: Array) -> Step[State]:
     """Return the outputs of some rows of a step; its state stays as it is."""
 
+    def picked(x: Array) -> Array:
+        return None if x is None else ops.xp.take(x, rows, axis=0)
+
     def layers(values: tuple[Array, ...] | None) -> tuple[Array, ...] | None:
-        return None if values is None else tuple(ops.xp.take(x, rows, axis=0) for x in values)
+        return None if values is None else tuple(map(picked, values))
 
     return Step(
-        ops.xp.take(step.logits, rows, axis=0),
-        step.state,
-        layers(step.decoder_attentions),
-        layers(step.cross_attentions),
-        layers(step.decoder_hidden_states),
+        logits=picked(step.logits),
+        state=step.state,
+        decoder_attentions=layers(step.decoder_attentions),
+        cross_attentions=layers(step.cross_attentions),
+        decoder_hidden_states=layers(step.decoder_hidden_states),
+        bonus=picked(step.bonus),
     )

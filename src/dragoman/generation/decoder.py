@@ -22,6 +22,7 @@ class Step(NamedTuple, Generic[State]):
         decoder_attentions: Where the decoder was made to return them: one array `[rows, heads, read, length]` a layer.
         cross_attentions: The same with the frames of the encoded speech as the last axis.
         decoder_hidden_states: The same: `[rows, read, width]`, the embedding first, then one a layer.
+        bonus: What others add to the logarithms of the probabilities, `[rows, vocab]`; see `fusion.py`.
     """
 
     logits: Array
@@ -29,6 +30,7 @@ class Step(NamedTuple, Generic[State]):
     decoder_attentions: Any = None
     cross_attentions: Any = None
     decoder_hidden_states: Any = None
+    bonus: Array = None
 
 
 class StepDecoder(Protocol[State]):

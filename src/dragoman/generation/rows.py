@@ -19,14 +19,14 @@ def search_rows(run: Run, decoder: StepDecoder[State], prompt: Array, step: Step
         prompt = ops.xp.repeat(prompt, copies, axis=0)
     state = begin_rows(ops, plan, prompt)
     decoder_state = decoder.expand(step.state, copies) if copies > 1 else step.state
-    logits = run.logits_of(step, copies)
+    raw = run.scores_from(step, copies)
     run.tell(prompt)
     while True:
-        scores = run.scores_of(state.tokens, state.length, logits)
+        scores = run.scores_of(state.tokens, state.length, raw)
         run.record_scores(scores)
         chosen = ops.xp.argmax(scores, axis=-1) if keys is None else draw(ops, fold(ops, keys, state.length), scores)
         state = run.advanced(advance_rows(ops, plan, state, chosen))
         if run.is_over(state):
             return run.result(sequences=state.tokens[:, : state.length], ended=state.ended)
         step = decoder.step(state.tokens[:, state.length - 1], decoder_state)
-        decoder_state, logits = step.state, run.logits_of(step)
+        decoder_state, raw = step.state, run.scores_from(step)

@@ -52,9 +52,15 @@ class Run:
         if self.options.return_dict_in_generate and self.options.output_scores:
             self._record("scores", scores)
 
-    def logits_of(self, step: Step[Any], copies: int = 1) -> Array:
-        """Return the logits as float32 `[rows * copies, vocab]`; record all outputs of the step that were asked for."""
-        xp, options = self.ops.xp, self.options
+    def scores_from(self, step: Step[Any], copies: int = 1, normalize: bool = False) -> Array:
+        """Return the scores of the next token, float32 `[rows * copies, vocab]`; record what was asked for of the step.
+
+        Args:
+            step: The decoder's outputs.
+            copies: How often each row is repeated.
+            normalize: Return log-probabilities instead of logits.
+        """
+        ops, xp, options = self.ops, self.ops.xp, self.options
 
         def repeated(x: Array) -> Array:
             return x if copies == 1 else xp.repeat(x, copies, axis=0)
@@ -69,7 +75,8 @@ class Run:
         for name in (name for name, on in wanted.items() if on and options.return_dict_in_generate):
             layers = getattr(step, name)
             self._record(name, logits if name == "logits" else layers and tuple(map(repeated, layers)))
-        return logits
+        scores = ops.log_softmax(logits) if normalize else logits
+        return scores if step.bonus is None else scores + repeated(step.bonus)
 
     def _record(self, name: str, value: Any) -> None:
         self.records.setdefault(name, []).append(value)
