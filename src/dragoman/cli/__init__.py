@@ -12,7 +12,7 @@ import typer
 
 from dragoman._version import __version__
 from dragoman.cli.argv import normalise
-from dragoman.cli.console import report, session
+from dragoman.cli.console import INTERRUPTED, report, session
 from dragoman.cli.inspect import inspect
 from dragoman.cli.transcribe import transcribe
 
@@ -56,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     argv = normalise(command, sys.argv[1:] if arguments is None else arguments) or ["--help"]
     with session(debug="--debug" in argv, json_logs="--json_logs" in argv, verbose="--verbose" in argv):
         try:
-            return command.main(argv, prog_name="dragoman", standalone_mode=False) or 0
+            code = command.main(argv, prog_name="dragoman", standalone_mode=False) or 0
+            # typer turns Ctrl-C into this code without a word.
+            return report(KeyboardInterrupt()) if code == INTERRUPTED else code
         except BaseException as error:  # SystemExit included: typer raises it when a pipe closes
             return report(error)

@@ -16,7 +16,7 @@ import typer
 
 from dragoman.errors import CheckpointError, ConfigError, DragomanError, OutOfMemoryError
 
-__all__ = ["LOG", "blaming", "describe", "report", "session"]
+__all__ = ["INTERRUPTED", "LOG", "blaming", "describe", "report", "session"]
 
 LOG = logging.getLogger("dragoman")
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
