@@ -1,0 +1,66 @@
+"""Every Python program in the documentation runs as it stands: the blocks of a page, in order, are one program.
+
+Names of the hub are folders of the working directory (see `conftest.py`), so that no program differs from its page. A
+block is left out only by `<!-- skip: reason -->` on the line before it.
+"""
+
+import ast
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("src/**/*.md")])
+BLOCK = re.compile(
+    r"^(?:<!-- *skip(?P<reason>.*?)-->\n+)?```python[^\n]*\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
+)
+
+
+def program(text: str) -> str:
+    """Return the blocks of a page on the lines where they stand, so that a traceback names the page's line."""
+    lines = [""] * (text.count("\n") + 1)
+    for block in BLOCK.finditer(text):
+        if block["reason"] is not None:
+            assert len(block["reason"].lstrip(": ")) > 10, "a skipped block needs a reason: <!-- skip: why -->"
+            continue
+        first = text.count("\n", 0, block.start("code"))
+        code = block["code"].splitlines()
+        lines[first : first + len(code)] = code
+    return "\n".join(lines)
+
+
+def has_program(page: Path) -> bool:
+    return program(page.read_text()).strip() != ""
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if has_program(page)], ids=lambda page: str(page.relative_to(ROOT))
+)
+def test_page_runs(page: Path, hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(hub, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    exec(compile(program(page.read_text()), str(page), "exec"), {"__name__": "__main__"})  # noqa: S102 (our own pages)
+
+
+def test_the_guides_are_among_the_pages() -> None:
+    found = {str(page.relative_to(ROOT)) for page in PAGES if has_program(page)}
+    assert {"README.md", "docs/quickstart.md", "docs/guide.md", "docs/ar/guide.md", "docs/errors.md"} <= found
+
+
+def test_no_block_is_written_so_that_the_runner_misses_it() -> None:
+    for page in PAGES:
+        text = page.read_text()
+        assert len(re.findall(r"^\s*(?:```|~~~)+\s*(?:python|py)\b", text, re.MULTILINE)) == len(BLOCK.findall(text)), (
+            page
+        )
+
+
+def test_runner_keeps_line_numbers_and_skips_only_with_a_reason() -> None:
+    one, two, three = (f"```python\n{name} = 1\n```\n" for name in "abc")
+    tree = ast.parse(program(f"text\n\n{one}\n<!-- skip: needs a person to speak -->\n{two}{three}"))
+    assert [(statement.lineno, ast.unparse(statement)) for statement in tree.body] == [(4, "a = 1"), (12, "c = 1")]
+    with pytest.raises(AssertionError, match="reason"):
+        program(f"<!-- skip -->\n{one}")

@@ -1,0 +1,73 @@
+"""The public names are a promise: adding one is a line here, and removing one breaks somebody's program."""
+
+import sys
+
+import pytest
+
+import dragoman
+
+PUBLIC = {
+    "AudioError",
+    "AutoConfig",
+    "AutoFeatureExtractor",
+    "AutoModelForSpeechSeq2Seq",
+    "AutoProcessor",
+    "AutoTokenizer",
+    "BartConfig",
+    "BartForCausalLM",
+    "BertConfig",
+    "BertForCausalLM",
+    "BertLMHeadModel",
+    "CheckpointError",
+    "ConfigError",
+    "DragomanError",
+    "GPT2Config",
+    "GPT2LMHeadModel",
+    "GenerationConfig",
+    "GenerationError",
+    "HubertConfig",
+    "HubertModel",
+    "MBartConfig",
+    "MBartForCausalLM",
+    "MissingDependencyError",
+    "ModelNotFoundError",
+    "Speech2Text2Processor",
+    "SpeechEncoder",
+    "SpeechEncoderDecoderConfig",
+    "SpeechEncoderDecoderModel",
+    "TextDecoder",
+    "TokenizerError",
+    "Transcriber",
+    "UntrustedFileError",
+    "Wav2Vec2Config",
+    "Wav2Vec2FeatureExtractor",
+    "Wav2Vec2Model",
+    "Wav2Vec2Processor",
+    "WavLMConfig",
+    "WavLMModel",
+    "WhisperConfig",
+    "WhisperEncoder",
+    "WhisperFeatureExtractor",
+    "WhisperForCausalLM",
+    "WhisperProcessor",
+    "__version__",
+    "load_audio",
+}
+
+
+def test_names_are_the_promised_ones() -> None:
+    assert sorted(dragoman.__all__) == sorted(PUBLIC)
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC))
+def test_name_is_there(name: str) -> None:
+    found = getattr(dragoman, name)
+    if isinstance(found, type):
+        assert found.__name__ == name
+        assert found.__doc__
+        assert getattr(sys.modules[found.__module__], name) is found
+
+
+def test_a_wrong_name_is_answered_with_the_right_one() -> None:
+    with pytest.raises(AttributeError, match=r'Did you mean "Wav2Vec2Processor"\?'):
+        dragoman.Wav2Vec2Procesor  # noqa: B018
