@@ -171,12 +171,12 @@ def reference_config(model_type: str, **fields: Any) -> Any:
     return transformers.AutoConfig.for_model(**tiny_config(model_type, **fields).to_dict())
 
 
-def build_pair(folder: Path, encoder: Encoder, decoder: str) -> Pair:
+def build_pair(folder: Path, encoder: Encoder, decoder: str, **decoder_fields: Any) -> Pair:
     """Let transformers build a tiny model and save it."""
     torch.manual_seed(0)
     config = transformers.SpeechEncoderDecoderConfig.from_encoder_decoder_configs(
         reference_config(encoder.model_type, **encoder.fields),
-        reference_config(decoder, vocab_size=VOCAB),
+        reference_config(decoder, **{"vocab_size": VOCAB, **decoder_fields}),
         decoder_start_token_id=START,
         pad_token_id=PAD,
         eos_token_id=EOS,
@@ -221,6 +221,16 @@ def pair_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Pa
             folder = tmp_path_factory.mktemp(f"{encoder}-{decoder}")
             built[encoder, decoder] = build_pair(folder, ENCODERS[encoder], decoder)
         return built[encoder, decoder]
+
+    return build
+
+
+@pytest.fixture
+def new_pair(tmp_path: Path) -> Callable[..., Pair]:
+    """Build a pair whose halves differ from the tiny configurations in some fields."""
+
+    def build(encoder: str, encoder_fields: dict[str, Any], decoder: str, decoder_fields: dict[str, Any]) -> Pair:
+        return build_pair(tmp_path / "theirs", Encoder(encoder, encoder_fields, "reference"), decoder, **decoder_fields)
 
     return build
 

@@ -1,7 +1,7 @@
 """Padding: a clip in our padded batch gives what transformers gives for the clip alone, with every encoder.
 
-Where transformers lets padding into a result (group norms, adapters, batch norms), `set_padding("reference")` equals it:
-that is what test_models.py compares.
+Where transformers lets padding into a result (group norms, adapters, batch norms), `set_padding("reference")` gives the
+same: that is what test_models.py compares.
 """
 
 from collections.abc import Callable

@@ -45,7 +45,7 @@ class WhisperConfig(ModelConfig):
     attention_dropout: float = 0.0
     activation_dropout: float = 0.0
     init_std: float = 0.02
-    scale_embedding: bool = False
+    scale_embedding: bool = False  # upstream reads it and never applies it
     max_source_positions: int = 1500
     max_target_positions: int = 448
     apply_spec_augment: bool = False
@@ -105,7 +105,6 @@ class WhisperConfig(ModelConfig):
         return TextDecoderSpec(
             vocab_size=self.vocab_size,
             num_positions=self.max_target_positions,
-            embed_scale=self.d_model**0.5 if self.scale_embedding else 1.0,
             dropout=self.dropout,
             stack=StackSpec(
                 block=self._block(self.decoder_attention_heads, self.decoder_ffn_dim, decoder=True),

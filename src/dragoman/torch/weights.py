@@ -122,4 +122,11 @@ def fill(
 
 def their_tensors(part: nn.Module, keymap: KeyMap, prefix: str = "") -> dict[str, Tensor]:
     """Return the tensors of a part under the names of its checkpoints, each in memory of its own."""
-    return {prefix + name: tensor.contiguous() for name, tensor in keymap.write(part.state_dict()).items()}
+    found: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in keymap.write(part.state_dict()).items():
+        whole = tensor.contiguous()
+        # two names of one tensor (an untied BERT's bias): safetensors wants each on its own
+        found[prefix + name] = whole.clone() if whole.data_ptr() in seen else whole
+        seen.add(whole.data_ptr())
+    return found
