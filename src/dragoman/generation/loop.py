@@ -4,6 +4,7 @@ The search itself is in `search.py`; what ends a text besides its end token, in 
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 from dragoman.errors import GenerationError
 from dragoman.generation.arrays import Array, ops_of
@@ -19,6 +20,7 @@ from dragoman.generation.result import GenerationResult
 from dragoman.generation.rows import search_rows
 from dragoman.generation.run import Run
 from dragoman.generation.sampling import build_filters
+from dragoman.generation.speculative import RewindableDecoder, search_with_draft
 from dragoman.generation.stopping import StoppingCriterion, stops_of
 from dragoman.generation.streamers import Streamer
 
@@ -37,6 +39,7 @@ def generate(
     criteria: Sequence[StoppingCriterion] = (),
     decode: Callable[[list[int]], str] | None = None,
     streamer: Streamer | None = None,
+    draft: RewindableDecoder[Any] | None = None,
 ) -> GenerationResult:
     """Generate texts for a batch of utterances.
 
@@ -51,6 +54,8 @@ def generate(
         prefix_allowed_tokens_fn: `f(utterance, tokens)` returns the ids that may come next.
         criteria: The caller's own reasons to end a text, in Hugging Face's form.
         decode: Turns ids into text, for `stop_strings`.
+        draft: A smaller decoder of the same vocabulary, which makes greedy search faster; both must then be
+            `RewindableDecoder`s.
         streamer: Is told the prompt and each new token of each utterance; without beams only.
 
     Raises:
@@ -70,12 +75,16 @@ def generate(
     ops, plan = ops_of(prompt), plan_of(options, prompt.shape[1], capacity)
     keys = utterance_keys(ops, seed, prompt) if options.do_sample else None
     stops = stops_of(options, plan.prompt_length, criteria, decode)
+    if draft is not None:
+        _check_draft(options)
     first = decoder.start(prompt)
     chain = build_processors(ops, options, plan, first.logits, processors, prefix_allowed_tokens_fn)
     chain += build_filters(ops, options, plan)
     if options.renormalize_logits:
         chain.append(lambda tokens, length, scores: ops.log_softmax(scores))
     run = Run(ops, plan, options, chain, keys, stops, streamer)
+    if draft is not None:
+        return search_with_draft(run, cast("RewindableDecoder[State]", decoder), draft, prompt, first)
     if options.force_words_ids:
         return search_with_words(run, decoder, prompt, first)
     if plan.num_beams > 1:
@@ -83,3 +92,17 @@ def generate(
     if options.penalty_alpha:
         return search_contrastively(run, decoder, prompt, first)
     return search_rows(run, decoder, prompt, first)
+
+
+def _check_draft(options: GenerationConfig) -> None:
+    """Refuse what a draft cannot help with."""
+    if options.num_beams > 1 or options.do_sample or options.penalty_alpha:
+        raise GenerationError(
+            "Speculative decoding gives what greedy search gives, faster; it cannot be combined with `num_beams`, "
+            "`do_sample` or `penalty_alpha`. Leave these or the draft model out."
+        )
+    if options.output_logits or options.output_attentions or options.output_hidden_states:
+        raise GenerationError(
+            "Speculative decoding reads several tokens in a step, so it cannot return `output_logits`, "
+            "`output_attentions` or `output_hidden_states` for each. Leave these or the draft model out."
+        )

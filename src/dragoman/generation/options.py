@@ -48,6 +48,9 @@ class GenerationConfig:
             tokens are tried in each step.
         force_words_ids: Constrained beam search: words that each text must contain, as lists of ids; or lists of such
             lists, of which it must contain one.
+        num_assistant_tokens: Speculative decoding: how many tokens the small decoder drafts at most before the large
+            one checks them.
+        assistant_confidence_threshold: It drafts less when its next token is less probable than this.
 
     Sampling
         temperature: Scores are divided by it.
@@ -89,6 +92,8 @@ class GenerationConfig:
     diversity_penalty: float = 0.0
     penalty_alpha: float | None = None
     force_words_ids: list[Any] | None = None
+    num_assistant_tokens: int = 20
+    assistant_confidence_threshold: float = 0.4
     use_cache: bool = True
 
     temperature: float = 1.0

@@ -44,8 +44,8 @@ def _each(
 
 def _counts(options: "GenerationConfig") -> Iterator[str]:
     positive, natural = "a whole number of at least 1", "a whole number of at least 0"
-    required = ("num_beams", "num_return_sequences", "num_beam_groups")
-    yield from _each(options, required, lambda v: _is_int(v) and v >= 1, positive, False)
+    at_least_one = ("num_beams", "num_return_sequences", "num_beam_groups", "num_assistant_tokens")
+    yield from _each(options, at_least_one, lambda v: _is_int(v) and v >= 1, positive, False)
     yield from _each(options, ("max_length", "max_new_tokens"), lambda v: _is_int(v) and v >= 1, positive, True)
     required = ("min_length", "top_k", "no_repeat_ngram_size")
     yield from _each(options, required, lambda v: _is_int(v) and v >= 0, natural, False)
@@ -56,7 +56,8 @@ def _numbers(options: "GenerationConfig") -> Iterator[str]:
     required = ("temperature", "repetition_penalty")
     yield from _each(options, required, lambda v: _is_number(v) and 0 < v < float("inf"), "a number above 0", False)
     yield from _each(options, ("length_penalty", "diversity_penalty"), _is_number, "a number", False)
-    yield from _each(options, ("top_p",), lambda v: _is_number(v) and 0 <= v <= 1, "a number from 0 to 1", False)
+    shares = ("top_p", "assistant_confidence_threshold")
+    yield from _each(options, shares, lambda v: _is_number(v) and 0 <= v <= 1, "a number from 0 to 1", False)
     yield from _each(
         options, ("min_p", "penalty_alpha"), lambda v: _is_number(v) and 0 <= v <= 1, "a number from 0 to 1", True
     )
