@@ -52,6 +52,8 @@ def parse_json(content: bytes, path: Path, error: type[DragomanError] = Tokenize
     """
     try:
         parsed = json.loads(content.decode())
+        if b"\\ud" in content.lower():  # halves of characters, which no file can hold and no tokenizer takes
+            json.dumps(parsed, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as cause:
         raise error(f"{path} is not valid JSON: {cause}. Fetch or save it again.") from cause
     if not isinstance(parsed, dict):

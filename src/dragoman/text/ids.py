@@ -35,6 +35,8 @@ def _is_number(value: Any) -> bool:
 
 
 def _row(ids: Any) -> list[int]:
+    if isinstance(ids, (list, tuple)) and all(type(i) is int for i in ids) and min(ids, default=0) >= 0:
+        return list(ids)  # what the tokenizer itself makes, and most others: no detour
     # Single elements of a list may be tensors themselves, on a device.
     array = np.atleast_1d(np.asarray([to_numpy(i) for i in ids]) if isinstance(ids, (list, tuple)) else to_numpy(ids))
     if array.ndim > 1:

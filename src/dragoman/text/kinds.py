@@ -17,6 +17,7 @@ from dragoman.text.ctc import Wav2Vec2CTCTokenizer
 from dragoman.text.files import parse_json
 from dragoman.text.mbart import MBART50_LANGUAGES, MBART_LANGUAGES, MBart50Tokenizer, MBartTokenizer
 from dragoman.text.pieces import CharacterPieces, PythonPieces, SentencePieces, WordPieces
+from dragoman.text.settings import flag
 from dragoman.text.special_tokens import added_token
 from dragoman.text.speech2text2 import Speech2Text2Tokenizer
 from dragoman.text.tokenizer import Tokenizer
@@ -84,9 +85,9 @@ def _word_piece(files: list[File], settings: Settings) -> Built:
     vocab = {token: i for i, token in enumerate(lines)}
     backend = RustTokenizer(models.WordPiece(vocab, unk_token=_token(settings, "unk_token") or "[UNK]"))
     backend.normalizer = normalizers.BertNormalizer(
-        lowercase=bool(settings.get("do_lower_case", True)),
-        strip_accents=settings.get("strip_accents"),
-        handle_chinese_chars=bool(settings.get("tokenize_chinese_chars", True)),
+        lowercase=bool(flag(settings, "do_lower_case", True)),
+        strip_accents=flag(settings, "strip_accents", None),
+        handle_chinese_chars=bool(flag(settings, "tokenize_chinese_chars", True)),
     )
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.decoder = decoders.WordPiece(prefix="##")
@@ -94,13 +95,8 @@ def _word_piece(files: list[File], settings: Settings) -> Built:
 
 
 def _byte_level(files: list[File], settings: Settings) -> Built:
-    try:
-        backend = RustTokenizer(models.BPE(_vocab(files[0]), _merges(files[1])))
-    except TokenizerError:
-        raise
-    except Exception as error:  # the library raises nothing more precise
-        raise TokenizerError(f"{files[1].path} does not fit {files[0].path.name}: {error}.") from error
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=bool(settings.get("add_prefix_space")))
+    backend = RustTokenizer(models.BPE(_vocab(files[0]), _merges(files[1])))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=bool(flag(settings, "add_prefix_space")))
     backend.decoder = decoders.ByteLevel()
     return Built(backend=backend)
 
@@ -108,7 +104,7 @@ def _byte_level(files: list[File], settings: Settings) -> Built:
 def _characters(files: list[File], settings: Settings) -> Built:
     vocab = _vocab(files[0], settings.get("target_lang"))
     delimiter = str(settings.get("word_delimiter_token") or "|")
-    upper = bool(settings.get("do_lower_case"))
+    upper = bool(flag(settings, "do_lower_case"))
     pieces = CharacterPieces(vocab, _token(settings, "unk_token"), delimiter, upper=upper)
     built = _with_pieces(vocab, pieces)
     # Entries of several characters are matched whole, together with the spaces around them.
@@ -120,7 +116,7 @@ def _characters(files: list[File], settings: Settings) -> Built:
 def _words(files: list[File], settings: Settings) -> Built:
     vocab = _vocab(files[0])
     merges = _merges(files[1]) if len(files) > 1 else None
-    lower = bool(settings.get("do_lower_case"))
+    lower = bool(flag(settings, "do_lower_case"))
     return _with_pieces(vocab, WordPieces(vocab, merges, _token(settings, "unk_token"), lower=lower))
 
 

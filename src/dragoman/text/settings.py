@@ -6,7 +6,7 @@ from typing import Any
 from dragoman.errors import TokenizerError, did_you_mean
 from dragoman.text.special_tokens import ROLES
 
-__all__ = ["NOT_SAVED", "NO_LIMIT", "OPTIONS", "check_options", "extra_tokens", "max_length", "side"]
+__all__ = ["NOT_SAVED", "NO_LIMIT", "OPTIONS", "check_options", "extra_tokens", "flag", "max_length", "side"]
 
 NO_LIMIT = int(1e30)  # what files say where a tokenizer knows no longest text
 
@@ -77,6 +77,14 @@ def side(settings: Mapping[str, Any], name: str) -> str:
     if value not in ("left", "right"):
         raise TokenizerError(f'`{name}` must be "left" or "right", but is {value!r}.')
     return str(value)
+
+
+def flag(settings: Mapping[str, Any], name: str, default: bool | None = False) -> bool | None:
+    """Return a field that is true, false or, if it is `null`, undecided."""
+    value = settings.get(name, default)
+    if value is not None and not isinstance(value, bool):
+        raise TokenizerError(f"`{name}` must be true or false, but is {value!r:.80}.")
+    return value
 
 
 def max_length(settings: Mapping[str, Any]) -> int:

@@ -21,7 +21,7 @@ from dragoman.text.files import write_bytes, write_json
 from dragoman.text.ids import id_array, id_rows, pad_rows, padded_length
 from dragoman.text.normalize import clean_up_tokenization
 from dragoman.text.pieces import PythonPieces, with_pieces, without_pieces
-from dragoman.text.settings import NO_LIMIT, NOT_SAVED, extra_tokens, max_length, side
+from dragoman.text.settings import NO_LIMIT, NOT_SAVED, extra_tokens, flag, max_length, side
 from dragoman.text.special_tokens import ROLES, SpecialToken, SpecialTokenId, added_token, added_token_fields
 
 __all__ = ["Tokenizer", "template"]
@@ -71,7 +71,7 @@ class Tokenizer:
         self.padding_side = side(settings, "padding_side")
         self.truncation_side = side(settings, "truncation_side")
         self.model_max_length = max_length(settings)
-        self.clean_up_tokenization_spaces = bool(settings.get("clean_up_tokenization_spaces"))
+        self.clean_up_tokenization_spaces = bool(flag(settings, "clean_up_tokenization_spaces"))
         self.special_tokens_map: dict[str, str] = {}
         self.extra_special_tokens: list[str] = []
         self._pieces = pieces
@@ -93,7 +93,7 @@ class Tokenizer:
         pad_to_multiple_of: int | None = None,
         padding_side: str | None = None,
         return_tensors: str | None = None,
-        return_attention_mask: bool = True,
+        return_attention_mask: bool | None = None,
     ) -> Batch:
         """Encode one text or several.
 
@@ -110,7 +110,7 @@ class Tokenizer:
             padding_side: `"right"` or `"left"`; by default the tokenizer's own.
             return_tensors: `"np"`, `"pt"` or `"jax"` for arrays `[batch, length]`; `None` for lists, which have no
                 batch dimension if `text` is a single text.
-            return_attention_mask: Whether to add `attention_mask`: 1 for tokens, 0 for padding.
+            return_attention_mask: Whether to add `attention_mask`: 1 for tokens, 0 for padding; by default it is.
 
         Raises:
             TokenizerError: If something else than texts comes, if padding is asked for and there is no pad token, or if
@@ -141,14 +141,14 @@ class Tokenizer:
             batch["labels"] = encode(text_target, target=True)["input_ids"]
         return batch
 
-    def encode(self, text: str, *, add_special_tokens: bool = True, max_length: int | None = None) -> list[int]:
-        """Return the ids of one text; `max_length` cuts."""
-        limit = None if max_length is None else self._limit(max_length)
-        return self._encode([_text(text)], limit=limit, add_special_tokens=add_special_tokens, target=False)[0]
+    def encode(self, text: str | Sequence[str], **options: Any) -> Any:
+        """Return the `input_ids` of a call alone; `options` are those of a call."""
+        return self(text, **options)["input_ids"]
 
     def tokenize(self, text: str, *, add_special_tokens: bool = False) -> list[str]:
         """Return the tokens of one text as the vocabulary writes them."""
-        return self.convert_ids_to_tokens(self.encode(text, add_special_tokens=add_special_tokens))
+        ids: list[int] = self.encode(text, add_special_tokens=add_special_tokens)
+        return self.convert_ids_to_tokens(ids)
 
     def pad(
         self,
@@ -157,7 +157,7 @@ class Tokenizer:
         max_length: int | None = None,
         pad_to_multiple_of: int | None = None,
         padding_side: str | None = None,
-        return_attention_mask: bool = True,
+        return_attention_mask: bool | None = None,
         return_tensors: str | None = None,
     ) -> Batch:
         """Make encoded texts equally long.
@@ -179,20 +179,23 @@ class Tokenizer:
             encoded_inputs = {name: [item[name] for item in encoded_inputs] for name in names}
         if "input_ids" not in encoded_inputs:
             raise TokenizerError(f"`pad` needs `input_ids`, but got only: {', '.join(encoded_inputs) or 'nothing'}.")
-        rows, batched = id_rows(encoded_inputs["input_ids"]) if len(encoded_inputs["input_ids"]) else ([], True)
+        rows, batched = id_rows(encoded_inputs["input_ids"])
+        if rows == [[]] and not batched:  # a batch of nothing
+            rows, batched = [], True
         masks = id_rows(encoded_inputs["attention_mask"])[0] if "attention_mask" in encoded_inputs else None
         masks = masks or [[1] * len(row) for row in rows]
         length = padded_length(rows, padding, self._limit(max_length), pad_to_multiple_of)
         if length is not None:
-            rows = pad_rows(rows, length, self._pad_id(), padding_side or self.padding_side)
-            masks = pad_rows(masks, length, 0, padding_side or self.padding_side)
-        values = {"input_ids": rows} | ({"attention_mask": masks} if return_attention_mask else {})
+            where = side({"padding_side": padding_side or self.padding_side}, "padding_side")
+            rows = pad_rows(rows, length, self._pad_id(), where)
+            masks = pad_rows(masks, length, 0, where)
+        values = {"input_ids": rows} | ({} if return_attention_mask is False else {"attention_mask": masks})
         if return_tensors is not None:
             return Batch({name: to_framework(id_array(value), return_tensors) for name, value in values.items()})
         return Batch(values if batched else {name: value[0] for name, value in values.items()})
 
     def _encode(self, texts: Any, *, limit: int | None, add_special_tokens: bool, target: bool) -> list[list[int]]:
-        if isinstance(texts, str) or not isinstance(texts, Iterable):
+        if isinstance(texts, (str, Mapping)) or not isinstance(texts, Iterable):
             texts = [texts]
         texts = [_text(text) for text in texts]
         around = self._template(target=target) if add_special_tokens else None
@@ -218,8 +221,8 @@ class Tokenizer:
 
     def _limit(self, max_length: int | None) -> int | None:
         length = self.model_max_length if max_length is None else max_length
-        if length < 0:
-            raise TokenizerError(f"`max_length` must not be negative, but is {length}.")
+        if isinstance(length, bool) or not isinstance(length, int) or length < 0:
+            raise TokenizerError(f"`max_length` must be a number of tokens, 0 or more, but is {length!r}.")
         return length if length < NO_LIMIT else None
 
     def _pad_id(self) -> int:
@@ -429,7 +432,10 @@ class Tokenizer:
         tokenizer_config.json and special_tokens_map.json.
         """
         folder = Path(save_directory)
-        vocabulary = self._vocabulary or {"tokenizer.json": self.backend_tokenizer.to_str(pretty=True).encode()}
+        vocabulary = self._vocabulary
+        if not vocabulary:
+            self.backend_tokenizer.post_processor = self._template(target=False)  # for readers that take it from there
+            vocabulary = {"tokenizer.json": self.backend_tokenizer.to_str(pretty=True).encode()}
         for name, content in vocabulary.items():
             write_bytes(folder / name, content)
         added = {i: added_token_fields(t) for i, t in self.backend_tokenizer.get_added_tokens_decoder().items()}
@@ -445,7 +451,8 @@ class Tokenizer:
 
     def _config(self) -> dict[str, Any]:
         """Return tokenizer_config.json without the tokens that have no role."""
-        kept = {name: value for name, value in self.init_kwargs.items() if name not in (*ROLES, *NOT_SAVED)}
+        dropped = {*ROLES, *NOT_SAVED}
+        kept = {name: value for name, value in self.init_kwargs.items() if name not in dropped and name[:1] != "_"}
         return (
             kept
             | self.special_tokens_map

@@ -4,6 +4,7 @@ What is read: tokenizer_config.json, special_tokens_map.json, added_tokens.json 
 tokenizer.json or, without one, the vocabulary files of the tokenizer's class (see `kinds`).
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,15 +15,17 @@ from tokenizers import normalizers, pre_tokenizers
 
 from dragoman.errors import DragomanError, ModelNotFoundError, TokenizerError, did_you_mean
 from dragoman.text.files import read_bytes, read_json
-from dragoman.text.kinds import KINDS, Built, File, Kind, kind_named
+from dragoman.text.kinds import GENERAL, KINDS, Built, File, Kind, kind_named
 from dragoman.text.mbart import MBART50_LANGUAGES, MBART_LANGUAGES
-from dragoman.text.settings import check_options
+from dragoman.text.settings import check_options, flag
 from dragoman.text.special_tokens import ROLES, added_token
 from dragoman.text.tokenizer import Tokenizer, template
 
 __all__ = ["load_tokenizer"]
 
-LONGEST_STRING = 16 * 1024  # of tokenizer.json: a regular expression of some megabytes takes a gigabyte to compile
+# The key of a regular expression in tokenizer.json, perhaps written with escapes, and 16 KiB of it. One of some megabytes
+# takes a gigabyte to compile.
+_LONG_PATTERN = re.compile(rb'"(?:Regex|[^"\\]{0,8}\\u[^"]{0,64})"\s*:\s*"(?:[^"\\]|\\.){16384}')
 TOKENIZER_FILES = (
     "tokenizer.json, vocab.txt, vocab.json with merges.txt, vocab.json, sentencepiece.bpe.model, spiece.model or "
     "tokenizer.model"
@@ -82,7 +85,7 @@ def _kind(folder: Path, name: str) -> Kind:
     """Return the kind that the files, or the user, named."""
     kind = kind_named(name)
     if kind is None and (folder / "tokenizer.json").is_file():
-        return KINDS["PreTrainedTokenizerFast"]  # a tokenizer.json says it all
+        return GENERAL  # a tokenizer.json says it all
     if kind is None:
         raise TokenizerError(
             f"{folder} has a tokenizer of the class {name!r} without a tokenizer.json; without one, only these "
@@ -116,7 +119,7 @@ def _guessed_kind(folder: Path) -> Kind:
     if b'"<|startoftranscript|>"' in fast + added:
         return KINDS["WhisperTokenizer"]
     if fast:
-        return KINDS["PreTrainedTokenizerFast"]
+        return GENERAL
     if (folder / "vocab.txt").is_file():
         return KINDS["BertTokenizer"]
     if slow and not (folder / "merges.txt").is_file():
@@ -141,7 +144,7 @@ def _has_files(folder: Path, kind: Kind) -> bool:
 def _class_name(kind: Kind, named: object) -> str:
     """Return the name to save: the one that was given, if it is a class name."""
     name = str(named or kind.name).removesuffix("Fast")
-    return name if "Tokenizer" in name and name != "PreTrainedTokenizer" else kind.name
+    return name if "Tokenizer" in name and kind_named(name) is not GENERAL else kind.name
 
 
 def _has_50_languages(tokenizer: Tokenizer, config: Mapping[str, Any]) -> bool:
@@ -183,17 +186,15 @@ def _apply(settings: Mapping[str, Any], backend: RustTokenizer) -> None:
     """Let settings that are given change a backend that was read from tokenizer.json."""
     normalizer, pre_tokenizer = backend.normalizer, backend.pre_tokenizer
     if isinstance(normalizer, normalizers.BertNormalizer):
-        names = {
-            "do_lower_case": "lowercase",
-            "strip_accents": "strip_accents",
-            "tokenize_chinese_chars": "handle_chinese_chars",
-        }
-        for ours, theirs in names.items():
-            if ours in settings:
-                setattr(normalizer, theirs, settings[ours])
+        if "do_lower_case" in settings:
+            normalizer.lowercase = bool(flag(settings, "do_lower_case"))
+        if "strip_accents" in settings:
+            normalizer.strip_accents = flag(settings, "strip_accents")
+        if "tokenize_chinese_chars" in settings:
+            normalizer.handle_chinese_chars = bool(flag(settings, "tokenize_chinese_chars"))
         backend.normalizer = normalizer
     if isinstance(pre_tokenizer, pre_tokenizers.ByteLevel) and "add_prefix_space" in settings:
-        pre_tokenizer.add_prefix_space = bool(settings["add_prefix_space"])
+        pre_tokenizer.add_prefix_space = bool(flag(settings, "add_prefix_space"))
         backend.pre_tokenizer = pre_tokenizer
 
 
@@ -247,12 +248,13 @@ def _vocabulary_files(folder: Path, kind: Kind) -> list[File]:
 
 def _build(kind: Kind, files: list[File], settings: Mapping[str, Any]) -> Built:
     assert kind.build is not None, kind.name
-    with _rust_errors(files[0].path):
+    with _rust_errors(files[-1].path):
         return kind.build(files, settings)
 
 
 def _from_json(file: File) -> RustTokenizer:
-    _refuse_long_strings(file)
+    if _LONG_PATTERN.search(file.content):
+        raise TokenizerError(f"{file.path} has a regular expression of more than 16 KiB; it is refused.")
     with _rust_errors(file.path):
         return RustTokenizer.from_buffer(file.content)
 
@@ -268,14 +270,3 @@ def _rust_errors(path: Path) -> Iterator[None]:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise TokenizerError(f"{path} is not a tokenizer that can be used: {error}. Fetch or save it again.") from error
-
-
-def _refuse_long_strings(file: File) -> None:
-    # Cut at the quotes that are not escaped, so that every other part is a string.
-    parts = file.content.replace(b"\\\\", b"__").replace(b'\\"', b"__").split(b'"')
-    for position in range(1, len(parts), 2):
-        if len(parts[position]) > LONGEST_STRING and parts[position - 2] != b"precompiled_charsmap":
-            raise TokenizerError(
-                f"{file.path} has a text of {len(parts[position])} bytes where at most {LONGEST_STRING} are allowed; "
-                "it is refused."
-            )

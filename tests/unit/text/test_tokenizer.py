@@ -60,6 +60,11 @@ def test_padding_goes_where_it_is_asked_for(bert: Path) -> None:
     assert tokenizer("fox", padding="max_length", max_length=4).input_ids == [0, 2, 7, 3]
     with pytest.raises(TokenizerError, match='must be True, False, "longest" or "max_length", but is \'shortest\''):
         tokenizer("fox", padding="shortest")
+    with pytest.raises(TokenizerError, match='`padding_side` must be "left" or "right", but is \'top\''):
+        tokenizer("fox", padding=True, padding_side="top")
+    for length in (-1, "5", True, 2.5):
+        with pytest.raises(TokenizerError, match="`max_length` must be a number of tokens, 0 or more, but is"):
+            tokenizer("fox", padding="max_length", max_length=length)
 
 
 def test_truncation_keeps_the_special_tokens(bert: Path) -> None:
@@ -73,7 +78,7 @@ def test_truncation_keeps_the_special_tokens(bert: Path) -> None:
         tokenizer("the fox", max_length=1, truncation=True)
 
 
-@pytest.mark.parametrize("wrong", [None, 3, ["the", 3], [["the"]], b"the"])
+@pytest.mark.parametrize("wrong", [None, 3, ["the", 3], [["the"]], b"the", {"text": "the"}])
 def test_only_texts_are_encoded(bert: Path, wrong: object) -> None:
     with pytest.raises(TokenizerError, match="needs strings, but got a"):
         load_tokenizer(bert)(wrong)  # type: ignore[arg-type]

@@ -203,6 +203,13 @@ def test_a_beginning_and_an_end_where_the_settings_ask_for_them(gpt2: Path, make
     assert both == [259, *plain, 259]
 
 
+def test_settings_of_a_wrong_kind_are_named(bert: Path, tmp_path: Path) -> None:
+    load_tokenizer(bert).save_pretrained(tmp_path / "saved")
+    for folder in (bert, tmp_path / "saved"):
+        with pytest.raises(TokenizerError, match="`do_lower_case` must be true or false, but is 'no'"):
+            load_tokenizer(folder, options={"do_lower_case": "no"})
+
+
 # ---- vocabularies
 
 
@@ -262,7 +269,14 @@ def test_a_model_numbered_otherwise_is_refused(make: Make, train: Callable[..., 
 BAD_MERGES = '{"version": "1.0", "model": {"type": "BPE", "vocab": {}, "merges": ["a b"]}}'
 CORRUPT: dict[str, list[str | bytes]] = {
     "tokenizer_json": ["{", "[]", "{}", b"\xff\xfe", "", BAD_MERGES],
-    "tokenizer_config_json": ["{", "[]", b"\xff", "[" * 100_000, '{"added_tokens_decoder": []}'],
+    "tokenizer_config_json": [
+        "{",
+        "[]",
+        b"\xff",
+        "[" * 100_000,
+        '{"pad_token": "\\ud800"}',
+        '{"added_tokens_decoder": []}',
+    ],
     "special_tokens_map_json": ["nonsense", "3"],
     "added_tokens_json": ['{"<a>": "x"}', '{"<a>": null}', '{"": 260}'],
     "config_json": ["{'a'}"],
@@ -315,12 +329,15 @@ def test_absurd_sizes_are_refused_before_they_are_read(gpt2: Path) -> None:
         load_tokenizer(gpt2)
 
 
-def test_a_regular_expression_of_megabytes_is_not_compiled(tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["Regex", "\\u0052egex", "R\\u0065\\u0067\\u0065x"])
+def test_a_regular_expression_of_megabytes_is_not_compiled(tmp_path: Path, key: str) -> None:
     backend = json.loads(RustTokenizer(models.WordLevel({"a": 0}, unk_token="a")).to_str())
     split = {"type": "Split", "pattern": {"Regex": 'a|\\"' * 1_000_000}, "behavior": "Isolated", "invert": False}
-    (tmp_path / "tokenizer.json").write_text(json.dumps(backend | {"pre_tokenizer": split}))
+    text = json.dumps(backend | {"pre_tokenizer": split}).replace('"Regex"', f'"{key}"')
+    assert json.loads(text)["pre_tokenizer"] == split
+    (tmp_path / "tokenizer.json").write_text(text)
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
-    with pytest.raises(TokenizerError, match=r"tokenizer\.json has a text of \d+ bytes where at most 16384"):
+    with pytest.raises(TokenizerError, match=r"tokenizer\.json has a regular expression of more than 16 KiB"):
         load_tokenizer(tmp_path)
     assert time.monotonic() - start < 5
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10 < 64  # MiB
