@@ -23,6 +23,11 @@ MODELS = 6
 GOLDEN = Path(__file__).parents[1] / "golden" / "generation"
 
 
+def seeds(default: int, all_: int) -> list[Any]:
+    """Seeds for the default run, and those for CI's second stage."""
+    return [pytest.param(seed, marks=[pytest.mark.slow] * (seed >= default)) for seed in range(all_)]
+
+
 class State(NamedTuple):
     tokens: torch.Tensor
     utterances: torch.Tensor
@@ -130,7 +135,7 @@ def processors_of(rng: random.Random, num_beams: int) -> dict[str, Any]:
     return {name: known[name]() for name in rng.sample(sorted(known), rng.randrange(1, 4))}
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", seeds(20, 500))
 def test_greedy(seed: int) -> None:
     rng = random.Random(seed)
     batch = rng.randrange(1, 4)
@@ -138,7 +143,7 @@ def test_greedy(seed: int) -> None:
 
 
 @pytest.mark.parametrize("early_stopping", [False, True, "never"])
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", seeds(12, 170))
 def test_beams(seed: int, early_stopping: Any) -> None:
     rng = random.Random(seed)
     batch, beams = rng.randrange(1, 4), rng.randrange(2, 6)
@@ -156,7 +161,7 @@ def test_beams(seed: int, early_stopping: Any) -> None:
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", seeds(30, 250))
 def test_processors(seed: int, num_beams: int) -> None:
     rng = random.Random(1000 + seed)
     batch = rng.randrange(1, 4)
@@ -165,7 +170,7 @@ def test_processors(seed: int, num_beams: int) -> None:
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", seeds(25, 250))
 def test_filters_of_sampling(seed: int, num_beams: int) -> None:
     rng = random.Random(2000 + seed)
     known = {
@@ -189,7 +194,7 @@ def test_filters_of_sampling(seed: int, num_beams: int) -> None:
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
-@pytest.mark.parametrize("seed", range(15))
+@pytest.mark.parametrize("seed", seeds(8, 50))
 def test_prefix_allowed_tokens(seed: int, num_beams: int) -> None:
     rng = random.Random(3000 + seed)
     batch = rng.randrange(1, 4)
@@ -218,7 +223,7 @@ def test_transition_scores(num_beams: int, normalize_logits: bool) -> None:
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
-@pytest.mark.parametrize("seed", range(15))
+@pytest.mark.parametrize("seed", seeds(8, 50))
 def test_stopping_criteria(seed: int, num_beams: int) -> None:
     rng = random.Random(4000 + seed)
     batch, divisor = rng.randrange(1, 4), rng.randrange(5, 12)

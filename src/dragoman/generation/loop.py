@@ -46,7 +46,7 @@ def generate(
     Args:
         decoder: Holds the encoded speech of the batch.
         prompt: int `[batch, prompt_length]`, beginning with the start token; its library does the search.
-        options: The strategy: greedy search, sampling, beam search or beam sampling.
+        options: The strategy and everything else; see `GenerationConfig`.
         capacity: The greatest number of tokens that the decoder can take; the length when `options` set none.
         seed: For sampling. A number for the batch, or one for each utterance, which then samples the same texts in any
             batch and any place of it.
@@ -54,29 +54,17 @@ def generate(
         prefix_allowed_tokens_fn: `f(utterance, tokens)` returns the ids that may come next.
         criteria: The caller's own reasons to end a text, in Hugging Face's form.
         decode: Turns ids into text, for `stop_strings`.
+        streamer: Is told the prompt and each new token of each utterance; without beams only.
         draft: A smaller decoder of the same vocabulary, which makes greedy search faster; both must then be
             `RewindableDecoder`s.
-        streamer: Is told the prompt and each new token of each utterance; without beams only.
 
     Raises:
         GenerationError: If the options are impossible, alone or for this prompt and decoder.
     """
-    options.validate()
-    if len(prompt.shape) != 2 or 0 in prompt.shape:
-        raise GenerationError(
-            f"The prompt must have the shape [batch, tokens] with at least one of each (the start token), but has "
-            f"{tuple(prompt.shape)}."
-        )
-    if streamer is not None and (options.num_beams > 1 or options.num_return_sequences > 1):
-        raise GenerationError(
-            f"A streamer can follow one text of an utterance only, but `num_beams` is {options.num_beams} and "
-            f"`num_return_sequences` is {options.num_return_sequences}: set both to 1, or leave the streamer out."
-        )
+    _check(prompt, options, streamer, draft)
     ops, plan = ops_of(prompt), plan_of(options, prompt.shape[1], capacity)
     keys = utterance_keys(ops, seed, prompt) if options.do_sample else None
     stops = stops_of(options, plan.prompt_length, criteria, decode)
-    if draft is not None:
-        _check_draft(options)
     first = decoder.start(prompt)
     chain = build_processors(ops, options, plan, first.logits, processors, prefix_allowed_tokens_fn)
     chain += build_filters(ops, options, plan)
@@ -94,14 +82,27 @@ def generate(
     return search_rows(run, decoder, prompt, first)
 
 
-def _check_draft(options: GenerationConfig) -> None:
-    """Refuse what a draft cannot help with."""
-    if options.num_beams > 1 or options.do_sample or options.penalty_alpha:
+def _check(
+    prompt: Array, options: GenerationConfig, streamer: Streamer | None, draft: RewindableDecoder[Any] | None
+) -> None:
+    """Refuse what cannot be done, before any work is."""
+    options.validate()
+    if len(prompt.shape) != 2 or 0 in prompt.shape:
+        raise GenerationError(
+            f"The prompt must have the shape [batch, tokens] with at least one of each (the start token), but has "
+            f"{tuple(prompt.shape)}."
+        )
+    if streamer is not None and (options.num_beams > 1 or options.num_return_sequences > 1):
+        raise GenerationError(
+            f"A streamer can follow one text of an utterance only, but `num_beams` is {options.num_beams} and "
+            f"`num_return_sequences` is {options.num_return_sequences}: set both to 1, or leave the streamer out."
+        )
+    if draft is not None and (options.num_beams > 1 or options.do_sample or options.penalty_alpha):
         raise GenerationError(
             "Speculative decoding gives what greedy search gives, faster; it cannot be combined with `num_beams`, "
             "`do_sample` or `penalty_alpha`. Leave these or the draft model out."
         )
-    if options.output_logits or options.output_attentions or options.output_hidden_states:
+    if draft is not None and (options.output_logits or options.output_attentions or options.output_hidden_states):
         raise GenerationError(
             "Speculative decoding reads several tokens in a step, so it cannot return `output_logits`, "
             "`output_attentions` or `output_hidden_states` for each. Leave these or the draft model out."
