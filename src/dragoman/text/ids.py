@@ -10,6 +10,8 @@ from dragoman.errors import TokenizerError
 
 __all__ = ["id_array", "id_rows", "pad_rows", "padded_length"]
 
+LIMIT = 2**32  # of the Rust library's ids
+
 
 def id_rows(ids: Any) -> tuple[list[list[int]], bool]:
     """Return the ids as rows, and whether they came as several.
@@ -35,8 +37,8 @@ def _is_number(value: Any) -> bool:
 
 
 def _row(ids: Any) -> list[int]:
-    if isinstance(ids, (list, tuple)) and all(type(i) is int for i in ids) and min(ids, default=0) >= 0:
-        return list(ids)  # what the tokenizer itself makes, and most others: no detour
+    if isinstance(ids, (list, tuple)) and all(type(i) is int and 0 <= i < LIMIT for i in ids):
+        return list(ids)  # the common case needs no detour
     # Single elements of a list may be tensors themselves, on a device.
     array = np.atleast_1d(np.asarray([to_numpy(i) for i in ids]) if isinstance(ids, (list, tuple)) else to_numpy(ids))
     if array.ndim > 1:
@@ -50,7 +52,7 @@ def _row(ids: Any) -> list[int]:
             f"Token ids must not be negative, but one is {array.min()}. -100 marks ignored labels: put `pad_token_id` "
             "in its place before decoding."
         )
-    if array.size and array.max() >= 2**32:
+    if array.size and array.max() >= LIMIT:
         raise TokenizerError(f"There is no token {array.max()}.")
     row: list[int] = array.tolist()
     return row

@@ -23,8 +23,8 @@ from dragoman.text.tokenizer import Tokenizer, template
 
 __all__ = ["load_tokenizer"]
 
-# The key of a regular expression in tokenizer.json, perhaps written with escapes, and 16 KiB of it. One of some megabytes
-# takes a gigabyte to compile.
+# The key of a regular expression in tokenizer.json, perhaps written with escapes, and 16 KiB of it. One of some
+# megabytes takes a gigabyte to compile.
 _LONG_PATTERN = re.compile(rb'"(?:Regex|[^"\\]{0,8}\\u[^"]{0,64})"\s*:\s*"(?:[^"\\]|\\.){16384}')
 TOKENIZER_FILES = (
     "tokenizer.json, vocab.txt, vocab.json with merges.txt, vocab.json, sentencepiece.bpe.model, spiece.model or "
