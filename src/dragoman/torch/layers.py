@@ -91,8 +91,8 @@ class ChannelNorm(nn.Module):
         if lengths is None:
             return F.group_norm(features, features.shape[1], self.weight, self.bias, self.eps)
         mask = frame_mask(lengths, features.shape[2])[:, None]  # [b, 1, t]
-        count = lengths[:, None, None].to(torch.float32)
-        x = features.float()
+        x = features.to(torch.promote_types(features.dtype, torch.float32))
+        count = lengths[:, None, None].to(x.dtype)
         mean = x.masked_fill(~mask, 0.0).sum(-1, keepdim=True) / count
         variance = (x - mean).masked_fill(~mask, 0.0).square().sum(-1, keepdim=True) / count
         scale = self.weight[:, None] * torch.rsqrt(variance + self.eps)
