@@ -1,13 +1,15 @@
 """What became of the tensors of a checkpoint: loaded, dropped and why, new, and what did not fit."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from dragoman.errors import CheckpointError
 
 __all__ = ["LoadReport"]
 
-_SHOWN = 12  # names an error or a summary line lists before it counts the rest
+# Entries that a list has before it counts the rest; the layers of a stack are one entry.
+_IN_A_SUMMARY = 12
+_IN_AN_ERROR = 100
 
 
 @dataclass(kw_only=True)
@@ -39,12 +41,12 @@ class LoadReport:
         """
         problems = []
         if self.missing:
-            problems.append(f"{len(self.missing)} missing ({_some(self.missing)})")
+            problems.append(f"{len(self.missing)} missing ({_listed(self.missing)})")
         if self.unexpected:
-            problems.append(f"{len(self.unexpected)} unexpected ({_some(self.unexpected)})")
+            problems.append(f"{len(self.unexpected)} unexpected ({_listed(self.unexpected)})")
         if self.misshapen:
             shapes = [f"{name}: {list(got)} instead of {list(want)}" for name, (got, want) in self.misshapen.items()]
-            problems.append(f"{len(shapes)} of another shape ({_some(shapes, '; ')})")
+            problems.append(f"{len(shapes)} of another shape ({_listed(shapes)})")
         if problems:
             raise CheckpointError(
                 f"The checkpoint {self.source or ''} does not fit its configuration: {'; '.join(problems)}. "
@@ -55,7 +57,7 @@ class LoadReport:
     def merged(self, prefix: str, other: "LoadReport") -> "LoadReport":
         """Return this report plus that of a part: our names get the `prefix`, those of the file stay as they are."""
         return LoadReport(
-            source=self.source or other.source,
+            source=" and ".join(dict.fromkeys(source for source in (self.source, other.source) if source)),
             loaded=self.loaded + [prefix + name for name in other.loaded],
             dropped={**self.dropped, **other.dropped},
             fresh=self.fresh + [prefix + name for name in other.fresh],
@@ -66,23 +68,45 @@ class LoadReport:
 
     def summary(self) -> str:
         """Return a few lines for people: how many tensors came, what is new, what was left out and why."""
-        lines = [f"{len(self.loaded)} tensors loaded{f' from {self.source}' if self.source else ''}"]
+        lines = [f"{_tensors(self.loaded)} loaded{f' from {self.source}' if self.source else ''}"]
         if self.fresh:
-            lines.append(f"{len(self.fresh)} tensors are new and need training: {_some(_grouped(self.fresh))}")
+            lines.append(f"{_tensors(self.fresh)} new and in need of training: {_listed(self.fresh, _IN_A_SUMMARY)}")
         by_reason: dict[str, list[str]] = {}
         for name, why in self.dropped.items():
             by_reason.setdefault(why, []).append(name)
-        lines += [f"{len(names)} tensors left out, {why}: {_some(_grouped(names))}" for why, names in by_reason.items()]
+        for why, names in by_reason.items():
+            lines.append(f"{_tensors(names)} left out, {why}: {_listed(names, _IN_A_SUMMARY)}")
         return "\n".join(lines)
 
 
-def _some(names: Iterable[str], separator: str = ", ") -> str:
-    names = list(names)
-    more = f"{separator}and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return separator.join(names[:_SHOWN]) + more
+def _tensors(names: Sequence[str]) -> str:
+    return f"{len(names)} tensor{'' if len(names) == 1 else 's'}"
 
 
-def _grouped(names: Iterable[str]) -> list[str]:
-    """Fold layer numbers: `layers.0.x` and `layers.1.x` become `layers.{i}.x`."""
-    folded = (".".join("{i}" if word.isdigit() else word for word in name.split(".")) for name in names)
-    return list(dict.fromkeys(folded))
+def _listed(names: Iterable[str], most: int = _IN_AN_ERROR) -> str:
+    """Return the names in one line: `layers.0.x` and `layers.1.x` as `layers.{0-1}.x`."""
+    numbers: dict[tuple[str, str], list[int]] = {}
+    entries: dict[tuple[str, str], str] = {}
+    for name in names:
+        words = name.split(".")
+        places = [place for place, word in enumerate(words) if word.isascii() and word.isdigit() and len(word) < 6]
+        if len(places) == 1:
+            key = (".".join(words[: places[0]]), ".".join(words[places[0] + 1 :]))
+            numbers.setdefault(key, []).append(int(words[places[0]]))
+            entries[key] = ".".join(filter(None, (key[0], _ranges(numbers[key]), key[1])))
+        else:
+            entries[name, ""] = name
+    more = f" and {len(entries) - most} more kinds" if len(entries) > most else ""
+    return "; ".join(list(entries.values())[:most]) + more
+
+
+def _ranges(numbers: Iterable[int]) -> str:
+    """Return `{0-2,5}` for 0, 1, 2 and 5, and a single number as it is."""
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    texts = [str(first) if first == last else f"{first}-{last}" for first, last in runs]
+    return texts[0] if texts[0].isdigit() and len(texts) == 1 else "{" + ",".join(texts) + "}"

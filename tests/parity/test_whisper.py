@@ -1,0 +1,110 @@
+"""A whole Whisper, as transformers saves it, is an ordinary model here: the same logits and texts, and back again."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+import dragoman
+from dragoman.testing import TOLERANCES, tiny_config
+
+CLIPS = 40
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])
+def whisper(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    torch.manual_seed(0)
+    fields = tiny_config("whisper", vocab_size=40, tie_word_embeddings=request.param).to_dict()
+    model = transformers.WhisperForConditionalGeneration(transformers.WhisperConfig(**fields)).eval()
+    with torch.no_grad():
+        for tensor in model.parameters():
+            if tensor.ndim == 1:
+                tensor.add_(0.1 * torch.randn_like(tensor))
+            else:
+                tensor.copy_(1.6 * torch.randn_like(tensor) * (tensor.shape[0] / tensor.numel()) ** 0.5)
+    folder = tmp_path_factory.mktemp("whisper")
+    model.save_pretrained(folder)
+    return model, folder
+
+
+def spectrograms() -> torch.Tensor:
+    return 3 * torch.randn(CLIPS, 8, 60, generator=torch.Generator().manual_seed(1))
+
+
+def test_logits_and_loss(whisper: tuple[Any, Path]) -> None:
+    theirs, folder = whisper
+    model = dragoman.SpeechEncoderDecoderModel.from_pretrained(folder)
+    assert model.load_report.fresh == []
+    assert model.main_input_name == "inputs"
+    labels = torch.randint(3, 40, (CLIPS, 9), generator=torch.Generator().manual_seed(1))
+    labels[: CLIPS // 2, -3:] = -100
+    ours, wanted = (m(input_features=spectrograms(), labels=labels) for m in (model, theirs))
+    assert (ours.logits - wanted.logits).abs().max() <= TOLERANCES["logits"]
+    # Upstream's Whisper pads shifted labels with its own padding id, as ours does.
+    assert abs(ours.loss - wanted.loss) <= TOLERANCES["loss"]
+
+
+@pytest.mark.parametrize("num_beams", [1, 5])
+def test_texts(whisper: tuple[Any, Path], num_beams: int) -> None:
+    theirs, folder = whisper
+    model = dragoman.SpeechEncoderDecoderModel.from_pretrained(folder)
+    options = {"num_beams": num_beams, "max_new_tokens": 12}
+    # Whisper's own `generate` cuts long audio and adds prompts; what lies below it is the plain one.
+    wanted = transformers.GenerationMixin.generate(theirs, spectrograms(), **options)
+    assert len({tuple(text) for text in wanted.tolist()}) > 5
+    assert model.generate(spectrograms(), **options).tolist() == wanted.tolist()
+
+
+def test_saved_as_a_composite(whisper: tuple[Any, Path], tmp_path: Path) -> None:
+    """Saved, it has the layout of a speech encoder-decoder, which says which part is which."""
+    _, folder = whisper
+    model = dragoman.SpeechEncoderDecoderModel.from_pretrained(folder)
+    model.save_pretrained(tmp_path)
+    again = dragoman.SpeechEncoderDecoderModel.from_pretrained(tmp_path)
+    tensors = model.state_dict()
+    assert again.state_dict().keys() == tensors.keys()
+    assert all(torch.equal(tensor, tensors[name]) for name, tensor in again.state_dict().items())
+    options = {"num_beams": 2, "max_new_tokens": 6}
+    assert torch.equal(again.generate(spectrograms(), **options), model.generate(spectrograms(), **options))
+
+
+def test_suppressed_tokens_come_along(whisper: tuple[Any, Path]) -> None:
+    theirs, folder = whisper
+    kept = theirs.generation_config
+    theirs.generation_config = transformers.GenerationConfig(
+        decoder_start_token_id=0,
+        pad_token_id=1,
+        eos_token_id=2,
+        suppress_tokens=[5, 6, 7],
+        begin_suppress_tokens=[9, 2],
+    )
+    theirs.generation_config.save_pretrained(folder)
+    try:
+        model = dragoman.SpeechEncoderDecoderModel.from_pretrained(folder)
+        wanted = transformers.GenerationMixin.generate(theirs, spectrograms(), max_new_tokens=12)
+        ours = model.generate(spectrograms(), max_new_tokens=12)
+    finally:
+        theirs.generation_config = kept
+        theirs.generation_config.save_pretrained(folder)
+    assert ours.tolist() == wanted.tolist()
+    assert not torch.isin(ours[:, 1:], torch.tensor([5, 6, 7])).any()
+
+
+def test_each_half_alone(whisper: tuple[Any, Path]) -> None:
+    theirs, folder = whisper
+    encoder = dragoman.SpeechEncoder.from_pretrained(folder)
+    wanted = theirs.model.encoder(spectrograms()).last_hidden_state
+    assert (encoder(input_features=spectrograms()).last_hidden_state - wanted).abs().max() <= TOLERANCES["logits"]
+    decoder = dragoman.TextDecoder.from_pretrained(folder)
+    tokens = torch.randint(3, 40, (CLIPS, 5), generator=torch.Generator().manual_seed(2))
+    logits = decoder(tokens, encoder_hidden_states=wanted).logits
+    expected = theirs(encoder_outputs=(wanted,), decoder_input_ids=tokens).logits
+    assert (logits - expected).abs().max() <= TOLERANCES["logits"]
+
+
+def test_too_long_a_spectrogram_is_refused(whisper: tuple[Any, Path]) -> None:
+    model = dragoman.SpeechEncoderDecoderModel.from_pretrained(whisper[1])
+    with pytest.raises(dragoman.AudioError, match="positions for 30"):
+        model.generate(torch.randn(1, 8, 62))
