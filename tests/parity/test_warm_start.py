@@ -116,7 +116,7 @@ def test_what_is_new_is_said(speech: Path, tmp_path: Path, caplog: pytest.LogCap
     with caplog.at_level(logging.WARNING, logger="dragoman"):
         dragoman.SpeechEncoderDecoderModel.from_encoder_decoder_pretrained(speech, tmp_path / "text")
     (record,) = caplog.records
-    assert "tensors new and in need of training" in record.getMessage()
+    assert "tensors are new and need training" in record.getMessage()
     assert "decoder.stack.layers.{0-1}.cross_attn.q_proj.weight" in record.getMessage()
 
 

@@ -70,7 +70,8 @@ class LoadReport:
         """Return a few lines for people: how many tensors came, what is new, what was left out and why."""
         lines = [f"{_tensors(self.loaded)} loaded{f' from {self.source}' if self.source else ''}"]
         if self.fresh:
-            lines.append(f"{_tensors(self.fresh)} new and in need of training: {_listed(self.fresh, _IN_A_SUMMARY)}")
+            are = "is new and needs" if len(self.fresh) == 1 else "are new and need"
+            lines.append(f"{_tensors(self.fresh)} {are} training: {_listed(self.fresh, _IN_A_SUMMARY)}")
         by_reason: dict[str, list[str]] = {}
         for name, why in self.dropped.items():
             by_reason.setdefault(why, []).append(name)

@@ -88,8 +88,9 @@ def test_a_summary_says_what_is_new_and_why_something_was_left_out() -> None:
     )
     assert report.summary().splitlines() == [
         "2 tensors loaded from folder",
-        "2 tensors new and in need of training: stack.layers.{0-1}.cross_attn.weight",
+        "2 tensors are new and need training: stack.layers.{0-1}.cross_attn.weight",
         "1 tensor left out, tied to the token embedding: lm_head.weight",
         "1 tensor left out, a decoder does not pool: pooler.weight",
     ]
     assert LoadReport(loaded=["a"]).summary() == "1 tensor loaded"
+    assert "1 tensor is new and needs training: mask" in LoadReport(fresh=["mask"]).summary()
