@@ -49,7 +49,7 @@ setup() {
         say "Making .venv with $("$python" --version)…"
         "$python" -m venv --clear "$VENV"
     fi
-    say "Installing dragoman${extras:+[$extras]} $*: a few minutes the first time, nothing afterwards…"
+    say "Installing dragoman${extras:+[$extras]}${*:+ and its $* tools}: a few minutes the first time, nothing afterwards…"
     # `pip install --group` (PEP 735) came with pip 25.1.
     "$BIN/python" -m pip install -qq --disable-pip-version-check --upgrade 'pip>=25.1'
     for group in "$@"; do
