@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 # Up to so many rows a matrix product is faster on a CPU the other way round; benchmarks/thin_linear.py shows it.
-_FEW_ROWS = 6
+_FEW_ROWS = 5
 
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     Activation.GELU: F.gelu,
@@ -40,11 +40,12 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
 def linear(x: Float[Tensor, "*rows width_in"], weight: Tensor, bias: Tensor | None) -> Float[Tensor, "*rows width_out"]:
     """Compute `x @ weight.T + bias`, the steps of a decoder on a CPU included.
 
-    There a step has one row a beam, and the libraries multiply a large matrix by few columns about twice as fast as few
-    rows by a large matrix, provided that there are two columns or more: a single row is computed twice.
+    There a step has one row a beam, and the libraries multiply a tall matrix by few columns up to twice as fast as few
+    rows by a wide one, provided that there are two columns or more: a single row is computed twice.
     """
     rows = x.numel() // x.shape[-1]
-    if rows > _FEW_ROWS or x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_grad_enabled():
+    thin = rows <= _FEW_ROWS and weight.shape[0] >= weight.shape[1]
+    if not thin or x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_grad_enabled():
         return F.linear(x, weight, bias)
     flat = x.reshape(rows, -1)
     if rows == 1:
