@@ -162,9 +162,11 @@ class KeyMap:
         names = self.ours(name)
         if isinstance(rule, Rename | Split) and rule.transpose and array.ndim == 2:
             array = array.T
-        size = array.shape[0] // len(names) if array.ndim else 0
         if len(names) == 1:
             return [(names[0], array)]
+        if not array.ndim:
+            array = array[None]
+        size = -(-array.shape[0] // len(names))  # rounded up: what cannot be cut evenly has a part of a wrong shape
         return [(ours, array[i * size : (i + 1) * size]) for i, ours in enumerate(names)]
 
     def write(self, tensors: Mapping[str, Any]) -> dict[str, Any]:
