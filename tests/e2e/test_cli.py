@@ -92,6 +92,12 @@ def test_version():
         (["transcribe", "one.wav", "--beam_size", "five"], "--beam_size"),
         (["transcribe", "one.wav", "--task", "sing"], "sing"),
         (["transcribe", "one.wav", "--output_format", "docx"], "must be one of txt, vtt, srt, tsv, json, all"),
+        (["transcribe", "one.wav", "--output_format", ""], "must be one of txt, vtt, srt, tsv, json, all"),
+        (["transcribe", "one.wav", "--output_dir", "one.wav"], "`--output_dir` one.wav cannot be made: File exists."),
+        (
+            ["transcribe", "one.wav", "--chunk_length_s", "inf"],
+            "`chunk_length_s` must be at least 1 second, but is inf.",
+        ),
         (["transcribe", "one.wav", "--skip_existing"], "Add --output_format"),
         (["transcribe", "one.wav", "--device", "abacus"], "`device` must be"),
         (["transcribe", "one.wav", "--threads", "0"], "--threads"),

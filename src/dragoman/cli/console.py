@@ -6,6 +6,7 @@ Everything passes through `logging`, the library's warnings too, so that `--json
 import io
 import json
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -50,6 +51,8 @@ class _Lines(logging.Handler):
 @contextmanager
 def session(*, debug: bool, json_logs: bool, verbose: bool) -> Iterator[None]:
     """Set up messages for one run of the command, and put things back afterwards."""
+    if json_logs or not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read when the hub's client is imported
     handler, level, propagate = _Lines(json_logs), LOG.level, LOG.propagate
     LOG.addHandler(handler)
     LOG.propagate = False  # or a root handler would say everything twice

@@ -1,6 +1,8 @@
 """What `dragoman transcribe` does once its flags are understood: one recording after the other, come what may."""
 
 import logging
+import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -41,6 +43,19 @@ class Output:
         elif self.skip_existing:
             raise ConfigError("`--skip_existing` needs files to look for. Add --output_format or --output_dir.")
 
+    def make_folder(self) -> None:
+        """Make the folder, so that hours of work do not end in front of a closed door.
+
+        Raises:
+            ConfigError: If nothing can be written there.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"`--output_dir` {self.folder} cannot be made: {error.strerror}.") from error
+        if not os.access(self.folder, os.W_OK):
+            raise ConfigError(f"`--output_dir` {self.folder} may not be written to. Check its permissions.")
+
     def is_done(self, item: Input) -> bool:
         """Return whether a recording needs no more work."""
         if not self.skip_existing or self.format is None:
@@ -63,6 +78,7 @@ def run(audio: Sequence[str], load: Callable[[], Transcriber], options: Transcri
     inputs, unusable = find_inputs(audio)
     if output.format is not None:
         inputs = told_apart(inputs)
+        output.make_folder()
     failed = []
     for label, error in unusable:
         _report(label, error)
@@ -100,7 +116,7 @@ def _concerns_all(error: Exception) -> bool:
 
 
 def _transcribe(transcriber: Transcriber, item: Input, options: TranscribeOptions, output: Output) -> None:
-    LOG.info("%s: reading.", item.label)
+    begin = time.perf_counter()
     segments = transcriber.stream_segments(item.source(), **asdict(options))
     with progress_bar(item.label, item.seconds() if output.bar else None, output.bar) as bar:
         for segment in segments:
@@ -108,6 +124,7 @@ def _transcribe(transcriber: Transcriber, item: Input, options: TranscribeOption
             if output.format is None and not output.named and segment.text:
                 bar.print(segment.text)
     transcript = segments.transcript()
+    LOG.info("%s: %.1f s of audio in %.1f s.", item.label, transcript.duration, time.perf_counter() - begin)
     if output.format is not None:
         for path in write_transcript(transcript, output.folder / item.stem, output.format):
             LOG.info("%s: written.", path)

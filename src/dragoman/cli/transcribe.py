@@ -111,7 +111,7 @@ def transcribe(
 
     output = Output(
         folder=output_dir or Path(),
-        format=output_format or ("all" if output_dir else None),
+        format="all" if output_format is None and output_dir else output_format,
         skip_existing=skip_existing,
         named=len(audio) > 1 or Path(audio[0]).is_dir(),
         bar=not json_logs,

@@ -90,8 +90,7 @@ class Engine:
     @property
     def window_seconds(self) -> float:
         """The longest window that the model takes (Whisper: 30 s) or is at home with."""
-        limit = getattr(self.processor.feature_extractor, "chunk_length", None)
-        return float(limit) if limit else _USUAL_SECONDS
+        return float(self.processor.feature_extractor.chunk_length) if self.has_window_limit else _USUAL_SECONDS
 
     @property
     def has_window_limit(self) -> bool:

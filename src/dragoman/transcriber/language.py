@@ -1,11 +1,12 @@
 """Language and task: the tokens that tell a multilingual Whisper what to do; a word to users whose model takes none."""
 
 import warnings
+from collections.abc import Iterable
 from copy import copy
 from typing import Any
 
 from dragoman.errors import ConfigError, TokenizerError
-from dragoman.text.whisper import WhisperTokenizer
+from dragoman.text.whisper import LANGUAGES, WhisperTokenizer
 from dragoman.transcriber.options import TranscribeOptions
 
 __all__ = ["language_tokens", "prompt_tokens", "takes_language", "warn_of_idle_options"]
@@ -27,19 +28,18 @@ def language_tokens(model: Any, tokenizer: WhisperTokenizer) -> dict[int, str]:
     stated = model.generation_config.lang_to_id
     if stated:
         return {number: token.strip("<|>") for token, number in stated.items()}
-    from dragoman.text.whisper import LANGUAGES
-
     ids = {code: tokenizer.backend_tokenizer.token_to_id(f"<|{code}|>") for code in LANGUAGES}
     return {number: code for code, number in ids.items() if number is not None}
 
 
-def prompt_tokens(tokenizer: WhisperTokenizer, language: str, task: str) -> tuple[str, list[int]]:
+def prompt_tokens(tokenizer: WhisperTokenizer, language: str, task: str, known: Iterable[str]) -> tuple[str, list[int]]:
     """Return the code of a language, and the tokens a text begins with.
 
     Args:
         tokenizer: Of a multilingual Whisper; it is not changed.
         language: A code (`"ar"`) or an English name (`"arabic"`).
         task: `"transcribe"` or `"translate"`.
+        known: The codes that the model has.
 
     Raises:
         ConfigError: If the model does not know the language.
@@ -48,7 +48,10 @@ def prompt_tokens(tokenizer: WhisperTokenizer, language: str, task: str) -> tupl
     try:
         tokenizer.set_prefix_tokens(language, task, predict_timestamps=False)
     except TokenizerError as error:
-        raise ConfigError(f"The model does not know the language {language!r}. {error}") from error
+        raise ConfigError(
+            f"The model does not know the language {language!r}, "
+            f"only {', '.join(sorted(known))} and their English names."
+        ) from error
     assert tokenizer.language is not None
     return tokenizer.language, tokenizer.prefix_tokens
 

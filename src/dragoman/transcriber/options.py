@@ -1,5 +1,6 @@
 """The options of a transcription, named as the `whisper` command names them, checked before any work starts."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -71,7 +72,7 @@ class TranscribeOptions:
             yield f"`repetition_penalty` must be above 0 (1 changes nothing), but is {self.repetition_penalty}."
         for name in ("chunk_length_s", "vad_max_speech_duration_s"):
             seconds = getattr(self, name)
-            if seconds is not None and not seconds >= 1:
+            if seconds is not None and not 1 <= seconds < math.inf:
                 yield f"`{name}` must be at least 1 second, but is {seconds}."
         if not 0 <= self.vad_threshold <= 1:
             yield f"`vad_threshold` must lie between 0 and 1, but is {self.vad_threshold}."

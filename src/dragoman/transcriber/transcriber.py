@@ -1,5 +1,6 @@
 """`Transcriber`: recordings of any length to transcripts, in memory that does not grow with their length."""
 
+import logging
 import math
 import os
 import warnings
@@ -24,6 +25,8 @@ from dragoman.transcriber.options import TranscribeOptions
 from dragoman.transcriber.result import ModelInfo, Segment, Transcript, compression_ratio, join_texts
 
 __all__ = ["SegmentStream", "Transcriber"]
+
+_log = logging.getLogger("dragoman")
 
 Audio: TypeAlias = "AudioSource | np.ndarray[Any, Any]"
 
@@ -227,11 +230,11 @@ class SegmentStream(Iterator[Segment]):
             warn_of_idle_options(options, engine.tokenizer)
             self.language = "en" if isinstance(engine.tokenizer, WhisperTokenizer) else options.language
             return engine.own_prompt()
-        language = options.language
+        codes, language = language_tokens(engine.model, engine.tokenizer), options.language
         if language is None:
-            codes = language_tokens(engine.model, engine.tokenizer)
             language = codes[engine.likeliest(first, engine.own_prompt()[:1], list(codes))]
-        self.language, prompt = prompt_tokens(engine.tokenizer, language, options.task)
+            _log.info("%s: the language sounds like %s.", self._name, language)
+        self.language, prompt = prompt_tokens(engine.tokenizer, language, options.task, codes.values())
         return prompt
 
     def _warn_truncated(self, end: float, tokens: int) -> None:
