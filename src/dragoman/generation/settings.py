@@ -1,0 +1,85 @@
+"""What both backends' `generate` work out before the search, and what they say after it: options, prompt, warnings."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dragoman.batch import to_numpy
+from dragoman.config import SpeechEncoderDecoderConfig
+from dragoman.errors import GenerationError
+from dragoman.generation.forced import split_forced
+from dragoman.generation.options import GenerationConfig
+from dragoman.generation.plan import Plan
+from dragoman.spec import SpecialIds
+
+__all__ = ["prompt_of", "settings_of", "warn_if_cut_off"]
+
+
+def settings_of(
+    config: SpeechEncoderDecoderConfig,
+    base: GenerationConfig,
+    given: GenerationConfig | None,
+    options: Mapping[str, Any],
+) -> GenerationConfig:
+    """Return the options of one call: its keywords, then `given`, then the model's `base`; ids as `config` has them.
+
+    Raises:
+        GenerationError: If an option is unknown or impossible.
+    """
+    settings = (base if given is None else given.over(base)).replace(**options)
+    for name in SpecialIds.names():
+        if getattr(settings, name) is None and name not in options:
+            setattr(settings, name, config.special_id(name))
+    return settings
+
+
+def prompt_of(
+    settings: GenerationConfig, batch: int, given: Any
+) -> tuple[np.ndarray[Any, np.dtype[np.int64]], dict[int, int]]:
+    """Return what each text begins with: the start id, then ids that the options force, or what the caller gave.
+
+    Args:
+        settings: What `settings_of` returned.
+        batch: Utterances.
+        given: `decoder_input_ids`, `[batch, tokens]` of any framework, or `None`.
+
+    Returns:
+        The prompt, int `[batch, tokens]`, and the tokens that are forced behind it, by place.
+
+    Raises:
+        GenerationError: If no start id is set, or some rows of `given` begin with it and some do not.
+    """
+    start = settings.decoder_start_token_id
+    if start is None:
+        raise GenerationError(
+            "`decoder_start_token_id` or `bos_token_id` has to be defined for encoder-decoder generation. Set it "
+            "once, for instance: model.config.decoder_start_token_id = tokenizer.cls_token_id."
+        )
+    first = np.broadcast_to(np.asarray(start, dtype=np.int64).reshape(-1, 1), (batch, 1))
+    if given is None:
+        forced, later = split_forced(settings.forced_decoder_ids)
+        rest = np.broadcast_to(np.asarray(forced, dtype=np.int64), (batch, len(forced)))
+        return np.concatenate([first, rest], axis=1), later
+    tokens = to_numpy(given).astype(np.int64)
+    begun = tokens[:, :1] == first
+    if begun.all():
+        return tokens, {}
+    if begun.any():
+        raise GenerationError(
+            "Some rows of `decoder_input_ids` begin with the start id and some do not; begin all of them the same way."
+        )
+    return np.concatenate([first, tokens], axis=1), {}
+
+
+def warn_if_cut_off(settings: GenerationConfig, plan: Plan, ended: Any) -> None:
+    """Warn if no length was asked for and texts did not end before the decoder was full; `ended` is bool `[rows]`."""
+    left = int((~to_numpy(ended)).sum())
+    if settings.max_length is None and settings.max_new_tokens is None and left:
+        warnings.warn(
+            f"{left} of {len(ended)} texts were cut off after {plan.max_length} tokens, all that the decoder can hold. "
+            "Cut the audio into shorter windows, or set `max_new_tokens` if that is meant.",
+            UserWarning,
+            stacklevel=4,
+        )

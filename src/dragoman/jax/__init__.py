@@ -1,0 +1,1 @@
+"""The JAX backend; its twin is `dragoman.torch`."""

@@ -1,0 +1,111 @@
+"""Whole models from checkpoints: one that was saved whole, or a speech and a text checkpoint joined."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from dragoman.assembly import (
+    Only,
+    adopt_ids,
+    generation_of,
+    half,
+    is_sequence_to_sequence,
+    route,
+    strangers,
+    whole_config,
+)
+from dragoman.checkpoint.folder import Checkpoint
+from dragoman.checkpoint.options import LoadOptions
+from dragoman.checkpoint.report import LoadReport
+from dragoman.config import SpeechEncoderDecoderConfig
+from dragoman.jax.bridge import BRIDGE_KEYS
+from dragoman.jax.init import initialise, persistent_names
+from dragoman.jax.loading import fill_part, finish, load_part, log_new, open_tensors, target_dtype
+from dragoman.jax.speech_encoder import SpeechEncoder
+from dragoman.jax.text_decoder import TextDecoder
+from dragoman.jax.weights import fill
+
+if TYPE_CHECKING:
+    from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
+
+__all__ = ["Parts", "load", "warm_start"]
+
+Model = TypeVar("Model", bound="FlaxSpeechEncoderDecoderModel")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The two halves of a warm start, each ready-made or the name of a checkpoint."""
+
+    encoder: SpeechEncoder | str | Path | None
+    decoder: TextDecoder | str | Path | None
+
+
+def load(cls: type[Model], name_or_path: str | Path, keywords: Mapping[str, Any]) -> Model:
+    """Load a model that was saved whole; see `FlaxSpeechEncoderDecoderModel.from_pretrained`."""
+    options, overrides = LoadOptions.split(keywords)
+    config = overrides.pop("config", None)
+    checkpoint = options.open(name_or_path)
+    halves = is_sequence_to_sequence(checkpoint.config)
+    if config is None:
+        config = whole_config(checkpoint, name_or_path, overrides)
+    config.name_or_path = str(name_or_path)
+    model = cls(config=config, empty=True)
+    report = LoadReport(source=str(checkpoint.folder))
+    for prefix, part in ("encoder.", model.encoder), ("decoder.", model.decoder):
+        found = fill_part(part, checkpoint, options, prefix="" if halves else prefix, warm=False)
+        report = report.merged(prefix, found)
+    report = report.merged("bridge.", _fill_bridge(model, checkpoint, options))
+    if not halves:
+        with open_tensors(checkpoint) as file:
+            report.unexpected += strangers(file.keys())
+    report.raise_if_unfit()
+    for prefix, part in ("encoder.", model.encoder), ("decoder.", model.decoder):
+        own = LoadReport(
+            loaded=[n.removeprefix(prefix) for n in report.loaded if n.startswith(prefix)],
+            fresh=[n.removeprefix(prefix) for n in report.fresh if n.startswith(prefix)],
+        )
+        finish(part, own, options)
+    _finish(model, report)
+    model.generation_config = generation_of(config, checkpoint)
+    return model
+
+
+def warm_start(
+    cls: type[Model], parts: Parts, tokenizer: Any, feature_extractor: Any, keywords: Mapping[str, Any]
+) -> Model:
+    """Join a speech and a text checkpoint; see `FlaxSpeechEncoderDecoderModel.from_encoder_decoder_pretrained`."""
+    routed = route(keywords)
+    encoder, encoder_report = half("encoder", SpeechEncoder, load_part, parts.encoder, routed["encoder"])
+    decoder, decoder_report = half("decoder", TextDecoder, load_part, parts.decoder, routed["decoder"])
+    config = SpeechEncoderDecoderConfig(encoder=encoder.config, decoder=decoder.config, **routed["config"])
+    model = cls(config=config, encoder=encoder, decoder=decoder)
+    report = LoadReport().merged("encoder.", encoder_report).merged("decoder.", decoder_report)
+    report.fresh += [f"bridge.{name}" for name in persistent_names(model.bridge)]
+    _finish(model, report)
+    if tokenizer is not None:
+        adopt_ids(config.special_ids, tokenizer)
+    model.processing = tuple(part for part in (feature_extractor, tokenizer) if part is not None)
+    log_new(report)
+    return model
+
+
+def _fill_bridge(model: "FlaxSpeechEncoderDecoderModel", checkpoint: Checkpoint, options: LoadOptions) -> LoadReport:
+    dtype = target_dtype(options, model.config.decoder)
+    with open_tensors(checkpoint) as file:
+        report = fill(
+            model.bridge,
+            BRIDGE_KEYS,
+            Only(file, "enc_to_dec_proj."),
+            may_be_fresh=options.new_within("bridge."),
+            dtype=dtype,
+            device=options.device,
+        )
+    initialise(model.bridge, report.fresh, model.decoder.spec, dtype or model.dtype)
+    return report
+
+
+def _finish(model: "FlaxSpeechEncoderDecoderModel", report: LoadReport) -> None:
+    model.load_report = report
+    model.config.dtype = str(model.dtype)

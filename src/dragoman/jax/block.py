@@ -1,0 +1,223 @@
+"""The Transformer block that every family shares, and the stack of them.
+
+Axes: rows, tokens (or frames), width.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from dragoman.jax.attention import Attention
+from dragoman.jax.cache import Cache, Memory
+from dragoman.jax.layers import ACTIVATIONS, Key, LayerNorm, Linear, dropout, split
+from dragoman.jax.position_bias import BiasGate
+from dragoman.spec import BlockSpec, NormOrder, StackSpec
+
+__all__ = ["Block", "FeedForward", "Stack", "StackOutput"]
+
+
+class FeedForward(nnx.Module):
+    """Two linear layers around a non-linearity."""
+
+    def __init__(self, spec: BlockSpec) -> None:
+        self.activation = ACTIVATIONS[spec.activation]
+        self.dropout = spec.activation_dropout
+        self.in_proj = Linear(spec.width, spec.ffn_width)
+        self.out_proj = Linear(spec.ffn_width, spec.width)
+
+    def __call__(self, states: Float[Array, "*rows width"], key: Key = None) -> Float[Array, "*rows width"]:
+        """Transform each position on its own."""
+        return self.out_proj(dropout(self.activation(self.in_proj(states)), self.dropout, key))
+
+
+class Bottleneck(nnx.Module):
+    """A narrow residual network behind a block, one per language (MMS, https://arxiv.org/abs/2305.13516)."""
+
+    def __init__(self, width: int, narrow: int) -> None:
+        self.norm = LayerNorm(width)
+        self.in_proj = Linear(width, narrow)
+        self.out_proj = Linear(narrow, width)
+
+    def __call__(self, states: Float[Array, "*rows width"]) -> Float[Array, "*rows width"]:
+        """Transform each position on its own."""
+        return self.out_proj(jax.nn.relu(self.in_proj(self.norm(states))))
+
+
+class Block(nnx.Module):
+    """Self-attention, cross-attention if asked for, feed-forward; each residual, normalised before or after."""
+
+    def __init__(self, spec: BlockSpec) -> None:
+        self.spec = spec
+        self.self_attn = Attention(spec, BiasGate(spec) if spec.gated_bias else None)
+        self.self_attn_norm = LayerNorm(spec.width, spec.norm_eps)
+        if spec.cross_attention:
+            self.cross_attn = Attention(spec)
+            self.cross_attn_norm = LayerNorm(spec.width, spec.norm_eps)
+        self.ffn = FeedForward(spec)
+        self.ffn_norm = LayerNorm(spec.width, spec.norm_eps)
+        self.bottleneck = Bottleneck(spec.width, spec.bottleneck) if spec.bottleneck else None
+
+    def __call__(
+        self,
+        index: int,
+        states: Float[Array, "rows tokens width"],
+        mask: Bool[Array, "..."] | None,
+        causal: bool,
+        memory: Memory | None,
+        cache: Cache | None,
+        weights: bool,
+        bias: Float[Array, "heads tokens tokens"] | None,
+        key: Key = None,
+    ) -> tuple[Array, Cache | None, Array | None, Array | None]:
+        """Return the new states, the new cache and, if `weights`, the self- and cross-attention weights."""
+        crosses = self.spec.cross_attention and memory is not None
+        cross_weights = None
+        look_key, cross_key, ffn_key, *drop = split(key, 6)
+        if self.spec.norm_order is NormOrder.PRE:
+            own = self.self_attn_norm(states)
+            mixed, cache, self_weights = self._look_back(index, own, mask, causal, cache, weights, bias, look_key)
+            states = states + self._drop(mixed, drop[0])
+            if crosses:
+                own = self.cross_attn_norm(states)
+                mixed, cross_weights = self._look_across(index, own, memory, weights, cross_key)
+                states = states + self._drop(mixed, drop[1])
+            states = states + self._drop(self.ffn(self.ffn_norm(states), ffn_key), drop[2])
+        else:
+            mixed, cache, self_weights = self._look_back(index, states, mask, causal, cache, weights, bias, look_key)
+            states = self.self_attn_norm(states + self._drop(mixed, drop[0]))
+            if crosses:
+                mixed, cross_weights = self._look_across(index, states, memory, weights, cross_key)
+                states = self.cross_attn_norm(states + self._drop(mixed, drop[1]))
+            states = self.ffn_norm(states + self._drop(self.ffn(states, ffn_key), drop[2]))
+        if self.bottleneck is not None:
+            states = states + self.bottleneck(states)
+        return states, cache, self_weights, cross_weights
+
+    def _drop(self, states: Array, key: Key) -> Array:
+        return dropout(states, self.spec.dropout, key)
+
+    def _look_back(
+        self,
+        index: int,
+        states: Array,
+        mask: Array | None,
+        causal: bool,
+        cache: Cache | None,
+        weights: bool,
+        bias: Array | None,
+        key: Key,
+    ) -> tuple[Array, Cache | None, Array | None]:
+        keys_values = self.self_attn.project(states)
+        if cache is not None:
+            cache = cache.write(index, *keys_values)
+            keys_values = cache.layer(index)
+        if self.self_attn.bias_gate is not None and bias is not None:
+            mask = self.self_attn.bias_gate(states, bias, mask)
+        mixed, probs = self.self_attn(states, keys_values, mask, causal=causal, weights=weights, key=key)
+        return mixed, cache, probs
+
+    def _look_across(
+        self, index: int, states: Array, memory: Memory | None, weights: bool, key: Key
+    ) -> tuple[Array, Array | None]:
+        assert memory is not None
+        keys_values = memory.layer(index, self.cross_attn)
+        return self.cross_attn(states, keys_values, memory.attention_mask, weights=weights, key=key)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class StackOutput:
+    """States after the last layer and, where asked for, before each layer and after all, and the attention weights."""
+
+    states: Float[Array, "rows tokens width"]
+    cache: Cache | None
+    all_states: tuple[Array, ...] | None
+    self_weights: tuple[Array | None, ...] | None
+    cross_weights: tuple[Array | None, ...] | None
+
+
+class Stack(nnx.Module):
+    """Blocks one after the other."""
+
+    def __init__(self, spec: StackSpec) -> None:
+        self.spec = spec
+        self.layers = nnx.List(Block(spec.block) for _ in range(spec.num_layers))
+        self.final_norm = LayerNorm(spec.block.width, spec.block.norm_eps) if spec.final_norm else None
+        self.gradient_checkpointing = False
+
+    def __call__(
+        self,
+        states: Float[Array, "rows tokens width"],
+        mask: Bool[Array, "..."] | None = None,
+        *,
+        causal: bool = False,
+        memory: Memory | None = None,
+        cache: Cache | None = None,
+        bias: Float[Array, "heads tokens tokens"] | None = None,
+        all_states: bool = False,
+        weights: bool = False,
+        key: Key = None,
+    ) -> StackOutput:
+        """Run the layers.
+
+        Args:
+            states: What enters the first layer.
+            mask: True where self-attention may look, broadcastable to `[rows, heads, tokens, tokens so far]`.
+            causal: No token looks ahead (without `mask`).
+            memory: What cross-attention looks at; layers skip it if there is none.
+            cache: Where the tokens' keys and values go, after those of earlier calls.
+            bias: Numbers that blocks with a gated bias weigh and add to their self-attention scores.
+            all_states: Keep the states before each layer and after the last.
+            weights: Keep the attention weights.
+            key: For dropout and LayerDrop.
+        """
+        seen: list[Array] = []
+        self_weights: list[Array | None] = []
+        cross_weights: list[Array | None] = []
+        for index, (layer, layer_key) in enumerate(zip(self.layers, split(key, self.spec.num_layers), strict=True)):
+            if all_states:
+                seen.append(states)
+            arguments = (mask, causal, memory, cache, weights, bias, layer_key)
+            states, cache, own, across = self._run(layer, index, states, *arguments)
+            self_weights.append(own)
+            cross_weights.append(across)
+        if self.final_norm is not None:
+            states = self.final_norm(states)
+        crosses = weights and memory is not None
+        return StackOutput(
+            states=states,
+            cache=cache,
+            all_states=(*seen, states) if all_states else None,
+            self_weights=tuple(self_weights) if weights else None,
+            cross_weights=tuple(cross_weights) if crosses else None,
+        )
+
+    def _run(
+        self,
+        layer: Block,
+        index: int,
+        states: Array,
+        mask: Array | None,
+        causal: bool,
+        memory: Memory | None,
+        cache: Cache | None,
+        weights: bool,
+        bias: Array | None,
+        key: Key,
+    ) -> tuple[Array, Cache | None, Array | None, Array | None]:
+        """Run one layer; in training it may be left out (LayerDrop), and computed anew for the gradient."""
+
+        def run(states: Array) -> tuple[Array, Cache | None, Array | None, Array | None]:
+            return layer(index, states, mask, causal, memory, cache, weights, bias, key)
+
+        if key is None:
+            return run(states)
+        new, cache, own, across = (jax.checkpoint(run) if self.gradient_checkpointing else run)(states)
+        if self.spec.layerdrop > 0:
+            # The layer is computed and not taken: what XLA compiles has no branches that a batch could choose.
+            left_out = jax.random.uniform(jax.random.fold_in(key, 1)) < self.spec.layerdrop
+            new = jnp.where(left_out, states, new)
+        return new, cache, own, across

@@ -1,0 +1,388 @@
+"""The JAX driver of the search: one compiled program that runs until the texts end or its cache is full.
+
+Shapes are rounded up, so that few programs serve a varied workload: see `rounded`. Options that look at values (a
+caller's own processors, the clock) or ask for records of every step run step by step instead, with the search in NumPy.
+Not here: the search itself (`dragoman.generation`), which knows no framework.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Int, PRNGKeyArray
+
+from dragoman.generation import beams, loop
+from dragoman.generation.arrays import Ops, ops_of
+from dragoman.generation.forced import ForcedTokens
+from dragoman.generation.noise import fold, sample_keys, utterance_keys
+from dragoman.generation.options import GenerationConfig
+from dragoman.generation.plan import Plan, plan_of
+from dragoman.generation.processors import Force, Processor, build_processors
+from dragoman.generation.result import GenerationResult
+from dragoman.generation.run import Run
+from dragoman.generation.sampling import build_filters, draw
+from dragoman.generation.search import BeamState, RowState, advance_rows, begin_rows
+from dragoman.generation.settings import prompt_of, settings_of, warn_if_cut_off
+from dragoman.generation.stopping import stops_of
+from dragoman.jax.cache import Cache, Memory
+from dragoman.jax.joint import Joint
+from dragoman.jax.steps import CachedDecoder
+from dragoman.spec import MelFrontendSpec, Padding
+
+if TYPE_CHECKING:
+    from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
+
+__all__ = ["generate", "rounded", "warm_up"]
+
+_FIRST_CAPACITY = 64  # tokens; doubled as often as a text asks for it
+_LEAST_FRAMES = 50  # a second
+
+
+def rounded(size: int, steps: int, least: int = 1) -> int:
+    """Return the smallest of the allowed sizes that is not below `size`: from each power of two to the next, `steps`.
+
+    Batches have two steps (1, 2, 3, 4, 6, 8, 12, 16, …), waveforms four (16,384, 20,480, 24,576, 28,672, 32,768, …).
+    """
+    size = max(size, least)
+    step = max((1 << (max(size - 1, 1).bit_length() - 1)) // steps, 1)
+    return -(-size // step) * step
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is compiled into a program besides shapes; equal recipes share it.
+
+    Attributes:
+        plan: Lengths and ids.
+        text: The options, as they compare.
+        options: The options.
+        forced: Tokens forced at fixed places.
+    """
+
+    plan: Plan
+    text: str
+    forced: tuple[tuple[int, int], ...]
+    options: GenerationConfig = field(compare=False)
+
+
+class Search(NamedTuple):
+    """A search between two programs: what was found so far, and what the decoder remembers."""
+
+    states: RowState | list[BeamState]
+    cache: Cache
+    done: Array
+
+
+def generate(
+    model: "FlaxSpeechEncoderDecoderModel",
+    inputs: Any = None,
+    generation_config: GenerationConfig | None = None,
+    *,
+    input_values: Any = None,
+    input_features: Any = None,
+    attention_mask: Any = None,
+    encoder_outputs: Any = None,
+    decoder_input_ids: Int[Array, "batch tokens"] | None = None,
+    logits_processor: Sequence[Any] = (),
+    prefix_allowed_tokens_fn: Any = None,
+    seed: int | Sequence[int] | None = None,
+    prng_key: PRNGKeyArray | None = None,
+    params: Any = None,
+    **options: Any,
+) -> Any:
+    """Write texts for a batch of speech.
+
+    Args:
+        model: The model.
+        inputs: The audio, positionally; or use `input_values` or `input_features`.
+        generation_config: Options; those it leaves at their defaults come from the model's own.
+        input_values: Waveforms, `[batch, samples]`.
+        input_features: Log-mel spectrograms, `[batch, mels, frames]`.
+        attention_mask: 1 where a sample counts, `[batch, samples]`.
+        encoder_outputs: What the encoder gave before; the audio is then not needed.
+        decoder_input_ids: Beginning of the texts. The start id is put before it where it is not there yet.
+        logits_processor: Callables `(tokens, scores) -> scores` over NumPy arrays, after the built-in ones.
+        prefix_allowed_tokens_fn: `(utterance, tokens) -> ids` that may come next.
+        seed: For sampling; a number for the batch or one an utterance: the same one gives the same texts in PyTorch.
+        prng_key: For sampling, instead of `seed`. By default drawn from Python's `random`.
+        params: Used instead of the model's own.
+        **options: Fields of `GenerationConfig` for this call.
+
+    Returns:
+        Token ids `[batch * num_return_sequences, tokens]`, start and end included, padded on the right; with
+        `return_dict_in_generate`, an output with scores and more.
+
+    Raises:
+        GenerationError: If options are unknown or impossible, or no start id is set.
+
+    Without `max_new_tokens` or `max_length`, a text may be as long as the decoder has positions; a text that is cut off
+    is warned about.
+    """
+    settings = settings_of(model.config, model.generation_config, generation_config, options)
+    settings.validate()
+    audio = model._audio(inputs, input_values, input_features)
+    heard = model._heard(audio, attention_mask, encoder_outputs)
+    batch = (heard[2].last_hidden_state if heard[2] is not None else heard[0]).shape[0]
+    prompt, later = prompt_of(settings, batch, decoder_input_ids)
+    plan = plan_of(settings, prompt.shape[1], model.decoder.spec.num_positions)
+    if seed is None:
+        seed = random.getrandbits(31) if prng_key is None else _seed_of(prng_key)
+    if _needs_steps(settings) or logits_processor or prefix_allowed_tokens_fn is not None:
+        forced = [ForcedTokens(later)] if later else []
+        processors = [*forced, *logits_processor]
+        result, encoded = _stepwise(
+            model, heard, settings, prompt, plan, params, seed, processors, prefix_allowed_tokens_fn
+        )
+    else:
+        recipe = Recipe(plan, repr(sorted(settings.to_dict().items())), tuple(sorted(later.items())), settings)
+        result, encoded = _compiled(model, heard, recipe, prompt, params, seed), None
+    warn_if_cut_off(settings, plan, result.ended)
+    if not settings.return_dict_in_generate:
+        return jax.device_put(np.asarray(result.sequences, np.int32))
+    output = result.to_output(*((None, None) if encoded is None else (encoded.attentions, encoded.hidden_states)))
+    return replace(output, **{name: jax.device_put(value) for name, value in output.items()})
+
+
+def warm_up(
+    model: "FlaxSpeechEncoderDecoderModel",
+    batch: int,
+    samples: int,
+    generation_config: GenerationConfig | None = None,
+    *,
+    params: Any = None,
+    **options: Any,
+) -> None:
+    """Compile all programs that `generate` needs for batches that round up to this size; nothing is generated.
+
+    Args:
+        model: The model.
+        batch: Utterances.
+        samples: Samples of the longest utterance, or frames of the spectrograms.
+        generation_config: As in `generate`.
+        params: As in `generate`.
+        **options: As in `generate`: other options are other programs.
+    """
+    settings = settings_of(model.config, model.generation_config, generation_config, options)
+    prompt, later = prompt_of(settings, batch, None)
+    plan = plan_of(settings, prompt.shape[1], model.decoder.spec.num_positions)
+    recipe = Recipe(plan, repr(sorted(settings.to_dict().items())), tuple(sorted(later.items())), settings)
+    frontend = model.encoder.spec.frontend
+    shape = (batch, frontend.num_mels, samples) if isinstance(frontend, MelFrontendSpec) else (batch, samples)
+    heard = (*model.encoder.prepare(np.zeros(shape, np.float32), None), None)
+    _compiled(model, heard, recipe, prompt, params, 0, rehearse=True)
+
+
+def _needs_steps(settings: GenerationConfig) -> bool:
+    """Return whether something asked for cannot be traced, or is wanted of every step."""
+    records = (
+        settings.output_scores or settings.output_logits or settings.output_attentions or settings.output_hidden_states
+    )
+    looks = settings.stop_strings is not None or settings.max_time is not None
+    others = bool(settings.penalty_alpha) or settings.force_words_ids is not None
+    return looks or others or (settings.return_dict_in_generate and records)
+
+
+def _seed_of(key: PRNGKeyArray) -> int:
+    words = np.asarray(jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key)
+    return int.from_bytes(words.astype(np.uint32).tobytes()[-8:], "little")
+
+
+def _compiled(
+    model: "FlaxSpeechEncoderDecoderModel",
+    heard: tuple[Any, Any, Any],
+    recipe: Recipe,
+    prompt: np.ndarray[Any, Any],
+    params: Any,
+    seed: int | Sequence[int],
+    *,
+    rehearse: bool = False,
+) -> GenerationResult:
+    """Search in compiled programs: one hears, one searches, and one more for each time that the cache has to grow."""
+    batch, plan = prompt.shape[0], recipe.plan
+    keys = utterance_keys(ops_of(prompt), seed, prompt) if recipe.options.do_sample else None
+    params = model.params if params is None else params  # looked up once for all programs
+    rows = rounded(batch, 2)
+    memory = _memory(model, heard, rows, params)
+    prompt = _repeated(prompt.astype(np.int32), rows)
+    keys = None if keys is None else _repeated(keys, rows)
+    # A rehearsal compiles every program, but lets none of them take a step.
+    limit = np.int32(0 if rehearse else plan.max_length)
+    static = ("recipe", "capacity")
+    capacity = min(_FIRST_CAPACITY, plan.max_length)
+    first = model.program(_begin_and_search, static)
+    found = first(params, memory, prompt, keys, limit, recipe=recipe, capacity=capacity)
+    while capacity < plan.max_length and (rehearse or not bool(found.done)):
+        capacity = min(2 * capacity, plan.max_length)
+        found = model.program(_search_on, static)(params, memory, found, keys, limit, recipe=recipe, capacity=capacity)
+    return _result(recipe, jax.device_get(found.states), batch)
+
+
+def _memory(model: "FlaxSpeechEncoderDecoderModel", heard: tuple[Any, Any, Any], rows: int, params: Any) -> Memory:
+    """Return what the decoder attends to, for `rows` utterances, those beyond the batch being copies of the first."""
+    inputs, lengths, encoded = heard
+    if encoded is not None:
+        encoded = jax.tree.map(lambda x: _repeated(np.asarray(x), rows), encoded)
+        given_before: Memory = model.program(Joint.project)(params, encoded)
+        return given_before
+    inputs = np.asarray(inputs)
+    if model.encoder.main_input_name == "input_values" and model.encoder.padding is Padding.EXACT:
+        size = inputs.shape[1]
+        lengths = np.full(inputs.shape[0], size) if lengths is None else np.asarray(lengths)
+        inputs = np.pad(inputs, ((0, 0), (0, rounded(size, 4, _LEAST_FRAMES * model.encoder.spec.frontend.hop) - size)))
+    lengths = None if lengths is None else _repeated(lengths.astype(np.int32), rows)
+    heard_now: Memory = model.program(Joint.listen)(params, _repeated(inputs, rows), lengths)
+    return heard_now
+
+
+def _repeated(array: Any, rows: int) -> Any:
+    """Add copies of the first row up to `rows`: they begin, go on and end with it, and so change nothing."""
+    return np.concatenate([array, np.repeat(array[:1], rows - array.shape[0], axis=0)])
+
+
+def _begin_and_search(
+    joint: Joint, memory: Memory, prompt: Array, keys: Array | None, limit: Array, recipe: Recipe, capacity: int
+) -> Search:
+    """Read the prompt but for its last token, which the first step reads, and search until the cache is full."""
+    plan, (batch, tokens) = recipe.plan, prompt.shape
+    cache = joint.decoder.new_cache(batch, max(capacity, tokens))
+    if tokens > 1:
+        _, read = joint.decoder.decode(prompt[:, :-1], memory, cache)
+        assert read is not None
+        cache = read
+    cache = cache.expanded(plan.num_beams * plan.num_samples)
+    run = _run(recipe, prompt, joint.decoder.spec.vocab_size, keys)
+    states: RowState | list[BeamState]
+    if plan.num_beams > 1:
+        states = [_traced(state) for state in beams.begin(run, prompt)[2]]
+    else:
+        states = _traced(begin_rows(run.ops, plan, jnp.repeat(prompt, plan.num_samples, axis=0)))
+    return _search(joint, run, memory, Search(states, cache, jnp.zeros((), bool)), limit)
+
+
+def _search_on(
+    joint: Joint, memory: Memory, found: Search, keys: Array | None, limit: Array, recipe: Recipe, capacity: int
+) -> Search:
+    """Give the cache more room and search on."""
+    run = _run(recipe, found.cache.keys[0], joint.decoder.spec.vocab_size, keys)
+    return _search(joint, run, memory, found._replace(cache=found.cache.grown(capacity)), limit)
+
+
+def _search(joint: Joint, run: Run, memory: Memory, found: Search, limit: Array) -> Search:
+    def goes_on(found: Search) -> Any:
+        first = found.states[0] if isinstance(found.states, list) else found.states
+        return ~found.done & (found.cache.length < found.cache.capacity) & (first.length < limit)
+
+    step = _beam_step if run.plan.num_beams > 1 else _row_step
+    return lax.while_loop(goes_on, lambda found: step(joint, run, memory, found), found)
+
+
+def _row_step(joint: Joint, run: Run, memory: Memory, found: Search) -> Search:
+    """Greedy search and sampling: one more token for each text."""
+    state, ops = found.states, run.ops
+    assert isinstance(state, RowState)
+    last = lax.dynamic_slice_in_dim(state.tokens, state.length - 1, 1, axis=1)
+    logits, cache = _next(joint, last, memory, found.cache)
+    scores = run.scores_of(state.tokens, state.length, logits)
+    if run.keys is None:
+        chosen = jnp.argmax(scores, axis=-1)
+    else:
+        keys = sample_keys(ops, run.keys, run.plan.num_samples)
+        chosen = draw(ops, fold(ops, keys, state.length), scores)
+    state = advance_rows(ops, run.plan, state, chosen)
+    done = state.length >= run.plan.max_length
+    return Search(state, cache, done | (state.ended.all() if run.plan.eos else False))
+
+
+def _beam_step(joint: Joint, run: Run, memory: Memory, found: Search) -> Search:
+    """Beam search and beam sampling: one more token for each beam."""
+    states = found.states
+    assert isinstance(states, list)
+    batch = states[0].tokens.shape[0]
+    texts = jnp.concatenate([state.tokens for state in states], axis=1)
+    last = lax.dynamic_slice_in_dim(texts, states[0].length - 1, 1, axis=2)
+    logits, cache = _next(joint, last.reshape(-1, 1), memory, found.cache)
+    group, rules, _ = beams.begin(run, jnp.zeros((batch, run.plan.prompt_length), texts.dtype))
+    states, rows, _, done = beams.advance(group, rules, states, run.ops.log_softmax(logits))
+    return Search(states, cache.selected(rows.reshape(-1)), done)
+
+
+def _next(joint: Joint, tokens: Array, memory: Memory, cache: Cache) -> tuple[Array, Cache]:
+    out, read = joint.decoder.decode(tokens, memory, cache)
+    assert read is not None
+    return joint.decoder.logits(out.states[:, -1]).astype(jnp.float32), read
+
+
+def _run(recipe: Recipe, like: Any, vocab: int, keys: Any) -> Run:
+    """Return the search that a recipe describes, over the library of the array `like`."""
+    ops, plan, options = ops_of(like), recipe.plan, recipe.options
+    chain = _chain(ops, recipe, ops.xp.zeros((1, vocab), dtype=ops.xp.float32))
+    return Run(ops, plan, options, chain, keys, stops_of(options, plan.prompt_length, (), None), None)
+
+
+def _chain(ops: Ops, recipe: Recipe, like: Any) -> list[Processor]:
+    chain = build_processors(ops, recipe.options, recipe.plan, like)
+    for place, token in recipe.forced:
+        chain.append(Force(ops, ops.xp.arange(like.shape[1]) == token, at=place))
+    chain += build_filters(ops, recipe.options, recipe.plan)
+    if recipe.options.renormalize_logits:
+        chain.append(lambda tokens, length, scores: ops.log_softmax(scores))
+    return chain
+
+
+def _traced(state: Any) -> Any:
+    """Return a state whose length is an array, as a loop that is traced carries it."""
+    return state._replace(length=jnp.asarray(state.length, jnp.int32))
+
+
+def _result(recipe: Recipe, states: Any, batch: int) -> GenerationResult:
+    """Return the texts of the first `batch` utterances."""
+    if isinstance(states, list):
+        states = [
+            type(state)(*(x if x is None or x.ndim == 0 else x[:batch] for x in state))._replace(
+                length=int(state.length)
+            )
+            for state in states
+        ]
+        stops = stops_of(recipe.options, recipe.plan.prompt_length, (), None)
+        run = Run(ops_of(states[0].scores), recipe.plan, recipe.options, [], None, stops, None)
+        return beams.best(run, states)
+    rows = batch * recipe.plan.num_samples
+    return GenerationResult(sequences=states.tokens[:rows, : int(states.length)], ended=states.ended[:rows])
+
+
+def _stepwise(
+    model: "FlaxSpeechEncoderDecoderModel",
+    heard: tuple[Any, Any, Any],
+    settings: GenerationConfig,
+    prompt: np.ndarray[Any, Any],
+    plan: Plan,
+    params: Any,
+    seed: int | Sequence[int],
+    processors: Sequence[Any],
+    prefix_allowed_tokens_fn: Any,
+) -> tuple[GenerationResult, Any]:
+    """Search in NumPy, one compiled step of the decoder after the other."""
+    encoded = None
+    if not (settings.output_attentions or settings.output_hidden_states):
+        memory = _memory(model, heard, prompt.shape[0], model.params if params is None else params)
+    else:
+        encoded = heard[2] or model.program(Joint.encode)(
+            params, *heard[:2], all_states=settings.output_hidden_states, weights=settings.output_attentions
+        )
+        memory = model.program(Joint.project)(params, encoded)
+    decoder = CachedDecoder(model, memory, plan.max_length, settings, params)
+    result = loop.generate(
+        decoder,
+        prompt,
+        settings,
+        capacity=model.decoder.spec.num_positions,
+        seed=seed,
+        processors=processors,
+        prefix_allowed_tokens_fn=prefix_allowed_tokens_fn,
+    )
+    return result, encoded

@@ -1,0 +1,210 @@
+"""Small layers that the parts share, in PyTorch's names and layouts: a matrix is `[out, in]`, a kernel `[out, in, k]`.
+
+Tensors begin as shapes without memory; `init.py` or a checkpoint fills them. Inside, features lie channels last, which
+is what XLA convolves fastest. Axes: batch, frames, channels, width.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Bool, DTypeLike, Float, Int, PRNGKeyArray
+
+from dragoman.spec import Activation
+
+__all__ = [
+    "ACTIVATIONS",
+    "NEVER",
+    "ChannelNorm",
+    "Conv1d",
+    "Embedding",
+    "Key",
+    "LayerNorm",
+    "Linear",
+    "WeightNormConv1d",
+    "dropout",
+    "frame_mask",
+    "linear",
+    "param",
+    "shape_only",
+    "split",
+    "zero_padding",
+]
+
+NEVER = -3.4e38  # the score of what may not be looked at; finite, so that a row of it has no NaN
+
+Key = PRNGKeyArray | None
+"""A random key for dropout and its kin in training; `None` in evaluation."""
+
+ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {
+    Activation.GELU: lambda x: jax.nn.gelu(x, approximate=False),
+    Activation.GELU_TANH: lambda x: jax.nn.gelu(x, approximate=True),
+    Activation.QUICK_GELU: lambda x: x * jax.nn.sigmoid(1.702 * x),
+    Activation.RELU: jax.nn.relu,
+    Activation.SILU: jax.nn.silu,
+    Activation.TANH: jnp.tanh,
+}
+
+
+def param(*shape: int) -> nnx.Param[Array]:
+    """Return a parameter that has a shape but no memory yet."""
+    return nnx.Param(shape_only(shape))
+
+
+def shape_only(shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Any:
+    """Return what stands for an array of that shape until it has memory."""
+    return jax.ShapeDtypeStruct(shape, dtype)  # type: ignore[no-untyped-call]
+
+
+def split(key: Key, count: int) -> tuple[Key, ...]:
+    """Return `count` independent keys; `None` gives as many `None`."""
+    return (None,) * count if key is None else tuple(jax.random.split(key, count))
+
+
+def dropout(x: Array, rate: float, key: Key) -> Array:
+    """Set a share `rate` of the numbers to zero and scale the others up; without a key do nothing."""
+    if key is None or rate == 0.0:
+        return x
+    kept = jax.random.bernoulli(key, 1.0 - rate, x.shape)
+    return jnp.where(kept, x / (1.0 - rate), jnp.zeros_like(x))
+
+
+def frame_mask(lengths: Int[Array, " batch"], frames: int) -> Bool[Array, "batch frames"]:
+    """Return True for the first `lengths[row]` frames of each row."""
+    return jnp.arange(frames) < lengths[:, None]
+
+
+def zero_padding(states: Float[Array, "batch frames width"], mask: Bool[Array, "batch frames"] | None) -> Array:
+    """Set padded frames to zero, so that a convolution sees what it would see at the edge of a single clip."""
+    return states if mask is None else jnp.where(mask[:, :, None], states, jnp.zeros_like(states))
+
+
+class Linear(nnx.Module):
+    """A matrix `[out, in]` and a bias."""
+
+    def __init__(self, width_in: int, width_out: int, *, bias: bool = True) -> None:
+        self.weight = param(width_out, width_in)
+        self.bias = param(width_out) if bias else None
+
+    def __call__(self, x: Float[Array, "*rows width_in"]) -> Float[Array, "*rows width_out"]:
+        """Multiply each row by the matrix."""
+        return linear(x, self.weight[...], None if self.bias is None else self.bias[...])
+
+
+def linear(x: Array, weight: Float[Array, "out in"], bias: Array | None = None) -> Array:
+    """Return `x @ weight.T + bias`."""
+    out = lax.dot_general(x, weight, (((x.ndim - 1,), (1,)), ((), ())))
+    return out if bias is None else out + bias
+
+
+class Embedding(nnx.Module):
+    """One row of numbers a token."""
+
+    def __init__(self, count: int, width: int) -> None:
+        self.weight = param(count, width)
+
+    def __call__(self, tokens: Int[Array, "*rows"]) -> Float[Array, "*rows width"]:
+        """Look the rows up."""
+        return jnp.take(self.weight[...], tokens, axis=0)
+
+
+class LayerNorm(nnx.Module):
+    """Normalise the last axis, in float32 whatever the type of the states."""
+
+    def __init__(self, width: int, eps: float = 1e-5) -> None:
+        self.eps = eps
+        self.weight, self.bias = param(width), param(width)
+
+    def __call__(self, states: Float[Array, "*rows width"]) -> Float[Array, "*rows width"]:
+        """Normalise."""
+        x = states.astype(jnp.float32)
+        centred = x - x.mean(-1, keepdims=True)
+        scale = lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + self.eps)
+        return (centred * scale * self.weight[...] + self.bias[...]).astype(states.dtype)
+
+
+class ChannelNorm(nnx.Module):
+    """Normalise each channel over time: a group norm with one channel a group, over the valid frames only.
+
+    The reference averages over padding too, which makes a clip's result depend on its neighbours in the batch; without
+    `lengths` (or with padding declared trustworthy) this does the same.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        self.eps = eps
+        self.weight, self.bias = param(channels), param(channels)
+
+    def __call__(
+        self, features: Float[Array, "batch frames channels"], lengths: Int[Array, " batch"] | None
+    ) -> Float[Array, "batch frames channels"]:
+        """Normalise; frames beyond `lengths` do not count (and come out as whatever they are)."""
+        x = features.astype(jnp.float32)
+        mask = None if lengths is None else frame_mask(lengths, x.shape[1])
+        count = x.shape[1] if lengths is None else lengths[:, None, None].astype(jnp.float32)
+        centred = x - zero_padding(x, mask).sum(1, keepdims=True) / count
+        variance = jnp.square(zero_padding(centred, mask)).sum(1, keepdims=True) / count
+        scale = self.weight[...] * lax.rsqrt(variance + self.eps)
+        return (centred * scale + self.bias[...]).astype(features.dtype)
+
+
+def convolve(
+    features: Array, weight: Float[Array, "out in kernel"], bias: Array | None, stride: int, padding: int, groups: int
+) -> Array:
+    """Convolve `[batch, frames, channels]` over the frames."""
+    out = lax.conv_general_dilated(
+        features,
+        weight,
+        window_strides=(stride,),
+        padding=[(padding, padding)],
+        dimension_numbers=("NWC", "OIW", "NWC"),
+        feature_group_count=groups,
+    )
+    return out if bias is None else out + bias
+
+
+class Conv1d(nnx.Module):
+    """A convolution over the frames."""
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        kernel: int,
+        stride: int = 1,
+        *,
+        padding: int = 0,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> None:
+        self.stride, self.padding, self.groups = stride, padding, groups
+        self.weight = param(channels_out, channels_in // groups, kernel)
+        self.bias = param(channels_out) if bias else None
+
+    def __call__(self, features: Float[Array, "batch frames channels_in"]) -> Float[Array, "batch frames_out channels"]:
+        """Convolve, with `padding` zeros on both sides."""
+        bias = None if self.bias is None else self.bias[...]
+        return convolve(features, self.weight[...], bias, self.stride, self.padding, self.groups)
+
+
+class WeightNormConv1d(nnx.Module):
+    """Grouped convolution whose weight is stored as a direction `weight_v` and a length `weight_g` per kernel position.
+
+    The weight is computed in the call: no hooks (weight normalisation, https://arxiv.org/abs/1602.07868).
+    """
+
+    def __init__(self, width: int, kernel: int, groups: int) -> None:
+        self.groups = groups
+        self.padding = kernel // 2
+        self.weight_g = param(1, 1, kernel)
+        self.weight_v = param(width, width // groups, kernel)
+        self.bias = param(width)
+
+    def __call__(self, features: Float[Array, "batch frames width"]) -> Array:
+        """Convolve with `kernel // 2` zeros on both sides."""
+        direction = self.weight_v[...]
+        squares = jnp.square(direction.astype(jnp.float32)).sum((0, 1), keepdims=True)
+        weight = direction * (self.weight_g[...] / jnp.sqrt(squares).astype(direction.dtype))
+        return convolve(features, weight, self.bias[...], 1, self.padding, self.groups)

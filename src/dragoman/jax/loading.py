@@ -1,0 +1,119 @@
+"""Parts and models from checkpoints: what to fetch, how to build it, what may be new."""
+
+import logging
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax.numpy as jnp
+
+from dragoman.assembly import part_config
+from dragoman.checkpoint.folder import Checkpoint
+from dragoman.checkpoint.options import LoadOptions
+from dragoman.checkpoint.report import LoadReport
+from dragoman.checkpoint.tensors import TensorFile
+from dragoman.families import ModelConfig, Part, speech_part, text_part
+from dragoman.jax.init import initialise
+from dragoman.jax.speech_encoder import SpeechEncoder
+from dragoman.jax.text_decoder import TextDecoder
+from dragoman.jax.tree import flat, tree_of
+from dragoman.jax.weights import fill, jax_dtype
+
+__all__ = ["fill_part", "finish", "load_part", "log_new", "open_tensors", "part_tables", "target_dtype"]
+
+_log = logging.getLogger("dragoman")
+
+AnyPart = TypeVar("AnyPart", SpeechEncoder, TextDecoder)
+
+
+def target_dtype(options: LoadOptions, config: ModelConfig) -> Any:
+    """Return the type to load with, `None` for that of the file."""
+    if options.wanted_dtype == "auto":
+        return jax_dtype(config.dtype)
+    return jax_dtype(options.wanted_dtype) or jnp.dtype(jnp.float32)
+
+
+def part_tables(part: SpeechEncoder | TextDecoder) -> Part:
+    """Return the name tables of a part's family."""
+    return speech_part(part.config) if isinstance(part, SpeechEncoder) else text_part(part.config)
+
+
+def open_tensors(checkpoint: Checkpoint) -> AbstractContextManager[TensorFile]:
+    """Open the tensors of a checkpoint as NumPy arrays."""
+    return checkpoint.tensors("np")
+
+
+def fill_part(
+    part: SpeechEncoder | TextDecoder, checkpoint: Checkpoint, options: LoadOptions, *, prefix: str = "", warm: bool
+) -> LoadReport:
+    """Move a checkpoint's tensors into a part that was built empty.
+
+    Args:
+        part: The part.
+        checkpoint: Where the tensors are.
+        options: Type, device, and what may be new.
+        prefix: The part's word in the checkpoint of a whole model.
+        warm: Whether what the family declares fresh may be absent.
+    """
+    tables = part_tables(part)
+    with open_tensors(checkpoint) as file:
+        report = fill(
+            part,
+            tables.keymap(part.config),
+            file,
+            prefix=prefix,
+            optional=tables.fresh,
+            may_be_fresh=(*(tables.fresh if warm else ("mask_embed",)), *options.new_within(prefix)),
+            dtype=target_dtype(options, part.config),
+            device=options.device,
+        )
+    report.source = str(checkpoint.folder)
+    return report
+
+
+def finish(part: SpeechEncoder | TextDecoder, report: LoadReport, options: LoadOptions, seed: int = 0) -> None:
+    """Give what is new its first values."""
+    dtype = target_dtype(options, part.config)
+    if dtype is None:
+        leaves = flat(tree_of(part))
+        dtype = leaves[report.loaded[0]].dtype if report.loaded else jnp.float32
+    initialise(part, report.fresh, part.spec, dtype, seed)
+    part.config.dtype = str(jnp.dtype(dtype))
+
+
+def load_part(
+    cls: type[AnyPart],
+    name_or_path: str | Path,
+    options: LoadOptions,
+    config: ModelConfig | None = None,
+    **overrides: Any,
+) -> tuple[AnyPart, LoadReport]:
+    """Load one part from a checkpoint of its own: an encoder's, a language model's, or half a seq2seq model.
+
+    Args:
+        cls: `SpeechEncoder` or `TextDecoder`.
+        name_or_path: A local folder or a hub id.
+        options: How to find and read it.
+        config: Used instead of the checkpoint's.
+        **overrides: Fields that win over the checkpoint's.
+
+    Raises:
+        ModelNotFoundError: If it is nowhere.
+        ConfigError: If it is of an unknown type or cannot play this role.
+        CheckpointError: If its tensors do not fit.
+    """
+    checkpoint = options.open(name_or_path)
+    if config is None:
+        config = part_config(checkpoint, name_or_path, overrides)
+    config.name_or_path = str(name_or_path)
+    part = cls(config, empty=True)
+    report = fill_part(part, checkpoint, options, warm=True)
+    report.raise_if_unfit()
+    finish(part, report, options)
+    return part, report
+
+
+def log_new(report: LoadReport) -> None:
+    """Tell the user what a model holds that no checkpoint gave it."""
+    if report.fresh:
+        _log.warning("%s", report.summary())

@@ -1,0 +1,76 @@
+"""What tells a speech encoder where a frame stands.
+
+Axes: batch, frames, width.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from dragoman.errors import AudioError
+from dragoman.jax.layers import ACTIVATIONS, Conv1d, WeightNormConv1d, param, shape_only, zero_padding
+from dragoman.spec import ConvPositionSpec, TablePositionSpec
+
+__all__ = ["ConvPositions", "TablePositions"]
+
+
+class StoredNorm(nnx.Module):
+    """Batch normalisation by the statistics of the checkpoint, which training here leaves as they are."""
+
+    def __init__(self, width: int) -> None:
+        self.weight, self.bias = param(width), param(width)
+        self.running_mean = nnx.BatchStat(shape_only((width,)))
+        self.running_var = nnx.BatchStat(shape_only((width,)))
+        self.num_batches_tracked = nnx.BatchStat(shape_only((), jnp.int32))
+
+    def __call__(self, states: Float[Array, "batch frames width"]) -> Float[Array, "batch frames width"]:
+        """Normalise."""
+        scale = self.weight[...] * jax.lax.rsqrt(self.running_var[...] + 1e-5)
+        return ((states - self.running_mean[...]) * scale + self.bias[...]).astype(states.dtype)
+
+
+class ConvPositions(nnx.Module):
+    """A wide grouped convolution over the frames (wav2vec 2.0, section 2)."""
+
+    def __init__(self, spec: ConvPositionSpec, width: int) -> None:
+        self.activation = ACTIVATIONS[spec.activation]
+        self.conv: Conv1d | WeightNormConv1d
+        if spec.batch_norm:
+            self.batch_norm: StoredNorm | None = StoredNorm(width)
+            self.conv = Conv1d(width, width, spec.kernel, padding=spec.kernel // 2, groups=spec.groups)
+        else:
+            self.batch_norm = None
+            self.conv = WeightNormConv1d(width, spec.kernel, spec.groups)
+
+    def __call__(
+        self, states: Float[Array, "batch frames width"], mask: Bool[Array, "batch frames"] | None = None
+    ) -> Float[Array, "batch frames width"]:
+        """Return what to add to `states`, whose padded frames are zero; `mask` keeps them so before the convolution."""
+        if self.batch_norm is not None:
+            states = zero_padding(self.batch_norm(states), mask)  # its shift would make padding matter
+        x = self.conv(states)[:, : states.shape[1]]  # an even kernel gives one frame too many
+        return self.activation(x)
+
+
+class TablePositions(nnx.Module):
+    """One stored vector a frame (Whisper's sinusoids, kept as weights)."""
+
+    def __init__(self, spec: TablePositionSpec, width: int) -> None:
+        self.weight = param(spec.num_positions, width)
+
+    def __call__(
+        self, states: Float[Array, "batch frames width"], mask: Bool[Array, "batch frames"] | None = None
+    ) -> Float[Array, "frames width"]:
+        """Return what to add to `states`; the `mask` does not matter to a table.
+
+        Raises:
+            AudioError: If there are more frames than positions.
+        """
+        frames, most = states.shape[1], self.weight.shape[0]
+        if frames > most:
+            raise AudioError(
+                f"The input gives {frames} frames, but this encoder has positions for {most}. "
+                "Cut the audio into shorter windows (the Transcriber does)."
+            )
+        return self.weight[...][:frames]

@@ -1,0 +1,64 @@
+"""Compiled programs over a module: each function is compiled once for each shape of its arguments and kept."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from flax import nnx
+
+from dragoman.jax.joint import Joint
+from dragoman.jax.tree import Tree, flat, merge, nested, tree_of, update, variables
+
+__all__ = ["Programs"]
+
+# Arguments of the network that are no arrays.
+_STATIC = ("label_smoothing", "frozen", "all_states", "weights")
+
+
+class Programs:
+    """The programs of one model.
+
+    Args:
+        module: Its structure is compiled in, its arrays are arguments of every program.
+    """
+
+    def __init__(self, module: Joint) -> None:
+        self._module = module
+        self._variables = variables(module)
+        self._compiled: dict[Callable[..., Any], Callable[..., Any]] = {}
+
+    @property
+    def params(self) -> Tree:
+        """All parameters as nested dictionaries."""
+        return tree_of(self._variables, nnx.Param)
+
+    @params.setter
+    def params(self, tree: Mapping[str, Any]) -> None:
+        update(self._module, tree)
+
+    def forget(self) -> None:
+        """Compile anew from now on, because the structure of the module has changed."""
+        self._compiled.clear()
+        self._variables = variables(self._module)
+
+    def of(self, function: Callable[..., Any], static: tuple[str, ...] = _STATIC) -> Callable[..., Any]:
+        """Return `function(joint, …)` as a compiled `(params or None, …)`.
+
+        Args:
+            function: Takes a `Joint` and arrays; one of a module's top level or of `Joint`, so that it is met again.
+            static: Names of the arguments that are no arrays. All of them must be given by name.
+        """
+        if function not in self._compiled:
+            graph = nnx.graphdef(self._module)
+
+            def run(params: Tree, buffers: Tree, *args: Any, **kwargs: Any) -> Any:
+                return function(merge(graph, nested({**flat(buffers), **flat(params)})), *args, **kwargs)
+
+            self._compiled[function] = jax.jit(run, static_argnames=static)
+        compiled = self._compiled[function]
+
+        def call(params: Mapping[str, Any] | None, *args: Any, **kwargs: Any) -> Any:
+            own = self.params if params is None else params
+            return compiled(own, tree_of(self._variables, nnx.BatchStat), *args, **kwargs)
+
+        return call

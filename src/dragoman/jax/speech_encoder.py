@@ -1,0 +1,290 @@
+"""From audio to memory: the one speech encoder, whatever the family.
+
+Axes: batch, samples (or mels and spectrogram frames), frames, width.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+from dragoman.errors import AudioError, ConfigError
+from dragoman.families import ModelConfig, speech_part
+from dragoman.jax.adapter import ConvAdapter
+from dragoman.jax.block import Stack
+from dragoman.jax.frontend import ConvFrontend, MelFrontend
+from dragoman.jax.init import initialise, persistent_names
+from dragoman.jax.layers import Key, LayerNorm, dropout, frame_mask, param, split, zero_padding
+from dragoman.jax.position_bias import BucketBias
+from dragoman.jax.positions import ConvPositions, TablePositions
+from dragoman.jax.tree import Held
+from dragoman.outputs import ModelOutput
+from dragoman.spec import ConvFrontendSpec, ConvPositionSpec, Padding, SpeechEncoderSpec
+from dragoman.spec_augment import Masks, draw_masks
+
+__all__ = ["EncoderOutput", "SpeechEncoder", "pack_left"]
+
+jax.tree_util.register_dataclass(Masks)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class EncoderOutput(ModelOutput):
+    """What a speech encoder returns.
+
+    Attributes:
+        last_hidden_state: Frame states, adapter included, `[batch, frames, width]`.
+        hidden_states: States before each layer and after the last, without the adapter.
+        attentions: Attention weights of each layer, `[batch, heads, frames, frames]`.
+        extract_features: Normalised features of the front end, before their projection.
+        lengths: Valid frames of each row; `None` where every frame is to be trusted.
+    """
+
+    last_hidden_state: Float[Array, "batch frames width"]
+    hidden_states: tuple[Array, ...] | None = None
+    attentions: tuple[Array | None, ...] | None = None
+    extract_features: Array | None = None
+    lengths: Int[Array, " batch"] | None = None
+
+
+def pack_left(
+    inputs: Float[Array, "batch samples"], mask: Bool[Array, "batch samples"]
+) -> tuple[Float[Array, "batch samples"], Int[Array, " batch"]]:
+    """Move the valid samples of each row to its left end, so that all padding is on the right.
+
+    Returns:
+        The rows, and how many samples of each are valid.
+    """
+    if isinstance(mask, jax.core.Tracer) or isinstance(inputs, jax.core.Tracer):
+        order = jnp.argsort(~mask, axis=1, stable=True)
+        return jnp.take_along_axis(inputs, order, axis=1), mask.sum(1)
+    rows, kept = np.asarray(inputs), np.asarray(mask)
+    packed: Any = np.take_along_axis(rows, np.argsort(~kept, axis=1, kind="stable"), axis=1)
+    lengths: Any = kept.sum(1, dtype=np.int32)
+    return packed, lengths
+
+
+class SpeechEncoder(nnx.Module):
+    """A speech encoder built from the configuration of its family.
+
+    Args:
+        config: The configuration of a family that has a speech encoder.
+        empty: Give the tensors shapes only, for a checkpoint to fill.
+        seed: Of the random weights.
+
+    Raises:
+        ConfigError: If the family has none, or sizes do not fit each other.
+    """
+
+    main_input_name = "input_values"
+
+    def __init__(self, config: ModelConfig, *, empty: bool = False, seed: int = 0) -> None:
+        speech_part(config)
+        self._held = Held(config)
+        self.spec = config.speech_spec()
+        self._build(self.spec)
+        if not empty:
+            initialise(self, persistent_names(self), self.spec, seed=seed)
+
+    def _build(self, spec: SpeechEncoderSpec) -> None:
+        self.main_input_name = spec.input_name
+        self.padding = Padding.EXACT
+        self.frontend: ConvFrontend | MelFrontend
+        if isinstance(spec.frontend, ConvFrontendSpec):
+            self.frontend = ConvFrontend(spec.frontend, spec.width)
+        else:
+            self.frontend = MelFrontend(spec.frontend, spec.width)
+        self.mask_embed = param(spec.width) if spec.mask_embedding else None
+        self.positions: ConvPositions | TablePositions
+        if isinstance(spec.positions, ConvPositionSpec):
+            self.positions = ConvPositions(spec.positions, spec.width)
+        else:
+            self.positions = TablePositions(spec.positions, spec.width)
+        self.input_norm = LayerNorm(spec.width, spec.stack.block.norm_eps) if spec.input_norm else None
+        bias = spec.position_bias
+        self.position_bias = BucketBias(bias, spec.stack.block.num_heads) if bias else None
+        self.stack = Stack(spec.stack)
+        self.adapter = ConvAdapter(spec.adapter, spec.width) if spec.adapter else None
+
+    @property
+    def config(self) -> ModelConfig:
+        """The configuration that it was built from."""
+        return self._held.value
+
+    @config.setter
+    def config(self, config: ModelConfig) -> None:
+        self._held.value = config
+
+    def __call__(
+        self,
+        input_values: Array | None = None,
+        attention_mask: Array | None = None,
+        *,
+        input_features: Array | None = None,
+        mask_time_indices: Any = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> Any:
+        """Encode a batch, in Hugging Face's terms.
+
+        Args:
+            input_values: Waveforms, mono, normalised, at 16 kHz: `[batch, samples]`.
+            attention_mask: 1 where a sample counts, `[batch, samples]`; without it every sample counts.
+            input_features: Log-mel spectrogram, `[batch, mels, frames]`, for the models that take one.
+            mask_time_indices: Frames to hide, `[batch, frames]`.
+            output_hidden_states: Return the states before each layer and after the last.
+            output_attentions: Return the attention weights.
+            return_dict: `False` for a plain tuple.
+
+        Returns:
+            An `EncoderOutput`, or its tuple.
+        """
+        given = [x for x in (input_values, input_features) if x is not None]
+        if len(given) != 1:
+            raise ConfigError(
+                f"A speech encoder takes exactly one of `input_values` and `input_features`, but got {len(given)}; "
+                f"this one wants `{self.main_input_name}`."
+            )
+        inputs, lengths = self.prepare(given[0], attention_mask)
+        pick = self.config
+        output = self.encode(
+            jnp.asarray(inputs),
+            lengths,
+            masks=None if mask_time_indices is None else Masks(time=mask_time_indices.astype(bool)),
+            all_states=pick.output_hidden_states if output_hidden_states is None else output_hidden_states,
+            weights=pick.output_attentions if output_attentions is None else output_attentions,
+        )
+        wants_dict = pick.return_dict if return_dict is None else return_dict
+        return output if wants_dict else replace(output, lengths=None).to_tuple()
+
+    def prepare(self, inputs: Any, attention_mask: Any) -> tuple[Any, Any]:
+        """Check an input batch and turn its mask into lengths.
+
+        What is not traced is worked on by NumPy, so that no shape makes XLA compile anything here.
+
+        Returns:
+            The inputs, packed to the left, and the valid samples of each row; `None` where every sample counts.
+
+        Raises:
+            AudioError: If the input has the wrong number of axes, or a row is too short to give one frame.
+        """
+        wanted = 2 if self.main_input_name == "input_values" else 3
+        if inputs.ndim != wanted:
+            axes = "[batch, samples]" if wanted == 2 else "[batch, mels, frames]"
+            raise AudioError(
+                f"`{self.main_input_name}` must have the shape {axes}, but has {list(inputs.shape)}. "
+                "Use the model's own feature extractor, and one channel of audio."
+            )
+        lengths = None
+        if attention_mask is None or wanted == 3:  # a spectrogram's padding is part of what the model was trained on
+            pass
+        elif attention_mask.shape != inputs.shape:
+            raise AudioError(
+                f"`attention_mask` must have the shape of the input, {list(inputs.shape)}, but has "
+                f"{list(attention_mask.shape)}."
+            )
+        elif self.padding is Padding.REFERENCE:
+            lengths = attention_mask.sum(1)
+        else:
+            inputs, lengths = pack_left(inputs, attention_mask.astype(bool))
+        self._check_lengths(inputs.shape[-1], lengths)
+        return inputs, lengths
+
+    def _check_lengths(self, longest: int, lengths: Any) -> None:
+        if isinstance(lengths, jax.core.Tracer):
+            return
+        shortest = longest if lengths is None or lengths.size == 0 else int(lengths.min())
+        needed = self.spec.shortest_input
+        if shortest < needed:
+            raise AudioError(
+                f"The encoder needs at least {needed} samples for its first frame, but a clip has {shortest}. "
+                "Leave out clips that short, or pad them with silence before feature extraction."
+            )
+
+    def encode(
+        self,
+        inputs: Array,
+        lengths: Int[Array, " batch"] | None = None,
+        *,
+        masks: Masks | None = None,
+        all_states: bool = False,
+        weights: bool = False,
+        frozen: bool = False,
+        key: Key = None,
+    ) -> EncoderOutput:
+        """Turn audio into frame states.
+
+        Args:
+            inputs: Waveforms `[batch, samples]`, or spectrograms `[batch, mels, frames]`; padding on the right.
+            lengths: Valid samples per row; `None` trusts every sample, which is not the same as full lengths.
+            masks: What SpecAugment hides (`draw_masks`).
+            all_states: Keep the states before each layer and after the last.
+            weights: Keep the attention weights.
+            frozen: Let no gradient through to the convolutions of the front end.
+            key: For dropout and LayerDrop.
+
+        Reference: wav2vec 2.0, section 2, https://arxiv.org/abs/2006.11477.
+        """
+        exact = self.padding is Padding.EXACT
+        front_key, drop_key, stack_key = split(key, 3)
+        hears = self.main_input_name == "input_values"
+        if not hears:  # of a spectrogram, the spectrogram itself is hidden
+            inputs = self._hide(inputs.swapaxes(1, 2), masks).swapaxes(1, 2)
+        states, features = self.frontend(inputs, lengths if exact else None, frozen=frozen, key=front_key)
+        mask = None
+        if lengths is not None:
+            frames = self.spec.frontend.frame_lengths(lengths)
+            mask = frame_mask(frames, states.shape[1])
+        if hears:
+            states = self._hide(states, masks)
+        states = zero_padding(states, mask)
+        states = states + self.positions(states, mask if exact else None)
+        if self.input_norm is not None:
+            states = self.input_norm(states)
+        states = dropout(states, self.spec.dropout, drop_key)
+        look = None if mask is None else mask[:, None, None]
+        bias = None if self.position_bias is None else self.position_bias(states.shape[1])
+        out = self.stack(states, look, bias=bias, all_states=all_states, weights=weights, key=stack_key)
+        states = out.states
+        if self.adapter is not None:
+            states = self.adapter(states, frames if exact and lengths is not None else None)
+        return EncoderOutput(
+            last_hidden_state=states,
+            hidden_states=out.all_states,
+            attentions=out.self_weights,
+            extract_features=features,
+            lengths=None if lengths is None else self.spec.frame_lengths(lengths),
+        )
+
+    def draw_masks(self, inputs: Any, lengths: Any, random: np.random.Generator) -> Masks:
+        """Draw what SpecAugment hides of a batch in one training step; nothing if the configuration asks for none.
+
+        Args:
+            inputs: Waveforms `[batch, samples]`, or spectrograms `[batch, mels, frames]`, as `prepare` returns them.
+            lengths: Valid samples per row, as `prepare` returns them.
+            random: Where randomness comes from.
+        """
+        if self.spec.spec_augment is None:
+            return Masks()
+        batch, size = inputs.shape[0], inputs.shape[-1]
+        hears = self.main_input_name == "input_values"
+        frames = self.spec.frontend.frame_lengths(size) if hears else size
+        valid = [frames] * batch if lengths is None else self.spec.frontend.frame_lengths(np.asarray(lengths))
+        width = self.spec.width if hears else inputs.shape[1]
+        return draw_masks(self.spec.spec_augment, valid, frames, width, random)
+
+    def _hide(self, states: Array, masks: Masks | None) -> Array:
+        """Replace hidden frames by the mask vector (by zero where there is none) and hidden channels by zero."""
+        if masks is None:
+            return states
+        if masks.time is not None:
+            blank = jnp.zeros((), states.dtype) if self.mask_embed is None else self.mask_embed[...]
+            states = jnp.where(jnp.asarray(masks.time)[:, :, None], blank.astype(states.dtype), states)
+        if masks.channels is not None:
+            states = jnp.where(jnp.asarray(masks.channels)[:, None, :], jnp.zeros_like(states), states)
+        return states

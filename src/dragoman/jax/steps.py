@@ -1,0 +1,94 @@
+"""The decoder one step at a time, for what a compiled search cannot do; the search around it runs in NumPy.
+
+Axes: rows (utterances, or utterances x beams), batch (utterances), tokens, width, vocab.
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from jaxtyping import Array
+
+from dragoman.generation.decoder import Step
+from dragoman.generation.options import GenerationConfig
+from dragoman.jax.block import StackOutput
+from dragoman.jax.cache import Cache, Memory
+from dragoman.jax.joint import Joint
+
+if TYPE_CHECKING:
+    from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
+
+__all__ = ["CachedDecoder"]
+
+
+class CachedDecoder:
+    """A decoder that looks at the memory of a batch of utterances; a `StepDecoder` over NumPy arrays.
+
+    The memory's keys and values are computed once and belong to the utterance: its beams share them.
+
+    Args:
+        model: The model.
+        memory: Keys and values of the batch.
+        capacity: Tokens to make room for.
+        settings: Says whether attention weights and states are to be returned.
+        params: Used instead of the model's own.
+    """
+
+    def __init__(
+        self,
+        model: "FlaxSpeechEncoderDecoderModel",
+        memory: Memory,
+        capacity: int,
+        settings: GenerationConfig,
+        params: Any,
+    ) -> None:
+        self._model, self._capacity = model, capacity
+        self._params = model.params if params is None else params
+        self._asked = {
+            "all_states": settings.output_hidden_states or bool(settings.penalty_alpha),
+            "weights": settings.output_attentions,
+        }
+        self._memory = memory
+
+    def start(self, prompt: np.ndarray[Any, Any]) -> Step[Cache]:
+        """Read the prompt."""
+        return self._run(prompt, self._model.decoder.new_cache(prompt.shape[0], self._capacity))
+
+    def expand(self, state: Cache, copies: int) -> Cache:
+        """Repeat each row; the memory stays one an utterance."""
+        return self.select(state, np.repeat(np.arange(state.keys[0].shape[0]), copies))
+
+    def step(self, tokens: np.ndarray[Any, Any], state: Cache) -> Step[Cache]:
+        """Read one more token of each row."""
+        return self._run(tokens[:, None], state)
+
+    def select(self, state: Cache, rows: np.ndarray[Any, Any]) -> Cache:
+        """Let row `i` continue row `rows[i]`."""
+        selected: Cache = _select(state, rows.astype(np.int32))
+        return selected
+
+    def _run(self, tokens: np.ndarray[Any, Any], state: Cache) -> Step[Cache]:
+        out, logits = self._model.program(_step)(
+            self._params, tokens.astype(np.int32), self._memory, state, **self._asked
+        )
+        length = int(out.cache.length)
+
+        def layers(found: tuple[Array, ...] | None, crop: int | None = None) -> Any:
+            return None if found is None else tuple(np.asarray(x)[..., :crop] for x in found)
+
+        return Step(
+            logits=np.asarray(logits, dtype=np.float32),
+            state=out.cache,
+            decoder_attentions=layers(out.self_weights, length),
+            cross_attentions=layers(out.cross_weights),
+            decoder_hidden_states=layers(out.all_states),
+        )
+
+
+_select = jax.jit(Cache.selected)
+
+
+def _step(joint: Joint, tokens: Array, memory: Memory, state: Cache, **asked: Any) -> tuple[StackOutput, Array]:
+    out, cache = joint.decoder.decode(tokens, memory, state, **asked)
+    return replace(out, cache=cache), joint.decoder.logits(out.states[:, -1])

@@ -1,0 +1,310 @@
+"""From memory to text: the one text decoder, whatever the family.
+
+Axes: rows (utterances, or utterances x beams), batch (utterances), tokens, frames, width, vocab.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from dragoman.errors import ConfigError, GenerationError
+from dragoman.families import ModelConfig, text_part
+from dragoman.jax.block import Stack, StackOutput
+from dragoman.jax.cache import Cache, Memory
+from dragoman.jax.init import initialise, persistent_names
+from dragoman.jax.layers import ACTIVATIONS, Key, LayerNorm, Linear, dropout, linear, param, split
+from dragoman.jax.layers import Embedding as Table
+from dragoman.jax.loss import shifted_cross_entropy
+from dragoman.jax.tree import Held
+from dragoman.outputs import ModelOutput
+from dragoman.spec import TextDecoderSpec
+
+__all__ = ["CausalLMOutput", "TextDecoder"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class CausalLMOutput(ModelOutput):
+    """What a text decoder returns: scores of every token at every position, and what was asked for besides."""
+
+    loss: Array | None = None
+    logits: Float[Array, "rows tokens vocab"]
+    past_key_values: Cache | None = None
+    hidden_states: tuple[Array, ...] | None = None
+    attentions: tuple[Array | None, ...] | None = None
+    cross_attentions: tuple[Array | None, ...] | None = None
+
+
+class Embedding(nnx.Module):
+    """Tokens, positions and, in BERT's kin, a type, added up."""
+
+    def __init__(self, spec: TextDecoderSpec) -> None:
+        self.spec = spec
+        self.tokens = Table(spec.vocab_size, spec.width)
+        self.positions = Table(spec.num_positions + spec.position_offset, spec.width)
+        self.token_types = Table(spec.num_token_types, spec.width) if spec.num_token_types else None
+        self.norm = LayerNorm(spec.width, spec.norm_eps) if spec.embed_norm else None
+
+    def __call__(
+        self,
+        tokens: Int[Array, "rows tokens"] | None,
+        embeds: Array | None,
+        start: Int[Array, ""] | int,
+        positions: Int[Array, "rows tokens"] | None = None,
+        key: Key = None,
+    ) -> Array:
+        """Embed tokens (or take their embeddings), the first of which is number `start` of its text."""
+        if embeds is not None:
+            states = embeds
+        else:
+            assert tokens is not None
+            states = self.tokens(tokens)
+            if self.spec.embed_scale != 1.0:
+                states = states * self.spec.embed_scale
+        if positions is None:
+            first = start + self.spec.position_offset
+            places = lax.dynamic_slice_in_dim(self.positions.weight[...], first, states.shape[1])
+        else:
+            places = self.positions(positions + self.spec.position_offset)
+        states = states + places
+        if self.token_types is not None:
+            states = states + self.token_types.weight[...][0]
+        if self.norm is not None:
+            states = self.norm(states)
+        return dropout(states, self.spec.dropout, key)
+
+
+class Head(nnx.Module):
+    """From states to logits; a tied head is handed the token embedding."""
+
+    def __init__(self, spec: TextDecoderSpec) -> None:
+        head = spec.head
+        self.transform = Linear(spec.width, spec.width) if head.transform else None
+        self.norm = LayerNorm(spec.width, spec.norm_eps) if head.transform else None
+        self.activation = ACTIVATIONS[head.transform] if head.transform else None
+        self.weight = None if head.tied else param(spec.vocab_size, spec.width)
+        self.bias = param(spec.vocab_size) if head.bias else None
+
+    def __call__(self, states: Float[Array, "*rows width"], embedding: Array) -> Float[Array, "*rows vocab"]:
+        """Score every token."""
+        if self.transform is not None and self.activation is not None and self.norm is not None:
+            states = self.norm(self.activation(self.transform(states)))
+        weight = embedding if self.weight is None else self.weight[...]
+        return linear(states, weight, None if self.bias is None else self.bias[...])
+
+
+class TextDecoder(nnx.Module):
+    """A text decoder built from the configuration of its family.
+
+    Args:
+        config: The configuration of a family that has a text decoder. `is_decoder` makes it causal and
+            `add_cross_attention` gives it cross-attention, where the family leaves the choice.
+        empty: Give the tensors shapes only, for a checkpoint to fill.
+        seed: Of the random weights.
+
+    Raises:
+        ConfigError: If the family has none, or sizes do not fit each other.
+    """
+
+    main_input_name = "input_ids"
+
+    def __init__(self, config: ModelConfig, *, empty: bool = False, seed: int = 0) -> None:
+        text_part(config)
+        self._held = Held(config)
+        self.spec = config.text_spec()
+        self.embed = Embedding(self.spec)
+        self.stack = Stack(self.spec.stack)
+        self.head = Head(self.spec)
+        if not empty:
+            initialise(self, persistent_names(self), self.spec, seed=seed)
+
+    @property
+    def config(self) -> ModelConfig:
+        """The configuration that it was built from."""
+        return self._held.value
+
+    @config.setter
+    def config(self, config: ModelConfig) -> None:
+        self._held.value = config
+
+    def get_input_embeddings(self) -> Table:
+        """Return the token embedding."""
+        return self.embed.tokens
+
+    def __call__(
+        self,
+        input_ids: Int[Array, "rows tokens"] | None = None,
+        attention_mask: Array | None = None,
+        *,
+        encoder_hidden_states: Float[Array, "batch frames width"] | None = None,
+        encoder_attention_mask: Array | None = None,
+        inputs_embeds: Float[Array, "rows tokens width"] | None = None,
+        labels: Int[Array, "rows tokens"] | None = None,
+        past_key_values: Cache | None = None,
+        use_cache: bool = False,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        return_dict: bool | None = None,
+        num_items_in_batch: Array | int | None = None,
+    ) -> Any:
+        """Score the next token at every position, in Hugging Face's terms.
+
+        Args:
+            input_ids: Tokens; or give `inputs_embeds`.
+            attention_mask: 1 where a token counts, `[rows, tokens so far]`.
+            encoder_hidden_states: Memory, as wide as the decoder.
+            encoder_attention_mask: 1 where a frame counts, `[batch, frames]`.
+            inputs_embeds: Embeddings in place of tokens.
+            labels: The same tokens, for the loss of a plain language model: position `t` is scored against `t + 1`;
+                −100 is ignored.
+            past_key_values: The cache that an earlier call returned.
+            use_cache: Return a cache.
+            output_hidden_states: Return the states before each layer and after the last.
+            output_attentions: Return the attention weights.
+            return_dict: `False` for a plain tuple.
+            num_items_in_batch: Divide the summed loss by this instead of by the number of labels here.
+
+        Returns:
+            A `CausalLMOutput`, or its tuple.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ConfigError("A text decoder takes exactly one of `input_ids` and `inputs_embeds`.")
+        memory = None
+        if encoder_hidden_states is not None:
+            mask = None if encoder_attention_mask is None else encoder_attention_mask.astype(bool)
+            memory = Memory(states=encoder_hidden_states, mask=mask)
+        tokens = inputs_embeds if input_ids is None else input_ids
+        assert tokens is not None
+        cache = past_key_values
+        if cache is None and use_cache:
+            cache = self.new_cache(tokens.shape[0], tokens.shape[1])
+        pick = self.config
+        out, cache = self.decode(
+            input_ids,
+            memory,
+            cache,
+            embeds=inputs_embeds,
+            token_mask=None if attention_mask is None else attention_mask.astype(bool),
+            all_states=pick.output_hidden_states if output_hidden_states is None else output_hidden_states,
+            weights=pick.output_attentions if output_attentions is None else output_attentions,
+        )
+        logits = self.logits(out.states)
+        output = CausalLMOutput(
+            loss=None if labels is None else shifted_cross_entropy(logits, labels, num_items_in_batch),
+            logits=logits,
+            past_key_values=cache,
+            hidden_states=out.all_states,
+            attentions=out.self_weights,
+            cross_attentions=out.cross_weights,
+        )
+        return output if (pick.return_dict if return_dict is None else return_dict) else output.to_tuple()
+
+    def decode(
+        self,
+        tokens: Int[Array, "rows tokens"] | None,
+        memory: Memory | None,
+        cache: Cache | None = None,
+        *,
+        embeds: Array | None = None,
+        token_mask: Bool[Array, "rows tokens_so_far"] | None = None,
+        positions: Int[Array, "rows tokens"] | None = None,
+        all_states: bool = False,
+        weights: bool = False,
+        key: Key = None,
+    ) -> tuple[StackOutput, Cache | None]:
+        """Run the stack over new tokens, after those in the cache.
+
+        Args:
+            tokens: New tokens, or `embeds` in their place.
+            memory: What cross-attention looks at.
+            cache: What came before. Where its length is traced, the caller sees to it that the new tokens fit.
+            embeds: Embeddings in place of tokens.
+            token_mask: True where a token counts; what it leaves out on the right counts.
+            positions: Of the new tokens in their texts, where they do not simply follow one another.
+            all_states: Keep the states before each layer and after the last.
+            weights: Keep the attention weights, those of the cache's empty places included.
+            key: For dropout and LayerDrop.
+
+        Returns:
+            The stack's output, and the cache with the new tokens in it.
+
+        Raises:
+            GenerationError: If the text would be longer than the decoder has positions for.
+        """
+        given = tokens if embeds is None else embeds
+        assert given is not None
+        count = given.shape[1]
+        cache = self.fitted(cache, count)
+        start = cache.length if cache else 0
+        embed_key, stack_key = split(key, 2)
+        states = self.embed(tokens, embeds, start, positions, embed_key)
+        causal = self.spec.stack.block.causal
+        mask = None
+        if cache is not None or token_mask is not None:
+            mask = self._mask(count, start, cache.capacity if cache else count, token_mask)
+        out = self.stack(
+            states,
+            mask,
+            causal=causal and mask is None and count > 1,
+            memory=memory,
+            cache=cache,
+            all_states=all_states,
+            weights=weights,
+            key=stack_key,
+        )
+        return out, out.cache.advanced(count) if out.cache else None
+
+    def fitted(self, cache: Cache | None, count: int) -> Cache | None:
+        """Return the cache with room for `count` more tokens; one whose length is traced is left as it is.
+
+        Raises:
+            GenerationError: If the text would be longer than the decoder has positions for.
+        """
+        if cache is not None and isinstance(cache.length, jax.core.Tracer):
+            return cache
+        total = count + (0 if cache is None else int(cache.length))
+        if total > self.spec.num_positions:
+            raise GenerationError(
+                f"The decoder has positions for {self.spec.num_positions} tokens, but the text has {total}. "
+                "Use shorter labels or a smaller `max_length`."
+            )
+        return None if cache is None else cache.grown(total)
+
+    def _mask(
+        self, count: int, start: Int[Array, ""] | int, capacity: int, token_mask: Array | None
+    ) -> Bool[Array, "..."]:
+        """Return where the `count` tokens from number `start` on may look, `[rows or 1, 1, count, capacity]`."""
+        own = start + jnp.arange(count)[:, None]
+        places = jnp.arange(capacity)[None, :]
+        seen = places <= own if self.spec.stack.block.causal else places < start + count
+        mask = seen[None, None]
+        if token_mask is not None:
+            token_mask = token_mask[:, :capacity]
+            missing = capacity - token_mask.shape[1]
+            token_mask = jnp.pad(token_mask, ((0, 0), (0, missing)), constant_values=True)
+            # a token always sees itself, so that padding on the left never leaves a row with nothing to look at
+            mask = (mask & token_mask[:, None, None, :]) | (places == own)
+        return mask
+
+    def logits(self, states: Float[Array, "*rows width"]) -> Float[Array, "*rows vocab"]:
+        """Score every token of the vocabulary."""
+        return self.head(states, self.embed.tokens.weight[...])
+
+    def new_cache(self, rows: int, capacity: int) -> Cache:
+        """Return an empty cache with room for `capacity` tokens of `rows` texts."""
+        block, dtype = self.spec.stack.block, self.embed.tokens.weight.dtype
+        shape = (rows, block.num_heads, capacity, block.head_dim)
+        empty = tuple(jnp.zeros(shape, dtype) for _ in range(self.spec.stack.num_layers))
+        return Cache(keys=empty, values=empty, length=jax.device_put(np.int32(0)))
+
+    def project_memory(self, states: Float[Array, "batch frames width"], mask: Array | None) -> Memory:
+        """Compute the keys and values of the memory for every layer, once."""
+        pairs = [layer.cross_attn.project(states) for layer in self.stack.layers]
+        keys, values = (tuple(side) for side in zip(*pairs, strict=True))
+        return Memory(keys=keys, values=values, mask=mask)

@@ -1,0 +1,186 @@
+"""One step of training, compiled as a whole: loss, gradients of several batches, an optimizer's update.
+
+Everything that changes is a value: parameters and optimizer state go in and come out, random keys and SpecAugment's
+masks are arguments. Axes: batch, samples (or mels and spectrogram frames), frames, tokens, width.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax  # type: ignore[import-untyped]
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from dragoman.errors import ConfigError
+from dragoman.jax.joint import Joint
+from dragoman.jax.loss import IGNORED, without_start
+from dragoman.jax.tree import Tree
+from dragoman.spec_augment import Masks
+
+if TYPE_CHECKING:
+    from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
+
+__all__ = ["Batch", "TrainState", "Trainer"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What one step learns from, checked and ready; `Trainer.batch` makes it.
+
+    Attributes:
+        inputs: Audio, `[parts, batch, samples]` or `[parts, batch, mels, frames]`: the gradients of the parts add up.
+        lengths: Valid samples of each row, `[parts, batch]`; `None` trusts every sample.
+        tokens: What the decoder reads, `[parts, batch, tokens]`.
+        labels: What it should say, of the same shape.
+        masks: What SpecAugment hides, each with `parts` in front.
+    """
+
+    inputs: Float[Array, "parts batch samples"]
+    lengths: Int[Array, "parts batch"] | None
+    tokens: Int[Array, "parts batch tokens"]
+    labels: Int[Array, "parts batch tokens"]
+    masks: Masks
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class TrainState:
+    """What training changes: parameters (float32), the optimizer's state, the count of steps; and the random key."""
+
+    params: Tree
+    optimizer: Any
+    step: Int[Array, ""]
+    key: PRNGKeyArray
+
+
+class Trainer:
+    """Takes steps of training.
+
+    Args:
+        model: The model; its parameters are where training begins, and stay as they are until `model.params` is set.
+        optimizer: Of optax.
+        dtype: Type to compute in, `jnp.bfloat16` for instance; parameters, their sums and the loss stay in float32.
+        freeze_feature_encoder: Do not train the convolutional front end.
+        label_smoothing: Share of the target spread evenly over the vocabulary.
+
+    Example:
+        >>> trainer = Trainer(model, optax.adamw(1e-4))
+        >>> state = trainer.begin()
+        >>> state, loss = trainer.step(state, trainer.batch([{"input_values": waves, "labels": labels}]))
+        >>> model.params = state.params
+    """
+
+    def __init__(
+        self,
+        model: "FlaxSpeechEncoderDecoderModel",
+        optimizer: optax.GradientTransformation,
+        *,
+        dtype: Any = None,
+        freeze_feature_encoder: bool = False,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        self._model, self._optimizer, self._dtype = model, optimizer, dtype
+        self._fixed = {"frozen": freeze_feature_encoder, "label_smoothing": label_smoothing}
+        self._compiled: Callable[..., tuple[TrainState, Array]] = jax.jit(self._step, donate_argnums=0)
+
+    def begin(self, params: Mapping[str, Any] | None = None, seed: int = 0) -> TrainState:
+        """Return the state before the first step.
+
+        Args:
+            params: Used instead of the model's, for instance those that `sharding.place_params` put on a mesh.
+            seed: Of dropout and LayerDrop; SpecAugment draws from the generator that `batch` is given.
+        """
+        own = jax.tree.map(jnp.copy, self._model.params if params is None else dict(params))  # steps reuse their memory
+        return TrainState(
+            params=own,
+            optimizer=jax.jit(self._optimizer.init)(own),
+            step=jnp.zeros((), jnp.int32),
+            key=jax.random.key(seed),
+        )
+
+    def batch(self, parts: Sequence[Mapping[str, Any]], random: np.random.Generator | None = None) -> Batch:
+        """Check batches of equal shapes and put them together.
+
+        Args:
+            parts: What `processor(...)` gives: `input_values` (or `input_features`), `labels` and, where clips differ
+                in length, `attention_mask`. The loss is the average over all labels of all parts.
+            random: Draws what SpecAugment hides; `None` hides nothing.
+
+        Raises:
+            ConfigError: If there is none, their shapes differ, or labels or ids cannot be used.
+            AudioError: If the audio cannot be used.
+        """
+        if not parts:
+            raise ConfigError("A step of training needs at least one batch.")
+        ready = [self._part(part, random) for part in parts]
+        shapes = [jax.tree.map(np.shape, part) for part in ready]
+        if any(shape != shapes[0] for shape in shapes):
+            raise ConfigError(
+                f"The batches of one step must have equal shapes, but have {[part['inputs'].shape for part in ready]} "
+                f"and labels {[part['labels'].shape for part in ready]}. Pad them to the same lengths."
+            )
+        return Batch(**jax.tree.map(lambda *arrays: np.stack(arrays), *ready))
+
+    def _part(self, given: Mapping[str, Any], random: np.random.Generator | None) -> dict[str, Any]:
+        model, rest = self._model, dict(given)
+        names = ("input_values", "input_features", "inputs")
+        audio = [np.asarray(rest.pop(name)) for name in names if rest.get(name) is not None]
+        given_labels, mask = rest.pop("labels", None), rest.pop("attention_mask", None)
+        if len(audio) != 1 or given_labels is None or rest:
+            raise ConfigError(
+                f"A batch must hold one of `input_values` and `input_features`, `labels` and perhaps `attention_mask`, "
+                f"but holds {', '.join(given)}."
+            )
+        inputs, lengths = model.encoder.prepare(audio[0], None if mask is None else np.asarray(mask))
+        labels: Any = np.asarray(without_start(given_labels, model.config.special_id("decoder_start_token_id")))
+        tokens = model.prepare_decoder_input_ids_from_labels(labels)
+        masks = Masks() if random is None else model.encoder.draw_masks(inputs, lengths, random)
+        return {"inputs": inputs, "lengths": lengths, "tokens": tokens, "labels": labels, "masks": masks}
+
+    def step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Array]:
+        """Take one step; the memory of `state` is used for the next one.
+
+        Returns:
+            The next state, and the loss before the step.
+        """
+        return self._compiled(state, batch)
+
+    def _step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Array]:
+        count = jnp.maximum((batch.labels != IGNORED).sum(), 1)
+        key = jax.random.fold_in(state.key, state.step)
+
+        def add(sums: tuple[Array, Tree], part: tuple[Batch, PRNGKeyArray]) -> tuple[tuple[Array, Tree], None]:
+            found = jax.value_and_grad(self._loss)(state.params, *part, count)
+            return jax.tree.map(jnp.add, sums, found), None
+
+        keys = jax.random.split(key, batch.labels.shape[0])
+        nothing = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params))
+        (loss, gradients), _ = jax.lax.scan(add, nothing, (batch, keys))
+        updates, optimizer = self._optimizer.update(gradients, state.optimizer, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(params=params, optimizer=optimizer, step=state.step + 1, key=state.key), loss
+
+    def _loss(self, params: Tree, part: Batch, key: PRNGKeyArray, count: Array) -> Array:
+        """Return this part's share of the loss."""
+        if self._dtype is not None:
+            params = jax.tree.map(
+                lambda x: x.astype(self._dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, params
+            )
+        output = self._model.program(Joint.__call__)(
+            params,
+            part.inputs,
+            part.lengths,
+            None,
+            part.tokens,
+            labels=part.labels,
+            num_items=count,
+            masks=part.masks,
+            key=key,
+            **self._fixed,
+        )
+        loss: Array = output.loss
+        return loss

@@ -1,0 +1,102 @@
+"""`dragoman.torch` and `dragoman.jax` mirror each other: tensors, files, names, arguments; see `twin_gaps.toml`."""
+
+import ast
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dragoman.families import FAMILIES
+from dragoman.jax.init import shapes_of
+from dragoman.jax.speech_encoder import SpeechEncoder as JaxEncoder
+from dragoman.jax.text_decoder import TextDecoder as JaxDecoder
+from dragoman.testing import tiny_config
+from dragoman.torch.speech_encoder import SpeechEncoder
+from dragoman.torch.text_decoder import TextDecoder
+
+HERE = Path(__file__).parent
+TORCH, JAX = (HERE.parents[1] / "src/dragoman" / name for name in ("torch", "jax"))
+GAPS = tomllib.loads((HERE / "twin_gaps.toml").read_text())
+SHARED = sorted({path.name for path in TORCH.glob("*.py")} & {path.name for path in JAX.glob("*.py")} - {"__init__.py"})
+DECODER = {"is_decoder": True, "add_cross_attention": True}
+VARIANTS = [
+    *[(family.model_type, {}) for family in FAMILIES],
+    (
+        "wav2vec2",
+        {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True, "adapter_attn_dim": 8},
+    ),
+    ("wav2vec2", {"add_adapter": True, "output_hidden_size": 24}),
+    ("hubert", {"conv_pos_batch_norm": True, "feat_proj_layer_norm": False}),
+    ("bart", {"tie_word_embeddings": False}),
+]
+
+
+def torch_shapes(part: Any) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in part.state_dict().items()}
+
+
+@pytest.mark.parametrize(("model_type", "fields"), VARIANTS)
+def test_every_tensor_has_the_same_name_and_shape(model_type: str, fields: dict[str, Any]) -> None:
+    family = next(family for family in FAMILIES if family.model_type == model_type)
+    pairs = [(family.speech, SpeechEncoder, JaxEncoder, {}), (family.text, TextDecoder, JaxDecoder, DECODER)]
+    for part, torch_class, jax_class, extra in pairs:
+        if part is None:
+            continue
+        config = tiny_config(model_type, **fields, **extra)
+        expected = torch_shapes(torch_class(config, empty=True))
+        assert {name: shape for name, (shape, _) in shapes_of(jax_class(config, empty=True)).items()} == expected
+
+
+def test_files_mirror() -> None:
+    torch_files, jax_files = ({path.name for path in folder.glob("*.py")} for folder in (TORCH, JAX))
+    assert torch_files - jax_files <= set(GAPS["only_in_torch"])
+    assert jax_files - torch_files <= set(GAPS["only_in_jax"])
+
+
+def test_every_gap_has_a_reason_and_no_file_that_is_there_in_both_is_listed() -> None:
+    assert all(len(reason) >= 8 for section in GAPS.values() for reason in section.values())
+    assert not set(GAPS["only_in_torch"]) & {path.name for path in JAX.glob("*.py")}
+    assert not set(GAPS["only_in_jax"]) & {path.name for path in TORCH.glob("*.py")}
+
+
+def public(path: Path) -> dict[str, list[str]]:
+    """Return the arguments of all public functions and methods of a file, by dotted name, in order."""
+    found: dict[str, list[str]] = {}
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            found[node.name] = arguments(node)
+        if isinstance(node, ast.ClassDef):
+            name = node.name.removeprefix("Flax")
+            for item in node.body:
+                if isinstance(item, ast.FunctionDef) and (item.name in CALLS or not item.name.startswith("_")):
+                    found[f"{name}.{CALLS.get(item.name, item.name)}"] = arguments(item)
+    return found
+
+
+CALLS = {"__init__": "__init__", "forward": "()", "__call__": "()"}
+
+
+def arguments(node: ast.FunctionDef) -> list[str]:
+    return [argument.arg for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+
+
+def differences(file: str) -> set[str]:
+    """Return the public names of a file that are in one twin alone or take other arguments there."""
+    ours, theirs = public(JAX / file), public(TORCH / file)
+    allowed = set(GAPS["arguments"])
+
+    def same(name: str) -> bool:
+        mine, other = ([a for a in names if a not in allowed] for names in (ours[name], theirs[name]))
+        return mine == other
+
+    return (ours.keys() ^ theirs.keys()) | {name for name in ours.keys() & theirs.keys() if not same(name)}
+
+
+@pytest.mark.parametrize("file", SHARED)
+def test_public_functions_take_the_same_arguments(file: str) -> None:
+    assert differences(file) - set(GAPS["names"]) == set()
+
+
+def test_no_gap_is_listed_that_is_no_more() -> None:
+    assert set(GAPS["names"]) - set().union(*map(differences, SHARED)) == set()

@@ -1,0 +1,31 @@
+"""XLA without its costly passes: these tests compile much and compute little. Set before JAX starts."""
+
+import os
+
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+
+import pytest
+
+from dragoman.config import SpeechEncoderDecoderConfig
+from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
+from dragoman.testing import tiny_config
+
+
+def build(
+    encoder: dict[str, object] | None = None, decoder: dict[str, object] | None = None
+) -> FlaxSpeechEncoderDecoderModel:
+    """Return a tiny wav2vec 2.0 with BERT, one layer each, which compiles fast; the arguments are fields of theirs."""
+    config = SpeechEncoderDecoderConfig(
+        encoder=tiny_config("wav2vec2", num_hidden_layers=1, **(encoder or {})),
+        decoder=tiny_config("bert", num_hidden_layers=1, **(decoder or {})),
+        decoder_start_token_id=0,
+        pad_token_id=1,
+        eos_token_id=2,
+    )
+    return FlaxSpeechEncoderDecoderModel(config=config)
+
+
+@pytest.fixture(scope="session")
+def model() -> FlaxSpeechEncoderDecoderModel:
+    """A tiny model that tests do not change."""
+    return build()

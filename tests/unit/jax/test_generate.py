@@ -1,0 +1,96 @@
+"""Compiled generation: shapes are rounded up, nothing is compiled twice, and what cannot be compiled still works."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from dragoman.errors import GenerationError
+from dragoman.jax.generate import rounded
+
+COMPILED: list[str] = []
+jax.monitoring.register_event_duration_secs_listener(
+    lambda name, *_, **__: COMPILED.append(name) if "backend_compile" in name else None
+)
+
+
+@contextmanager
+def compilations(most: int) -> Iterator[None]:
+    COMPILED.clear()
+    yield
+    assert len(COMPILED) <= most
+
+
+def waves(rows: int, samples: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((rows, samples)).astype(np.float32)
+
+
+def test_sizes_are_rounded_up() -> None:
+    assert [rounded(n, 2) for n in range(1, 10)] == [1, 2, 3, 4, 6, 6, 8, 8, 12]
+    assert [rounded(n, 4, 16384) for n in (1, 16384, 16385, 20480, 32768, 32769)] == [
+        16384, 16384, 20480, 20480, 32768, 40960,
+    ]  # fmt: skip
+    for size in range(1, 3000):
+        assert size <= rounded(size, 4) <= max(1.25 * size, 8)
+        assert rounded(rounded(size, 4), 4) == rounded(size, 4)
+
+
+def test_a_varied_workload_compiles_once_a_bucket(model: Any) -> None:
+    options = {"max_new_tokens": 20, "num_beams": 2}
+    model.warm_up(4, 2400, **options)
+    with compilations(0):
+        for seed, (rows, samples) in enumerate([(4, 2400), (4, 2300), (4, 2100), (4, 2500)]):
+            speech = waves(rows, samples, seed)
+            mask = np.arange(samples) < np.asarray([[samples], [900], [1500], [700]])
+            assert model.generate(speech, attention_mask=mask, **options).shape[0] == rows
+    with compilations(4):
+        for rows in (5, 6):
+            model.generate(waves(rows, 2400), **options)
+    with compilations(0):
+        model.generate(waves(5, 2200), **options)
+
+
+def test_long_texts_outgrow_the_cache_and_lose_nothing(model: Any) -> None:
+    """64 positions: a prompt of its own, then as far as the decoder goes; the same from the step-by-step decoder."""
+    speech, prompt = waves(2, 900), np.asarray([[0, 5, 6], [0, 7, 8]])
+    options = {"decoder_input_ids": prompt, "max_length": 60, "eos_token_id": None}
+    found = np.asarray(model.generate(speech, **options))
+    assert found.shape == (2, 60)
+    stepwise = model.generate(speech, **options, logits_processor=[lambda tokens, scores: scores])
+    assert np.array_equal(found, stepwise)
+
+
+def test_rows_of_a_batch_do_not_meet(model: Any) -> None:
+    speech = waves(3, 900)
+    options = {"max_new_tokens": 8, "eos_token_id": None}
+    first = np.asarray(model.generate(speech, **options))
+    other = np.asarray(model.generate(speech[[2, 1, 2]], **options))
+    assert np.array_equal(first[[2, 1, 2]], other)
+
+
+def test_sampling_repeats_by_seed_and_key(model: Any) -> None:
+    def texts(**seed: Any) -> list[list[int]]:
+        return np.asarray(model.generate(waves(2, 900), max_new_tokens=8, do_sample=True, **seed)).tolist()
+
+    assert texts(seed=1) == texts(seed=1)
+    assert texts(prng_key=jax.random.key(1)) == texts(prng_key=jax.random.key(1))
+    assert len({str(texts(prng_key=jax.random.key(n))) for n in range(4)}) == 4
+
+
+def test_earlier_encoder_outputs_give_the_same_texts(model: Any) -> None:
+    speech, mask = waves(2, 900), np.arange(900) < np.asarray([[900], [500]])
+    encoded = model.encode(speech, mask)
+    expected = model.generate(speech, attention_mask=mask, max_new_tokens=8)
+    assert np.array_equal(expected, model.generate(encoder_outputs=encoded, max_new_tokens=8))
+
+
+def test_bad_requests_are_refused(model: Any) -> None:
+    with pytest.raises(GenerationError, match="num_beams"):
+        model.generate(waves(1, 900), num_beams=0)
+    with pytest.raises(GenerationError, match="Only options"):
+        model.generate(waves(1, 900), number_of_beams=2)
+    with pytest.raises(GenerationError, match="no room"):
+        model.generate(waves(1, 900), max_length=1)
