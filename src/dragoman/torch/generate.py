@@ -3,21 +3,19 @@
 Not here: the search itself (`dragoman.generation`), which knows no framework.
 """
 
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from dragoman.errors import GenerationError
-from dragoman.generation.forced import ForcedTokens, split_forced
+from dragoman.generation.forced import ForcedTokens
 from dragoman.generation.loop import Step
 from dragoman.generation.loop import generate as search
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.plan import plan_of
-from dragoman.spec import SpecialIds
+from dragoman.generation.settings import prompt_of, settings_of, warn_if_cut_off
 from dragoman.torch.cache import Cache, Memory
 from dragoman.torch.layers import frame_mask
 from dragoman.torch.text_decoder import TextDecoder
@@ -129,7 +127,7 @@ def generate(
     Without `max_new_tokens` or `max_length`, a text may be as long as the decoder has positions; a text that is cut off
     is warned about.
     """
-    settings = _settings(model, generation_config, options)
+    settings = settings_of(model.config, model.generation_config, generation_config, options)
     audio = model._audio(inputs, input_values, input_features)
     with torch.inference_mode():
         encoded = model.encode(
@@ -141,9 +139,9 @@ def generate(
         )
         memory = model.bridge(encoded.last_hidden_state)
         mask = None if encoded.lengths is None else frame_mask(encoded.lengths, memory.shape[1])
-        prompt = _prompt(settings, memory.shape[0], decoder_input_ids, memory.device)
+        tokens, later = prompt_of(settings, memory.shape[0], decoder_input_ids)
+        prompt = torch.from_numpy(tokens).to(memory.device)
         capacity = model.decoder.spec.num_positions
-        later = {} if decoder_input_ids is not None else split_forced(settings.forced_decoder_ids)[1]
         forced_later = [ForcedTokens(later)] if later else []
         plan = plan_of(settings, prompt.shape[1], capacity)
         result = search(
@@ -162,51 +160,7 @@ def generate(
             processors=[*forced_later, *logits_processor],
             prefix_allowed_tokens_fn=prefix_allowed_tokens_fn,
         )
-    if settings.max_length is None and settings.max_new_tokens is None and not bool(result.ended.all()):
-        warnings.warn(
-            f"{int((~result.ended).sum())} of {len(result.ended)} texts were cut off after {plan.max_length} "
-            "tokens, all that the decoder can hold. Cut the audio into shorter windows, or set `max_new_tokens` if "
-            "that is meant.",
-            UserWarning,
-            stacklevel=3,
-        )
+    warn_if_cut_off(settings, plan, result.ended)
     if not settings.return_dict_in_generate:
         return result.sequences
     return result.to_output(encoded.attentions, encoded.hidden_states)
-
-
-def _settings(
-    model: "SpeechEncoderDecoderModel", given: GenerationConfig | None, options: Mapping[str, Any]
-) -> GenerationConfig:
-    """Return the options of one call: its keywords, then `given`, then the model's; ids as the model resolves them."""
-    base = model.generation_config if given is None else given.over(model.generation_config)
-    settings = base.replace(**options)
-    for name in SpecialIds.names():
-        if getattr(settings, name) is None and name not in options:
-            setattr(settings, name, model.config.special_id(name))
-    return settings
-
-
-def _prompt(
-    settings: GenerationConfig, batch: int, given: Tensor | None, device: torch.device
-) -> Int[Tensor, "batch tokens"]:
-    """Return what each text begins with: the start id, then ids that the options force, or what the caller gave."""
-    start = settings.decoder_start_token_id
-    if start is None:
-        raise GenerationError(
-            "`decoder_start_token_id` or `bos_token_id` has to be defined for encoder-decoder generation. Set it "
-            "once, for "
-            "instance: model.config.decoder_start_token_id = tokenizer.cls_token_id."
-        )
-    first = torch.as_tensor(start, device=device, dtype=torch.int64).reshape(-1, 1).expand(batch, 1)
-    if given is None:
-        forced, _ = split_forced(settings.forced_decoder_ids)
-        return torch.cat([first, torch.tensor(forced, device=device, dtype=torch.int64).expand(batch, len(forced))], 1)
-    begun = given[:, :1] == first
-    if begun.all():
-        return given
-    if begun.any():
-        raise GenerationError(
-            "Some rows of `decoder_input_ids` begin with the start id and some do not; begin all of them the same way."
-        )
-    return torch.cat([first, given], dim=1)
