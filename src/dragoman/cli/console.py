@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 
 import typer
 
-from dragoman.errors import CheckpointError, ConfigError, DragomanError, OutOfMemoryError
+from dragoman.errors import DragomanError, OutOfMemoryError
 
-__all__ = ["INTERRUPTED", "LOG", "blaming", "describe", "report", "session"]
+__all__ = ["INTERRUPTED", "LOG", "describe", "report", "session"]
 
 LOG = logging.getLogger("dragoman")
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -69,19 +69,6 @@ def session(*, debug: bool, json_logs: bool, verbose: bool) -> Iterator[None]:
             LOG.removeHandler(handler)
             LOG.setLevel(level)
             LOG.propagate = propagate
-
-
-@contextmanager
-def blaming(checkpoint: str) -> Iterator[None]:
-    """Tell impossible values in the files of a checkpoint from those that the user typed: other words, other exit code.
-
-    Raises:
-        CheckpointError: In place of a `ConfigError`.
-    """
-    try:
-        yield
-    except ConfigError as error:
-        raise CheckpointError(f"{checkpoint}: {error}") from error
 
 
 def describe(error: BaseException) -> tuple[str, int]:

@@ -67,13 +67,10 @@ def find_inputs(names: Sequence[str]) -> tuple[list[Input], list[tuple[str, Audi
             unusable.append((name, error))
             continue
         for item in expanded:
-            try:
-                if item.path:
-                    with open_audio(item.path):
-                        pass
+            if fault := _fault(item):
+                unusable.append((item.label, fault))
+            else:
                 found.setdefault(os.path.abspath(item.label) if item.path else STDIN, item)
-            except AudioError as error:
-                unusable.append((item.label, error))
     return list(found.values()), unusable
 
 
@@ -87,6 +84,17 @@ def _expanded(name: str) -> list[Input]:
         Input(path=file, stem=Path(file.stem) if file == root else file.relative_to(root).with_suffix(""))
         for file in find_audio_files([root])
     ]
+
+
+def _fault(item: Input) -> AudioError | None:
+    """Return why a file cannot be opened."""
+    if item.path is not None:
+        try:
+            with open_audio(item.path):
+                pass
+        except AudioError as error:
+            return error
+    return None
 
 
 def told_apart(inputs: Sequence[Input]) -> list[Input]:

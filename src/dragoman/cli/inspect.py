@@ -8,7 +8,6 @@ from typing import Annotated, Any
 from typer import Argument, Option
 
 from dragoman._lazy import require
-from dragoman.cli.console import blaming
 from dragoman.errors import DragomanError
 
 __all__ = ["inspect"]
@@ -37,6 +36,8 @@ def inspect(
 
     The model, its parameters, what became of the tensors in the files, and what will go wrong.
     """
+    from dragoman.transcriber.engine import blaming  # only now: `--help` needs no numbers
+
     source = {
         "revision": revision,
         "cache_dir": model_dir,

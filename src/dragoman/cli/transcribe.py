@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
-from dragoman.cli.console import blaming
 from dragoman.transcriber.options import TranscribeOptions
 
 __all__ = ["transcribe"]
@@ -106,7 +105,6 @@ def transcribe(
     )
     # Only now: `--help` and usage errors need neither audio nor numbers.
     from dragoman.cli.run import Output, run
-    from dragoman.transcriber.engine import pick_device
     from dragoman.transcriber.transcriber import Transcriber
 
     output = Output(
@@ -118,16 +116,14 @@ def transcribe(
     )
 
     def load() -> Transcriber:
-        place = pick_device(device)
-        with blaming(model or "the default model"):
-            return Transcriber(
-                model,
-                model_dir=model_dir,
-                revision=revision,
-                local_files_only=local_files_only,
-                token=hf_token,
-                device=place,
-                threads=threads,
-            )
+        return Transcriber(
+            model,
+            model_dir=model_dir,
+            revision=revision,
+            local_files_only=local_files_only,
+            token=hf_token,
+            device=device,
+            threads=threads,
+        )
 
     return run(audio, load, options, output)

@@ -7,6 +7,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,12 +18,12 @@ from dragoman._lazy import require
 from dragoman.audio.waveform import Waveform
 from dragoman.checkpoint.default_model import DEFAULT_MODEL_NAME, default_model_folder
 from dragoman.checkpoint.source import commit_of, resolve
-from dragoman.errors import ConfigError, OutOfMemoryError
+from dragoman.errors import CheckpointError, ConfigError, OutOfMemoryError
 from dragoman.text.ctc import Wav2Vec2CTCTokenizer
 from dragoman.transcriber.options import TranscribeOptions
 from dragoman.transcriber.result import ModelInfo
 
-__all__ = ["SAMPLING_RATE", "Decoded", "Engine", "pick_device"]
+__all__ = ["SAMPLING_RATE", "Decoded", "Engine", "blaming"]
 
 SAMPLING_RATE = 16_000  # of every speech encoder here
 
@@ -77,14 +78,20 @@ class Engine:
             processor: Used instead of the checkpoint's own.
             device: `"auto"`, `"cpu"`, `"cuda"`, `"cuda:1"`, …
             source: Options of `dragoman.checkpoint.source.resolve`.
+
+        Raises:
+            ConfigError: If there is no such device.
+            CheckpointError: If the files of the checkpoint are impossible.
+            ModelNotFoundError: If it, or a file of it, is nowhere.
         """
         place = pick_device(device)
         folder = default_model_folder() if name is None else resolve(os.fspath(name), **source)
         info = ModelInfo(name=DEFAULT_MODEL_NAME if name is None else os.fspath(name), commit=commit_of(folder))
         _log.info("Loading %s on %s.", info.name, place)
-        if processor is None:  # first, since it is quick and what is missing is then said at once
-            processor = dragoman.AutoProcessor.from_pretrained(folder)
-        model = dragoman.SpeechEncoderDecoderModel.from_pretrained(folder, device=place)
+        with blaming(info.name):
+            if processor is None:  # first, since it is quick and what is missing is then said at once
+                processor = dragoman.AutoProcessor.from_pretrained(folder)
+            model = dragoman.SpeechEncoderDecoderModel.from_pretrained(folder, device=place)
         return cls(model, processor, info)
 
     @property
@@ -242,6 +249,19 @@ class Engine:
                 chosen = logits.gather(-1, tokens[part, start:, None])[..., 0] - logits.logsumexp(-1)
             means += [float(row[:n].mean()) for row, n in zip(chosen.float(), lengths[part], strict=True)]
         return means
+
+
+@contextmanager
+def blaming(checkpoint: str) -> Iterator[None]:
+    """Tell impossible values in the files of a checkpoint from those that the user typed: other words, other exit code.
+
+    Raises:
+        CheckpointError: In place of a `ConfigError`.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        raise CheckpointError(f"{checkpoint}: {error}") from error
 
 
 def pick_device(name: str) -> str:

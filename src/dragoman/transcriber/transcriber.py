@@ -46,8 +46,8 @@ class Transcriber:
 
     Raises:
         ModelNotFoundError: If the model or a file of it is nowhere.
-        ConfigError: If an argument or the model's configuration is impossible.
-        CheckpointError: If the model's tensors do not fit.
+        ConfigError: If an argument is impossible.
+        CheckpointError: If the model's files are: its configuration, its tensors.
         MissingDependencyError: If PyTorch or the default model's package is not installed.
 
     Example:
