@@ -66,7 +66,8 @@ def save_folder(folder: str | Path, files: Mapping[str, bytes | Callable[[Path],
     except BaseException as error:
         if staging is not None:
             shutil.rmtree(staging, ignore_errors=True)
-        if not isinstance(error, OSError) or isinstance(error, DragomanError):
+        written_badly = type(error) is DragomanError  # by a function that writes its file itself
+        if not written_badly and (not isinstance(error, OSError) or isinstance(error, DragomanError)):
             raise
         raise DragomanError(
             f"Saving into {folder} failed ({_reason(error)}); what was there is unchanged. "
@@ -201,5 +202,6 @@ def _remove_abandoned(folder: Path) -> None:
                 shutil.rmtree(staging)
 
 
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error)
+def _reason(error: BaseException) -> str:
+    cause = error.__cause__ if type(error) is DragomanError and error.__cause__ else error
+    return (cause.strerror if isinstance(cause, OSError) else None) or str(cause)

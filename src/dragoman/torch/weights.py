@@ -4,7 +4,7 @@ Memory peaks at about one copy of the weights: nothing is allocated before the f
 files are memory-mapped, and each tensor moves from the file straight into its place.
 """
 
-import pickle
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -31,16 +31,12 @@ class PickleFile:
         try:
             with path.open("rb") as file:
                 zipped = file.read(2) == b"PK"
-            data = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-        except (
-            pickle.UnpicklingError,
-            RuntimeError,
-            EOFError,
-            ValueError,
-            KeyError,
-            AttributeError,
-            TypeError,
-        ) as error:
+            with warnings.catch_warnings():  # about protocols of pickles, which are read or refused either way
+                warnings.simplefilter("ignore", UserWarning)
+                data = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        except MemoryError:
+            raise
+        except Exception as error:  # there is no telling what a broken pickle or archive makes the unpickler raise
             reason = str(error).split("\n", 1)[0][:160]
             raise UntrustedFileError(
                 f"{path} is not a file of plain tensors, or it is corrupt ({reason}). It was refused: only tensors are "
