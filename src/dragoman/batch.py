@@ -36,9 +36,7 @@ def to_framework(array: Any, name: str | None) -> Any:
         return require("torch", 'return_tensors="pt"').from_numpy(np.ascontiguousarray(array))
     if name in ("jax", "flax"):
         return require("jax.numpy", f'return_tensors="{name}"').asarray(array)
-    raise ConfigError(
-        f'`return_tensors` must be one of {", ".join(map(repr, _FRAMEWORKS))} or None, but is {name!r}.'
-    )
+    raise ConfigError(f"`return_tensors` must be one of {', '.join(map(repr, _FRAMEWORKS))} or None, but is {name!r}.")
 
 
 def to_numpy(array: Any) -> np.ndarray[Any, Any]:
