@@ -1,7 +1,7 @@
 """What processors hand to models: a dictionary of arrays whose items are attributes too.
 
-Lives here: `Batch`, `to_framework` and `to_numpy`, the only places that turn NumPy arrays into a framework's tensors and back
-outside the backends. A framework is imported when it is asked for by name, never before.
+Lives here: `Batch`, `to_framework` and `to_numpy`, the only places that turn NumPy arrays into a framework's tensors
+and back outside the backends. A framework is imported when it is asked for by name, never before.
 """
 
 from collections import UserDict
