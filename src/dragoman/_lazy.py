@@ -1,5 +1,4 @@
-"""Public names that are imported when they are first used, so that `import dragoman` stays fast and needs no "
-"backend."""
+"""Public names that are imported when first used, so that `import dragoman` stays fast and needs no backend."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
