@@ -8,6 +8,7 @@ from dragoman._version import __version__
 
 _NAMES = {
     # models
+    "FlaxSpeechEncoderDecoderModel": "dragoman.jax.model",
     "SpeechEncoderDecoderModel": "dragoman.torch.model",
     "SpeechEncoder": "dragoman.torch.speech_encoder",
     "TextDecoder": "dragoman.torch.text_decoder",

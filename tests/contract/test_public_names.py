@@ -21,6 +21,7 @@ PUBLIC = {
     "CheckpointError",
     "ConfigError",
     "DragomanError",
+    "FlaxSpeechEncoderDecoderModel",
     "GPT2Config",
     "GPT2LMHeadModel",
     "GenerationConfig",
