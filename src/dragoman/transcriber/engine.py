@@ -126,7 +126,7 @@ class Engine:
         Args:
             waveforms: Mono samples at 16 kHz.
             options: Of the search.
-            prompt: Tokens that each text begins with, the start token included; empty for the model's own.
+            prompt: Tokens that each text begins with, the start token included (`own_prompt`, or language and task).
 
         Raises:
             OutOfMemoryError: If even one window does not fit.
