@@ -123,12 +123,12 @@ def processors_of(rng: random.Random, num_beams: int) -> dict[str, Any]:
         "sequence_bias": lambda: [[ids, rng.uniform(-3, 3)] for ids in words()],
         "min_length": lambda: rng.randrange(1, 9),
         "min_new_tokens": lambda: rng.randrange(1, 7),
-        "forced_bos_token_id": token,
+        "forced_bos_token_id": lambda: rng.choice([5, 10]),  # never suppressed
         # Of two forced ends with equal scores, either may come first in beam search.
         "forced_eos_token_id": lambda: rng.choice([EOS, [EOS, 5]]) if num_beams == 1 else EOS,
         "remove_invalid_values": lambda: True,
         "exponential_decay_length_penalty": lambda: (rng.randrange(0, 4), rng.choice([1.2, 0.8])),
-        "suppress_tokens": lambda: [token() for _ in range(3)],
+        "suppress_tokens": lambda: [t for t in (token(), token(), token()) if t % 5],
         "begin_suppress_tokens": lambda: [EOS, token()],
         "renormalize_logits": lambda: True,
     }

@@ -237,10 +237,10 @@ def processors_of(rng: random.Random, vocab: int) -> dict[str, Any]:
         "no_repeat_ngram_size": lambda: rng.choice([1, 2, 3]),
         "bad_words_ids": lambda: [[0], *words()],
         "min_new_tokens": lambda: rng.randrange(1, 5),
-        "forced_bos_token_id": token,
+        "forced_bos_token_id": lambda: 5,  # never suppressed
         "forced_eos_token_id": lambda: 0,
         "exponential_decay_length_penalty": lambda: (rng.randrange(3), rng.choice([0.8, 1.3])),
-        "suppress_tokens": lambda: [token(), token()],
+        "suppress_tokens": lambda: [t for t in (token(), token()) if t % 5],
         "begin_suppress_tokens": lambda: [0, token()],
         "renormalize_logits": lambda: True,
     }

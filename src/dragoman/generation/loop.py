@@ -68,8 +68,6 @@ def generate(
     first = decoder.start(prompt)
     chain = build_processors(ops, options, plan, first.logits, processors, prefix_allowed_tokens_fn)
     chain += build_filters(ops, options, plan)
-    if options.renormalize_logits:
-        chain.append(lambda tokens, length, scores: ops.log_softmax(scores))
     run = Run(ops, plan, options, chain, keys, stops, streamer)
     if draft is not None:
         return search_with_draft(run, cast("RewindableDecoder[State]", decoder), draft, prompt, first)

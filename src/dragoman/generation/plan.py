@@ -1,13 +1,13 @@
 """What one call of `generate` will do, worked out from the options, the prompt and the decoder's capacity."""
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dragoman.errors import GenerationError
 from dragoman.generation.options import GenerationConfig
+from dragoman.generation.rules import ids_of
 
-__all__ = ["Plan", "ids_of", "plan_of"]
+__all__ = ["Plan", "plan_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,10 +111,3 @@ def _max_length(options: GenerationConfig, prompt_length: int, capacity: int | N
             f"included. Raise `max_new_tokens` (or `max_length`), or shorten the prompt."
         )
     return wanted
-
-
-def ids_of(ids: int | Sequence[int] | None) -> tuple[int, ...]:
-    """Return the ids of an option that may hold none, one or several."""
-    if ids is None:
-        return ()
-    return (ids,) if isinstance(ids, int) else tuple(ids)

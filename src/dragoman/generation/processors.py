@@ -20,7 +20,8 @@ import numpy as np
 from dragoman.errors import GenerationError
 from dragoman.generation.arrays import Array, Length, Ops, when
 from dragoman.generation.options import GenerationConfig
-from dragoman.generation.plan import Plan, ids_of
+from dragoman.generation.plan import Plan
+from dragoman.generation.rules import ids_of
 
 __all__ = ["Processor", "UserProcessor", "build_processors"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dragoman.generation.options import GenerationConfig
 
-__all__ = ["problems"]
+__all__ = ["ids_of", "problems"]
 
 
 def problems(options: "GenerationConfig") -> list[str]:
@@ -15,6 +15,13 @@ def problems(options: "GenerationConfig") -> list[str]:
     faults = [fault for group in _RULES for fault in group(options)]
     # Rules about several options would stumble over values of the wrong kind.
     return faults or list(_together(options)) + list(_not_there(options))
+
+
+def ids_of(ids: int | Sequence[int] | None) -> tuple[int, ...]:
+    """Return the ids of an option that may hold none, one or several."""
+    if ids is None:
+        return ()
+    return tuple(ids) if isinstance(ids, Sequence) else (ids,)
 
 
 def _is_int(value: Any) -> bool:
@@ -166,6 +173,11 @@ def _together(options: "GenerationConfig") -> Iterator[str]:
         yield "`num_beam_groups` is for searching, not for sampling: set `do_sample=False`."
     if groups == 1 and options.diversity_penalty != 0.0:
         yield "`diversity_penalty` keeps groups of beams apart, but `num_beam_groups` is 1. Set both or neither."
+    for name in ("forced_bos_token_id", "forced_eos_token_id"):
+        forced = ids_of(getattr(options, name))
+        if forced and set(forced) <= set(options.suppress_tokens or ()):
+            ids = ", ".join(map(str, forced))
+            yield f"`{name}` ({ids}) is also in `suppress_tokens`, which leaves no token. Drop one."
     if options.exponential_decay_length_penalty is not None and options.eos_token_id is None:
         yield "`exponential_decay_length_penalty` raises the score of the end, but `eos_token_id` is not set. Set it."
 

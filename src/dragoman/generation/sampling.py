@@ -18,25 +18,26 @@ _MINUS_INFINITY = float("-inf")
 
 
 def build_filters(ops: Ops, options: GenerationConfig, plan: Plan) -> list[Processor]:
-    """Return the filters that `options` ask for, as processors; none without `do_sample`."""
-    if not options.do_sample:
-        return []
+    """Return what comes after all processors: the filters of sampling, and a last normalisation if asked for."""
     keep, chain = plan.min_tokens_to_keep, list[Callable[[Array], Array]]()
-    if options.temperature != 1.0:
-        chain.append(lambda scores: scores / options.temperature)
-    if options.top_k > 0:
-        chain.append(lambda scores: top_k(ops, scores, max(options.top_k, keep)))
-    if options.top_p < 1.0:
-        chain.append(lambda scores: top_p(ops, scores, options.top_p, keep))
-    if options.min_p is not None:
-        least = options.min_p
-        chain.append(lambda scores: min_p(ops, scores, least, keep))
-    if options.typical_p < 1.0:
-        chain.append(lambda scores: typical(ops, scores, options.typical_p, keep))
-    if options.epsilon_cutoff > 0.0:
-        chain.append(lambda scores: epsilon(ops, scores, options.epsilon_cutoff, keep))
-    if options.eta_cutoff > 0.0:
-        chain.append(lambda scores: eta(ops, scores, options.eta_cutoff, keep))
+    if options.do_sample:
+        if options.temperature != 1.0:
+            chain.append(lambda scores: scores / options.temperature)
+        if options.top_k > 0:
+            chain.append(lambda scores: top_k(ops, scores, max(options.top_k, keep)))
+        if options.top_p < 1.0:
+            chain.append(lambda scores: top_p(ops, scores, options.top_p, keep))
+        if options.min_p is not None:
+            least = options.min_p
+            chain.append(lambda scores: min_p(ops, scores, least, keep))
+        if options.typical_p < 1.0:
+            chain.append(lambda scores: typical(ops, scores, options.typical_p, keep))
+        if options.epsilon_cutoff > 0.0:
+            chain.append(lambda scores: epsilon(ops, scores, options.epsilon_cutoff, keep))
+        if options.eta_cutoff > 0.0:
+            chain.append(lambda scores: eta(ops, scores, options.eta_cutoff, keep))
+    if options.renormalize_logits:
+        chain.append(ops.log_softmax)
     return [lambda tokens, length, scores, one=one: one(scores) for one in chain]  # type: ignore[misc]
 
 

@@ -103,6 +103,8 @@ def test_all_faults_are_told_at_once() -> None:
         ({"penalty_alpha": 0.5, "num_beams": 2}, "contrastive search, which needs `num_beams=1`"),
         ({"penalty_alpha": 0.5, "top_k": 1}, "a `top_k` of at least 2"),
         ({"force_words_ids": [[1]]}, "constrained beam search, which needs `num_beams` of at least 2"),
+        ({"forced_bos_token_id": 5, "suppress_tokens": [4, 5]}, r"`forced_bos_token_id` \(5\) is also in"),
+        ({"forced_eos_token_id": [5, 4], "suppress_tokens": [4, 5]}, r"`forced_eos_token_id` \(5, 4\) is also in"),
         ({"exponential_decay_length_penalty": (1, 1.1)}, "`eos_token_id` is not set"),
     ],
 )
