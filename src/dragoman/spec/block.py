@@ -6,19 +6,30 @@ from dataclasses import dataclass
 from dragoman.errors import ConfigError
 from dragoman.spec.enums import Activation, NormOrder
 
-__all__ = ["BlockSpec", "StackSpec", "check_sizes"]
+__all__ = ["MOST_LAYERS", "BlockSpec", "StackSpec", "check_numbers", "check_sizes"]
 
 # Beyond these a configuration is a mistake or an attack: no published model comes near.
 _LARGEST = 2**24
-_MOST_LAYERS = 1_000
+MOST_LAYERS = 1_000
 
 
-def check_sizes(owner: str, sizes: Mapping[str, int], at_least: int = 1) -> None:
+def check_sizes(owner: str, sizes: Mapping[str, int], at_least: int = 1, at_most: int = _LARGEST) -> None:
     """Raise one `ConfigError` that lists every size that is not a sensible whole number."""
     wrong = [
-        f"`{name}` must be a whole number from {at_least} to {_LARGEST}, but is {size!r}"
+        f"`{name}` must be a whole number from {at_least} to {at_most}, but is {size!r}"
         for name, size in sizes.items()
-        if not isinstance(size, int) or isinstance(size, bool) or not at_least <= size <= _LARGEST
+        if not isinstance(size, int) or isinstance(size, bool) or not at_least <= size <= at_most
+    ]
+    if wrong:
+        raise ConfigError(f"{owner} cannot be built: {'; '.join(wrong)}.")
+
+
+def check_numbers(owner: str, numbers: Mapping[str, float], at_most: float = 1.0) -> None:
+    """Raise one `ConfigError` that lists every probability or scale that is not from 0 to `at_most`."""
+    wrong = [
+        f"`{name}` must be a number from 0 to {at_most:g}, but is {number!r}"
+        for name, number in numbers.items()
+        if not 0 <= number <= at_most  # which NaN is not either
     ]
     if wrong:
         raise ConfigError(f"{owner} cannot be built: {'; '.join(wrong)}.")
@@ -50,9 +61,10 @@ class BlockSpec:
 
     def __post_init__(self) -> None:
         """Check that the sizes fit each other."""
-        check_sizes(
-            "A Transformer block", {"width": self.width, "num_heads": self.num_heads, "ffn_width": self.ffn_width}
-        )
+        sizes = {"width": self.width, "num_heads": self.num_heads, "ffn_width": self.ffn_width}
+        check_sizes("A Transformer block", sizes | ({} if self.bottleneck is None else {"bottleneck": self.bottleneck}))
+        dropouts = "dropout", "attention_dropout", "activation_dropout"
+        check_numbers("A Transformer block", {name: getattr(self, name) for name in (*dropouts, "norm_eps")})
         if self.width % self.num_heads:
             raise ConfigError(
                 f"The width of a Transformer block must be a multiple of its number of attention heads, "
@@ -76,7 +88,5 @@ class StackSpec:
 
     def __post_init__(self) -> None:
         """Check the number of layers."""
-        if not isinstance(self.num_layers, int) or not 0 <= self.num_layers <= _MOST_LAYERS:
-            raise ConfigError(
-                f"The number of Transformer layers must be from 0 to {_MOST_LAYERS}, but is {self.num_layers!r}."
-            )
+        check_sizes("The stack", {"num_layers": self.num_layers}, at_least=0, at_most=MOST_LAYERS)
+        check_numbers("The stack", {"layerdrop": self.layerdrop})

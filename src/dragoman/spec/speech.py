@@ -5,7 +5,7 @@ from math import prod
 from typing import Any
 
 from dragoman.errors import ConfigError
-from dragoman.spec.block import StackSpec, check_sizes
+from dragoman.spec.block import MOST_LAYERS, StackSpec, check_numbers, check_sizes
 from dragoman.spec.enums import Activation, FrontendNorm
 
 __all__ = [
@@ -37,13 +37,14 @@ class ConvFrontendSpec:
     def __post_init__(self) -> None:
         """Check that every convolution has its three numbers."""
         counts = len(self.channels), len(self.strides), len(self.kernels)
-        if len(set(counts)) != 1 or not counts[0]:
+        if len(set(counts)) != 1 or not 1 <= counts[0] <= MOST_LAYERS:
             raise ConfigError(
                 "`conv_dim`, `conv_stride` and `conv_kernel` must have one number for each convolution, "
                 f"but have {counts[0]}, {counts[1]} and {counts[2]}."
             )
         for name, sizes in ("conv_dim", self.channels), ("conv_stride", self.strides), ("conv_kernel", self.kernels):
             check_sizes("The convolutional front end", {f"{name}[{i}]": size for i, size in enumerate(sizes)})
+        check_numbers("The convolutional front end", {"dropout": self.dropout, "norm_eps": self.norm_eps})
 
     @property
     def hop(self) -> int:
@@ -71,6 +72,10 @@ class MelFrontendSpec:
 
     num_mels: int
     activation: Activation = Activation.GELU
+
+    def __post_init__(self) -> None:
+        """Check the size."""
+        check_sizes("The log-mel front end", {"num_mels": self.num_mels})
 
     @property
     def hop(self) -> int:
@@ -145,7 +150,7 @@ class ConvAdapterSpec:
     def __post_init__(self) -> None:
         """Check the sizes."""
         check_sizes("The convolutional adapter", {"kernel": self.kernel, "stride": self.stride, "width": self.width})
-        check_sizes("The convolutional adapter", {"num_layers": self.num_layers}, at_least=0)
+        check_sizes("The convolutional adapter", {"num_layers": self.num_layers}, at_least=0, at_most=MOST_LAYERS)
 
     @property
     def shortest_input(self) -> int:
@@ -173,6 +178,16 @@ class SpecAugmentSpec:
     feature_length: int = 10
     feature_min_masks: int = 0
 
+    def __post_init__(self) -> None:
+        """Check the values."""
+        check_numbers("SpecAugment", {"time_prob": self.time_prob, "feature_prob": self.feature_prob})
+        if self.time_prob:
+            check_sizes("SpecAugment", {"time_length": self.time_length})
+        if self.feature_prob:
+            check_sizes("SpecAugment", {"feature_length": self.feature_length})
+        least = {"time_min_masks": self.time_min_masks, "feature_min_masks": self.feature_min_masks}
+        check_sizes("SpecAugment", least, at_least=0)
+
     @property
     def mask_embedding(self) -> bool:
         """Whether the model has a learned vector for hidden frames."""
@@ -196,6 +211,18 @@ class SpeechEncoderSpec:
     spec_augment: SpecAugmentSpec | None = None
     mask_embedding: bool = False
     init_std: float = 0.02
+
+    def __post_init__(self) -> None:
+        """Check that the parts fit each other."""
+        check_numbers("The speech encoder", {"dropout": self.dropout})
+        check_numbers("The speech encoder", {"init_std": self.init_std}, at_most=100.0)
+        if isinstance(self.positions, ConvPositionSpec) and self.width % self.positions.groups:
+            raise ConfigError(
+                "The width of the stack must be a multiple of the groups of its position convolution "
+                f"(`num_conv_pos_embedding_groups`), but {self.width} is not a multiple of {self.positions.groups}."
+            )
+        if isinstance(self.positions, TablePositionSpec) and (self.width % 2 or self.width < 4):
+            raise ConfigError(f"A stack with a position table must have an even width of at least 4, not {self.width}.")
 
     @property
     def width(self) -> int:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from dragoman.spec.block import StackSpec, check_sizes
+from dragoman.spec.block import StackSpec, check_numbers, check_sizes
 from dragoman.spec.enums import Activation
 
 __all__ = ["HeadSpec", "TextDecoderSpec"]
@@ -46,6 +46,9 @@ class TextDecoderSpec:
     def __post_init__(self) -> None:
         """Check the sizes."""
         check_sizes("The text decoder", {"vocab_size": self.vocab_size, "num_positions": self.num_positions})
+        check_sizes("The text decoder", {"num_token_types": self.num_token_types}, at_least=0)
+        check_numbers("The text decoder", {"dropout": self.dropout, "norm_eps": self.norm_eps})
+        check_numbers("The text decoder", {"init_std": self.init_std}, at_most=100.0)
 
     @property
     def width(self) -> int:
