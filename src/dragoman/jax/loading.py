@@ -14,6 +14,7 @@ from dragoman.checkpoint.report import LoadReport
 from dragoman.checkpoint.tensors import TensorFile
 from dragoman.families import ModelConfig, Part, speech_part, text_part
 from dragoman.jax.init import initialise
+from dragoman.jax.msgpack import MsgpackFile
 from dragoman.jax.speech_encoder import SpeechEncoder
 from dragoman.jax.text_decoder import TextDecoder
 from dragoman.jax.tree import flat, tree_of
@@ -40,6 +41,8 @@ def part_tables(part: SpeechEncoder | TextDecoder) -> Part:
 
 def open_tensors(checkpoint: Checkpoint) -> AbstractContextManager[TensorFile]:
     """Open the tensors of a checkpoint as NumPy arrays."""
+    if checkpoint.weights.format == "flax":
+        return MsgpackFile(checkpoint.weights.paths)
     return checkpoint.tensors("np")
 
 

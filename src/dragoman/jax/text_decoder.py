@@ -41,7 +41,7 @@ class CausalLMOutput(ModelOutput):
     cross_attentions: tuple[Array | None, ...] | None = None
 
 
-class Embedding(nnx.Module):
+class TextEmbedding(nnx.Module):
     """Tokens, positions and, in BERT's kin, a type, added up."""
 
     def __init__(self, spec: TextDecoderSpec) -> None:
@@ -118,7 +118,7 @@ class TextDecoder(nnx.Module):
         text_part(config)
         self._held = Held(config)
         self.spec = config.text_spec()
-        self.embed = Embedding(self.spec)
+        self.embed = TextEmbedding(self.spec)
         self.stack = Stack(self.spec.stack)
         self.head = Head(self.spec)
         if not empty:
