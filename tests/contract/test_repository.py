@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dragoman import _version
+from dragoman.families import FAMILIES
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted(path for path in (ROOT / "scripts").iterdir() if not path.name.startswith("_"))
@@ -65,6 +66,20 @@ def test_every_extra_is_in_all_and_in_the_docs() -> None:
     assert set(re.findall(r"[\w-]+", everything)) == {"dragoman", *extras}
     page = (ROOT / "docs/install.md").read_text()
     assert {name for name in extras if f"| `{name}` |" not in page} == set()
+
+
+def test_every_decision_is_in_the_table() -> None:
+    folder = ROOT / "docs/decisions"
+    table = re.findall(r"^\| \[(\d{3})\]\((.+?)\) \|", (folder / "README.md").read_text(), re.MULTILINE)
+    records = sorted(path.name for path in folder.glob("[0-9]*.md"))
+    assert [name for _, name in table] == records
+    assert [number for number, _ in table] == [f"{i:03d}" for i in range(1, len(records) + 1)]
+    assert {name for name in records if not re.match(rf"# {name[:3]} \w", (folder / name).read_text())} == set()
+
+
+def test_every_family_is_in_the_docs() -> None:
+    page = (ROOT / "docs/families.md").read_text()
+    assert {family.model_type for family in FAMILIES if f"| `{family.model_type}` |" not in page} == set()
 
 
 def test_the_sample_is_short_and_labelled() -> None:
