@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dragoman.checkpoint.folder import Checkpoint
-from dragoman.checkpoint.options import LoadOptions
+from dragoman.checkpoint.options import IDLE_OPTIONS, LoadOptions
 from dragoman.checkpoint.report import LoadReport
 from dragoman.checkpoint.tensors import TensorFile
 from dragoman.config import SpeechEncoderDecoderConfig
@@ -101,14 +101,20 @@ def part_config(checkpoint: Checkpoint, name_or_path: str | Path, overrides: Map
     """Return the configuration of a checkpoint that holds one part.
 
     Raises:
-        ConfigError: If it holds a whole model, or one of an unknown type.
+        ConfigError: If it holds a whole model or one of an unknown type, or an override is a field of neither the
+            family nor the file.
     """
     if checkpoint.config.get("model_type") == SpeechEncoderDecoderConfig.model_type:
         raise ConfigError(
             f"{name_or_path} holds a whole speech encoder-decoder. Load it with "
             "SpeechEncoderDecoderModel.from_pretrained and take its part."
         )
-    return config_from_dict(checkpoint.config, **overrides)
+    config = config_from_dict(checkpoint.config, **overrides)
+    for name in overrides:
+        if name in config.extra and name not in checkpoint.config:
+            known = [field.name for field in fields(config)]
+            raise ConfigError(f"A {config.model_type!r} model has no field {name!r}.{did_you_mean(name, known)}")
+    return config
 
 
 class Only:
@@ -156,7 +162,7 @@ def route(keywords: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     Raises:
         ConfigError: If a keyword concerns nothing.
     """
-    shared = {field.name for field in fields(LoadOptions)}
+    shared = {field.name for field in fields(LoadOptions)} | IDLE_OPTIONS
     joint = {field.name for field in fields(SpeechEncoderDecoderConfig)} - {"encoder", "decoder"}
     routed: dict[str, dict[str, Any]] = {"encoder": {}, "decoder": {}, "config": {}}
     for name, value in keywords.items():

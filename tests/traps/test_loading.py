@@ -297,3 +297,31 @@ def test_trap_2_1_projections_of_upstream_are_read_where_they_fit(build: Any, tm
     else:
         with pytest.raises(CheckpointError, match=r"bridge.proj.weight: \[24, 32\] instead of \[24, 16\]"):
             SpeechEncoderDecoderModel.from_pretrained(tmp_path)
+
+
+def test_trap_2_6_fields_of_the_parts_by_keyword(made: Path) -> None:
+    """Modules that a keyword adds are new, and are named as such."""
+    model = warm_start(
+        made / "wav2vec2",
+        made / "bert",
+        encoder_add_adapter=True,
+        encoder_layerdrop=0.0,
+        decoder_hidden_dropout_prob=0.3,
+    )
+    assert model.encoder.adapter is not None
+    assert (model.config.encoder.layerdrop, model.config.decoder.hidden_dropout_prob) == (0.0, 0.3)
+    assert any(name.startswith("encoder.adapter.") for name in model.load_report.fresh)
+    with pytest.raises(ConfigError, match=r'layerdorp.*Did you mean "layerdrop"'):
+        warm_start(made / "wav2vec2", made / "bert", encoder_layerdorp=0.0)
+
+
+def test_trap_2_6_options_without_a_meaning_here_leave_no_junk(made: Path, build: Any, tmp_path: Path) -> None:
+    """Upstream writes what it does not know into the configuration."""
+    idle = {"attn_implementation": "sdpa", "low_cpu_mem_usage": True}
+    build().save_pretrained(tmp_path)
+    for model in (
+        warm_start(made / "hubert", made / "bert", **idle, encoder_attn_implementation="eager"),
+        SpeechEncoderDecoderModel.from_pretrained(tmp_path, **idle),
+    ):
+        for config in model.config, model.config.encoder, model.config.decoder:
+            assert not set(config.to_dict()) & set(idle)

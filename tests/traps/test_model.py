@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 
 import dragoman
 from dragoman import AudioError, ConfigError, SpeechEncoderDecoderModel
@@ -282,3 +283,56 @@ def test_trap_2_9_checkpointing_with_a_frozen_front_end_still_learns(build: Any,
     model.gradient_checkpointing_enable({"use_reentrant": True})
     model(speech(2), labels=LABELS).loss.backward()
     assert model.encoder.stack.layers[0].ffn.in_proj.weight.grad is not None
+
+
+def test_trap_1_3_attentions_are_given_whenever_they_are_asked_for(build: Any, speech: Speech) -> None:
+    """Upstream 5 gives a tuple of `None` unless the model was loaded with its slowest attention."""
+    output = build(encoder_add_adapter=True)(speech(2), labels=LABELS, output_attentions=True)
+    frames = 40
+    memory = output.encoder_last_hidden_state.shape[1]
+    assert memory < frames
+    assert [w.shape for w in output.encoder_attentions] == [(2, 4, frames, frames)] * 2
+    assert [w.shape for w in output.decoder_attentions] == [(2, 4, 4, 4)] * 2
+    assert [w.shape for w in output.cross_attentions] == [(2, 4, 4, memory)] * 2
+    for weights in (*output.encoder_attentions, *output.decoder_attentions, *output.cross_attentions):
+        torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
+
+
+def test_trap_2_2_encoder_outputs_of_transformers_are_read(build: Any, speech: Speech) -> None:
+    model, tokens = build(), LABELS.clamp(min=0)
+    wanted = model(speech(2), decoder_input_ids=tokens).logits
+    states = model.encoder(speech(2)).last_hidden_state
+    for cls in transformers.modeling_outputs.BaseModelOutput, transformers.modeling_outputs.Wav2Vec2BaseModelOutput:
+        given = cls(last_hidden_state=states)
+        assert model(encoder_outputs=given, decoder_input_ids=tokens).logits.equal(wanted)
+        assert list(given) == ["last_hidden_state"]
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int32, torch.float32])
+def test_trap_2_3_masks_of_any_type_mean_the_same(build: Any, speech: Speech, dtype: torch.dtype) -> None:
+    mask = torch.arange(1600) < torch.tensor([[1600], [900]])
+    for padding in "exact", "reference":
+        model = build()
+        model.set_padding(padding)
+        wanted = model(speech(2), mask.long(), labels=LABELS).logits
+        assert model(speech(2), mask.to(dtype), labels=LABELS).logits.equal(wanted)
+        output = model.encoder(speech(2))
+        wanted = model(encoder_outputs=output, attention_mask=mask.long(), labels=LABELS).logits
+        assert model(encoder_outputs=output, attention_mask=mask.to(dtype), labels=LABELS).logits.equal(wanted)
+
+
+@pytest.mark.parametrize("shape", [(2, 1599), (1, 1600), (2, 1600, 1), (1600,)])
+def test_trap_2_3_a_mask_of_another_shape_is_an_error(build: Any, speech: Speech, shape: tuple[int, ...]) -> None:
+    with pytest.raises(AudioError, match=r"shape of the input, \[2, 1600\]"):
+        build()(speech(2), torch.ones(shape), labels=LABELS)
+
+
+def test_trap_2_3_a_mask_of_another_length_than_the_outputs_is_an_error(build: Any, speech: Speech) -> None:
+    """Given with earlier outputs, a mask is of samples, or of frames; of anything else it would mean nothing."""
+    model = build()
+    output = model.encoder(speech(2))
+    frames = torch.ones(2, 40, dtype=torch.long)
+    assert model(encoder_outputs=output, attention_mask=frames, labels=LABELS).logits.isfinite().all()
+    for samples in 41, 800, 5000:
+        with pytest.raises(AudioError, match=rf"{samples}"):
+            model(encoder_outputs=output, attention_mask=torch.ones(2, samples), labels=LABELS)

@@ -8,7 +8,11 @@ from typing import Any, Self
 from dragoman.checkpoint.folder import Checkpoint, open_folder
 from dragoman.checkpoint.source import resolve
 
-__all__ = ["LoadOptions"]
+__all__ = ["IDLE_OPTIONS", "LoadOptions"]
+
+# Options of transformers that choose between ways to the same result, of which there is one here. Code from a
+# repository is never run, so there is nothing to trust.
+IDLE_OPTIONS = frozenset({"attn_implementation", "code_revision", "low_cpu_mem_usage", "trust_remote_code"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +50,10 @@ class LoadOptions:
 
     @classmethod
     def split(cls, keywords: Mapping[str, Any]) -> tuple[Self, dict[str, Any]]:
-        """Take these options out of keywords; return them and the rest."""
+        """Take these options out of keywords, and those that mean nothing here; return them and the rest."""
         names = {field.name for field in fields(cls)}
         own = {name: value for name, value in keywords.items() if name in names}
-        return cls(**own), {name: value for name, value in keywords.items() if name not in names}
+        return cls(**own), {name: value for name, value in keywords.items() if name not in names | IDLE_OPTIONS}
 
     def open(self, name_or_path: str | Path) -> Checkpoint:
         """Find a checkpoint, on this machine or on the hub.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dragoman.checkpoint.report import LoadReport
 from dragoman.config import SpeechEncoderDecoderConfig
-from dragoman.errors import ConfigError
+from dragoman.errors import AudioError, ConfigError
 from dragoman.generation.options import GenerationConfig
 from dragoman.outputs import ModelOutput
 from dragoman.spec import Padding
@@ -309,8 +309,13 @@ class SpeechEncoderDecoderModel(PretrainedModule):
             )
         if attention_mask is None or found.lengths is not None or self.encoder.main_input_name != "input_values":
             return found
-        samples = attention_mask.sum(1)
-        at_frames = attention_mask.shape[1] == found.last_hidden_state.shape[1]
+        samples, frames = attention_mask.sum(1), found.last_hidden_state.shape[1]
+        at_frames = attention_mask.shape[1] == frames
+        if not at_frames and self.encoder.spec.frame_lengths(attention_mask.shape[1]) != frames:
+            raise AudioError(
+                f"`attention_mask` must have one number for each sample that gave the {frames} frames of "
+                f"`encoder_outputs`, or for each of these frames, but has {attention_mask.shape[1]}."
+            )
         lengths = samples if at_frames else self.encoder.spec.frame_lengths(samples)
         return EncoderOutput(
             last_hidden_state=found.last_hidden_state,
