@@ -55,6 +55,7 @@ _NAMES = {
     "GenerationError": "dragoman.errors",
     "MissingDependencyError": "dragoman.errors",
     "ModelNotFoundError": "dragoman.errors",
+    "OutOfMemoryError": "dragoman.errors",
     "TokenizerError": "dragoman.errors",
     "UntrustedFileError": "dragoman.errors",
 }

@@ -32,6 +32,7 @@ PUBLIC = {
     "MBartForCausalLM",
     "MissingDependencyError",
     "ModelNotFoundError",
+    "OutOfMemoryError",
     "Speech2Text2Processor",
     "SpeechEncoder",
     "SpeechEncoderDecoderConfig",

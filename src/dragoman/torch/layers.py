@@ -16,6 +16,7 @@ from dragoman.spec import Activation
 __all__ = [
     "ACTIVATIONS",
     "ChannelNorm",
+    "Embedding",
     "LayerNormChannels",
     "Linear",
     "WeightNormConv1d",
@@ -52,6 +53,16 @@ def linear(x: Float[Tensor, "*rows width_in"], weight: Tensor, bias: Tensor | No
         flat = flat.repeat(2, 1)  # real memory: the quick way needs rows of their own
     product = torch.mm(weight, flat.t())[:, :rows].t()
     return (product if bias is None else product + bias).reshape(*x.shape[:-1], -1)
+
+
+class Embedding(nn.Embedding):
+    """PyTorch's table of vectors, without values of its own: `init` gives them, or a checkpoint.
+
+    PyTorch draws them even where there is no memory, and loads its compiler for that: 1.7 seconds at each start.
+    """
+
+    def reset_parameters(self) -> None:
+        """Draw nothing."""
 
 
 class Linear(nn.Linear):

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from dragoman.spec import BlockSpec, BucketBiasSpec
+from dragoman.torch.layers import Embedding
 
 __all__ = ["BiasGate", "BucketBias", "buckets"]
 
@@ -35,7 +36,7 @@ class BucketBias(nn.Module):
     def __init__(self, spec: BucketBiasSpec, num_heads: int) -> None:
         super().__init__()
         self.spec = spec
-        self.embed = nn.Embedding(spec.num_buckets, num_heads)
+        self.embed = Embedding(spec.num_buckets, num_heads)
 
     def forward(self, frames: int) -> Float[Tensor, "heads q k"]:
         """Return the bias of each pair of frames."""

@@ -19,7 +19,7 @@ from dragoman.spec.block import check_sizes
 from dragoman.torch.block import Stack, StackOutput
 from dragoman.torch.cache import Cache, Memory
 from dragoman.torch.init import initialise, persistent_names
-from dragoman.torch.layers import ACTIVATIONS, Linear, linear
+from dragoman.torch.layers import ACTIVATIONS, Embedding, Linear, linear
 from dragoman.torch.loss import shifted_cross_entropy
 from dragoman.torch.pretrained import PretrainedPart
 from dragoman.torch.resize import resized
@@ -39,15 +39,15 @@ class CausalLMOutput(ModelOutput):
     cross_attentions: tuple[Tensor | None, ...] | None = None
 
 
-class Embedding(nn.Module):
+class TextEmbedding(nn.Module):
     """Tokens, positions and, in BERT's kin, a type, added up."""
 
     def __init__(self, spec: TextDecoderSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.tokens = nn.Embedding(spec.vocab_size, spec.width)
-        self.positions = nn.Embedding(spec.num_positions + spec.position_offset, spec.width)
-        self.token_types = nn.Embedding(spec.num_token_types, spec.width) if spec.num_token_types else None
+        self.tokens = Embedding(spec.vocab_size, spec.width)
+        self.positions = Embedding(spec.num_positions + spec.position_offset, spec.width)
+        self.token_types = Embedding(spec.num_token_types, spec.width) if spec.num_token_types else None
         self.norm = nn.LayerNorm(spec.width, spec.norm_eps) if spec.embed_norm else None
 
     def forward(self, tokens: Int[Tensor, "rows tokens"] | None, embeds: Tensor | None, start: int) -> Tensor:
@@ -103,7 +103,7 @@ class TextDecoder(PretrainedPart):
         self.config = config
         self.spec = config.text_spec()
         with torch.device("meta"):
-            self.embed = Embedding(self.spec)
+            self.embed = TextEmbedding(self.spec)
             self.stack = Stack(self.spec.stack)
             self.head = Head(self.spec)
         if not empty:
