@@ -86,6 +86,8 @@ def test_all_wrong_fields_are_in_one_error() -> None:
         ("bert", {"hidden_dropout_prob": 1.5}, "`dropout` must be a number from 0 to 1, but is 1.5"),
         ("bert", {"layer_norm_eps": float("nan")}, "`norm_eps` must be a number from 0 to 1, but is nan"),
         ("bert", {"initializer_range": -1}, "init_std"),
+        ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "`scale_attn_by_inverse_layer_idx` false"),
+        ("gpt2", {"scale_attn_weights": False}, "`scale_attn_weights` must be true"),
         ("wav2vec2", {"num_conv_pos_embedding_groups": 7}, "32 is not a multiple of 7"),
         ("wav2vec2", {"add_adapter": True, "num_adapter_layers": 10**7}, "`num_layers` must be"),
         ("wav2vec2", {"layerdrop": 2}, "layerdrop"),
@@ -102,7 +104,7 @@ def test_impossible_numbers_are_named_before_anything_is_built(
 ) -> None:
     config = tiny_config(model_type, **fields_)
     with pytest.raises(ConfigError) as caught:
-        config.text_spec() if model_type == "bert" else config.speech_spec()
+        config.text_spec() if model_type in ("bert", "gpt2") else config.speech_spec()
     assert words in str(caught.value)
 
 

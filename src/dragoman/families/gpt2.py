@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule, Split
+from dragoman.errors import ConfigError
 from dragoman.families.base import Family, FieldAlias, ModelConfig, Part
 from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, StackSpec, TextDecoderSpec
 
@@ -26,6 +27,8 @@ class GPT2Config(ModelConfig):
     attn_pdrop: float = 0.1
     layer_norm_epsilon: float = 1e-5
     initializer_range: float = 0.02
+    scale_attn_weights: bool = True
+    scale_attn_by_inverse_layer_idx: bool = False
     bos_token_id: int | None = 50256
     eos_token_id: int | list[int] | None = 50256
 
@@ -36,6 +39,12 @@ class GPT2Config(ModelConfig):
 
     def text_spec(self) -> TextDecoderSpec:
         """Describe the decoder."""
+        if not self.scale_attn_weights or self.scale_attn_by_inverse_layer_idx:
+            raise ConfigError(
+                "dragoman scales the attention of GPT-2 as the original does, so `scale_attn_weights` must be true and "
+                "`scale_attn_by_inverse_layer_idx` false, but they are "
+                f"{self.scale_attn_weights} and {self.scale_attn_by_inverse_layer_idx}. Use another GPT-2."
+            )
         block = BlockSpec(
             width=self.n_embd,
             num_heads=self.n_head,
