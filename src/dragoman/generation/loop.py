@@ -65,17 +65,33 @@ def generate(
     ops, plan = ops_of(prompt), plan_of(options, prompt.shape[1], capacity)
     keys = utterance_keys(ops, seed, prompt) if options.do_sample else None
     stops = stops_of(options, plan.prompt_length, criteria, decode)
-    first = decoder.start(prompt)
-    chain = build_processors(ops, options, plan, first.logits, processors, prefix_allowed_tokens_fn)
-    chain += build_filters(ops, options, plan)
-    run = Run(ops, plan, options, chain, keys, stops, streamer)
+    try:
+        first = decoder.start(prompt)
+        chain = build_processors(ops, options, plan, first.logits, processors, prefix_allowed_tokens_fn)
+        chain += build_filters(ops, options, plan)
+        run = Run(ops, plan, options, chain, keys, stops, streamer)
+        return _search(run, decoder, prompt, first, draft)
+    except BaseException:
+        if streamer is not None:
+            streamer.end()  # whoever reads along in another thread would wait for ever
+        raise
+
+
+def _search(
+    run: Run,
+    decoder: StepDecoder[State],
+    prompt: Array,
+    first: Step[State],
+    draft: RewindableDecoder[Any] | None,
+) -> GenerationResult:
+    """Hand over to the driver of the strategy."""
     if draft is not None:
         return search_with_draft(run, cast("RewindableDecoder[State]", decoder), draft, prompt, first)
-    if options.force_words_ids:
+    if run.options.force_words_ids:
         return search_with_words(run, decoder, prompt, first)
-    if plan.num_beams > 1:
+    if run.plan.num_beams > 1:
         return search_beams(run, decoder, prompt, first)
-    if options.penalty_alpha:
+    if run.options.penalty_alpha:
         return search_contrastively(run, decoder, prompt, first)
     return search_rows(run, decoder, prompt, first)
 
@@ -90,6 +106,8 @@ def _check(
             f"The prompt must have the shape [batch, tokens] with at least one of each (the start token), but has "
             f"{tuple(prompt.shape)}."
         )
+    if not ops_of(prompt).xp.isdtype(prompt.dtype, "integral"):
+        raise GenerationError(f"The prompt must hold token ids, whole numbers, but holds {prompt.dtype}.")
     if streamer is not None and (options.num_beams > 1 or options.num_return_sequences > 1):
         raise GenerationError(
             f"A streamer can follow one text of an utterance only, but `num_beams` is {options.num_beams} and "

@@ -11,12 +11,13 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from dragoman.errors import GenerationError, did_you_mean
+from dragoman.errors import GenerationError, ModelNotFoundError, did_you_mean
 from dragoman.generation.rules import problems
 from dragoman.spec.ids import SharedId
 
 __all__ = ["GenerationConfig"]
 
+_FILE_NAME = "generation_config.json"
 _METADATA = ("_from_model_config", "transformers_version", "_commit_hash")
 
 
@@ -216,6 +217,28 @@ class GenerationConfig:
         if isinstance(self.sequence_bias, dict):  # JSON has no keys of several numbers
             values["sequence_bias"] = [[list(ids), bias] for ids, bias in self.sequence_bias.items()]
         return {**self.extra, **values}
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path, *, revision: str | None = None) -> Self:
+        """Read the `generation_config.json` of a model, a folder or an id on the hub.
+
+        Raises:
+            ModelNotFoundError: If there is no such model, or no such file.
+            GenerationError: If the file holds no JSON object.
+        """
+        from dragoman.checkpoint.source import resolve  # heavier than all options
+
+        file = resolve(name_or_path, revision=revision, patterns=[_FILE_NAME]) / _FILE_NAME
+        if not file.is_file():
+            raise ModelNotFoundError(
+                f"{name_or_path} must hold a {_FILE_NAME}, but has none. Use `GenerationConfig()`."
+            )
+        return cls.from_json_file(file)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `generation_config.json` into a folder, which is made if it is not there."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        self.to_json_file(Path(folder) / _FILE_NAME)
 
     @classmethod
     def from_json_file(cls, path: str | Path) -> Self:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
+from math import log
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -260,7 +261,8 @@ class ExponentialDecay:
 
         def raised() -> Array:
             size = xp.abs(xp.where(self.ends & xp.isfinite(scores), scores, 0.0))
-            return scores + size * (self.factor ** (length - self.start) - 1.0)
+            exponent = xp.asarray((length - self.start) * log(self.factor), dtype=scores.dtype)
+            return scores + size * (xp.exp(xp.clip(exponent, max=80.0)) - 1.0)  # beyond e^80, scores would be infinite
 
         return when(self.ops, length > self.start, raised, scores)
 

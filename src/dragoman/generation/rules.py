@@ -62,7 +62,10 @@ def _counts(options: "GenerationConfig") -> Iterator[str]:
 def _numbers(options: "GenerationConfig") -> Iterator[str]:
     required = ("temperature", "repetition_penalty")
     yield from _each(options, required, lambda v: _is_number(v) and 0 < v < float("inf"), "a number above 0", False)
-    yield from _each(options, ("length_penalty", "diversity_penalty"), _is_number, "a number", False)
+    exponents = ("length_penalty", "diversity_penalty")  # greater ones would overflow
+    yield from _each(
+        options, exponents, lambda v: _is_number(v) and -100 <= v <= 100, "a number from -100 to 100", False
+    )
     shares = ("top_p", "assistant_confidence_threshold")
     yield from _each(options, shares, lambda v: _is_number(v) and 0 <= v <= 1, "a number from 0 to 1", False)
     yield from _each(

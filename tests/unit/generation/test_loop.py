@@ -272,3 +272,19 @@ def test_a_streamer_hears_everything_in_order() -> None:
 def test_a_streamer_cannot_follow_several_texts(options: dict[str, Any]) -> None:
     with pytest.raises(GenerationError, match="one text of an utterance only"):
         run([1], streamer=Listener(), **options)
+
+
+def test_whoever_reads_along_learns_of_a_failure() -> None:
+    class Broken(Speaker):
+        def step(self, tokens: np.ndarray, state: State) -> Step[State]:
+            raise RuntimeError("out of tubes")
+
+    listener, config = Listener(), GenerationConfig(max_new_tokens=5)
+    with pytest.raises(RuntimeError, match="out of tubes"):
+        generate(Broken([1]), np.full((1, 1), START), config, streamer=listener)
+    assert listener.heard[-1] == "end"
+
+
+def test_a_prompt_of_numbers_that_are_not_whole() -> None:
+    with pytest.raises(GenerationError, match="token ids, whole numbers, but holds float64"):
+        generate(Speaker([1]), np.ones((1, 1)), GenerationConfig(max_new_tokens=3))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import transformers
 
-from dragoman.errors import GenerationError
+from dragoman.errors import GenerationError, ModelNotFoundError
 from dragoman.generation.options import GenerationConfig
 from dragoman.spec.ids import SpecialIds
 
@@ -63,7 +63,8 @@ BAD = [
     ("num_beams", 0), ("num_beams", 2.0), ("num_beams", True), ("num_beams", None), ("num_return_sequences", -1),
     ("max_new_tokens", 0), ("max_length", 1.5), ("min_length", -1), ("top_k", -1), ("no_repeat_ngram_size", -2),
     ("temperature", 0), ("temperature", -1.0), ("temperature", float("nan")), ("temperature", float("inf")),
-    ("temperature", "hot"), ("repetition_penalty", 0.0), ("length_penalty", None), ("top_p", 1.2), ("min_p", -0.1),
+    ("temperature", "hot"), ("repetition_penalty", 0.0), ("length_penalty", None), ("length_penalty", 1e3),
+    ("top_p", 1.2), ("min_p", -0.1),
     ("typical_p", 0.0), ("epsilon_cutoff", 1.0), ("eta_cutoff", -0.5), ("early_stopping", "always"), ("do_sample", 1),
     ("pad_token_id", -1), ("pad_token_id", [1]), ("eos_token_id", []), ("eos_token_id", [1, -2]),
     ("eos_token_id", "</s>"), ("suppress_tokens", 5), ("suppress_tokens", "ab"), ("begin_suppress_tokens", [1.5]),
@@ -180,6 +181,13 @@ def test_a_file_that_is_no_object(tmp_path: Path, content: str, told: str) -> No
 def test_whisper_fields_survive() -> None:
     file = {"alignment_heads": [[2, 2]], "lang_to_id": {"<|en|>": 50259}, "is_multilingual": True, "max_length": 448}
     assert GenerationConfig.from_dict(file).to_dict() == file
+
+
+def test_saves_into_and_reads_from_the_folder_of_a_model(tmp_path: Path) -> None:
+    GenerationConfig(num_beams=3).save_pretrained(tmp_path / "model")
+    assert GenerationConfig.from_pretrained(tmp_path / "model").num_beams == 3
+    with pytest.raises(ModelNotFoundError, match=r"must hold a generation_config\.json, but has none"):
+        GenerationConfig.from_pretrained(tmp_path)
 
 
 def test_copies_are_equal_and_separate() -> None:

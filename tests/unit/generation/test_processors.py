@@ -121,3 +121,12 @@ def test_an_end_outside_the_vocabulary_is_told_where_it_matters() -> None:
     config = GenerationConfig(eos_token_id=50, max_new_tokens=2)
     with pytest.raises(GenerationError, match="`eos_token_id` must hold token ids from 0 to 4"):
         build_processors(OPS, config, plan_of(config, 1, None), SCORES)
+
+
+def test_a_decay_without_bound_stays_finite() -> None:
+    config = GenerationConfig(eos_token_id=4, max_new_tokens=1000, exponential_decay_length_penalty=(0, 50.0))
+    (decay,) = build_processors(OPS, config, plan_of(config, 1, None), SCORES)
+    found = decay(np.ones((2, 1001), dtype=np.int64), 900, SCORES)
+    assert np.isfinite(found).all()
+    np.testing.assert_array_equal(found[:, :4], SCORES[:, :4])
+    assert found[1, 4] > 1e30
