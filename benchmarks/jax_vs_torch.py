@@ -20,6 +20,8 @@ parser.add_argument("--threads", type=int, default=1)
 parser.add_argument("--seconds", type=float, default=10.0)
 parser.add_argument("--tokens", type=int, default=32)
 parser.add_argument("--repeats", type=int, default=5)
+parser.add_argument("--cpu-time", action="store_true", help="of all threads; for a busy machine, with one thread")
+parser.add_argument("--no-training", action="store_true")
 arguments = parser.parse_args()
 os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
 if sys.platform == "linux":  # XLA makes as many threads as it may use processors
@@ -57,11 +59,12 @@ def models() -> tuple[SpeechEncoderDecoderModel, FlaxSpeechEncoderDecoderModel]:
 
 def measure(run: Callable[[], object]) -> tuple[float, float]:
     """Return the seconds of the first call and the median of the later ones."""
+    clock = time.process_time if arguments.cpu_time else time.perf_counter
     times = []
     for _ in range(1 + arguments.repeats):
-        begin = time.perf_counter()
+        begin = clock()
         run()
-        times.append(time.perf_counter() - begin)
+        times.append(clock() - begin)
     return times[0], statistics.median(times[1:])
 
 
@@ -103,6 +106,8 @@ def main() -> None:
         ),
         ("train step", torch_step, jax_step),
     ]
+    if arguments.no_training:
+        rows.pop()
     print(f"{arguments.size}, {arguments.seconds:g} s of audio, {arguments.tokens} tokens, {arguments.threads} threads")
     print(f"torch {torch.__version__}, jax {jax.__version__}, {jax.devices()[0].platform}\n")
     print(f"| {'what':10} | PyTorch (ms) | JAX (ms) | speed-up | JAX's first call (s) |")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import jax
-import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from dragoman.checkpoint.report import LoadReport
@@ -25,7 +24,7 @@ from dragoman.jax.joint import Joint, Seq2SeqLMOutput
 from dragoman.jax.layers import Embedding, Key
 from dragoman.jax.loss import shift_right, without_start
 from dragoman.jax.programs import Programs
-from dragoman.jax.speech_encoder import EncoderOutput, SpeechEncoder
+from dragoman.jax.speech_encoder import EncoderOutput, SpeechEncoder, earlier_output
 from dragoman.jax.text_decoder import CausalLMOutput, TextDecoder
 from dragoman.jax.tree import Tree
 from dragoman.spec import Padding
@@ -391,7 +390,9 @@ class FlaxSpeechEncoderDecoderModel:
         cache = self.decoder.new_cache(batch_size, max_length)
         if encoder_outputs is None:
             return cache
-        return replace(cache, memory=self.program(Joint.project)(None, self._earlier(encoder_outputs, None)))
+        return replace(
+            cache, memory=self.program(Joint.project)(None, earlier_output(self.encoder, encoder_outputs, None))
+        )
 
     def prepare_decoder_input_ids_from_labels(self, labels: Int[Array, "batch tokens"]) -> Array:
         """Return the labels moved right by one behind the start id, ignored positions turned into padding."""
@@ -471,24 +472,10 @@ class FlaxSpeechEncoderDecoderModel:
             ConfigError: If there is neither audio nor an earlier output.
         """
         if encoder_outputs is not None:
-            return None, None, self._earlier(encoder_outputs, attention_mask)
+            return None, None, earlier_output(self.encoder, encoder_outputs, attention_mask)
         if inputs is None:
             raise ConfigError("You have to specify either input_values or input_features, or `encoder_outputs`.")
         return (*self.encoder.prepare(inputs, attention_mask), None)
-
-    def _earlier(self, given: Any, attention_mask: Any) -> EncoderOutput:
-        names = ("last_hidden_state", "hidden_states", "attentions")
-        if isinstance(given, EncoderOutput):
-            found = given
-        elif isinstance(given, Sequence):
-            found = EncoderOutput(**dict(zip(names, given, strict=False)))
-        else:
-            found = EncoderOutput(**{name: given.get(name) for name in names})
-        if attention_mask is None or found.lengths is not None or self.encoder.main_input_name != "input_values":
-            return found
-        samples = attention_mask.astype(np.int32).sum(1)
-        at_frames = attention_mask.shape[1] == found.last_hidden_state.shape[1]
-        return replace(found, lengths=samples if at_frames else self.encoder.spec.frame_lengths(samples))
 
     @staticmethod
     def _key(train: bool, dropout_rng: PRNGKeyArray | None) -> Key:

@@ -3,6 +3,7 @@
 Axes: batch, samples (or mels and spectrogram frames), frames, width.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +27,7 @@ from dragoman.outputs import ModelOutput
 from dragoman.spec import ConvFrontendSpec, ConvPositionSpec, Padding, SpeechEncoderSpec
 from dragoman.spec_augment import Masks, draw_masks
 
-__all__ = ["EncoderOutput", "SpeechEncoder", "pack_left"]
+__all__ = ["EncoderOutput", "SpeechEncoder", "earlier_output", "pack_left"]
 
 jax.tree_util.register_dataclass(Masks)
 
@@ -288,3 +289,28 @@ class SpeechEncoder(nnx.Module):
         if masks.channels is not None:
             states = jnp.where(jnp.asarray(masks.channels)[:, None, :], jnp.zeros_like(states), states)
         return states
+
+
+def earlier_output(encoder: SpeechEncoder, given: Any, attention_mask: Any) -> EncoderOutput:
+    """Return what an encoder gave before (object, tuple, list or dictionary), with the lengths that a mask tells.
+
+    Raises:
+        AudioError: If the mask is neither for samples nor for frames.
+    """
+    names = ("last_hidden_state", "hidden_states", "attentions")
+    if isinstance(given, EncoderOutput):
+        found = given
+    elif isinstance(given, Sequence):
+        found = EncoderOutput(**dict(zip(names, given, strict=False)))
+    else:
+        found = EncoderOutput(**{name: given.get(name) for name in names})
+    if attention_mask is None or found.lengths is not None or encoder.main_input_name != "input_values":
+        return found
+    samples, frames = attention_mask.astype(np.int32).sum(1), found.last_hidden_state.shape[1]
+    at_frames = attention_mask.shape[1] == frames
+    if not at_frames and encoder.spec.frame_lengths(attention_mask.shape[1]) != frames:
+        raise AudioError(
+            f"`attention_mask` must have one number for each sample that gave the {frames} frames of "
+            f"`encoder_outputs`, or for each of these frames, but has {attention_mask.shape[1]}."
+        )
+    return replace(found, lengths=samples if at_frames else encoder.spec.frame_lengths(samples))

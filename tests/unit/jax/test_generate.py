@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from dragoman.errors import GenerationError
+from dragoman.errors import AudioError, GenerationError
 from dragoman.jax.generate import rounded
 
 COMPILED: list[str] = []
@@ -85,6 +85,8 @@ def test_earlier_encoder_outputs_give_the_same_texts(model: Any) -> None:
     encoded = model.encode(speech, mask)
     expected = model.generate(speech, attention_mask=mask, max_new_tokens=8)
     assert np.array_equal(expected, model.generate(encoder_outputs=encoded, max_new_tokens=8))
+    with pytest.raises(AudioError, match="for each of these frames, but has 300"):
+        model.decode(np.zeros((2, 1), int), encoded.to_tuple(), encoder_attention_mask=np.ones((2, 300), int))
 
 
 def test_bad_requests_are_refused(model: Any) -> None:
