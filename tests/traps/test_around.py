@@ -65,6 +65,7 @@ ENCODERS = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # inductor uses what PyTorch itself calls outdated
 @pytest.mark.parametrize(("name", "fields"), ENCODERS)
 @pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_the_encoder_compiles_without_a_break(
