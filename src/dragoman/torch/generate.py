@@ -4,6 +4,7 @@ Not here: the search itself (`dragoman.generation`), which knows no framework.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +19,7 @@ from dragoman.generation.plan import plan_of
 from dragoman.generation.settings import prompt_of, settings_of, warn_if_cut_off
 from dragoman.torch.cache import Cache, Memory
 from dragoman.torch.layers import frame_mask
+from dragoman.torch.speech_encoder import EncoderOutput
 from dragoman.torch.text_decoder import TextDecoder
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ __all__ = ["CachedDecoder", "generate"]
 
 
 class CachedDecoder:
-    """A decoder that looks at the memory of a batch of utterances; a `StepDecoder`.
+    """A decoder that looks at the memory of a batch of utterances; a `StepDecoder`, and a `RewindableDecoder`.
 
     The memory's keys and values are computed once and belong to the utterance: its beams share them.
 
@@ -72,18 +74,40 @@ class CachedDecoder:
         """Let row `i` continue row `rows[i]`."""
         return state.selected(rows)
 
-    def _run(self, tokens: Tensor, state: Cache) -> Step[Cache]:
+    def read(self, tokens: Int[Tensor, "rows n"], state: Cache) -> Step[Cache]:
+        """Read several tokens of each row at once; the logits are those after each of them."""
+        return self._run(tokens, state, everywhere=True)
+
+    def rewind(self, state: Cache, tokens: int) -> Cache:
+        """Forget the last `tokens` tokens."""
+        return replace(state, length=state.length - tokens)
+
+    def _run(self, tokens: Tensor, state: Cache, everywhere: bool = False) -> Step[Cache]:
         out, cache = self._decoder.decode(
             tokens, self._memory, state, all_states=self._hidden_states, weights=self._attentions
         )
         assert cache is not None
         return Step(
-            logits=self._decoder.logits(out.states[:, -1]),
+            logits=self._decoder.logits(out.states if everywhere else out.states[:, -1]),
             state=cache,
             decoder_attentions=out.self_weights,
             cross_attentions=out.cross_weights,
             decoder_hidden_states=out.all_states,
         )
+
+
+def _decoder_of(
+    model: "SpeechEncoderDecoderModel",
+    encoded: EncoderOutput,
+    capacity: int,
+    *,
+    attentions: bool = False,
+    hidden_states: bool = False,
+) -> CachedDecoder:
+    """Return the decoder of a model, looking at what its encoder heard."""
+    memory = model.bridge(encoded.last_hidden_state)
+    mask = None if encoded.lengths is None else frame_mask(encoded.lengths, memory.shape[1])
+    return CachedDecoder(model.decoder, memory, mask, capacity, attentions=attentions, hidden_states=hidden_states)
 
 
 def generate(
@@ -98,6 +122,10 @@ def generate(
     decoder_input_ids: Int[Tensor, "batch tokens"] | None = None,
     logits_processor: Sequence[Any] = (),
     prefix_allowed_tokens_fn: Any = None,
+    stopping_criteria: Sequence[Any] = (),
+    streamer: Any = None,
+    tokenizer: Any = None,
+    assistant_model: "SpeechEncoderDecoderModel | None" = None,
     seed: int | Sequence[int] | None = None,
     **options: Any,
 ) -> Any:
@@ -114,6 +142,10 @@ def generate(
         decoder_input_ids: Beginning of the texts. The start id is put before it where it is not there yet.
         logits_processor: Callables `(tokens, scores) -> scores`, after the built-in ones.
         prefix_allowed_tokens_fn: `(utterance, tokens) -> ids` that may come next.
+        stopping_criteria: Callables `(tokens, scores) -> bool or bools` that end texts, in Hugging Face's form.
+        streamer: Is told each token as it comes (`dragoman.generation.streamers`); without beams.
+        tokenizer: Turns ids into text, for `stop_strings`.
+        assistant_model: A smaller model of the same vocabulary that drafts for greedy search: the same text, sooner.
         seed: For sampling; a number for the batch or one an utterance. By default drawn from PyTorch's generator.
         **options: Fields of `GenerationConfig` for this call.
 
@@ -137,21 +169,19 @@ def generate(
             all_states=settings.output_hidden_states,
             weights=settings.output_attentions,
         )
-        memory = model.bridge(encoded.last_hidden_state)
-        mask = None if encoded.lengths is None else frame_mask(encoded.lengths, memory.shape[1])
-        tokens, later = prompt_of(settings, memory.shape[0], decoder_input_ids)
-        prompt = torch.from_numpy(tokens).to(memory.device)
+        batch = encoded.last_hidden_state.shape[0]
+        tokens, later = prompt_of(settings, batch, decoder_input_ids)
+        prompt = torch.from_numpy(tokens).to(model.device)
         capacity = model.decoder.spec.num_positions
         forced_later = [ForcedTokens(later)] if later else []
         plan = plan_of(settings, prompt.shape[1], capacity)
         result = search(
-            CachedDecoder(
-                model.decoder,
-                memory,
-                mask,
+            _decoder_of(
+                model,
+                encoded,
                 plan.max_length,
                 attentions=settings.output_attentions,
-                hidden_states=settings.output_hidden_states,
+                hidden_states=settings.output_hidden_states or settings.penalty_alpha is not None,
             ),
             prompt,
             settings,
@@ -159,6 +189,12 @@ def generate(
             seed=int(torch.randint(2**31, ())) if seed is None else seed,
             processors=[*forced_later, *logits_processor],
             prefix_allowed_tokens_fn=prefix_allowed_tokens_fn,
+            criteria=stopping_criteria,
+            decode=None if tokenizer is None else tokenizer.decode,
+            streamer=streamer,
+            draft=None
+            if assistant_model is None
+            else _decoder_of(assistant_model, assistant_model.encode(audio, attention_mask), plan.max_length),
         )
     warn_if_cut_off(settings, plan, result.ended)
     if not settings.return_dict_in_generate:

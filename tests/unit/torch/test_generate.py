@@ -1,0 +1,84 @@
+"""The strategies of the search through the model's own `generate`."""
+
+from typing import Any
+
+import pytest
+import torch
+
+import dragoman
+from dragoman.generation.streamers import TextIteratorStreamer
+from dragoman.testing import tiny_config
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    torch.manual_seed(0)
+    decoder = tiny_config("bart")
+    built = dragoman.SpeechEncoderDecoderModel(
+        config=dragoman.SpeechEncoderDecoderConfig(encoder=tiny_config("wav2vec2"), decoder=decoder)
+    )
+    with torch.no_grad():
+        for name, weight in built.named_parameters():
+            if "embed.tokens" in name or "cross_attn" in name:
+                weight.mul_(20)
+    return built.eval()
+
+
+@pytest.fixture(scope="module")
+def audio() -> torch.Tensor:
+    return torch.randn(3, 1600, generator=torch.Generator().manual_seed(1))
+
+
+def test_a_draft_changes_nothing(model: Any, audio: torch.Tensor) -> None:
+    torch.manual_seed(5)
+    small = tiny_config("bart").copy(decoder_layers=1)
+    draft = dragoman.SpeechEncoderDecoderModel(
+        config=dragoman.SpeechEncoderDecoderConfig(encoder=tiny_config("wav2vec2"), decoder=small)
+    ).eval()
+    length = {"max_new_tokens": 30, "min_new_tokens": 20}
+    plain = model.generate(audio, **length)
+    assert plain.shape[1] > 20
+    assert torch.equal(model.generate(audio, **length, assistant_model=draft), plain)
+    assert torch.equal(model.generate(audio, **length, assistant_model=model), plain)
+
+
+def test_contrastive_search_sees_the_states(model: Any, audio: torch.Tensor) -> None:
+    texts = model.generate(audio, penalty_alpha=0.6, top_k=4, max_new_tokens=12)
+    assert texts.shape[0] == 3
+    nearly_greedy = model.generate(audio, penalty_alpha=1e-9, top_k=4, max_new_tokens=12)
+    assert torch.equal(nearly_greedy, model.generate(audio, max_new_tokens=12))
+
+
+def test_criteria_end_texts(model: Any, audio: torch.Tensor) -> None:
+    def long_enough(tokens: torch.Tensor, scores: Any) -> bool:
+        return tokens.shape[1] >= 5
+
+    texts = model.generate(audio, max_new_tokens=30, min_new_tokens=20, stopping_criteria=[long_enough])
+    assert texts.shape[1] == 5
+
+
+def test_a_streamer_hears_every_token(model: Any, audio: torch.Tensor) -> None:
+    class Words:
+        def decode(self, ids: Any, **_: Any) -> str:
+            return " ".join(f"t{int(i)}" for i in ids)
+
+    streamer = TextIteratorStreamer(Words(), skip_prompt=False)
+    texts = model.generate(audio[:1], max_new_tokens=8, streamer=streamer)
+    assert "".join(streamer).split() == [f"t{int(i)}" for i in texts[0]]
+
+
+def test_many_beams_together(model: Any, audio: torch.Tensor) -> None:
+    """Groups, forced words and beams share the same cache; an utterance's texts do not depend on its neighbours."""
+    options: list[dict[str, Any]] = [
+        {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.7},
+        {"num_beams": 4, "force_words_ids": [[7]]},
+        {"num_beams": 3, "do_sample": True, "seed": [1, 2, 3]},
+        {"do_sample": True, "num_return_sequences": 2, "seed": [1, 2, 3]},
+    ]
+    for chosen in options:
+        together = model.generate(audio, max_new_tokens=10, **chosen)
+        one = {**chosen, **({"seed": [2]} if "seed" in chosen else {})}
+        alone = model.generate(audio[1:2], max_new_tokens=10, **one)
+        rows = len(alone)
+        length = alone.shape[1]
+        assert torch.equal(together[rows : 2 * rows, :length], alone), chosen
