@@ -77,6 +77,13 @@ def test_every_decision_is_in_the_table() -> None:
     assert {name for name in records if not re.match(rf"# {name[:3]} \w", (folder / name).read_text())} == set()
 
 
+def test_links_of_the_root_lead_somewhere() -> None:
+    # mkdocs checks the pages of docs/.
+    for page in ROOT.glob("*.md"):
+        links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())
+        assert [link for link in links if not (ROOT / link).exists()] == [], page.name
+
+
 def test_every_family_is_in_the_docs() -> None:
     page = (ROOT / "docs/families.md").read_text()
     assert {family.model_type for family in FAMILIES if f"| `{family.model_type}` |" not in page} == set()
