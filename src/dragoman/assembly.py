@@ -24,6 +24,7 @@ __all__ = [
     "Files",
     "Only",
     "adopt_ids",
+    "changed",
     "generation_of",
     "half",
     "is_sequence_to_sequence",
@@ -117,6 +118,17 @@ def part_config(checkpoint: Checkpoint, name_or_path: str | Path, overrides: Map
     return config
 
 
+def changed(config: ModelConfig, overrides: Mapping[str, Any]) -> Any:
+    """Return a copy of a configuration that the caller passed in, with some fields changed.
+
+    Raises:
+        ConfigError: If it is no configuration of dragoman, or a value does not fit.
+    """
+    if not isinstance(config, ModelConfig):
+        raise ConfigError(f"`config` must be a configuration of dragoman, but is a {type(config).__name__}.")
+    return config.from_dict(config.to_dict(), **overrides)
+
+
 class Only:
     """The tensors of a file whose names start with a word."""
 
@@ -198,7 +210,13 @@ def half(
     Raises:
         ConfigError: If nothing, or something else, is given.
     """
+    options, overrides = LoadOptions.split(keywords)
     if isinstance(given, cls):
+        if overrides:
+            raise ConfigError(
+                f"{', '.join(f'`{role}_{name}`' for name in overrides)} cannot change a ready-made {role}; "
+                "set fields in its configuration before it is built."
+            )
         return given, LoadReport()
     if given is None:
         raise ConfigError(
@@ -207,12 +225,8 @@ def half(
         )
     if not isinstance(given, str | Path):
         raise ConfigError(f"`{role}_model` must be a {cls.__name__} of dragoman, but is a {type(given).__name__}.")
-    options, overrides = LoadOptions.split(keywords)
     flags = {"is_decoder": role == "decoder", "add_cross_attention": role == "decoder"}
-    config: ModelConfig | None = overrides.pop("config", None)
-    if config is not None:
-        return load(cls, given, options, config.copy(**overrides, **flags))
-    return load(cls, given, options, None, **overrides, **flags)
+    return load(cls, given, options, overrides.pop("config", None), **{**overrides, **flags})
 
 
 def model_files(config: SpeechEncoderDecoderConfig, generation: GenerationConfig, processing: Sequence[Any]) -> Files:

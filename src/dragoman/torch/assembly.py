@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from dragoman.assembly import (
     Only,
     adopt_ids,
+    changed,
     generation_of,
     half,
     is_sequence_to_sequence,
@@ -48,8 +49,7 @@ def load(cls: type[Model], name_or_path: str | Path, keywords: Mapping[str, Any]
     config = overrides.pop("config", None)
     checkpoint = options.open(name_or_path)
     halves = is_sequence_to_sequence(checkpoint.config)
-    if config is None:
-        config = whole_config(checkpoint, name_or_path, overrides)
+    config = whole_config(checkpoint, name_or_path, overrides) if config is None else changed(config, overrides)
     config.name_or_path = str(name_or_path)
     model = cls(config=config, empty=True)
     found = {

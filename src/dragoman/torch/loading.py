@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from dragoman.assembly import part_config
+from dragoman.assembly import changed, part_config
 from dragoman.checkpoint.folder import Checkpoint
 from dragoman.checkpoint.options import LoadOptions
 from dragoman.checkpoint.report import LoadReport
@@ -92,7 +92,7 @@ def load_part(
         cls: `SpeechEncoder` or `TextDecoder`.
         name_or_path: A local folder or a hub id.
         options: How to find and read it.
-        config: Used instead of the checkpoint's.
+        config: A copy of it is used instead of the checkpoint's.
         **overrides: Fields that win over the checkpoint's.
 
     Raises:
@@ -101,8 +101,7 @@ def load_part(
         CheckpointError: If its tensors do not fit.
     """
     checkpoint = options.open(name_or_path)
-    if config is None:
-        config = part_config(checkpoint, name_or_path, overrides)
+    config = part_config(checkpoint, name_or_path, overrides) if config is None else changed(config, overrides)
     config.name_or_path = str(name_or_path)
     part = cls(config, empty=True)
     report = fill_part(part, checkpoint, options, warm=True)

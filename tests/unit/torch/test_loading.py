@@ -1,0 +1,280 @@
+"""Loading: errors that list everything, layouts of every kind, arguments that stay as they were.
+
+Spellings are tested in test_spellings.py, files of pickles in test_weights.py, memory in test_memory.py.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from dragoman import (
+    CheckpointError,
+    ConfigError,
+    ModelNotFoundError,
+    SpeechEncoder,
+    SpeechEncoderDecoderConfig,
+    SpeechEncoderDecoderModel,
+    TextDecoder,
+    UntrustedFileError,
+)
+from dragoman.testing import tiny_config
+
+Build = Callable[..., SpeechEncoderDecoderModel]
+load = SpeechEncoderDecoderModel.from_pretrained
+warm_start = SpeechEncoderDecoderModel.from_encoder_decoder_pretrained
+
+
+def assert_same(one: torch.nn.Module, other: torch.nn.Module) -> None:
+    ours, theirs = one.state_dict(), other.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+
+
+def change(folder: Path, edit: Callable[[dict[str, torch.Tensor]], None]) -> None:
+    """Edit the tensors of a saved model."""
+    tensors = load_file(folder / "model.safetensors")
+    edit(tensors)
+    save_file(tensors, folder / "model.safetensors")
+
+
+class TestErrors:
+    def test_all_faults_of_both_parts_and_the_bridge_are_in_one_error(self, build: Build, tmp_path: Path) -> None:
+        build().save_pretrained(tmp_path)
+
+        def edit(tensors: dict[str, torch.Tensor]) -> None:
+            for layer in 0, 1:
+                del tensors[f"encoder.encoder.layers.{layer}.attention.q_proj.weight"]
+                tensors[f"decoder.model.decoder.layers.{layer}.fc1.weight"] = torch.zeros(3, 3)
+            del tensors["enc_to_dec_proj.bias"]
+            tensors |= {"encoder.stranger": torch.zeros(1), "stranger": torch.zeros(1)}
+
+        change(tmp_path, edit)
+        with pytest.raises(CheckpointError) as caught:
+            load(tmp_path)
+        message = str(caught.value)
+        assert "3 missing (encoder.stack.layers.{0-1}.self_attn.q_proj.weight; bridge.proj.bias)" in message
+        assert "2 unexpected (encoder.stranger; stranger)" in message
+        assert "decoder.stack.layers.{0-1}.ffn.in_proj.weight: [3, 3] instead of [30, 24]" in message
+        assert str(tmp_path) in message
+
+    def test_what_may_be_new_is_named_and_the_rest_stays_an_error(self, build: Build, tmp_path: Path) -> None:
+        saved = build()
+        saved.save_pretrained(tmp_path)
+
+        def edit(tensors: dict[str, torch.Tensor]) -> None:
+            del tensors["decoder.model.decoder.embed_positions.weight"]
+            del tensors["enc_to_dec_proj.bias"]
+
+        change(tmp_path, edit)
+        with pytest.raises(CheckpointError, match=r"1 missing \(bridge\.proj\.bias\)"):
+            load(tmp_path, allow_new=["decoder.embed.*"])
+        model = load(tmp_path, allow_new=["decoder.embed.positions.weight", "bridge.*"])
+        assert model.load_report.fresh == ["decoder.embed.positions.weight", "bridge.proj.bias"]
+        assert not any(tensor.is_meta for tensor in model.state_dict().values())
+        assert model.decoder.embed.positions.weight.std() > 0
+        everything = load(tmp_path, allow_new=["*"])
+        assert everything.load_report.fresh == model.load_report.fresh
+        assert torch.equal(model.decoder.embed.tokens.weight, saved.decoder.embed.tokens.weight)
+
+    def test_a_fused_tensor_of_a_wrong_length(self, build: Build, tmp_path: Path) -> None:
+        build(decoder="gpt2").save_pretrained(tmp_path)
+        name = "decoder.transformer.h.0.attn.c_attn.bias"
+        change(tmp_path, lambda tensors: tensors.update({name: torch.zeros(73)}))
+        with pytest.raises(CheckpointError, match=r"q_proj\.bias: \[25\] instead of \[24\]"):
+            load(tmp_path)
+
+    @pytest.mark.parametrize("encoder", ["wav2vec2", "whisper"])
+    def test_one_part_is_not_a_whole(self, tmp_path: Path, encoder: str) -> None:
+        SpeechEncoder(tiny_config(encoder)).save_pretrained(tmp_path)
+        with pytest.raises((ConfigError, CheckpointError)) as caught:
+            load(tmp_path)
+        if encoder == "wav2vec2":
+            assert "from_encoder_decoder_pretrained" in str(caught.value)
+
+    def test_a_whole_is_not_a_part(self, build: Build, tmp_path: Path) -> None:
+        build().save_pretrained(tmp_path)
+        for part in SpeechEncoder, TextDecoder:
+            with pytest.raises(ConfigError, match="holds a whole speech encoder-decoder"):
+                part.from_pretrained(tmp_path)
+
+    def test_missing_files(self, build: Build, tmp_path: Path) -> None:
+        with pytest.raises(ModelNotFoundError):
+            load(tmp_path / "nowhere")
+        build().save_pretrained(tmp_path)
+        (tmp_path / "config.json").unlink()
+        with pytest.raises(ModelNotFoundError, match=r"has weights but no config\.json"):
+            load(tmp_path)
+
+    def test_a_corrupt_file_leaves_no_half_model(self, build: Build, tmp_path: Path) -> None:
+        build().save_pretrained(tmp_path)
+        weights = tmp_path / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-100])
+        with pytest.raises(UntrustedFileError, match=r"model\.safetensors"):
+            load(tmp_path)
+
+
+class TestLayouts:
+    @pytest.mark.parametrize("decoder", ["bert", "gpt2", "mbart", "whisper"])
+    def test_shards(self, build: Build, tmp_path: Path, decoder: str) -> None:
+        saved = build(decoder=decoder)
+        saved.save_pretrained(tmp_path, max_shard_size="50kB")
+        index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+        files = sorted(path.name for path in tmp_path.glob("model-*.safetensors"))
+        assert len(files) > 2
+        assert set(index["weight_map"].values()) == set(files)
+        assert_same(load(tmp_path), saved)
+
+    @pytest.mark.parametrize("shards", [1, 3])
+    @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+    def test_pickles(self, build: Build, tmp_path: Path, shards: int, zipped: bool) -> None:
+        saved = build(encoder="hubert", decoder="bert")
+        saved.save_pretrained(tmp_path)
+        tensors = load_file(tmp_path / "model.safetensors")
+        (tmp_path / "model.safetensors").unlink()
+        names = sorted(tensors)
+        if shards == 1:
+            torch.save(tensors, tmp_path / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
+        else:
+            files = {name: f"pytorch_model-{i % shards + 1:05d}-of-{shards:05d}.bin" for i, name in enumerate(names)}
+            for file in set(files.values()):
+                part = {name: tensors[name] for name in names if files[name] == file}
+                torch.save(part, tmp_path / file, _use_new_zipfile_serialization=zipped)
+            (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": files}))
+        assert_same(load(tmp_path), saved)
+        with pytest.raises(ModelNotFoundError, match="No weights"):
+            load(tmp_path, use_safetensors=True)
+
+    def test_safetensors_come_first(self, build: Build, tmp_path: Path) -> None:
+        saved = build()
+        saved.save_pretrained(tmp_path)
+        (tmp_path / "pytorch_model.bin").write_bytes(b"not read")
+        assert_same(load(tmp_path), saved)
+        with pytest.raises(UntrustedFileError):
+            load(tmp_path, use_safetensors=False)
+
+    def test_saved_twice_is_the_same_bytes(self, build: Build, tmp_path: Path) -> None:
+        build().save_pretrained(tmp_path / "first")
+        load(tmp_path / "first").save_pretrained(tmp_path / "second")
+        load(tmp_path / "second").save_pretrained(tmp_path / "third")
+        for path in (tmp_path / "second").iterdir():
+            again = (tmp_path / "third" / path.name).read_bytes()
+            # The name of the folder that it was loaded from is the only thing that changes.
+            assert path.read_bytes().replace(b"first", b"second") == again, path.name
+
+    def test_saving_over_the_folder_that_it_came_from(self, build: Build, tmp_path: Path) -> None:
+        """The weights are still mapped from the file that is replaced."""
+        saved = build()
+        saved.save_pretrained(tmp_path)
+        loaded = load(tmp_path)
+        with torch.no_grad():
+            loaded.bridge.proj.bias.add_(1.0)
+        loaded.save_pretrained(tmp_path)
+        assert_same(load(tmp_path), loaded)
+        assert_same(loaded.encoder, saved.encoder)
+
+    def test_training_does_not_write_into_the_file(self, build: Build, tmp_path: Path) -> None:
+        build().save_pretrained(tmp_path)
+        before = (tmp_path / "model.safetensors").read_bytes()
+        model = load(tmp_path)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.zero_()
+        assert (tmp_path / "model.safetensors").read_bytes() == before
+
+
+class TestArguments:
+    def test_the_callers_configuration_is_not_changed(self, build: Build, tmp_path: Path) -> None:
+        model = build()
+        model.save_pretrained(tmp_path)
+        given = model.config.copy()
+        before = given.to_dict()
+        loaded = load(tmp_path, config=given, encoder_layerdrop=0.7, dtype="float16")
+        assert given.to_dict() == before
+        assert given.name_or_path == ""
+        assert loaded.config is not given
+        assert loaded.config.encoder.layerdrop == 0.7
+        with pytest.raises(ConfigError, match="`config` must be a configuration of dragoman, but is a dict"):
+            load(tmp_path, config=before)
+
+    def test_nor_that_of_a_part(self, tmp_path: Path) -> None:
+        TextDecoder(tiny_config("bert")).save_pretrained(tmp_path)
+        SpeechEncoder(tiny_config("wav2vec2")).save_pretrained(tmp_path / "speech")
+        given = tiny_config("bert")
+        before = given.to_dict()
+        part = TextDecoder.from_pretrained(tmp_path, config=given, is_decoder=True)
+        assert part.config.is_decoder
+        model = warm_start(tmp_path / "speech", tmp_path, decoder_config=given)
+        assert model.config.decoder.add_cross_attention
+        assert given.to_dict() == before
+        assert given.name_or_path == ""
+
+    def test_flags_that_users_of_upstream_pass(self, tmp_path: Path) -> None:
+        TextDecoder(tiny_config("bert")).save_pretrained(tmp_path)
+        SpeechEncoder(tiny_config("wav2vec2")).save_pretrained(tmp_path / "speech")
+        model = warm_start(tmp_path / "speech", tmp_path, decoder_is_decoder=True, decoder_add_cross_attention=True)
+        assert model.config.decoder.is_decoder
+
+    def test_fields_cannot_change_a_ready_made_part(self) -> None:
+        encoder = SpeechEncoder(tiny_config("wav2vec2"))
+        decoder = TextDecoder(tiny_config("bart"))
+        with pytest.raises(ConfigError, match="`encoder_layerdrop` cannot change a ready-made encoder"):
+            warm_start(encoder_model=encoder, decoder_model=decoder, encoder_layerdrop=0.5)
+        assert warm_start(encoder_model=encoder, decoder_model=decoder).encoder is encoder
+
+    def test_ids_set_once_serve_training_and_generation_and_are_saved(self, build: Build, tmp_path: Path) -> None:
+        model = build(decoder="bert", decoder_start_token_id=None, pad_token_id=None, eos_token_id=None)
+        model.config.decoder_start_token_id = 5
+        model.generation_config.pad_token_id = 6
+        model.config.eos_token_id = 7
+        assert (model.generation_config.decoder_start_token_id, model.config.pad_token_id) == (5, 6)
+        audio = torch.randn(2, 400)
+        assert torch.isfinite(model(audio, labels=torch.tensor([[8, 9], [8, -100]])).loss)
+        assert model.generate(audio, max_new_tokens=2)[:, 0].tolist() == [5, 5]
+        model.save_pretrained(tmp_path)
+        for file in "config.json", "generation_config.json":
+            data = json.loads((tmp_path / file).read_text())
+            assert [data[f"{name}_token_id"] for name in ("decoder_start", "pad", "eos")] == [5, 6, 7], file
+        again = load(tmp_path)
+        assert again.config.eos_token_id == again.generation_config.eos_token_id == 7
+        again.generation_config.eos_token_id = 3
+        assert again.config.eos_token_id == 3
+
+    def test_the_device_and_the_type_of_new_tensors(self, tmp_path: Path) -> None:
+        TextDecoder(tiny_config("gpt2")).save_pretrained(tmp_path)
+        part = TextDecoder.from_pretrained(tmp_path, add_cross_attention=True, dtype="float16")
+        assert {tensor.dtype for tensor in part.parameters()} == {torch.float16}
+        assert part.config.dtype == "float16"
+        assert part.config.extra.get("torch_dtype") is None
+
+    def test_buffers_keep_their_type(self, tmp_path: Path) -> None:
+        encoder = SpeechEncoder(tiny_config("hubert", conv_pos_batch_norm=True))
+        encoder.save_pretrained(tmp_path)
+        loaded = SpeechEncoder.from_pretrained(tmp_path, dtype="float16")
+        kinds = {name: buffer.dtype for name, buffer in loaded.named_buffers()}
+        assert kinds == {
+            "positions.batch_norm.running_mean": torch.float16,
+            "positions.batch_norm.running_var": torch.float16,
+            "positions.batch_norm.num_batches_tracked": torch.int64,
+        }
+
+
+def test_a_report_is_complete(build: Build, tmp_path: Path) -> None:
+    build(encoder="hubert", decoder="gpt2").save_pretrained(tmp_path)
+    report = load(tmp_path).load_report
+    model = SpeechEncoderDecoderModel(config=SpeechEncoderDecoderConfig.from_pretrained(tmp_path))
+    assert sorted(report.loaded) == sorted(model.state_dict())
+    assert len(set(report.loaded)) == len(report.loaded)
+    assert report.dropped == {}
+    assert re.fullmatch(rf"\d+ tensors loaded from {re.escape(str(tmp_path))}", report.summary())
+
+
+@pytest.mark.parametrize("nonsense", [{"labels_smoothing": 1}, {"encoder": 3}, {"output_scores": True}])
+def test_unknown_keywords_of_a_warm_start(tmp_path: Path, nonsense: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="is neither an option of loading nor a field of the configuration"):
+        warm_start(tmp_path, tmp_path, **nonsense)
