@@ -139,7 +139,7 @@ FULL_SIZE = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("row", FULL_SIZE, ids=[TITLES[row] for row in FULL_SIZE])
 def test_published_sizes(row: int, hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The shapes of the real checkpoints: 0.4 and 3.2 GB on disk, as much in memory."""

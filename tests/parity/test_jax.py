@@ -26,11 +26,11 @@ ENCODERS = (
     "hubert-group", "hubert-batch-norm", "hubert-no-feature-norm", "wavlm-group", "wavlm-layer", "whisper",
 )  # fmt: skip
 DECODERS = ("bert", "gpt2", "bart", "mbart", "whisper")
-# Every kind of part once; the whole matrix belongs to the slow tests.
+# Every kind of part once; the whole matrix belongs to the nightly tests.
 QUICK = {("wav2vec2-adapter-proj", "gpt2"), ("whisper", "whisper")}
 PAIRS = [
     pytest.param((encoder, decoder), id=f"{encoder}-{decoder}",
-                 marks=[] if (encoder, decoder) in QUICK else [pytest.mark.slow])
+                 marks=[] if (encoder, decoder) in QUICK else [pytest.mark.nightly])
     for encoder in ENCODERS for decoder in DECODERS
 ]  # fmt: skip
 

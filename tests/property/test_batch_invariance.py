@@ -138,7 +138,7 @@ def test_nothing_is_heard_through_the_padding(name: str) -> None:
     check(build(name, LOUD).double(), utterances=20, rounds=1, tolerance=1e-10)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", MODELS)
 def test_a_thousand_clips_in_three_orders(name: str) -> None:
     check(build(name, CALM), utterances=1000, rounds=3, tolerance=TOLERANCES["batch"])

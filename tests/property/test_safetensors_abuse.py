@@ -242,7 +242,7 @@ def test_no_shard_name_leads_outside(name: str, tmp_path: Path) -> None:
     assert path.resolve().parent == folder.resolve()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @settings(max_examples=50_000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     raw=st.binary(max_size=300)
