@@ -30,7 +30,7 @@ def build() -> Build:
                 if parameter.ndim == 1:
                     parameter.add_(0.1 * noise)
                 else:
-                    parameter.copy_(1.5 * noise * (parameter.shape[0] / parameter.numel()) ** 0.5)
+                    parameter.copy_(noise * (parameter.shape[0] / parameter.numel()) ** 0.5)
         return model
 
     return build
