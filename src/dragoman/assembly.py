@@ -75,6 +75,13 @@ def whole_config(
         ConfigError: If it holds only one of the two parts.
     """
     data = checkpoint.config
+    known = {field.name for field in fields(SpeechEncoderDecoderConfig)}
+    for name in overrides:
+        if name not in known and not name.startswith(("encoder_", "decoder_")):
+            raise ConfigError(
+                f"`{name}` is neither an option of loading nor a field of the configuration."
+                f"{did_you_mean(name, known | {field.name for field in fields(LoadOptions)})}"
+            )
     if data.get("model_type") == SpeechEncoderDecoderConfig.model_type:
         return SpeechEncoderDecoderConfig.from_dict(data, **overrides)
     if is_sequence_to_sequence(data):  # Whisper holds both parts under one configuration
@@ -86,7 +93,7 @@ def whole_config(
     role = "speech encoder" if family.speech else "text decoder"
     raise ConfigError(
         f"{name_or_path} holds a {family.model_type!r} model, which is a {role} alone. Join it to the other half with "
-        "SpeechEncoderDecoderModel.from_encoder_decoder_pretrained(encoder, decoder), or train with `dragoman`."
+        "SpeechEncoderDecoderModel.from_encoder_decoder_pretrained(encoder, decoder)."
     )
 
 

@@ -325,3 +325,11 @@ def test_trap_2_6_options_without_a_meaning_here_leave_no_junk(made: Path, build
     ):
         for config in model.config, model.config.encoder, model.config.decoder:
             assert not set(config.to_dict()) & set(idle)
+
+
+def test_an_unknown_option_of_loading_is_an_error(tmp_path: Path) -> None:
+    """A misspelt option must not become a field of the configuration that nobody reads."""
+    config = dragoman.SpeechEncoderDecoderConfig(encoder=tiny_config("wav2vec2"), decoder=tiny_config("bert"))
+    dragoman.SpeechEncoderDecoderModel(config=config).save_pretrained(tmp_path)
+    with pytest.raises(dragoman.ConfigError, match=r'`dtyp` is neither .* Did you mean "dtype"'):
+        dragoman.SpeechEncoderDecoderModel.from_pretrained(tmp_path, dtyp="float16")

@@ -106,7 +106,7 @@ class Engine:
 
     def encode(self, waveforms: Sequence[Waveform]) -> Any:
         """Run the encoder over windows and return its output; what is too short for a single frame gets silence."""
-        least = 1 if self.has_window_limit else self.model.encoder.spec.frontend.receptive_field
+        least = 1 if self.has_window_limit else self.model.encoder.spec.shortest_input
         waveforms = [np.pad(samples, (0, max(0, least - len(samples)))) for samples in waveforms]
         inputs = self.processor.feature_extractor(
             waveforms,
