@@ -123,7 +123,8 @@ def main() -> None:
     print(
         f"dragoman {dragoman.__version__} ({commit.strip()}), transformers {transformers.__version__}, torch "
         f"{torch.__version__}, {platform.machine()}, {options.threads} threads, {options.clock} clock; "
-        f"{options.seconds} s of audio x {options.batch}, {options.tokens} tokens, {options.repeats} pairs; `{' '.join(sys.argv)}`\n"
+        f"{options.seconds} s of audio x {options.batch}, {options.tokens} tokens, {options.repeats} pairs; "
+        f"`{' '.join(sys.argv)}`\n"
     )
     print("| row | dragoman ms | transformers ms | theirs / ours (median of pairs) |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
