@@ -19,7 +19,7 @@ pytestmark = [
     ("decoder", "kind"), [("bart", "safetensors"), ("bert", "bin"), ("gpt2", "safetensors"), ("gpt2", "bin")]
 )
 def test_the_peak_is_below_one_and_a_third_of_the_weights(tmp_path: Path, decoder: str, kind: str) -> None:
-    """GPT-2 takes most: its matrices are stored transposed, so they are copied while the file's pages are still there."""
+    """GPT-2 takes most: its matrices lie transposed, so they are copied while the file's pages are still there."""
     arguments = ["--size", "medium", "--decoder", decoder, "--format", kind, "--library", "dragoman"]
     figures = tmp_path / "figures.json"
     subprocess.run([sys.executable, str(SCRIPT), *arguments, "--json", str(figures)], check=True, capture_output=True)
