@@ -54,7 +54,7 @@ class ConvPositions(nnx.Module):
 
 
 class TablePositions(nnx.Module):
-    """One stored vector a frame (Whisper's sinusoids, kept as weights)."""
+    """One stored vector a frame: Whisper's sinusoids, kept among the weights and not trained."""
 
     def __init__(self, spec: TablePositionSpec, width: int) -> None:
         self.weight = param(spec.num_positions, width)
@@ -73,4 +73,4 @@ class TablePositions(nnx.Module):
                 f"The input gives {frames} frames, but this encoder has positions for {most}. "
                 "Cut the audio into shorter windows (the Transcriber does)."
             )
-        return self.weight[...][:frames]
+        return jax.lax.stop_gradient(self.weight[...][:frames])

@@ -41,11 +41,11 @@ class ConvPositions(nn.Module):
 
 
 class TablePositions(nn.Module):
-    """One stored vector a frame (Whisper's sinusoids, kept as weights)."""
+    """One stored vector a frame: Whisper's sinusoids, kept among the weights and not trained."""
 
     def __init__(self, spec: TablePositionSpec, width: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(spec.num_positions, width))
+        self.weight = nn.Parameter(torch.empty(spec.num_positions, width), requires_grad=False)
 
     def forward(
         self, states: Float[Tensor, "batch frames width"], mask: Bool[Tensor, "batch frames"] | None = None
