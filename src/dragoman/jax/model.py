@@ -28,6 +28,7 @@ from dragoman.jax.speech_encoder import EncoderOutput, SpeechEncoder, earlier_ou
 from dragoman.jax.text_decoder import CausalLMOutput, TextDecoder
 from dragoman.jax.tree import Tree
 from dragoman.spec import Padding
+from dragoman.spec.text import check_rows
 from dragoman.spec_augment import Masks
 
 __all__ = ["FlaxSpeechEncoderDecoderModel"]
@@ -260,6 +261,7 @@ class FlaxSpeechEncoderDecoderModel:
         audio, lengths, encoded = self._heard(
             self._audio(inputs, input_values, input_features), attention_mask, encoder_outputs
         )
+        check_rows(given.shape[0], (audio if encoded is None else encoded.last_hidden_state).shape[0])
         cache = past_key_values
         if cache is None and use_cache:
             cache = self.decoder.new_cache(given.shape[0], given.shape[1])
@@ -355,6 +357,8 @@ class FlaxSpeechEncoderDecoderModel:
             A `CausalLMOutput` (with `past_key_values` if it was given), or its tuple.
         """
         _, _, encoded = self._heard(None, encoder_attention_mask, encoder_outputs)
+        assert encoded is not None
+        check_rows(decoder_input_ids.shape[0], encoded.last_hidden_state.shape[0])
         cache = past_key_values
         joint: Seq2SeqLMOutput = self.program(Joint.__call__)(
             params,

@@ -24,6 +24,7 @@ from dragoman.jax.loss import shifted_cross_entropy
 from dragoman.jax.tree import Held
 from dragoman.outputs import ModelOutput
 from dragoman.spec import TextDecoderSpec
+from dragoman.spec.text import check_rows
 
 __all__ = ["CausalLMOutput", "TextDecoder"]
 
@@ -181,6 +182,8 @@ class TextDecoder(nnx.Module):
             memory = Memory(states=encoder_hidden_states, mask=mask)
         tokens = inputs_embeds if input_ids is None else input_ids
         assert tokens is not None
+        if encoder_hidden_states is not None:
+            check_rows(tokens.shape[0], encoder_hidden_states.shape[0])
         cache = past_key_values
         if cache is None and use_cache:
             cache = self.new_cache(tokens.shape[0], tokens.shape[1])

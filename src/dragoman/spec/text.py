@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
+from dragoman.errors import ConfigError
 from dragoman.spec.block import StackSpec, check_numbers, check_sizes
 from dragoman.spec.enums import Activation
 
-__all__ = ["HeadSpec", "TextDecoderSpec"]
+__all__ = ["HeadSpec", "TextDecoderSpec", "check_rows"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,3 +55,16 @@ class TextDecoderSpec:
     def width(self) -> int:
         """Width of the stack."""
         return self.stack.block.width
+
+
+def check_rows(texts: int, clips: int) -> None:
+    """Check that there is a text for each clip; other rows would be taken for beams of one clip.
+
+    Raises:
+        ConfigError: If there are more or fewer.
+    """
+    if texts != clips:
+        raise ConfigError(
+            f"There must be as many texts as clips, but there are {texts} and {clips}. "
+            "Repeat the clips, or the output of the encoder, once for each of their texts."
+        )

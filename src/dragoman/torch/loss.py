@@ -3,6 +3,8 @@
 Axes: batch, tokens, vocab.
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -10,9 +12,26 @@ from torch.nn import functional as F  # noqa: N812
 
 from dragoman.errors import ConfigError
 
-__all__ = ["IGNORED", "cross_entropy", "shift_right", "shifted_cross_entropy", "without_start"]
+__all__ = ["IGNORED", "checked_labels", "cross_entropy", "shift_right", "shifted_cross_entropy", "without_start"]
 
 IGNORED = -100  # labels that do not count
+
+
+def checked_labels(labels: Any) -> Int[Tensor, "batch tokens"]:
+    """Return labels of any whole-number type as PyTorch's losses want them.
+
+    Raises:
+        ConfigError: If they are no tensor of whole numbers, one row a clip.
+    """
+    if not isinstance(labels, Tensor):
+        kind = type(labels).__name__
+        raise ConfigError(f'`labels` must be a tensor, but is a {kind}; pass return_tensors="pt" to the tokenizer.')
+    if labels.ndim != 2 or labels.is_floating_point() or labels.is_complex():
+        raise ConfigError(
+            f"`labels` must be whole numbers of the shape [batch, tokens], but have the shape {list(labels.shape)} and "
+            f"the type {str(labels.dtype).removeprefix('torch.')}."
+        )
+    return labels.long()
 
 
 def cross_entropy(

@@ -18,12 +18,13 @@ from dragoman.errors import AudioError, ConfigError
 from dragoman.generation.options import GenerationConfig
 from dragoman.outputs import ModelOutput
 from dragoman.spec import Padding
+from dragoman.spec.text import check_rows
 from dragoman.torch import assembly, generate, saving
 from dragoman.torch.bridge import Bridge, check_joinable
 from dragoman.torch.cache import Cache, Memory
 from dragoman.torch.init import initialise, persistent_names
 from dragoman.torch.layers import frame_mask
-from dragoman.torch.loss import cross_entropy, shift_right, without_start
+from dragoman.torch.loss import checked_labels, cross_entropy, shift_right, without_start
 from dragoman.torch.pretrained import PretrainedModule
 from dragoman.torch.speech_encoder import EncoderOutput, SpeechEncoder
 from dragoman.torch.text_decoder import TextDecoder
@@ -233,12 +234,15 @@ class SpeechEncoderDecoderModel(PretrainedModule):
         audio = self._audio(inputs, input_values, input_features)
         encoded = self.encode(audio, attention_mask, encoder_outputs, all_states=states, weights=weights)
         memory = Memory(states=self.bridge(encoded.last_hidden_state), mask=_mask(encoded))
+        if labels is not None:
+            labels = checked_labels(labels)
         if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
             labels = without_start(labels, self.config.special_id("decoder_start_token_id"))
             decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
         tokens = decoder_input_ids if decoder_inputs_embeds is None else decoder_inputs_embeds
         if tokens is None:
             raise ConfigError("You have to specify either `labels`, `decoder_input_ids` or `decoder_inputs_embeds`.")
+        check_rows(tokens.shape[0], encoded.last_hidden_state.shape[0])
         cache = past_key_values
         if cache is None and use_cache:
             cache = self.decoder.new_cache(tokens.shape[0], tokens.shape[1])
@@ -298,15 +302,20 @@ class SpeechEncoderDecoderModel(PretrainedModule):
     def _earlier(self, given: Any, attention_mask: Tensor | None) -> EncoderOutput:
         if isinstance(given, EncoderOutput):
             found = given
-        elif isinstance(given, Sequence):
+        elif isinstance(given, Sequence) and given:
             names = ("last_hidden_state", "hidden_states", "attentions")
             found = EncoderOutput(**dict(zip(names, given, strict=False)))
-        else:
+        elif isinstance(given, Mapping | ModelOutput) and "last_hidden_state" in given:
             found = EncoderOutput(
                 last_hidden_state=given["last_hidden_state"],
                 hidden_states=given.get("hidden_states"),
                 attentions=given.get("attentions"),
             )
+        else:
+            raise ConfigError("`encoder_outputs` must begin with the `last_hidden_state` of the encoder, or name it.")
+        shape, width = list(found.last_hidden_state.shape), self.encoder.spec.output_width
+        if len(shape) != 3 or shape[2] != width:
+            raise ConfigError(f"`encoder_outputs` must have the shape [batch, frames, {width}], but has {shape}.")
         if attention_mask is None or found.lengths is not None or self.encoder.main_input_name != "input_values":
             return found
         samples, frames = attention_mask.sum(1), found.last_hidden_state.shape[1]

@@ -163,8 +163,14 @@ class SpeechEncoder(PretrainedPart):
             The inputs, packed to the left, and the valid samples of each row; `None` where every sample counts.
 
         Raises:
-            AudioError: If the input has the wrong number of axes, or a row is too short to give one frame.
+            AudioError: If the input is no tensor with the right number of axes, holds no clip, or a row is too short to
+                give one frame.
         """
+        if not isinstance(inputs, Tensor):
+            raise AudioError(
+                f"`{self.main_input_name}` must be a tensor, but is a {type(inputs).__name__}. "
+                'Pass return_tensors="pt" to the feature extractor.'
+            )
         wanted = 2 if self.main_input_name == "input_values" else 3
         if inputs.ndim != wanted:
             axes = "[batch, samples]" if wanted == 2 else "[batch, mels, frames]"
@@ -172,6 +178,8 @@ class SpeechEncoder(PretrainedPart):
                 f"`{self.main_input_name}` must have the shape {axes}, but has {list(inputs.shape)}. "
                 "Use the model's own feature extractor, and one channel of audio."
             )
+        if inputs.shape[0] == 0:
+            raise AudioError("The batch holds no clip.")
         if attention_mask is None or wanted == 3:  # a spectrogram's padding is part of what the model was trained on
             lengths = None
         elif attention_mask.shape != inputs.shape:

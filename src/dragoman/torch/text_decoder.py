@@ -16,6 +16,7 @@ from dragoman.families import ModelConfig, text_part
 from dragoman.outputs import ModelOutput
 from dragoman.spec import TextDecoderSpec
 from dragoman.spec.block import check_sizes
+from dragoman.spec.text import check_rows
 from dragoman.torch.block import Stack, StackOutput
 from dragoman.torch.cache import Cache, Memory
 from dragoman.torch.init import initialise, persistent_names
@@ -183,6 +184,8 @@ class TextDecoder(PretrainedPart):
             memory = Memory(states=encoder_hidden_states, mask=mask)
         tokens = inputs_embeds if input_ids is None else input_ids
         assert tokens is not None
+        if encoder_hidden_states is not None:
+            check_rows(tokens.shape[0], encoder_hidden_states.shape[0])
         cache = past_key_values
         if cache is None and use_cache:
             cache = self.new_cache(tokens.shape[0], tokens.shape[1])
@@ -261,6 +264,11 @@ class TextDecoder(PretrainedPart):
             mask = mask.tril(start)
         mask = mask[None, None]
         if token_mask is not None:
+            if token_mask.ndim != 2 or token_mask.shape[1] != start + count:
+                raise ConfigError(
+                    f"The attention mask of the decoder must have a number for each of the {start + count} tokens so "
+                    f"far, but has the shape {list(token_mask.shape)}."
+                )
             # a token always sees itself, so that padding on the left never leaves a row with nothing to look at
             itself = torch.eye(count, start + count, dtype=torch.bool, device=device).roll(start, 1)
             mask = (mask & token_mask[:, None, None, :]) | itself
