@@ -16,9 +16,9 @@ from typing import Any, ClassVar, Self
 
 from dragoman.checkpoint.keymap import Alias, KeyMap, Rule
 from dragoman.errors import ConfigError
-from dragoman.spec import SpeechEncoderSpec, TextDecoderSpec
+from dragoman.spec import SpecAugmentSpec, SpeechEncoderSpec, TextDecoderSpec
 
-__all__ = ["ANY_SPELLING", "Family", "FieldAlias", "ModelConfig", "Part"]
+__all__ = ["ANY_SPELLING", "Family", "FieldAlias", "ModelConfig", "Part", "SpecAugmentConfig"]
 
 # Spelling drift that any checkpoint may show: TensorFlow's names of a LayerNorm, the two generations of weight norm.
 ANY_SPELLING = (
@@ -139,6 +139,29 @@ class ModelConfig:
         for name, value in changes.items():
             setattr(copied, name, value)
         return copied
+
+
+@dataclass(kw_only=True)
+class SpecAugmentConfig(ModelConfig):
+    """The fields of the families whose training hides spans of the input (see `dragoman.spec_augment`)."""
+
+    apply_spec_augment: bool = True
+    mask_time_prob: float = 0.05
+    mask_time_length: int = 10
+    mask_time_min_masks: int = 2
+    mask_feature_prob: float = 0.0
+    mask_feature_length: int = 10
+    mask_feature_min_masks: int = 0
+
+    def _spec_augment(self) -> SpecAugmentSpec:
+        return SpecAugmentSpec(
+            time_prob=self.mask_time_prob,
+            time_length=self.mask_time_length,
+            time_min_masks=self.mask_time_min_masks,
+            feature_prob=self.mask_feature_prob,
+            feature_length=self.mask_feature_length,
+            feature_min_masks=self.mask_feature_min_masks,
+        )
 
 
 def _field_name(cls: type, name: str) -> str:

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
 from dragoman.errors import ConfigError
-from dragoman.families.base import Family, ModelConfig, Part
+from dragoman.families.base import Family, Part, SpecAugmentConfig
 from dragoman.spec import (
     Activation,
     BlockSpec,
@@ -14,14 +14,13 @@ from dragoman.spec import (
     ConvPositionSpec,
     FrontendNorm,
     NormOrder,
-    SpecAugmentSpec,
     SpeechEncoderSpec,
     StackSpec,
 )
 
 
 @dataclass(kw_only=True)
-class Wav2Vec2Config(ModelConfig):
+class Wav2Vec2Config(SpecAugmentConfig):
     """Fields and defaults of a wav2vec 2.0 `config.json`; the defaults are the base model."""
 
     model_type: ClassVar[str] = "wav2vec2"
@@ -49,13 +48,6 @@ class Wav2Vec2Config(ModelConfig):
     num_conv_pos_embeddings: int = 128
     num_conv_pos_embedding_groups: int = 16
     do_stable_layer_norm: bool = False
-    apply_spec_augment: bool = True
-    mask_time_prob: float = 0.05
-    mask_time_length: int = 10
-    mask_time_min_masks: int = 2
-    mask_feature_prob: float = 0.0
-    mask_feature_length: int = 10
-    mask_feature_min_masks: int = 0
     pad_token_id: int | None = 0
     bos_token_id: int | None = 1
     eos_token_id: int | list[int] | None = 2
@@ -133,16 +125,6 @@ class Wav2Vec2Config(ModelConfig):
             kernel=self.adapter_kernel_size,
             stride=self.adapter_stride,
             width=self.output_hidden_size or self.hidden_size,
-        )
-
-    def _spec_augment(self) -> SpecAugmentSpec:
-        return SpecAugmentSpec(
-            time_prob=self.mask_time_prob,
-            time_length=self.mask_time_length,
-            time_min_masks=self.mask_time_min_masks,
-            feature_prob=self.mask_feature_prob,
-            feature_length=self.mask_feature_length,
-            feature_min_masks=self.mask_feature_min_masks,
         )
 
 

@@ -8,14 +8,13 @@ from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
 from dragoman.families.bart import BLOCKS
-from dragoman.families.base import Family, FieldAlias, ModelConfig, Part
+from dragoman.families.base import Family, FieldAlias, Part, SpecAugmentConfig
 from dragoman.spec import (
     Activation,
     BlockSpec,
     HeadSpec,
     MelFrontendSpec,
     NormOrder,
-    SpecAugmentSpec,
     SpeechEncoderSpec,
     StackSpec,
     TablePositionSpec,
@@ -24,7 +23,7 @@ from dragoman.spec import (
 
 
 @dataclass(kw_only=True)
-class WhisperConfig(ModelConfig):
+class WhisperConfig(SpecAugmentConfig):
     """Fields and defaults of a Whisper `config.json`; the defaults are the tiny model's."""
 
     model_type: ClassVar[str] = "whisper"
@@ -49,12 +48,6 @@ class WhisperConfig(ModelConfig):
     max_source_positions: int = 1500
     max_target_positions: int = 448
     apply_spec_augment: bool = False
-    mask_time_prob: float = 0.05
-    mask_time_length: int = 10
-    mask_time_min_masks: int = 2
-    mask_feature_prob: float = 0.0
-    mask_feature_length: int = 10
-    mask_feature_min_masks: int = 0
     pad_token_id: int | None = 50256
     bos_token_id: int | None = 50256
     eos_token_id: int | list[int] | None = 50256
@@ -115,16 +108,6 @@ class WhisperConfig(ModelConfig):
             head=HeadSpec(tied=self.tie_word_embeddings),
             pad_token_id=self.pad_token_id,
             init_std=self.init_std,
-        )
-
-    def _spec_augment(self) -> SpecAugmentSpec:
-        return SpecAugmentSpec(
-            time_prob=self.mask_time_prob,
-            time_length=self.mask_time_length,
-            time_min_masks=self.mask_time_min_masks,
-            feature_prob=self.mask_feature_prob,
-            feature_length=self.mask_feature_length,
-            feature_min_masks=self.mask_feature_min_masks,
         )
 
 
