@@ -5,9 +5,7 @@ spectrograms. Both work in NumPy and return a `Batch`, as tensors of a framework
 written locally: what a hub id means is for `dragoman.processing` to find out.
 """
 
-import os
-from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 from dragoman.audio.padding import (
     Row,
@@ -20,12 +18,7 @@ from dragoman.audio.padding import (
     stack,
     truncate,
 )
-from dragoman.audio.preprocessor_config import (
-    check_fields,
-    extra_fields,
-    read_preprocessor_config,
-    write_preprocessor_config,
-)
+from dragoman.audio.preprocessor_config import StoredExtractor, check_fields, extra_fields
 from dragoman.audio.waveform import MAX_RATE, MIN_RATE, check_finite, check_samples, normalise
 from dragoman.audio.whisper_features import WhisperFeatureExtractor
 from dragoman.batch import Batch
@@ -33,7 +26,7 @@ from dragoman.batch import Batch
 __all__ = ["Wav2Vec2FeatureExtractor", "WhisperFeatureExtractor"]
 
 
-class Wav2Vec2FeatureExtractor:
+class Wav2Vec2FeatureExtractor(StoredExtractor):
     """What the wav2vec 2.0 family takes: mono samples, normalised to zero mean and unit variance, padded into a batch.
 
     Where no mask is returned (`return_attention_mask=False`), Hugging Face computes mean and variance over the padding
@@ -190,25 +183,3 @@ class Wav2Vec2FeatureExtractor:
         if self.reference_padding:  # a field of ours, left out where it says nothing
             fields["reference_padding"] = True
         return fields | self.extra
-
-    @classmethod
-    def from_dict(cls, feature_extractor_dict: Mapping[str, Any], **kwargs: Any) -> Self:
-        """Make an extractor from the fields that `to_dict` returns; `kwargs` replace some of them."""
-        return cls(**{**feature_extractor_dict, **kwargs})
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Self:
-        """Read an extractor from a folder (or its `preprocessor_config.json`); `kwargs` replace fields.
-
-        Raises:
-            ModelNotFoundError: If there is no such file.
-            ConfigError: If it is malformed, or of another kind of extractor.
-        """
-        return cls.from_dict(read_preprocessor_config(pretrained_model_name_or_path), **kwargs)
-
-    def save_pretrained(self, save_directory: str | os.PathLike[str]) -> list[str]:
-        """Write `preprocessor_config.json` into a folder, and return its path in a list."""
-        return write_preprocessor_config(self.to_dict(), save_directory)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self.to_dict().items())})"

@@ -2,13 +2,14 @@
 
 import json
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from dragoman.errors import ConfigError, ModelNotFoundError
 
-__all__ = ["check_fields", "extra_fields", "read_preprocessor_config", "write_preprocessor_config"]
+__all__ = ["StoredExtractor", "check_fields", "extra_fields", "read_preprocessor_config", "write_preprocessor_config"]
 
 FILE_NAME = "preprocessor_config.json"
 _PROCESSOR_FILE_NAME = "processor_config.json"  # newer checkpoints keep the same fields in it, one level down
@@ -50,6 +51,36 @@ def write_preprocessor_config(fields: Mapping[str, Any], folder: str | os.PathLi
     path = folder / FILE_NAME
     path.write_text(json.dumps(dict(fields), indent=2, sort_keys=True) + "\n", encoding="utf-8")
     return [str(path)]
+
+
+class StoredExtractor(ABC):
+    """A feature extractor that is its fields: made from them, saved as them, shown as them."""
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as they are saved."""
+
+    @classmethod
+    def from_dict(cls, feature_extractor_dict: Mapping[str, Any], **kwargs: Any) -> Self:
+        """Make an extractor from the fields that `to_dict` returns; `kwargs` replace some of them."""
+        return cls(**{**feature_extractor_dict, **kwargs})
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Self:
+        """Read an extractor from a folder (or its `preprocessor_config.json`); `kwargs` replace fields.
+
+        Raises:
+            ModelNotFoundError: If there is no such file.
+            ConfigError: If it is malformed, or of another kind of extractor.
+        """
+        return cls.from_dict(read_preprocessor_config(pretrained_model_name_or_path), **kwargs)
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str]) -> list[str]:
+        """Write `preprocessor_config.json` into a folder, and return its path in a list."""
+        return write_preprocessor_config(self.to_dict(), save_directory)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self.to_dict().items())})"
 
 
 def extra_fields(fields: Mapping[str, Any], derived: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -1,8 +1,6 @@
 """The feature extractor of Whisper: log-mel spectrograms of 30 s; names, arguments and outputs of Hugging Face."""
 
-import os
-from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -17,12 +15,7 @@ from dragoman.audio.padding import (
     stack,
     truncate,
 )
-from dragoman.audio.preprocessor_config import (
-    check_fields,
-    extra_fields,
-    read_preprocessor_config,
-    write_preprocessor_config,
-)
+from dragoman.audio.preprocessor_config import StoredExtractor, check_fields, extra_fields
 from dragoman.audio.waveform import MAX_RATE, MIN_RATE, Waveform, check_samples, normalise
 from dragoman.batch import Batch
 from dragoman.errors import AudioError
@@ -30,7 +23,7 @@ from dragoman.errors import AudioError
 __all__ = ["WhisperFeatureExtractor"]
 
 
-class WhisperFeatureExtractor:
+class WhisperFeatureExtractor(StoredExtractor):
     """What Whisper takes: the log-mel spectrogram of a window of fixed length, silence added where the clip is shorter.
 
     A clip that is longer than the window is an error, unless `truncation` says what to do with it: Hugging Face drops
@@ -223,25 +216,3 @@ class WhisperFeatureExtractor:
         """Return the fields as they are saved."""
         derived = {"n_samples": self.n_samples, "nb_max_frames": self.nb_max_frames}
         return {"feature_extractor_type": type(self).__name__} | self._fields() | derived | self.extra
-
-    @classmethod
-    def from_dict(cls, feature_extractor_dict: Mapping[str, Any], **kwargs: Any) -> Self:
-        """Make an extractor from the fields that `to_dict` returns; `kwargs` replace some of them."""
-        return cls(**{**feature_extractor_dict, **kwargs})
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Self:
-        """Read an extractor from a folder (or its `preprocessor_config.json`); `kwargs` replace fields.
-
-        Raises:
-            ModelNotFoundError: If there is no such file.
-            ConfigError: If it is malformed, or of another kind of extractor.
-        """
-        return cls.from_dict(read_preprocessor_config(pretrained_model_name_or_path), **kwargs)
-
-    def save_pretrained(self, save_directory: str | os.PathLike[str]) -> list[str]:
-        """Write `preprocessor_config.json` into a folder, and return its path in a list."""
-        return write_preprocessor_config(self.to_dict(), save_directory)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self.to_dict().items())})"
