@@ -14,7 +14,7 @@ from dragoman.generation.contrastive import search_contrastively
 from dragoman.generation.decoder import State, Step, StepDecoder
 from dragoman.generation.noise import utterance_keys
 from dragoman.generation.options import GenerationConfig
-from dragoman.generation.plan import plan_of
+from dragoman.generation.plan import Plan, plan_of
 from dragoman.generation.processors import UserProcessor, build_processors
 from dragoman.generation.result import GenerationResult
 from dragoman.generation.rows import search_rows
@@ -33,6 +33,7 @@ def generate(
     options: GenerationConfig,
     *,
     capacity: int | None = None,
+    plan: Plan | None = None,
     seed: int | Sequence[int] = 0,
     processors: Sequence[UserProcessor] = (),
     prefix_allowed_tokens_fn: Callable[[int, Array], Sequence[int]] | None = None,
@@ -48,6 +49,7 @@ def generate(
         prompt: int `[batch, prompt_length]`, beginning with the start token; its library does the search.
         options: The strategy and everything else; see `GenerationConfig`.
         capacity: The greatest number of tokens that the decoder can take; the length when `options` set none.
+        plan: What `plan_of` said, for a caller that needed it before; `capacity` is then not looked at.
         seed: For sampling. A number for the batch, or one for each utterance, which then samples the same texts in any
             batch and any place of it.
         processors: The caller's own, in Hugging Face's form.
@@ -62,7 +64,9 @@ def generate(
         GenerationError: If the options are impossible, alone or for this prompt and decoder.
     """
     _check(prompt, options, streamer, draft)
-    ops, plan = ops_of(prompt), plan_of(options, prompt.shape[1], capacity)
+    ops = ops_of(prompt)
+    if plan is None:
+        plan = plan_of(options, prompt.shape[1], capacity)
     keys = utterance_keys(ops, seed, prompt) if options.do_sample else None
     stops = stops_of(options, plan.prompt_length, criteria, decode)
     try:

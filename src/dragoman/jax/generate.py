@@ -380,7 +380,7 @@ def _stepwise(
         decoder,
         prompt,
         settings,
-        capacity=model.decoder.spec.num_positions,
+        plan=plan,
         seed=seed,
         processors=processors,
         prefix_allowed_tokens_fn=prefix_allowed_tokens_fn,

@@ -37,7 +37,7 @@ def weight_files(tensors: Arrays, max_shard_size: int | str) -> Files:
     plan = plan_shards({name: array.nbytes for name, array in tensors.items()}, max_shard_size)
 
     def writer(names: tuple[str, ...]) -> Callable[[Path], None]:
-        return lambda path: save_safetensors({n: tensors[n] for n in names}, path, "np", {"format": "pt"})
+        return lambda path: save_safetensors({n: tensors[n] for n in names}, path, "np")
 
     files: Files = {name: writer(names) for name, names in plan.files.items()}
     if plan.index is not None:

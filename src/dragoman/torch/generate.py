@@ -172,9 +172,8 @@ def generate(
         batch = encoded.last_hidden_state.shape[0]
         tokens, later = prompt_of(settings, batch, decoder_input_ids)
         prompt = torch.from_numpy(tokens).to(model.device)
-        capacity = model.decoder.spec.num_positions
         forced_later = [ForcedTokens(later)] if later else []
-        plan = plan_of(settings, prompt.shape[1], capacity)
+        plan = plan_of(settings, prompt.shape[1], model.decoder.spec.num_positions)
         result = search(
             _decoder_of(
                 model,
@@ -185,7 +184,7 @@ def generate(
             ),
             prompt,
             settings,
-            capacity=capacity,
+            plan=plan,
             seed=int(torch.randint(2**31, ())) if seed is None else seed,
             processors=[*forced_later, *logits_processor],
             prefix_allowed_tokens_fn=prefix_allowed_tokens_fn,

@@ -38,7 +38,7 @@ def weight_files(tensors: dict[str, Tensor], max_shard_size: int | str) -> Files
     plan = plan_shards(sizes, max_shard_size)
 
     def writer(names: tuple[str, ...]) -> Callable[[Path], None]:
-        return lambda path: save_safetensors({n: tensors[n] for n in names}, path, "pt", {"format": "pt"})
+        return lambda path: save_safetensors({n: tensors[n] for n in names}, path, "pt")
 
     files: Files = {name: writer(names) for name, names in plan.files.items()}
     if plan.index is not None:
