@@ -104,7 +104,7 @@ def test_wav2vec2_rows_do_not_depend_on_their_neighbours(side: str, mask: bool) 
 
 
 def test_wav2vec2_inputs_of_all_kinds() -> None:
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="needs PyTorch")
     extractor = Wav2Vec2FeatureExtractor()
     clip = noise(500)
     expected = extractor(clip, sampling_rate=RATE, return_tensors="np").input_values

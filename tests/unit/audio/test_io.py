@@ -291,7 +291,7 @@ def test_wrong_arguments(arguments: dict[str, float]) -> None:
 
 
 def encode_av(container: str, codec: str, rate: int, layout: str) -> bytes:
-    av = pytest.importorskip("av")
+    av = pytest.importorskip("av", reason="needs the extra media")
     file = io.BytesIO()
     with av.open(file, "w", format=container) as output:
         stream = output.add_stream(codec, rate=rate)
