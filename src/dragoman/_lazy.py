@@ -12,7 +12,6 @@ EXTRAS = {
     "jax": "jax",
     "flax": "jax",
     "optax": "jax",
-    "msgpack": "jax",
     "onnx": "onnx",
     "onnxruntime": "onnx",
     "av": "media",

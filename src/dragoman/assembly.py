@@ -28,10 +28,10 @@ __all__ = [
     "generation_of",
     "half",
     "is_sequence_to_sequence",
+    "joint_report",
     "model_files",
     "part_config",
     "route",
-    "strangers",
     "whole_config",
 ]
 
@@ -151,9 +151,23 @@ class Only:
         return self._file.read(key)
 
 
-def strangers(names: Iterable[str]) -> list[str]:
-    """Return the names in a whole model's checkpoint that belong to no part."""
-    return [name for name in names if not name.startswith(("encoder.", "decoder.", "enc_to_dec_proj."))]
+def joint_report(checkpoint: Checkpoint, parts: Mapping[str, LoadReport], names: Iterable[str]) -> LoadReport:
+    """Join what became of the tensors of each part of a whole model, and name those that belong to no part.
+
+    Args:
+        checkpoint: Where they are from.
+        parts: The report of each part, by its word in our names: `"encoder."`, `"decoder."` and `"bridge."`.
+        names: All tensors of the checkpoint.
+    """
+    report = LoadReport(source=str(checkpoint.folder))
+    for prefix, own in parts.items():
+        report = report.merged(prefix, own)
+    if is_sequence_to_sequence(checkpoint.config):  # what one half leaves out the other one uses
+        halves = parts["encoder."].dropped, parts["decoder."].dropped
+        report.dropped = {n: why for n, why in report.dropped.items() if all(n in dropped for dropped in halves)}
+    else:
+        report.unexpected += [n for n in names if not n.startswith(("encoder.", "decoder.", "enc_to_dec_proj."))]
+    return report
 
 
 def generation_of(config: SpeechEncoderDecoderConfig, checkpoint: Checkpoint) -> GenerationConfig:

@@ -1,7 +1,7 @@
 """A checkpoint as one thing: its configuration, its generation options and its tensors, wherever and however they lie.
 
-Three kinds of folder are read: Hugging Face's layout (safetensors or `pytorch_model.bin`, sharded or not), and the
-folder of a CTranslate2 Whisper, which looks like a Hugging Face one once it is open.
+Two kinds of folder are read: Hugging Face's layout (safetensors, `pytorch_model.bin` or `flax_model.msgpack`, in shards
+or not), and the folder of a CTranslate2 Whisper, which looks like a Hugging Face one once it is open.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +14,7 @@ from typing import Any
 from dragoman.checkpoint.ctranslate2 import Ct2File
 from dragoman.checkpoint.ctranslate2_whisper import WhisperTensors, whisper_config, whisper_generation_config
 from dragoman.checkpoint.layout import WeightFiles, find_weights, read_json
+from dragoman.checkpoint.msgpack import MsgpackFile
 from dragoman.checkpoint.tensors import Framework, SafetensorsFile, Shards, TensorFile
 from dragoman.errors import MissingDependencyError, ModelNotFoundError
 
@@ -42,7 +43,7 @@ class Checkpoint:
     def tensors(
         self, framework: Framework, read_pickle: PickleReader | None = None
     ) -> AbstractContextManager[TensorFile]:
-        """Open the tensors, as arrays of a framework.
+        """Open the tensors, as arrays of a framework or of NumPy.
 
         Args:
             framework: `"pt"`, `"np"` or `"flax"`.
@@ -54,6 +55,8 @@ class Checkpoint:
         kind, paths = self.weights.format, self.weights.paths
         if kind == "ctranslate2":
             return WhisperTensors(Ct2File(paths[0]))
+        if kind == "flax":
+            return MsgpackFile(paths)
         if kind == "safetensors":
             return _all([partial(SafetensorsFile, path, framework) for path in paths])
         if read_pickle is None:

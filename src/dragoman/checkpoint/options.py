@@ -11,8 +11,10 @@ from dragoman.checkpoint.source import resolve
 __all__ = ["IDLE_OPTIONS", "LoadOptions"]
 
 # Options of transformers that choose between ways to the same result, of which there is one here. Code from a
-# repository is never run, so there is nothing to trust.
-IDLE_OPTIONS = frozenset({"attn_implementation", "code_revision", "low_cpu_mem_usage", "trust_remote_code"})
+# repository is never run, so there is nothing to trust; and files of either framework are read by both.
+IDLE_OPTIONS = frozenset(
+    {"attn_implementation", "code_revision", "from_flax", "from_pt", "low_cpu_mem_usage", "trust_remote_code"}
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,17 +12,17 @@ from dragoman.assembly import (
     generation_of,
     half,
     is_sequence_to_sequence,
+    joint_report,
     route,
-    strangers,
     whole_config,
 )
-from dragoman.checkpoint.folder import Checkpoint
 from dragoman.checkpoint.options import LoadOptions
 from dragoman.checkpoint.report import LoadReport
+from dragoman.checkpoint.tensors import TensorFile
 from dragoman.config import SpeechEncoderDecoderConfig
 from dragoman.jax.bridge import BRIDGE_KEYS
 from dragoman.jax.init import initialise, persistent_names
-from dragoman.jax.loading import fill_part, finish, load_part, log_new, open_tensors, target_dtype
+from dragoman.jax.loading import fill_part, finish, load_part, log_new, target_dtype
 from dragoman.jax.speech_encoder import SpeechEncoder
 from dragoman.jax.text_decoder import TextDecoder
 from dragoman.jax.weights import fill
@@ -52,21 +52,16 @@ def load(cls: type[Model], name_or_path: str | Path, keywords: Mapping[str, Any]
     config = whole_config(checkpoint, name_or_path, overrides) if config is None else changed(config, overrides)
     config.name_or_path = str(name_or_path)
     model = cls(config=config, empty=True)
-    report = LoadReport(source=str(checkpoint.folder))
-    for prefix, part in ("encoder.", model.encoder), ("decoder.", model.decoder):
-        found = fill_part(part, checkpoint, options, prefix="" if halves else prefix, warm=False)
-        report = report.merged(prefix, found)
-    report = report.merged("bridge.", _fill_bridge(model, checkpoint, options))
-    if not halves:
-        with open_tensors(checkpoint) as file:
-            report.unexpected += strangers(file.keys())
+    with checkpoint.tensors("np") as file:
+        found = {
+            prefix: fill_part(part, file, options, prefix="" if halves else prefix, warm=False)
+            for prefix, part in (("encoder.", model.encoder), ("decoder.", model.decoder))
+        }
+        found["bridge."] = _fill_bridge(model, file, options)
+        report = joint_report(checkpoint, found, file.keys())
     report.raise_if_unfit()
     for prefix, part in ("encoder.", model.encoder), ("decoder.", model.decoder):
-        own = LoadReport(
-            loaded=[n.removeprefix(prefix) for n in report.loaded if n.startswith(prefix)],
-            fresh=[n.removeprefix(prefix) for n in report.fresh if n.startswith(prefix)],
-        )
-        finish(part, own, options)
+        finish(part, found[prefix], options)
     _finish(model, report)
     model.generation_config = generation_of(config, checkpoint)
     return model
@@ -91,17 +86,16 @@ def warm_start(
     return model
 
 
-def _fill_bridge(model: "FlaxSpeechEncoderDecoderModel", checkpoint: Checkpoint, options: LoadOptions) -> LoadReport:
+def _fill_bridge(model: "FlaxSpeechEncoderDecoderModel", file: TensorFile, options: LoadOptions) -> LoadReport:
     dtype = target_dtype(options, model.config.decoder)
-    with open_tensors(checkpoint) as file:
-        report = fill(
-            model.bridge,
-            BRIDGE_KEYS,
-            Only(file, "enc_to_dec_proj."),
-            may_be_fresh=options.new_within("bridge."),
-            dtype=dtype,
-            device=options.device,
-        )
+    report = fill(
+        model.bridge,
+        BRIDGE_KEYS,
+        Only(file, "enc_to_dec_proj."),
+        may_be_fresh=options.new_within("bridge."),
+        dtype=dtype,
+        device=options.device,
+    )
     initialise(model.bridge, report.fresh, model.decoder.spec, dtype or model.dtype)
     return report
 

@@ -1,26 +1,23 @@
 """Parts and models from checkpoints: what to fetch, how to build it, what may be new."""
 
 import logging
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax.numpy as jnp
 
 from dragoman.assembly import changed, part_config
-from dragoman.checkpoint.folder import Checkpoint
 from dragoman.checkpoint.options import LoadOptions
 from dragoman.checkpoint.report import LoadReport
 from dragoman.checkpoint.tensors import TensorFile
 from dragoman.families import ModelConfig, Part, speech_part, text_part
 from dragoman.jax.init import initialise
-from dragoman.jax.msgpack import MsgpackFile
 from dragoman.jax.speech_encoder import SpeechEncoder
 from dragoman.jax.text_decoder import TextDecoder
 from dragoman.jax.tree import flat, tree_of
 from dragoman.jax.weights import fill, jax_dtype
 
-__all__ = ["fill_part", "finish", "load_part", "log_new", "open_tensors", "part_tables", "target_dtype"]
+__all__ = ["fill_part", "finish", "load_part", "log_new", "part_tables", "target_dtype"]
 
 _log = logging.getLogger("dragoman")
 
@@ -39,39 +36,29 @@ def part_tables(part: SpeechEncoder | TextDecoder) -> Part:
     return speech_part(part.config) if isinstance(part, SpeechEncoder) else text_part(part.config)
 
 
-def open_tensors(checkpoint: Checkpoint) -> AbstractContextManager[TensorFile]:
-    """Open the tensors of a checkpoint as NumPy arrays."""
-    if checkpoint.weights.format == "flax":
-        return MsgpackFile(checkpoint.weights.paths)
-    return checkpoint.tensors("np")
-
-
 def fill_part(
-    part: SpeechEncoder | TextDecoder, checkpoint: Checkpoint, options: LoadOptions, *, prefix: str = "", warm: bool
+    part: SpeechEncoder | TextDecoder, file: TensorFile, options: LoadOptions, *, prefix: str = "", warm: bool
 ) -> LoadReport:
     """Move a checkpoint's tensors into a part that was built empty.
 
     Args:
         part: The part.
-        checkpoint: Where the tensors are.
+        file: The open checkpoint.
         options: Type, device, and what may be new.
         prefix: The part's word in the checkpoint of a whole model.
         warm: Whether what the family declares fresh may be absent.
     """
     tables = part_tables(part)
-    with open_tensors(checkpoint) as file:
-        report = fill(
-            part,
-            tables.keymap(part.config),
-            file,
-            prefix=prefix,
-            optional=tables.fresh,
-            may_be_fresh=(*(tables.fresh if warm else ("mask_embed",)), *options.new_within(prefix)),
-            dtype=target_dtype(options, part.config),
-            device=options.device,
-        )
-    report.source = str(checkpoint.folder)
-    return report
+    return fill(
+        part,
+        tables.keymap(part.config),
+        file,
+        prefix=prefix,
+        optional=tables.fresh,
+        may_be_fresh=(*(tables.fresh if warm else ("mask_embed",)), *options.new_within(prefix)),
+        dtype=target_dtype(options, part.config),
+        device=options.device,
+    )
 
 
 def finish(part: SpeechEncoder | TextDecoder, report: LoadReport, options: LoadOptions, seed: int = 0) -> None:
@@ -109,7 +96,9 @@ def load_part(
     config = part_config(checkpoint, name_or_path, overrides) if config is None else changed(config, overrides)
     config.name_or_path = str(name_or_path)
     part = cls(config, empty=True)
-    report = fill_part(part, checkpoint, options, warm=True)
+    with checkpoint.tensors("np") as file:
+        report = fill_part(part, file, options, warm=True)
+    report.source = str(checkpoint.folder)
     report.raise_if_unfit()
     finish(part, report, options)
     return part, report

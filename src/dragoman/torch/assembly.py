@@ -12,13 +12,13 @@ from dragoman.assembly import (
     generation_of,
     half,
     is_sequence_to_sequence,
+    joint_report,
     route,
-    strangers,
     whole_config,
 )
-from dragoman.checkpoint.folder import Checkpoint
 from dragoman.checkpoint.options import LoadOptions
 from dragoman.checkpoint.report import LoadReport
+from dragoman.checkpoint.tensors import TensorFile
 from dragoman.config import SpeechEncoderDecoderConfig
 from dragoman.torch.bridge import BRIDGE_KEYS
 from dragoman.torch.init import initialise
@@ -52,21 +52,13 @@ def load(cls: type[Model], name_or_path: str | Path, keywords: Mapping[str, Any]
     config = whole_config(checkpoint, name_or_path, overrides) if config is None else changed(config, overrides)
     config.name_or_path = str(name_or_path)
     model = cls(config=config, empty=True)
-    found = {
-        prefix: fill_part(part, checkpoint, options, prefix="" if halves else prefix, warm=False)
-        for prefix, part in (("encoder.", model.encoder), ("decoder.", model.decoder))
-    }
-    report = LoadReport(source=str(checkpoint.folder))
-    for prefix, own in found.items():
-        report = report.merged(prefix, own)
-    if halves:  # what one half leaves out the other one uses
-        report.dropped = {
-            n: why for n, why in report.dropped.items() if all(n in own.dropped for own in found.values())
+    with checkpoint.tensors("pt", PickleFile) as file:
+        found = {
+            prefix: fill_part(part, file, options, prefix="" if halves else prefix, warm=False)
+            for prefix, part in (("encoder.", model.encoder), ("decoder.", model.decoder))
         }
-    report = report.merged("bridge.", _fill_bridge(model, checkpoint, options))
-    if not halves:
-        with checkpoint.tensors("pt", PickleFile) as file:
-            report.unexpected += strangers(file.keys())
+        found["bridge."] = _fill_bridge(model, file, options)
+        report = joint_report(checkpoint, found, file.keys())
     report.raise_if_unfit()
     for prefix, part in ("encoder.", model.encoder), ("decoder.", model.decoder):
         finish(part, found[prefix], options)
@@ -94,17 +86,16 @@ def warm_start(
     return model
 
 
-def _fill_bridge(model: "SpeechEncoderDecoderModel", checkpoint: Checkpoint, options: LoadOptions) -> LoadReport:
+def _fill_bridge(model: "SpeechEncoderDecoderModel", file: TensorFile, options: LoadOptions) -> LoadReport:
     dtype, device = target_dtype(options, model.config.decoder), target_device(options)
-    with checkpoint.tensors("pt", PickleFile) as file:
-        report = fill(
-            model.bridge,
-            BRIDGE_KEYS,
-            Only(file, "enc_to_dec_proj."),
-            may_be_fresh=options.new_within("bridge."),
-            dtype=dtype,
-            device=device,
-        )
+    report = fill(
+        model.bridge,
+        BRIDGE_KEYS,
+        Only(file, "enc_to_dec_proj."),
+        may_be_fresh=options.new_within("bridge."),
+        dtype=dtype,
+        device=device,
+    )
     initialise(model.bridge, report.fresh, model.decoder.spec, dtype or model.dtype, device)
     return report
 

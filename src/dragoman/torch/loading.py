@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 import torch
 
 from dragoman.assembly import changed, part_config
-from dragoman.checkpoint.folder import Checkpoint
 from dragoman.checkpoint.options import LoadOptions
 from dragoman.checkpoint.report import LoadReport
+from dragoman.checkpoint.tensors import TensorFile
 from dragoman.families import ModelConfig, Part, speech_part, text_part
 from dragoman.torch.init import initialise
 from dragoman.torch.speech_encoder import SpeechEncoder
@@ -41,31 +41,28 @@ def part_tables(part: SpeechEncoder | TextDecoder) -> Part:
 
 
 def fill_part(
-    part: SpeechEncoder | TextDecoder, checkpoint: Checkpoint, options: LoadOptions, *, prefix: str = "", warm: bool
+    part: SpeechEncoder | TextDecoder, file: TensorFile, options: LoadOptions, *, prefix: str = "", warm: bool
 ) -> LoadReport:
     """Move a checkpoint's tensors into a part that was built empty.
 
     Args:
         part: The part.
-        checkpoint: Where the tensors are.
+        file: The open checkpoint.
         options: Type, device, and what may be new.
         prefix: The part's word in the checkpoint of a whole model.
         warm: Whether what the family declares fresh may be absent.
     """
     tables = part_tables(part)
-    with checkpoint.tensors("pt", PickleFile) as file:
-        report = fill(
-            part,
-            tables.keymap(part.config),
-            file,
-            prefix=prefix,
-            optional=tables.fresh,
-            may_be_fresh=(*(tables.fresh if warm else ("mask_embed",)), *options.new_within(prefix)),
-            dtype=target_dtype(options, part.config),
-            device=target_device(options),
-        )
-    report.source = str(checkpoint.folder)
-    return report
+    return fill(
+        part,
+        tables.keymap(part.config),
+        file,
+        prefix=prefix,
+        optional=tables.fresh,
+        may_be_fresh=(*(tables.fresh if warm else ("mask_embed",)), *options.new_within(prefix)),
+        dtype=target_dtype(options, part.config),
+        device=target_device(options),
+    )
 
 
 def finish(part: SpeechEncoder | TextDecoder, report: LoadReport, options: LoadOptions) -> None:
@@ -104,7 +101,9 @@ def load_part(
     config = part_config(checkpoint, name_or_path, overrides) if config is None else changed(config, overrides)
     config.name_or_path = str(name_or_path)
     part = cls(config, empty=True)
-    report = fill_part(part, checkpoint, options, warm=True)
+    with checkpoint.tensors("pt", PickleFile) as file:
+        report = fill_part(part, file, options, warm=True)
+    report.source = str(checkpoint.folder)
     report.raise_if_unfit()
     finish(part, report, options)
     return part, report

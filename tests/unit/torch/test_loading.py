@@ -150,6 +150,18 @@ class TestLayouts:
         with pytest.raises(ModelNotFoundError, match="No weights"):
             load(tmp_path, use_safetensors=True)
 
+    def test_a_file_is_opened_once(self, build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A `.bin` of before 2020 cannot be mapped: whoever opens it reads all of it."""
+        build().save_pretrained(tmp_path)
+        tensors = load_file(tmp_path / "model.safetensors")
+        (tmp_path / "model.safetensors").unlink()
+        torch.save(tensors, tmp_path / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+        reads: list[Any] = []
+        read = torch.load
+        monkeypatch.setattr(torch, "load", lambda *args, **options: reads.append(args) or read(*args, **options))
+        load(tmp_path)
+        assert len(reads) == 1
+
     def test_safetensors_come_first(self, build: Build, tmp_path: Path) -> None:
         saved = build()
         saved.save_pretrained(tmp_path)

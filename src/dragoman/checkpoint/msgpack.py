@@ -2,7 +2,7 @@
 
 The file is a MessagePack map of maps; an array is an extension of type 1 that holds `[shape, type, bytes]`. Flax called
 tensors otherwise and stored every matrix and kernel transposed; names and layouts that come out are those of PyTorch,
-so the families' name tables apply. Nothing is written in this format.
+so the families' name tables apply, in either backend. Nothing is written in this format.
 """
 
 import math
@@ -11,11 +11,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import msgpack
 import numpy as np
 
-from dragoman._lazy import require
 from dragoman.checkpoint.tensors import widen_bfloat16
-from dragoman.errors import CheckpointError, ModelNotFoundError, UntrustedFileError
+from dragoman.errors import CheckpointError, ModelNotFoundError, UntrustedFileError, did_you_mean
 
 __all__ = ["MsgpackFile"]
 
@@ -37,7 +37,6 @@ class MsgpackFile:
     Raises:
         UntrustedFileError: If a file is no map of arrays, or is corrupt.
         ModelNotFoundError: If a file cannot be read.
-        MissingDependencyError: If the package `msgpack` is not installed.
     """
 
     def __init__(self, paths: tuple[Path, ...]) -> None:
@@ -55,16 +54,19 @@ class MsgpackFile:
 
     def shape(self, key: str) -> tuple[int, ...]:
         """Return the shape of a tensor."""
-        return tuple(self.read(key).shape)
+        return tuple(self._tensor(key).shape)
 
     def dtype(self, key: str) -> str:
         """Return the type of its numbers; bfloat16 has become float32."""
-        return str(self.read(key).dtype)
+        return str(self._tensor(key).dtype)
 
     def read(self, key: str) -> Array:
-        """Return a tensor in PyTorch's layout."""
+        """Return a copy of a tensor in PyTorch's layout."""
+        return np.array(self._tensor(key), order="C")
+
+    def _tensor(self, key: str) -> Array:
         if key not in self._tensors:
-            raise CheckpointError(f"{self.paths[0]} holds no tensor {key!r}.")
+            raise CheckpointError(f"{self.paths[0]} holds no tensor {key!r}.{did_you_mean(key, self._tensors)}")
         return self._tensors[key]
 
     def __enter__(self) -> Self:
@@ -79,13 +81,12 @@ class MsgpackFile:
 
 
 def _unpack(path: Path) -> Mapping[str, Any]:
-    msgpack = require("msgpack", "Reading flax_model.msgpack")
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise ModelNotFoundError(f"{path} cannot be read ({error.strerror}). Check its permissions.") from error
     try:
-        tree = msgpack.unpackb(raw, ext_hook=_hook(msgpack, path))
+        tree = msgpack.unpackb(raw, ext_hook=_hook(path))
     except UntrustedFileError:
         raise
     except (ValueError, TypeError, msgpack.exceptions.UnpackException, RecursionError) as error:
@@ -95,7 +96,7 @@ def _unpack(path: Path) -> Mapping[str, Any]:
     return tree
 
 
-def _hook(msgpack: Any, path: Path) -> Callable[[int, bytes], Array]:
+def _hook(path: Path) -> Callable[[int, bytes], Array]:
     def array(kind: int, data: bytes) -> Array:
         if kind != _ARRAY:
             raise _refused(path, f"it holds an extension of type {kind}, and only arrays are read")
