@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Alias, Drop, Rename, Rule
 from dragoman.families.base import Family, FieldAlias, ModelConfig, Part
-from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, StackSpec, TextDecoderSpec
+from dragoman.spec import Activation, BlockSpec, EmbedNorm, HeadSpec, NormOrder, StackSpec, TextDecoderSpec
 
 
 @dataclass(kw_only=True)
@@ -65,7 +65,7 @@ class BartConfig(ModelConfig):
             num_positions=self.max_position_embeddings,
             position_offset=2,
             embed_scale=self.d_model**0.5 if self.scale_embedding else 1.0,
-            embed_norm=True,
+            embed_norm=EmbedNorm.SUM,
             dropout=self.dropout,
             stack=StackSpec(
                 block=block,

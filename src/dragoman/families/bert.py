@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
 from dragoman.families.base import Family, ModelConfig, Part
-from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, StackSpec, TextDecoderSpec
+from dragoman.spec import Activation, BlockSpec, EmbedNorm, HeadSpec, NormOrder, StackSpec, TextDecoderSpec
 
 
 @dataclass(kw_only=True)
@@ -47,7 +47,7 @@ class BertConfig(ModelConfig):
             vocab_size=self.vocab_size,
             num_positions=self.max_position_embeddings,
             num_token_types=self.type_vocab_size,
-            embed_norm=True,
+            embed_norm=EmbedNorm.SUM,
             norm_eps=self.layer_norm_eps,
             dropout=self.hidden_dropout_prob,
             stack=StackSpec(block=block, num_layers=self.num_hidden_layers),

@@ -20,12 +20,12 @@ KeysValues = tuple[Float[Array, "batch heads frames head_dim"], Float[Array, "ba
 class Attention(nnx.Module):
     """Scaled dot-product attention (https://arxiv.org/abs/1706.03762, section 3.2)."""
 
-    def __init__(self, spec: BlockSpec, bias_gate: BiasGate | None = None) -> None:
+    def __init__(self, spec: BlockSpec, bias_gate: BiasGate | None = None, *, memory_width: int | None = None) -> None:
         self.num_heads, self.head_dim = spec.num_heads, spec.head_dim
         self.dropout = spec.attention_dropout
         self.q_proj = Linear(spec.width, spec.width)
-        self.k_proj = Linear(spec.width, spec.width, bias=spec.key_bias)
-        self.v_proj = Linear(spec.width, spec.width)
+        self.k_proj = Linear(memory_width or spec.width, spec.width, bias=spec.key_bias)
+        self.v_proj = Linear(memory_width or spec.width, spec.width)
         self.out_proj = Linear(spec.width, spec.width)
         self.bias_gate = bias_gate
 

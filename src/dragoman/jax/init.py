@@ -17,7 +17,7 @@ from dragoman.jax.layers import ChannelNorm, Conv1d, Embedding, LayerNorm, Linea
 from dragoman.jax.position_bias import BiasGate
 from dragoman.jax.positions import StoredNorm, TablePositions
 from dragoman.jax.tree import flat, nested, update
-from dragoman.spec import SpeechEncoderSpec, TextDecoderSpec
+from dragoman.spec import Positions, SpeechEncoderSpec, TextDecoderSpec
 
 __all__ = ["initialise", "persistent_names"]
 
@@ -103,6 +103,8 @@ def _values(
     elif isinstance(module, Linear | Embedding) or path == "head":
         if "weight" in values:
             values["weight"] = random.normal(0.0, _std(path, spec), shapes["weight"])
+        if path == "embed.positions" and isinstance(spec, TextDecoderSpec) and spec.positions is Positions.STORED:
+            values["weight"] = _sinusoids_in_pairs(*shapes["weight"])
         if path == "embed.tokens" and isinstance(spec, TextDecoderSpec) and spec.pad_token_id is not None:
             values["weight"][spec.pad_token_id : spec.pad_token_id + 1] = 0.0
     elif "mask_embed" in values:
@@ -119,5 +121,12 @@ def _std(path: str, spec: SpeechEncoderSpec | TextDecoderSpec) -> float:
 def _sinusoids(length: int, width: int) -> np.ndarray[Any, Any]:
     """Return Whisper's position table: sines, then cosines, of geometrically spaced frequencies down to 1/10,000."""
     frequencies = np.exp(-math.log(10_000) / (width // 2 - 1) * np.arange(width // 2))
+    angles = np.arange(length)[:, None] * frequencies
+    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+
+
+def _sinusoids_in_pairs(length: int, width: int) -> np.ndarray[Any, Any]:
+    """Return Marian's position table: the sinusoids of https://arxiv.org/abs/1706.03762 (3.5), sines before cosines."""
+    frequencies = np.exp(-2 * math.log(10_000) / width * np.arange(width // 2))
     angles = np.arange(length)[:, None] * frequencies
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)

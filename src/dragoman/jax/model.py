@@ -78,7 +78,7 @@ class FlaxSpeechEncoderDecoderModel:
         decoder = TextDecoder(config.decoder, empty=empty, seed=seed + 1) if decoder is None else decoder
         check_joinable(encoder, decoder)
         encoder.config, decoder.config = config.encoder, config.decoder
-        bridge = Bridge(encoder.spec.output_width, decoder.spec.width)
+        bridge = Bridge(encoder.spec.output_width, decoder.spec.memory_width)
         self.module = Joint(encoder, bridge, decoder)
         self.config = config
         self.generation_config = GenerationConfig()

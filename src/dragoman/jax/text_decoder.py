@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from dragoman.errors import ConfigError, GenerationError
@@ -18,12 +17,11 @@ from dragoman.families import ModelConfig, text_part
 from dragoman.jax.block import Stack, StackOutput
 from dragoman.jax.cache import Cache, Memory
 from dragoman.jax.init import initialise, persistent_names
-from dragoman.jax.layers import ACTIVATIONS, Key, LayerNorm, Linear, dropout, linear, param, split
-from dragoman.jax.layers import Embedding as Table
+from dragoman.jax.layers import Embedding, Key, split
 from dragoman.jax.loss import shifted_cross_entropy
+from dragoman.jax.text_embedding import Head, TextEmbedding
 from dragoman.jax.tree import Held
 from dragoman.outputs import ModelOutput
-from dragoman.spec import TextDecoderSpec
 from dragoman.spec.text import check_rows
 
 __all__ = ["CausalLMOutput", "TextDecoder"]
@@ -40,64 +38,6 @@ class CausalLMOutput(ModelOutput):
     hidden_states: tuple[Array, ...] | None = None
     attentions: tuple[Array | None, ...] | None = None
     cross_attentions: tuple[Array | None, ...] | None = None
-
-
-class TextEmbedding(nnx.Module):
-    """Tokens, positions and, in BERT's kin, a type, added up."""
-
-    def __init__(self, spec: TextDecoderSpec) -> None:
-        self.spec = spec
-        self.tokens = Table(spec.vocab_size, spec.width)
-        self.positions = Table(spec.num_positions + spec.position_offset, spec.width)
-        self.token_types = Table(spec.num_token_types, spec.width) if spec.num_token_types else None
-        self.norm = LayerNorm(spec.width, spec.norm_eps) if spec.embed_norm else None
-
-    def __call__(
-        self,
-        tokens: Int[Array, "rows tokens"] | None,
-        embeds: Array | None,
-        start: Int[Array, ""] | int,
-        positions: Int[Array, "rows tokens"] | None = None,
-        key: Key = None,
-    ) -> Array:
-        """Embed tokens (or take their embeddings), the first of which is number `start` of its text."""
-        if embeds is not None:
-            states = embeds
-        else:
-            assert tokens is not None
-            states = self.tokens(tokens)
-            if self.spec.embed_scale != 1.0:
-                states = states * self.spec.embed_scale
-        if positions is None:
-            first = start + self.spec.position_offset
-            places = lax.dynamic_slice_in_dim(self.positions.weight[...], first, states.shape[1])
-        else:
-            places = self.positions(positions + self.spec.position_offset)
-        states = states + places
-        if self.token_types is not None:
-            states = states + self.token_types.weight[...][0]
-        if self.norm is not None:
-            states = self.norm(states)
-        return dropout(states, self.spec.dropout, key)
-
-
-class Head(nnx.Module):
-    """From states to logits; a tied head is handed the token embedding."""
-
-    def __init__(self, spec: TextDecoderSpec) -> None:
-        head = spec.head
-        self.transform = Linear(spec.width, spec.width) if head.transform else None
-        self.norm = LayerNorm(spec.width, spec.norm_eps) if head.transform else None
-        self.activation = ACTIVATIONS[head.transform] if head.transform else None
-        self.weight = None if head.tied else param(spec.vocab_size, spec.width)
-        self.bias = param(spec.vocab_size) if head.bias else None
-
-    def __call__(self, states: Float[Array, "*rows width"], embedding: Array) -> Float[Array, "*rows vocab"]:
-        """Score every token."""
-        if self.transform is not None and self.activation is not None and self.norm is not None:
-            states = self.norm(self.activation(self.transform(states)))
-        weight = embedding if self.weight is None else self.weight[...]
-        return linear(states, weight, None if self.bias is None else self.bias[...])
 
 
 class TextDecoder(nnx.Module):
@@ -134,7 +74,7 @@ class TextDecoder(nnx.Module):
     def config(self, config: ModelConfig) -> None:
         self._held.value = config
 
-    def get_input_embeddings(self) -> Table:
+    def get_input_embeddings(self) -> Embedding:
         """Return the token embedding."""
         return self.embed.tokens
 

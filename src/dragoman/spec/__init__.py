@@ -1,7 +1,7 @@
 """Frozen descriptions of the parts of a model, free of any framework: what to build, not how."""
 
 from dragoman.spec.block import BlockSpec, StackSpec
-from dragoman.spec.enums import Activation, FrontendNorm, NormOrder, Padding
+from dragoman.spec.enums import Activation, EmbedNorm, FrontendNorm, NormOrder, Padding, Positions
 from dragoman.spec.ids import SharedId, SpecialIds
 from dragoman.spec.speech import (
     BucketBiasSpec,
@@ -22,11 +22,13 @@ __all__ = [
     "ConvAdapterSpec",
     "ConvFrontendSpec",
     "ConvPositionSpec",
+    "EmbedNorm",
     "FrontendNorm",
     "HeadSpec",
     "MelFrontendSpec",
     "NormOrder",
     "Padding",
+    "Positions",
     "SharedId",
     "SpecAugmentSpec",
     "SpecialIds",

@@ -41,7 +41,8 @@ class BlockSpec:
 
     Dropout probabilities act in training only. `key_bias=False` is Whisper's; `bottleneck` is the width of the small
     residual network that MMS adds behind each block for one language; `gated_bias` lets self-attention weigh a position
-    bias that the stack shares (WavLM).
+    bias that the stack shares (WavLM). `memory_width` is the width of what cross-attention looks at, where it is not
+    the block's own (TrOCR).
     """
 
     width: int
@@ -57,12 +58,15 @@ class BlockSpec:
     cross_attention: bool = False
     key_bias: bool = True
     bottleneck: int | None = None
+    memory_width: int | None = None
     gated_bias: bool = False
 
     def __post_init__(self) -> None:
         """Check that the sizes fit each other."""
         sizes = {"width": self.width, "num_heads": self.num_heads, "ffn_width": self.ffn_width}
-        check_sizes("A Transformer block", sizes | ({} if self.bottleneck is None else {"bottleneck": self.bottleneck}))
+        optional = {name: getattr(self, name) for name in ("bottleneck", "memory_width")}
+        sizes |= {name: size for name, size in optional.items() if size is not None}
+        check_sizes("A Transformer block", sizes)
         dropouts = "dropout", "attention_dropout", "activation_dropout"
         check_numbers("A Transformer block", {name: getattr(self, name) for name in (*dropouts, "norm_eps")})
         if self.width % self.num_heads:

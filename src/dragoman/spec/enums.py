@@ -4,7 +4,7 @@ from enum import Enum
 
 from dragoman.errors import ConfigError, did_you_mean
 
-__all__ = ["Activation", "FrontendNorm", "NormOrder", "Padding"]
+__all__ = ["Activation", "EmbedNorm", "FrontendNorm", "NormOrder", "Padding", "Positions"]
 
 
 class NormOrder(Enum):
@@ -19,6 +19,22 @@ class FrontendNorm(Enum):
 
     GROUP = "group"  # each channel over time, after the first convolution only
     LAYER = "layer"  # each frame over its channels, after every convolution
+
+
+class Positions(Enum):
+    """What tells a text decoder where a token stands, added to its embedding."""
+
+    LEARNED = "learned"  # a table that is trained
+    STORED = "stored"  # sinusoids that checkpoints hold like weights, though nobody trains them: Pegasus, Marian
+    COMPUTED = "computed"  # sinusoids that no checkpoint needs to hold: fairseq's, as XGLM and Speech2Text2
+    NONE = "none"  # nothing: attention itself knows positions
+
+
+class EmbedNorm(Enum):
+    """What a text decoder normalises before its first block."""
+
+    TOKENS = "tokens"  # the embeddings of the tokens, before positions are added: Blenderbot's small model
+    SUM = "sum"  # tokens, positions and types together, as BERT and BART
 
 
 class Padding(Enum):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from dragoman.errors import ConfigError
 from dragoman.spec.block import StackSpec, check_numbers, check_sizes
-from dragoman.spec.enums import Activation
+from dragoman.spec.enums import Activation, EmbedNorm, Positions
 
 __all__ = ["HeadSpec", "TextDecoderSpec", "check_rows"]
 
@@ -26,17 +26,22 @@ class TextDecoderSpec:
     """A text decoder: token + position (+ type) embeddings → `stack` → `head`.
 
     `position_offset` rows at the start of the position table belong to no position (BART has 2), so the table holds
-    `num_positions + position_offset` rows.
+    `num_positions + position_offset` rows. With `padding_apart` the last of these rows is that of padding tokens
+    (RoBERTa), else padding stands where it stands. `embed_width` is the width of the embeddings where it is not the
+    stack's and a projection follows (ELECTRA).
     """
 
     vocab_size: int
     num_positions: int
     stack: StackSpec
     head: HeadSpec
+    positions: Positions = Positions.LEARNED
     position_offset: int = 0
+    padding_apart: bool = False
     num_token_types: int = 0
     embed_scale: float = 1.0
-    embed_norm: bool = False
+    embed_width: int | None = None
+    embed_norm: EmbedNorm | None = None
     norm_eps: float = 1e-5
     dropout: float = 0.0
     pad_token_id: int | None = None
@@ -48,13 +53,32 @@ class TextDecoderSpec:
         """Check the sizes."""
         check_sizes("The text decoder", {"vocab_size": self.vocab_size, "num_positions": self.num_positions})
         check_sizes("The text decoder", {"num_token_types": self.num_token_types}, at_least=0)
+        check_sizes("The text decoder", {"embed_width": self.token_width})
         check_numbers("The text decoder", {"dropout": self.dropout, "norm_eps": self.norm_eps})
         check_numbers("The text decoder", {"init_std": self.init_std}, at_most=100.0)
+        if self.padding_apart and (self.pad_token_id is None or self.position_offset < 1):
+            raise ConfigError(
+                "This text decoder has a position of its own for padding, so `pad_token_id` must be a token, but it is "
+                f"{self.pad_token_id!r}."
+            )
+        sinusoids = self.positions in (Positions.STORED, Positions.COMPUTED)
+        if sinusoids and (self.width % 2 or self.width < 4):
+            raise ConfigError(f"Sinusoids come in pairs, so the width must be even and above 2, but is {self.width}.")
 
     @property
     def width(self) -> int:
         """Width of the stack."""
         return self.stack.block.width
+
+    @property
+    def token_width(self) -> int:
+        """Width of the embeddings."""
+        return self.width if self.embed_width is None else self.embed_width
+
+    @property
+    def memory_width(self) -> int:
+        """Width of the memory that cross-attention looks at."""
+        return self.stack.block.memory_width or self.width
 
 
 def check_rows(texts: int, clips: int) -> None:

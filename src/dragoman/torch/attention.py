@@ -20,14 +20,14 @@ KeysValues = tuple[Float[Tensor, "batch heads frames head_dim"], Float[Tensor, "
 class Attention(nn.Module):
     """Scaled dot-product attention (https://arxiv.org/abs/1706.03762, section 3.2)."""
 
-    def __init__(self, spec: BlockSpec, bias_gate: BiasGate | None = None) -> None:
+    def __init__(self, spec: BlockSpec, bias_gate: BiasGate | None = None, *, memory_width: int | None = None) -> None:
         super().__init__()
         self.bias_gate = bias_gate
         self.num_heads, self.head_dim = spec.num_heads, spec.head_dim
         self.dropout = spec.attention_dropout
         self.q_proj = Linear(spec.width, spec.width)
-        self.k_proj = Linear(spec.width, spec.width, bias=spec.key_bias)
-        self.v_proj = Linear(spec.width, spec.width)
+        self.k_proj = Linear(memory_width or spec.width, spec.width, bias=spec.key_bias)
+        self.v_proj = Linear(memory_width or spec.width, spec.width)
         self.out_proj = Linear(spec.width, spec.width)
 
     def project(self, states: Float[Tensor, "batch frames width"]) -> KeysValues:

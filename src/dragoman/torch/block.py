@@ -59,7 +59,7 @@ class Block(nn.Module):
         self.self_attn = Attention(spec, BiasGate(spec) if spec.gated_bias else None)
         self.self_attn_norm = nn.LayerNorm(spec.width, spec.norm_eps)
         if spec.cross_attention:
-            self.cross_attn = Attention(spec)
+            self.cross_attn = Attention(spec, memory_width=spec.memory_width)
             self.cross_attn_norm = nn.LayerNorm(spec.width, spec.norm_eps)
         self.ffn = FeedForward(spec)
         self.ffn_norm = nn.LayerNorm(spec.width, spec.norm_eps)

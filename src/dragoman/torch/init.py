@@ -9,7 +9,7 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
-from dragoman.spec import SpeechEncoderSpec, TextDecoderSpec
+from dragoman.spec import Positions, SpeechEncoderSpec, TextDecoderSpec
 from dragoman.torch.layers import ChannelNorm, WeightNormConv1d
 from dragoman.torch.position_bias import BiasGate
 from dragoman.torch.positions import TablePositions
@@ -83,6 +83,8 @@ def _values(module: nn.Module, path: str, spec: SpeechEncoderSpec | TextDecoderS
         if path == "frontend.proj":
             bound = math.sqrt(1.0 / shapes["weight"][1])
             values = {name: value.uniform_(-bound, bound) for name, value in values.items()}
+        if path == "embed.positions" and isinstance(spec, TextDecoderSpec) and spec.positions is Positions.STORED:
+            values["weight"] = _sinusoids_in_pairs(*shapes["weight"])
         if path == "embed.tokens" and isinstance(spec, TextDecoderSpec) and spec.pad_token_id is not None:
             values["weight"][spec.pad_token_id : spec.pad_token_id + 1] = 0.0
     elif isinstance(module, BiasGate):
@@ -108,5 +110,12 @@ def _conv(module: nn.Conv1d, values: dict[str, Tensor]) -> None:
 def _sinusoids(length: int, width: int) -> Tensor:
     """Return Whisper's position table: sines, then cosines, of geometrically spaced frequencies down to 1/10,000."""
     frequencies = torch.exp(-math.log(10_000) / (width // 2 - 1) * torch.arange(width // 2))
+    angles = torch.arange(length)[:, None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def _sinusoids_in_pairs(length: int, width: int) -> Tensor:
+    """Return Marian's position table: the sinusoids of https://arxiv.org/abs/1706.03762 (3.5), sines before cosines."""
+    frequencies = torch.exp(-2 * math.log(10_000) / width * torch.arange(width // 2))
     angles = torch.arange(length)[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], dim=1)

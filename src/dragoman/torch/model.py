@@ -105,7 +105,7 @@ class SpeechEncoderDecoderModel(PretrainedModule):
         self.load_report = LoadReport()
         self.processing: tuple[Any, ...] = ()  # a tokenizer and a feature extractor to save with the model
         with torch.device("meta"):
-            self.bridge = Bridge(self.encoder.spec.output_width, self.decoder.spec.width)
+            self.bridge = Bridge(self.encoder.spec.output_width, self.decoder.spec.memory_width)
         if not empty:
             initialise(self.bridge, persistent_names(self.bridge), self.decoder.spec, self.dtype, self.device)
 

@@ -9,21 +9,19 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
 
 from dragoman.errors import ConfigError, GenerationError
 from dragoman.families import ModelConfig, text_part
 from dragoman.outputs import ModelOutput
-from dragoman.spec import TextDecoderSpec
 from dragoman.spec.block import check_sizes
 from dragoman.spec.text import check_rows
 from dragoman.torch.block import Stack, StackOutput
 from dragoman.torch.cache import Cache, Memory
 from dragoman.torch.init import initialise, persistent_names
-from dragoman.torch.layers import ACTIVATIONS, Embedding, Linear, linear
 from dragoman.torch.loss import shifted_cross_entropy
 from dragoman.torch.pretrained import PretrainedPart
 from dragoman.torch.resize import resized
+from dragoman.torch.text_embedding import Head, TextEmbedding
 
 __all__ = ["CausalLMOutput", "TextDecoder"]
 
@@ -38,50 +36,6 @@ class CausalLMOutput(ModelOutput):
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor | None, ...] | None = None
     cross_attentions: tuple[Tensor | None, ...] | None = None
-
-
-class TextEmbedding(nn.Module):
-    """Tokens, positions and, in BERT's kin, a type, added up."""
-
-    def __init__(self, spec: TextDecoderSpec) -> None:
-        super().__init__()
-        self.spec = spec
-        self.tokens = Embedding(spec.vocab_size, spec.width)
-        self.positions = Embedding(spec.num_positions + spec.position_offset, spec.width)
-        self.token_types = Embedding(spec.num_token_types, spec.width) if spec.num_token_types else None
-        self.norm = nn.LayerNorm(spec.width, spec.norm_eps) if spec.embed_norm else None
-
-    def forward(self, tokens: Int[Tensor, "rows tokens"] | None, embeds: Tensor | None, start: int) -> Tensor:
-        """Embed tokens (or take their embeddings), the first of which is number `start` of its text."""
-        states = self.tokens(tokens) if embeds is None else embeds
-        if embeds is None and self.spec.embed_scale != 1.0:
-            states = states * self.spec.embed_scale
-        first = start + self.spec.position_offset
-        states = states + self.positions.weight[first : first + states.shape[1]]
-        if self.token_types is not None:
-            states = states + self.token_types.weight[0]
-        if self.norm is not None:
-            states = self.norm(states)
-        return F.dropout(states, self.spec.dropout, self.training)
-
-
-class Head(nn.Module):
-    """From states to logits; a tied head is handed the token embedding."""
-
-    def __init__(self, spec: TextDecoderSpec) -> None:
-        super().__init__()
-        head = spec.head
-        self.transform = Linear(spec.width, spec.width) if head.transform else None
-        self.norm = nn.LayerNorm(spec.width, spec.norm_eps) if head.transform else None
-        self.activation = ACTIVATIONS[head.transform] if head.transform else None
-        self.weight = None if head.tied else nn.Parameter(torch.empty(spec.vocab_size, spec.width))
-        self.bias = nn.Parameter(torch.empty(spec.vocab_size)) if head.bias else None
-
-    def forward(self, states: Float[Tensor, "*rows width"], embedding: Tensor) -> Float[Tensor, "*rows vocab"]:
-        """Score every token."""
-        if self.transform is not None and self.activation is not None and self.norm is not None:
-            states = self.norm(self.activation(self.transform(states)))
-        return linear(states, embedding if self.weight is None else self.weight, self.bias)
 
 
 class TextDecoder(PretrainedPart):
