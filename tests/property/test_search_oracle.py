@@ -251,7 +251,9 @@ def run(case: Case, library: str, **options: Any) -> GenerationResult:
     array = LIBRARIES[library]
     special = {"eos_token_id": case.eos, "pad_token_id": 1}
     config = GenerationConfig(**special, **case.options, **options)
-    return generate(TableDecoder(array(case.table)), array(case.prompt), config)
+    return generate(
+        TableDecoder(array(case.table)), array(case.prompt), config, token_log_probs=not config.force_words_ids
+    )
 
 
 def texts_of(result: GenerationResult, prompt_length: int, eos: list[int]) -> list[list[int]]:
@@ -263,8 +265,19 @@ def texts_of(result: GenerationResult, prompt_length: int, eos: list[int]) -> li
     return texts
 
 
+def check_log_probs(table: np.ndarray, prompt_length: int, text: list[int], found: list[float]) -> None:
+    """Each token's own log-probability, whatever was made of it, and nothing after the end."""
+    places = range(prompt_length, len(text))
+    expected = [log_softmax(logits_after(table, text[:place]))[text[place]] for place in places]
+    assert found[: len(expected)] == pytest.approx(expected, abs=1e-5)
+    assert not any(found[len(expected) :])
+
+
 def check_greedy(case: Case, result: GenerationResult) -> None:
     texts = texts_of(result, case.prompt.shape[1], case.eos)
+    if result.token_log_probs is not None:
+        for table, text, found in zip(case.table, texts, result.token_log_probs.tolist(), strict=True):
+            check_log_probs(table, case.prompt.shape[1], text, found)
     for table, prompt, text, ended in zip(case.table, case.prompt, texts, result.ended.tolist(), strict=True):
         assert text == greedy_oracle(table, prompt.tolist(), case.eos, case.options)
         assert ended == (text[-1] in case.eos)
@@ -280,6 +293,10 @@ def check_beams(case: Case, result: GenerationResult) -> None:
         found = list(zip(scores, texts, strict=True))[i * beams : i * beams + len(expected)]
         assert [text for _, text in found] == [text for _, text in expected]
         assert [score for score, _ in found] == pytest.approx([score for score, _ in expected], abs=1e-5, rel=1e-6)
+        if result.token_log_probs is not None:
+            log_probs = result.token_log_probs.tolist()[i * beams : i * beams + len(expected)]
+            for (_, text), own in zip(found, log_probs, strict=True):
+                check_log_probs(table, len(prompt), text, own)
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

@@ -54,7 +54,7 @@ def _rule(run: Run, first_row: int, beams: int) -> BeamRule:
     return BeamRule(
         length_penalty=run.options.length_penalty,
         early_stopping=run.options.early_stopping,
-        keep_history=run.options.return_dict_in_generate,
+        keep_history=run.options.return_dict_in_generate or run.token_log_probs is not None,
         first_row=first_row,
         rows_per_utterance=beams,
     )
@@ -86,6 +86,8 @@ def advance(
             candidates = best_candidates(ops, plan, state.scores, scores)
         else:
             candidates = drawn_candidates(ops, plan, state.scores, scores, fold(ops, run.keys, state.length))
+        if run.token_log_probs is not None:
+            run.token_log_probs.offer(candidates, rule.first_row)
         is_open = still_open(ops, rule, state)
         state, parents, new = advance_beams(ops, plan, rule, state, candidates, run.stopped(state, candidates))
         advanced.append(state)
@@ -138,9 +140,12 @@ def best(run: Run, states: list[BeamState]) -> GenerationResult:
     if run.stops.looks_at_texts() and longest == states[0].length:
         ended = ended | run.stops.ended(ops, sequences, run.records.get("scores"))
     histories = [state.best_history for state in states if state.best_history is not None]
+    generated = sequences[:, plan.prompt_length :]
+    rows = picked(histories)[:, : generated.shape[1]] if histories else None
     return run.result(
         sequences=sequences,
         ended=ended,
         sequences_scores=xp.reshape(scores, (-1,)),
-        beam_indices=picked(histories)[:, : longest - plan.prompt_length] if histories else None,
+        beam_indices=rows,
+        token_log_probs=None if run.token_log_probs is None else run.token_log_probs.of_hypotheses(generated, rows),
     )

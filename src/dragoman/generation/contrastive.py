@@ -41,9 +41,11 @@ def search_contrastively(run: Run, decoder: StepDecoder[State], prompt: Array, s
         new = xp.reshape(_directions(ops, step)[:, -1], (batch, count, -1))
         similarity = xp.max(new @ xp.permute_dims(before, (0, 2, 1)), axis=-1)
         choice = xp.argmax((1.0 - alpha) * xp.exp(log_probs) - alpha * similarity, axis=-1)[:, None]
-        state = run.advanced(advance_rows(ops, plan, state, ops.gather(tokens, choice)[:, 0]))
+        new_tokens = ops.gather(tokens, choice)[:, 0]
+        run.note(new_tokens, state)
+        state = run.advanced(advance_rows(ops, plan, state, new_tokens))
         if run.is_over(state):
-            return run.result(sequences=state.tokens[:, : state.length], ended=state.ended)
+            return run.rows_result(state)
         rows = xp.reshape(choice + first_rows, (-1,))
         chosen = _only(ops, step, rows)
         before = xp.concat([before, _directions(ops, chosen)[:, -1:]], axis=1)

@@ -12,6 +12,7 @@ from dragoman.generation.beams import search_beams
 from dragoman.generation.constrained import search_with_words
 from dragoman.generation.contrastive import search_contrastively
 from dragoman.generation.decoder import State, Step, StepDecoder
+from dragoman.generation.fusion import Fused, Voice
 from dragoman.generation.noise import utterance_keys
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.plan import Plan, plan_of
@@ -23,6 +24,7 @@ from dragoman.generation.sampling import build_filters
 from dragoman.generation.speculative import RewindableDecoder, search_with_draft
 from dragoman.generation.stopping import StoppingCriterion, stops_of
 from dragoman.generation.streamers import Streamer
+from dragoman.generation.token_log_probs import TokenLogProbs
 
 __all__ = ["Step", "StepDecoder", "generate"]
 
@@ -41,6 +43,8 @@ def generate(
     decode: Callable[[list[int]], str] | None = None,
     streamer: Streamer | None = None,
     draft: RewindableDecoder[Any] | None = None,
+    voices: Sequence[Voice] = (),
+    token_log_probs: bool = False,
 ) -> GenerationResult:
     """Generate texts for a batch of utterances.
 
@@ -59,22 +63,26 @@ def generate(
         streamer: Is told the prompt and each new token of each utterance; without beams only.
         draft: A smaller decoder of the same vocabulary, which makes greedy search faster; both must then be
             `RewindableDecoder`s.
+        voices: What else has a say in each step: language models, hot words (`dragoman.generation.fusion`).
+        token_log_probs: Record the decoder's own log-probability of each token; greedy search, sampling and beams.
 
     Raises:
         GenerationError: If the options are impossible, alone or for this prompt and decoder.
     """
     _check(prompt, options, streamer, draft)
+    _check_voices(options, draft, voices, token_log_probs)
     ops = ops_of(prompt)
     if plan is None:
         plan = plan_of(options, prompt.shape[1], capacity)
     keys = utterance_keys(ops, seed, prompt) if options.do_sample else None
     stops = stops_of(options, plan.prompt_length, criteria, decode)
+    searched: StepDecoder[Any] = Fused(decoder, voices) if voices else decoder
     try:
-        first = decoder.start(prompt)
+        first = searched.start(prompt)
         chain = build_processors(ops, options, plan, first.logits, processors, prefix_allowed_tokens_fn)
         chain += build_filters(ops, options, plan)
-        run = Run(ops, plan, options, chain, keys, stops, streamer)
-        return _search(run, decoder, prompt, first, draft)
+        run = Run(ops, plan, options, chain, keys, stops, streamer, TokenLogProbs(ops) if token_log_probs else None)
+        return _search(run, searched, prompt, first, draft)
     except BaseException:
         if streamer is not None:
             streamer.end()  # whoever reads along in another thread would wait for ever
@@ -126,4 +134,23 @@ def _check(
         raise GenerationError(
             "Speculative decoding reads several tokens in a step, so it cannot return `output_logits`, "
             "`output_attentions` or `output_hidden_states` for each. Leave these or the draft model out."
+        )
+
+
+def _check_voices(
+    options: GenerationConfig,
+    draft: RewindableDecoder[Any] | None,
+    voices: Sequence[Voice],
+    token_log_probs: bool,
+) -> None:
+    """Refuse strategies that cannot hear voices, or do not record what they choose."""
+    if draft is not None and voices:
+        raise GenerationError(
+            "Speculative decoding checks drafts of one decoder, to which nothing is added. Leave `voices` (hot words, "
+            "language models) or the draft model out."
+        )
+    if token_log_probs and (draft is not None or options.force_words_ids):
+        raise GenerationError(
+            "`token_log_probs` are recorded by greedy search, sampling, beam search and contrastive search, not by "
+            "speculative decoding or with `force_words_ids`. Leave it out, or use `compute_transition_scores`."
         )

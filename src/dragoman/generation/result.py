@@ -24,6 +24,8 @@ class GenerateEncoderDecoderOutput(ModelOutput):
     Attributes:
         sequences: Token ids int `[rows, length]`, the prompt included, padded after the end.
         scores: With `output_scores`: for each step, the scores `[rows, vocab]` that the token was chosen by.
+        token_log_probs: With `token_log_probs`: the decoder's own log-probability of each generated token, float32
+            `[rows, generated]`, whatever processors made of it; 0 after the end.
         logits: With `output_logits`: the same before processors.
         encoder_attentions, encoder_hidden_states: Of the encoder, one for each layer.
         decoder_attentions, cross_attentions, decoder_hidden_states: For each step, one for each layer.
@@ -39,6 +41,7 @@ class GenerateEncoderDecoderOutput(ModelOutput):
     cross_attentions: Steps = None
     decoder_hidden_states: Steps = None
     past_key_values: Any = None
+    token_log_probs: Array = None
 
 
 @dataclass
@@ -62,6 +65,7 @@ class GenerateBeamEncoderDecoderOutput(ModelOutput):
     cross_attentions: Steps = None
     decoder_hidden_states: Steps = None
     past_key_values: Any = None
+    token_log_probs: Array = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +77,7 @@ class GenerationResult:
         ended: bool `[rows]`: true where the text came to its end, false where the limit of the length cut it off.
         sequences_scores: Beam search: float32 `[rows]`, after the length penalty, the best of an utterance first.
         beam_indices: Beam search: see `GenerateBeamEncoderDecoderOutput`.
+        token_log_probs: See `GenerateEncoderDecoderOutput`.
         scores, logits, decoder_attentions, cross_attentions, decoder_hidden_states: One entry for each step.
     """
 
@@ -80,6 +85,7 @@ class GenerationResult:
     ended: Array
     sequences_scores: Array = None
     beam_indices: Array = None
+    token_log_probs: Array = None
     scores: Steps = None
     logits: Steps = None
     decoder_attentions: Steps = None
@@ -99,6 +105,7 @@ class GenerationResult:
             "decoder_attentions": self.decoder_attentions,
             "cross_attentions": self.cross_attentions,
             "decoder_hidden_states": self.decoder_hidden_states,
+            "token_log_probs": self.token_log_probs,
         }
         if self.sequences_scores is None:
             return GenerateEncoderDecoderOutput(**common)

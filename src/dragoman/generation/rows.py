@@ -25,8 +25,9 @@ def search_rows(run: Run, decoder: StepDecoder[State], prompt: Array, step: Step
         scores = run.scores_of(state.tokens, state.length, raw)
         run.record_scores(scores)
         chosen = ops.xp.argmax(scores, axis=-1) if keys is None else draw(ops, fold(ops, keys, state.length), scores)
+        run.note(chosen, state)
         state = run.advanced(advance_rows(ops, plan, state, chosen))
         if run.is_over(state):
-            return run.result(sequences=state.tokens[:, : state.length], ended=state.ended)
+            return run.rows_result(state)
         step = decoder.step(state.tokens[:, state.length - 1], decoder_state)
         decoder_state, raw = step.state, run.scores_from(step)

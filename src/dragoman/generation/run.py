@@ -13,6 +13,7 @@ from dragoman.generation.result import GenerationResult
 from dragoman.generation.search import BeamState, Candidates, RowState
 from dragoman.generation.stopping import Stops
 from dragoman.generation.streamers import Streamer
+from dragoman.generation.token_log_probs import TokenLogProbs
 
 __all__ = ["Run"]
 
@@ -29,6 +30,7 @@ class Run:
         keys: Random keys, one for each utterance; `None` without sampling.
         stops: What ends texts besides their end tokens and the limit of their length.
         streamer: Who hears of new tokens.
+        token_log_probs: The decoder's own log-probabilities of chosen tokens, if they were asked for.
         records: What was asked for of every step, by name.
     """
 
@@ -39,6 +41,7 @@ class Run:
     keys: Array | None
     stops: Stops
     streamer: Streamer | None
+    token_log_probs: TokenLogProbs | None = None
     records: dict[str, list[Any]] = field(default_factory=dict)
 
     def scores_of(self, tokens: Array, length: Length, scores: Array) -> Array:
@@ -76,6 +79,8 @@ class Run:
             layers = getattr(step, name)
             self._record(name, logits if name == "logits" else layers and tuple(map(repeated, layers)))
         scores = ops.log_softmax(logits) if normalize else logits
+        if self.token_log_probs is not None:
+            self.token_log_probs.hear(scores if normalize else ops.log_softmax(logits))
         return scores if step.bonus is None else scores + repeated(step.bonus)
 
     def _record(self, name: str, value: Any) -> None:
@@ -88,6 +93,11 @@ class Run:
             state = state._replace(ended=state.ended | self.stops.ended(self.ops, texts, self.records.get("scores")))
         self.tell(state.tokens[:, state.length - 1])
         return state
+
+    def note(self, chosen: Array, state: RowState) -> None:
+        """Record the log-probabilities of the `chosen` tokens int `[rows]` of a step, if they were asked for."""
+        if self.token_log_probs is not None:
+            self.token_log_probs.choose(chosen, state.ended)
 
     def is_over(self, state: RowState) -> bool:
         """Return whether all texts have ended, or must; then tell it."""
@@ -119,6 +129,14 @@ class Run:
         new = xp.astype(candidates.tokens, texts.dtype, copy=False)[:, :, None]
         texts = xp.reshape(xp.concat([texts, new], axis=2), (-1, length + 1))
         return xp.reshape(self.stops.ended(self.ops, texts, self.records.get("scores")), (batch, count))
+
+    def rows_result(self, state: RowState) -> GenerationResult:
+        """Return the result of a search without beams."""
+        return self.result(
+            sequences=state.tokens[:, : state.length],
+            ended=state.ended,
+            token_log_probs=None if self.token_log_probs is None else self.token_log_probs.of_rows(),
+        )
 
     def result(self, **found: Array) -> GenerationResult:
         """Return the result, with all records."""

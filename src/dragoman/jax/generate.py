@@ -19,6 +19,7 @@ from jaxtyping import Array, Int, PRNGKeyArray
 from dragoman.generation import beams, loop
 from dragoman.generation.arrays import Ops, ops_of
 from dragoman.generation.forced import ForcedTokens
+from dragoman.generation.fusion import Voice
 from dragoman.generation.noise import fold, sample_keys, utterance_keys
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.plan import Plan, plan_of
@@ -90,6 +91,8 @@ def generate(
     decoder_input_ids: Int[Array, "batch tokens"] | None = None,
     logits_processor: Sequence[Any] = (),
     prefix_allowed_tokens_fn: Any = None,
+    voices: Sequence[Voice] = (),
+    token_log_probs: bool = False,
     seed: int | Sequence[int] | None = None,
     prng_key: PRNGKeyArray | None = None,
     params: Any = None,
@@ -108,6 +111,9 @@ def generate(
         decoder_input_ids: Beginning of the texts. The start id is put before it where it is not there yet.
         logits_processor: Callables `(tokens, scores) -> scores` over NumPy arrays, after the built-in ones.
         prefix_allowed_tokens_fn: `(utterance, tokens) -> ids` that may come next.
+        voices: What else has a say in each step: hot words, language models (`dragoman.generation.fusion`).
+        token_log_probs: Return the decoder's own log-probability of each token, in an output of
+            `return_dict_in_generate`.
         seed: For sampling; a number for the batch or one an utterance: the same one gives the same texts in PyTorch.
         prng_key: For sampling, instead of `seed`. By default drawn from Python's `random`.
         params: Used instead of the model's own.
@@ -132,11 +138,22 @@ def generate(
     plan = plan_of(settings, prompt.shape[1], model.decoder.spec.num_positions)
     if seed is None:
         seed = random.getrandbits(31) if prng_key is None else _seed_of(prng_key)
-    if _needs_steps(settings) or logits_processor or prefix_allowed_tokens_fn is not None:
+    looks = bool(logits_processor or voices) or prefix_allowed_tokens_fn is not None or token_log_probs
+    if _needs_steps(settings) or looks:
         forced = [ForcedTokens(later)] if later else []
         processors = [*forced, *logits_processor]
         result, encoded = _stepwise(
-            model, heard, settings, prompt, plan, params, seed, processors, prefix_allowed_tokens_fn
+            model,
+            heard,
+            settings,
+            prompt,
+            plan,
+            params,
+            seed=seed,
+            processors=processors,
+            prefix_allowed_tokens_fn=prefix_allowed_tokens_fn,
+            voices=voices,
+            token_log_probs=token_log_probs,
         )
     else:
         recipe = Recipe(plan, repr(sorted(settings.to_dict().items())), tuple(sorted(later.items())), settings)
@@ -362,9 +379,7 @@ def _stepwise(
     prompt: np.ndarray[Any, Any],
     plan: Plan,
     params: Any,
-    seed: int | Sequence[int],
-    processors: Sequence[Any],
-    prefix_allowed_tokens_fn: Any,
+    **search: Any,
 ) -> tuple[GenerationResult, Any]:
     """Search in NumPy, one compiled step of the decoder after the other."""
     encoded = None
@@ -381,8 +396,6 @@ def _stepwise(
         prompt,
         settings,
         plan=plan,
-        seed=seed,
-        processors=processors,
-        prefix_allowed_tokens_fn=prefix_allowed_tokens_fn,
+        **search,
     )
     return result, encoded

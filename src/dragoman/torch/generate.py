@@ -12,6 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from dragoman.generation.forced import ForcedTokens
+from dragoman.generation.fusion import Voice
 from dragoman.generation.loop import Step
 from dragoman.generation.loop import generate as search
 from dragoman.generation.options import GenerationConfig
@@ -35,7 +36,7 @@ class CachedDecoder:
 
     Args:
         decoder: The model.
-        states: Memory, `[batch, frames, width]`, as wide as the decoder.
+        states: Memory, `[batch, frames, width]`, as wide as the decoder; `None` for a plain language model.
         mask: True where a frame counts, `[batch, frames]`.
         capacity: Tokens to make room for.
         attentions: Return the attention weights of each step.
@@ -45,7 +46,7 @@ class CachedDecoder:
     def __init__(
         self,
         decoder: TextDecoder,
-        states: Tensor,
+        states: Tensor | None,
         mask: Tensor | None,
         capacity: int,
         *,
@@ -53,7 +54,7 @@ class CachedDecoder:
         hidden_states: bool = False,
     ) -> None:
         self._decoder = decoder
-        self._memory: Memory = decoder.project_memory(states, mask)
+        self._memory: Memory | None = None if states is None else decoder.project_memory(states, mask)
         self._capacity = capacity
         self._attentions = attentions
         self._hidden_states = hidden_states
@@ -126,6 +127,8 @@ def generate(
     streamer: Any = None,
     tokenizer: Any = None,
     assistant_model: "SpeechEncoderDecoderModel | None" = None,
+    voices: Sequence[Voice] = (),
+    token_log_probs: bool = False,
     seed: int | Sequence[int] | None = None,
     **options: Any,
 ) -> Any:
@@ -146,6 +149,9 @@ def generate(
         streamer: Is told each token as it comes (`dragoman.generation.streamers`); without beams.
         tokenizer: Turns ids into text, for `stop_strings`.
         assistant_model: A smaller model of the same vocabulary that drafts for greedy search: the same text, sooner.
+        voices: What else has a say in each step: hot words, language models (`dragoman.generation.fusion`).
+        token_log_probs: Return the decoder's own log-probability of each token, in an output of
+            `return_dict_in_generate`.
         seed: For sampling; a number for the batch or one an utterance. By default drawn from PyTorch's generator.
         **options: Fields of `GenerationConfig` for this call.
 
@@ -194,6 +200,8 @@ def generate(
             draft=None
             if assistant_model is None
             else _decoder_of(assistant_model, assistant_model.encode(audio, attention_mask), plan.max_length),
+            voices=voices,
+            token_log_probs=token_log_probs,
         )
     warn_if_cut_off(settings, plan, result.ended)
     if not settings.return_dict_in_generate:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from dragoman.errors import AudioError, GenerationError
+from dragoman.generation.fusion import Voice
+from dragoman.generation.hotwords import HotWords
 from dragoman.jax.generate import rounded
 
 COMPILED: list[str] = []
@@ -96,3 +98,15 @@ def test_bad_requests_are_refused(model: Any) -> None:
         model.generate(waves(1, 900), number_of_beams=2)
     with pytest.raises(GenerationError, match="no room"):
         model.generate(waves(1, 900), max_length=1)
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_voices_and_log_probabilities(model: Any, num_beams: int) -> None:
+    speech = waves(2, 900)
+    voice = Voice(model=HotWords({(7, 9, 8): 50.0}, vocab_size=model.config.decoder.vocab_size))
+    options = {"num_beams": num_beams, "max_new_tokens": 6, "eos_token_id": None}
+    found = model.generate(speech, **options, voices=[voice], token_log_probs=True, return_dict_in_generate=True)
+    assert np.asarray(found.sequences)[:, 1:4].tolist() == [[7, 9, 8]] * 2
+    logits = jax.nn.log_softmax(model(speech, decoder_input_ids=found.sequences[:, :-1]).logits)
+    expected = np.take_along_axis(np.asarray(logits), np.asarray(found.sequences)[:, 1:, None], axis=-1)[..., 0]
+    assert np.asarray(found.token_log_probs) == pytest.approx(expected, abs=1e-4)

@@ -6,8 +6,12 @@ import pytest
 import torch
 
 import dragoman
+from dragoman.errors import GenerationError
+from dragoman.generation.fusion import Voice
+from dragoman.generation.hotwords import HotWords
 from dragoman.generation.streamers import TextIteratorStreamer
 from dragoman.testing import tiny_config
+from dragoman.torch.generate import CachedDecoder
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +86,54 @@ def test_many_beams_together(model: Any, audio: torch.Tensor) -> None:
         rows = len(alone)
         length = alone.shape[1]
         assert torch.equal(together[rows : 2 * rows, :length], alone), chosen
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_voices_have_a_say(model: Any, audio: torch.Tensor, num_beams: int) -> None:
+    """A hot word is heard, and a language model of its own, whose scores are those of its own forward pass."""
+    vocab = model.config.decoder.vocab_size
+    options = {"num_beams": num_beams, "max_new_tokens": 6, "min_new_tokens": 6}
+    plain = model.generate(audio, **options)
+    loud = Voice(model=HotWords({(7, 9, 8): 50.0}, vocab_size=vocab))
+    assert all(row[1:4] == [7, 9, 8] for row in model.generate(audio, **options, voices=[loud]).tolist())
+
+    torch.manual_seed(3)
+    config = tiny_config("gpt2", vocab_size=vocab, initializer_range=0.5, add_cross_attention=False)
+    lm = dragoman.GPT2LMHeadModel(config).eval()
+    voice = Voice(model=CachedDecoder(lm, None, None, 16), weight=30.0, normalize=True)
+    swayed = model.generate(audio, **options, voices=[voice])
+    assert not torch.equal(swayed, plain)
+    with torch.no_grad():
+        best = lm(swayed[:, :-1]).logits[:, 1:]
+    best[..., 2] = -torch.inf  # no end before six tokens
+    if num_beams == 1:  # so loud that it has its way
+        assert torch.equal(best.argmax(-1)[:, :-1], swayed[:, 2:-1])  # BART is forced to end with the last
+    silent = Voice(model=voice.model, weight=0.0, normalize=True)
+    assert torch.equal(model.generate(audio, **options, voices=[silent]), plain)
+
+
+def test_voices_and_drafts_do_not_mix(model: Any, audio: torch.Tensor) -> None:
+    voice = Voice(model=HotWords({(7,): 1.0}, vocab_size=model.config.decoder.vocab_size))
+    with pytest.raises(GenerationError, match="Speculative decoding checks drafts of one decoder"):
+        model.generate(audio, assistant_model=model, voices=[voice])
+    with pytest.raises(GenerationError, match="`token_log_probs` are recorded by"):
+        model.generate(audio, num_beams=2, force_words_ids=[[7]], token_log_probs=True)
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_log_probabilities_of_tokens_are_those_of_a_second_look(
+    model: Any, audio: torch.Tensor, num_beams: int
+) -> None:
+    found = model.generate(
+        audio,
+        num_beams=num_beams,
+        max_new_tokens=8,
+        min_new_tokens=8,
+        repetition_penalty=1.4,
+        return_dict_in_generate=True,
+        token_log_probs=True,
+    )
+    with torch.no_grad():
+        logits = model(audio, decoder_input_ids=found.sequences[:, :-1]).logits.log_softmax(-1)
+    expected = logits.gather(-1, found.sequences[:, 1:, None])[..., 0]
+    assert torch.allclose(found.token_log_probs, expected, atol=1e-5)
