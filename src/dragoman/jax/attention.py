@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from dragoman.jax.layers import NEVER, Key, Linear, dropout
+from dragoman.jax.layers import NEVER, Key, Linear, RMSNorm, dropout
 from dragoman.jax.position_bias import BiasGate
+from dragoman.jax.rotary import Turn
 from dragoman.spec import BlockSpec
 
 __all__ = ["Attention"]
@@ -18,24 +19,36 @@ KeysValues = tuple[Float[Array, "batch heads frames head_dim"], Float[Array, "ba
 
 
 class Attention(nnx.Module):
-    """Scaled dot-product attention (https://arxiv.org/abs/1706.03762, section 3.2)."""
+    """Scaled dot-product attention (https://arxiv.org/abs/1706.03762, section 3.2).
 
-    def __init__(self, spec: BlockSpec, bias_gate: BiasGate | None = None, *, memory_width: int | None = None) -> None:
-        self.num_heads, self.head_dim = spec.num_heads, spec.head_dim
+    Several heads of queries may share one of keys and values (https://arxiv.org/abs/2305.13245). Self-attention may
+    normalise and turn its heads; attention to a memory (`across`) does neither.
+    """
+
+    def __init__(self, spec: BlockSpec, bias_gate: BiasGate | None = None, *, across: bool = False) -> None:
+        self.num_heads, self.key_heads, self.head_dim = spec.num_heads, spec.key_heads, spec.head_dim
         self.dropout = spec.attention_dropout
-        self.q_proj = Linear(spec.width, spec.width)
-        self.k_proj = Linear(memory_width or spec.width, spec.width, bias=spec.key_bias)
-        self.v_proj = Linear(memory_width or spec.width, spec.width)
-        self.out_proj = Linear(spec.width, spec.width)
+        inside, shared = self.num_heads * self.head_dim, self.key_heads * self.head_dim
+        self.q_proj = Linear(spec.width, inside, bias=spec.qkv_bias)
+        source = (spec.memory_width if across else None) or spec.width
+        self.k_proj = Linear(source, shared, bias=spec.qkv_bias and spec.key_bias)
+        self.v_proj = Linear(source, shared, bias=spec.qkv_bias)
+        self.out_proj = Linear(inside, spec.width, bias=spec.out_bias)
+        normed = spec.query_norm and not across
+        self.q_norm = RMSNorm(spec.head_dim, spec.norm_eps) if normed else None
+        self.k_norm = RMSNorm(spec.head_dim, spec.norm_eps) if normed else None
         self.bias_gate = bias_gate
 
-    def project(self, states: Float[Array, "batch frames width"]) -> KeysValues:
-        """Return the keys and values of `states`."""
-        return self._heads(self.k_proj(states)), self._heads(self.v_proj(states))
-
-    def _heads(self, x: Array) -> Array:
+    def project(self, states: Float[Array, "batch frames width"], turn: Turn | None = None) -> KeysValues:
+        """Return the keys and values of `states`, the keys turned by their positions if there is a `turn`."""
         # [b, t, w] -> [b, h, t, d]
-        return x.reshape(x.shape[0], x.shape[1], self.num_heads, self.head_dim).swapaxes(1, 2)
+        keys, values = (
+            x.reshape(*states.shape[:2], self.key_heads, self.head_dim).swapaxes(1, 2)
+            for x in (self.k_proj(states), self.v_proj(states))
+        )
+        if self.k_norm is not None:
+            keys = self.k_norm(keys)
+        return keys if turn is None else turn(keys), values
 
     def __call__(
         self,
@@ -45,6 +58,7 @@ class Attention(nnx.Module):
         *,
         causal: bool = False,
         weights: bool = False,
+        turn: Turn | None = None,
         key: Key = None,
     ) -> tuple[Float[Array, "rows tokens width"], Float[Array, "rows heads tokens frames"] | None]:
         """Let `states` look at keys and values.
@@ -59,14 +73,22 @@ class Attention(nnx.Module):
                 `[batch, heads, tokens, frames]`.
             causal: Let a token see itself and what came before (no `mask` besides).
             weights: Also return the attention weights.
+            turn: Turns the queries by their positions.
             key: For dropout.
         """
         keys, values = keys_values
-        rows, tokens, width = states.shape
+        rows, tokens, _ = states.shape
         batch = keys.shape[0]
-        # [rows, u, w] -> [b, beams * u, h, d]
-        queries = self.q_proj(states).reshape(batch, -1, self.num_heads, self.head_dim) * self.head_dim**-0.5
-        scores = jnp.einsum("bqhd,bhtd->bhqt", queries, keys).astype(jnp.float32)
+        # [rows, u, w] -> [b, beams * u, h, d] -> [b, h, beams * u, d]
+        queries = self.q_proj(states).reshape(batch, -1, self.num_heads, self.head_dim).swapaxes(1, 2)
+        if self.q_norm is not None:
+            queries = self.q_norm(queries)
+        if turn is not None:
+            queries = turn(queries)
+        # [b, h, q, d] -> [b, k, h / k, q, d]: the heads of queries beside those of keys that they share
+        queries = queries.reshape(batch, self.key_heads, -1, *queries.shape[2:]) * self.head_dim**-0.5
+        scores = jnp.einsum("bkgqd,bktd->bkgqt", queries, keys).astype(jnp.float32)
+        scores = scores.reshape(batch, self.num_heads, *scores.shape[3:])
         if causal:
             mask = jnp.tril(jnp.ones(scores.shape[-2:], bool))
         if mask is not None and jnp.issubdtype(mask.dtype, jnp.floating):
@@ -74,8 +96,9 @@ class Attention(nnx.Module):
         elif mask is not None:
             scores = jnp.where(mask, scores, NEVER)
         probs = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
-        mixed = jnp.einsum("bhqt,bhtd->bqhd", dropout(probs, self.dropout, key), values)
-        out = self.out_proj(mixed.reshape(rows, tokens, width))
+        shared = dropout(probs, self.dropout, key).reshape(batch, self.key_heads, -1, *probs.shape[2:])
+        mixed = jnp.einsum("bkgqt,bktd->bqkgd", shared, values)
+        out = self.out_proj(mixed.reshape(rows, tokens, -1))
         if not weights:
             return out, None
         # [b, h, beams * u, t] -> [rows, h, u, t]

@@ -8,29 +8,36 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from dragoman.jax.attention import Attention
 from dragoman.jax.cache import Cache, Memory
-from dragoman.jax.layers import ACTIVATIONS, Key, LayerNorm, Linear, dropout, split
+from dragoman.jax.layers import ACTIVATIONS, Key, LayerNorm, Linear, dropout, norm_of, param, split
 from dragoman.jax.position_bias import BiasGate
+from dragoman.jax.rotary import Turn, turn_of
 from dragoman.spec import BlockSpec, NormOrder, StackSpec
 
 __all__ = ["Block", "FeedForward", "Stack", "StackOutput"]
 
 
 class FeedForward(nnx.Module):
-    """Two linear layers around a non-linearity."""
+    """Two linear layers around a non-linearity, perhaps with a gate: another layer gives what the inner one is
+    multiplied by (https://arxiv.org/abs/2002.05202).
+    """
 
     def __init__(self, spec: BlockSpec) -> None:
         self.activation = ACTIVATIONS[spec.activation]
         self.dropout = spec.activation_dropout
-        self.in_proj = Linear(spec.width, spec.ffn_width)
-        self.out_proj = Linear(spec.ffn_width, spec.width)
+        self.in_proj = Linear(spec.width, spec.ffn_width, bias=spec.ffn_bias)
+        self.gate_proj = Linear(spec.width, spec.ffn_width, bias=spec.ffn_bias) if spec.gated_ffn else None
+        self.out_proj = Linear(spec.ffn_width, spec.width, bias=spec.ffn_bias)
 
     def __call__(self, states: Float[Array, "*rows width"], key: Key = None) -> Float[Array, "*rows width"]:
         """Transform each position on its own."""
-        return self.out_proj(dropout(self.activation(self.in_proj(states)), self.dropout, key))
+        inner = self.in_proj(states)
+        gate = self.gate_proj
+        inner = self.activation(inner) if gate is None else self.activation(gate(states)) * inner
+        return self.out_proj(dropout(inner, self.dropout, key))
 
 
 class Bottleneck(nnx.Module):
@@ -52,12 +59,13 @@ class Block(nnx.Module):
     def __init__(self, spec: BlockSpec) -> None:
         self.spec = spec
         self.self_attn = Attention(spec, BiasGate(spec) if spec.gated_bias else None)
-        self.self_attn_norm = LayerNorm(spec.width, spec.norm_eps)
+        self.self_attn_norm = norm_of(spec.norm, spec.width, spec.norm_eps)
         if spec.cross_attention:
-            self.cross_attn = Attention(spec, memory_width=spec.memory_width)
-            self.cross_attn_norm = LayerNorm(spec.width, spec.norm_eps)
+            self.cross_attn = Attention(spec, across=True)
+            self.cross_attn_norm = norm_of(spec.norm, spec.width, spec.norm_eps)
+            self.cross_attn_gate = param(1) if spec.cross_gate else None
         self.ffn = FeedForward(spec)
-        self.ffn_norm = LayerNorm(spec.width, spec.norm_eps)
+        self.ffn_norm = norm_of(spec.norm, spec.width, spec.norm_eps)
         self.bottleneck = Bottleneck(spec.width, spec.bottleneck) if spec.bottleneck else None
 
     def __call__(
@@ -70,28 +78,35 @@ class Block(nnx.Module):
         cache: Cache | None,
         weights: bool,
         bias: Float[Array, "heads tokens tokens"] | None,
+        turn: Turn | None,
         key: Key = None,
     ) -> tuple[Array, Cache | None, Array | None, Array | None]:
         """Return the new states, the new cache and, if `weights`, the self- and cross-attention weights."""
         crosses = self.spec.cross_attention and memory is not None
         cross_weights = None
         look_key, cross_key, ffn_key, *drop = split(key, 6)
-        if self.spec.norm_order is NormOrder.PRE:
-            own = self.self_attn_norm(states)
-            mixed, cache, self_weights = self._look_back(index, own, mask, causal, cache, weights, bias, look_key)
-            states = states + self._drop(mixed, drop[0])
-            if crosses:
-                own = self.cross_attn_norm(states)
-                mixed, cross_weights = self._look_across(index, own, memory, weights, cross_key)
-                states = states + self._drop(mixed, drop[1])
-            states = states + self._drop(self.ffn(self.ffn_norm(states), ffn_key), drop[2])
-        else:
-            mixed, cache, self_weights = self._look_back(index, states, mask, causal, cache, weights, bias, look_key)
+        look = (mask, causal, cache, weights, bias, turn, look_key)
+        if crosses and self.cross_attn_gate is not None:
+            own = self.cross_attn_norm(states)
+            mixed, cross_weights = self._look_across(index, own, memory, weights, cross_key)
+            states = states + jnp.tanh(self.cross_attn_gate[...]) * self._drop(mixed, drop[1])
+            crosses = False
+        if self.spec.norm_order is NormOrder.POST:
+            mixed, cache, self_weights = self._look_back(index, states, *look)
             states = self.self_attn_norm(states + self._drop(mixed, drop[0]))
             if crosses:
                 mixed, cross_weights = self._look_across(index, states, memory, weights, cross_key)
                 states = self.cross_attn_norm(states + self._drop(mixed, drop[1]))
             states = self.ffn_norm(states + self._drop(self.ffn(states, ffn_key), drop[2]))
+        else:
+            mixed, cache, self_weights = self._look_back(index, self.self_attn_norm(states), *look)
+            before, states = states, states + self._drop(mixed, drop[0])
+            if crosses:
+                own = self.cross_attn_norm(states)
+                mixed, cross_weights = self._look_across(index, own, memory, weights, cross_key)
+                states = states + self._drop(mixed, drop[1])
+            source = before if self.spec.norm_order is NormOrder.PARALLEL else states
+            states = states + self._drop(self.ffn(self.ffn_norm(source), ffn_key), drop[2])
         if self.bottleneck is not None:
             states = states + self.bottleneck(states)
         return states, cache, self_weights, cross_weights
@@ -108,15 +123,16 @@ class Block(nnx.Module):
         cache: Cache | None,
         weights: bool,
         bias: Array | None,
+        turn: Turn | None,
         key: Key,
     ) -> tuple[Array, Cache | None, Array | None]:
-        keys_values = self.self_attn.project(states)
+        keys_values = self.self_attn.project(states, turn)
         if cache is not None:
             cache = cache.write(index, *keys_values)
             keys_values = cache.layer(index)
         if self.self_attn.bias_gate is not None and bias is not None:
             mask = self.self_attn.bias_gate(states, bias, mask)
-        mixed, probs = self.self_attn(states, keys_values, mask, causal=causal, weights=weights, key=key)
+        mixed, probs = self.self_attn(states, keys_values, mask, causal=causal, weights=weights, turn=turn, key=key)
         return mixed, cache, probs
 
     def _look_across(
@@ -145,7 +161,8 @@ class Stack(nnx.Module):
     def __init__(self, spec: StackSpec) -> None:
         self.spec = spec
         self.layers = nnx.List(Block(spec.block) for _ in range(spec.num_layers))
-        self.final_norm = LayerNorm(spec.block.width, spec.block.norm_eps) if spec.final_norm else None
+        block = spec.block
+        self.final_norm = norm_of(block.norm, block.width, block.norm_eps) if spec.final_norm else None
         self.gradient_checkpointing = False
 
     def __call__(
@@ -157,6 +174,8 @@ class Stack(nnx.Module):
         memory: Memory | None = None,
         cache: Cache | None = None,
         bias: Float[Array, "heads tokens tokens"] | None = None,
+        positions: Int[Array, "rows tokens"] | None = None,
+        near: Bool[Array, "..."] | None = None,
         all_states: bool = False,
         weights: bool = False,
         key: Key = None,
@@ -170,6 +189,8 @@ class Stack(nnx.Module):
             memory: What cross-attention looks at; layers skip it if there is none.
             cache: Where the tokens' keys and values go, after those of earlier calls.
             bias: Numbers that blocks with a gated bias weigh and add to their self-attention scores.
+            positions: Of the tokens, `[rows or 1, tokens]`, for rotary positions; one after the other without.
+            near: The mask of the layers that look back only so far, where the text is longer than that.
             all_states: Keep the states before each layer and after the last.
             weights: Keep the attention weights.
             key: For dropout and LayerDrop.
@@ -177,10 +198,16 @@ class Stack(nnx.Module):
         seen: list[Array] = []
         self_weights: list[Array | None] = []
         cross_weights: list[Array | None] = []
+        turn = None
+        if self.spec.block.rotary is not None:
+            if positions is None:
+                positions = jnp.arange(states.shape[1])[None]
+            turn = turn_of(self.spec.block.rotary, positions, states)
         for index, (layer, layer_key) in enumerate(zip(self.layers, split(key, self.spec.num_layers), strict=True)):
             if all_states:
                 seen.append(states)
-            arguments = (mask, causal, memory, cache, weights, bias, layer_key)
+            look = (near, False) if near is not None and index in self.spec.windowed else (mask, causal)
+            arguments = (*look, memory, cache, weights, bias, turn, layer_key)
             states, cache, own, across = self._run(layer, index, states, *arguments)
             self_weights.append(own)
             cross_weights.append(across)
@@ -206,12 +233,13 @@ class Stack(nnx.Module):
         cache: Cache | None,
         weights: bool,
         bias: Array | None,
+        turn: Turn | None,
         key: Key,
     ) -> tuple[Array, Cache | None, Array | None, Array | None]:
         """Run one layer; in training it may be left out (LayerDrop), and computed anew for the gradient."""
 
         def run(states: Array) -> tuple[Array, Cache | None, Array | None, Array | None]:
-            return layer(index, states, mask, causal, memory, cache, weights, bias, key)
+            return layer(index, states, mask, causal, memory, cache, weights, bias, turn, key)
 
         if key is None:
             return run(states)

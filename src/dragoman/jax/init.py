@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import DTypeLike
 
-from dragoman.jax.layers import ChannelNorm, Conv1d, Embedding, LayerNorm, Linear, WeightNormConv1d
+from dragoman.jax.layers import ChannelNorm, Conv1d, Embedding, LayerNorm, Linear, RMSNorm, WeightNormConv1d
 from dragoman.jax.position_bias import BiasGate
 from dragoman.jax.positions import StoredNorm, TablePositions
 from dragoman.jax.tree import flat, nested, update
@@ -82,6 +82,8 @@ def _values(
     if isinstance(module, LayerNorm | ChannelNorm | StoredNorm):
         for name in {"weight", "running_var"} & set(values):
             values[name] += 1.0
+    elif isinstance(module, RMSNorm):
+        values["weight"] += 0.0 if module.from_one else 1.0
     elif isinstance(module, Conv1d):
         inputs = math.prod(shapes["weight"][1:])
         values["weight"] = random.normal(0.0, math.sqrt(2.0 / inputs), shapes["weight"])

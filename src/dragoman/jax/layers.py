@@ -13,7 +13,7 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Bool, DTypeLike, Float, Int, PRNGKeyArray
 
-from dragoman.spec import Activation
+from dragoman.spec import Activation, Norm
 
 __all__ = [
     "ACTIVATIONS",
@@ -24,10 +24,12 @@ __all__ = [
     "Key",
     "LayerNorm",
     "Linear",
+    "RMSNorm",
     "WeightNormConv1d",
     "dropout",
     "frame_mask",
     "linear",
+    "norm_of",
     "param",
     "shape_only",
     "split",
@@ -124,6 +126,31 @@ class LayerNorm(nnx.Module):
         centred = x - x.mean(-1, keepdims=True)
         scale = lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + self.eps)
         return (centred * scale * self.weight[...] + self.bias[...]).astype(states.dtype)
+
+
+class RMSNorm(nnx.Module):
+    """Give the last axis the mean square 1, in float32 whatever the type (https://arxiv.org/abs/1910.07467).
+
+    Its weight is stored as it is, or (`from_one`, Gemma's way) as what it has more than 1.
+    """
+
+    def __init__(self, width: int, eps: float = 1e-6, *, from_one: bool = False) -> None:
+        self.eps, self.from_one = eps, from_one
+        self.weight = param(width)
+
+    def __call__(self, states: Float[Array, "*rows width"]) -> Float[Array, "*rows width"]:
+        """Normalise."""
+        x = states.astype(jnp.float32)
+        x = x * lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + self.eps)
+        weight = self.weight[...]
+        return (x * (1.0 + weight if self.from_one else weight)).astype(states.dtype)
+
+
+def norm_of(kind: Norm, width: int, eps: float) -> LayerNorm | RMSNorm:
+    """Return a normalisation of the last axis."""
+    if kind is Norm.LAYER:
+        return LayerNorm(width, eps)
+    return RMSNorm(width, eps, from_one=kind is Norm.RMS_FROM_ONE)
 
 
 class ChannelNorm(nnx.Module):

@@ -191,12 +191,19 @@ class TextDecoder(nnx.Module):
         mask = None
         if cache is not None or token_mask is not None:
             mask = self._mask(count, start, cache.capacity if cache else count, token_mask)
+        window, near = self.spec.stack.window, None
+        if window is not None and (cache.capacity if cache else count) > window:
+            near = self._mask(count, start, cache.capacity if cache else count, token_mask, window)
+        if positions is None:
+            positions = start + jnp.arange(count)[None]
         out = self.stack(
             states,
             mask,
             causal=causal and mask is None and count > 1,
             memory=memory,
             cache=cache,
+            positions=positions,
+            near=near,
             all_states=all_states,
             weights=weights,
             key=stack_key,
@@ -220,12 +227,19 @@ class TextDecoder(nnx.Module):
         return None if cache is None else cache.grown(total)
 
     def _mask(
-        self, count: int, start: Int[Array, ""] | int, capacity: int, token_mask: Array | None
+        self,
+        count: int,
+        start: Int[Array, ""] | int,
+        capacity: int,
+        token_mask: Array | None,
+        window: int | None = None,
     ) -> Bool[Array, "..."]:
         """Return where the `count` tokens from number `start` on may look, `[rows or 1, 1, count, capacity]`."""
         own = start + jnp.arange(count)[:, None]
         places = jnp.arange(capacity)[None, :]
         seen = places <= own if self.spec.stack.block.causal else places < start + count
+        if window is not None:
+            seen = seen & (places > own - window)
         mask = seen[None, None]
         if token_mask is not None:
             token_mask = token_mask[:, :capacity]
@@ -242,7 +256,7 @@ class TextDecoder(nnx.Module):
     def new_cache(self, rows: int, capacity: int) -> Cache:
         """Return an empty cache with room for `capacity` tokens of `rows` texts."""
         block, dtype = self.spec.stack.block, self.embed.tokens.weight.dtype
-        shape = (rows, block.num_heads, capacity, block.head_dim)
+        shape = (rows, block.key_heads, capacity, block.head_dim)
         empty = tuple(jnp.zeros(shape, dtype) for _ in range(self.spec.stack.num_layers))
         return Cache(keys=empty, values=empty, length=jax.device_put(np.int32(0)))
 

@@ -29,6 +29,11 @@ class TextEmbedding(nnx.Module):
         self.norm = LayerNorm(width, spec.norm_eps) if spec.embed_norm else None
         self.proj = Linear(width, spec.width) if spec.embed_width else None
 
+    def look_up(self, tokens: Int[Array, "rows tokens"]) -> Float[Array, "rows tokens width"]:
+        """Return the embeddings of tokens alone."""
+        states = self.tokens(tokens)
+        return states if self.spec.embed_scale == 1.0 else states * self.spec.embed_scale
+
     def __call__(
         self,
         tokens: Int[Array, "rows tokens"] | None,
@@ -42,9 +47,7 @@ class TextEmbedding(nnx.Module):
             states = embeds
         else:
             assert tokens is not None
-            states = self.tokens(tokens)
-            if self.spec.embed_scale != 1.0:
-                states = states * self.spec.embed_scale
+            states = self.look_up(tokens)
         if self.norm is not None and self.spec.embed_norm is EmbedNorm.TOKENS:
             states = self.norm(states)
         places = self._places(tokens, start, states, positions)

@@ -1,8 +1,9 @@
 """Frozen descriptions of the parts of a model, free of any framework: what to build, not how."""
 
 from dragoman.spec.block import BlockSpec, StackSpec
-from dragoman.spec.enums import Activation, EmbedNorm, FrontendNorm, NormOrder, Padding, Positions
+from dragoman.spec.enums import Activation, EmbedNorm, FrontendNorm, Norm, NormOrder, Padding, Positions
 from dragoman.spec.ids import SharedId, SpecialIds
+from dragoman.spec.rotary import RotaryScaling, RotarySpec
 from dragoman.spec.speech import (
     BucketBiasSpec,
     ConvAdapterSpec,
@@ -26,9 +27,12 @@ __all__ = [
     "FrontendNorm",
     "HeadSpec",
     "MelFrontendSpec",
+    "Norm",
     "NormOrder",
     "Padding",
     "Positions",
+    "RotaryScaling",
+    "RotarySpec",
     "SharedId",
     "SpecAugmentSpec",
     "SpecialIds",

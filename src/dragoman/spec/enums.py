@@ -4,7 +4,7 @@ from enum import Enum
 
 from dragoman.errors import ConfigError, did_you_mean
 
-__all__ = ["Activation", "EmbedNorm", "FrontendNorm", "NormOrder", "Padding", "Positions"]
+__all__ = ["Activation", "EmbedNorm", "FrontendNorm", "Norm", "NormOrder", "Padding", "Positions"]
 
 
 class NormOrder(Enum):
@@ -12,6 +12,15 @@ class NormOrder(Enum):
 
     PRE = "pre"  # x + f(norm(x)), as GPT-2, Whisper and the "stable" wav2vec 2.0
     POST = "post"  # norm(x + f(x)), as BERT, BART and wav2vec 2.0 base
+    PARALLEL = "parallel"  # x + f(norm(x)) + g(other_norm(x)), as GPT-NeoX
+
+
+class Norm(Enum):
+    """How the layers between the parts of a block normalise."""
+
+    LAYER = "layer"  # mean 0, variance 1, then a weight and a bias
+    RMS = "rms"  # mean square 1, then a weight: T5 and Llama (https://arxiv.org/abs/1910.07467)
+    RMS_FROM_ONE = "rms_from_one"  # the same, stored as what the weight has more than 1: Gemma
 
 
 class FrontendNorm(Enum):

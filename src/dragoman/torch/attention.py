@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from dragoman.spec import BlockSpec
-from dragoman.torch.layers import Linear
+from dragoman.torch.layers import Linear, RMSNorm
 from dragoman.torch.position_bias import BiasGate
+from dragoman.torch.rotary import Turn
 
 __all__ = ["Attention"]
 
@@ -18,25 +19,37 @@ KeysValues = tuple[Float[Tensor, "batch heads frames head_dim"], Float[Tensor, "
 
 
 class Attention(nn.Module):
-    """Scaled dot-product attention (https://arxiv.org/abs/1706.03762, section 3.2)."""
+    """Scaled dot-product attention (https://arxiv.org/abs/1706.03762, section 3.2).
 
-    def __init__(self, spec: BlockSpec, bias_gate: BiasGate | None = None, *, memory_width: int | None = None) -> None:
+    Several heads of queries may share one of keys and values (https://arxiv.org/abs/2305.13245). Self-attention may
+    normalise and turn its heads; attention to a memory (`across`) does neither.
+    """
+
+    def __init__(self, spec: BlockSpec, bias_gate: BiasGate | None = None, *, across: bool = False) -> None:
         super().__init__()
         self.bias_gate = bias_gate
-        self.num_heads, self.head_dim = spec.num_heads, spec.head_dim
+        self.num_heads, self.key_heads, self.head_dim = spec.num_heads, spec.key_heads, spec.head_dim
         self.dropout = spec.attention_dropout
-        self.q_proj = Linear(spec.width, spec.width)
-        self.k_proj = Linear(memory_width or spec.width, spec.width, bias=spec.key_bias)
-        self.v_proj = Linear(memory_width or spec.width, spec.width)
-        self.out_proj = Linear(spec.width, spec.width)
+        inside, shared = self.num_heads * self.head_dim, self.key_heads * self.head_dim
+        self.q_proj = Linear(spec.width, inside, bias=spec.qkv_bias)
+        source = (spec.memory_width if across else None) or spec.width
+        self.k_proj = Linear(source, shared, bias=spec.qkv_bias and spec.key_bias)
+        self.v_proj = Linear(source, shared, bias=spec.qkv_bias)
+        self.out_proj = Linear(inside, spec.width, bias=spec.out_bias)
+        normed = spec.query_norm and not across
+        self.q_norm = RMSNorm(spec.head_dim, spec.norm_eps) if normed else None
+        self.k_norm = RMSNorm(spec.head_dim, spec.norm_eps) if normed else None
 
-    def project(self, states: Float[Tensor, "batch frames width"]) -> KeysValues:
-        """Return the keys and values of `states`."""
-        return self._heads(self.k_proj(states)), self._heads(self.v_proj(states))
-
-    def _heads(self, x: Tensor) -> Tensor:
+    def project(self, states: Float[Tensor, "batch frames width"], turn: Turn | None = None) -> KeysValues:
+        """Return the keys and values of `states`, the keys turned by their positions if there is a `turn`."""
         # [b, t, w] -> [b, h, t, d]
-        return x.view(x.shape[0], x.shape[1], self.num_heads, self.head_dim).transpose(1, 2)
+        keys, values = (
+            x.view(*states.shape[:2], self.key_heads, self.head_dim).transpose(1, 2)
+            for x in (self.k_proj(states), self.v_proj(states))
+        )
+        if self.k_norm is not None:
+            keys = self.k_norm(keys)
+        return keys if turn is None else turn(keys), values
 
     def forward(
         self,
@@ -46,6 +59,7 @@ class Attention(nn.Module):
         *,
         causal: bool = False,
         weights: bool = False,
+        turn: Turn | None = None,
     ) -> tuple[Float[Tensor, "rows tokens width"], Float[Tensor, "rows heads tokens frames"] | None]:
         """Let `states` look at keys and values.
 
@@ -59,21 +73,31 @@ class Attention(nn.Module):
                 `[batch, heads, tokens, frames]`.
             causal: Let a token see itself and what came before (no `mask` besides).
             weights: Also return the attention weights, which needs the slower plain computation.
+            turn: Turns the queries by their positions.
         """
         keys, values = keys_values
-        rows, tokens, width = states.shape
+        rows, tokens, _ = states.shape
         batch = keys.shape[0]
         # [rows, u, w] -> [b, beams * u, h, d] -> [b, h, beams * u, d]
         queries = self.q_proj(states).view(batch, -1, self.num_heads, self.head_dim).transpose(1, 2)
+        if self.q_norm is not None:
+            queries = self.q_norm(queries)
+        if turn is not None:
+            queries = turn(queries)
         dropout = self.dropout if self.training else 0.0
+        grouped = self.key_heads != self.num_heads
         if weights:
+            if grouped:
+                keys, values = (x.repeat_interleave(self.num_heads // self.key_heads, 1) for x in (keys, values))
             mixed, probs = _plain_attention(queries, keys, values, mask, causal, dropout)
             probs = probs.unflatten(2, (rows // batch, tokens)).transpose(1, 2).flatten(0, 1)
         else:
-            mixed = F.scaled_dot_product_attention(queries, keys, values, mask, dropout, is_causal=causal)
+            mixed = F.scaled_dot_product_attention(
+                queries, keys, values, mask, dropout, is_causal=causal, enable_gqa=grouped
+            )
             probs = None
         # [b, h, beams * u, d] -> [rows, u, w]
-        return self.out_proj(mixed.transpose(1, 2).reshape(rows, tokens, width)), probs
+        return self.out_proj(mixed.transpose(1, 2).reshape(rows, tokens, -1)), probs
 
 
 def _plain_attention(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.checkpoint import checkpoint
@@ -15,25 +15,32 @@ from torch.utils.checkpoint import checkpoint
 from dragoman.spec import BlockSpec, NormOrder, StackSpec
 from dragoman.torch.attention import Attention
 from dragoman.torch.cache import Cache, Memory
-from dragoman.torch.layers import ACTIVATIONS, Linear
+from dragoman.torch.layers import ACTIVATIONS, Linear, norm_of
 from dragoman.torch.position_bias import BiasGate
+from dragoman.torch.rotary import Turn, turn_of
 
 __all__ = ["Block", "FeedForward", "Stack", "StackOutput"]
 
 
 class FeedForward(nn.Module):
-    """Two linear layers around a non-linearity."""
+    """Two linear layers around a non-linearity, perhaps with a gate: another layer gives what the inner one is
+    multiplied by (https://arxiv.org/abs/2002.05202).
+    """
 
     def __init__(self, spec: BlockSpec) -> None:
         super().__init__()
         self.activation = ACTIVATIONS[spec.activation]
         self.dropout = spec.activation_dropout
-        self.in_proj = Linear(spec.width, spec.ffn_width)
-        self.out_proj = Linear(spec.ffn_width, spec.width)
+        self.in_proj = Linear(spec.width, spec.ffn_width, bias=spec.ffn_bias)
+        self.gate_proj = Linear(spec.width, spec.ffn_width, bias=spec.ffn_bias) if spec.gated_ffn else None
+        self.out_proj = Linear(spec.ffn_width, spec.width, bias=spec.ffn_bias)
 
     def forward(self, states: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows width"]:
         """Transform each position on its own."""
-        return self.out_proj(F.dropout(self.activation(self.in_proj(states)), self.dropout, self.training))
+        inner = self.in_proj(states)
+        gate = self.gate_proj
+        inner = self.activation(inner) if gate is None else self.activation(gate(states)) * inner
+        return self.out_proj(F.dropout(inner, self.dropout, self.training))
 
 
 class Bottleneck(nn.Module):
@@ -57,12 +64,13 @@ class Block(nn.Module):
         super().__init__()
         self.spec = spec
         self.self_attn = Attention(spec, BiasGate(spec) if spec.gated_bias else None)
-        self.self_attn_norm = nn.LayerNorm(spec.width, spec.norm_eps)
+        self.self_attn_norm = norm_of(spec.norm, spec.width, spec.norm_eps)
         if spec.cross_attention:
-            self.cross_attn = Attention(spec, memory_width=spec.memory_width)
-            self.cross_attn_norm = nn.LayerNorm(spec.width, spec.norm_eps)
+            self.cross_attn = Attention(spec, across=True)
+            self.cross_attn_norm = norm_of(spec.norm, spec.width, spec.norm_eps)
+            self.cross_attn_gate = nn.Parameter(torch.empty(1)) if spec.cross_gate else None
         self.ffn = FeedForward(spec)
-        self.ffn_norm = nn.LayerNorm(spec.width, spec.norm_eps)
+        self.ffn_norm = norm_of(spec.norm, spec.width, spec.norm_eps)
         self.bottleneck = Bottleneck(spec.width, spec.bottleneck) if spec.bottleneck else None
 
     def forward(
@@ -75,26 +83,31 @@ class Block(nn.Module):
         cache: Cache | None,
         weights: bool,
         bias: Float[Tensor, "heads tokens tokens"] | None,
+        turn: Turn | None,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Return the new states and, if `weights`, the self- and cross-attention weights."""
         crosses = self.spec.cross_attention and memory is not None
         cross_weights = None
-        if self.spec.norm_order is NormOrder.PRE:
-            mixed, self_weights = self._look_back(
-                index, self.self_attn_norm(states), mask, causal, cache, weights, bias
-            )
-            states = states + self._drop(mixed)
-            if crosses:
-                mixed, cross_weights = self._look_across(index, self.cross_attn_norm(states), memory, weights)
-                states = states + self._drop(mixed)
-            states = states + self._drop(self.ffn(self.ffn_norm(states)))
-        else:
-            mixed, self_weights = self._look_back(index, states, mask, causal, cache, weights, bias)
+        if crosses and self.cross_attn_gate is not None:
+            mixed, cross_weights = self._look_across(index, self.cross_attn_norm(states), memory, weights)
+            states = states + torch.tanh(self.cross_attn_gate) * self._drop(mixed)
+            crosses = False
+        if self.spec.norm_order is NormOrder.POST:
+            mixed, self_weights = self._look_back(index, states, mask, causal, cache, weights, bias, turn)
             states = self.self_attn_norm(states + self._drop(mixed))
             if crosses:
                 mixed, cross_weights = self._look_across(index, states, memory, weights)
                 states = self.cross_attn_norm(states + self._drop(mixed))
             states = self.ffn_norm(states + self._drop(self.ffn(states)))
+        else:
+            own = self.self_attn_norm(states)
+            mixed, self_weights = self._look_back(index, own, mask, causal, cache, weights, bias, turn)
+            before, states = states, states + self._drop(mixed)
+            if crosses:
+                mixed, cross_weights = self._look_across(index, self.cross_attn_norm(states), memory, weights)
+                states = states + self._drop(mixed)
+            source = before if self.spec.norm_order is NormOrder.PARALLEL else states
+            states = states + self._drop(self.ffn(self.ffn_norm(source)))
         if self.bottleneck is not None:
             states = states + self.bottleneck(states)
         return states, self_weights, cross_weights
@@ -111,13 +124,14 @@ class Block(nn.Module):
         cache: Cache | None,
         weights: bool,
         bias: Tensor | None,
+        turn: Turn | None,
     ) -> tuple[Tensor, Tensor | None]:
-        keys, values = self.self_attn.project(states)
+        keys, values = self.self_attn.project(states, turn)
         if cache is not None:
             keys, values = cache.write(index, keys, values)
         if self.self_attn.bias_gate is not None and bias is not None:
             mask = self.self_attn.bias_gate(states, bias, mask)
-        return self.self_attn(states, (keys, values), mask, causal=causal, weights=weights)
+        return self.self_attn(states, (keys, values), mask, causal=causal, weights=weights, turn=turn)
 
     def _look_across(
         self, index: int, states: Tensor, memory: Memory | None, weights: bool
@@ -144,7 +158,8 @@ class Stack(nn.Module):
         super().__init__()
         self.spec = spec
         self.layers = nn.ModuleList(Block(spec.block) for _ in range(spec.num_layers))
-        self.final_norm = nn.LayerNorm(spec.block.width, spec.block.norm_eps) if spec.final_norm else None
+        block = spec.block
+        self.final_norm = norm_of(block.norm, block.width, block.norm_eps) if spec.final_norm else None
         self.gradient_checkpointing = False
 
     def blocks(self) -> Iterator[Block]:
@@ -162,6 +177,8 @@ class Stack(nn.Module):
         memory: Memory | None = None,
         cache: Cache | None = None,
         bias: Float[Tensor, "heads tokens tokens"] | None = None,
+        positions: Int[Tensor, "rows tokens"] | None = None,
+        near: Bool[Tensor, "..."] | None = None,
         all_states: bool = False,
         weights: bool = False,
     ) -> StackOutput:
@@ -174,12 +191,19 @@ class Stack(nn.Module):
             memory: What cross-attention looks at; layers skip it if there is none.
             cache: Where the tokens' keys and values go, after those of earlier calls.
             bias: Numbers that blocks with a gated bias weigh and add to their self-attention scores.
+            positions: Of the tokens, `[rows or 1, tokens]`, for rotary positions; one after the other without.
+            near: The mask of the layers that look back only so far, where the text is longer than that.
             all_states: Keep the states before each layer and after the last.
             weights: Keep the attention weights.
         """
         seen: list[Tensor] = []
         self_weights: list[Tensor | None] = []
         cross_weights: list[Tensor | None] = []
+        turn = None
+        if self.spec.block.rotary is not None:
+            if positions is None:
+                positions = torch.arange(states.shape[1], device=states.device)[None]
+            turn = turn_of(self.spec.block.rotary, positions, states)
         for index, layer in enumerate(self.layers):
             if all_states:
                 seen.append(states)
@@ -187,7 +211,8 @@ class Stack(nn.Module):
                 self_weights.append(None)
                 cross_weights.append(None)
                 continue
-            arguments = (index, states, mask, causal, memory, cache, weights, bias)
+            look = (near, False) if near is not None and index in self.spec.windowed else (mask, causal)
+            arguments = (index, states, *look, memory, cache, weights, bias, turn)
             if self.gradient_checkpointing and self.training:
                 states, own, across = checkpoint(layer, *arguments, use_reentrant=False)
             else:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dragoman.spec import Positions, SpeechEncoderSpec, TextDecoderSpec
-from dragoman.torch.layers import ChannelNorm, WeightNormConv1d
+from dragoman.torch.layers import ChannelNorm, RMSNorm, WeightNormConv1d
 from dragoman.torch.position_bias import BiasGate
 from dragoman.torch.positions import TablePositions
 
@@ -66,6 +66,8 @@ def _values(module: nn.Module, path: str, spec: SpeechEncoderSpec | TextDecoderS
         for name in ("weight", "running_var"):
             if name in values:
                 values[name] = torch.ones(shapes[name])
+    elif isinstance(module, RMSNorm):
+        values["weight"] += 0.0 if module.from_one else 1.0
     elif isinstance(module, nn.Conv1d):
         _conv(module, values)
     elif isinstance(module, WeightNormConv1d):

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from dragoman.spec import Activation
+from dragoman.spec import Activation, Norm
 
 __all__ = [
     "ACTIVATIONS",
@@ -19,9 +19,11 @@ __all__ = [
     "Embedding",
     "LayerNormChannels",
     "Linear",
+    "RMSNorm",
     "WeightNormConv1d",
     "frame_mask",
     "linear",
+    "norm_of",
     "zero_padding",
 ]
 
@@ -81,6 +83,31 @@ def frame_mask(lengths: Int[Tensor, " batch"], frames: int) -> Bool[Tensor, "bat
 def zero_padding(states: Float[Tensor, "batch frames width"], mask: Bool[Tensor, "batch frames"] | None) -> Tensor:
     """Set padded frames to zero, so that a convolution sees what it would see at the edge of a single clip."""
     return states if mask is None else states.masked_fill(~mask[:, :, None], 0.0)
+
+
+class RMSNorm(nn.Module):
+    """Give the last axis the mean square 1, in float32 whatever the type (https://arxiv.org/abs/1910.07467).
+
+    Its weight is stored as it is, or (`from_one`, Gemma's way) as what it has more than 1.
+    """
+
+    def __init__(self, width: int, eps: float = 1e-6, *, from_one: bool = False) -> None:
+        super().__init__()
+        self.eps, self.from_one = eps, from_one
+        self.weight = nn.Parameter(torch.empty(width))
+
+    def forward(self, states: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows width"]:
+        """Normalise."""
+        x = states.to(torch.promote_types(states.dtype, torch.float32))
+        x = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps)
+        return (x * (1.0 + self.weight if self.from_one else self.weight)).to(states.dtype)
+
+
+def norm_of(kind: Norm, width: int, eps: float) -> nn.Module:
+    """Return a normalisation of the last axis."""
+    if kind is Norm.LAYER:
+        return nn.LayerNorm(width, eps)
+    return RMSNorm(width, eps, from_one=kind is Norm.RMS_FROM_ONE)
 
 
 class ChannelNorm(nn.Module):

@@ -172,6 +172,7 @@ class TextDecoder(PretrainedPart):
         *,
         embeds: Tensor | None = None,
         token_mask: Bool[Tensor, "rows tokens_so_far"] | None = None,
+        positions: Int[Tensor, "rows tokens"] | None = None,
         all_states: bool = False,
         weights: bool = False,
     ) -> tuple[StackOutput, Cache | None]:
@@ -193,29 +194,41 @@ class TextDecoder(PretrainedPart):
             )
         if cache is not None:
             cache = cache.grown(start + count)
-        states = self.embed(tokens, embeds, start)
+        states = self.embed(tokens, embeds, start, positions)
         causal = self.spec.stack.block.causal
         mask = (
             self._mask(count, start, token_mask, given.device) if token_mask is not None or (start and causal) else None
         )
+        window = self.spec.stack.window
+        near = None
+        if window is not None and start + count > window:
+            near = self._mask(count, start, token_mask, given.device, window)
+        if positions is None:
+            positions = torch.arange(start, start + count, device=given.device)[None]
         out = self.stack(
             states,
             mask,
             causal=causal and mask is None and count > 1,
             memory=memory,
             cache=cache,
+            positions=positions,
+            near=near,
             all_states=all_states,
             weights=weights,
         )
         return out, cache.advanced(count) if cache else None
 
-    def _mask(self, count: int, start: int, token_mask: Tensor | None, device: torch.device) -> Tensor | None:
+    def _mask(
+        self, count: int, start: int, token_mask: Tensor | None, device: torch.device, window: int | None = None
+    ) -> Tensor | None:
         """Return where the `count` tokens from number `start` on may look, `[rows or 1, 1, count, start + count]`."""
-        if token_mask is None and count == 1:
+        if token_mask is None and window is None and count == 1:
             return None  # the newest token sees everything
         mask = torch.ones(count, start + count, dtype=torch.bool, device=device)
         if self.spec.stack.block.causal:
             mask = mask.tril(start)
+        if window is not None:
+            mask = mask.triu(start - window + 1)
         mask = mask[None, None]
         if token_mask is not None:
             if token_mask.ndim != 2 or token_mask.shape[1] != start + count:
@@ -235,7 +248,7 @@ class TextDecoder(PretrainedPart):
     def new_cache(self, rows: int, capacity: int) -> Cache:
         """Return an empty cache with room for `capacity` tokens of `rows` texts."""
         weight, block = self.embed.tokens.weight, self.spec.stack.block
-        shape = (self.spec.stack.num_layers, rows, block.num_heads, capacity, block.head_dim)
+        shape = (self.spec.stack.num_layers, rows, block.key_heads, capacity, block.head_dim)
         return Cache(keys=weight.new_empty(shape), values=weight.new_empty(shape))
 
     def project_memory(self, states: Float[Tensor, "batch frames width"], mask: Tensor | None) -> Memory:

@@ -32,16 +32,27 @@ class TextEmbedding(nn.Module):
         self.norm = nn.LayerNorm(width, spec.norm_eps) if spec.embed_norm else None
         self.proj = Linear(width, spec.width) if spec.embed_width else None
 
+    def look_up(self, tokens: Int[Tensor, "rows tokens"]) -> Float[Tensor, "rows tokens width"]:
+        """Return the embeddings of tokens alone."""
+        states = self.tokens(tokens)
+        return states if self.spec.embed_scale == 1.0 else states * self.spec.embed_scale
+
     def forward(
-        self, tokens: Int[Tensor, "rows tokens"] | None, embeds: Float[Tensor, "rows tokens width"] | None, start: int
+        self,
+        tokens: Int[Tensor, "rows tokens"] | None,
+        embeds: Float[Tensor, "rows tokens width"] | None,
+        start: int,
+        positions: Int[Tensor, "rows tokens"] | None = None,
     ) -> Float[Tensor, "rows tokens width"]:
         """Embed tokens (or take their embeddings), the first of which is number `start` of its text."""
-        states = self.tokens(tokens) if embeds is None else embeds
-        if embeds is None and self.spec.embed_scale != 1.0:
-            states = states * self.spec.embed_scale
+        if embeds is not None:
+            states = embeds
+        else:
+            assert tokens is not None
+            states = self.look_up(tokens)
         if self.norm is not None and self.spec.embed_norm is EmbedNorm.TOKENS:
             states = self.norm(states)
-        places = self._places(tokens, start, states)
+        places = self._places(tokens, start, states, positions)
         if places is not None:
             states = states + places
         if self.token_types is not None:
@@ -51,7 +62,7 @@ class TextEmbedding(nn.Module):
         states = F.dropout(states, self.spec.dropout, self.training)
         return states if self.proj is None else self.proj(states)
 
-    def _places(self, tokens: Tensor | None, start: int, states: Tensor) -> Tensor | None:
+    def _places(self, tokens: Tensor | None, start: int, states: Tensor, positions: Tensor | None) -> Tensor | None:
         """Return what tells the places of the tokens, `[tokens, width]` or `[rows, tokens, width]`."""
         if self.spec.positions is Positions.NONE:
             return None
@@ -60,21 +71,25 @@ class TextEmbedding(nn.Module):
         if self.spec.padding_apart and tokens is not None and pad is not None:
             apart = torch.eq(tokens, pad)
         if self.positions is None:
-            places = sinusoids(torch.arange(first, first + states.shape[1], device=states.device), states.shape[2])
-            places = places.to(states.dtype)
+            along = torch.arange(first, first + states.shape[1], device=states.device)
+            index = along if positions is None else positions + self.spec.position_offset
+            places = sinusoids(index, states.shape[2]).to(states.dtype)
             return places if apart is None else places * ~apart[:, :, None]  # padding has the place 0 everywhere
-        places = self.positions.weight[first : first + states.shape[1]]
+        if positions is None:
+            places = self.positions.weight[first : first + states.shape[1]]
+        else:
+            places = self.positions.weight[positions + self.spec.position_offset]
         if apart is None:
             return places
         return torch.where(apart[:, :, None], self.positions.weight[self.spec.position_offset - 1], places)
 
 
-def sinusoids(places: Int[Tensor, " tokens"], width: int) -> Float[Tensor, "tokens width"]:
+def sinusoids(places: Int[Tensor, "*rows tokens"], width: int) -> Float[Tensor, "*rows tokens width"]:
     """Return fairseq's sinusoids: sines, then cosines, of frequencies that fall geometrically from 1 to 1/10,000."""
     half = width // 2
     frequencies = torch.exp(torch.arange(half, device=places.device) * (-math.log(10_000) / (half - 1)))
-    angles = places[:, None] * frequencies
-    return torch.cat([angles.sin(), angles.cos()], dim=1)
+    angles = places[..., None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
 class Head(nn.Module):

@@ -1,0 +1,37 @@
+"""Rotary positions: queries and keys are turned by angles that grow with their positions.
+
+Axes: rows, heads, tokens (or frames), head_dim, pairs.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from dragoman.spec import RotarySpec
+
+__all__ = ["Turn", "turn_of"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Turn:
+    """Cosines and sines of the angles of some positions, the same for all layers of a stack."""
+
+    cos: Float[Array, "rows 1 tokens pairs"]
+    sin: Float[Array, "rows 1 tokens pairs"]
+
+    def __call__(self, heads: Float[Array, "rows heads tokens head_dim"]) -> Array:
+        """Turn the first `2 * pairs` numbers of each head, number `i` together with number `i + pairs`."""
+        pairs = self.cos.shape[-1]
+        first, second, rest = heads[..., :pairs], heads[..., pairs : 2 * pairs], heads[..., 2 * pairs :]
+        turned = (first * self.cos - second * self.sin, second * self.cos + first * self.sin)
+        return jnp.concatenate((*turned, rest), axis=-1)
+
+
+def turn_of(spec: RotarySpec, positions: Int[Array, "rows tokens"], like: Array) -> Turn:
+    """Return the turn of `positions`, `[rows or 1, tokens]`, in the type of `like`; the angles are float32."""
+    frequencies = jnp.asarray(spec.frequencies, jnp.float32)
+    angles = positions[:, None, :, None].astype(jnp.float32) * frequencies  # [rows, 1, tokens, pairs]
+    return Turn(jnp.cos(angles).astype(like.dtype), jnp.sin(angles).astype(like.dtype))

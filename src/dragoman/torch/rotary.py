@@ -1,0 +1,36 @@
+"""Rotary positions: queries and keys are turned by angles that grow with their positions.
+
+Axes: rows, heads, tokens (or frames), head_dim, pairs.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from dragoman.spec import RotarySpec
+
+__all__ = ["Turn", "turn_of"]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Cosines and sines of the angles of some positions, the same for all layers of a stack."""
+
+    cos: Float[Tensor, "rows 1 tokens pairs"]
+    sin: Float[Tensor, "rows 1 tokens pairs"]
+
+    def __call__(self, heads: Float[Tensor, "rows heads tokens head_dim"]) -> Tensor:
+        """Turn the first `2 * pairs` numbers of each head, number `i` together with number `i + pairs`."""
+        pairs = self.cos.shape[-1]
+        first, second, rest = heads[..., :pairs], heads[..., pairs : 2 * pairs], heads[..., 2 * pairs :]
+        turned = (first * self.cos - second * self.sin, second * self.cos + first * self.sin)
+        return torch.cat((*turned, rest), dim=-1)
+
+
+def turn_of(spec: RotarySpec, positions: Int[Tensor, "rows tokens"], like: Tensor) -> Turn:
+    """Return the turn of `positions`, `[rows or 1, tokens]`, in the type of `like`; the angles are float32."""
+    frequencies = torch.tensor(spec.frequencies, dtype=torch.float32, device=like.device)
+    angles = positions[:, None, :, None].float() * frequencies  # [rows, 1, tokens, pairs]
+    return Turn(angles.cos().to(like.dtype), angles.sin().to(like.dtype))

@@ -1,0 +1,101 @@
+"""Parts of a block that today's text models brought: norms, gates, rotary positions, shared heads, windows."""
+
+import math
+
+import pytest
+import torch
+import transformers
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+from dragoman.errors import ConfigError
+from dragoman.spec import Activation, BlockSpec, NormOrder, RotaryScaling, RotarySpec, StackSpec
+from dragoman.torch.block import Stack
+from dragoman.torch.layers import RMSNorm
+from dragoman.torch.rotary import turn_of
+
+
+def test_rms_norm_has_mean_square_one_before_its_weight() -> None:
+    norm = RMSNorm(6, 0.0)
+    torch.nn.init.ones_(norm.weight)
+    states = torch.arange(1.0, 13.0).reshape(2, 6)
+    out = norm(states)
+    assert torch.allclose(out.square().mean(-1), torch.ones(2))
+    from_one = RMSNorm(6, 0.0, from_one=True)
+    torch.nn.init.zeros_(from_one.weight)
+    assert torch.equal(from_one(states), out)
+
+
+def test_rotary_scores_depend_on_distances_only() -> None:
+    spec = RotarySpec(width=6)
+    queries, keys = torch.randn(2, 1, 1, 1, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def score(query: int, key: int) -> torch.Tensor:
+        turned = [turn_of(spec, torch.tensor([[at]]), x)(x) for at, x in ((query, queries), (key, keys))]
+        return (turned[0] * turned[1]).sum()
+
+    assert torch.allclose(score(3, 1), score(43, 41), atol=1e-5)
+    assert not torch.allclose(score(3, 1), score(3, 2), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "scaling"),
+    [
+        ({"rope_type": "linear", "factor": 4.0}, RotaryScaling(factor=4.0)),
+        (
+            {
+                "rope_type": "llama3",
+                "factor": 8.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 8192,
+            },
+            RotaryScaling(factor=8.0, low=1.0, high=4.0, original_positions=8192),
+        ),
+    ],
+)
+def test_scaled_frequencies_are_the_references(parameters: dict[str, float], scaling: RotaryScaling) -> None:
+    config = transformers.LlamaConfig(
+        hidden_size=256, num_attention_heads=4, rope_parameters={"rope_theta": 500000.0, **parameters}
+    )
+    theirs, _ = ROPE_INIT_FUNCTIONS[str(parameters["rope_type"])](config, None)
+    ours = RotarySpec(width=64, theta=500000.0, scaling=scaling).frequencies
+    assert torch.allclose(torch.tensor(ours), theirs, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"width": 3}, {"width": 0}, {"width": 4, "theta": 0.0}, {"width": 4, "scaling": RotaryScaling(factor=0)}]
+)
+def test_impossible_rotary_positions_are_refused(fields: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="otary positions"):
+        RotarySpec(**fields)  # type: ignore[arg-type]
+
+
+def block(**fields: object) -> BlockSpec:
+    plain = {"width": 16, "num_heads": 4, "ffn_width": 8, "activation": Activation.SILU, "norm_order": NormOrder.PRE}
+    return BlockSpec(**{**plain, **fields})  # type: ignore[arg-type]
+
+
+def test_sizes_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ConfigError, match="not a multiple of 3"):
+        block(num_kv_heads=3)
+    with pytest.raises(ConfigError, match="turn 8 numbers of each head, but a head has 4"):
+        block(rotary=RotarySpec(width=8))
+
+
+def test_a_window_hides_what_is_further_back() -> None:
+    """Through one windowed layer a token sees the last tokens only; an unwindowed one would let all through."""
+    spec = StackSpec(
+        block=block(causal=True, rotary=RotarySpec(width=4)), num_layers=1, window=3, windowed=frozenset({0})
+    )
+    stack = Stack(spec)
+    for parameter in stack.parameters():
+        torch.nn.init.normal_(parameter, std=1 / math.sqrt(16))
+    states = torch.randn(1, 6, 16, generator=torch.Generator().manual_seed(0))
+    other = states.clone()
+    other[:, 1, ::2] += 1.0
+    near = torch.ones(6, 6, dtype=torch.bool).tril().triu(-2)[None, None]
+    with torch.no_grad():
+        changed = (stack(states, causal=True, near=near).states - stack(other, causal=True, near=near).states).abs()
+        full = (stack(states, causal=True).states - stack(other, causal=True).states).abs()
+    assert [bool(row.max() > 1e-6) for row in changed[0]] == [False, True, True, True, False, False]
+    assert [bool(row.max() > 1e-6) for row in full[0]] == [False, True, True, True, True, True]
