@@ -22,6 +22,10 @@ def transcribe(
     local_files_only: Annotated[bool, Option("--local_files_only", help="Never ask the hub.")] = False,
     hf_token: Annotated[str | None, Option("--hf_token", help="Hub token, for private and gated models.")] = None,
     device: Annotated[str, Option("--device", help="auto, cpu, cuda, cuda:1, …")] = "auto",
+    backend: Annotated[
+        Literal["torch", "jax"] | None,
+        Option("--backend", help="torch or jax; by default torch where it is installed."),
+    ] = None,
     threads: Annotated[int | None, Option("--threads", min=1, help="Threads of the processor; by default all.")] = None,
     output_format: Annotated[
         str | None,
@@ -124,6 +128,7 @@ def transcribe(
             token=hf_token,
             device=device,
             threads=threads,
+            backend=backend,
         )
 
     return run(audio, load, options, output)

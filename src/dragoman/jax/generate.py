@@ -1,6 +1,6 @@
 """The JAX driver of the search: one compiled program that runs until the texts end or its cache is full.
 
-Shapes are rounded up, so that few programs serve a varied workload: see `rounded`. Options that look at values (a
+Shapes are rounded up, so that few programs serve a varied workload: see `buckets.py`. Options that look at values (a
 caller's own processors, the clock) or ask for records of every step run step by step instead, with the search in NumPy.
 Not here: the search itself (`dragoman.generation`), which knows no framework.
 """
@@ -30,28 +30,18 @@ from dragoman.generation.sampling import build_filters, draw
 from dragoman.generation.search import BeamState, RowState, advance_rows, begin_rows
 from dragoman.generation.settings import prompt_of, settings_of, warn_if_cut_off
 from dragoman.generation.stopping import stops_of
+from dragoman.jax.buckets import fill_rows, pad_to_bucket, rounded
 from dragoman.jax.cache import Cache, Memory
 from dragoman.jax.joint import Joint
 from dragoman.jax.steps import CachedDecoder
-from dragoman.spec import MelFrontendSpec, Padding
+from dragoman.spec import MelFrontendSpec
 
 if TYPE_CHECKING:
     from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
 
-__all__ = ["generate", "rounded", "warm_up"]
+__all__ = ["generate", "warm_up"]
 
 _FIRST_CAPACITY = 64  # tokens; doubled as often as a text asks for it
-_LEAST_FRAMES = 50  # a second
-
-
-def rounded(size: int, steps: int, least: int = 1) -> int:
-    """Return the smallest of the allowed sizes that is not below `size`: from each power of two to the next, `steps`.
-
-    Batches have two steps (1, 2, 3, 4, 6, 8, 12, 16, …), waveforms four (16,384, 20,480, 24,576, 28,672, 32,768, …).
-    """
-    size = max(size, least)
-    step = max((1 << (max(size - 1, 1).bit_length() - 1)) // steps, 1)
-    return -(-size // step) * step
 
 
 @dataclass(frozen=True)
@@ -225,8 +215,8 @@ def _compiled(
     params = model.params if params is None else params  # looked up once for all programs
     rows = rounded(batch, 2)
     memory = _memory(model, heard, rows, params)
-    prompt = _repeated(prompt.astype(np.int32), rows)
-    keys = None if keys is None else _repeated(keys, rows)
+    prompt = fill_rows(prompt.astype(np.int32), rows)
+    keys = None if keys is None else fill_rows(keys, rows)
     # A rehearsal compiles every program, but lets none of them take a step.
     limit = np.int32(0 if rehearse else plan.max_length)
     static = ("recipe", "capacity")
@@ -243,22 +233,11 @@ def _memory(model: "FlaxSpeechEncoderDecoderModel", heard: tuple[Any, Any, Any],
     """Return what the decoder attends to, for `rows` utterances, those beyond the batch being copies of the first."""
     inputs, lengths, encoded = heard
     if encoded is not None:
-        encoded = jax.tree.map(lambda x: _repeated(np.asarray(x), rows), encoded)
+        encoded = jax.tree.map(lambda x: fill_rows(np.asarray(x), rows), encoded)
         given_before: Memory = model.program(Joint.project)(params, encoded)
         return given_before
-    inputs = np.asarray(inputs)
-    if model.encoder.main_input_name == "input_values" and model.encoder.padding is Padding.EXACT:
-        size = inputs.shape[1]
-        lengths = np.full(inputs.shape[0], size) if lengths is None else np.asarray(lengths)
-        inputs = np.pad(inputs, ((0, 0), (0, rounded(size, 4, _LEAST_FRAMES * model.encoder.spec.frontend.hop) - size)))
-    lengths = None if lengths is None else _repeated(lengths.astype(np.int32), rows)
-    heard_now: Memory = model.program(Joint.listen)(params, _repeated(inputs, rows), lengths)
+    heard_now: Memory = model.program(Joint.listen)(params, *pad_to_bucket(model, inputs, lengths, rows))
     return heard_now
-
-
-def _repeated(array: Any, rows: int) -> Any:
-    """Add copies of the first row up to `rows`: they begin, go on and end with it, and so change nothing."""
-    return np.concatenate([array, np.repeat(array[:1], rows - array.shape[0], axis=0)])
 
 
 def _begin_and_search(

@@ -58,6 +58,7 @@ class FlaxSpeechEncoderDecoderModel:
     config_class = SpeechEncoderDecoderConfig
     base_model_prefix = "speech_encoder_decoder"
     main_input_name = "inputs"
+    backend = "jax"
 
     def __init__(
         self,

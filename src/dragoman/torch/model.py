@@ -78,6 +78,7 @@ class SpeechEncoderDecoderModel(PretrainedModule):
     config_class = SpeechEncoderDecoderConfig
     base_model_prefix = "speech_encoder_decoder"
     main_input_name = "inputs"
+    backend = "torch"
 
     def __init__(
         self,

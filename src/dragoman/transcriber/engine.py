@@ -1,15 +1,18 @@
 """The one place where transcription touches a model: waveforms in, tokens and their probabilities out.
 
-Lives here: loading, devices, batches, and what to do when memory runs out. Not here: audio files and windows.
+Lives here: loading, batches, and what to do when memory runs out. Not here: audio files and windows; the backends, of
+which only `Runner` is seen.
 """
 
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -23,15 +26,14 @@ from dragoman.text.ctc import Wav2Vec2CTCTokenizer
 from dragoman.transcriber.options import TranscribeOptions
 from dragoman.transcriber.result import ModelInfo
 
-__all__ = ["SAMPLING_RATE", "Decoded", "Engine", "blaming"]
+__all__ = ["SAMPLING_RATE", "Decoded", "Engine", "Runner", "blaming", "runner_of"]
 
 SAMPLING_RATE = 16_000  # of every speech encoder here
 
 # Encoders that do not say how much they take: the longest clips that they are usually fine-tuned on.
 _USUAL_SECONDS = 20.0
 
-# Scores that are held at once when probabilities are read off: 256 MiB as float32.
-_LOGITS_AT_ONCE = 2**26
+_BACKENDS = {"torch": "dragoman.torch.runner", "jax": "dragoman.jax.runner"}
 
 _log = logging.getLogger("dragoman")
 
@@ -53,24 +55,85 @@ class Decoded:
     truncated: bool
 
 
+class Runner(Protocol):
+    """A model of either backend: NumPy arrays in, NumPy arrays out. What `encode` returns is the backend's own.
+
+    Attributes:
+        model: A `SpeechEncoderDecoderModel`, or its twin in JAX.
+    """
+
+    model: Any
+
+    def __init__(self, model: Any) -> None:
+        """Take a model that is loaded already."""
+        ...
+
+    @classmethod
+    def load(cls, folder: Path, device: Any) -> "Runner":
+        """Load a checkpoint onto what `device` returned."""
+        ...
+
+    @staticmethod
+    def device(name: str) -> Any:
+        """Return the device that a name stands for; raise a `ConfigError` if there is none."""
+        ...
+
+    @staticmethod
+    def set_threads(count: int) -> None:
+        """Compute on so many processors, in the whole program."""
+        ...
+
+    def encode(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> Any:
+        """Run the encoder over what a feature extractor returned."""
+        ...
+
+    def take(self, encoded: Any, rows: Sequence[int]) -> Any:
+        """Return the encoder's output for some of its rows."""
+        ...
+
+    def generate(self, encoded: Any, prompt: np.ndarray[Any, Any], **options: Any) -> np.ndarray[Any, Any]:
+        """Write texts behind a prompt `[rows, tokens]`, which is part of what is returned, `[rows, length]`."""
+        ...
+
+    def next_log_probs(self, encoded: Any, prompt: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Return how likely each token is after a prompt `[rows, tokens]`: natural logarithms, `[rows, vocab]`."""
+        ...
+
+    def log_probs(self, encoded: Any, tokens: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Return how likely each token of `[rows, length]` but the first was: natural logarithms, one less a row."""
+        ...
+
+    @staticmethod
+    def free_memory() -> None:
+        """Give back what the last batch left behind, after memory ran out."""
+        ...
+
+
 class Engine:
     """A model and its processor, ready to decode batches of windows.
 
     Args:
-        model: A `SpeechEncoderDecoderModel`.
+        runner: The model, in whatever backend.
         processor: Its feature extractor and tokenizer.
         info: The model's name and commit, for results.
     """
 
-    def __init__(self, model: Any, processor: Any, info: ModelInfo) -> None:
-        self.model = model.eval()
+    def __init__(self, runner: Runner, processor: Any, info: ModelInfo) -> None:
+        self.runner = runner
+        self.model = runner.model
         self.processor = processor
         self.info = info
         self.tokenizer = processor.tokenizer
-        self._torch = require("torch", "Transcription")
 
     @classmethod
-    def load(cls, name: str | os.PathLike[str] | None, processor: Any, device: str, source: dict[str, Any]) -> "Engine":
+    def load(
+        cls,
+        name: str | os.PathLike[str] | None,
+        processor: Any,
+        device: str,
+        source: dict[str, Any],
+        backend: str | None = None,
+    ) -> "Engine":
         """Load a checkpoint and move it to a device.
 
         Args:
@@ -78,21 +141,22 @@ class Engine:
             processor: Used instead of the checkpoint's own.
             device: `"auto"`, `"cpu"`, `"cuda"`, `"cuda:1"`, …
             source: Options of `dragoman.checkpoint.source.resolve`.
+            backend: See `runner_of`.
 
         Raises:
-            ConfigError: If there is no such device.
+            ConfigError: If there is no such device or backend.
             CheckpointError: If the files of the checkpoint are impossible.
             ModelNotFoundError: If it, or a file of it, is nowhere.
         """
-        place = pick_device(device)
+        runner = runner_of(backend)
+        place = runner.device(device)
         folder = default_model_folder() if name is None else resolve(os.fspath(name), **source)
         info = ModelInfo(name=DEFAULT_MODEL_NAME if name is None else os.fspath(name), commit=commit_of(folder))
         _log.info("Loading %s on %s.", info.name, place)
         with blaming(info.name):
             if processor is None:  # first, since it is quick and what is missing is then said at once
                 processor = dragoman.AutoProcessor.from_pretrained(folder)
-            model = dragoman.SpeechEncoderDecoderModel.from_pretrained(folder, device=place)
-        return cls(model, processor, info)
+            return cls(runner.load(folder, place), processor, info)
 
     @property
     def window_seconds(self) -> float:
@@ -111,14 +175,11 @@ class Engine:
         inputs = self.processor.feature_extractor(
             waveforms,
             sampling_rate=SAMPLING_RATE,
-            return_tensors="pt",
-            return_attention_mask=True,
+            return_tensors="np",
+            return_attention_mask=not self.has_window_limit,
             **({} if self.has_window_limit else {"padding": True}),
         )
-        audio = inputs[self.model.encoder.main_input_name].to(self.model.device, self.model.dtype)
-        mask = None if self.has_window_limit else inputs["attention_mask"].to(self.model.device)
-        with self._torch.inference_mode():
-            return self.model.encode(audio, mask)
+        return self.runner.encode(inputs)
 
     def decode(self, waveforms: Sequence[Waveform], options: TranscribeOptions, prompt: Sequence[int]) -> list[Decoded]:
         """Decode windows together; in halves if memory runs out.
@@ -136,7 +197,7 @@ class Engine:
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
-            self._torch.cuda.empty_cache()
+            self.runner.free_memory()
             if len(waveforms) == 1:
                 seconds = len(waveforms[0]) / SAMPLING_RATE
                 raise OutOfMemoryError(
@@ -160,9 +221,9 @@ class Engine:
         room = self.model.config.decoder.text_spec().num_positions - len(prompt)
         limit = min(options.max_new_tokens or room, room)
         # Never the file's own `max_length`: it was set for clips, and would cut off windows without a word.
-        sequences = self.model.generate(
-            encoder_outputs=encoded,
-            decoder_input_ids=self._torch.tensor([prompt] * len(waveforms), device=self.model.device),
+        sequences = self.runner.generate(
+            encoded,
+            np.asarray([prompt] * len(waveforms)),
             max_new_tokens=limit,
             num_beams=options.beam_size,
             num_return_sequences=1,
@@ -206,12 +267,8 @@ class Engine:
 
     def likeliest(self, waveform: Waveform, prompt: Sequence[int], candidates: Sequence[int]) -> int:
         """Return which of some tokens the model finds most likely after a prompt."""
-        with self._torch.inference_mode():
-            logits = self.model(
-                encoder_outputs=self.encode([waveform]),
-                decoder_input_ids=self._torch.tensor([prompt], device=self.model.device),
-            ).logits[0, -1]
-        return candidates[int(logits[list(candidates)].argmax())]
+        (log_probs,) = self.runner.next_log_probs(self.encode([waveform]), np.asarray([prompt]))
+        return candidates[int(log_probs[list(candidates)].argmax())]
 
     def _until_end(self, ids: list[int]) -> tuple[list[int], bool]:
         """Return the ids up to the first end token, which is kept, and whether there is one."""
@@ -236,19 +293,9 @@ class Engine:
             start: Length of the prompt.
             lengths: How many generated tokens of each row count.
         """
-        tokens = sequences.clamp(min=0)  # the padding of a model without end token is -1
-        vocab_size = self.model.config.decoder.text_spec().vocab_size
-        rows = max(1, _LOGITS_AT_ONCE // (tokens.shape[1] * vocab_size))
-        means: list[float] = []
-        for first in range(0, len(tokens), rows):
-            part = slice(first, first + rows)
-            with self._torch.inference_mode():
-                logits = self.model(
-                    encoder_outputs=_rows_of(encoded, part), decoder_input_ids=tokens[part, :-1]
-                ).logits[:, start - 1 :]
-                chosen = logits.gather(-1, tokens[part, start:, None])[..., 0] - logits.logsumexp(-1)
-            means += [float(row[:n].mean()) for row, n in zip(chosen.float(), lengths[part], strict=True)]
-        return means
+        tokens = np.maximum(sequences, 0)  # the padding of a model without end token is -1
+        log_probs = self.runner.log_probs(encoded, tokens)[:, start - 1 :]
+        return [float(row[:count].mean()) for row, count in zip(log_probs, lengths, strict=True)]
 
 
 @contextmanager
@@ -264,32 +311,22 @@ def blaming(checkpoint: str) -> Iterator[None]:
         raise CheckpointError(f"{checkpoint}: {error}") from error
 
 
-def pick_device(name: str) -> str:
-    """Return the device that a name stands for; `"auto"` is the first GPU, or the processor where there is none.
+def runner_of(backend: str | None) -> type[Runner]:
+    """Return what runs models in a backend; `None` is PyTorch where it is installed, JAX where only that is.
 
     Raises:
-        ConfigError: If there is no such device.
+        ConfigError: If there is no such backend.
+        MissingDependencyError: If it is not installed.
     """
-    torch = require("torch", "Transcription")
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"`device` must be auto, cpu, cuda or cuda:N, but is {name!r}.") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(
-            f"`device` is {name!r}, but PyTorch sees {torch.cuda.device_count()} GPUs here. Use auto or cpu."
-        )
-    return name
-
-
-def _rows_of(encoded: Any, rows: slice) -> Any:
-    lengths = encoded.lengths
-    states = encoded.last_hidden_state[rows]
-    return replace(encoded, last_hidden_state=states, lengths=None if lengths is None else lengths[rows])
+    if backend is None:
+        backend = next((name for name in _BACKENDS if find_spec(name)), "torch")
+    if backend not in _BACKENDS:
+        raise ConfigError(f"`backend` must be {' or '.join(_BACKENDS)}, but is {backend!r}.")
+    found: type[Runner] = require(_BACKENDS[backend], "Transcription").Runner
+    return found
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    # PyTorch has a class for the GPU only; for the processor it raises a plain RuntimeError.
-    return isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "allocate memory" in str(error)
+    # PyTorch has a class for the GPU only; for the processor it raises a plain RuntimeError, as JAX does for all.
+    known = isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__
+    return known or "allocate memory" in str(error) or "RESOURCE_EXHAUSTED" in str(error)

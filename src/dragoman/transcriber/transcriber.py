@@ -12,14 +12,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from dragoman._lazy import require
 from dragoman.audio.io import stream_audio
 from dragoman.audio.segment import Window, speech_windows
 from dragoman.audio.source import AudioSource
 from dragoman.audio.waveform import Waveform, as_waveform
 from dragoman.errors import ConfigError, did_you_mean
 from dragoman.text.whisper import WhisperTokenizer
-from dragoman.transcriber.engine import SAMPLING_RATE, Engine
+from dragoman.transcriber.engine import SAMPLING_RATE, Engine, runner_of
 from dragoman.transcriber.language import language_tokens, prompt_tokens, takes_language, warn_of_idle_options
 from dragoman.transcriber.options import TranscribeOptions
 from dragoman.transcriber.result import ModelInfo, Segment, Transcript, compression_ratio, join_texts
@@ -35,20 +34,22 @@ class Transcriber:
     """Turns recordings into text with any speech encoder-decoder.
 
     Args:
-        model: A folder, a hub id, or a `SpeechEncoderDecoderModel`; `None` for the default model (Whisper tiny.en).
+        model: A folder, a hub id, or a model of either backend; `None` for the default model (Whisper tiny.en).
         processor: The model's feature extractor and tokenizer; by default those of its folder.
         model_dir: Where models from the hub are kept, instead of the standard cache.
         revision: Branch, tag or commit on the hub.
         local_files_only: Never ask the hub.
         token: Hub token, for private and gated models.
         device: `"auto"` (a GPU if there is one), `"cpu"`, `"cuda"`, `"cuda:1"`, …
-        threads: Threads of the processor, for the whole program; `None` leaves PyTorch's choice.
+        threads: Threads of the processor, for the whole program; `None` leaves the backend's choice.
+        backend: `"torch"` or `"jax"`; `None` is PyTorch where it is installed, JAX where only that is. A model that
+            is loaded already brings its own.
 
     Raises:
         ModelNotFoundError: If the model or a file of it is nowhere.
         ConfigError: If an argument is impossible.
         CheckpointError: If the model's files are: its configuration, its tensors.
-        MissingDependencyError: If PyTorch or the default model's package is not installed.
+        MissingDependencyError: If the backend or the default model's package is not installed.
 
     Example:
         >>> transcript = Transcriber().transcribe("speech.wav")
@@ -66,26 +67,31 @@ class Transcriber:
         token: str | None = None,
         device: str = "auto",
         threads: int | None = None,
+        backend: str | None = None,
     ) -> None:
+        named = model is None or isinstance(model, str | os.PathLike)
+        if not named and backend not in (None, model.backend):
+            raise ConfigError(f"`backend` is {backend!r}, but the model that was given is one of {model.backend!r}.")
+        backend = backend if named else model.backend
         if threads is not None:
             if threads < 1:
                 raise ConfigError(f"`threads` must be at least 1, but is {threads}.")
-            require("torch", "Transcription").set_num_threads(threads)
-        if model is None or isinstance(model, str | os.PathLike):
+            runner_of(backend).set_threads(threads)
+        if named:
             source = {
                 "revision": revision,
                 "cache_dir": model_dir,
                 "token": token,
                 "local_files_only": local_files_only,
             }
-            self._engine = Engine.load(model, processor, device, source)
+            self._engine = Engine.load(model, processor, device, source, backend)
         else:
             if processor is None:
                 raise ConfigError(
                     "A model that is loaded already needs its `processor` too: AutoProcessor.from_pretrained."
                 )
             info = ModelInfo(name=model.config.name_or_path or type(model).__name__)
-            self._engine = Engine(model, processor, info)
+            self._engine = Engine(runner_of(backend)(model), processor, info)
 
     @property
     def model(self) -> Any:

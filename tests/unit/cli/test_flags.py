@@ -32,6 +32,7 @@ ARRIVES = {
 SEEN = {
     "--model",
     "--device",
+    "--backend",
     "--threads",
     "--output_format",
     "--output_dir",

@@ -11,7 +11,7 @@ import pytest
 from dragoman.errors import AudioError, GenerationError
 from dragoman.generation.fusion import Voice
 from dragoman.generation.hotwords import HotWords
-from dragoman.jax.generate import rounded
+from dragoman.jax.buckets import rounded
 
 COMPILED: list[str] = []
 jax.monitoring.register_event_duration_secs_listener(

@@ -6,7 +6,9 @@ from pathlib import Path
 
 PROGRAM = """
 import sys
-sys.modules["torch"] = None  # as if it were not installed
+from importlib.machinery import PathFinder
+find = PathFinder.find_spec
+PathFinder.find_spec = lambda name, *rest: None if name == "torch" else find(name, *rest)  # as if not installed
 sys.path.insert(0, {here!r})
 import numpy as np
 from conftest import build

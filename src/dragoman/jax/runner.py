@@ -1,0 +1,145 @@
+"""A JAX model as transcription uses it: NumPy arrays in, NumPy arrays out. Its twin is `dragoman.torch.runner`.
+
+Shapes are rounded up as in `generate`, so that few programs serve windows of all lengths. Axes: rows (windows),
+frames, tokens, vocab.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax import numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from dragoman.errors import ConfigError
+from dragoman.jax.buckets import fill_rows, pad_to_bucket, rounded
+from dragoman.jax.joint import Joint
+from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
+from dragoman.jax.speech_encoder import EncoderOutput
+
+__all__ = ["Runner"]
+
+# Scores that are held at once when probabilities are read off: 256 MiB as float32.
+_LOGITS_AT_ONCE = 2**26
+
+_LEAST_TOKENS = 16
+
+
+class Runner:
+    """A model, ready to hear and write; a `dragoman.transcriber.engine.Runner`.
+
+    Args:
+        model: The model.
+    """
+
+    def __init__(self, model: FlaxSpeechEncoderDecoderModel) -> None:
+        self.model = model
+
+    @classmethod
+    def load(cls, folder: Path, device: Any) -> "Runner":
+        """Load a checkpoint onto what `device` returned.
+
+        Raises:
+            CheckpointError: If the files of the checkpoint are impossible.
+            MissingDependencyError: If the weights are `.bin` files, which only PyTorch reads.
+        """
+        return cls(FlaxSpeechEncoderDecoderModel.from_pretrained(folder, device=device))
+
+    @staticmethod
+    def device(name: str) -> Any:
+        """Return the device that a name stands for; `"auto"` is JAX's own choice.
+
+        Raises:
+            ConfigError: If there is no such device.
+        """
+        platform, _, number = name.partition(":")
+        try:
+            return jax.devices()[0] if name == "auto" else jax.devices(platform)[int(number or 0)]
+        except (RuntimeError, ValueError, IndexError) as error:
+            seen = ", ".join(f"{device.platform}:{device.id}" for device in jax.devices())
+            raise ConfigError(f"`device` is {name!r}, but JAX sees {seen} here. Use auto, or one of these.") from error
+
+    @staticmethod
+    def set_threads(count: int) -> None:
+        """Compute on so many processors, in the whole program.
+
+        Raises:
+            ConfigError: If JAX has started already, with another number.
+        """
+        if os.environ.get("NPROC") == str(count):
+            return
+        own = jax.config.values["jax_num_cpu_devices"]  # which nobody may change once JAX has its threads
+        try:
+            for value in (1 if own != 1 else 2, own):
+                jax.config.update("jax_num_cpu_devices", value)  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            raise ConfigError("`threads` must be set before JAX computes anything in this program.") from error
+        os.environ["NPROC"] = str(count)
+
+    def encode(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> EncoderOutput:
+        """Run the encoder over what a feature extractor returned."""
+        model = self.model
+        audio = inputs[model.encoder.main_input_name]
+        heard = model.encoder.prepare(audio, inputs.get("attention_mask"))
+        heard = pad_to_bucket(model, *heard, rounded(audio.shape[0], 2))
+        return self.take(model.program(Joint.encode)(None, *heard), range(audio.shape[0]))
+
+    def take(self, encoded: EncoderOutput, rows: Sequence[int]) -> EncoderOutput:
+        """Return the encoder's output for some of its rows."""
+        kept = EncoderOutput(last_hidden_state=encoded.last_hidden_state, lengths=encoded.lengths)
+        found: EncoderOutput = jax.tree.map(lambda x: np.asarray(x)[list(rows)], kept)
+        return found
+
+    def generate(
+        self, encoded: EncoderOutput, prompt: Int[np.ndarray[Any, Any], "rows tokens"], **options: Any
+    ) -> Int[np.ndarray[Any, Any], "rows length"]:
+        """Write texts; the arguments are those of `generate`. The prompt is part of what is returned."""
+        return np.asarray(self.model.generate(encoder_outputs=encoded, decoder_input_ids=prompt, **options))
+
+    def next_log_probs(
+        self, encoded: EncoderOutput, prompt: Int[np.ndarray[Any, Any], "rows tokens"]
+    ) -> Float[np.ndarray[Any, Any], "rows vocab"]:
+        """Return how likely each token is after a prompt, as natural logarithms."""
+        return self._scored(_next_log_probs, encoded, prompt)
+
+    def log_probs(
+        self, encoded: EncoderOutput, tokens: Int[np.ndarray[Any, Any], "rows length"]
+    ) -> Float[np.ndarray[Any, Any], "rows length-1"]:
+        """Return how likely each token but the first was after those before it, as natural logarithms."""
+        length = tokens.shape[1]
+        room = self.model.decoder.spec.num_positions
+        # Padding stands behind the text, where the decoder does not look.
+        size = min(rounded(length, 2, _LEAST_TOKENS), room + 1)
+        padded = np.pad(tokens, ((0, 0), (0, size - length)))
+        rows = max(1, _LOGITS_AT_ONCE // (size * self.model.decoder.spec.vocab_size))
+        parts = [
+            self._scored(_log_probs, self.take(encoded, range(first, first + len(some))), some)
+            for first in range(0, len(padded), rows)
+            for some in [padded[first : first + rows]]
+        ]
+        return np.concatenate(parts)[:, : length - 1]
+
+    def _scored(self, score: Any, encoded: EncoderOutput, tokens: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        rows = rounded(len(tokens), 2)
+        encoded, tokens = jax.tree.map(lambda x: fill_rows(x, rows), (encoded, tokens.astype(np.int32)))
+        return np.asarray(self.model.program(score)(None, encoded, tokens))[: len(tokens)]
+
+    @staticmethod
+    def free_memory() -> None:
+        """Give back what the last batch left behind, after memory ran out: JAX has done so."""
+
+
+def _next_log_probs(joint: Joint, encoded: EncoderOutput, tokens: Int[Array, "rows tokens"]) -> Array:
+    logits = joint(None, None, encoded, tokens).logits
+    assert logits is not None
+    return jax.nn.log_softmax(logits[:, -1].astype(jnp.float32))
+
+
+def _log_probs(joint: Joint, encoded: EncoderOutput, tokens: Int[Array, "rows length"]) -> Array:
+    logits = joint(None, None, encoded, tokens[:, :-1]).logits
+    assert logits is not None
+    log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
+    return jnp.take_along_axis(log_probs, tokens[:, 1:, None], axis=-1)[..., 0]

@@ -1,0 +1,120 @@
+"""A PyTorch model as transcription uses it: NumPy arrays in, NumPy arrays out. Its twin is `dragoman.jax.runner`.
+
+Axes: rows (windows), frames, tokens, vocab.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from dragoman.errors import ConfigError
+from dragoman.torch.model import SpeechEncoderDecoderModel
+from dragoman.torch.speech_encoder import EncoderOutput
+
+__all__ = ["Runner"]
+
+# Scores that are held at once when probabilities are read off: 256 MiB as float32.
+_LOGITS_AT_ONCE = 2**26
+
+
+class Runner:
+    """A model, ready to hear and write; a `dragoman.transcriber.engine.Runner`.
+
+    Args:
+        model: The model; it is put into evaluation mode.
+    """
+
+    def __init__(self, model: SpeechEncoderDecoderModel) -> None:
+        self.model = model.eval()
+
+    @classmethod
+    def load(cls, folder: Path, device: Any) -> "Runner":
+        """Load a checkpoint onto what `device` returned.
+
+        Raises:
+            CheckpointError: If the files of the checkpoint are impossible.
+        """
+        return cls(SpeechEncoderDecoderModel.from_pretrained(folder, device=device))
+
+    @staticmethod
+    def device(name: str) -> str:
+        """Return the device that a name stands for; `"auto"` is the first GPU, or the processor where there is none.
+
+        Raises:
+            ConfigError: If there is no such device.
+        """
+        if name == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            device = torch.device(name)
+        except RuntimeError as error:
+            raise ConfigError(f"`device` must be auto, cpu, cuda or cuda:N, but is {name!r}.") from error
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            raise ConfigError(
+                f"`device` is {name!r}, but PyTorch sees {torch.cuda.device_count()} GPUs here. Use auto or cpu."
+            )
+        return name
+
+    @staticmethod
+    def set_threads(count: int) -> None:
+        """Compute on so many processors, in the whole program."""
+        torch.set_num_threads(count)
+
+    @torch.inference_mode()
+    def encode(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> EncoderOutput:
+        """Run the encoder over what a feature extractor returned."""
+        model = self.model
+        audio = torch.from_numpy(inputs[model.encoder.main_input_name]).to(model.device, model.dtype)
+        mask = inputs.get("attention_mask")
+        encoded: EncoderOutput = model.encode(audio, None if mask is None else torch.from_numpy(mask).to(model.device))
+        return encoded
+
+    def take(self, encoded: EncoderOutput, rows: Sequence[int]) -> EncoderOutput:
+        """Return the encoder's output for some of its rows."""
+        lengths = encoded.lengths
+        return EncoderOutput(
+            last_hidden_state=encoded.last_hidden_state[list(rows)],
+            lengths=None if lengths is None else lengths[list(rows)],
+        )
+
+    def generate(
+        self, encoded: EncoderOutput, prompt: Int[np.ndarray[Any, Any], "rows tokens"], **options: Any
+    ) -> Int[np.ndarray[Any, Any], "rows length"]:
+        """Write texts; the arguments are those of `generate`. The prompt is part of what is returned."""
+        tokens = torch.from_numpy(prompt).to(self.model.device)
+        found: torch.Tensor = self.model.generate(encoder_outputs=encoded, decoder_input_ids=tokens, **options)
+        return found.cpu().numpy()
+
+    @torch.inference_mode()
+    def next_log_probs(
+        self, encoded: EncoderOutput, prompt: Int[np.ndarray[Any, Any], "rows tokens"]
+    ) -> Float[np.ndarray[Any, Any], "rows vocab"]:
+        """Return how likely each token is after a prompt, as natural logarithms."""
+        tokens = torch.from_numpy(prompt).to(self.model.device)
+        logits = self.model(encoder_outputs=encoded, decoder_input_ids=tokens).logits[:, -1]
+        return logits.float().log_softmax(-1).cpu().numpy()
+
+    @torch.inference_mode()
+    def log_probs(
+        self, encoded: EncoderOutput, tokens: Int[np.ndarray[Any, Any], "rows length"]
+    ) -> Float[np.ndarray[Any, Any], "rows length-1"]:
+        """Return how likely each token but the first was after those before it, as natural logarithms."""
+        texts = torch.from_numpy(tokens).to(self.model.device)
+        rows = max(1, _LOGITS_AT_ONCE // (texts.shape[1] * self.model.decoder.spec.vocab_size))
+        parts = []
+        for first in range(0, len(texts), rows):
+            some = texts[first : first + rows]
+            heard = self.take(encoded, range(first, first + len(some)))
+            logits = self.model(encoder_outputs=heard, decoder_input_ids=some[:, :-1]).logits
+            chosen = logits.gather(-1, some[:, 1:, None])[..., 0] - logits.logsumexp(-1)
+            parts.append(chosen.float().cpu().numpy())
+        return np.concatenate(parts)
+
+    @staticmethod
+    def free_memory() -> None:
+        """Give back what the last batch left behind, after memory ran out."""
+        torch.cuda.empty_cache()
