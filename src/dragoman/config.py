@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self, cast
 from dragoman.checkpoint.layout import read_json
 from dragoman.checkpoint.source import resolve
 from dragoman.errors import ConfigError
-from dragoman.families import config_from_dict, find
+from dragoman.families import config_from_dict, find, speech_part, text_part
 from dragoman.families.base import ModelConfig
 from dragoman.spec import SharedId, SpecialIds
 
@@ -55,6 +55,8 @@ class SpeechEncoderDecoderConfig(ModelConfig):
             )
         self.encoder = _copy_of(self.encoder).copy(is_decoder=False, add_cross_attention=False)
         self.decoder = _copy_of(self.decoder).copy(is_decoder=True, add_cross_attention=True)
+        speech_part(self.encoder)  # for their errors: who cannot play its role is refused before weights are read
+        text_part(self.decoder)
         super().__post_init__()
 
     @property

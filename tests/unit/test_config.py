@@ -231,6 +231,15 @@ def test_broken_files(tmp_path: Path, text: str, error: type[DragomanError], wor
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("encoder", "decoder", "words"),
+    [("bert", "bert", "cannot be the encoder"), ("wav2vec2", "wav2vec2", "cannot be the decoder")],
+)
+def test_a_part_that_cannot_play_its_role(encoder: str, decoder: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        SpeechEncoderDecoderConfig.from_encoder_decoder_configs(tiny_config(encoder), tiny_config(decoder))
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match=r"config\.json"):
         AutoConfig.from_pretrained(tmp_path)

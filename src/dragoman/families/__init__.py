@@ -35,7 +35,8 @@ def find(model_type: object) -> Family:
     family = _BY_TYPE.get(model_type) if isinstance(model_type, str) else None
     if family is None:
         raise ConfigError(
-            f"The model type {model_type!r} is not known to dragoman, which has {', '.join(_BY_TYPE)}."
+            f"The model type {model_type!r} is not known to dragoman, which has {', '.join(_BY_TYPE)}. "
+            "Take a model of one of these; how a family is added is in CONTRIBUTING.md."
             f"{did_you_mean(str(model_type), _BY_TYPE)}"
         )
     return family

@@ -18,8 +18,10 @@ import numpy as np
 
 import dragoman
 from dragoman._lazy import require
+from dragoman.assembly import whole_config
 from dragoman.audio.waveform import Waveform
 from dragoman.checkpoint.default_model import DEFAULT_MODEL_NAME, default_model_folder
+from dragoman.checkpoint.folder import open_folder
 from dragoman.checkpoint.source import commit_of, resolve
 from dragoman.errors import CheckpointError, ConfigError, OutOfMemoryError
 from dragoman.text.ctc import Wav2Vec2CTCTokenizer
@@ -154,7 +156,9 @@ class Engine:
         info = ModelInfo(name=DEFAULT_MODEL_NAME if name is None else os.fspath(name), commit=commit_of(folder))
         _log.info("Loading %s on %s.", info.name, place)
         with blaming(info.name):
-            if processor is None:  # first, since it is quick and what is missing is then said at once
+            # What is quick comes first, so that whatever is missing or unknown is said at once.
+            whole_config(open_folder(folder), info.name, {})
+            if processor is None:
                 processor = dragoman.AutoProcessor.from_pretrained(folder)
             return cls(runner.load(folder, place), processor, info)
 
