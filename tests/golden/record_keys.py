@@ -103,6 +103,9 @@ ONE_LAYER = {
     "wav2vec2": {"num_hidden_layers": 1, "num_adapter_layers": 1},
     "wavlm": {"num_hidden_layers": 1, "num_adapter_layers": 1},
     "hubert": {"num_hidden_layers": 1},
+    "unispeech": {"num_hidden_layers": 1},
+    "unispeech-sat": {"num_hidden_layers": 1},
+    "data2vec-audio": {"num_hidden_layers": 1, "num_adapter_layers": 1},
     "whisper": {"encoder_layers": 1, "decoder_layers": 1},
     "bert": {"num_hidden_layers": 1, "is_decoder": True, "add_cross_attention": True},
     "gpt2": {"n_layer": 1, "add_cross_attention": True},
@@ -150,6 +153,7 @@ def _sources() -> Iterator[tuple[str, str, Source]]:
         Source(tf.HubertForCTC, tf.HubertModel, without("hubert."), fields=language),
     ):
         yield "hubert", "speech", source
+    yield from _encoders(adapter, language)
     for source in (
         Source(WhisperEncoder, WhisperEncoder),
         Source(tf.WhisperModel, WhisperEncoder, without("encoder.")),
@@ -173,6 +177,22 @@ def _sources() -> Iterator[tuple[str, str, Source]]:
     mbart = (tf.MBartForCausalLM, tf.MBartModel, tf.MBartForConditionalGeneration, tf.MBartForSequenceClassification)
     for source in (*_seq2seq(*mbart), Source(tf.MBartForQuestionAnswering, tf.MBartForCausalLM)):
         yield "mbart", "text", source
+
+
+def _encoders(adapter: Mapping[str, Any], language: Mapping[str, Any]) -> Iterator[tuple[str, str, Source]]:
+    """Speech encoders that share the most with wav2vec 2.0."""
+    plain = tf.UniSpeechModel
+    heads = tf.UniSpeechForCTC, tf.UniSpeechForSequenceClassification, tf.UniSpeechForPreTraining
+    for source in (*_speech("unispeech.", plain, *heads), Source(plain, plain, fields=language)):
+        yield "unispeech", "speech", source
+    plain = tf.UniSpeechSatModel
+    heads = tf.UniSpeechSatForCTC, tf.UniSpeechSatForXVector, tf.UniSpeechSatForPreTraining
+    for source in (*_speech("unispeech_sat.", plain, *heads), Source(plain, plain, fields=language)):
+        yield "unispeech-sat", "speech", source
+    plain = tf.Data2VecAudioModel
+    heads = tf.Data2VecAudioForCTC, tf.Data2VecAudioForSequenceClassification, tf.Data2VecAudioForXVector
+    for source in (*_speech("data2vec_audio.", plain, *heads), Source(plain, plain, fields=adapter)):
+        yield "data2vec-audio", "speech", source
 
 
 def _bert() -> Iterator[Source]:

@@ -50,6 +50,17 @@ ENCODERS = {
     "wavlm-layer": Encoder("wavlm", LARGE, "exact"),
     "whisper": Encoder("whisper", {"d_model": 32}, "exact"),
 }
+# Those that share most of wav2vec 2.0 are compared in test_encoders.py, outside the matrix.
+MORE_ENCODERS = {
+    "unispeech": Encoder("unispeech", {}, "reference"),
+    "unispeech-large": Encoder("unispeech", {**LARGE, "adapter_attn_dim": 8}, "exact"),
+    "unispeech-sat": Encoder("unispeech-sat", {}, "reference"),
+    "unispeech-sat-large": Encoder("unispeech-sat", LARGE, "exact"),
+    "data2vec-audio": Encoder("data2vec-audio", {}, "reference"),
+    "data2vec-audio-adapter": Encoder(
+        "data2vec-audio", {"conv_pos_kernel_size": 4, "add_adapter": True, "output_hidden_size": 24}, "reference"
+    ),
+}
 DECODERS = ("bert", "gpt2", "bart", "mbart", "whisper")
 
 
@@ -121,6 +132,12 @@ class Pair:
         assert unexpected == []
         assert set(missing) <= set(loaded.all_tied_weights_keys)
         return loaded
+
+    def reload_encoder(self, folder: Path) -> Any:
+        """Let transformers load an encoder that we saved alone; every key must be wanted and no key may be missing."""
+        loaded, info = type(self.reference.encoder).from_pretrained(folder, output_loading_info=True)
+        assert {name: keys for name, keys in info.items() if keys} == {}
+        return loaded.eval()
 
 
 def join(config: Any) -> Any:
@@ -219,7 +236,7 @@ def pair_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Pa
     def build(encoder: str, decoder: str) -> Pair:
         if (encoder, decoder) not in built:
             folder = tmp_path_factory.mktemp(f"{encoder}-{decoder}")
-            built[encoder, decoder] = build_pair(folder, ENCODERS[encoder], decoder)
+            built[encoder, decoder] = build_pair(folder, {**ENCODERS, **MORE_ENCODERS}[encoder], decoder)
         return built[encoder, decoder]
 
     return build

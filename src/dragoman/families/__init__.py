@@ -7,7 +7,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from dragoman.errors import ConfigError, did_you_mean
-from dragoman.families import bart, bert, gpt2, hubert, mbart, wav2vec2, wavlm, whisper
+from dragoman.families import (
+    bart,
+    bert,
+    data2vec_audio,
+    gpt2,
+    hubert,
+    mbart,
+    unispeech,
+    unispeech_sat,
+    wav2vec2,
+    wavlm,
+    whisper,
+)
 from dragoman.families.base import Family, ModelConfig, Part
 
 __all__ = ["FAMILIES", "Family", "ModelConfig", "Part", "config_from_dict", "find", "speech_part", "text_part"]
@@ -15,9 +27,12 @@ __all__ = ["FAMILIES", "Family", "ModelConfig", "Part", "config_from_dict", "fin
 FAMILIES: tuple[Family, ...] = (
     bart.FAMILY,
     bert.FAMILY,
+    data2vec_audio.FAMILY,
     gpt2.FAMILY,
     hubert.FAMILY,
     mbart.FAMILY,
+    unispeech.FAMILY,
+    unispeech_sat.FAMILY,
     wav2vec2.FAMILY,
     wavlm.FAMILY,
     whisper.FAMILY,

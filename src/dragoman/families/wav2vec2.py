@@ -174,12 +174,12 @@ SPEAKER: tuple[Rule, ...] = (
     Drop("tdnn.*",                                               why="a head that an encoder does not need"),
     Drop("objective.*",                                          why="a head that an encoder does not need"),
 )
-_PRETRAINING: tuple[Rule, ...] = (
+QUANTIZER: tuple[Rule, ...] = (
     Drop("quantizer.*",                                          why="only pre-training needs it"),
     Drop("project_hid.*",                                        why="only pre-training needs it"),
     Drop("project_q.*",                                          why="only pre-training needs it"),
-    Drop("mask_time_emb_vector",                                 why="a name from before the first release"),
 )
+_OLD = Drop("mask_time_emb_vector",                              why="a name from before the first release")
 # fmt: on
 
 
@@ -190,7 +190,7 @@ def stack_norm(stable: bool) -> Rule:
 
 def _rules(config: Wav2Vec2Config) -> tuple[Rule, ...]:
     blocks = FRONTEND + POSITIONS + STACK + (stack_norm(config.do_stable_layer_norm),) + LANGUAGE + ADAPTER
-    return blocks + HEADS + SPEAKER + _PRETRAINING
+    return (*blocks, *HEADS, *SPEAKER, *QUANTIZER, _OLD)
 
 
 FAMILY = Family(

@@ -33,6 +33,7 @@ __all__ = [
     "param",
     "shape_only",
     "split",
+    "standardise",
     "zero_padding",
 ]
 
@@ -113,6 +114,13 @@ class Embedding(nnx.Module):
         return jnp.take(self.weight[...], tokens, axis=0)
 
 
+def standardise(states: Float[Array, "*rows width"], eps: float) -> Float[Array, "*rows width"]:
+    """Shift and scale the last axis to zero mean and unit variance, in float32."""
+    x = states.astype(jnp.float32)
+    centred = x - x.mean(-1, keepdims=True)
+    return centred * lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + eps)
+
+
 class LayerNorm(nnx.Module):
     """Normalise the last axis, in float32 whatever the type of the states."""
 
@@ -122,10 +130,7 @@ class LayerNorm(nnx.Module):
 
     def __call__(self, states: Float[Array, "*rows width"]) -> Float[Array, "*rows width"]:
         """Normalise."""
-        x = states.astype(jnp.float32)
-        centred = x - x.mean(-1, keepdims=True)
-        scale = lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + self.eps)
-        return (centred * scale * self.weight[...] + self.bias[...]).astype(states.dtype)
+        return (standardise(states, self.eps) * self.weight[...] + self.bias[...]).astype(states.dtype)
 
 
 class RMSNorm(nnx.Module):

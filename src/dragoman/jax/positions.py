@@ -9,10 +9,10 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from dragoman.errors import AudioError
-from dragoman.jax.layers import ACTIVATIONS, Conv1d, WeightNormConv1d, param, shape_only, zero_padding
-from dragoman.spec import ConvPositionSpec, TablePositionSpec
+from dragoman.jax.layers import ACTIVATIONS, Conv1d, WeightNormConv1d, param, shape_only, standardise, zero_padding
+from dragoman.spec import ConvPositionSpec, ConvStackPositionSpec, TablePositionSpec
 
-__all__ = ["ConvPositions", "TablePositions"]
+__all__ = ["ConvPositions", "ConvStackPositions", "Positions", "TablePositions", "positions_of"]
 
 
 class StoredNorm(nnx.Module):
@@ -53,6 +53,27 @@ class ConvPositions(nnx.Module):
         return self.activation(x)
 
 
+class ConvStackPositions(nnx.Module):
+    """Narrower grouped convolutions one after the other, each normalised without weights (data2vec, section 3.1)."""
+
+    def __init__(self, spec: ConvStackPositionSpec, width: int) -> None:
+        self.activation = ACTIVATIONS[spec.activation]
+        self.layers = nnx.List(
+            Conv1d(width, width, spec.kernel, padding=spec.kernel // 2, groups=spec.groups)
+            for _ in range(spec.num_layers)
+        )
+
+    def __call__(
+        self, states: Float[Array, "batch frames width"], mask: Bool[Array, "batch frames"] | None = None
+    ) -> Float[Array, "batch frames width"]:
+        """Return what to add to `states`; `mask` sets padded frames to zero before each convolution."""
+        x = states
+        for conv in self.layers:
+            x = conv(zero_padding(x, mask))[:, : states.shape[1]]  # an even kernel gives one frame too many
+            x = self.activation(standardise(x, 1e-5).astype(states.dtype))
+        return x
+
+
 class TablePositions(nnx.Module):
     """One stored vector a frame: Whisper's sinusoids, kept among the weights and not trained."""
 
@@ -74,3 +95,13 @@ class TablePositions(nnx.Module):
                 "Cut the audio into shorter windows (the Transcriber does)."
             )
         return jax.lax.stop_gradient(self.weight[...][:frames])
+
+
+Positions = ConvPositions | ConvStackPositions | TablePositions
+
+
+def positions_of(spec: ConvPositionSpec | ConvStackPositionSpec | TablePositionSpec, width: int) -> Positions:
+    """Build the positions that a spec describes."""
+    if isinstance(spec, ConvPositionSpec):
+        return ConvPositions(spec, width)
+    return ConvStackPositions(spec, width) if isinstance(spec, ConvStackPositionSpec) else TablePositions(spec, width)

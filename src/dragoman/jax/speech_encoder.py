@@ -21,10 +21,10 @@ from dragoman.jax.frontend import ConvFrontend, MelFrontend
 from dragoman.jax.init import initialise, persistent_names
 from dragoman.jax.layers import Key, LayerNorm, dropout, frame_mask, param, split, zero_padding
 from dragoman.jax.position_bias import BucketBias
-from dragoman.jax.positions import ConvPositions, TablePositions
+from dragoman.jax.positions import positions_of
 from dragoman.jax.tree import Held
 from dragoman.outputs import ModelOutput
-from dragoman.spec import ConvFrontendSpec, ConvPositionSpec, Padding, SpeechEncoderSpec
+from dragoman.spec import ConvFrontendSpec, Padding, SpeechEncoderSpec
 from dragoman.spec_augment import Masks, draw_masks
 
 __all__ = ["EncoderOutput", "SpeechEncoder", "earlier_output", "pack_left"]
@@ -100,11 +100,7 @@ class SpeechEncoder(nnx.Module):
         else:
             self.frontend = MelFrontend(spec.frontend, spec.width)
         self.mask_embed = param(spec.width) if spec.mask_embedding else None
-        self.positions: ConvPositions | TablePositions
-        if isinstance(spec.positions, ConvPositionSpec):
-            self.positions = ConvPositions(spec.positions, spec.width)
-        else:
-            self.positions = TablePositions(spec.positions, spec.width)
+        self.positions = positions_of(spec.positions, spec.width)
         self.input_norm = LayerNorm(spec.width, spec.stack.block.norm_eps) if spec.input_norm else None
         bias = spec.position_bias
         self.position_bias = BucketBias(bias, spec.stack.block.num_heads) if bias else None

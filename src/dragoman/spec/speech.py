@@ -13,6 +13,7 @@ __all__ = [
     "ConvAdapterSpec",
     "ConvFrontendSpec",
     "ConvPositionSpec",
+    "ConvStackPositionSpec",
     "MelFrontendSpec",
     "SpecAugmentSpec",
     "SpeechEncoderSpec",
@@ -110,6 +111,21 @@ class ConvPositionSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ConvStackPositionSpec:
+    """Positions from several grouped convolutions, each normalised without weights (data2vec, section 3.1)."""
+
+    num_layers: int
+    kernel: int
+    groups: int
+    activation: Activation
+
+    def __post_init__(self) -> None:
+        """Check the sizes."""
+        check_sizes("The position convolutions", {"kernel": self.kernel, "groups": self.groups})
+        check_sizes("The position convolutions", {"num_layers": self.num_layers}, at_most=MOST_LAYERS)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TablePositionSpec:
     """One stored vector a frame, added to it; no more than `num_positions` frames fit."""
 
@@ -202,7 +218,7 @@ class SpeechEncoderSpec:
     """
 
     frontend: ConvFrontendSpec | MelFrontendSpec
-    positions: ConvPositionSpec | TablePositionSpec
+    positions: ConvPositionSpec | ConvStackPositionSpec | TablePositionSpec
     stack: StackSpec
     input_norm: bool
     dropout: float = 0.0
@@ -216,7 +232,8 @@ class SpeechEncoderSpec:
         """Check that the parts fit each other."""
         check_numbers("The speech encoder", {"dropout": self.dropout})
         check_numbers("The speech encoder", {"init_std": self.init_std}, at_most=100.0)
-        if isinstance(self.positions, ConvPositionSpec) and self.width % self.positions.groups:
+        convolves = ConvPositionSpec | ConvStackPositionSpec
+        if isinstance(self.positions, convolves) and self.width % self.positions.groups:
             raise ConfigError(
                 "The width of the stack must be a multiple of the groups of its position convolution "
                 f"(`num_conv_pos_embedding_groups`), but {self.width} is not a multiple of {self.positions.groups}."

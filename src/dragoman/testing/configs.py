@@ -33,6 +33,9 @@ _SMALL: dict[str, dict[str, Any]] = {
     "wav2vec2": _SPEECH,
     "hubert": _SPEECH,
     "wavlm": {**_SPEECH, "num_buckets": 32, "max_bucket_distance": 40},
+    "unispeech": _SPEECH,
+    "unispeech-sat": _SPEECH,
+    "data2vec-audio": {**_SPEECH, "num_conv_pos_embeddings": 2, "conv_pos_kernel_size": 5},
     "bert": {
         "vocab_size": 99,
         "hidden_size": 24,

@@ -6,12 +6,13 @@ Axes: batch, frames, width.
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 
 from dragoman.errors import AudioError
-from dragoman.spec import ConvPositionSpec, TablePositionSpec
+from dragoman.spec import ConvPositionSpec, ConvStackPositionSpec, TablePositionSpec
 from dragoman.torch.layers import ACTIVATIONS, WeightNormConv1d, zero_padding
 
-__all__ = ["ConvPositions", "TablePositions"]
+__all__ = ["ConvPositions", "ConvStackPositions", "Positions", "TablePositions", "positions_of"]
 
 
 class ConvPositions(nn.Module):
@@ -40,6 +41,29 @@ class ConvPositions(nn.Module):
         return self.activation(x).transpose(1, 2)
 
 
+class ConvStackPositions(nn.Module):
+    """Narrower grouped convolutions one after the other, each normalised without weights (data2vec, section 3.1)."""
+
+    def __init__(self, spec: ConvStackPositionSpec, width: int) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[spec.activation]
+        self.layers = nn.ModuleList(
+            nn.Conv1d(width, width, spec.kernel, padding=spec.kernel // 2, groups=spec.groups)
+            for _ in range(spec.num_layers)
+        )
+
+    def forward(
+        self, states: Float[Tensor, "batch frames width"], mask: Bool[Tensor, "batch frames"] | None = None
+    ) -> Float[Tensor, "batch frames width"]:
+        """Return what to add to `states`; `mask` sets padded frames to zero before each convolution."""
+        x = states
+        for conv in self.layers:
+            # [b, t, w] -> [b, w, t] -> [b, t, w]; an even kernel gives one frame too many
+            x = conv(zero_padding(x, mask).transpose(1, 2))[:, :, : states.shape[1]].transpose(1, 2)
+            x = self.activation(F.layer_norm(x, x.shape[-1:]))
+        return x
+
+
 class TablePositions(nn.Module):
     """One stored vector a frame: Whisper's sinusoids, kept among the weights and not trained."""
 
@@ -62,3 +86,13 @@ class TablePositions(nn.Module):
                 "Cut the audio into shorter windows (the Transcriber does)."
             )
         return self.weight[:frames]
+
+
+Positions = ConvPositions | ConvStackPositions | TablePositions
+
+
+def positions_of(spec: ConvPositionSpec | ConvStackPositionSpec | TablePositionSpec, width: int) -> Positions:
+    """Build the positions that a spec describes."""
+    if isinstance(spec, ConvPositionSpec):
+        return ConvPositions(spec, width)
+    return ConvStackPositions(spec, width) if isinstance(spec, ConvStackPositionSpec) else TablePositions(spec, width)

@@ -16,7 +16,7 @@ from dragoman.batch import to_numpy
 from dragoman.errors import AudioError, ConfigError
 from dragoman.families import ModelConfig, speech_part
 from dragoman.outputs import ModelOutput
-from dragoman.spec import ConvFrontendSpec, ConvPositionSpec, Padding, SpeechEncoderSpec
+from dragoman.spec import ConvFrontendSpec, Padding, SpeechEncoderSpec
 from dragoman.spec_augment import Masks, draw_masks
 from dragoman.torch.adapter import ConvAdapter
 from dragoman.torch.block import Stack
@@ -24,7 +24,7 @@ from dragoman.torch.frontend import ConvFrontend, MelFrontend
 from dragoman.torch.init import initialise, persistent_names
 from dragoman.torch.layers import frame_mask, zero_padding
 from dragoman.torch.position_bias import BucketBias
-from dragoman.torch.positions import ConvPositions, TablePositions
+from dragoman.torch.positions import positions_of
 from dragoman.torch.pretrained import PretrainedPart
 
 __all__ = ["EncoderOutput", "SpeechEncoder", "pack_left"]
@@ -94,11 +94,7 @@ class SpeechEncoder(PretrainedPart):
         else:
             self.frontend = MelFrontend(spec.frontend, spec.width)
         self.mask_embed = nn.Parameter(torch.empty(spec.width)) if spec.mask_embedding else None
-        self.positions: ConvPositions | TablePositions
-        if isinstance(spec.positions, ConvPositionSpec):
-            self.positions = ConvPositions(spec.positions, spec.width)
-        else:
-            self.positions = TablePositions(spec.positions, spec.width)
+        self.positions = positions_of(spec.positions, spec.width)
         self.input_norm = nn.LayerNorm(spec.width, spec.stack.block.norm_eps) if spec.input_norm else None
         bias = spec.position_bias
         self.position_bias = BucketBias(bias, spec.stack.block.num_heads) if bias else None

@@ -1,0 +1,60 @@
+"""data2vec for audio (https://arxiv.org/abs/2202.03555): wav2vec 2.0 with positions from several convolutions."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from dragoman.checkpoint.keymap import Rename, Rule
+from dragoman.families import wav2vec2
+from dragoman.families.base import Family, Part
+from dragoman.spec import Activation, ConvStackPositionSpec, SpeechEncoderSpec
+
+
+@dataclass(kw_only=True)
+class Data2VecAudioConfig(wav2vec2.Wav2Vec2Config):
+    """Fields and defaults of a data2vec `config.json`; the defaults are the base model."""
+
+    model_type: ClassVar[str] = "data2vec-audio"
+
+    feat_extract_norm: str = "layer"
+    num_conv_pos_embeddings: int = 5  # convolutions, here; their kernel is the next field
+    conv_pos_kernel_size: int = 19
+
+    def __post_init__(self) -> None:
+        """Check the values; upstream reads neither of these two, whatever a file says."""
+        self.feat_extract_norm, self.do_stable_layer_norm = "layer", False
+        super().__post_init__()
+
+    def speech_spec(self) -> SpeechEncoderSpec:
+        """Describe the encoder."""
+        positions = ConvStackPositionSpec(
+            num_layers=self.num_conv_pos_embeddings,
+            kernel=self.conv_pos_kernel_size,
+            groups=self.num_conv_pos_embedding_groups,
+            activation=Activation.parse(self.feat_extract_activation),
+        )
+        return replace(super().speech_spec(), positions=positions)
+
+
+# fmt: off
+_POSITIONS: tuple[Rule, ...] = (
+    # theirs                                           ours
+    Rename("encoder.pos_conv_embed.layers.{i}.conv.*", "positions.layers.{i}.*"),
+)
+# fmt: on
+
+
+def _rules(config: Data2VecAudioConfig) -> tuple[Rule, ...]:
+    blocks = (*wav2vec2.FRONTEND, *_POSITIONS, *wav2vec2.STACK, wav2vec2.stack_norm(stable=False))
+    return (*blocks, *wav2vec2.ADAPTER, *wav2vec2.HEADS, *wav2vec2.SPEAKER)
+
+
+FAMILY = Family(
+    config=Data2VecAudioConfig,
+    speech=Part(
+        rules=_rules,
+        classes=("Data2VecAudioModel",),
+        prefixes=("data2vec_audio.",),
+        fresh=("mask_embed", "adapter.*"),
+    ),
+    feature_extractor="Wav2Vec2FeatureExtractor",
+)

@@ -1,0 +1,41 @@
+"""UniSpeech (https://arxiv.org/abs/2101.07597): the network of wav2vec 2.0, trained with phonemes as well."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from dragoman.checkpoint.keymap import Drop, Rule
+from dragoman.families import wav2vec2
+from dragoman.families.base import Family, Part
+from dragoman.spec import SpeechEncoderSpec
+
+
+@dataclass(kw_only=True)
+class UniSpeechConfig(wav2vec2.Wav2Vec2Config):
+    """Fields and defaults of a UniSpeech `config.json`; the defaults are the base model."""
+
+    model_type: ClassVar[str] = "unispeech"
+
+    def speech_spec(self) -> SpeechEncoderSpec:
+        """Describe the encoder."""
+        return replace(super().speech_spec(), adapter=None)
+
+
+_PHONEMES = Drop("ctc_proj.*", why="only pre-training needs it")
+
+
+def _rules(config: UniSpeechConfig) -> tuple[Rule, ...]:
+    norm = wav2vec2.stack_norm(config.do_stable_layer_norm)
+    blocks = (*wav2vec2.FRONTEND, *wav2vec2.POSITIONS, *wav2vec2.STACK, norm, *wav2vec2.LANGUAGE)
+    return (*blocks, *wav2vec2.HEADS, *wav2vec2.QUANTIZER, _PHONEMES)
+
+
+FAMILY = Family(
+    config=UniSpeechConfig,
+    speech=Part(
+        rules=_rules,
+        classes=("UniSpeechModel",),
+        prefixes=("unispeech.",),
+        fresh=("mask_embed", "stack.layers.{i}.bottleneck.*"),
+    ),
+    feature_extractor="Wav2Vec2FeatureExtractor",
+)

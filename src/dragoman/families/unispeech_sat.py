@@ -1,0 +1,47 @@
+"""UniSpeech-SAT (https://arxiv.org/abs/2110.05752): HuBERT's training, aware of who speaks; wav2vec 2.0's network."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from dragoman.checkpoint.keymap import Drop, Rule
+from dragoman.families import wav2vec2
+from dragoman.families.base import Family, Part
+from dragoman.spec import SpeechEncoderSpec
+
+
+@dataclass(kw_only=True)
+class UniSpeechSatConfig(wav2vec2.Wav2Vec2Config):
+    """Fields and defaults of a UniSpeech-SAT `config.json`; the defaults are the base model."""
+
+    model_type: ClassVar[str] = "unispeech-sat"
+
+    def speech_spec(self) -> SpeechEncoderSpec:
+        """Describe the encoder."""
+        return replace(super().speech_spec(), adapter=None)
+
+
+# fmt: off
+_PRETRAINING: tuple[Rule, ...] = (
+    Drop("label_embeddings_concat",    why="only pre-training needs it"),
+    Drop("speaker_proj.*",             why="only pre-training needs it"),
+    Drop("layer_norm_for_extract.*",   why="only pre-training needs it"),
+)
+# fmt: on
+
+
+def _rules(config: UniSpeechSatConfig) -> tuple[Rule, ...]:
+    norm = wav2vec2.stack_norm(config.do_stable_layer_norm)
+    blocks = (*wav2vec2.FRONTEND, *wav2vec2.POSITIONS, *wav2vec2.STACK, norm, *wav2vec2.LANGUAGE)
+    return (*blocks, *wav2vec2.HEADS, *wav2vec2.SPEAKER, *wav2vec2.QUANTIZER, *_PRETRAINING)
+
+
+FAMILY = Family(
+    config=UniSpeechSatConfig,
+    speech=Part(
+        rules=_rules,
+        classes=("UniSpeechSatModel",),
+        prefixes=("unispeech_sat.",),
+        fresh=("mask_embed", "stack.layers.{i}.bottleneck.*"),
+    ),
+    feature_extractor="Wav2Vec2FeatureExtractor",
+)

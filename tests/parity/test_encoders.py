@@ -1,0 +1,129 @@
+"""The speech encoders that the matrix of test_models.py leaves out: each alone, joined to one decoder, and in JAX.
+
+Few clips each: what they share with wav2vec 2.0, the matrix proves. Other decoders than BERT are for the slow tests,
+texts of JAX for the nightly ones.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from dragoman import FlaxSpeechEncoderDecoderModel, SpeechEncoder
+from dragoman.checkpoint.options import LoadOptions
+from dragoman.jax.loading import load_part
+from dragoman.jax.speech_encoder import SpeechEncoder as JaxEncoder
+from dragoman.testing import TOLERANCES
+
+ENCODERS = (
+    "unispeech", "unispeech-large", "unispeech-sat", "unispeech-sat-large", "data2vec-audio", "data2vec-audio-adapter",
+)  # fmt: skip
+OTHERS = ("gpt2", "bart", "mbart", "whisper")
+LENGTHS = torch.tensor([800, 799, 640, 333])
+TOKENS = torch.tensor([[0, 5, 9, 17, 4]])
+
+Build = Callable[[str, str], Any]
+
+
+def padded(pair: Any) -> dict[str, torch.Tensor]:
+    """Clips of several lengths, and padding so loud that hearing it would show."""
+    inputs = pair.audio(len(LENGTHS), seed=11)["inputs"]
+    valid = torch.ceil(LENGTHS * inputs.shape[1] / 800).long()
+    mask = torch.arange(inputs.shape[1]) < valid[:, None]
+    inputs[~mask] = 0.0 if pair.encoder.padding == "reference" else 5.0
+    return {"inputs": inputs, "attention_mask": mask.long()}
+
+
+def assert_close(ours: Any, theirs: Any, what: str = "logits") -> None:
+    assert tuple(ours.shape) == tuple(theirs.shape)
+    assert np.abs(np.asarray(ours) - np.asarray(theirs)).max() <= TOLERANCES[what]
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+class TestWithBert:
+    def test_alone(self, pair_of: Build, name: str, tmp_path: Path) -> None:
+        """The states of every layer, and a folder that transformers reads back."""
+        pair = pair_of(name, "bert")
+        theirs = pair.reference.encoder
+        theirs.save_pretrained(tmp_path / "theirs")
+        ours = SpeechEncoder.from_pretrained(tmp_path / "theirs")
+        inputs = pair.audio(3, seed=5)["inputs"]
+        found, expected = (model(inputs, output_hidden_states=True) for model in (ours, theirs))
+        assert_close(found.last_hidden_state, expected.last_hidden_state)
+        for a, b in zip(found.hidden_states[:-1], expected.hidden_states[:-1], strict=True):
+            assert_close(a, b)
+        ours.save_pretrained(tmp_path / "ours")
+        back = pair.reload_encoder(tmp_path / "ours")
+        assert_close(back(inputs).last_hidden_state, expected.last_hidden_state)
+
+    def test_padded(self, pair_of: Build, name: str) -> None:
+        """As the reference has it, and, in our own mode, as the reference has it for each clip alone."""
+        pair = pair_of(name, "bert")
+        model = pair.load()
+        batch = padded(pair) | {"decoder_input_ids": TOKENS.expand(len(LENGTHS), -1)}
+        assert_close(model(**batch).logits, pair.reference(**batch).logits)
+        model.set_padding("exact")
+        ours = model(**batch).logits
+        for row, (clip, mask) in enumerate(zip(batch["inputs"], batch["attention_mask"], strict=True)):
+            alone = pair.reference(inputs=clip[mask.bool()][None], decoder_input_ids=TOKENS)
+            assert_close(ours[row], alone.logits[0])
+
+    def test_loss_and_texts(self, pair_of: Build, name: str) -> None:
+        check_loss_and_texts(pair_of(name, "bert"))
+
+    def test_there_and_back(self, pair_of: Build, name: str, tmp_path: Path) -> None:
+        pair = pair_of(name, "bert")
+        pair.load().save_pretrained(tmp_path)
+        batch = {**pair.audio(3, seed=4), "decoder_input_ids": TOKENS.expand(3, -1)}
+        assert_close(pair.reload_reference(tmp_path)(**batch).logits, pair.reference(**batch).logits)
+
+    def test_jax(self, pair_of: Build, name: str, tmp_path: Path) -> None:
+        pair = pair_of(name, "bert")
+        pair.reference.encoder.save_pretrained(tmp_path)
+        theirs, (ours, _) = pair.load().encoder, load_part(JaxEncoder, tmp_path, LoadOptions())
+        theirs.padding = ours.padding
+        batch = padded(pair)
+        expected = theirs(batch["inputs"], batch["attention_mask"])
+        found = ours(*(tensor.numpy() for tensor in batch.values()))
+        assert found.lengths.tolist() == expected.lengths.tolist()
+        valid = torch.arange(expected.last_hidden_state.shape[1]) < expected.lengths[:, None]
+        assert_close(np.asarray(found.last_hidden_state)[valid.numpy()], expected.last_hidden_state[valid])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("decoder", OTHERS)
+@pytest.mark.parametrize("name", ENCODERS)
+def test_other_decoders(pair_of: Build, name: str, decoder: str) -> None:
+    check_loss_and_texts(pair_of(name, decoder))
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("num_beams", [1, 5])
+@pytest.mark.parametrize("name", ENCODERS)
+def test_texts_of_jax(pair_of: Build, name: str, num_beams: int) -> None:
+    pair = pair_of(name, "bert")
+    theirs, ours = pair.load(), FlaxSpeechEncoderDecoderModel.from_pretrained(pair.folder)
+    theirs.set_padding("exact")
+    batch = pair.audio(20, seed=2)
+    options = {"num_beams": num_beams, "max_new_tokens": 12}
+    found = ours.generate(**{name: x.numpy() for name, x in batch.items()}, **options)
+    assert np.asarray(found).tolist() == theirs.generate(**batch, **options).tolist()
+
+
+def check_loss_and_texts(pair: Any) -> None:
+    model = pair.load()
+    assert model.load_report.fresh == []
+    batch = pair.audio(20, seed=2)
+    labels = torch.randint(3, 30, (20, 6), generator=torch.Generator().manual_seed(1))
+    labels[1, 3:] = -100
+    ours, theirs = model(**batch, labels=labels), pair.reference(**batch, labels=labels)
+    assert_close(ours.logits, theirs.logits)
+    assert_close(ours.loss, theirs.loss, "loss")
+    for num_beams in 1, 5:
+        options = {"num_beams": num_beams, "max_new_tokens": 12}
+        texts = model.generate(**batch, **options).tolist()
+        assert len({tuple(text) for text in texts}) > 2, "texts must depend on the speech to prove much"
+        assert texts == pair.reference.generate(**batch, **options).tolist()
