@@ -3,11 +3,12 @@
     python benchmarks/word_error_rate.py FOLDER [--clips 60] [--seed 0] [--beam_size 5] [--minutes 10]
 
 FOLDER gets (or has) the clips of `recipes/amazon_queen.py`: English, game dialogue, MP3 at 11,025 Hz. Taken are random
-clips of at least three words. Three systems hear the same waveforms:
+clips of at least three words. Four systems hear the same waveforms:
 
     transformers   WhisperForConditionalGeneration with the package's weights, the same prompt and suppressed tokens
     model          SpeechEncoderDecoderModel.generate
     Transcriber    the public way, with voice activity and windows
+    JAX            the same by `Transcriber(backend="jax")`
 
 With `--minutes`, clips are also joined into one file of that length, with pauses, and transcribed as a whole.
 Texts are compared after `dragoman.text.normalize.normalize_english`; the intervals are 95 % bootstraps over clips.
@@ -103,6 +104,12 @@ def of_model(folder: Path, processor: Any, beams: int) -> Callable[[np.ndarray],
     return transcribe
 
 
+def of_transcriber(backend: str, beams: int) -> Callable[[np.ndarray], str]:
+    """Return transcription as a function."""
+    transcriber = dragoman.Transcriber(backend=backend)
+    return lambda waveform: transcriber.transcribe(waveform, beam_size=beams).text
+
+
 def report(name: str, references: list[str], texts: list[str], seconds: float) -> None:
     """Print a row: word error rate, its interval, and the time it took."""
     counts = []
@@ -169,33 +176,36 @@ def main() -> None:
     processor = dragoman.AutoProcessor.from_pretrained(folder)
     clips = fetch_clips(options.folder, options.clips, options.seed)
     references = [normalize_english(text) for _, _, text in clips]
-    transcriber = dragoman.Transcriber()
-    systems: dict[str, Callable[[np.ndarray], str]] = {
-        "transformers": in_transformers(folder, processor, options.beam_size),
-        "model": of_model(folder, processor, options.beam_size),
-        "Transcriber": lambda w: transcriber.transcribe(w, beam_size=options.beam_size).text,
+    systems: dict[str, Callable[[], Callable[[np.ndarray], str]]] = {
+        "transformers": lambda: in_transformers(folder, processor, options.beam_size),
+        "model": lambda: of_model(folder, processor, options.beam_size),
+        "Transcriber": lambda: of_transcriber("torch", options.beam_size),
+        "JAX": lambda: of_transcriber("jax", options.beam_size),
     }
     hours = sum(len(waveform) for _, waveform, _ in clips) / RATE
     print(f"{len(clips)} clips, {hours:.0f} s, seed {options.seed}, beam {options.beam_size}\n")
     print("| system | word error rate | 95 % | time |\n|---|---|---|---|")
     found: dict[str, list[str]] = {}
-    for name, transcribe in systems.items():
+    written: dict[str, list[str]] = {}
+    for name, load in systems.items():
         if options.systems and name not in options.systems:
             continue
+        transcribe = load()
         begin = time.perf_counter()
-        texts = [transcribe(waveform) for _, waveform, _ in clips]
-        found[name] = [normalize_english(text) for text in texts]
+        written[name] = [transcribe(waveform) for _, waveform, _ in clips]
+        found[name] = [normalize_english(text) for text in written[name]]
         report(name, references, found[name], time.perf_counter() - begin)
-    if "transformers" in found and "model" in found:
-        same = sum(a == b for a, b in zip(found["transformers"], found["model"], strict=True))
-        print(f"\ntransformers and the model agree on {same} of {len(clips)} texts")
+    for one, other in (("transformers", "model"), ("Transcriber", "JAX")):
+        if one in written and other in written:
+            same = sum(a.strip() == b.strip() for a, b in zip(written[one], written[other], strict=True))
+            print(f"\n{one} and {other} wrote the same for {same} of {len(clips)} clips, sign by sign")
     if options.verbose:
         for (ident, _, _), *texts in zip(clips, references, *found.values(), strict=True):
             if len(set(texts[1:])) > 1:
                 print(ident, *texts, sep="\n    ")
     if options.minutes:
         everything = fetch_clips(options.folder, min(3000, int(options.minutes * 40)), options.seed + 1)
-        long_file(transcriber, everything, options.minutes, options.beam_size)
+        long_file(dragoman.Transcriber(), everything, options.minutes, options.beam_size)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Int, PRNGKeyArray
 
+from dragoman.errors import GenerationError
 from dragoman.generation import beams, loop
 from dragoman.generation.arrays import Ops, ops_of
 from dragoman.generation.forced import ForcedTokens
@@ -81,6 +82,10 @@ def generate(
     decoder_input_ids: Int[Array, "batch tokens"] | None = None,
     logits_processor: Sequence[Any] = (),
     prefix_allowed_tokens_fn: Any = None,
+    stopping_criteria: Sequence[Any] = (),
+    streamer: Any = None,
+    tokenizer: Any = None,
+    assistant_model: "FlaxSpeechEncoderDecoderModel | None" = None,
     voices: Sequence[Voice] = (),
     token_log_probs: bool = False,
     seed: int | Sequence[int] | None = None,
@@ -101,6 +106,10 @@ def generate(
         decoder_input_ids: Beginning of the texts. The start id is put before it where it is not there yet.
         logits_processor: Callables `(tokens, scores) -> scores` over NumPy arrays, after the built-in ones.
         prefix_allowed_tokens_fn: `(utterance, tokens) -> ids` that may come next.
+        stopping_criteria: Callables `(tokens, scores) -> bool or bools` that end texts, in Hugging Face's form.
+        streamer: Is told each token as it comes (`dragoman.generation.streamers`); without beams.
+        tokenizer: Turns ids into text, for `stop_strings`.
+        assistant_model: A smaller model of the same vocabulary that drafts for greedy search: the same text.
         voices: What else has a say in each step: hot words, language models (`dragoman.generation.fusion`).
         token_log_probs: Return the decoder's own log-probability of each token, in an output of
             `return_dict_in_generate`.
@@ -128,10 +137,9 @@ def generate(
     plan = plan_of(settings, prompt.shape[1], model.decoder.spec.num_positions)
     if seed is None:
         seed = random.getrandbits(31) if prng_key is None else _seed_of(prng_key)
-    looks = bool(logits_processor or voices) or prefix_allowed_tokens_fn is not None or token_log_probs
-    if _needs_steps(settings) or looks:
-        forced = [ForcedTokens(later)] if later else []
-        processors = [*forced, *logits_processor]
+    of_values = (logits_processor, voices, stopping_criteria)
+    looks = any(of_values) or token_log_probs or any(x is not None for x in (prefix_allowed_tokens_fn, streamer))
+    if _needs_steps(settings) or looks or assistant_model is not None:
         result, encoded = _stepwise(
             model,
             heard,
@@ -140,8 +148,12 @@ def generate(
             plan,
             params,
             seed=seed,
-            processors=processors,
+            processors=[*([ForcedTokens(later)] if later else []), *logits_processor],
             prefix_allowed_tokens_fn=prefix_allowed_tokens_fn,
+            criteria=stopping_criteria,
+            streamer=streamer,
+            decode=None if tokenizer is None else tokenizer.decode,
+            draft=None if assistant_model is None else _drafting(assistant_model, audio, attention_mask, plan),
             voices=voices,
             token_log_probs=token_log_probs,
         )
@@ -173,8 +185,17 @@ def warm_up(
         generation_config: As in `generate`.
         params: As in `generate`.
         **options: As in `generate`: other options are other programs.
+
+    Raises:
+        GenerationError: If options are unknown or impossible, or cannot be compiled.
     """
     settings = settings_of(model.config, model.generation_config, generation_config, options)
+    settings.validate()
+    if _needs_steps(settings):
+        raise GenerationError(
+            "`warm_up` compiles whole searches, but with these options the decoder runs step by step. "
+            "Its step is compiled when `generate` first takes it."
+        )
     prompt, later = prompt_of(settings, batch, None)
     plan = plan_of(settings, prompt.shape[1], model.decoder.spec.num_positions)
     recipe = Recipe(plan, repr(sorted(settings.to_dict().items())), tuple(sorted(later.items())), settings)
@@ -182,6 +203,13 @@ def warm_up(
     shape = (batch, frontend.num_mels, samples) if isinstance(frontend, MelFrontendSpec) else (batch, samples)
     heard = (*model.encoder.prepare(np.zeros(shape, np.float32), None), None)
     _compiled(model, heard, recipe, prompt, params, 0, rehearse=True)
+
+
+def _drafting(model: "FlaxSpeechEncoderDecoderModel", audio: Any, attention_mask: Any, plan: Plan) -> CachedDecoder:
+    """Return the decoder of a smaller model, looking at what its own encoder hears."""
+    heard = model._heard(audio, attention_mask, None)
+    memory = _memory(model, heard, heard[0].shape[0], model.params)
+    return CachedDecoder(model, memory, plan.max_length, GenerationConfig(), None)
 
 
 def _needs_steps(settings: GenerationConfig) -> bool:

@@ -23,7 +23,7 @@ __all__ = ["CachedDecoder"]
 
 
 class CachedDecoder:
-    """A decoder that looks at the memory of a batch of utterances; a `StepDecoder` over NumPy arrays.
+    """A decoder that looks at the memory of a batch of utterances; a `RewindableDecoder` over NumPy arrays.
 
     The memory's keys and values are computed once and belong to the utterance: its beams share them.
 
@@ -68,8 +68,16 @@ class CachedDecoder:
         selected: Cache = _select(state, rows.astype(np.int32))
         return selected
 
-    def _run(self, tokens: np.ndarray[Any, Any], state: Cache) -> Step[Cache]:
-        out, logits = self._model.program(_step)(
+    def read(self, tokens: np.ndarray[Any, Any], state: Cache) -> Step[Cache]:
+        """Read several tokens of each row at once; the logits are those after each of them."""
+        return self._run(tokens, state, _read)
+
+    def rewind(self, state: Cache, tokens: int) -> Cache:
+        """Forget the last `tokens` tokens."""
+        return replace(state, length=jax.device_put(np.int32(int(state.length) - tokens)))
+
+    def _run(self, tokens: np.ndarray[Any, Any], state: Cache, read: Any = None) -> Step[Cache]:
+        out, logits = self._model.program(read or _step)(
             self._params, tokens.astype(np.int32), self._memory, state, **self._asked
         )
         length = int(out.cache.length)
@@ -92,3 +100,8 @@ _select = jax.jit(Cache.selected)
 def _step(joint: Joint, tokens: Array, memory: Memory, state: Cache, **asked: Any) -> tuple[StackOutput, Array]:
     out, cache = joint.decoder.decode(tokens, memory, state, **asked)
     return replace(out, cache=cache), joint.decoder.logits(out.states[:, -1])
+
+
+def _read(joint: Joint, tokens: Array, memory: Memory, state: Cache, **asked: Any) -> tuple[StackOutput, Array]:
+    out, cache = joint.decoder.decode(tokens, memory, state, **asked)
+    return replace(out, cache=cache), joint.decoder.logits(out.states)

@@ -12,7 +12,7 @@ from dragoman.testing import tiny_config
 
 
 def build(
-    encoder: dict[str, object] | None = None, decoder: dict[str, object] | None = None
+    encoder: dict[str, object] | None = None, decoder: dict[str, object] | None = None, seed: int = 0
 ) -> FlaxSpeechEncoderDecoderModel:
     """Return a tiny wav2vec 2.0 with BERT, one layer each, which compiles fast; the arguments are fields of theirs."""
     config = SpeechEncoderDecoderConfig(
@@ -22,7 +22,7 @@ def build(
         pad_token_id=1,
         eos_token_id=2,
     )
-    return FlaxSpeechEncoderDecoderModel(config=config)
+    return FlaxSpeechEncoderDecoderModel(config=config, seed=seed)
 
 
 @pytest.fixture(scope="session")

@@ -7,11 +7,15 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+import torch
 
+from dragoman import SpeechEncoderDecoderModel
 from dragoman.errors import AudioError, GenerationError
 from dragoman.generation.fusion import Voice
 from dragoman.generation.hotwords import HotWords
 from dragoman.jax.buckets import rounded
+
+from .conftest import build
 
 COMPILED: list[str] = []
 jax.monitoring.register_event_duration_secs_listener(
@@ -91,6 +95,76 @@ def test_earlier_encoder_outputs_give_the_same_texts(model: Any) -> None:
         model.decode(np.zeros((2, 1), int), encoded.to_tuple(), encoder_attention_mask=np.ones((2, 300), int))
 
 
+@pytest.fixture(scope="module")
+def theirs(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The same model in PyTorch."""
+    folder = tmp_path_factory.mktemp("model")
+    model.save_pretrained(folder)
+    return SpeechEncoderDecoderModel.from_pretrained(folder)
+
+
+class Letters:
+    """A tokenizer of one letter a token, and a streamer that remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.heard: list[Any] = []
+
+    def decode(self, ids: list[int]) -> str:
+        return "".join(chr(97 + number % 26) for number in ids)
+
+    def put(self, tokens: Any) -> None:
+        self.heard.append(np.asarray(tokens).tolist())
+
+    def end(self) -> None:
+        self.heard.append("end")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"penalty_alpha": 0.6, "top_k": 4},
+        {"force_words_ids": [[40, 41]], "num_beams": 3},
+        {"stop_strings": ["a", "e", "i"], "tokenizer": Letters()},
+        {"max_time": 1e-9},
+        {"stopping_criteria": [lambda tokens, scores: tokens.shape[1] >= 4]},
+        {"prefix_allowed_tokens_fn": lambda row, tokens: [30 + row, 40 + len(tokens)]},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_what_runs_step_by_step_is_what_pytorch_does(model: Any, theirs: Any, options: dict[str, Any]) -> None:
+    speech = waves(2, 900)
+    length = {"max_new_tokens": 8, "min_new_tokens": 8}
+    expected = theirs.generate(torch.from_numpy(speech), **length, **options).tolist()
+    assert np.asarray(model.generate(speech, **length, **options)).tolist() == expected
+    if "prefix" not in next(iter(options)):
+        assert expected != theirs.generate(torch.from_numpy(speech), **length).tolist(), "the option must matter"
+
+
+def test_a_draft_and_a_listener_change_nothing(model: Any) -> None:
+    speech, listener = waves(2, 900), Letters()
+    options = {"max_new_tokens": 8, "eos_token_id": None}
+    texts = np.asarray(model.generate(speech, **options))
+    assert np.array_equal(model.generate(speech, **options, assistant_model=model), texts)
+    assert np.array_equal(model.generate(speech, **options, assistant_model=build(seed=1)), texts)
+    assert np.array_equal(model.generate(speech, **options, streamer=listener), texts)
+    assert listener.heard[-1] == "end"
+    assert len(listener.heard) == 1 + 8 + 1
+
+
+def test_parameters_are_an_argument(model: Any) -> None:
+    speech, other = waves(2, 900), build(seed=1).params
+    options = {"max_new_tokens": 8, "eos_token_id": None}
+    mine, before = (np.asarray(model.generate(speech, params=tree, **options)) for tree in (other, None))
+    assert not np.array_equal(mine, before)
+    stepwise = model.generate(speech, params=other, **options, logits_processor=[lambda tokens, scores: scores])
+    assert np.array_equal(stepwise, mine)
+
+
+def test_what_is_not_compiled_is_not_warmed_up(model: Any) -> None:
+    with pytest.raises(GenerationError, match="step by step"):
+        model.warm_up(1, 900, max_time=1.0)
+
+
 def test_bad_requests_are_refused(model: Any) -> None:
     with pytest.raises(GenerationError, match="num_beams"):
         model.generate(waves(1, 900), num_beams=0)
@@ -98,6 +172,8 @@ def test_bad_requests_are_refused(model: Any) -> None:
         model.generate(waves(1, 900), number_of_beams=2)
     with pytest.raises(GenerationError, match="no room"):
         model.generate(waves(1, 900), max_length=1)
+    with pytest.raises(GenerationError, match="Pass `tokenizer=`"):
+        model.generate(waves(1, 900), stop_strings="a")
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
