@@ -35,6 +35,8 @@ PUBLIC = {
     "MissingDependencyError",
     "ModelNotFoundError",
     "OutOfMemoryError",
+    "SEWConfig",
+    "SEWModel",
     "Speech2Text2Processor",
     "SpeechEncoder",
     "SpeechEncoderDecoderConfig",

@@ -105,6 +105,7 @@ ONE_LAYER = {
     "hubert": {"num_hidden_layers": 1},
     "unispeech": {"num_hidden_layers": 1},
     "unispeech-sat": {"num_hidden_layers": 1},
+    "sew": {"num_hidden_layers": 1},
     "data2vec-audio": {"num_hidden_layers": 1, "num_adapter_layers": 1},
     "whisper": {"encoder_layers": 1, "decoder_layers": 1},
     "bert": {"num_hidden_layers": 1, "is_decoder": True, "add_cross_attention": True},
@@ -193,6 +194,8 @@ def _encoders(adapter: Mapping[str, Any], language: Mapping[str, Any]) -> Iterat
     heads = tf.Data2VecAudioForCTC, tf.Data2VecAudioForSequenceClassification, tf.Data2VecAudioForXVector
     for source in (*_speech("data2vec_audio.", plain, *heads), Source(plain, plain, fields=adapter)):
         yield "data2vec-audio", "speech", source
+    for source in _speech("sew.", tf.SEWModel, tf.SEWForCTC, tf.SEWForSequenceClassification):
+        yield "sew", "speech", source
 
 
 def _bert() -> Iterator[Source]:

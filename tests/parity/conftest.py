@@ -60,6 +60,12 @@ MORE_ENCODERS = {
     "data2vec-audio-adapter": Encoder(
         "data2vec-audio", {"conv_pos_kernel_size": 4, "add_adapter": True, "output_hidden_size": 24}, "reference"
     ),
+    "sew": Encoder("sew", {}, "reference"),
+    "sew-layer": Encoder(
+        "sew",
+        {"feat_extract_norm": "layer", "hidden_size": 16, "num_conv_pos_embeddings": 7, "squeeze_factor": 3},
+        "reference",
+    ),
 }
 DECODERS = ("bert", "gpt2", "bart", "mbart", "whisper")
 

@@ -20,6 +20,7 @@ from dragoman.testing import TOLERANCES
 
 ENCODERS = (
     "unispeech", "unispeech-large", "unispeech-sat", "unispeech-sat-large", "data2vec-audio", "data2vec-audio-adapter",
+    "sew", "sew-layer",
 )  # fmt: skip
 OTHERS = ("gpt2", "bart", "mbart", "whisper")
 LENGTHS = torch.tensor([800, 799, 640, 333])

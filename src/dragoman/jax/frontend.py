@@ -1,4 +1,4 @@
-"""From audio to frames: convolutions over raw samples (wav2vec 2.0) or over a log-mel spectrogram (Whisper).
+"""From audio to frames: convolutions over raw samples (wav2vec 2.0) or over spectrograms, or a projection of these.
 
 Axes: batch, samples, channels, frames, mels, width.
 """
@@ -7,10 +7,27 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from dragoman.jax.layers import ACTIVATIONS, ChannelNorm, Conv1d, Key, LayerNorm, Linear, dropout
-from dragoman.spec import ConvFrontendSpec, FrontendNorm, MelFrontendSpec
+from dragoman.jax.layers import (
+    ACTIVATIONS,
+    ChannelNorm,
+    Conv1d,
+    Key,
+    LayerNorm,
+    Linear,
+    dropout,
+    frame_mask,
+    zero_padding,
+)
+from dragoman.spec import (
+    ConvFrontendSpec,
+    FeatureFrontendSpec,
+    FrontendNorm,
+    FrontendSpec,
+    MelFrontendSpec,
+    SubsampleFrontendSpec,
+)
 
-__all__ = ["ConvFrontend", "MelFrontend"]
+__all__ = ["ConvFrontend", "FeatureFrontend", "Frontend", "MelFrontend", "SubsampleFrontend", "frontend_of"]
 
 
 class ConvLayer(nnx.Module):
@@ -45,7 +62,7 @@ class ConvFrontend(nnx.Module):
         self.spec = spec
         self.convs = nnx.List(ConvLayer(spec, index) for index in range(len(spec.channels)))
         self.norm = LayerNorm(spec.channels[-1], spec.norm_eps) if spec.feature_norm else None
-        self.proj = Linear(spec.channels[-1], width)
+        self.proj = Linear(spec.channels[-1], width) if spec.project else None
         self.gradient_checkpointing = False
 
     def __call__(
@@ -64,7 +81,7 @@ class ConvFrontend(nnx.Module):
             frozen: Let no gradient through to the convolutions.
             key: For dropout.
         """
-        features = waveforms[:, :, None].astype(self.proj.weight.dtype)  # [b, n, 1]
+        features = waveforms[:, :, None].astype(self.convs[0].conv.weight.dtype)  # [b, n, 1]
         for conv in self.convs:
             if lengths is not None:
                 lengths = (lengths - conv.kernel) // conv.stride + 1
@@ -74,7 +91,8 @@ class ConvFrontend(nnx.Module):
             features = jax.lax.stop_gradient(features)
         if self.norm is not None:
             features = self.norm(features)
-        return dropout(self.proj(features), self.spec.dropout, key), features
+        states = features if self.proj is None else self.proj(features)
+        return dropout(states, self.spec.dropout, key), features
 
 
 class MelFrontend(nnx.Module):
@@ -98,3 +116,70 @@ class MelFrontend(nnx.Module):
         states = self.activation(self.conv1(features.swapaxes(1, 2).astype(self.conv1.weight.dtype)))
         states = self.activation(self.conv2(states))
         return (jax.lax.stop_gradient(states) if frozen else states), None
+
+
+class FeatureFrontend(nnx.Module):
+    """Frames of a filter bank, normalised and projected: each on its own, so that lengths do not matter."""
+
+    def __init__(self, spec: FeatureFrontendSpec, width: int) -> None:
+        self.dropout = spec.dropout
+        self.norm = LayerNorm(spec.num_features, spec.norm_eps)
+        self.proj = Linear(spec.num_features, width)
+
+    def __call__(
+        self,
+        features: Float[Array, "batch frames features"],
+        lengths: Int[Array, " batch"] | None,
+        *,
+        frozen: bool = False,
+        key: Key = None,
+    ) -> tuple[Float[Array, "batch frames width"], Float[Array, "batch frames features"]]:
+        """Return the frames for the stack, and the normalised features before their projection.
+
+        There is no convolution that `frozen` could stop from learning.
+        """
+        features = self.norm(features.astype(self.proj.weight.dtype))
+        return dropout(self.proj(features), self.dropout, key), features
+
+
+class SubsampleFrontend(nnx.Module):
+    """Gated convolutions, each of which halves the frame rate, then a scale."""
+
+    def __init__(self, spec: SubsampleFrontendSpec, width: int) -> None:
+        self.scale = spec.scale
+        between = [spec.channels // 2] * (len(spec.kernels) - 1)
+        self.convs = nnx.List(
+            Conv1d(channels_in, 2 * channels_out, kernel, 2, padding=kernel // 2)
+            for channels_in, channels_out, kernel in zip(
+                [spec.num_features, *between], [*between, width], spec.kernels, strict=True
+            )
+        )
+
+    def __call__(
+        self,
+        features: Float[Array, "batch frames features"],
+        lengths: Int[Array, " batch"] | None,
+        *,
+        frozen: bool = False,
+        key: Key = None,
+    ) -> tuple[Float[Array, "batch frames_out width"], None]:
+        """Return the frames for the stack; those beyond `lengths` are zero before each convolution."""
+        states = features.astype(self.convs[0].weight.dtype)
+        for conv in self.convs:
+            if lengths is not None:
+                states = zero_padding(states, frame_mask(lengths, states.shape[1]))
+                lengths = (lengths - 1) // 2 + 1
+            states = jax.nn.glu(conv(states), axis=-1)
+        return (jax.lax.stop_gradient(states) if frozen else states) * self.scale, None
+
+
+Frontend = ConvFrontend | MelFrontend | FeatureFrontend | SubsampleFrontend
+
+
+def frontend_of(spec: FrontendSpec, width: int) -> Frontend:
+    """Build the front end that a spec describes."""
+    if isinstance(spec, ConvFrontendSpec):
+        return ConvFrontend(spec, width)
+    if isinstance(spec, MelFrontendSpec):
+        return MelFrontend(spec, width)
+    return FeatureFrontend(spec, width) if isinstance(spec, FeatureFrontendSpec) else SubsampleFrontend(spec, width)

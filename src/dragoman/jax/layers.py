@@ -227,8 +227,8 @@ class WeightNormConv1d(nnx.Module):
     The weight is computed in the call: no hooks (weight normalisation, https://arxiv.org/abs/1602.07868).
     """
 
-    def __init__(self, width: int, kernel: int, groups: int) -> None:
-        self.groups = groups
+    def __init__(self, width: int, kernel: int, groups: int, stride: int = 1) -> None:
+        self.groups, self.stride = groups, stride
         self.padding = kernel // 2
         self.weight_g = param(1, 1, kernel)
         self.weight_v = param(width, width // groups, kernel)
@@ -239,4 +239,4 @@ class WeightNormConv1d(nnx.Module):
         direction = self.weight_v[...]
         squares = jnp.square(direction.astype(jnp.float32)).sum((0, 1), keepdims=True)
         weight = direction * (self.weight_g[...] / jnp.sqrt(squares).astype(direction.dtype))
-        return convolve(features, weight, self.bias[...], 1, self.padding, self.groups)
+        return convolve(features, weight, self.bias[...], self.stride, self.padding, self.groups)

@@ -10,9 +10,16 @@ from jaxtyping import Array, Bool, Float
 
 from dragoman.errors import AudioError
 from dragoman.jax.layers import ACTIVATIONS, Conv1d, WeightNormConv1d, param, shape_only, standardise, zero_padding
-from dragoman.spec import ConvPositionSpec, ConvStackPositionSpec, TablePositionSpec
+from dragoman.jax.text_embedding import sinusoids
+from dragoman.spec import (
+    ConvPositionSpec,
+    ConvStackPositionSpec,
+    PositionSpec,
+    SinusoidPositionSpec,
+    TablePositionSpec,
+)
 
-__all__ = ["ConvPositions", "ConvStackPositions", "Positions", "TablePositions", "positions_of"]
+__all__ = ["ConvPositions", "ConvStackPositions", "Positions", "SinusoidPositions", "TablePositions", "positions_of"]
 
 
 class StoredNorm(nnx.Module):
@@ -34,22 +41,25 @@ class ConvPositions(nnx.Module):
     """A wide grouped convolution over the frames (wav2vec 2.0, section 2)."""
 
     def __init__(self, spec: ConvPositionSpec, width: int) -> None:
-        self.activation = ACTIVATIONS[spec.activation]
+        self.activation, self.stride = ACTIVATIONS[spec.activation], spec.stride
         self.conv: Conv1d | WeightNormConv1d
         if spec.batch_norm:
             self.batch_norm: StoredNorm | None = StoredNorm(width)
-            self.conv = Conv1d(width, width, spec.kernel, padding=spec.kernel // 2, groups=spec.groups)
+            self.conv = Conv1d(width, width, spec.kernel, spec.stride, padding=spec.kernel // 2, groups=spec.groups)
         else:
             self.batch_norm = None
-            self.conv = WeightNormConv1d(width, spec.kernel, spec.groups)
+            self.conv = WeightNormConv1d(width, spec.kernel, spec.groups, spec.stride)
 
     def __call__(
         self, states: Float[Array, "batch frames width"], mask: Bool[Array, "batch frames"] | None = None
     ) -> Float[Array, "batch frames width"]:
-        """Return what to add to `states`, whose padded frames are zero; `mask` keeps them so before the convolution."""
+        """Return what to add to `states`, whose padded frames are zero; `mask` keeps them so before the convolution.
+
+        With a stride there are fewer frames, as many as `squeeze.average` makes of `states`.
+        """
         if self.batch_norm is not None:
             states = zero_padding(self.batch_norm(states), mask)  # its shift would make padding matter
-        x = self.conv(states)[:, : states.shape[1]]  # an even kernel gives one frame too many
+        x = self.conv(states)[:, : states.shape[1] // self.stride]  # an even kernel gives one frame too many
         return self.activation(x)
 
 
@@ -97,11 +107,28 @@ class TablePositions(nnx.Module):
         return jax.lax.stop_gradient(self.weight[...][:frames])
 
 
-Positions = ConvPositions | ConvStackPositions | TablePositions
+class SinusoidPositions(nnx.Module):
+    """Sines and cosines, computed for as many frames as there are; padding has none (fairseq's, in speech_to_text)."""
+
+    def __init__(self, spec: SinusoidPositionSpec) -> None:
+        self.first = spec.first
+
+    def __call__(
+        self, states: Float[Array, "batch frames width"], mask: Bool[Array, "batch frames"] | None = None
+    ) -> Float[Array, "..."]:
+        """Return what to add to `states`, `[frames, width]`, or `[batch, frames, width]` with a `mask`."""
+        places = jnp.arange(self.first, self.first + states.shape[1])
+        table = sinusoids(places, states.shape[2]).astype(states.dtype)
+        return table if mask is None else table * mask[:, :, None]
 
 
-def positions_of(spec: ConvPositionSpec | ConvStackPositionSpec | TablePositionSpec, width: int) -> Positions:
+Positions = ConvPositions | ConvStackPositions | TablePositions | SinusoidPositions
+
+
+def positions_of(spec: PositionSpec, width: int) -> Positions:
     """Build the positions that a spec describes."""
     if isinstance(spec, ConvPositionSpec):
         return ConvPositions(spec, width)
-    return ConvStackPositions(spec, width) if isinstance(spec, ConvStackPositionSpec) else TablePositions(spec, width)
+    if isinstance(spec, ConvStackPositionSpec):
+        return ConvStackPositions(spec, width)
+    return TablePositions(spec, width) if isinstance(spec, TablePositionSpec) else SinusoidPositions(spec)

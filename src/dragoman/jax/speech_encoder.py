@@ -16,15 +16,16 @@ from jaxtyping import Array, Bool, Float, Int
 from dragoman.errors import AudioError, ConfigError
 from dragoman.families import ModelConfig, speech_part
 from dragoman.jax.adapter import ConvAdapter
-from dragoman.jax.block import Stack
-from dragoman.jax.frontend import ConvFrontend, MelFrontend
+from dragoman.jax.block import Stack, StackOutput
+from dragoman.jax.frontend import frontend_of
 from dragoman.jax.init import initialise, persistent_names
 from dragoman.jax.layers import Key, LayerNorm, dropout, frame_mask, param, split, zero_padding
 from dragoman.jax.position_bias import BucketBias
 from dragoman.jax.positions import positions_of
+from dragoman.jax.squeeze import Upsample, average
 from dragoman.jax.tree import Held
 from dragoman.outputs import ModelOutput
-from dragoman.spec import ConvFrontendSpec, Padding, SpeechEncoderSpec
+from dragoman.spec import ConvPositionSpec, Padding, SpeechEncoderSpec
 from dragoman.spec_augment import Masks, draw_masks
 
 __all__ = ["EncoderOutput", "SpeechEncoder", "earlier_output", "pack_left"]
@@ -53,8 +54,8 @@ class EncoderOutput(ModelOutput):
 
 
 def pack_left(
-    inputs: Float[Array, "batch samples"], mask: Bool[Array, "batch samples"]
-) -> tuple[Float[Array, "batch samples"], Int[Array, " batch"]]:
+    inputs: Float[Array, "batch samples *rest"], mask: Bool[Array, "batch samples"]
+) -> tuple[Float[Array, "batch samples *rest"], Int[Array, " batch"]]:
     """Move the valid samples of each row to its left end, so that all padding is on the right.
 
     Returns:
@@ -62,9 +63,11 @@ def pack_left(
     """
     if isinstance(mask, jax.core.Tracer) or isinstance(inputs, jax.core.Tracer):
         order = jnp.argsort(~mask, axis=1, stable=True)
+        order = order if inputs.ndim == 2 else order[:, :, None]
         return jnp.take_along_axis(inputs, order, axis=1), mask.sum(1)
     rows, kept = np.asarray(inputs), np.asarray(mask)
-    packed: Any = np.take_along_axis(rows, np.argsort(~kept, axis=1, kind="stable"), axis=1)
+    places = np.argsort(~kept, axis=1, kind="stable")
+    packed: Any = np.take_along_axis(rows, places if rows.ndim == 2 else places[:, :, None], axis=1)
     lengths: Any = kept.sum(1, dtype=np.int32)
     return packed, lengths
 
@@ -94,17 +97,17 @@ class SpeechEncoder(nnx.Module):
     def _build(self, spec: SpeechEncoderSpec) -> None:
         self.main_input_name = spec.input_name
         self.padding = Padding.EXACT
-        self.frontend: ConvFrontend | MelFrontend
-        if isinstance(spec.frontend, ConvFrontendSpec):
-            self.frontend = ConvFrontend(spec.frontend, spec.width)
-        else:
-            self.frontend = MelFrontend(spec.frontend, spec.width)
+        self.frontend = frontend_of(spec.frontend, spec.width)
         self.mask_embed = param(spec.width) if spec.mask_embedding else None
         self.positions = positions_of(spec.positions, spec.width)
         self.input_norm = LayerNorm(spec.width, spec.stack.block.norm_eps) if spec.input_norm else None
         bias = spec.position_bias
         self.position_bias = BucketBias(bias, spec.stack.block.num_heads) if bias else None
         self.stack = Stack(spec.stack)
+        places = spec.positions
+        self.upsample: Upsample | None = None
+        if isinstance(places, ConvPositionSpec) and places.stride > 1:
+            self.upsample = Upsample(places, spec.width)
         self.adapter = ConvAdapter(spec.adapter, spec.width) if spec.adapter else None
 
     @property
@@ -170,36 +173,35 @@ class SpeechEncoder(nnx.Module):
         Raises:
             AudioError: If the input has the wrong number of axes, or a row is too short to give one frame.
         """
-        wanted = 2 if self.main_input_name == "input_values" else 3
-        if inputs.ndim != wanted:
-            axes = "[batch, samples]" if wanted == 2 else "[batch, mels, frames]"
+        front = self.spec.frontend
+        if inputs.ndim != len(front.axes):
             raise AudioError(
-                f"`{self.main_input_name}` must have the shape {axes}, but has {list(inputs.shape)}. "
-                "Use the model's own feature extractor, and one channel of audio."
+                f"`{self.main_input_name}` must have the shape [{', '.join(front.axes)}], but has "
+                f"{list(inputs.shape)}. Use the model's own feature extractor, and one channel of audio."
             )
         lengths = None
-        if attention_mask is None or wanted == 3:  # a spectrogram's padding is part of what the model was trained on
+        if attention_mask is None or not front.masked:
             pass
-        elif attention_mask.shape != inputs.shape:
+        elif tuple(attention_mask.shape) != tuple(inputs.shape[:2]):
             raise AudioError(
-                f"`attention_mask` must have the shape of the input, {list(inputs.shape)}, but has "
+                f"`attention_mask` must have the shape of the input, {list(inputs.shape[:2])}, but has "
                 f"{list(attention_mask.shape)}."
             )
         elif self.padding is Padding.REFERENCE:
             lengths = attention_mask.sum(1)
         else:
             inputs, lengths = pack_left(inputs, attention_mask.astype(bool))
-        self._check_lengths(inputs.shape[-1], lengths)
+        self._check_lengths(inputs.shape[front.time_axis], lengths)
         return inputs, lengths
 
     def _check_lengths(self, longest: int, lengths: Any) -> None:
         if isinstance(lengths, jax.core.Tracer):
             return
         shortest = longest if lengths is None or lengths.size == 0 else int(lengths.min())
-        needed = self.spec.shortest_input
+        needed, what = self.spec.shortest_input, self.spec.frontend.axes[self.spec.frontend.time_axis]
         if shortest < needed:
             raise AudioError(
-                f"The encoder needs at least {needed} samples for its first frame, but a clip has {shortest}. "
+                f"The encoder needs at least {needed} {what} for its first frame, but a clip has {shortest}. "
                 "Leave out clips that short, or pad them with silence before feature extraction."
             )
 
@@ -228,28 +230,19 @@ class SpeechEncoder(nnx.Module):
         Reference: wav2vec 2.0, section 2, https://arxiv.org/abs/2006.11477.
         """
         exact = self.padding is Padding.EXACT
-        front_key, drop_key, stack_key = split(key, 3)
-        hears = self.main_input_name == "input_values"
-        if not hears:  # of a spectrogram, the spectrogram itself is hidden
+        front_key, stack_key = split(key, 2)
+        masked = self.spec.frontend.masked
+        if not masked:  # of a spectrogram, the spectrogram itself is hidden
             inputs = self._hide(inputs.swapaxes(1, 2), masks).swapaxes(1, 2)
         states, features = self.frontend(inputs, lengths if exact else None, frozen=frozen, key=front_key)
-        mask = None
-        if lengths is not None:
-            frames = self.spec.frontend.frame_lengths(lengths)
-            mask = frame_mask(frames, states.shape[1])
-        if hears:
+        frames = None if lengths is None else self.spec.frontend.frame_lengths(lengths)
+        mask = None if frames is None else frame_mask(frames, states.shape[1])
+        if masked:
             states = self._hide(states, masks)
-        states = zero_padding(states, mask)
-        states = states + self.positions(states, mask if exact else None)
-        if self.input_norm is not None:
-            states = self.input_norm(states)
-        states = dropout(states, self.spec.dropout, drop_key)
-        look = None if mask is None else mask[:, None, None]
-        bias = None if self.position_bias is None else self.position_bias(states.shape[1])
-        out = self.stack(states, look, bias=bias, all_states=all_states, weights=weights, key=stack_key)
+        out = self._transform(zero_padding(states, mask), frames, all_states, weights, stack_key)
         states = out.states
         if self.adapter is not None:
-            states = self.adapter(states, frames if exact and lengths is not None else None)
+            states = self.adapter(states, frames if exact else None)
         return EncoderOutput(
             last_hidden_state=states,
             hidden_states=out.all_states,
@@ -257,6 +250,28 @@ class SpeechEncoder(nnx.Module):
             extract_features=features,
             lengths=None if lengths is None else self.spec.frame_lengths(lengths),
         )
+
+    def _transform(
+        self, states: Array, lengths: Array | None, all_states: bool, weights: bool, key: Key
+    ) -> StackOutput:
+        """Add positions and run the stack, which in some models sees several frames as one."""
+        exact, total, factor = self.padding is Padding.EXACT, states.shape[1], self.spec.squeeze
+        drop_key, stack_key = split(key, 2)
+        mask = None if lengths is None else frame_mask(lengths, total)
+        places = self.positions(states, mask if exact else None)
+        states = average(states, factor) + places if factor > 1 else states + places
+        if self.input_norm is not None:
+            states = self.input_norm(states)
+        states = dropout(states, self.spec.dropout, drop_key)
+        if lengths is not None and factor > 1:  # the reference also counts frames that are partly padding
+            mask = frame_mask((lengths if exact else lengths + factor - 1) // factor, states.shape[1])
+        look = None if mask is None else mask[:, None, None]
+        bias = None if self.position_bias is None else self.position_bias(states.shape[1])
+        out = self.stack(states, look, bias=bias, all_states=all_states, weights=weights, key=stack_key)
+        if self.upsample is None:
+            return out
+        whole = frame_mask(lengths // factor * factor, total) if exact and lengths is not None else None
+        return replace(out, states=zero_padding(self.upsample(out.states, total), whole))
 
     def draw_masks(self, inputs: Any, lengths: Any, random: np.random.Generator) -> Masks:
         """Draw what SpecAugment hides of a batch in one training step; nothing if the configuration asks for none.
@@ -268,11 +283,11 @@ class SpeechEncoder(nnx.Module):
         """
         if self.spec.spec_augment is None:
             return Masks()
-        batch, size = inputs.shape[0], inputs.shape[-1]
-        hears = self.main_input_name == "input_values"
-        frames = self.spec.frontend.frame_lengths(size) if hears else size
-        valid = [frames] * batch if lengths is None else self.spec.frontend.frame_lengths(np.asarray(lengths))
-        width = self.spec.width if hears else inputs.shape[1]
+        front = self.spec.frontend
+        batch, size = inputs.shape[0], inputs.shape[front.time_axis]
+        frames = front.frame_lengths(size) if front.masked else size
+        valid = [frames] * batch if lengths is None else front.frame_lengths(np.asarray(lengths))
+        width = self.spec.width if front.masked else inputs.shape[1]
         return draw_masks(self.spec.spec_augment, valid, frames, width, random)
 
     def _hide(self, states: Array, masks: Masks | None) -> Array:
@@ -300,7 +315,7 @@ def earlier_output(encoder: SpeechEncoder, given: Any, attention_mask: Any) -> E
         found = EncoderOutput(**dict(zip(names, given, strict=False)))
     else:
         found = EncoderOutput(**{name: given.get(name) for name in names})
-    if attention_mask is None or found.lengths is not None or encoder.main_input_name != "input_values":
+    if attention_mask is None or found.lengths is not None or not encoder.spec.frontend.masked:
         return found
     samples, frames = attention_mask.astype(np.int32).sum(1), found.last_hidden_state.shape[1]
     at_frames = attention_mask.shape[1] == frames

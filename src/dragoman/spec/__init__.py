@@ -2,19 +2,24 @@
 
 from dragoman.spec.block import BlockSpec, StackSpec
 from dragoman.spec.enums import Activation, EmbedNorm, FrontendNorm, Norm, NormOrder, Padding, Positions
-from dragoman.spec.ids import SharedId, SpecialIds
-from dragoman.spec.rotary import RotaryScaling, RotarySpec
-from dragoman.spec.speech import (
-    BucketBiasSpec,
-    ConvAdapterSpec,
+from dragoman.spec.frontend import (
     ConvFrontendSpec,
+    FeatureFrontendSpec,
+    FrontendSpec,
+    MelFrontendSpec,
+    SubsampleFrontendSpec,
+)
+from dragoman.spec.ids import SharedId, SpecialIds
+from dragoman.spec.positions import (
+    BucketBiasSpec,
     ConvPositionSpec,
     ConvStackPositionSpec,
-    MelFrontendSpec,
-    SpecAugmentSpec,
-    SpeechEncoderSpec,
+    PositionSpec,
+    SinusoidPositionSpec,
     TablePositionSpec,
 )
+from dragoman.spec.rotary import RotaryScaling, RotarySpec
+from dragoman.spec.speech import ConvAdapterSpec, SpecAugmentSpec, SpeechEncoderSpec
 from dragoman.spec.text import HeadSpec, TextDecoderSpec
 
 __all__ = [
@@ -26,20 +31,25 @@ __all__ = [
     "ConvPositionSpec",
     "ConvStackPositionSpec",
     "EmbedNorm",
+    "FeatureFrontendSpec",
     "FrontendNorm",
+    "FrontendSpec",
     "HeadSpec",
     "MelFrontendSpec",
     "Norm",
     "NormOrder",
     "Padding",
+    "PositionSpec",
     "Positions",
     "RotaryScaling",
     "RotarySpec",
     "SharedId",
+    "SinusoidPositionSpec",
     "SpecAugmentSpec",
     "SpecialIds",
     "SpeechEncoderSpec",
     "StackSpec",
+    "SubsampleFrontendSpec",
     "TablePositionSpec",
     "TextDecoderSpec",
 ]

@@ -36,6 +36,7 @@ _SMALL: dict[str, dict[str, Any]] = {
     "unispeech": _SPEECH,
     "unispeech-sat": _SPEECH,
     "data2vec-audio": {**_SPEECH, "num_conv_pos_embeddings": 2, "conv_pos_kernel_size": 5},
+    "sew": _SPEECH,
     "bert": {
         "vocab_size": 99,
         "hidden_size": 24,

@@ -1,4 +1,4 @@
-"""From audio to frames: convolutions over raw samples (wav2vec 2.0) or over a log-mel spectrogram (Whisper).
+"""From audio to frames: convolutions over raw samples (wav2vec 2.0) or over spectrograms, or a projection of these.
 
 Axes: batch, samples, channels, frames, mels, width.
 """
@@ -8,10 +8,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.checkpoint import checkpoint
 
-from dragoman.spec import ConvFrontendSpec, FrontendNorm, MelFrontendSpec
-from dragoman.torch.layers import ACTIVATIONS, ChannelNorm, LayerNormChannels
+from dragoman.spec import (
+    ConvFrontendSpec,
+    FeatureFrontendSpec,
+    FrontendNorm,
+    FrontendSpec,
+    MelFrontendSpec,
+    SubsampleFrontendSpec,
+)
+from dragoman.torch.layers import ACTIVATIONS, ChannelNorm, LayerNormChannels, frame_mask, zero_padding
 
-__all__ = ["ConvFrontend", "MelFrontend"]
+__all__ = ["ConvFrontend", "FeatureFrontend", "Frontend", "MelFrontend", "SubsampleFrontend", "frontend_of"]
 
 
 class ConvLayer(nn.Module):
@@ -48,7 +55,7 @@ class ConvFrontend(nn.Module):
         self.spec = spec
         self.convs = nn.ModuleList(ConvLayer(spec, index) for index in range(len(spec.channels)))
         self.norm = nn.LayerNorm(spec.channels[-1], spec.norm_eps) if spec.feature_norm else None
-        self.proj = nn.Linear(spec.channels[-1], width)
+        self.proj = nn.Linear(spec.channels[-1], width) if spec.project else None
         self.gradient_checkpointing = False
 
     def forward(
@@ -60,7 +67,7 @@ class ConvFrontend(nn.Module):
             waveforms: Raw samples.
             lengths: Valid samples of each row, for normalisation over time; `None` trusts every sample.
         """
-        features = waveforms[:, None].to(self.proj.weight.dtype)  # [b, 1, n]
+        features = waveforms[:, None].to(next(self.parameters()).dtype)  # [b, 1, n]
         for conv in self.convs:
             if self.gradient_checkpointing and self.training:
                 features, lengths = checkpoint(conv, features, lengths, use_reentrant=False)
@@ -69,7 +76,8 @@ class ConvFrontend(nn.Module):
         features = features.transpose(1, 2)  # [b, c, t] -> [b, t, c]
         if self.norm is not None:
             features = self.norm(features)
-        return F.dropout(self.proj(features), self.spec.dropout, self.training), features
+        states = features if self.proj is None else self.proj(features)
+        return F.dropout(states, self.spec.dropout, self.training), features
 
 
 class MelFrontend(nn.Module):
@@ -88,3 +96,60 @@ class MelFrontend(nn.Module):
         features = self.activation(self.conv1(features.to(self.conv1.weight.dtype)))
         # [b, w, t] -> [b, t, w]
         return self.activation(self.conv2(features)).transpose(1, 2), None
+
+
+class FeatureFrontend(nn.Module):
+    """Frames of a filter bank, normalised and projected: each on its own, so that lengths do not matter."""
+
+    def __init__(self, spec: FeatureFrontendSpec, width: int) -> None:
+        super().__init__()
+        self.dropout = spec.dropout
+        self.norm = nn.LayerNorm(spec.num_features, spec.norm_eps)
+        self.proj = nn.Linear(spec.num_features, width)
+
+    def forward(
+        self, features: Float[Tensor, "batch frames features"], lengths: Int[Tensor, " batch"] | None
+    ) -> tuple[Float[Tensor, "batch frames width"], Float[Tensor, "batch frames features"]]:
+        """Return the frames for the stack, and the normalised features before their projection."""
+        features = self.norm(features.to(self.proj.weight.dtype))
+        return F.dropout(self.proj(features), self.dropout, self.training), features
+
+
+class SubsampleFrontend(nn.Module):
+    """Gated convolutions, each of which halves the frame rate, then a scale."""
+
+    def __init__(self, spec: SubsampleFrontendSpec, width: int) -> None:
+        super().__init__()
+        self.scale = spec.scale
+        between = [spec.channels // 2] * (len(spec.kernels) - 1)
+        self.convs = nn.ModuleList(
+            nn.Conv1d(channels_in, 2 * channels_out, kernel, 2, padding=kernel // 2)
+            for channels_in, channels_out, kernel in zip(
+                [spec.num_features, *between], [*between, width], spec.kernels, strict=True
+            )
+        )
+
+    def forward(
+        self, features: Float[Tensor, "batch frames features"], lengths: Int[Tensor, " batch"] | None
+    ) -> tuple[Float[Tensor, "batch frames_out width"], None]:
+        """Return the frames for the stack; those beyond `lengths` are zero before each convolution."""
+        states = features.to(next(self.parameters()).dtype)
+        for conv in self.convs:
+            if lengths is not None:
+                states = zero_padding(states, frame_mask(lengths, states.shape[1]))
+                lengths = (lengths - 1) // 2 + 1
+            # [b, t, c] -> [b, 2c, t'] -> [b, t', c]
+            states = F.glu(conv(states.transpose(1, 2)), dim=1).transpose(1, 2)
+        return states * self.scale, None
+
+
+Frontend = ConvFrontend | MelFrontend | FeatureFrontend | SubsampleFrontend
+
+
+def frontend_of(spec: FrontendSpec, width: int) -> Frontend:
+    """Build the front end that a spec describes."""
+    if isinstance(spec, ConvFrontendSpec):
+        return ConvFrontend(spec, width)
+    if isinstance(spec, MelFrontendSpec):
+        return MelFrontend(spec, width)
+    return FeatureFrontend(spec, width) if isinstance(spec, FeatureFrontendSpec) else SubsampleFrontend(spec, width)

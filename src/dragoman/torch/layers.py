@@ -153,9 +153,9 @@ class WeightNormConv1d(nn.Module):
     The weight is computed in the call: no hooks (weight normalisation, https://arxiv.org/abs/1602.07868).
     """
 
-    def __init__(self, width: int, kernel: int, groups: int) -> None:
+    def __init__(self, width: int, kernel: int, groups: int, stride: int = 1) -> None:
         super().__init__()
-        self.groups = groups
+        self.groups, self.stride = groups, stride
         self.padding = kernel // 2
         self.weight_g = nn.Parameter(torch.empty(1, 1, kernel))
         self.weight_v = nn.Parameter(torch.empty(width, width // groups, kernel))
@@ -164,4 +164,5 @@ class WeightNormConv1d(nn.Module):
     def forward(self, features: Float[Tensor, "batch width frames"]) -> Tensor:
         """Convolve with `kernel // 2` zeros on both sides."""
         length = self.weight_v.float().square().sum(dim=(0, 1), keepdim=True).sqrt().to(self.weight_v.dtype)
-        return F.conv1d(features, self.weight_v * (self.weight_g / length), self.bias, 1, self.padding, 1, self.groups)
+        weight = self.weight_v * (self.weight_g / length)
+        return F.conv1d(features, weight, self.bias, self.stride, self.padding, 1, self.groups)

@@ -317,7 +317,7 @@ class SpeechEncoderDecoderModel(PretrainedModule):
         shape, width = list(found.last_hidden_state.shape), self.encoder.spec.output_width
         if len(shape) != 3 or shape[2] != width:
             raise ConfigError(f"`encoder_outputs` must have the shape [batch, frames, {width}], but has {shape}.")
-        if attention_mask is None or found.lengths is not None or self.encoder.main_input_name != "input_values":
+        if attention_mask is None or found.lengths is not None or not self.encoder.spec.frontend.masked:
             return found
         samples, frames = attention_mask.sum(1), found.last_hidden_state.shape[1]
         at_frames = attention_mask.shape[1] == frames

@@ -9,10 +9,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from dragoman.errors import AudioError
-from dragoman.spec import ConvPositionSpec, ConvStackPositionSpec, TablePositionSpec
+from dragoman.spec import (
+    ConvPositionSpec,
+    ConvStackPositionSpec,
+    PositionSpec,
+    SinusoidPositionSpec,
+    TablePositionSpec,
+)
 from dragoman.torch.layers import ACTIVATIONS, WeightNormConv1d, zero_padding
+from dragoman.torch.text_embedding import sinusoids
 
-__all__ = ["ConvPositions", "ConvStackPositions", "Positions", "TablePositions", "positions_of"]
+__all__ = ["ConvPositions", "ConvStackPositions", "Positions", "SinusoidPositions", "TablePositions", "positions_of"]
 
 
 class ConvPositions(nn.Module):
@@ -20,24 +27,27 @@ class ConvPositions(nn.Module):
 
     def __init__(self, spec: ConvPositionSpec, width: int) -> None:
         super().__init__()
-        self.activation = ACTIVATIONS[spec.activation]
+        self.activation, self.stride = ACTIVATIONS[spec.activation], spec.stride
         self.conv: nn.Module
         if spec.batch_norm:
             self.batch_norm: nn.Module | None = nn.BatchNorm1d(width)
-            self.conv = nn.Conv1d(width, width, spec.kernel, padding=spec.kernel // 2, groups=spec.groups)
+            self.conv = nn.Conv1d(width, width, spec.kernel, spec.stride, padding=spec.kernel // 2, groups=spec.groups)
         else:
             self.batch_norm = None
-            self.conv = WeightNormConv1d(width, spec.kernel, spec.groups)
+            self.conv = WeightNormConv1d(width, spec.kernel, spec.groups, spec.stride)
 
     def forward(
         self, states: Float[Tensor, "batch frames width"], mask: Bool[Tensor, "batch frames"] | None = None
     ) -> Float[Tensor, "batch frames width"]:
-        """Return what to add to `states`, whose padded frames are zero; `mask` keeps them so before the convolution."""
+        """Return what to add to `states`, whose padded frames are zero; `mask` keeps them so before the convolution.
+
+        With a stride there are fewer frames, as many as `squeeze.average` makes of `states`.
+        """
         if self.batch_norm is not None:
             # [b, t, w] -> [b, w, t] -> [b, t, w]; its shift would make padding matter
             states = zero_padding(self.batch_norm(states.transpose(1, 2)).transpose(1, 2), mask)
         x = states.transpose(1, 2)  # [b, t, w] -> [b, w, t]
-        x = self.conv(x)[:, :, : states.shape[1]]  # an even kernel gives one frame too many
+        x = self.conv(x)[:, :, : states.shape[1] // self.stride]  # an even kernel gives one frame too many
         return self.activation(x).transpose(1, 2)
 
 
@@ -88,11 +98,29 @@ class TablePositions(nn.Module):
         return self.weight[:frames]
 
 
-Positions = ConvPositions | ConvStackPositions | TablePositions
+class SinusoidPositions(nn.Module):
+    """Sines and cosines, computed for as many frames as there are; padding has none (fairseq's, in speech_to_text)."""
+
+    def __init__(self, spec: SinusoidPositionSpec) -> None:
+        super().__init__()
+        self.first = spec.first
+
+    def forward(
+        self, states: Float[Tensor, "batch frames width"], mask: Bool[Tensor, "batch frames"] | None = None
+    ) -> Float[Tensor, "..."]:
+        """Return what to add to `states`, `[frames, width]`, or `[batch, frames, width]` with a `mask`."""
+        places = torch.arange(self.first, self.first + states.shape[1], device=states.device)
+        table = sinusoids(places, states.shape[2]).to(states.dtype)
+        return table if mask is None else table * mask[:, :, None]
 
 
-def positions_of(spec: ConvPositionSpec | ConvStackPositionSpec | TablePositionSpec, width: int) -> Positions:
+Positions = ConvPositions | ConvStackPositions | TablePositions | SinusoidPositions
+
+
+def positions_of(spec: PositionSpec, width: int) -> Positions:
     """Build the positions that a spec describes."""
     if isinstance(spec, ConvPositionSpec):
         return ConvPositions(spec, width)
-    return ConvStackPositions(spec, width) if isinstance(spec, ConvStackPositionSpec) else TablePositions(spec, width)
+    if isinstance(spec, ConvStackPositionSpec):
+        return ConvStackPositions(spec, width)
+    return TablePositions(spec, width) if isinstance(spec, TablePositionSpec) else SinusoidPositions(spec)

@@ -16,16 +16,17 @@ from dragoman.batch import to_numpy
 from dragoman.errors import AudioError, ConfigError
 from dragoman.families import ModelConfig, speech_part
 from dragoman.outputs import ModelOutput
-from dragoman.spec import ConvFrontendSpec, Padding, SpeechEncoderSpec
+from dragoman.spec import ConvPositionSpec, Padding, SpeechEncoderSpec
 from dragoman.spec_augment import Masks, draw_masks
 from dragoman.torch.adapter import ConvAdapter
-from dragoman.torch.block import Stack
-from dragoman.torch.frontend import ConvFrontend, MelFrontend
+from dragoman.torch.block import Stack, StackOutput
+from dragoman.torch.frontend import ConvFrontend, FeatureFrontend, frontend_of
 from dragoman.torch.init import initialise, persistent_names
 from dragoman.torch.layers import frame_mask, zero_padding
 from dragoman.torch.position_bias import BucketBias
 from dragoman.torch.positions import positions_of
 from dragoman.torch.pretrained import PretrainedPart
+from dragoman.torch.squeeze import Upsample, average
 
 __all__ = ["EncoderOutput", "SpeechEncoder", "pack_left"]
 
@@ -50,8 +51,8 @@ class EncoderOutput(ModelOutput):
 
 
 def pack_left(
-    inputs: Float[Tensor, "batch samples"], mask: Bool[Tensor, "batch samples"]
-) -> tuple[Float[Tensor, "batch samples"], Int[Tensor, " batch"]]:
+    inputs: Float[Tensor, "batch samples *rest"], mask: Bool[Tensor, "batch samples"]
+) -> tuple[Float[Tensor, "batch samples *rest"], Int[Tensor, " batch"]]:
     """Move the valid samples of each row to its left end, so that padding on the left or in holes is padding on the
     right.
 
@@ -59,7 +60,7 @@ def pack_left(
         The rows, and how many samples of each are valid.
     """
     order = torch.argsort(~mask, dim=1, stable=True)
-    return inputs.gather(1, order), mask.sum(1)
+    return torch.take_along_dim(inputs, order if inputs.ndim == 2 else order[:, :, None], 1), mask.sum(1)
 
 
 class SpeechEncoder(PretrainedPart):
@@ -88,24 +89,24 @@ class SpeechEncoder(PretrainedPart):
     def _build(self, spec: SpeechEncoderSpec) -> None:
         self.main_input_name = spec.input_name
         self.padding = Padding.EXACT
-        self.frontend: ConvFrontend | MelFrontend
-        if isinstance(spec.frontend, ConvFrontendSpec):
-            self.frontend = ConvFrontend(spec.frontend, spec.width)
-        else:
-            self.frontend = MelFrontend(spec.frontend, spec.width)
+        self.frontend = frontend_of(spec.frontend, spec.width)
         self.mask_embed = nn.Parameter(torch.empty(spec.width)) if spec.mask_embedding else None
         self.positions = positions_of(spec.positions, spec.width)
         self.input_norm = nn.LayerNorm(spec.width, spec.stack.block.norm_eps) if spec.input_norm else None
         bias = spec.position_bias
         self.position_bias = BucketBias(bias, spec.stack.block.num_heads) if bias else None
         self.stack = Stack(spec.stack)
+        places = spec.positions
+        self.upsample: Upsample | None = None
+        if isinstance(places, ConvPositionSpec) and places.stride > 1:
+            self.upsample = Upsample(places, spec.width)
         self.adapter = ConvAdapter(spec.adapter, spec.width) if spec.adapter else None
 
     def freeze_feature_encoder(self) -> None:
         """Stop training the convolutions of the front end; the projection behind them still learns."""
         if isinstance(self.frontend, ConvFrontend):
             self.frontend.convs.requires_grad_(False)
-        else:
+        elif not isinstance(self.frontend, FeatureFrontend):  # which has none
             self.frontend.requires_grad_(False)
 
     def forward(
@@ -167,37 +168,36 @@ class SpeechEncoder(PretrainedPart):
                 f"`{self.main_input_name}` must be a tensor, but is a {type(inputs).__name__}. "
                 'Pass return_tensors="pt" to the feature extractor.'
             )
-        wanted = 2 if self.main_input_name == "input_values" else 3
-        if inputs.ndim != wanted:
-            axes = "[batch, samples]" if wanted == 2 else "[batch, mels, frames]"
+        front = self.spec.frontend
+        if inputs.ndim != len(front.axes):
             raise AudioError(
-                f"`{self.main_input_name}` must have the shape {axes}, but has {list(inputs.shape)}. "
-                "Use the model's own feature extractor, and one channel of audio."
+                f"`{self.main_input_name}` must have the shape [{', '.join(front.axes)}], but has "
+                f"{list(inputs.shape)}. Use the model's own feature extractor, and one channel of audio."
             )
         if inputs.shape[0] == 0:
             raise AudioError("The batch holds no clip.")
-        if attention_mask is None or wanted == 3:  # a spectrogram's padding is part of what the model was trained on
+        if attention_mask is None or not front.masked:
             lengths = None
-        elif attention_mask.shape != inputs.shape:
+        elif attention_mask.shape != inputs.shape[:2]:
             raise AudioError(
-                f"`attention_mask` must have the shape of the input, {list(inputs.shape)}, but has "
+                f"`attention_mask` must have the shape of the input, {list(inputs.shape[:2])}, but has "
                 f"{list(attention_mask.shape)}."
             )
         elif self.padding is Padding.REFERENCE:
             lengths = attention_mask.sum(1)
         else:
             inputs, lengths = pack_left(inputs, attention_mask.bool())
-        self._check_lengths(inputs.shape[-1], lengths)
+        self._check_lengths(inputs.shape[front.time_axis], lengths)
         return inputs, lengths
 
     def _check_lengths(self, longest: int, lengths: Tensor | None) -> None:
         if torch.compiler.is_compiling():
             return
         shortest = longest if lengths is None or lengths.numel() == 0 else int(lengths.min())
-        needed = self.spec.shortest_input
+        needed, what = self.spec.shortest_input, self.spec.frontend.axes[self.spec.frontend.time_axis]
         if shortest < needed:
             raise AudioError(
-                f"The encoder needs at least {needed} samples for its first frame, but a clip has {shortest}. "
+                f"The encoder needs at least {needed} {what} for its first frame, but a clip has {shortest}. "
                 "Leave out clips that short, or pad them with silence before feature extraction."
             )
 
@@ -222,31 +222,18 @@ class SpeechEncoder(PretrainedPart):
         Reference: wav2vec 2.0, section 2, https://arxiv.org/abs/2006.11477.
         """
         exact = self.padding is Padding.EXACT
-        hears = self.main_input_name == "input_values"
-        if not hears:  # of a spectrogram, the spectrogram itself is hidden
+        masked = self.spec.frontend.masked
+        if not masked:  # of a spectrogram, the spectrogram itself is hidden
             inputs = self._hide(inputs.transpose(1, 2), None, masks).transpose(1, 2)
         states, features = self.frontend(inputs, lengths if exact else None)
-        mask = None
-        if lengths is not None:
-            frames = self.spec.frontend.frame_lengths(lengths)
-            mask = frame_mask(frames, states.shape[1])
-        if hears:
+        frames = None if lengths is None else self.spec.frontend.frame_lengths(lengths)
+        mask = None if frames is None else frame_mask(frames, states.shape[1])
+        if masked:
             states = self._hide(states, mask, masks)
-        states = zero_padding(states, mask)
-        states = states + self.positions(states, mask if exact else None)
-        if self.input_norm is not None:
-            states = self.input_norm(states)
-        states = F.dropout(states, self.spec.dropout, self.training)
-        out = self.stack(
-            states,
-            None if mask is None else mask[:, None, None],
-            bias=None if self.position_bias is None else self.position_bias(states.shape[1]),
-            all_states=all_states,
-            weights=weights,
-        )
+        out = self._transform(zero_padding(states, mask), frames, all_states, weights)
         states = out.states
         if self.adapter is not None:
-            states = self.adapter(states, frames if exact and lengths is not None else None)
+            states = self.adapter(states, frames if exact else None)
         return EncoderOutput(
             last_hidden_state=states,
             hidden_states=out.all_states,
@@ -254,6 +241,29 @@ class SpeechEncoder(PretrainedPart):
             extract_features=features,
             lengths=None if lengths is None else self.spec.frame_lengths(lengths),
         )
+
+    def _transform(self, states: Tensor, lengths: Tensor | None, all_states: bool, weights: bool) -> StackOutput:
+        """Add positions and run the stack, which in some models sees several frames as one."""
+        exact, total, factor = self.padding is Padding.EXACT, states.shape[1], self.spec.squeeze
+        mask = None if lengths is None else frame_mask(lengths, total)
+        places = self.positions(states, mask if exact else None)
+        states = average(states, factor) + places if factor > 1 else states + places
+        if self.input_norm is not None:
+            states = self.input_norm(states)
+        states = F.dropout(states, self.spec.dropout, self.training)
+        if lengths is not None and factor > 1:  # the reference also counts frames that are partly padding
+            mask = frame_mask((lengths if exact else lengths + factor - 1) // factor, states.shape[1])
+        out = self.stack(
+            states,
+            None if mask is None else mask[:, None, None],
+            bias=None if self.position_bias is None else self.position_bias(states.shape[1]),
+            all_states=all_states,
+            weights=weights,
+        )
+        if self.upsample is None:
+            return out
+        whole = frame_mask(lengths // factor * factor, total) if exact and lengths is not None else None
+        return replace(out, states=zero_padding(self.upsample(out.states, total), whole))
 
     def _hide(self, states: Tensor, mask: Tensor | None, masks: Masks | None) -> Tensor:
         """Replace hidden frames by the mask vector (by zero where there is none) and hidden channels by zero."""
