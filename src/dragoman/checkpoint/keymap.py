@@ -157,9 +157,14 @@ class KeyMap:
         return tuple(fill(template, found) for template in _targets(rule))
 
     def read(self, name: str, array: Any) -> list[tuple[str, Any]]:
-        """Turn a tensor of theirs into ours: `(our name, array)` pairs. Parts of a fused tensor are views of it."""
+        """Turn a tensor of theirs into ours: `(our name, array)` pairs, none for one that is dropped.
+
+        Parts of a fused tensor are views of it.
+        """
         rule = self.rule_for(name)
         names = self.ours(name)
+        if not names:
+            return []
         if isinstance(rule, Rename | Split) and rule.transpose and array.ndim == 2:
             array = array.T
         if len(names) == 1:
