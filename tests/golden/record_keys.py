@@ -105,6 +105,7 @@ ONE_LAYER = {
     "hubert": {"num_hidden_layers": 1},
     "unispeech": {"num_hidden_layers": 1},
     "unispeech-sat": {"num_hidden_layers": 1},
+    "speech_to_text": {"encoder_layers": 1, "decoder_layers": 1},
     "sew": {"num_hidden_layers": 1},
     "data2vec-audio": {"num_hidden_layers": 1, "num_adapter_layers": 1},
     "whisper": {"encoder_layers": 1, "decoder_layers": 1},
@@ -116,7 +117,16 @@ ONE_LAYER = {
 LARGE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
 UNTIED = {"tie_word_embeddings": False}
 WEIGHTED = {"extra": {"use_weighted_layer_sum": True}}
+Speech2TextEncoder = tf.models.speech_to_text.modeling_speech_to_text.Speech2TextEncoder
 WhisperEncoder = tf.models.whisper.modeling_whisper.WhisperEncoder
+
+
+class Speech2TextDecoder(tf.Speech2TextForConditionalGeneration):
+    """What is left of the whole model without its encoder."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        del self.model.encoder
 
 
 def _speech(word: str, plain: type[Any], *heads: type[Any]) -> Iterator[Source]:
@@ -196,6 +206,15 @@ def _encoders(adapter: Mapping[str, Any], language: Mapping[str, Any]) -> Iterat
         yield "data2vec-audio", "speech", source
     for source in _speech("sew.", tf.SEWModel, tf.SEWForCTC, tf.SEWForSequenceClassification):
         yield "sew", "speech", source
+    old = tuple(f"model.{half}.embed_positions.weights" for half in ("encoder", "decoder"))
+    full = tf.Speech2TextForConditionalGeneration
+    for part, plain, word in ("speech", Speech2TextEncoder, "encoder."), ("text", Speech2TextDecoder, ""):
+        yield "speech_to_text", part, Source(plain, plain)
+        base = without(word) if word else behind("model.")
+        yield "speech_to_text", part, Source(tf.Speech2TextModel, plain, base)
+        whole = without("model." + word) if word else same
+        yield "speech_to_text", part, Source(full, plain, whole, aliases=True, extras=old)
+    yield "speech_to_text", "text", Source(Speech2TextDecoder, Speech2TextDecoder, fields=UNTIED)
 
 
 def _bert() -> Iterator[Source]:

@@ -19,6 +19,7 @@ from dragoman.testing import tiny_config
 START, PAD, EOS, VOCAB = 0, 1, 2, 30
 CLIPS, SAMPLES, SHORTEST = 100, 800, 300
 MELS, MEL_FRAMES = 8, 60
+FEATURES, FEATURE_FRAMES = 8, 40
 
 LARGE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
 # Words in upstream's names of token embeddings, and of all that brings the speech to the decoder.
@@ -66,8 +67,15 @@ MORE_ENCODERS = {
         {"feat_extract_norm": "layer", "hidden_size": 16, "num_conv_pos_embeddings": 7, "squeeze_factor": 3},
         "reference",
     ),
+    "speech_to_text": Encoder("speech_to_text", {}, "reference"),
+    "speech_to_text-odd": Encoder(
+        "speech_to_text", {"conv_kernel_sizes": (3, 5, 3), "num_conv_layers": 3, "scale_embedding": False}, "reference"
+    ),
 }
 DECODERS = ("bert", "gpt2", "bart", "mbart", "whisper")
+
+
+Speech2TextEncoder = transformers.models.speech_to_text.modeling_speech_to_text.Speech2TextEncoder
 
 
 class WhisperEncoder(transformers.models.whisper.modeling_whisper.WhisperEncoder):
@@ -114,6 +122,15 @@ class Pair:
         generator = torch.Generator().manual_seed(seed)
         if self.mels:
             return {"inputs": torch.randn(clips, MELS, MEL_FRAMES, generator=generator)}
+        if self.encoder.model_type in ("speech_to_text", "wav2vec2-bert"):
+            shape = clips, FEATURE_FRAMES, FEATURES
+            tones = 2 * torch.randn(clips, 1, FEATURES, generator=generator)
+            lengths = torch.randint(12, FEATURE_FRAMES + 1, (clips, 1), generator=generator)
+            mask = torch.arange(FEATURE_FRAMES) < lengths
+            features = torch.randn(shape, generator=generator) + tones
+            if not self.masked:
+                return {"inputs": features}
+            return {"inputs": features * mask[:, :, None], "attention_mask": mask.long()}
         waves = torch.randn(clips, SAMPLES, generator=generator)
         # a loudness and a tone of its own for each clip, else all of them are the same noise to the encoder
         pitch = torch.rand(clips, 1, generator=generator)
@@ -126,12 +143,13 @@ class Pair:
 
     def reload_reference(self, folder: Path) -> Any:
         """Let transformers load a folder that we saved; every key must be wanted and no key may be missing."""
-        if not self.mels and self.decoder != "whisper":
+        by_hand = ("whisper", "speech_to_text")
+        if self.encoder.model_type not in by_hand and self.decoder != "whisper":
             loaded, info = transformers.SpeechEncoderDecoderModel.from_pretrained(folder, output_loading_info=True)
             assert {name: keys for name, keys in info.items() if keys} == {}
             _make_contiguous(loaded)
             return loaded
-        # Upstream's auto classes cannot read a Whisper half of a composite: the same, by hand.
+        # Upstream's auto classes cannot read such a half of a composite: the same, by hand.
         config = transformers.SpeechEncoderDecoderConfig.from_pretrained(folder)
         loaded = join(config)
         missing, unexpected = loaded.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
@@ -151,6 +169,8 @@ def join(config: Any) -> Any:
     encoder, decoder = None, None
     if config.encoder.model_type == "whisper":
         encoder = WhisperEncoder(config.encoder)
+    if config.encoder.model_type == "speech_to_text":
+        encoder = Speech2TextEncoder(config.encoder)
     if config.decoder.model_type == "whisper":
         decoder = WhisperDecoder(config.decoder)
     model = transformers.SpeechEncoderDecoderModel(config=config, encoder=encoder, decoder=decoder).eval()

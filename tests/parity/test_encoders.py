@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 
-from dragoman import FlaxSpeechEncoderDecoderModel, SpeechEncoder
+from dragoman import FlaxSpeechEncoderDecoderModel, SpeechEncoder, SpeechEncoderDecoderModel
 from dragoman.checkpoint.options import LoadOptions
 from dragoman.jax.loading import load_part
 from dragoman.jax.speech_encoder import SpeechEncoder as JaxEncoder
-from dragoman.testing import TOLERANCES
+from dragoman.testing import TOLERANCES, tiny_config
 
 ENCODERS = (
     "unispeech", "unispeech-large", "unispeech-sat", "unispeech-sat-large", "data2vec-audio", "data2vec-audio-adapter",
-    "sew", "sew-layer",
+    "sew", "sew-layer", "speech_to_text", "speech_to_text-odd",
 )  # fmt: skip
 OTHERS = ("gpt2", "bart", "mbart", "whisper")
 LENGTHS = torch.tensor([800, 799, 640, 333])
@@ -128,3 +129,23 @@ def check_loss_and_texts(pair: Any) -> None:
         texts = model.generate(**batch, **options).tolist()
         assert len({tuple(text) for text in texts}) > 2, "texts must depend on the speech to prove much"
         assert texts == pair.reference.generate(**batch, **options).tolist()
+
+
+def test_a_whole_speech_to_text(tmp_path: Path) -> None:
+    """Both halves of the family from one folder, the decoder with sinusoids that leave padding out."""
+    torch.manual_seed(0)
+    config = transformers.Speech2TextConfig(**tiny_config("speech_to_text", init_std=0.3).to_dict())
+    theirs = transformers.Speech2TextForConditionalGeneration(config).eval()
+    theirs.save_pretrained(tmp_path)
+    ours = SpeechEncoderDecoderModel.from_pretrained(tmp_path)
+    assert ours.load_report.fresh == []
+    ours.set_padding("reference")
+    features = torch.randn(4, 41, 8)
+    mask = torch.arange(41) < torch.tensor([[41], [40], [21], [7]])
+    batch = {"input_features": features * mask[:, :, None], "attention_mask": mask.long()}
+    tokens = torch.tensor([[0, 5, 1, 9, 1], [0, 1, 1, 4, 4], [0, 3, 9, 7, 8], [0, 9, 9, 9, 1]])
+    found, expected = (model(**batch, decoder_input_ids=tokens) for model in (ours, theirs))
+    assert_close(found.logits, expected.logits)
+    for num_beams in 1, 5:
+        options = {"num_beams": num_beams, "max_new_tokens": 12}
+        assert ours.generate(**batch, **options).tolist() == theirs.generate(**batch, **options).tolist()

@@ -112,27 +112,32 @@ class WhisperConfig(SpecAugmentConfig):
 
 
 # fmt: off
+ENCODER: tuple[Rule, ...] = (
+    # theirs                                    ours
+    Rename("layers.{i}.self_attn.q_proj.*",     "stack.layers.{i}.self_attn.q_proj.*"),
+    Rename("layers.{i}.self_attn.k_proj.*",     "stack.layers.{i}.self_attn.k_proj.*"),
+    Rename("layers.{i}.self_attn.v_proj.*",     "stack.layers.{i}.self_attn.v_proj.*"),
+    Rename("layers.{i}.self_attn.out_proj.*",   "stack.layers.{i}.self_attn.out_proj.*"),
+    Rename("layers.{i}.self_attn_layer_norm.*", "stack.layers.{i}.self_attn_norm.*"),
+    Rename("layers.{i}.fc1.*",                  "stack.layers.{i}.ffn.in_proj.*"),
+    Rename("layers.{i}.fc2.*",                  "stack.layers.{i}.ffn.out_proj.*"),
+    Rename("layers.{i}.final_layer_norm.*",     "stack.layers.{i}.ffn_norm.*"),
+    Rename("layer_norm.*",                      "stack.final_norm.*"),
+    Drop("decoder.*",                           why="the text decoder is not used"),
+    Drop("model.decoder.*",                     why="the text decoder is not used"),
+)
+
+
 def _speech_rules(config: WhisperConfig) -> tuple[Rule, ...]:
     return (
-        # theirs                                    ours
-        Rename("conv1.*",                           "frontend.conv1.*"),
-        Rename("conv2.*",                           "frontend.conv2.*"),
-        Rename("embed_positions.weight",            "positions.weight"),
-        Rename("layers.{i}.self_attn.q_proj.*",     "stack.layers.{i}.self_attn.q_proj.*"),
-        Rename("layers.{i}.self_attn.k_proj.*",     "stack.layers.{i}.self_attn.k_proj.*"),
-        Rename("layers.{i}.self_attn.v_proj.*",     "stack.layers.{i}.self_attn.v_proj.*"),
-        Rename("layers.{i}.self_attn.out_proj.*",   "stack.layers.{i}.self_attn.out_proj.*"),
-        Rename("layers.{i}.self_attn_layer_norm.*", "stack.layers.{i}.self_attn_norm.*"),
-        Rename("layers.{i}.fc1.*",                  "stack.layers.{i}.ffn.in_proj.*"),
-        Rename("layers.{i}.fc2.*",                  "stack.layers.{i}.ffn.out_proj.*"),
-        Rename("layers.{i}.final_layer_norm.*",     "stack.layers.{i}.ffn_norm.*"),
-        Rename("layer_norm.*",                      "stack.final_norm.*"),
-        Drop("decoder.*",                           why="the text decoder is not used"),
-        Drop("model.decoder.*",                     why="the text decoder is not used"),
-        Drop("proj_out.weight",                     why="a head that an encoder does not need"),
-        Drop("projector.*",                         why="a head that an encoder does not need"),
-        Drop("classifier.*",                        why="a head that an encoder does not need"),
-        Drop("layer_weights",                       why="a head that an encoder does not need"),
+        Rename("conv1.*",                       "frontend.conv1.*"),
+        Rename("conv2.*",                       "frontend.conv2.*"),
+        Rename("embed_positions.weight",        "positions.weight"),
+        *ENCODER,
+        Drop("proj_out.weight",                 why="a head that an encoder does not need"),
+        Drop("projector.*",                     why="a head that an encoder does not need"),
+        Drop("classifier.*",                    why="a head that an encoder does not need"),
+        Drop("layer_weights",                   why="a head that an encoder does not need"),
     )
 
 

@@ -56,6 +56,13 @@ _SMALL: dict[str, dict[str, Any]] = {
     },
     "bart": {**_SEQ2SEQ, "max_position_embeddings": 64},
     "mbart": {**_SEQ2SEQ, "max_position_embeddings": 64, "scale_embedding": True},
+    "speech_to_text": {
+        **_SEQ2SEQ,
+        "conv_channels": 12,
+        "input_feat_per_channel": 8,
+        "max_target_positions": 64,
+        "decoder_start_token_id": 0,
+    },
     "whisper": {
         **_SEQ2SEQ,
         "num_mel_bins": 8,
@@ -73,7 +80,8 @@ _SMALL: dict[str, dict[str, Any]] = {
 def tiny_config(model_type: str, **fields: Any) -> ModelConfig:
     """Return a configuration of a family that builds in milliseconds and still has every part of the real network.
 
-    The speech encoders take a frame every 40 samples; Whisper takes spectrograms of 8 bins and 60 frames. The text
+    The speech encoders take a frame every 40 samples; Whisper takes spectrograms of 8 bins and 60 frames, Speech to
+    Text filter banks of 8 bins. The text
     decoders have 99 tokens (0 begins, 1 pads, 2 ends, in the families that have such ids) and 64 positions.
 
     Args:
