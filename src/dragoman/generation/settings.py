@@ -12,6 +12,7 @@ from dragoman.errors import GenerationError
 from dragoman.generation.forced import split_forced
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.plan import Plan
+from dragoman.inputs import check_ids, check_rows, check_tokens
 from dragoman.spec import SpecialIds
 
 __all__ = ["prompt_of", "settings_of", "warn_if_cut_off"]
@@ -36,7 +37,7 @@ def settings_of(
 
 
 def prompt_of(
-    settings: GenerationConfig, batch: int, given: Any
+    settings: GenerationConfig, batch: int, given: Any, vocab_size: int
 ) -> tuple[np.ndarray[Any, np.dtype[np.int64]], dict[int, int]]:
     """Return what each text begins with: the start id, then ids that the options force, or what the caller gave.
 
@@ -44,12 +45,14 @@ def prompt_of(
         settings: What `settings_of` returned.
         batch: Utterances.
         given: `decoder_input_ids`, `[batch, tokens]` of any framework, or `None`.
+        vocab_size: How many tokens there are.
 
     Returns:
         The prompt, int `[batch, tokens]`, and the tokens that are forced behind it, by place.
 
     Raises:
         GenerationError: If no start id is set, or some rows of `given` begin with it and some do not.
+        ConfigError: If ids are not whole numbers in the vocabulary, or there is not one row of them a clip.
     """
     start = settings.decoder_start_token_id
     if start is None:
@@ -57,12 +60,20 @@ def prompt_of(
             "`decoder_start_token_id` or `bos_token_id` has to be defined for encoder-decoder generation. Set it "
             "once, for instance: model.config.decoder_start_token_id = tokenizer.cls_token_id."
         )
-    first = np.broadcast_to(np.asarray(start, dtype=np.int64).reshape(-1, 1), (batch, 1))
+    starts = [start] if isinstance(start, int) else list(start)
+    check_ids("decoder_start_token_id", starts, vocab_size)
+    if len(starts) > 1:
+        check_rows(len(starts), batch)
+    first = np.broadcast_to(np.asarray(starts, dtype=np.int64)[:, None], (batch, 1))
     if given is None:
         forced, later = split_forced(settings.forced_decoder_ids)
         rest = np.broadcast_to(np.asarray(forced, dtype=np.int64), (batch, len(forced)))
         return np.concatenate([first, rest], axis=1), later
-    tokens = to_numpy(given).astype(np.int64)
+    tokens = to_numpy(given)
+    check_tokens("decoder_input_ids", tokens.shape, str(tokens.dtype))
+    check_rows(len(tokens), batch)
+    tokens = tokens.astype(np.int64)
+    check_ids("decoder_input_ids", tokens.ravel().tolist(), vocab_size)
     begun = tokens[:, :1] == first
     if begun.all():
         return tokens, {}

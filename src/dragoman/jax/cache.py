@@ -59,6 +59,11 @@ class Cache:
     memory: Memory | None = None
 
     @property
+    def rows(self) -> int:
+        """How many texts there are."""
+        return self.keys[0].shape[0]
+
+    @property
     def capacity(self) -> int:
         """How many tokens fit."""
         return int(self.keys[0].shape[2]) if self.keys else 0

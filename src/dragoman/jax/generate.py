@@ -133,7 +133,7 @@ def generate(
     audio = model._audio(inputs, input_values, input_features)
     heard = model._heard(audio, attention_mask, encoder_outputs)
     batch = (heard[2].last_hidden_state if heard[2] is not None else heard[0]).shape[0]
-    prompt, later = prompt_of(settings, batch, decoder_input_ids)
+    prompt, later = prompt_of(settings, batch, decoder_input_ids, model.decoder.spec.vocab_size)
     plan = plan_of(settings, prompt.shape[1], model.decoder.spec.num_positions)
     if seed is None:
         seed = random.getrandbits(31) if prng_key is None else _seed_of(prng_key)
@@ -196,7 +196,7 @@ def warm_up(
             "`warm_up` compiles whole searches, but with these options the decoder runs step by step. "
             "Its step is compiled when `generate` first takes it."
         )
-    prompt, later = prompt_of(settings, batch, None)
+    prompt, later = prompt_of(settings, batch, None, model.decoder.spec.vocab_size)
     plan = plan_of(settings, prompt.shape[1], model.decoder.spec.num_positions)
     recipe = Recipe(plan, repr(sorted(settings.to_dict().items())), tuple(sorted(later.items())), settings)
     frontend = model.encoder.spec.frontend

@@ -10,11 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from dragoman.errors import ConfigError
+from dragoman.inputs import IGNORED, check_id
 
-__all__ = ["IGNORED", "cross_entropy", "shift_right", "shifted_cross_entropy", "without_start"]
-
-IGNORED = -100  # labels that do not count
+__all__ = ["cross_entropy", "shift_right", "shifted_cross_entropy", "without_start"]
 
 
 def cross_entropy(
@@ -38,7 +36,7 @@ def cross_entropy(
     if label_smoothing:
         right = (1.0 - label_smoothing) * right + label_smoothing * log_probs.mean(-1)
     total = -jnp.where(counts, right, 0.0).sum()
-    return total / (jnp.maximum(counts.sum(), 1) if num_items is None else num_items)
+    return total / jnp.maximum(counts.sum() if num_items is None else num_items, 1)
 
 
 def shifted_cross_entropy(logits: Array, labels: Array, num_items: Array | float | None = None) -> Array:
@@ -46,13 +44,13 @@ def shifted_cross_entropy(logits: Array, labels: Array, num_items: Array | float
     return cross_entropy(logits[:, :-1], labels[:, 1:], num_items)
 
 
-def without_start(labels: Int[Array, "batch tokens"], decoder_start_token_id: int | None) -> Int[Array, "batch tokens"]:
+def without_start(labels: Int[Array, "batch tokens"], decoder_start_token_id: Any) -> Int[Array, "batch tokens"]:
     """Take a start id that every row begins with out of the labels; what follows moves up, and the end is ignored.
 
     The decoder reads the start id before the first label. A tokenizer that writes it as well would teach the model to
     write it twice.
     """
-    if decoder_start_token_id is None or labels.shape[1] < 2:
+    if not isinstance(decoder_start_token_id, int) or labels.shape[1] < 2:
         return labels
     xp, labels = _library(labels)
     moved = xp.concatenate([labels[:, 1:], xp.full_like(labels[:, :1], IGNORED)], axis=1)
@@ -60,7 +58,7 @@ def without_start(labels: Int[Array, "batch tokens"], decoder_start_token_id: in
 
 
 def shift_right(
-    labels: Int[Array, "batch tokens"], pad_token_id: int | None, decoder_start_token_id: int | None, vocab_size: int
+    labels: Int[Array, "batch tokens"], pad_token_id: Any, decoder_start_token_id: Any, vocab_size: int
 ) -> Int[Array, "batch tokens"]:
     """Return the decoder's input for these labels: the start id, then the labels without the last.
 
@@ -68,29 +66,14 @@ def shift_right(
         labels: The right tokens; −100 is ignored and becomes padding.
         pad_token_id: What ignored positions become.
         decoder_start_token_id: What a text starts with.
-        vocab_size: Labels must be smaller; checked unless traced.
+        vocab_size: The ids must be smaller.
 
     Raises:
-        ConfigError: If an id is not set, or a label is out of range.
+        ConfigError: If an id is not set or not in the vocabulary.
     """
-    if decoder_start_token_id is None:
-        raise ConfigError(
-            "No start token is set. Make sure to set the decoder_start_token_id attribute of the model's "
-            "configuration, for instance: model.config.decoder_start_token_id = tokenizer.cls_token_id."
-        )
-    if pad_token_id is None:
-        raise ConfigError(
-            "No padding token is set. Make sure to set the pad_token_id attribute of the model's "
-            "configuration, for instance: model.config.pad_token_id = tokenizer.pad_token_id."
-        )
+    check_id("decoder_start_token_id", decoder_start_token_id, vocab_size)
+    check_id("pad_token_id", pad_token_id, vocab_size)
     xp, labels = _library(labels)
-    if xp is np:
-        wrong = labels[(labels != IGNORED) & ((labels < 0) | (labels >= vocab_size))]
-        if wrong.size:
-            raise ConfigError(
-                f"Labels must be from 0 to {vocab_size - 1}, or {IGNORED} to be ignored, but {int(wrong[0])} is among "
-                "them. Use the decoder's own tokenizer, or model.resize_token_embeddings(len(tokenizer))."
-            )
     start = xp.full_like(labels[:, :1], decoder_start_token_id)
     shifted = xp.where(labels[:, :-1] == IGNORED, pad_token_id, labels[:, :-1])
     return cast(Array, xp.concatenate([start, shifted], axis=1))

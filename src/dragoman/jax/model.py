@@ -15,11 +15,13 @@ from dragoman.checkpoint.report import LoadReport
 from dragoman.config import SpeechEncoderDecoderConfig
 from dragoman.errors import ConfigError
 from dragoman.generation.options import GenerationConfig
+from dragoman.inputs import check_loss, check_rows
 from dragoman.jax import assembly, generate, saving
 from dragoman.jax.bridge import Bridge, check_joinable
 from dragoman.jax.cache import Cache
 from dragoman.jax.frontend import ConvFrontend
 from dragoman.jax.init import initialise, persistent_names
+from dragoman.jax.inputs import checked_mask, checked_texts, checked_tokens
 from dragoman.jax.joint import Joint, Seq2SeqLMOutput
 from dragoman.jax.layers import Embedding, Key
 from dragoman.jax.loss import shift_right, without_start
@@ -28,7 +30,6 @@ from dragoman.jax.speech_encoder import EncoderOutput, SpeechEncoder, earlier_ou
 from dragoman.jax.text_decoder import CausalLMOutput, TextDecoder
 from dragoman.jax.tree import Tree
 from dragoman.spec import Padding
-from dragoman.spec.text import check_rows
 from dragoman.spec_augment import Masks
 
 __all__ = ["FlaxSpeechEncoderDecoderModel"]
@@ -252,13 +253,11 @@ class FlaxSpeechEncoderDecoderModel:
             ConfigError: If inputs are missing or contradict each other, or no start or padding id is set.
             AudioError: If the audio cannot be used.
         """
-        tokens, embeds = decoder_input_ids, decoder_inputs_embeds
-        if labels is not None and tokens is None and embeds is None:
-            labels = without_start(labels, self.config.special_id("decoder_start_token_id"))
-            tokens = self.prepare_decoder_input_ids_from_labels(labels)
+        token_mask = checked_mask("decoder_attention_mask", decoder_attention_mask)
+        tokens, embeds, labels = self._texts(
+            decoder_input_ids, decoder_inputs_embeds, past_key_values, labels, label_smoothing
+        )
         given = tokens if embeds is None else embeds
-        if given is None:
-            raise ConfigError("You have to specify either `labels`, `decoder_input_ids` or `decoder_inputs_embeds`.")
         audio, lengths, encoded = self._heard(
             self._audio(inputs, input_values, input_features), attention_mask, encoder_outputs
         )
@@ -271,8 +270,8 @@ class FlaxSpeechEncoderDecoderModel:
             audio,
             lengths,
             encoded,
-            tokens if embeds is None else None,
-            token_mask=_bool(decoder_attention_mask),
+            tokens,
+            token_mask=token_mask,
             positions=decoder_position_ids,
             embeds=embeds,
             labels=labels,
@@ -359,17 +358,19 @@ class FlaxSpeechEncoderDecoderModel:
         """
         _, _, encoded = self._heard(None, encoder_attention_mask, encoder_outputs)
         assert encoded is not None
-        check_rows(decoder_input_ids.shape[0], encoded.last_hidden_state.shape[0])
         cache = past_key_values
+        tokens, _ = checked_texts(self.decoder.spec, decoder_input_ids, None, cache, "decoder_")
+        assert tokens is not None
+        check_rows(tokens.shape[0], encoded.last_hidden_state.shape[0])
         joint: Seq2SeqLMOutput = self.program(Joint.__call__)(
             params,
             None,
             None,
             encoded,
-            decoder_input_ids,
-            token_mask=_bool(decoder_attention_mask),
+            tokens,
+            token_mask=checked_mask("decoder_attention_mask", decoder_attention_mask),
             positions=decoder_position_ids,
-            cache=cache if cache is None else self.decoder.fitted(cache, decoder_input_ids.shape[1]),
+            cache=cache if cache is None else self.decoder.fitted(cache, tokens.shape[1]),
             key=self._key(train, dropout_rng),
             all_states=_either(output_hidden_states, self.config.output_hidden_states),
             weights=_either(output_attentions, self.config.output_attentions),
@@ -401,9 +402,11 @@ class FlaxSpeechEncoderDecoderModel:
 
     def prepare_decoder_input_ids_from_labels(self, labels: Int[Array, "batch tokens"]) -> Array:
         """Return the labels moved right by one behind the start id, ignored positions turned into padding."""
-        config = self.config
-        start = config.special_id("decoder_start_token_id")
-        return shift_right(labels, config.special_id("pad_token_id"), start, self.decoder.spec.vocab_size)
+        return self._shifted(checked_tokens("labels", labels, self.decoder.spec.vocab_size, ignored=True))
+
+    def _shifted(self, labels: Any) -> Array:
+        pad, start = (self.config.special_id(name) for name in ("pad_token_id", "decoder_start_token_id"))
+        return shift_right(labels, pad, start, self.decoder.spec.vocab_size)
 
     def generate(self, inputs: Any = None, generation_config: GenerationConfig | None = None, **kwargs: Any) -> Any:
         """Write texts for a batch of speech; see `dragoman.jax.generate.generate`."""
@@ -461,6 +464,24 @@ class FlaxSpeechEncoderDecoderModel:
         """Return a function of the network, compiled; see `dragoman.jax.programs.Programs.of`."""
         return self._programs.of(function) if static is None else self._programs.of(function, static)
 
+    def _texts(self, tokens: Any, embeds: Any, cache: Any, labels: Any, label_smoothing: float) -> tuple[Any, Any, Any]:
+        """Return what the decoder reads, tokens or embeddings, and what it should write, all of it checked."""
+        if labels is not None:
+            labels = checked_tokens("labels", labels, self.decoder.spec.vocab_size, ignored=True)
+        if tokens is None and embeds is None:
+            if labels is None:
+                raise ConfigError(
+                    "You have to specify either `labels`, `decoder_input_ids` or `decoder_inputs_embeds`."
+                )
+            labels = without_start(labels, self.config.special_id("decoder_start_token_id"))
+            tokens = self._shifted(labels)
+        else:
+            tokens, embeds = checked_texts(self.decoder.spec, tokens, embeds, cache, "decoder_")
+        if labels is not None:
+            given = tokens if embeds is None else embeds
+            check_loss(labels.shape, given.shape, label_smoothing)
+        return tokens, embeds, labels
+
     @staticmethod
     def _audio(inputs: Any, input_values: Any, input_features: Any) -> Any:
         given = [x for x in (inputs, input_values, input_features) if x is not None]
@@ -489,10 +510,6 @@ class FlaxSpeechEncoderDecoderModel:
                 "`train=True` needs `dropout_rng`, a new random key for each step: jax.random.fold_in(key, step)."
             )
         return dropout_rng if train else None
-
-
-def _bool(mask: Any) -> Any:
-    return None if mask is None else mask.astype(bool)
 
 
 def _either(given: bool | None, default: bool) -> bool:

@@ -3,7 +3,7 @@
 Axes: batch, samples (or mels and spectrogram frames), frames, width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,10 +15,12 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dragoman.errors import AudioError, ConfigError
 from dragoman.families import ModelConfig, speech_part
+from dragoman.inputs import check_masks
 from dragoman.jax.adapter import ConvAdapter
 from dragoman.jax.block import Stack, StackOutput
 from dragoman.jax.frontend import frontend_of
 from dragoman.jax.init import initialise, persistent_names
+from dragoman.jax.inputs import checked_mask, checked_tensor
 from dragoman.jax.layers import Key, LayerNorm, dropout, frame_mask, param, split, zero_padding
 from dragoman.jax.position_bias import BucketBias
 from dragoman.jax.positions import positions_of
@@ -171,18 +173,27 @@ class SpeechEncoder(nnx.Module):
             The inputs, packed to the left, and the valid samples of each row; `None` where every sample counts.
 
         Raises:
-            AudioError: If the input has the wrong number of axes, or a row is too short to give one frame.
+            AudioError: If the input is no array of floating numbers with the right axes, holds no clip, or a row is too
+                short to give one frame.
         """
+        inputs = checked_tensor(self.main_input_name, inputs, AudioError)
         front = self.spec.frontend
         if inputs.ndim != len(front.axes):
             raise AudioError(
                 f"`{self.main_input_name}` must have the shape [{', '.join(front.axes)}], but has "
                 f"{list(inputs.shape)}. Use the model's own feature extractor, and one channel of audio."
             )
+        if not jnp.issubdtype(inputs.dtype, jnp.floating):
+            raise AudioError(
+                f"`{self.main_input_name}` must be floating numbers, but are {inputs.dtype}. Give whole-number samples "
+                "to the feature extractor, which normalises them."
+            )
+        if inputs.shape[0] == 0:
+            raise AudioError("The batch holds no clip.")
         lengths = None
         if attention_mask is None or not front.masked:
             pass
-        elif tuple(attention_mask.shape) != tuple(inputs.shape[:2]):
+        elif tuple(checked_tensor("attention_mask", attention_mask).shape) != tuple(inputs.shape[:2]):
             raise AudioError(
                 f"`attention_mask` must have the shape of the input, {list(inputs.shape[:2])}, but has "
                 f"{list(attention_mask.shape)}."
@@ -295,6 +306,7 @@ class SpeechEncoder(nnx.Module):
         if masks is None:
             return states
         if masks.time is not None:
+            check_masks(masks.time.shape, *states.shape[:2])
             blank = jnp.zeros((), states.dtype) if self.mask_embed is None else self.mask_embed[...]
             states = jnp.where(jnp.asarray(masks.time)[:, :, None], blank.astype(states.dtype), states)
         if masks.channels is not None:
@@ -306,15 +318,24 @@ def earlier_output(encoder: SpeechEncoder, given: Any, attention_mask: Any) -> E
     """Return what an encoder gave before (object, tuple, list or dictionary), with the lengths that a mask tells.
 
     Raises:
+        ConfigError: If it begins with no states, or with states of another width.
         AudioError: If the mask is neither for samples nor for frames.
     """
     names = ("last_hidden_state", "hidden_states", "attentions")
     if isinstance(given, EncoderOutput):
         found = given
-    elif isinstance(given, Sequence):
+    elif isinstance(given, Sequence) and given:
         found = EncoderOutput(**dict(zip(names, given, strict=False)))
+    elif isinstance(given, Mapping | ModelOutput) and "last_hidden_state" in given:
+        found = EncoderOutput(**{name: given.get(name) for name in names})  # type: ignore[arg-type]
     else:
-        found = EncoderOutput(**{name: given.get(name) for name in names})
+        raise ConfigError("`encoder_outputs` must begin with the `last_hidden_state` of the encoder, or name it.")
+    attention_mask = checked_mask("attention_mask", attention_mask)
+    shape = list(checked_tensor("encoder_outputs[0]", found.last_hidden_state).shape)
+    if len(shape) != 3 or shape[2] != encoder.spec.output_width:
+        raise ConfigError(
+            f"`encoder_outputs` must have the shape [batch, frames, {encoder.spec.output_width}], but has {shape}."
+        )
     if attention_mask is None or found.lengths is not None or not encoder.spec.frontend.masked:
         return found
     samples, frames = attention_mask.astype(np.int32).sum(1), found.last_hidden_state.shape[1]

@@ -12,17 +12,18 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from dragoman.errors import ConfigError, GenerationError
+from dragoman.errors import GenerationError
 from dragoman.families import ModelConfig, text_part
+from dragoman.inputs import check_loss, check_memory, check_rows, check_text_mask
 from dragoman.jax.block import Stack, StackOutput
 from dragoman.jax.cache import Cache, Memory
 from dragoman.jax.init import initialise, persistent_names
+from dragoman.jax.inputs import checked_mask, checked_tensor, checked_texts, checked_tokens
 from dragoman.jax.layers import Embedding, Key, split
 from dragoman.jax.loss import shifted_cross_entropy
 from dragoman.jax.text_embedding import Head, TextEmbedding
 from dragoman.jax.tree import Held
 from dragoman.outputs import ModelOutput
-from dragoman.spec.text import check_rows
 
 __all__ = ["CausalLMOutput", "TextDecoder"]
 
@@ -114,26 +115,22 @@ class TextDecoder(nnx.Module):
         Returns:
             A `CausalLMOutput`, or its tuple.
         """
-        if (input_ids is None) == (inputs_embeds is None):
-            raise ConfigError("A text decoder takes exactly one of `input_ids` and `inputs_embeds`.")
-        memory = None
-        if encoder_hidden_states is not None:
-            mask = None if encoder_attention_mask is None else encoder_attention_mask.astype(bool)
-            memory = Memory(states=encoder_hidden_states, mask=mask)
-        tokens = inputs_embeds if input_ids is None else input_ids
-        assert tokens is not None
-        if encoder_hidden_states is not None:
-            check_rows(tokens.shape[0], encoder_hidden_states.shape[0])
+        tokens, embeds = checked_texts(self.spec, input_ids, inputs_embeds, past_key_values)
+        given = tokens if embeds is None else embeds
+        assert given is not None
+        if labels is not None:
+            labels = checked_tokens("labels", labels, self.spec.vocab_size, ignored=True)
+            check_loss(labels.shape, given.shape)
         cache = past_key_values
         if cache is None and use_cache:
-            cache = self.new_cache(tokens.shape[0], tokens.shape[1])
+            cache = self.new_cache(given.shape[0], given.shape[1])
         pick = self.config
         out, cache = self.decode(
-            input_ids,
-            memory,
+            tokens,
+            self._memory(given.shape[0], encoder_hidden_states, encoder_attention_mask),
             cache,
-            embeds=inputs_embeds,
-            token_mask=None if attention_mask is None else attention_mask.astype(bool),
+            embeds=embeds,
+            token_mask=checked_mask("attention_mask", attention_mask),
             all_states=pick.output_hidden_states if output_hidden_states is None else output_hidden_states,
             weights=pick.output_attentions if output_attentions is None else output_attentions,
         )
@@ -147,6 +144,15 @@ class TextDecoder(nnx.Module):
             cross_attentions=out.cross_weights,
         )
         return output if (pick.return_dict if return_dict is None else return_dict) else output.to_tuple()
+
+    def _memory(self, rows: int, states: Any, mask: Any) -> Memory | None:
+        """Return what `rows` texts are about, checked."""
+        if states is None:
+            return None
+        states, mask = checked_tensor("encoder_hidden_states", states), checked_mask("encoder_attention_mask", mask)
+        check_memory(states.shape, self.spec.memory_width, None if mask is None else mask.shape)
+        check_rows(rows, states.shape[0])
+        return Memory(states=states, mask=mask)
 
     def decode(
         self,
@@ -182,6 +188,8 @@ class TextDecoder(nnx.Module):
         """
         given = tokens if embeds is None else embeds
         assert given is not None
+        if token_mask is not None:
+            check_text_mask(token_mask.shape, given.shape[0])
         count = given.shape[1]
         cache = self.fitted(cache, count)
         start = cache.length if cache else 0

@@ -15,8 +15,9 @@ import optax  # type: ignore[import-untyped]
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from dragoman.errors import ConfigError
+from dragoman.inputs import IGNORED
 from dragoman.jax.joint import Joint
-from dragoman.jax.loss import IGNORED, without_start
+from dragoman.jax.loss import without_start
 from dragoman.jax.tree import Tree
 from dragoman.spec_augment import Masks
 

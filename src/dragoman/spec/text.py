@@ -6,7 +6,7 @@ from dragoman.errors import ConfigError
 from dragoman.spec.block import StackSpec, check_numbers, check_sizes
 from dragoman.spec.enums import Activation, EmbedNorm, Positions
 
-__all__ = ["HeadSpec", "TextDecoderSpec", "check_rows"]
+__all__ = ["HeadSpec", "TextDecoderSpec"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,16 +79,3 @@ class TextDecoderSpec:
     def memory_width(self) -> int:
         """Width of the memory that cross-attention looks at."""
         return self.stack.block.memory_width or self.width
-
-
-def check_rows(texts: int, clips: int) -> None:
-    """Check that there is a text for each clip; other rows would be taken for beams of one clip.
-
-    Raises:
-        ConfigError: If there are more or fewer.
-    """
-    if texts != clips:
-        raise ConfigError(
-            f"There must be as many texts as clips, but there are {texts} and {clips}. "
-            "Repeat the clips, or the output of the encoder, once for each of their texts."
-        )

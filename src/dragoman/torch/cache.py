@@ -53,6 +53,11 @@ class Cache:
     length: int = 0
 
     @property
+    def rows(self) -> int:
+        """How many texts there are."""
+        return self.keys.shape[1]
+
+    @property
     def capacity(self) -> int:
         """How many tokens fit."""
         return self.keys.shape[3]

@@ -176,7 +176,7 @@ def generate(
             weights=settings.output_attentions,
         )
         batch = encoded.last_hidden_state.shape[0]
-        tokens, later = prompt_of(settings, batch, decoder_input_ids)
+        tokens, later = prompt_of(settings, batch, decoder_input_ids, model.decoder.spec.vocab_size)
         prompt = torch.from_numpy(tokens).to(model.device)
         forced_later = [ForcedTokens(later)] if later else []
         plan = plan_of(settings, prompt.shape[1], model.decoder.spec.num_positions)

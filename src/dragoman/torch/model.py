@@ -16,15 +16,16 @@ from dragoman.checkpoint.report import LoadReport
 from dragoman.config import SpeechEncoderDecoderConfig
 from dragoman.errors import AudioError, ConfigError
 from dragoman.generation.options import GenerationConfig
+from dragoman.inputs import check_loss, check_rows
 from dragoman.outputs import ModelOutput
 from dragoman.spec import Padding
-from dragoman.spec.text import check_rows
 from dragoman.torch import assembly, generate, saving
 from dragoman.torch.bridge import Bridge, check_joinable
 from dragoman.torch.cache import Cache, Memory
 from dragoman.torch.init import initialise, persistent_names
+from dragoman.torch.inputs import checked_mask, checked_tensor, checked_texts, checked_tokens
 from dragoman.torch.layers import frame_mask
-from dragoman.torch.loss import checked_labels, cross_entropy, shift_right, without_start
+from dragoman.torch.loss import cross_entropy, shift_right, without_start
 from dragoman.torch.pretrained import PretrainedModule
 from dragoman.torch.speech_encoder import EncoderOutput, SpeechEncoder
 from dragoman.torch.text_decoder import TextDecoder
@@ -232,27 +233,25 @@ class SpeechEncoderDecoderModel(PretrainedModule):
         """
         weights = self.config.output_attentions if output_attentions is None else output_attentions
         states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        token_mask = checked_mask("decoder_attention_mask", decoder_attention_mask)
+        tokens, embeds, labels = self._texts(
+            decoder_input_ids, decoder_inputs_embeds, past_key_values, labels, label_smoothing
+        )
         audio = self._audio(inputs, input_values, input_features)
         encoded = self.encode(audio, attention_mask, encoder_outputs, all_states=states, weights=weights)
         memory = Memory(states=self.bridge(encoded.last_hidden_state), mask=_mask(encoded))
-        if labels is not None:
-            labels = checked_labels(labels)
-        if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
-            labels = without_start(labels, self.config.special_id("decoder_start_token_id"))
-            decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
-        tokens = decoder_input_ids if decoder_inputs_embeds is None else decoder_inputs_embeds
-        if tokens is None:
-            raise ConfigError("You have to specify either `labels`, `decoder_input_ids` or `decoder_inputs_embeds`.")
-        check_rows(tokens.shape[0], encoded.last_hidden_state.shape[0])
+        given = tokens if embeds is None else embeds
+        assert given is not None
+        check_rows(given.shape[0], encoded.last_hidden_state.shape[0])
         cache = past_key_values
         if cache is None and use_cache:
-            cache = self.decoder.new_cache(tokens.shape[0], tokens.shape[1])
+            cache = self.decoder.new_cache(given.shape[0], given.shape[1])
         out, cache = self.decoder.decode(
-            decoder_input_ids,
+            tokens,
             memory,
             cache,
-            embeds=decoder_inputs_embeds,
-            token_mask=None if decoder_attention_mask is None else decoder_attention_mask.bool(),
+            embeds=embeds,
+            token_mask=token_mask,
             all_states=states,
             weights=weights,
         )
@@ -269,6 +268,30 @@ class SpeechEncoderDecoderModel(PretrainedModule):
             encoder_attentions=encoded.attentions,
         )
         return output if (self.config.return_dict if return_dict is None else return_dict) else output.to_tuple()
+
+    def _texts(
+        self, tokens: Any, embeds: Any, cache: Any, labels: Any, label_smoothing: float
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Return what the decoder reads, tokens or embeddings, and what it should write, all of it checked.
+
+        Before the encoder runs: on an accelerator, looking at a number means waiting for all that was begun.
+        """
+        vocab_size = self.decoder.spec.vocab_size
+        if labels is not None:
+            labels = checked_tokens("labels", labels, vocab_size, ignored=True)
+        if tokens is None and embeds is None:
+            if labels is None:
+                raise ConfigError(
+                    "You have to specify either `labels`, `decoder_input_ids` or `decoder_inputs_embeds`."
+                )
+            labels = without_start(labels, self.config.special_id("decoder_start_token_id"))
+            tokens = self._shifted(labels)
+        else:
+            tokens, embeds = checked_texts(self.decoder.spec, tokens, embeds, cache, "decoder_")
+        if labels is not None:
+            given = tokens if embeds is None else embeds
+            check_loss(labels.shape, given.shape, label_smoothing)
+        return tokens, embeds, labels
 
     @staticmethod
     def _audio(inputs: Tensor | None, input_values: Tensor | None, input_features: Tensor | None) -> Tensor | None:
@@ -314,7 +337,9 @@ class SpeechEncoderDecoderModel(PretrainedModule):
             )
         else:
             raise ConfigError("`encoder_outputs` must begin with the `last_hidden_state` of the encoder, or name it.")
-        shape, width = list(found.last_hidden_state.shape), self.encoder.spec.output_width
+        attention_mask = checked_mask("attention_mask", attention_mask)
+        states = checked_tensor("encoder_outputs[0]", found.last_hidden_state)
+        shape, width = list(states.shape), self.encoder.spec.output_width
         if len(shape) != 3 or shape[2] != width:
             raise ConfigError(f"`encoder_outputs` must have the shape [batch, frames, {width}], but has {shape}.")
         if attention_mask is None or found.lengths is not None or not self.encoder.spec.frontend.masked:
@@ -336,9 +361,11 @@ class SpeechEncoderDecoderModel(PretrainedModule):
 
     def prepare_decoder_input_ids_from_labels(self, labels: Int[Tensor, "batch tokens"]) -> Tensor:
         """Return the labels moved right by one behind the start id, ignored positions turned into padding."""
-        config = self.config
-        start = config.special_id("decoder_start_token_id")
-        return shift_right(labels, config.special_id("pad_token_id"), start, self.decoder.spec.vocab_size)
+        return self._shifted(checked_tokens("labels", labels, self.decoder.spec.vocab_size, ignored=True))
+
+    def _shifted(self, labels: Tensor) -> Tensor:
+        pad, start = (self.config.special_id(name) for name in ("pad_token_id", "decoder_start_token_id"))
+        return shift_right(labels, pad, start, self.decoder.spec.vocab_size)
 
     def generate(
         self, inputs: Tensor | None = None, generation_config: GenerationConfig | None = None, **kwargs: Any

@@ -15,6 +15,7 @@ from torch.nn import functional as F  # noqa: N812
 from dragoman.batch import to_numpy
 from dragoman.errors import AudioError, ConfigError
 from dragoman.families import ModelConfig, speech_part
+from dragoman.inputs import check_masks
 from dragoman.outputs import ModelOutput
 from dragoman.spec import ConvPositionSpec, Padding, SpeechEncoderSpec
 from dragoman.spec_augment import Masks, draw_masks
@@ -22,6 +23,7 @@ from dragoman.torch.adapter import ConvAdapter
 from dragoman.torch.block import Stack, StackOutput
 from dragoman.torch.frontend import ConvFrontend, FeatureFrontend, frontend_of
 from dragoman.torch.init import initialise, persistent_names
+from dragoman.torch.inputs import checked_tensor
 from dragoman.torch.layers import frame_mask, zero_padding
 from dragoman.torch.position_bias import BucketBias
 from dragoman.torch.positions import positions_of
@@ -163,22 +165,23 @@ class SpeechEncoder(PretrainedPart):
             AudioError: If the input is no tensor with the right number of axes, holds no clip, or a row is too short to
                 give one frame.
         """
-        if not isinstance(inputs, Tensor):
-            raise AudioError(
-                f"`{self.main_input_name}` must be a tensor, but is a {type(inputs).__name__}. "
-                'Pass return_tensors="pt" to the feature extractor.'
-            )
+        inputs = checked_tensor(self.main_input_name, inputs, AudioError)
         front = self.spec.frontend
         if inputs.ndim != len(front.axes):
             raise AudioError(
                 f"`{self.main_input_name}` must have the shape [{', '.join(front.axes)}], but has "
                 f"{list(inputs.shape)}. Use the model's own feature extractor, and one channel of audio."
             )
+        if not inputs.is_floating_point():
+            raise AudioError(
+                f"`{self.main_input_name}` must be floating numbers, but are {inputs.dtype}. Give whole-number samples "
+                "to the feature extractor, which normalises them."
+            )
         if inputs.shape[0] == 0:
             raise AudioError("The batch holds no clip.")
         if attention_mask is None or not front.masked:
             lengths = None
-        elif attention_mask.shape != inputs.shape[:2]:
+        elif checked_tensor("attention_mask", attention_mask).shape != inputs.shape[:2]:
             raise AudioError(
                 f"`attention_mask` must have the shape of the input, {list(inputs.shape[:2])}, but has "
                 f"{list(attention_mask.shape)}."
@@ -275,6 +278,7 @@ class SpeechEncoder(PretrainedPart):
             random = np.random.default_rng(int(torch.randint(2**31, ())))
             masks = draw_masks(self.spec.spec_augment, lengths, frames, width, random)
         if masks.time is not None:
+            check_masks(masks.time.shape, batch, frames)
             hidden = torch.as_tensor(masks.time, device=states.device)[:, :, None]
             blank = states.new_zeros(()) if self.mask_embed is None else self.mask_embed.to(states.dtype)
             states = torch.where(hidden, blank, states)

@@ -1,0 +1,70 @@
+"""What a caller may pass to a model in JAX, and what a mistake gives: one sentence, never numbers that look right.
+
+An index beyond a table gives NaN in JAX, without a word.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dragoman.errors import AudioError, ConfigError, DragomanError
+from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
+
+AUDIO = np.random.default_rng(0).standard_normal((2, 400)).astype(np.float32)
+TOKENS = np.array([[5, 6, 2], [7, 2, 0]])
+BEYOND = np.where(TOKENS == 7, 106, TOKENS)
+
+MISTAKES: dict[str, tuple[dict[str, Any], type[DragomanError], str]] = {
+    "a list": ({"inputs": AUDIO.tolist()}, AudioError, "`input_values` must be an array, but is a list"),
+    "whole numbers": ({"inputs": AUDIO.astype(np.int16)}, AudioError, "floating numbers, but are int16"),
+    "no clips": ({"inputs": AUDIO[:0]}, AudioError, "holds no clip"),
+    "a mask in a list": ({"attention_mask": [[1] * 400] * 2}, ConfigError, "`attention_mask` must be an array"),
+    "labels beyond": ({"labels": BEYOND}, ConfigError, "`labels` must be from 0 to 98, .*, but got 106"),
+    "the same in JAX": ({"labels": jnp.asarray(BEYOND)}, ConfigError, "but got 106"),
+    "labels of one axis": ({"labels": TOKENS[0]}, ConfigError, r"the shape \[3\]"),
+    "fractional labels": ({"labels": TOKENS / 2}, ConfigError, "the type float64"),
+    "tokens beyond": (
+        {"decoder_input_ids": BEYOND},
+        ConfigError,
+        "`decoder_input_ids` must be from 0 to 98, but got 106",
+    ),
+    "tokens in a list": ({"decoder_input_ids": TOKENS.tolist()}, ConfigError, "must be an array, but is a list"),
+    "fewer labels": ({"decoder_input_ids": TOKENS, "labels": TOKENS[:, :2]}, ConfigError, r"but have \[2, 2\]"),
+    "both": (
+        {"decoder_input_ids": TOKENS, "decoder_inputs_embeds": np.zeros((2, 3, 24), np.float32)},
+        ConfigError,
+        "exactly one of",
+    ),
+    "too much smoothing": ({"label_smoothing": -0.1}, ConfigError, "must be from 0 to 1, but is -0.1"),
+    "a mask of one text": ({"decoder_attention_mask": np.ones((1, 3))}, ConfigError, "a row for each of the 2 texts"),
+    "no states": ({"encoder_outputs": ()}, ConfigError, "must begin with the `last_hidden_state`"),
+    "states of another width": ({"encoder_outputs": (np.zeros((2, 5, 7)),)}, ConfigError, r"frames, 32\], but has"),
+    "no cache": ({"decoder_input_ids": TOKENS, "past_key_values": ()}, ConfigError, "but is a tuple"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes(model: FlaxSpeechEncoderDecoderModel, name: str) -> None:
+    changes, error, words = MISTAKES[name]
+    given = {"inputs": AUDIO, **changes}
+    with pytest.raises(error, match=words):
+        model(**given, **({} if {"labels", "decoder_input_ids"} & given.keys() else {"labels": TOKENS}))
+
+
+def test_tokens_beyond_the_vocabulary_in_decode_and_generate(model: FlaxSpeechEncoderDecoderModel) -> None:
+    with pytest.raises(ConfigError, match="`input_ids` must be from 0 to 98, but got 106"):
+        model.decoder(BEYOND)
+    with pytest.raises(ConfigError, match="`decoder_input_ids` must be from 0 to 98, but got 106"):
+        model.generate(AUDIO, decoder_input_ids=BEYOND)
+    with pytest.raises(ConfigError, match="`decoder_input_ids` must be from 0 to 98, but got 106"):
+        model.decode(BEYOND, (np.zeros((2, 5, 32), np.float32),))
+
+
+def test_traced_labels_are_not_looked_at(model: FlaxSpeechEncoderDecoderModel) -> None:
+    def loss(labels: jax.Array) -> jax.Array:
+        return model(AUDIO, labels=labels).loss
+
+    assert jax.eval_shape(loss, TOKENS).shape == ()
