@@ -180,6 +180,7 @@ def generation_of(config: SpeechEncoderDecoderConfig, checkpoint: Checkpoint) ->
     if data is None:
         data = {n: v for n, v in config.extra.items() if (n, v) != ("max_length", _OLD_MAX_LENGTH)}
     options = GenerationConfig.from_dict(data)
+    options.encoder_no_repeat_ngram_size = 0  # Blenderbot's wish, about the tokens of a text encoder
     ids = config.special_ids
     for name in SpecialIds.names():
         value = getattr(options, name)

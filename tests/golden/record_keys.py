@@ -77,9 +77,9 @@ class Source:
         known = set(self.plain(self._config(family, fields)).state_dict())
         tensors = model.state_dict(keep_vars=True)
         plain: dict[int, str] = {}
-        for name, tensor in tensors.items():
+        for name in sorted(tensors, key=lambda name: name in model.all_tied_weights_keys):
             if self.plain_name(name) in known:
-                plain.setdefault(tensor.data_ptr(), self.plain_name(name))
+                plain.setdefault(tensors[name].data_ptr(), self.plain_name(name))
         names = list(tensors) if self.aliases else _saved_names(model)
         keys = {self.spelling(name): plain.get(tensors[name].data_ptr()) for name in names}
         about = (
@@ -110,7 +110,18 @@ ONE_LAYER = {
     "data2vec-audio": {"num_hidden_layers": 1, "num_adapter_layers": 1},
     "whisper": {"encoder_layers": 1, "decoder_layers": 1},
     "bert": {"num_hidden_layers": 1, "is_decoder": True, "add_cross_attention": True},
+    "roberta": {"num_hidden_layers": 1, "is_decoder": True, "add_cross_attention": True},
+    "xlm-roberta": {"num_hidden_layers": 1, "is_decoder": True, "add_cross_attention": True},
+    "camembert": {"num_hidden_layers": 1, "is_decoder": True, "add_cross_attention": True},
+    "electra": {"num_hidden_layers": 1, "is_decoder": True, "add_cross_attention": True},
+    "bert-generation": {"num_hidden_layers": 1, "is_decoder": True, "add_cross_attention": True},
     "gpt2": {"n_layer": 1, "add_cross_attention": True},
+    "xglm": {"num_layers": 1, "add_cross_attention": True},
+    "pegasus": {"encoder_layers": 1, "decoder_layers": 1},
+    "marian": {"encoder_layers": 1, "decoder_layers": 1},
+    "blenderbot": {"encoder_layers": 1, "decoder_layers": 1},
+    "blenderbot-small": {"encoder_layers": 1, "decoder_layers": 1},
+    "trocr": {"decoder_layers": 1},
     "bart": {"encoder_layers": 1, "decoder_layers": 1},
     "mbart": {"encoder_layers": 1, "decoder_layers": 1},
 }
@@ -179,15 +190,39 @@ def _sources() -> Iterator[tuple[str, str, Source]]:
         Source(tf.WhisperForConditionalGeneration, tf.WhisperForCausalLM, aliases=True),
     ):
         yield "whisper", "text", source
-    for family, text_sources in ("bert", _bert()), ("gpt2", _gpt2()):
+    for family, text_sources in _text_sources().items():
         for source in text_sources:
             yield family, "text", source
-    bart = (tf.BartForCausalLM, tf.BartModel, tf.BartForConditionalGeneration, tf.BartForSequenceClassification)
-    for source in (*_seq2seq(*bart), Source(tf.BartForQuestionAnswering, tf.BartForCausalLM)):
-        yield "bart", "text", source
-    mbart = (tf.MBartForCausalLM, tf.MBartModel, tf.MBartForConditionalGeneration, tf.MBartForSequenceClassification)
-    for source in (*_seq2seq(*mbart), Source(tf.MBartForQuestionAnswering, tf.MBartForCausalLM)):
-        yield "mbart", "text", source
+
+
+def _text_sources() -> dict[str, Iterator[Source]]:
+    """The checkpoints of every family that is nothing but a text decoder."""
+    bart = (tf.BartForCausalLM, tf.BartModel, tf.BartForConditionalGeneration)
+    mbart = (tf.MBartForCausalLM, tf.MBartModel, tf.MBartForConditionalGeneration)
+    pegasus = (tf.PegasusForCausalLM, tf.PegasusModel, tf.PegasusForConditionalGeneration)
+    marian = (tf.MarianForCausalLM, tf.MarianModel, tf.MarianMTModel)
+    blenderbot = (tf.BlenderbotForCausalLM, tf.BlenderbotModel, tf.BlenderbotForConditionalGeneration)
+    small = (tf.BlenderbotSmallForCausalLM, tf.BlenderbotSmallModel, tf.BlenderbotSmallForConditionalGeneration)
+    return {
+        "bert": _bert(),
+        "roberta": _roberta(tf.RobertaForCausalLM, tf.RobertaModel, tf.RobertaForMaskedLM,
+                            tf.RobertaForSequenceClassification, tf.RobertaForQuestionAnswering),
+        "xlm-roberta": _roberta(tf.XLMRobertaForCausalLM, tf.XLMRobertaModel, tf.XLMRobertaForMaskedLM,
+                                tf.XLMRobertaForSequenceClassification, tf.XLMRobertaForQuestionAnswering),
+        "camembert": _roberta(tf.CamembertForCausalLM, tf.CamembertModel, tf.CamembertForMaskedLM,
+                              tf.CamembertForSequenceClassification, tf.CamembertForQuestionAnswering),
+        "electra": _electra(),
+        "bert-generation": _bert_generation(),
+        "gpt2": _gpt2(),
+        "xglm": _xglm(),
+        "bart": _seq2seq(*bart, tf.BartForSequenceClassification, tf.BartForQuestionAnswering),
+        "mbart": _seq2seq(*mbart, tf.MBartForSequenceClassification, tf.MBartForQuestionAnswering),
+        "pegasus": _seq2seq(*pegasus),
+        "marian": _seq2seq(*marian),
+        "blenderbot": _seq2seq(*blenderbot),
+        "blenderbot-small": _seq2seq(*small),
+        "trocr": _trocr(),
+    }  # fmt: skip
 
 
 def _encoders(adapter: Mapping[str, Any], language: Mapping[str, Any]) -> Iterator[tuple[str, str, Source]]:
@@ -230,6 +265,58 @@ def _bert() -> Iterator[Source]:
     yield Source(tf.BertForQuestionAnswering, plain, fields=alone)
 
 
+def _roberta(plain: type[Any], base: type[Any], masked: type[Any], *others: type[Any]) -> Iterator[Source]:
+    """The checkpoints of RoBERTa and its kin."""
+    alone = {"is_decoder": False, "add_cross_attention": False}
+    buffers = ("roberta.embeddings.position_ids", "roberta.embeddings.token_type_ids")
+    yield Source(plain, plain)
+    yield Source(plain, plain, fields=UNTIED)
+    yield Source(base, plain, behind("roberta."), fields=alone)
+    yield Source(masked, plain, fields=alone, aliases=True, extras=buffers)
+    for other in others:
+        yield Source(other, plain, fields=alone)
+
+
+def _electra() -> Iterator[Source]:
+    plain = tf.ElectraForCausalLM
+    alone = {"is_decoder": False, "add_cross_attention": False}
+    buffers = ("electra.embeddings.position_ids", "electra.embeddings.token_type_ids")
+    yield Source(plain, plain)
+    yield Source(plain, plain, fields=UNTIED)
+    yield Source(plain, plain, fields={"embedding_size": 24})
+    yield Source(tf.ElectraModel, plain, behind("electra."), fields=alone)
+    yield Source(tf.ElectraForMaskedLM, plain, fields=alone, aliases=True, extras=buffers)
+    yield Source(tf.ElectraForPreTraining, plain, fields=alone, spelling=tensorflow_norm)
+    yield Source(tf.ElectraForSequenceClassification, plain, fields=alone)
+    yield Source(tf.ElectraForQuestionAnswering, plain, fields=alone)
+
+
+def _bert_generation() -> Iterator[Source]:
+    plain = tf.BertGenerationDecoder
+    alone = {"is_decoder": False, "add_cross_attention": False}
+    yield Source(plain, plain)
+    yield Source(plain, plain, fields=UNTIED)
+    yield Source(plain, plain, fields=alone, aliases=True, extras=("bert.embeddings.position_ids",))
+    yield Source(tf.BertGenerationEncoder, plain, behind("bert."), fields=alone)
+
+
+def _xglm() -> Iterator[Source]:
+    plain = tf.XGLMForCausalLM
+    alone = {"add_cross_attention": False}
+    yield Source(plain, plain)
+    yield Source(plain, plain, fields=UNTIED)
+    yield Source(plain, plain, fields=alone, aliases=True, extras=("model.embed_positions.weights",))
+    yield Source(tf.XGLMModel, plain, behind("model."), fields=alone)
+
+
+def _trocr() -> Iterator[Source]:
+    plain = tf.TrOCRForCausalLM
+    yield Source(plain, plain)
+    yield Source(plain, plain, fields=UNTIED)
+    yield Source(plain, plain, aliases=True)
+    yield Source(plain, plain, fields={"use_learned_position_embeddings": False, "layernorm_embedding": False})
+
+
 def _gpt2() -> Iterator[Source]:
     plain = tf.GPT2LMHeadModel
     alone = {"add_cross_attention": False}
@@ -241,15 +328,16 @@ def _gpt2() -> Iterator[Source]:
     yield Source(tf.GPT2ForSequenceClassification, plain, fields=alone)
 
 
-def _seq2seq(plain: type[Any], base: type[Any], full: type[Any], classifier: type[Any]) -> Iterator[Source]:
-    """The checkpoints of BART and mBART."""
+def _seq2seq(plain: type[Any], base: type[Any], full: type[Any], *others: type[Any]) -> Iterator[Source]:
+    """The checkpoints of BART and its kin."""
     yield Source(plain, plain)
     yield Source(plain, plain, fields=UNTIED)
     yield Source(base, plain, behind("model."))
     yield Source(full, plain)
     yield Source(full, plain, aliases=True)
     yield Source(full, plain, aliases=True, spelling=without("model."))
-    yield Source(classifier, plain)
+    for other in others:
+        yield Source(other, plain)
 
 
 def recordings() -> dict[str, list[dict[str, Any]]]:

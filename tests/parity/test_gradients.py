@@ -17,6 +17,10 @@ PAIRS = [
     ("hubert-no-feature-norm", "bart"),
     ("wavlm-layer", "bert"),
     ("whisper", "whisper"),
+    ("wav2vec2-layer", "roberta"),
+    ("wav2vec2-layer", "electra"),
+    ("wav2vec2-layer", "marian"),
+    ("wav2vec2-layer", "xglm"),
 ]
 
 

@@ -26,6 +26,10 @@ ENCODERS = (
     "hubert-group", "hubert-batch-norm", "hubert-no-feature-norm", "wavlm-group", "wavlm-layer", "whisper",
 )  # fmt: skip
 DECODERS = ("bert", "gpt2", "bart", "mbart", "whisper")
+MORE_DECODERS = (
+    "roberta", "xlm-roberta", "camembert", "electra", "bert-generation", "xglm", "pegasus", "marian", "blenderbot",
+    "blenderbot-small", "trocr", "trocr-sinusoids", "trocr-wide-memory",
+)  # fmt: skip
 # Every kind of part once; the whole matrix belongs to the nightly tests.
 QUICK = {("wav2vec2-adapter-proj", "gpt2"), ("whisper", "whisper")}
 PAIRS = [
@@ -33,6 +37,10 @@ PAIRS = [
                  marks=[] if (encoder, decoder) in QUICK else [pytest.mark.nightly])
     for encoder in ENCODERS for decoder in DECODERS
 ]  # fmt: skip
+PAIRS += [
+    pytest.param(("wav2vec2-layer", decoder), id=f"wav2vec2-layer-{decoder}", marks=pytest.mark.slow)
+    for decoder in MORE_DECODERS
+]
 
 
 @pytest.fixture(scope="module", params=PAIRS)
@@ -116,6 +124,29 @@ def test_there_and_back(both: Any, tmp_path: Path) -> None:
     again = FlaxSpeechEncoderDecoderModel.from_pretrained(tmp_path)
     assert all(map(np.array_equal, jax.tree.leaves(again.params), jax.tree.leaves(ours.params)))
     assert again.generation_config.eos_token_id == ours.generation_config.eos_token_id
+
+
+@pytest.mark.parametrize("decoder", MORE_DECODERS)
+def test_every_decoder_step_by_step(pair_of: Any, decoder: str) -> None:
+    """A text in two pieces, without compiling: quick enough to be done for each decoder."""
+    pair = pair_of("wav2vec2-layer", decoder)
+    theirs = pair.load().decoder
+    ours = FlaxSpeechEncoderDecoderModel.from_pretrained(pair.folder).decoder
+    generator = torch.Generator().manual_seed(4)
+    memory = torch.randn(2, 5, theirs.spec.memory_width, generator=generator)
+    tokens = torch.randint(0, 30, (2, 5), generator=generator)
+    tokens[0, 3:] = 1  # padding
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
+    expected = theirs(tokens, encoder_hidden_states=memory, encoder_attention_mask=mask).logits
+    memory, tokens, mask = memory.numpy(), tokens.numpy(), mask.numpy()
+    first = ours(tokens[:, :3], encoder_hidden_states=memory, encoder_attention_mask=mask, use_cache=True)
+    second = ours(
+        tokens[:, 3:],
+        encoder_hidden_states=memory,
+        encoder_attention_mask=mask,
+        past_key_values=first.past_key_values,
+    )
+    assert_close(np.concatenate([first.logits, second.logits], 1), expected)
 
 
 def test_steps_with_a_cache_give_what_the_whole_text_gives(pair_of: Any) -> None:

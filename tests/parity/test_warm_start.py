@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 import dragoman
 from dragoman.testing import TOLERANCES, tiny_config
@@ -109,6 +110,21 @@ def test_transformers_loads_what_we_joined(speech: Path, tmp_path: Path, name: s
     assert (ours(**batch).logits - theirs(**batch).logits).abs().max() <= TOLERANCES["logits"]
     again = dragoman.SpeechEncoderDecoderModel.from_pretrained(tmp_path / "joined")
     assert again.load_report.fresh == []
+
+
+@pytest.mark.parametrize("name", ["pegasus", "marian"])
+def test_sinusoids_that_a_checkpoint_leaves_out_are_computed(speech: Path, tmp_path: Path, name: str) -> None:
+    full = {"pegasus": transformers.PegasusForConditionalGeneration, "marian": transformers.MarianMTModel}[name]
+    theirs = save(tmp_path / "text", full, name, d_model=32)
+    tensors = load_file(tmp_path / "text/model.safetensors")
+    kept = {key: tensor for key, tensor in tensors.items() if "embed_positions" not in key}
+    save_file(kept, tmp_path / "text/model.safetensors", {"format": "pt"})
+    ours = dragoman.SpeechEncoderDecoderModel.from_encoder_decoder_pretrained(speech, tmp_path / "text")
+    assert ours.load_report.fresh == []
+    assert ours.load_report.computed == ["decoder.embed.positions.weight"]
+    expected = theirs.model.decoder.embed_positions.create_weight()
+    assert (ours.decoder.embed.positions.weight - expected).abs().max() <= 1e-5
+    assert not ours.decoder.embed.positions.weight.requires_grad
 
 
 def test_what_is_new_is_said(speech: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -20,6 +20,7 @@ class LoadReport:
         loaded: Our names of the tensors that came from the checkpoint.
         dropped: Incoming names that the part does not need, with the reason.
         fresh: Our names of the tensors that no checkpoint holds and that were initialised at random.
+        computed: Our names of the tensors that the checkpoint left out and that follow from the configuration.
         missing: Our names that the checkpoint should hold but does not.
         unexpected: Incoming names that no rule knows.
         misshapen: Our names with the shape that came and the shape that the configuration asks for.
@@ -29,6 +30,7 @@ class LoadReport:
     loaded: list[str] = field(default_factory=list)
     dropped: dict[str, str] = field(default_factory=dict)
     fresh: list[str] = field(default_factory=list)
+    computed: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     misshapen: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
@@ -54,6 +56,11 @@ class LoadReport:
                 'name them: allow_new=["decoder.head.*"].'
             )
 
+    def set_computed(self, names: Sequence[str]) -> None:
+        """Take those of `fresh` that need no training, because they can be computed, for what they are."""
+        self.computed = [name for name in self.fresh if name in names]
+        self.fresh = [name for name in self.fresh if name not in names]
+
     def merged(self, prefix: str, other: "LoadReport") -> "LoadReport":
         """Return this report plus that of a part: our names get the `prefix`, those of the file stay as they are."""
         return LoadReport(
@@ -61,6 +68,7 @@ class LoadReport:
             loaded=self.loaded + [prefix + name for name in other.loaded],
             dropped={**self.dropped, **other.dropped},
             fresh=self.fresh + [prefix + name for name in other.fresh],
+            computed=self.computed + [prefix + name for name in other.computed],
             missing=self.missing + [prefix + name for name in other.missing],
             unexpected=self.unexpected + other.unexpected,
             misshapen={**self.misshapen, **{prefix + name: shapes for name, shapes in other.misshapen.items()}},

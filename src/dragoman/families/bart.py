@@ -80,48 +80,58 @@ class BartConfig(ModelConfig):
 
 
 # fmt: off
+def block_rules(base: str) -> tuple[Rule, ...]:
+    """Return the table of the token embedding and the blocks, which BART's kin share under other base words."""
+    layer = f"{base}.layers.{{i}}"
+    return (
+        # theirs                                        ours
+        Rename(f"{base}.embed_tokens.weight",           "embed.tokens.weight"),
+        Rename(f"{layer}.self_attn.q_proj.*",           "stack.layers.{i}.self_attn.q_proj.*"),
+        Rename(f"{layer}.self_attn.k_proj.*",           "stack.layers.{i}.self_attn.k_proj.*"),
+        Rename(f"{layer}.self_attn.v_proj.*",           "stack.layers.{i}.self_attn.v_proj.*"),
+        Rename(f"{layer}.self_attn.out_proj.*",         "stack.layers.{i}.self_attn.out_proj.*"),
+        Rename(f"{layer}.self_attn_layer_norm.*",       "stack.layers.{i}.self_attn_norm.*"),
+        Rename(f"{layer}.encoder_attn.q_proj.*",        "stack.layers.{i}.cross_attn.q_proj.*"),
+        Rename(f"{layer}.encoder_attn.k_proj.*",        "stack.layers.{i}.cross_attn.k_proj.*"),
+        Rename(f"{layer}.encoder_attn.v_proj.*",        "stack.layers.{i}.cross_attn.v_proj.*"),
+        Rename(f"{layer}.encoder_attn.out_proj.*",      "stack.layers.{i}.cross_attn.out_proj.*"),
+        Rename(f"{layer}.encoder_attn_layer_norm.*",    "stack.layers.{i}.cross_attn_norm.*"),
+        Rename(f"{layer}.fc1.*",                        "stack.layers.{i}.ffn.in_proj.*"),
+        Rename(f"{layer}.fc2.*",                        "stack.layers.{i}.ffn.out_proj.*"),
+        Rename(f"{layer}.final_layer_norm.*",           "stack.layers.{i}.ffn_norm.*"),
+    )
+
+
 BLOCKS: tuple[Rule, ...] = (
-    # theirs                                                      ours
-    Rename("model.decoder.layers.{i}.self_attn.q_proj.*",         "stack.layers.{i}.self_attn.q_proj.*"),
-    Rename("model.decoder.layers.{i}.self_attn.k_proj.*",         "stack.layers.{i}.self_attn.k_proj.*"),
-    Rename("model.decoder.layers.{i}.self_attn.v_proj.*",         "stack.layers.{i}.self_attn.v_proj.*"),
-    Rename("model.decoder.layers.{i}.self_attn.out_proj.*",       "stack.layers.{i}.self_attn.out_proj.*"),
-    Rename("model.decoder.layers.{i}.self_attn_layer_norm.*",     "stack.layers.{i}.self_attn_norm.*"),
-    Rename("model.decoder.layers.{i}.encoder_attn.q_proj.*",      "stack.layers.{i}.cross_attn.q_proj.*"),
-    Rename("model.decoder.layers.{i}.encoder_attn.k_proj.*",      "stack.layers.{i}.cross_attn.k_proj.*"),
-    Rename("model.decoder.layers.{i}.encoder_attn.v_proj.*",      "stack.layers.{i}.cross_attn.v_proj.*"),
-    Rename("model.decoder.layers.{i}.encoder_attn.out_proj.*",    "stack.layers.{i}.cross_attn.out_proj.*"),
-    Rename("model.decoder.layers.{i}.encoder_attn_layer_norm.*",  "stack.layers.{i}.cross_attn_norm.*"),
-    Rename("model.decoder.layers.{i}.fc1.*",                      "stack.layers.{i}.ffn.in_proj.*"),
-    Rename("model.decoder.layers.{i}.fc2.*",                      "stack.layers.{i}.ffn.out_proj.*"),
-    Rename("model.decoder.layers.{i}.final_layer_norm.*",         "stack.layers.{i}.ffn_norm.*"),
-    Rename("model.decoder.embed_tokens.weight",                   "embed.tokens.weight"),
-    Rename("model.decoder.embed_positions.weight",                "embed.positions.weight"),
+    *block_rules("model.decoder"),
+    Rename("model.decoder.embed_positions.weight",      "embed.positions.weight"),
 )
+EMBED_NORM = Rename("model.decoder.layernorm_embedding.*", "embed.norm.*")
+FINAL_NORM = Rename("model.decoder.layer_norm.*",       "stack.final_norm.*")
 # What a full sequence-to-sequence checkpoint holds beside the decoder.
 SEQ2SEQ: tuple[Rule, ...] = (
-    Drop("model.encoder.*",                                       why="the text encoder is not used"),
-    Drop("final_logits_bias",                                     why="always zero"),
-    Drop("classification_head.*",                                 why="a head that a decoder does not need"),
-    Drop("qa_outputs.*",                                          why="a head that a decoder does not need"),
+    Drop("model.encoder.*",                             why="the text encoder is not used"),
+    Drop("final_logits_bias",                           why="always zero"),
+)
+# What the checkpoints of models with other heads hold.
+OTHER_HEADS: tuple[Rule, ...] = (
+    Drop("classification_head.*",                       why="a head that a decoder does not need"),
+    Drop("qa_outputs.*",                                why="a head that a decoder does not need"),
 )
 # A full checkpoint may keep the token embedding only under this name.
 SHARED = (
-    Alias("shared.weight",                                        "model.decoder.embed_tokens.weight"),
-    Alias("model.shared.weight",                                  "model.decoder.embed_tokens.weight"),
+    Alias("shared.weight",                              "model.decoder.embed_tokens.weight"),
+    Alias("model.shared.weight",                        "model.decoder.embed_tokens.weight"),
 )
 
 
-def head_rule(tied: bool) -> Rule:
-    """Return the rule of `lm_head.weight`."""
-    if tied:
-        return Drop("lm_head.weight",                             why="tied to the token embedding")
-    return Rename("lm_head.weight",                               "head.weight")
+def head_rule(tied: bool, theirs: str = "lm_head.weight") -> Rule:
+    """Return the rule of the last layer."""
+    return Drop(theirs, why="tied to the token embedding") if tied else Rename(theirs, "head.weight")
 
 
 def _rules(config: BartConfig) -> tuple[Rule, ...]:
-    embed_norm = Rename("model.decoder.layernorm_embedding.*",    "embed.norm.*")
-    return (*BLOCKS, embed_norm, *SEQ2SEQ, head_rule(config.tie_word_embeddings))
+    return (*BLOCKS, EMBED_NORM, *SEQ2SEQ, *OTHER_HEADS, head_rule(config.tie_word_embeddings))
 # fmt: on
 
 

@@ -212,6 +212,7 @@ class Part:
         prefixes: Words that head checkpoints put before the names of the base model, or base checkpoints leave out.
         aliases: Spellings of this family alone.
         fresh: Templates of our tensors that its pretrained checkpoints do not hold and a warm start begins at random.
+        computed: Our tensors that checkpoints may leave out, because they follow from the configuration.
     """
 
     rules: Callable[[Any], tuple[Rule, ...]]
@@ -219,6 +220,7 @@ class Part:
     prefixes: tuple[str, ...] = ()
     aliases: tuple[Alias, ...] = ()
     fresh: tuple[str, ...] = ()
+    computed: tuple[str, ...] = ()
 
     def keymap(self, config: ModelConfig) -> KeyMap:
         """Return the name table for a configuration."""

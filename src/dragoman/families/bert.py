@@ -1,6 +1,6 @@
 """BERT (https://arxiv.org/abs/1810.04805) read as a left-to-right decoder with cross-attention."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
@@ -9,10 +9,8 @@ from dragoman.spec import Activation, BlockSpec, EmbedNorm, HeadSpec, NormOrder,
 
 
 @dataclass(kw_only=True)
-class BertConfig(ModelConfig):
-    """Fields and defaults of a BERT `config.json`; the defaults are bert-base-uncased."""
-
-    model_type: ClassVar[str] = "bert"
+class UntypedBertConfig(ModelConfig):
+    """The fields of all of BERT's kin, and the decoder they describe; without token types."""
 
     vocab_size: int = 30522
     hidden_size: int = 768
@@ -23,7 +21,6 @@ class BertConfig(ModelConfig):
     hidden_dropout_prob: float = 0.1
     attention_probs_dropout_prob: float = 0.1
     max_position_embeddings: int = 512
-    type_vocab_size: int = 2
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-12
     pad_token_id: int | None = 0
@@ -46,7 +43,6 @@ class BertConfig(ModelConfig):
         return TextDecoderSpec(
             vocab_size=self.vocab_size,
             num_positions=self.max_position_embeddings,
-            num_token_types=self.type_vocab_size,
             embed_norm=EmbedNorm.SUM,
             norm_eps=self.layer_norm_eps,
             dropout=self.hidden_dropout_prob,
@@ -57,15 +53,27 @@ class BertConfig(ModelConfig):
         )
 
 
+@dataclass(kw_only=True)
+class BertConfig(UntypedBertConfig):
+    """Fields and defaults of a BERT `config.json`; the defaults are bert-base-uncased."""
+
+    model_type: ClassVar[str] = "bert"
+
+    type_vocab_size: int = 2
+
+    def text_spec(self) -> TextDecoderSpec:
+        """Describe the decoder."""
+        return replace(super().text_spec(), num_token_types=self.type_vocab_size)
+
+
 # fmt: off
 def block_rules(base: str) -> tuple[Rule, ...]:
-    """Return the table of embeddings and blocks, which the RoBERTa-like families share under other base words."""
+    """Return the table of embeddings and blocks, which BERT's kin share under other base words."""
     layer = f"{base}.encoder.layer.{{i}}"
     return (
         # theirs                                                        ours
         Rename(f"{base}.embeddings.word_embeddings.weight",             "embed.tokens.weight"),
         Rename(f"{base}.embeddings.position_embeddings.weight",         "embed.positions.weight"),
-        Rename(f"{base}.embeddings.token_type_embeddings.weight",       "embed.token_types.weight"),
         Rename(f"{base}.embeddings.LayerNorm.*",                        "embed.norm.*"),
         Rename(f"{layer}.attention.self.query.*",                       "stack.layers.{i}.self_attn.q_proj.*"),
         Rename(f"{layer}.attention.self.key.*",                         "stack.layers.{i}.self_attn.k_proj.*"),
@@ -80,41 +88,58 @@ def block_rules(base: str) -> tuple[Rule, ...]:
         Rename(f"{layer}.intermediate.dense.*",                         "stack.layers.{i}.ffn.in_proj.*"),
         Rename(f"{layer}.output.dense.*",                               "stack.layers.{i}.ffn.out_proj.*"),
         Rename(f"{layer}.output.LayerNorm.*",                           "stack.layers.{i}.ffn_norm.*"),
-        Drop(f"{base}.pooler.*",                                        why="a decoder does not pool"),
         Drop(f"{base}.embeddings.position_ids",                         why="a buffer, not a weight"),
+    )
+
+
+def type_rules(base: str) -> tuple[Rule, ...]:
+    """Return the table of the token types, which all but BertGeneration have."""
+    return (
+        Rename(f"{base}.embeddings.token_type_embeddings.weight",       "embed.token_types.weight"),
         Drop(f"{base}.embeddings.token_type_ids",                       why="a buffer, not a weight"),
     )
 
 
+def decoder_rules(head: str, tied: bool) -> tuple[Rule, ...]:
+    """Return the table of the last layer, whose bias has two names."""
+    if tied:
+        return (
+            Drop(f"{head}.decoder.weight",                              why="tied to the token embedding"),
+            Drop(f"{head}.decoder.bias",                                why=f"the same tensor as {head}.bias"),
+            Rename(f"{head}.bias",                                      "head.bias"),
+        )
+    return (
+        Rename(f"{head}.decoder.weight",                                "head.weight"),
+        Rename(f"{head}.decoder.bias",                                  "head.bias"),  # comes before the older name
+        Rename(f"{head}.bias",                                          "head.bias"),
+    )
+
+
+# What the checkpoints of models with other heads hold.
+OTHER_HEADS: tuple[Rule, ...] = (
+    Drop("classifier.*",                                                why="a head that a decoder does not need"),
+    Drop("qa_outputs.*",                                                why="a head that a decoder does not need"),
+)
+# What no such checkpoint holds, or not every one.
+FRESH = ("stack.layers.{i}.cross_attn.*", "stack.layers.{i}.cross_attn_norm.*", "head.*")
+
+
 def _rules(config: BertConfig) -> tuple[Rule, ...]:
-    tied = (
-        Drop("cls.predictions.decoder.weight",                          why="tied to the token embedding"),
-        Drop("cls.predictions.decoder.bias",                            why="the same tensor as cls.predictions.bias"),
-    )
-    untied = (
-        Rename("cls.predictions.decoder.weight",                        "head.weight"),
-        Rename("cls.predictions.decoder.bias",                          "head.bias"),  # comes before the older name
-    )
     return (
         *block_rules("bert"),
-        *(tied if config.tie_word_embeddings else untied),
+        *type_rules("bert"),
+        *decoder_rules("cls.predictions", config.tie_word_embeddings),
         Rename("cls.predictions.transform.dense.*",                     "head.transform.*"),
         Rename("cls.predictions.transform.LayerNorm.*",                 "head.norm.*"),
-        Rename("cls.predictions.bias",                                  "head.bias"),
+        Drop("bert.pooler.*",                                           why="a decoder does not pool"),
         Drop("cls.seq_relationship.*",                                  why="a decoder does not compare sentences"),
-        Drop("classifier.*",                                            why="a head that a decoder does not need"),
-        Drop("qa_outputs.*",                                            why="a head that a decoder does not need"),
+        *OTHER_HEADS,
     )
 # fmt: on
 
 
 FAMILY = Family(
     config=BertConfig,
-    text=Part(
-        rules=_rules,
-        classes=("BertLMHeadModel", "BertForCausalLM"),
-        prefixes=("bert.",),
-        fresh=("stack.layers.{i}.cross_attn.*", "stack.layers.{i}.cross_attn_norm.*", "head.*"),
-    ),
+    text=Part(rules=_rules, classes=("BertLMHeadModel", "BertForCausalLM"), prefixes=("bert.",), fresh=FRESH),
     tokenizer="BertTokenizer",
 )

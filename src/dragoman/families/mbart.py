@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dragoman.checkpoint.keymap import Rename, Rule
+from dragoman.checkpoint.keymap import Rule
 from dragoman.families import bart
 from dragoman.families.base import Family, Part
 from dragoman.spec import NormOrder, TextDecoderSpec
@@ -23,13 +23,8 @@ class MBartConfig(bart.BartConfig):
 
 
 def _rules(config: MBartConfig) -> tuple[Rule, ...]:
-    return (
-        *bart.BLOCKS,
-        Rename("model.decoder.layernorm_embedding.*", "embed.norm.*"),
-        Rename("model.decoder.layer_norm.*", "stack.final_norm.*"),
-        *bart.SEQ2SEQ,
-        bart.head_rule(config.tie_word_embeddings),
-    )
+    head = bart.head_rule(config.tie_word_embeddings)
+    return (*bart.BLOCKS, bart.EMBED_NORM, bart.FINAL_NORM, *bart.SEQ2SEQ, *bart.OTHER_HEADS, head)
 
 
 FAMILY = Family(

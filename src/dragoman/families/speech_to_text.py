@@ -129,8 +129,8 @@ def _speech_rules(config: Speech2TextConfig) -> tuple[Rule, ...]:
 
 def _text_rules(config: Speech2TextConfig) -> tuple[Rule, ...]:
     return (
-        *bart.BLOCKS[:-1],
-        Rename("model.decoder.layer_norm.*",           "stack.final_norm.*"),
+        *bart.block_rules("model.decoder"),
+        bart.FINAL_NORM,
         Drop("model.decoder.embed_positions.weights",  why="computed; only files of old releases hold it"),
         Drop("model.encoder.*",                        why="the speech encoder is not used"),
         bart.head_rule(config.tie_word_embeddings),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
-from dragoman.families.bart import BLOCKS
+from dragoman.families import bart
 from dragoman.families.base import Family, FieldAlias, Part, SpecAugmentConfig
 from dragoman.spec import (
     Activation,
@@ -142,13 +142,11 @@ def _speech_rules(config: WhisperConfig) -> tuple[Rule, ...]:
 
 
 def _text_rules(config: WhisperConfig) -> tuple[Rule, ...]:
-    tied = Drop("proj_out.weight",                  why="tied to the token embedding")
-    untied = Rename("proj_out.weight",              "head.weight")
     return (
-        *BLOCKS,
-        Rename("model.decoder.layer_norm.*",        "stack.final_norm.*"),
+        *bart.BLOCKS,
+        bart.FINAL_NORM,
         Drop("model.encoder.*",                     why="the speech encoder is not used"),
-        tied if config.tie_word_embeddings else untied,
+        bart.head_rule(config.tie_word_embeddings, "proj_out.weight"),
     )
 # fmt: on
 

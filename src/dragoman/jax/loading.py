@@ -49,16 +49,19 @@ def fill_part(
         warm: Whether what the family declares fresh may be absent.
     """
     tables = part_tables(part)
-    return fill(
+    fresh = tables.fresh if warm else ("mask_embed",)
+    report = fill(
         part,
         tables.keymap(part.config),
         file,
         prefix=prefix,
         optional=tables.fresh,
-        may_be_fresh=(*(tables.fresh if warm else ("mask_embed",)), *options.new_within(prefix)),
+        may_be_fresh=(*fresh, *tables.computed, *options.new_within(prefix)),
         dtype=target_dtype(options, part.config),
         device=options.device,
     )
+    report.set_computed(tables.computed)
+    return report
 
 
 def finish(part: SpeechEncoder | TextDecoder, report: LoadReport, options: LoadOptions, seed: int = 0) -> None:
@@ -67,7 +70,7 @@ def finish(part: SpeechEncoder | TextDecoder, report: LoadReport, options: LoadO
     if dtype is None:
         leaves = flat(tree_of(part))
         dtype = leaves[report.loaded[0]].dtype if report.loaded else jnp.float32
-    initialise(part, report.fresh, part.spec, dtype, seed)
+    initialise(part, [*report.fresh, *report.computed], part.spec, dtype, seed)
     part.config.dtype = str(jnp.dtype(dtype))
 
 

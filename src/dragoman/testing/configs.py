@@ -29,6 +29,16 @@ _SEQ2SEQ: dict[str, Any] = {
     "decoder_attention_heads": 4,
     "decoder_ffn_dim": 30,
 }
+_BERT: dict[str, Any] = {
+    "vocab_size": 99,
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 30,
+    "max_position_embeddings": 64,
+}
+_ROBERTA = {**_BERT, "max_position_embeddings": 66}  # two of which no token takes
+_IDS: dict[str, Any] = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 0}
 _SMALL: dict[str, dict[str, Any]] = {
     "wav2vec2": _SPEECH,
     "hubert": _SPEECH,
@@ -37,14 +47,7 @@ _SMALL: dict[str, dict[str, Any]] = {
     "unispeech-sat": _SPEECH,
     "data2vec-audio": {**_SPEECH, "num_conv_pos_embeddings": 2, "conv_pos_kernel_size": 5},
     "sew": _SPEECH,
-    "bert": {
-        "vocab_size": 99,
-        "hidden_size": 24,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "intermediate_size": 30,
-        "max_position_embeddings": 64,
-    },
+    "bert": _BERT,
     "gpt2": {
         "vocab_size": 99,
         "n_embd": 24,
@@ -63,15 +66,37 @@ _SMALL: dict[str, dict[str, Any]] = {
         "max_target_positions": 64,
         "decoder_start_token_id": 0,
     },
+    "pegasus": {**_SEQ2SEQ, **_IDS, "max_position_embeddings": 64, "scale_embedding": True},
+    "marian": {**_SEQ2SEQ, **_IDS, "max_position_embeddings": 64, "activation_function": "swish"},
+    "blenderbot": {**_SEQ2SEQ, **_IDS, "max_position_embeddings": 64},
+    "blenderbot-small": {**_SEQ2SEQ, **_IDS, "max_position_embeddings": 64},
+    "trocr": {
+        "vocab_size": 99,
+        "d_model": 24,
+        "decoder_layers": 2,
+        "decoder_attention_heads": 4,
+        "decoder_ffn_dim": 30,
+        "max_position_embeddings": 64,
+    },
+    "xglm": {
+        "vocab_size": 99,
+        "d_model": 24,
+        "num_layers": 2,
+        "attention_heads": 4,
+        "ffn_dim": 30,
+        "max_position_embeddings": 64,
+    },
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
+    "camembert": _ROBERTA,
+    "electra": {**_BERT, "embedding_size": 16},
+    "bert-generation": _BERT,
     "whisper": {
         **_SEQ2SEQ,
+        **_IDS,
         "num_mel_bins": 8,
         "max_source_positions": 30,
         "max_target_positions": 64,
-        "pad_token_id": 1,
-        "bos_token_id": 0,
-        "eos_token_id": 2,
-        "decoder_start_token_id": 0,
         "begin_suppress_tokens": None,
     },
 }

@@ -53,16 +53,19 @@ def fill_part(
         warm: Whether what the family declares fresh may be absent.
     """
     tables = part_tables(part)
-    return fill(
+    fresh = tables.fresh if warm else ("mask_embed",)
+    report = fill(
         part,
         tables.keymap(part.config),
         file,
         prefix=prefix,
         optional=tables.fresh,
-        may_be_fresh=(*(tables.fresh if warm else ("mask_embed",)), *options.new_within(prefix)),
+        may_be_fresh=(*fresh, *tables.computed, *options.new_within(prefix)),
         dtype=target_dtype(options, part.config),
         device=target_device(options),
     )
+    report.set_computed(tables.computed)
+    return report
 
 
 def finish(part: SpeechEncoder | TextDecoder, report: LoadReport, options: LoadOptions) -> None:
@@ -70,7 +73,7 @@ def finish(part: SpeechEncoder | TextDecoder, report: LoadReport, options: LoadO
     dtype = target_dtype(options, part.config)
     if dtype is None:
         dtype = next((t.dtype for t in part.parameters() if not t.is_meta), torch.float32)
-    initialise(part, report.fresh, part.spec, dtype, target_device(options))
+    initialise(part, [*report.fresh, *report.computed], part.spec, dtype, target_device(options))
     part.config.dtype = str(next(part.parameters()).dtype).removeprefix("torch.")
     part.eval()
 

@@ -1,0 +1,39 @@
+"""BertGeneration (https://arxiv.org/abs/1907.12461): BERT's blocks, trained to generate."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from dragoman.checkpoint.keymap import Rule
+from dragoman.families import bert
+from dragoman.families.base import Family, Part
+from dragoman.spec import HeadSpec, TextDecoderSpec
+
+
+@dataclass(kw_only=True)
+class BertGenerationConfig(bert.UntypedBertConfig):
+    """Fields and defaults of a BertGeneration `config.json`; the defaults are bert-for-seq-generation-L-24."""
+
+    model_type: ClassVar[str] = "bert-generation"
+
+    vocab_size: int = 50358
+    hidden_size: int = 1024
+    num_hidden_layers: int = 24
+    num_attention_heads: int = 16
+    intermediate_size: int = 4096
+    bos_token_id: int | None = 2
+    eos_token_id: int | list[int] | None = 1
+
+    def text_spec(self) -> TextDecoderSpec:
+        """Describe the decoder: its head is one layer."""
+        return replace(super().text_spec(), head=HeadSpec(tied=self.tie_word_embeddings, bias=True))
+
+
+def _rules(config: BertGenerationConfig) -> tuple[Rule, ...]:
+    return (*bert.block_rules("bert"), *bert.decoder_rules("lm_head", config.tie_word_embeddings))
+
+
+FAMILY = Family(
+    config=BertGenerationConfig,
+    text=Part(rules=_rules, classes=("BertGenerationDecoder",), prefixes=("bert.",), fresh=bert.FRESH),
+    tokenizer="BertGenerationTokenizer",
+)

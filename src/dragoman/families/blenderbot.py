@@ -1,0 +1,44 @@
+"""The decoder of Blenderbot (https://arxiv.org/abs/2004.13637)."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from dragoman.checkpoint.keymap import Rule
+from dragoman.families import bart
+from dragoman.families.base import Family, Part
+from dragoman.spec import NormOrder, TextDecoderSpec
+
+
+@dataclass(kw_only=True)
+class BlenderbotConfig(bart.BartConfig):
+    """Fields and defaults of a Blenderbot `config.json`; the defaults are the model with 3 billion weights."""
+
+    model_type: ClassVar[str] = "blenderbot"
+
+    vocab_size: int = 8008
+    max_position_embeddings: int = 128
+    d_model: int = 2560
+    encoder_layers: int = 2
+    encoder_ffn_dim: int = 10240
+    encoder_attention_heads: int = 32
+    decoder_layers: int = 24
+    decoder_ffn_dim: int = 10240
+    decoder_attention_heads: int = 32
+    pad_token_id: int | None = 0
+    bos_token_id: int | None = 1
+    decoder_start_token_id: int | list[int] | None = 1
+
+    def text_spec(self) -> TextDecoderSpec:
+        """Describe the decoder: mBART's blocks, and positions from the first row on."""
+        return replace(self._text_spec(NormOrder.PRE), position_offset=0, embed_norm=None)
+
+
+def _rules(config: BlenderbotConfig) -> tuple[Rule, ...]:
+    return (*bart.BLOCKS, bart.FINAL_NORM, *bart.SEQ2SEQ, bart.head_rule(config.tie_word_embeddings))
+
+
+FAMILY = Family(
+    config=BlenderbotConfig,
+    text=Part(rules=_rules, classes=("BlenderbotForCausalLM",), prefixes=("model.",), aliases=bart.SHARED),
+    tokenizer="BlenderbotTokenizer",
+)

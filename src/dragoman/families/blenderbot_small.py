@@ -1,0 +1,41 @@
+"""The decoder of the small Blenderbot, whose network is another than the large one's."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from dragoman.checkpoint.keymap import Rule
+from dragoman.families import bart
+from dragoman.families.base import Family, Part
+from dragoman.spec import EmbedNorm, NormOrder, TextDecoderSpec
+
+
+@dataclass(kw_only=True)
+class BlenderbotSmallConfig(bart.BartConfig):
+    """Fields and defaults of a `config.json` of blenderbot_small-90M."""
+
+    model_type: ClassVar[str] = "blenderbot-small"
+
+    max_position_embeddings: int = 512
+    d_model: int = 512
+    encoder_layers: int = 8
+    encoder_ffn_dim: int = 2048
+    decoder_layers: int = 8
+    decoder_ffn_dim: int = 2048
+    pad_token_id: int | None = 0
+    bos_token_id: int | None = 1
+    decoder_start_token_id: int | list[int] | None = 1
+
+    def text_spec(self) -> TextDecoderSpec:
+        """Describe the decoder: BART's blocks; tokens are normalised before their positions are added."""
+        return replace(self._text_spec(NormOrder.POST), position_offset=0, embed_norm=EmbedNorm.TOKENS)
+
+
+def _rules(config: BlenderbotSmallConfig) -> tuple[Rule, ...]:
+    return (*bart.BLOCKS, bart.EMBED_NORM, *bart.SEQ2SEQ, bart.head_rule(config.tie_word_embeddings))
+
+
+FAMILY = Family(
+    config=BlenderbotSmallConfig,
+    text=Part(rules=_rules, classes=("BlenderbotSmallForCausalLM",), prefixes=("model.",), aliases=bart.SHARED),
+    tokenizer="BlenderbotSmallTokenizer",
+)

@@ -1,0 +1,23 @@
+"""CamemBERT (https://arxiv.org/abs/1911.03894): RoBERTa, trained on French."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from dragoman.families import bert, roberta
+from dragoman.families.base import Family, Part
+
+
+@dataclass(kw_only=True)
+class CamembertConfig(roberta.RobertaConfig):
+    """Fields and defaults of a CamemBERT `config.json`."""
+
+    model_type: ClassVar[str] = "camembert"
+
+    vocab_size: int = 30522
+
+
+FAMILY = Family(
+    config=CamembertConfig,
+    text=Part(rules=roberta.rules, classes=("CamembertForCausalLM",), prefixes=("roberta.",), fresh=bert.FRESH),
+    tokenizer="CamembertTokenizer",
+)

@@ -1,0 +1,56 @@
+"""ELECTRA (https://arxiv.org/abs/2003.10555): BERT with embeddings that may be narrower than its blocks."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from dragoman.checkpoint.keymap import Drop, Rename, Rule
+from dragoman.families import bert
+from dragoman.families.base import Family, Part
+from dragoman.spec import Activation, TextDecoderSpec
+
+
+@dataclass(kw_only=True)
+class ElectraConfig(bert.BertConfig):
+    """Fields and defaults of an ELECTRA `config.json`; the defaults are the small discriminator."""
+
+    model_type: ClassVar[str] = "electra"
+
+    embedding_size: int = 128
+    hidden_size: int = 256
+    num_attention_heads: int = 4
+    intermediate_size: int = 1024
+
+    def text_spec(self) -> TextDecoderSpec:
+        """Describe the decoder."""
+        spec = super().text_spec()
+        return replace(
+            spec,
+            embed_width=None if self.embedding_size == self.hidden_size else self.embedding_size,
+            head=replace(spec.head, transform=Activation.GELU),
+        )
+
+
+# fmt: off
+def _rules(config: ElectraConfig) -> tuple[Rule, ...]:
+    tied = Drop("generator_lm_head.weight",           why="tied to the token embedding")
+    untied = Rename("generator_lm_head.weight",       "head.weight")
+    return (
+        # theirs                                      ours
+        *bert.block_rules("electra"),
+        *bert.type_rules("electra"),
+        Rename("electra.embeddings_project.*",        "embed.proj.*"),
+        Rename("generator_predictions.dense.*",       "head.transform.*"),
+        Rename("generator_predictions.LayerNorm.*",   "head.norm.*"),
+        Rename("generator_lm_head.bias",              "head.bias"),
+        tied if config.tie_word_embeddings else untied,
+        Drop("discriminator_predictions.*",           why="a decoder does not tell true tokens from false ones"),
+        *bert.OTHER_HEADS,
+    )
+# fmt: on
+
+
+FAMILY = Family(
+    config=ElectraConfig,
+    text=Part(rules=_rules, classes=("ElectraForCausalLM",), prefixes=("electra.",), fresh=bert.FRESH),
+    tokenizer="ElectraTokenizer",
+)

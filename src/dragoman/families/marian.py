@@ -1,0 +1,61 @@
+"""The decoder of Marian, of the OPUS-MT translation models (https://arxiv.org/abs/1804.00344)."""
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from dragoman.checkpoint.keymap import Drop, Rule
+from dragoman.families import bart
+from dragoman.families.base import Family, Part
+from dragoman.spec import NormOrder, Positions, TextDecoderSpec
+
+
+@dataclass(kw_only=True)
+class MarianConfig(bart.BartConfig):
+    """Fields and defaults of a Marian `config.json`."""
+
+    model_type: ClassVar[str] = "marian"
+
+    vocab_size: int = 58101
+    decoder_vocab_size: int | None = None
+    share_encoder_decoder_embeddings: bool = True
+    pad_token_id: int | None = 58100
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = 0
+    decoder_start_token_id: int | list[int] | None = 58100
+    forced_eos_token_id: int | list[int] | None = 0
+
+    def __post_init__(self) -> None:
+        """Keep one vocabulary: the decoder's, where the text encoder had another."""
+        super().__post_init__()
+        self.vocab_size = self.decoder_vocab_size = self.decoder_vocab_size or self.vocab_size
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every field; both vocabularies are the decoder's."""
+        return {**super().to_dict(), "decoder_vocab_size": self.vocab_size}
+
+    def text_spec(self) -> TextDecoderSpec:
+        """Describe the decoder: BART's blocks, and sinusoids for positions."""
+        spec = self._text_spec(NormOrder.POST)
+        return replace(spec, positions=Positions.STORED, position_offset=0, embed_norm=None)
+
+
+def _rules(config: MarianConfig) -> tuple[Rule, ...]:
+    return (
+        *bart.BLOCKS,
+        Drop("model.encoder.*", why="the text encoder is not used"),
+        Drop("final_logits_bias", why="belongs to the translation model; upstream's decoder has none"),
+        bart.head_rule(config.tie_word_embeddings),
+    )
+
+
+FAMILY = Family(
+    config=MarianConfig,
+    text=Part(
+        rules=_rules,
+        classes=("MarianForCausalLM",),
+        prefixes=("model.",),
+        aliases=bart.SHARED,
+        computed=("embed.positions.weight",),
+    ),
+    tokenizer="MarianTokenizer",
+)

@@ -1,0 +1,44 @@
+"""The decoder of PEGASUS (https://arxiv.org/abs/1912.08777)."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from dragoman.checkpoint.keymap import Rule
+from dragoman.families import bart
+from dragoman.families.base import Family, Part
+from dragoman.spec import NormOrder, Positions, TextDecoderSpec
+
+
+@dataclass(kw_only=True)
+class PegasusConfig(bart.BartConfig):
+    """Fields and defaults of a PEGASUS `config.json`; the defaults are pegasus-large."""
+
+    model_type: ClassVar[str] = "pegasus"
+
+    pad_token_id: int | None = 0
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = 1
+    decoder_start_token_id: int | list[int] | None = 0
+    forced_eos_token_id: int | list[int] | None = 1
+
+    def text_spec(self) -> TextDecoderSpec:
+        """Describe the decoder: mBART's blocks, and sinusoids for positions."""
+        spec = self._text_spec(NormOrder.PRE)
+        return replace(spec, positions=Positions.STORED, position_offset=0, embed_norm=None)
+
+
+def _rules(config: PegasusConfig) -> tuple[Rule, ...]:
+    return (*bart.BLOCKS, bart.FINAL_NORM, *bart.SEQ2SEQ, bart.head_rule(config.tie_word_embeddings))
+
+
+FAMILY = Family(
+    config=PegasusConfig,
+    text=Part(
+        rules=_rules,
+        classes=("PegasusForCausalLM",),
+        prefixes=("model.",),
+        aliases=bart.SHARED,
+        computed=("embed.positions.weight",),
+    ),
+    tokenizer="PegasusTokenizer",
+)

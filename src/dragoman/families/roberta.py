@@ -1,0 +1,56 @@
+"""RoBERTa (https://arxiv.org/abs/1907.11692): BERT with another head, and with a position of its own for padding."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from dragoman.checkpoint.keymap import Drop, Rename, Rule
+from dragoman.families import bert
+from dragoman.families.base import Family, Part
+from dragoman.spec import Activation, TextDecoderSpec
+
+
+@dataclass(kw_only=True)
+class RobertaConfig(bert.BertConfig):
+    """Fields and defaults of a RoBERTa `config.json`."""
+
+    model_type: ClassVar[str] = "roberta"
+
+    vocab_size: int = 50265
+    pad_token_id: int | None = 1
+    bos_token_id: int | None = 0
+    eos_token_id: int | list[int] | None = 2
+
+    def text_spec(self) -> TextDecoderSpec:
+        """Describe the decoder: the first position comes after the padding's, which has the padding's id."""
+        spec = super().text_spec()
+        offset = 1 + (self.pad_token_id or 0)
+        return replace(
+            spec,
+            num_positions=self.max_position_embeddings - offset,
+            position_offset=offset,
+            padding_apart=True,
+            head=replace(spec.head, transform=Activation.GELU),
+        )
+
+
+# fmt: off
+def rules(config: RobertaConfig) -> tuple[Rule, ...]:
+    """Return the table of RoBERTa and of those who trained it on other texts."""
+    return (
+        # theirs                      ours
+        *bert.block_rules("roberta"),
+        *bert.type_rules("roberta"),
+        *bert.decoder_rules("lm_head", config.tie_word_embeddings),
+        Rename("lm_head.dense.*",       "head.transform.*"),
+        Rename("lm_head.layer_norm.*",  "head.norm.*"),
+        Drop("roberta.pooler.*",        why="a decoder does not pool"),
+        *bert.OTHER_HEADS,
+    )
+# fmt: on
+
+
+FAMILY = Family(
+    config=RobertaConfig,
+    text=Part(rules=rules, classes=("RobertaForCausalLM",), prefixes=("roberta.",), fresh=bert.FRESH),
+    tokenizer="RobertaTokenizer",
+)

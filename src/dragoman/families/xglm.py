@@ -1,0 +1,86 @@
+"""XGLM (https://arxiv.org/abs/2112.10668): a multilingual language model with the blocks of mBART's decoder."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from dragoman.checkpoint.keymap import Drop, Rename, Rule
+from dragoman.families import bart
+from dragoman.families.base import Family, FieldAlias, ModelConfig, Part
+from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, Positions, StackSpec, TextDecoderSpec
+
+
+@dataclass(kw_only=True)
+class XGLMConfig(ModelConfig):
+    """Fields and defaults of an XGLM `config.json`; the defaults are xglm-564M."""
+
+    model_type: ClassVar[str] = "xglm"
+
+    vocab_size: int = 256008
+    max_position_embeddings: int = 2048
+    d_model: int = 1024
+    ffn_dim: int = 4096
+    num_layers: int = 24
+    attention_heads: int = 16
+    activation_function: str = "gelu"
+    dropout: float = 0.1
+    attention_dropout: float = 0.1
+    activation_dropout: float = 0.0
+    layerdrop: float = 0.0
+    init_std: float = 0.02
+    scale_embedding: bool = True
+    pad_token_id: int | None = 1
+    bos_token_id: int | None = 0
+    eos_token_id: int | list[int] | None = 2
+    decoder_start_token_id: int | list[int] | None = 2
+
+    hidden_size = FieldAlias("d_model")
+    num_hidden_layers = FieldAlias("num_layers")
+    num_attention_heads = FieldAlias("attention_heads")
+
+    def text_spec(self) -> TextDecoderSpec:
+        """Describe the decoder."""
+        block = BlockSpec(
+            width=self.d_model,
+            num_heads=self.attention_heads,
+            ffn_width=self.ffn_dim,
+            activation=Activation.parse(self.activation_function),
+            norm_order=NormOrder.PRE,
+            dropout=self.dropout,
+            attention_dropout=self.attention_dropout,
+            activation_dropout=self.activation_dropout,
+            causal=True,
+            cross_attention=self.add_cross_attention,
+        )
+        return TextDecoderSpec(
+            vocab_size=self.vocab_size,
+            num_positions=self.max_position_embeddings,
+            positions=Positions.COMPUTED,
+            position_offset=2,
+            embed_scale=self.d_model**0.5 if self.scale_embedding else 1.0,
+            dropout=self.dropout,
+            stack=StackSpec(block=block, num_layers=self.num_layers, final_norm=True, layerdrop=self.layerdrop),
+            head=HeadSpec(tied=self.tie_word_embeddings),
+            pad_token_id=self.pad_token_id,
+            init_std=self.init_std,
+        )
+
+
+def _rules(config: XGLMConfig) -> tuple[Rule, ...]:
+    return (
+        *bart.block_rules("model"),
+        Rename("model.layer_norm.*", "stack.final_norm.*"),
+        Drop("model.embed_positions.weights", why="computed, not learned"),
+        bart.head_rule(config.tie_word_embeddings),
+    )
+
+
+FAMILY = Family(
+    config=XGLMConfig,
+    text=Part(
+        rules=_rules,
+        classes=("XGLMForCausalLM",),
+        prefixes=("model.",),
+        fresh=("stack.layers.{i}.cross_attn.*", "stack.layers.{i}.cross_attn_norm.*"),
+    ),
+    tokenizer="XGLMTokenizer",
+)
