@@ -36,7 +36,8 @@ def test_wheel_holds_every_module_and_the_sample(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     source = ROOT / "src"
     modules = {path.relative_to(source).as_posix() for path in source.rglob("*.py")}
-    data = {f"dragoman/testing/data/{name}" for name in ("sample_en.flac", "sample_en.txt", "README.md")}
+    held = ("sample_en.flac", "sample_en.txt", "sample_en.words.tsv", "README.md")
+    data = {f"dragoman/testing/data/{name}" for name in held}
     assert modules | data | {"dragoman/py.typed"} <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert {name.split("/")[0] for name in names} == {"dragoman", wheel.name.rsplit("-", 3)[0] + ".dist-info"}

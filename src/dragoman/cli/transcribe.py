@@ -56,6 +56,12 @@ def transcribe(
         int | None,
         Option("--no_repeat_ngram_size", help="No run of so many tokens twice; by default the model's."),
     ] = DEFAULTS.no_repeat_ngram_size,
+    nbest: Annotated[
+        int, Option("--nbest", help="Texts for each window; json has those after the best as alternatives.")
+    ] = DEFAULTS.num_return_sequences,
+    word_timestamps: Annotated[
+        bool, Option("--word_timestamps", help="Find out when each word was said, and cut segments at sentences.")
+    ] = DEFAULTS.word_timestamps,
     max_new_tokens: Annotated[
         int | None, Option("--max_new_tokens", help="Most tokens for a window; by default what fits.")
     ] = DEFAULTS.max_new_tokens,
@@ -97,6 +103,8 @@ def transcribe(
         length_penalty=length_penalty,
         repetition_penalty=repetition_penalty,
         no_repeat_ngram_size=no_repeat_ngram_size,
+        num_return_sequences=nbest,
+        word_timestamps=word_timestamps,
         max_new_tokens=max_new_tokens,
         batch_size=batch_size,
         chunk_length_s=chunk_length_s,

@@ -22,7 +22,7 @@ from dragoman.jax.speech_encoder import EncoderOutput
 
 __all__ = ["Runner"]
 
-# Scores that are held at once when probabilities are read off: 256 MiB as float32.
+# Scores, or attention weights, that are held at once when they are read off: 256 MiB as float32.
 _LOGITS_AT_ONCE = 2**26
 
 _LEAST_TOKENS = 16
@@ -109,23 +109,48 @@ class Runner:
         self, encoded: EncoderOutput, tokens: Int[np.ndarray[Any, Any], "rows length"]
     ) -> Float[np.ndarray[Any, Any], "rows length-1"]:
         """Return how likely each token but the first was after those before it, as natural logarithms."""
-        length = tokens.shape[1]
-        room = self.model.decoder.spec.num_positions
+        size = self._rounded_length(tokens.shape[1], 1)
+        found = self._in_parts(_log_probs, encoded, tokens, size, self.model.decoder.spec.vocab_size)
+        return found[:, : tokens.shape[1] - 1]
+
+    def cross_attention(
+        self,
+        encoded: EncoderOutput,
+        tokens: Int[np.ndarray[Any, Any], "rows length"],
+        heads: Sequence[tuple[int, int]],
+    ) -> Float[np.ndarray[Any, Any], "rows heads length frames"]:
+        """Return where some heads of the decoder, pairs of layer and head, look when each token has been read."""
+        spec, frames = self.model.decoder.spec.stack, encoded.last_hidden_state.shape[1]
+        size = self._rounded_length(tokens.shape[1], 0)
+        all_weights = spec.num_layers * spec.block.num_heads * frames
+        layers, numbers = np.array(heads, np.int32).T
+        found = self._in_parts(_cross_attention, encoded, tokens, size, all_weights, layers, numbers)
+        return found[:, :, : tokens.shape[1]]
+
+    def _rounded_length(self, length: int, beyond: int) -> int:
+        """Return how many tokens to compute with; `beyond` of them are not read."""
+        return min(rounded(length, 2, _LEAST_TOKENS), self.model.decoder.spec.num_positions + beyond)
+
+    def _in_parts(
+        self, score: Any, encoded: EncoderOutput, tokens: np.ndarray[Any, Any], size: int, numbers: int, *rest: Any
+    ) -> np.ndarray[Any, Any]:
+        """Compute something of texts of `size` tokens, few enough at once for `numbers` a token to fit into memory."""
         # Padding stands behind the text, where the decoder does not look.
-        size = min(rounded(length, 2, _LEAST_TOKENS), room + 1)
-        padded = np.pad(tokens, ((0, 0), (0, size - length)))
-        rows = max(1, _LOGITS_AT_ONCE // (size * self.model.decoder.spec.vocab_size))
+        padded = np.pad(tokens, ((0, 0), (0, size - tokens.shape[1])))
+        rows = max(1, _LOGITS_AT_ONCE // (size * numbers))
         parts = [
-            self._scored(_log_probs, self.take(encoded, range(first, first + len(some))), some)
+            self._scored(score, self.take(encoded, range(first, first + len(some))), some, *rest)
             for first in range(0, len(padded), rows)
             for some in [padded[first : first + rows]]
         ]
-        return np.concatenate(parts)[:, : length - 1]
+        return np.concatenate(parts)
 
-    def _scored(self, score: Any, encoded: EncoderOutput, tokens: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def _scored(
+        self, score: Any, encoded: EncoderOutput, tokens: np.ndarray[Any, Any], *rest: Any
+    ) -> np.ndarray[Any, Any]:
         rows = rounded(len(tokens), 2)
         encoded, tokens = jax.tree.map(lambda x: fill_rows(x, rows), (encoded, tokens.astype(np.int32)))
-        return np.asarray(self.model.program(score)(None, encoded, tokens))[: len(tokens)]
+        return np.asarray(self.model.program(score)(None, encoded, tokens, *rest))[: len(tokens)]
 
     @staticmethod
     def free_memory() -> None:
@@ -143,3 +168,17 @@ def _log_probs(joint: Joint, encoded: EncoderOutput, tokens: Int[Array, "rows le
     assert logits is not None
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
     return jnp.take_along_axis(log_probs, tokens[:, 1:, None], axis=-1)[..., 0]
+
+
+def _cross_attention(
+    joint: Joint,
+    encoded: EncoderOutput,
+    tokens: Int[Array, "rows length"],
+    layers: Int[Array, " heads"],
+    heads: Int[Array, " heads"],
+) -> Array:
+    weights = joint(None, None, encoded, tokens, weights=True).cross_attentions
+    assert weights is not None
+    arrays = [layer for layer in weights if layer is not None]
+    # [layers, rows, heads of a layer, length, frames] -> [rows, heads, length, frames]
+    return jnp.moveaxis(jnp.stack(arrays)[layers, :, heads], 0, 1).astype(jnp.float32)

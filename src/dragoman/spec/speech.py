@@ -136,6 +136,11 @@ class SpeechEncoderSpec:
         frames = max(self.adapter.shortest_input if self.adapter else 1, self.squeeze)
         return self.frontend.receptive_field + (frames - 1) * self.frontend.hop
 
+    @property
+    def hop(self) -> int:
+        """Inputs (samples or spectrogram frames) from one frame of memory to the next."""
+        return self.frontend.hop * (self.adapter.stride**self.adapter.num_layers if self.adapter else 1)
+
     def frame_lengths(self, inputs: Any) -> Any:
         """Return how many frames of memory come from inputs of these lengths (an int or an integer array)."""
         frames = self.frontend.frame_lengths(inputs)

@@ -17,7 +17,7 @@ from dragoman.torch.speech_encoder import EncoderOutput
 
 __all__ = ["Runner"]
 
-# Scores that are held at once when probabilities are read off: 256 MiB as float32.
+# Scores, or attention weights, that are held at once when they are read off: 256 MiB as float32.
 _LOGITS_AT_ONCE = 2**26
 
 
@@ -112,6 +112,27 @@ class Runner:
             logits = self.model(encoder_outputs=heard, decoder_input_ids=some[:, :-1]).logits
             chosen = logits.gather(-1, some[:, 1:, None])[..., 0] - logits.logsumexp(-1)
             parts.append(chosen.float().cpu().numpy())
+        return np.concatenate(parts)
+
+    @torch.inference_mode()
+    def cross_attention(
+        self,
+        encoded: EncoderOutput,
+        tokens: Int[np.ndarray[Any, Any], "rows length"],
+        heads: Sequence[tuple[int, int]],
+    ) -> Float[np.ndarray[Any, Any], "rows heads length frames"]:
+        """Return where some heads of the decoder, pairs of layer and head, look when each token has been read."""
+        texts = torch.from_numpy(tokens).to(self.model.device)
+        spec, frames = self.model.decoder.spec.stack, encoded.last_hidden_state.shape[1]
+        all_weights = spec.num_layers * spec.block.num_heads * texts.shape[1] * frames
+        rows = max(1, _LOGITS_AT_ONCE // all_weights)
+        parts = []
+        for first in range(0, len(texts), rows):
+            some = texts[first : first + rows]
+            heard = self.take(encoded, range(first, first + len(some)))
+            weights = self.model(encoder_outputs=heard, decoder_input_ids=some, output_attentions=True).cross_attentions
+            picked = torch.stack([weights[layer][:, head] for layer, head in heads], dim=1)
+            parts.append(picked.float().cpu().numpy())
         return np.concatenate(parts)
 
     @staticmethod

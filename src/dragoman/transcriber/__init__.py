@@ -4,12 +4,15 @@ from dragoman._lazy import lazy_names
 
 __all__ = [
     "FORMATS",
+    "Alternative",
     "ModelInfo",
     "Segment",
     "SegmentStream",
+    "Timings",
     "TranscribeOptions",
     "Transcriber",
     "Transcript",
+    "Word",
     "render",
     "write_transcript",
 ]
@@ -19,12 +22,15 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "FORMATS": "dragoman.transcriber.writers",
+        "Alternative": "dragoman.transcriber.result",
         "ModelInfo": "dragoman.transcriber.result",
         "Segment": "dragoman.transcriber.result",
         "SegmentStream": "dragoman.transcriber.transcriber",
+        "Timings": "dragoman.transcriber.result",
         "TranscribeOptions": "dragoman.transcriber.options",
         "Transcriber": "dragoman.transcriber.transcriber",
         "Transcript": "dragoman.transcriber.result",
+        "Word": "dragoman.transcriber.result",
         "render": "dragoman.transcriber.writers",
         "write_transcript": "dragoman.transcriber.writers",
     },

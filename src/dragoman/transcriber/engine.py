@@ -9,7 +9,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,8 +25,9 @@ from dragoman.checkpoint.folder import open_folder
 from dragoman.checkpoint.source import commit_of, resolve
 from dragoman.errors import CheckpointError, ConfigError, OutOfMemoryError
 from dragoman.text.ctc import Wav2Vec2CTCTokenizer
+from dragoman.transcriber.aligner import Alignment, align_tokens
 from dragoman.transcriber.options import TranscribeOptions
-from dragoman.transcriber.result import ModelInfo
+from dragoman.transcriber.result import Alternative, ModelInfo
 
 __all__ = ["SAMPLING_RATE", "Decoded", "Engine", "Runner", "blaming", "runner_of"]
 
@@ -47,14 +48,23 @@ class Decoded:
     Attributes:
         text: The words.
         tokens: Their ids, without prompt and end.
-        avg_logprob: Mean log-probability of what was generated, the end included.
+        log_probs: Natural-log probability of each generated token, the end included.
         truncated: Whether the length limit cut the text off.
+        alternatives: What else the search found, the best first.
+        alignment: When each token was heard, if that was asked for.
     """
 
     text: str
     tokens: tuple[int, ...]
-    avg_logprob: float
+    log_probs: tuple[float, ...]
     truncated: bool
+    alternatives: tuple[Alternative, ...] = ()
+    alignment: Alignment | None = None
+
+    @property
+    def avg_logprob(self) -> float:
+        """Mean log-probability of what was generated, the end included."""
+        return sum(self.log_probs) / len(self.log_probs)
 
 
 class Runner(Protocol):
@@ -103,6 +113,15 @@ class Runner(Protocol):
 
     def log_probs(self, encoded: Any, tokens: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Return how likely each token of `[rows, length]` but the first was: natural logarithms, one less a row."""
+        ...
+
+    def cross_attention(
+        self, encoded: Any, tokens: np.ndarray[Any, Any], heads: Sequence[tuple[int, int]]
+    ) -> np.ndarray[Any, Any]:
+        """Return where heads (layer, head) look when each token of `[rows, length]` has been read.
+
+        Attention weights, `[rows, heads, length, frames]`.
+        """
         ...
 
     @staticmethod
@@ -161,6 +180,16 @@ class Engine:
             if processor is None:
                 processor = dragoman.AutoProcessor.from_pretrained(folder)
             return cls(runner.load(folder, place), processor, info)
+
+    @property
+    def sampling_rate(self) -> int:
+        """Samples a second of the waveforms."""
+        return SAMPLING_RATE
+
+    @property
+    def inputs_per_second(self) -> float:
+        """Samples, or spectrogram frames, that the encoder takes a second."""
+        return SAMPLING_RATE / (self.processor.feature_extractor.hop_length if self.has_window_limit else 1)
 
     @property
     def window_seconds(self) -> float:
@@ -224,25 +253,39 @@ class Engine:
         encoded = self.encode(waveforms)
         room = self.model.config.decoder.text_spec().num_positions - len(prompt)
         limit = min(options.max_new_tokens or room, room)
+        copies = options.num_return_sequences
         # Never the file's own `max_length`: it was set for clips, and would cut off windows without a word.
         sequences = self.runner.generate(
             encoded,
             np.asarray([prompt] * len(waveforms)),
             max_new_tokens=limit,
             num_beams=options.beam_size,
-            num_return_sequences=1,
+            num_return_sequences=copies,
             do_sample=False,
             **self.search_options(options),
         )
-        texts = [self._until_end(ids) for ids in sequences[:, len(prompt) :].tolist()]
+        heard = encoded if copies == 1 else self.runner.take(encoded, [row // copies for row in range(len(sequences))])
+        found = list(self._hypotheses(heard, sequences, len(prompt), limit))
+        best = found[::copies]
+        alignments: Sequence[Alignment | None] = [None] * len(best)
+        if options.word_timestamps:
+            lengths, texts = [len(samples) for samples in waveforms], [one.tokens for one in best]
+            alignments = align_tokens(self, encoded, lengths, [prompt] * len(best), texts)
+        for place, (one, alignment) in enumerate(zip(best, alignments, strict=True)):
+            others = found[place * copies + 1 : (place + 1) * copies]
+            yield replace(one, alignment=alignment, alternatives=tuple(map(_alternative, others)))
+
+    def _hypotheses(self, encoded: Any, sequences: Any, start: int, limit: int) -> Iterator[Decoded]:
+        """Return what was written behind prompts of `start` tokens, with its probabilities, read off in one pass."""
+        tokens = np.maximum(sequences, 0)  # the padding of a model without end token is -1
+        log_probs = self.runner.log_probs(encoded, tokens)[:, start - 1 :]
         forced = self.model.generation_config.forced_eos_token_id is not None
-        for (ids, ended), avg_logprob in zip(
-            texts, self._avg_logprobs(encoded, sequences, len(prompt), [len(ids) for ids, _ in texts]), strict=True
-        ):
+        for row, values in zip(sequences[:, start:].tolist(), log_probs.tolist(), strict=True):
+            ids, ended = self._until_end(row)
             yield Decoded(
-                text=self._text(ids),
+                text=self.text(ids),
                 tokens=tuple(ids[:-1] if ended else ids),
-                avg_logprob=avg_logprob,
+                log_probs=tuple(values[: len(ids)]),
                 truncated=not ended or (forced and len(ids) >= limit),
             )
 
@@ -283,23 +326,15 @@ class Engine:
                 return ids[: place + 1], True
         return ids, False
 
-    def _text(self, ids: Sequence[int]) -> str:
+    def text(self, ids: Sequence[int]) -> str:
+        """Return what tokens write, without special ones and surrounding blanks."""
         # A CTC tokenizer merges equal neighbours, which frames repeat and a text decoder means.
         kept = {"group_tokens": False} if isinstance(self.tokenizer, Wav2Vec2CTCTokenizer) else {}
         return str(self.tokenizer.decode(ids, skip_special_tokens=True, **kept)).strip()
 
-    def _avg_logprobs(self, encoded: Any, sequences: Any, start: int, lengths: Sequence[int]) -> list[float]:
-        """Return the mean log-probability of what was generated, read off in one pass over the finished texts.
 
-        Args:
-            encoded: The encoder's output.
-            sequences: int `[rows, length]`, prompt included, padded after the end.
-            start: Length of the prompt.
-            lengths: How many generated tokens of each row count.
-        """
-        tokens = np.maximum(sequences, 0)  # the padding of a model without end token is -1
-        log_probs = self.runner.log_probs(encoded, tokens)[:, start - 1 :]
-        return [float(row[:count].mean()) for row, count in zip(log_probs, lengths, strict=True)]
+def _alternative(decoded: Decoded) -> Alternative:
+    return Alternative(text=decoded.text, tokens=decoded.tokens, avg_logprob=decoded.avg_logprob)
 
 
 @contextmanager

@@ -23,6 +23,8 @@ class TranscribeOptions:
             the next two are the checkpoint's own by default.
         repetition_penalty: Above 1 makes tokens that were generated before less likely.
         no_repeat_ngram_size: Runs of so many tokens occur once at most; 0 allows any.
+        num_return_sequences: Texts to return of each window; those after the best are its `alternatives`.
+        word_timestamps: Find out when each word was said, and part segments at sentences and pauses.
         max_new_tokens: Most tokens for a window; `None` takes what the decoder can hold. Whoever reaches it is warned.
         batch_size: Windows that are decoded at once.
         chunk_length_s: Longest window in seconds; `None` takes what the model can.
@@ -40,6 +42,8 @@ class TranscribeOptions:
     length_penalty: float | None = None
     repetition_penalty: float | None = None
     no_repeat_ngram_size: int | None = None
+    num_return_sequences: int = 1
+    word_timestamps: bool = False
     max_new_tokens: int | None = None
     batch_size: int = 8
     chunk_length_s: float | None = None
@@ -59,6 +63,7 @@ class TranscribeOptions:
         for name, least in (
             ("beam_size", 1),
             ("batch_size", 1),
+            ("num_return_sequences", 1),
             ("max_new_tokens", 1),
             ("no_repeat_ngram_size", 0),
             ("vad_min_speech_duration_ms", 0),
@@ -68,6 +73,11 @@ class TranscribeOptions:
             value = getattr(self, name)
             if value is not None and value < least:
                 yield f"`{name}` must be at least {least}, but is {value}."
+        if self.num_return_sequences > self.beam_size >= 1:
+            yield (
+                f"`num_return_sequences` must be at most `beam_size` ({self.beam_size}), but is "
+                f"{self.num_return_sequences}."
+            )
         if self.repetition_penalty is not None and not self.repetition_penalty > 0:
             yield f"`repetition_penalty` must be above 0 (1 changes nothing), but is {self.repetition_penalty}."
         for name in ("chunk_length_s", "vad_max_speech_duration_s"):

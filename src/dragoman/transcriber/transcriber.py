@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import time
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, fields, replace
@@ -18,10 +19,12 @@ from dragoman.audio.source import AudioSource
 from dragoman.audio.waveform import Waveform, as_waveform
 from dragoman.errors import ConfigError, did_you_mean
 from dragoman.text.whisper import WhisperTokenizer
+from dragoman.transcriber.aligner import check_alignable
 from dragoman.transcriber.engine import SAMPLING_RATE, Engine, runner_of
 from dragoman.transcriber.language import language_tokens, prompt_tokens, takes_language, warn_of_idle_options
 from dragoman.transcriber.options import TranscribeOptions
-from dragoman.transcriber.result import ModelInfo, Segment, Transcript, compression_ratio, join_texts
+from dragoman.transcriber.result import ModelInfo, Segment, Timings, Transcript, join_texts
+from dragoman.transcriber.segmenting import segments_of
 
 __all__ = ["SegmentStream", "Transcriber"]
 
@@ -150,12 +153,15 @@ class SegmentStream(Iterator[Segment]):
 
     def __init__(self, engine: Engine, audio: Audio, options: TranscribeOptions) -> None:
         self.language: str | None = None
+        if options.word_timestamps:
+            check_alignable(engine)
         self._engine = engine
         self._options = replace(options, **engine.search_options(options))
         self._name = str(audio) if isinstance(audio, str | os.PathLike) else "the audio"
         self._samples_read = 0
         self._windows = self._cut(_blocks(audio), _window_seconds(engine, options))
         self._made: list[Segment] = []
+        self._reading = self._decoding = 0.0  # seconds
         self._source = self._segments()
 
     @property
@@ -184,6 +190,7 @@ class SegmentStream(Iterator[Segment]):
             duration=self.duration,
             model=self._engine.info,
             parameters=asdict(self._options),
+            timings=Timings(reading=self._reading, decoding=self._decoding),
         )
 
     def _cut(self, blocks: Iterable[Waveform], seconds: float) -> Iterator[tuple[Window, Waveform]]:
@@ -208,26 +215,25 @@ class SegmentStream(Iterator[Segment]):
     def _segments(self) -> Iterator[Segment]:
         prompt: list[int] | None = None
         number = 0
-        while batch := list(islice(self._windows, self._options.batch_size)):
+        while batch := self._next_windows():
+            begin = time.perf_counter()
             waveforms = [samples for _, samples in batch]
             if prompt is None:
                 prompt = self._prompt(waveforms[0])
             decoded = self._engine.decode(waveforms, self._options, prompt)
-            for (window, _), one in zip(batch, decoded, strict=True):
-                start, end = window.seconds
+            self._decoding += time.perf_counter() - begin
+            for (window, samples), one in zip(batch, decoded, strict=True):
                 if one.truncated:
-                    self._warn_truncated(end, len(one.tokens))
-                yield Segment(
-                    id=number,
-                    start=start,
-                    end=end,
-                    text=one.text,
-                    tokens=one.tokens,
-                    avg_logprob=one.avg_logprob,
-                    compression_ratio=compression_ratio(one.text),
-                    truncated=one.truncated,
-                )
-                number += 1
+                    self._warn_truncated(window.seconds[1], len(one.tokens))
+                segments = segments_of(self._engine, window, samples, one, number)
+                number += len(segments)
+                yield from segments
+
+    def _next_windows(self) -> list[tuple[Window, Waveform]]:
+        begin = time.perf_counter()
+        batch = list(islice(self._windows, self._options.batch_size))
+        self._reading += time.perf_counter() - begin
+        return batch
 
     def _prompt(self, first: Waveform) -> list[int]:
         """Return the tokens that texts begin with, and find out the language if that is for us to do."""

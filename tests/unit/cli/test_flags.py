@@ -18,6 +18,7 @@ ARRIVES = {
     "--length_penalty": ("0.5", "generate", "length_penalty", 0.5),
     "--repetition_penalty": ("1.5", "generate", "repetition_penalty", 1.5),
     "--no_repeat_ngram_size": ("2", "generate", "no_repeat_ngram_size", 2),
+    "--nbest": ("2", "generate", "num_return_sequences", 2),
     "--max_new_tokens": ("5", "generate", "max_new_tokens", 5),
     "--batch_size": ("1", "generate", "rows", 1),
     "--chunk_length_s": ("3.5", "windows", "max_seconds", 3.5),
@@ -39,6 +40,7 @@ SEEN = {
     "--skip_existing",
     "--language",
     "--task",
+    "--word_timestamps",
 }
 SEEN |= {"--vad_filter", "--verbose", "--json_logs", "--debug"}
 

@@ -30,7 +30,7 @@ def in_jax(tiny_checkpoint: Path) -> Transcriber:
 
 
 def test_both_backends_write_the_same(in_jax: Transcriber, tiny_checkpoint: Path, sample: Any) -> None:
-    options = {"chunk_length_s": 2, "batch_size": 2, "beam_size": 3}
+    options = {"chunk_length_s": 2, "batch_size": 2, "beam_size": 3, "word_timestamps": True}
     ours = in_jax.transcribe(sample[:80_000], **options)
     theirs = Transcriber(tiny_checkpoint, device="cpu", backend="torch").transcribe(sample[:80_000], **options)
     assert len(ours.segments) > 2
@@ -38,6 +38,9 @@ def test_both_backends_write_the_same(in_jax: Transcriber, tiny_checkpoint: Path
     for mine, other in zip(ours.segments, theirs.segments, strict=True):
         assert mine.tokens == other.tokens
         assert mine.avg_logprob == pytest.approx(other.avg_logprob, abs=1e-4)
+        assert mine.words
+        assert [word.word for word in mine.words] == [word.word for word in other.words]
+        assert mine.start == pytest.approx(other.start, abs=0.11)  # ties of a random model
 
 
 def test_a_model_in_memory_brings_its_backend(in_jax: Transcriber) -> None:
@@ -60,6 +63,12 @@ def test_probabilities_are_those_of_the_call(in_jax: Transcriber, sample: Any) -
     assert np.abs(runner.next_log_probs(encoded, tokens) - wanted[:, -1]).max() < 1e-5
     chosen = np.take_along_axis(wanted[:, :-1], tokens[:, 1:, None], axis=-1)[..., 0]
     assert np.abs(runner.log_probs(encoded, tokens) - chosen).max() < 1e-5
+    heads = ((0, 1), (1, 0), (1, 1))
+    weights = in_jax.model(**inputs, decoder_input_ids=tokens, output_attentions=True).cross_attentions
+    looks = runner.cross_attention(encoded, tokens, heads)
+    for place, (layer, head) in enumerate(heads):
+        theirs = np.asarray(weights[layer])[:, head]
+        assert np.abs(looks[:, place, :, : theirs.shape[-1]] - theirs).max() < 1e-5
     some = runner.log_probs(runner.take(encoded, [2, 0]), tokens[[2, 0]])
     assert np.abs(some - chosen[[2, 0]]).max() < 1e-5
 

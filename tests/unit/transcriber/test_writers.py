@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import re
 import stat
@@ -74,6 +75,7 @@ def test_json_has_the_fields_of_whisper_and_ours():
         "text": "Is it\training?",
         "tokens": [7, 1],
         "avg_logprob": -0.25,
+        "confidence": math.exp(-0.25),
         "compression_ratio": 0.0,
         "truncated": False,
     }

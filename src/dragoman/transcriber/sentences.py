@@ -1,0 +1,42 @@
+"""Where a text of half a minute is cut into segments that can be read: at the ends of sentences, and at pauses."""
+
+from collections.abc import Iterator, Sequence
+
+from dragoman.transcriber.result import Word
+
+__all__ = ["sentence_starts"]
+
+_PAUSE = 0.8  # seconds between two words that part segments whatever the words are
+_SHORTEST = 1.0  # seconds; less is not worth a segment of its own, unless a pause parts it
+
+_ENDS = tuple(".!?…。！？｡؟۔।॥။។")
+_CLOSERS = "\"'”’»)]}」』）】"
+
+
+def sentence_starts(words: Sequence[Word]) -> list[int]:
+    """Return the numbers of the words with which a segment begins, 0 first.
+
+    A segment ends with a sentence or where the speaker pauses for 0.8 s. A full stop after a short word with a capital
+    letter ("Mr.") ends no sentence, and a sentence of less than a second stays with the next one.
+    """
+    return list(_starts(words))
+
+
+def _starts(words: Sequence[Word]) -> Iterator[int]:
+    begin = 0
+    for number, word in enumerate(words):
+        if number == 0:
+            yield 0
+            continue
+        last = words[number - 1]
+        long_enough = last.end - words[begin].start >= _SHORTEST
+        if word.start - last.end >= _PAUSE or (long_enough and _ends_sentence(last.word.strip())):
+            begin = number
+            yield number
+
+
+def _ends_sentence(word: str) -> bool:
+    bare = word.rstrip(_CLOSERS)
+    if not bare.endswith(_ENDS):
+        return False
+    return not (bare.endswith(".") and len(bare) <= 4 and bare[0].isupper())
