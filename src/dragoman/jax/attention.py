@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from dragoman.jax.layers import NEVER, Key, Linear, RMSNorm, dropout
+from dragoman.jax.layers import NEVER, Key, Linear, RMSNorm, dropout, widened
 from dragoman.jax.position_bias import BiasGate
 from dragoman.jax.rotary import Turn
 from dragoman.spec import BlockSpec
@@ -87,7 +87,7 @@ class Attention(nnx.Module):
             queries = turn(queries)
         # [b, h, q, d] -> [b, k, h / k, q, d]: the heads of queries beside those of keys that they share
         queries = queries.reshape(batch, self.key_heads, -1, *queries.shape[2:]) * self.head_dim**-0.5
-        scores = jnp.einsum("bkgqd,bktd->bkgqt", queries, keys).astype(jnp.float32)
+        scores = widened(jnp.einsum("bkgqd,bktd->bkgqt", queries, keys))
         scores = scores.reshape(batch, self.num_heads, *scores.shape[3:])
         if causal:
             mask = jnp.tril(jnp.ones(scores.shape[-2:], bool))

@@ -34,6 +34,7 @@ __all__ = [
     "shape_only",
     "split",
     "standardise",
+    "widened",
     "zero_padding",
 ]
 
@@ -60,6 +61,11 @@ def param(*shape: int) -> nnx.Param[Array]:
 def shape_only(shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Any:
     """Return what stands for an array of that shape until it has memory."""
     return jax.ShapeDtypeStruct(shape, dtype)  # type: ignore[no-untyped-call]
+
+
+def widened(x: Array) -> Array:
+    """Return numbers in float32 if their own type is shorter: for sums and exponentials of many."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def split(key: Key, count: int) -> tuple[Key, ...]:
@@ -115,14 +121,14 @@ class Embedding(nnx.Module):
 
 
 def standardise(states: Float[Array, "*rows width"], eps: float) -> Float[Array, "*rows width"]:
-    """Shift and scale the last axis to zero mean and unit variance, in float32."""
-    x = states.astype(jnp.float32)
+    """Shift and scale the last axis to zero mean and unit variance, in float32 or better."""
+    x = widened(states)
     centred = x - x.mean(-1, keepdims=True)
     return centred * lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + eps)
 
 
 class LayerNorm(nnx.Module):
-    """Normalise the last axis, in float32 whatever the type of the states."""
+    """Normalise the last axis, in float32 or better."""
 
     def __init__(self, width: int, eps: float = 1e-5) -> None:
         self.eps = eps
@@ -134,7 +140,7 @@ class LayerNorm(nnx.Module):
 
 
 class RMSNorm(nnx.Module):
-    """Give the last axis the mean square 1, in float32 whatever the type (https://arxiv.org/abs/1910.07467).
+    """Give the last axis the mean square 1, in float32 or better (https://arxiv.org/abs/1910.07467).
 
     Its weight is stored as it is, or (`from_one`, Gemma's way) as what it has more than 1.
     """
@@ -145,7 +151,7 @@ class RMSNorm(nnx.Module):
 
     def __call__(self, states: Float[Array, "*rows width"]) -> Float[Array, "*rows width"]:
         """Normalise."""
-        x = states.astype(jnp.float32)
+        x = widened(states)
         x = x * lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + self.eps)
         weight = self.weight[...]
         return (x * (1.0 + weight if self.from_one else weight)).astype(states.dtype)
@@ -173,9 +179,9 @@ class ChannelNorm(nnx.Module):
         self, features: Float[Array, "batch frames channels"], lengths: Int[Array, " batch"] | None
     ) -> Float[Array, "batch frames channels"]:
         """Normalise; frames beyond `lengths` do not count (and come out as whatever they are)."""
-        x = features.astype(jnp.float32)
+        x = widened(features)
         mask = None if lengths is None else frame_mask(lengths, x.shape[1])
-        count = x.shape[1] if lengths is None else lengths[:, None, None].astype(jnp.float32)
+        count = x.shape[1] if lengths is None else lengths[:, None, None].astype(x.dtype)
         centred = x - zero_padding(x, mask).sum(1, keepdims=True) / count
         variance = jnp.square(zero_padding(centred, mask)).sum(1, keepdims=True) / count
         scale = self.weight[...] * lax.rsqrt(variance + self.eps)
@@ -237,6 +243,6 @@ class WeightNormConv1d(nnx.Module):
     def __call__(self, features: Float[Array, "batch frames width"]) -> Array:
         """Convolve with `kernel // 2` zeros on both sides."""
         direction = self.weight_v[...]
-        squares = jnp.square(direction.astype(jnp.float32)).sum((0, 1), keepdims=True)
+        squares = jnp.square(widened(direction)).sum((0, 1), keepdims=True)
         weight = direction * (self.weight_g[...] / jnp.sqrt(squares).astype(direction.dtype))
         return convolve(features, weight, self.bias[...], self.stride, self.padding, self.groups)

@@ -163,6 +163,7 @@ class WeightNormConv1d(nn.Module):
 
     def forward(self, features: Float[Tensor, "batch width frames"]) -> Tensor:
         """Convolve with `kernel // 2` zeros on both sides."""
-        length = self.weight_v.float().square().sum(dim=(0, 1), keepdim=True).sqrt().to(self.weight_v.dtype)
+        direction = self.weight_v.to(torch.promote_types(self.weight_v.dtype, torch.float32))
+        length = direction.square().sum(dim=(0, 1), keepdim=True).sqrt().to(self.weight_v.dtype)
         weight = self.weight_v * (self.weight_g / length)
         return F.conv1d(features, weight, self.bias, self.stride, self.padding, 1, self.groups)

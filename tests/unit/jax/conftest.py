@@ -12,11 +12,14 @@ from dragoman.testing import tiny_config
 
 
 def build(
-    encoder: dict[str, object] | None = None, decoder: dict[str, object] | None = None, seed: int = 0
+    encoder: dict[str, object] | None = None,
+    decoder: dict[str, object] | None = None,
+    seed: int = 0,
+    family: str = "wav2vec2",
 ) -> FlaxSpeechEncoderDecoderModel:
-    """Return a tiny wav2vec 2.0 with BERT, one layer each, which compiles fast; the arguments are fields of theirs."""
+    """Return a tiny encoder of a family with BERT, one layer each, which compiles fast; with fields of theirs."""
     config = SpeechEncoderDecoderConfig(
-        encoder=tiny_config("wav2vec2", num_hidden_layers=1, **(encoder or {})),
+        encoder=tiny_config(family, num_hidden_layers=1, **(encoder or {})),
         decoder=tiny_config("bert", num_hidden_layers=1, **(decoder or {})),
         decoder_start_token_id=0,
         pad_token_id=1,
