@@ -21,6 +21,7 @@ from dragoman.generation.options import GenerationConfig
 from dragoman.spec import SpecialIds
 
 __all__ = [
+    "BRIDGE_NAMES",
     "Files",
     "Only",
     "adopt_ids",
@@ -34,6 +35,9 @@ __all__ = [
     "route",
     "whole_config",
 ]
+
+BRIDGE_NAMES = ("enc_to_dec_proj.", "speech_proj.")
+"""How the names begin that what joins the parts has in checkpoints."""
 
 _GENERATION_FIELDS = tuple(field.name for field in fields(GenerationConfig) if field.name != "extra")
 _OLD_MAX_LENGTH = 20  # what releases before 4.4x wrote into every config.json, whether it was meant or not
@@ -137,14 +141,14 @@ def changed(config: ModelConfig, overrides: Mapping[str, Any]) -> Any:
 
 
 class Only:
-    """The tensors of a file whose names start with a word."""
+    """The tensors of a file whose names start with one of some words."""
 
-    def __init__(self, file: TensorFile, prefix: str) -> None:
-        self._file, self._prefix = file, prefix
+    def __init__(self, file: TensorFile, prefixes: tuple[str, ...]) -> None:
+        self._file, self._prefixes = file, prefixes
 
     def keys(self) -> list[str]:
         """Return their names."""
-        return [key for key in self._file.keys() if key.startswith(self._prefix)]  # noqa: SIM118
+        return [key for key in self._file.keys() if key.startswith(self._prefixes)]  # noqa: SIM118
 
     def read(self, key: str) -> Any:
         """Return a tensor."""
@@ -166,7 +170,7 @@ def joint_report(checkpoint: Checkpoint, parts: Mapping[str, LoadReport], names:
         halves = parts["encoder."].dropped, parts["decoder."].dropped
         report.dropped = {n: why for n, why in report.dropped.items() if all(n in dropped for dropped in halves)}
     else:
-        report.unexpected += [n for n in names if not n.startswith(("encoder.", "decoder.", "enc_to_dec_proj."))]
+        report.unexpected += [n for n in names if not n.startswith(("encoder.", "decoder.", *BRIDGE_NAMES))]
     return report
 
 
@@ -218,7 +222,11 @@ def route(keywords: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def half(
-    role: str, cls: type[Any], load: Callable[..., tuple[Any, LoadReport]], given: Any, keywords: dict[str, Any]
+    role: str,
+    cls: type[Any],
+    load: Callable[..., tuple[Any, LoadReport]],
+    given: Any,
+    routed: Mapping[str, dict[str, Any]],
 ) -> tuple[Any, LoadReport]:
     """Return one part of a warm start, ready-made or loaded, and what became of its tensors.
 
@@ -227,12 +235,12 @@ def half(
         cls: Class of the part.
         load: `(cls, name, options, config, **overrides)` loads it.
         given: The part or the name of its checkpoint.
-        keywords: What `route` found for it.
+        routed: What `route` found for each part.
 
     Raises:
         ConfigError: If nothing, or something else, is given.
     """
-    options, overrides = LoadOptions.split(keywords)
+    options, overrides = LoadOptions.split(routed[role])
     if isinstance(given, cls):
         if overrides:
             raise ConfigError(
@@ -247,7 +255,8 @@ def half(
         )
     if not isinstance(given, str | Path):
         raise ConfigError(f"`{role}_model` must be a {cls.__name__} of dragoman, but is a {type(given).__name__}.")
-    flags = {"is_decoder": role == "decoder", "add_cross_attention": role == "decoder"}
+    crosses = role == "decoder" and routed["config"].get("fusion") != "prefix"
+    flags = {"is_decoder": role == "decoder", "add_cross_attention": crosses}
     return load(cls, given, options, overrides.pop("config", None), **{**overrides, **flags})
 
 

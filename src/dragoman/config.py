@@ -12,8 +12,12 @@ from dragoman.errors import ConfigError
 from dragoman.families import config_from_dict, find, speech_part, text_part
 from dragoman.families.base import ModelConfig
 from dragoman.spec import SharedId, SpecialIds
+from dragoman.spec.block import check_sizes
 
-__all__ = ["AutoConfig", "SpeechEncoderDecoderConfig"]
+__all__ = ["FUSIONS", "AutoConfig", "SpeechEncoderDecoderConfig"]
+
+FUSIONS = ("cross_attention", "prefix")
+"""How speech may reach a text model that has no cross-attention."""
 
 
 @dataclass(kw_only=True)
@@ -26,9 +30,15 @@ class SpeechEncoderDecoderConfig(ModelConfig):
     Args:
         encoder: The encoder's configuration, or its dictionary with a `model_type`.
         decoder: The decoder's configuration, or its dictionary with a `model_type`.
+        fusion: How the speech reaches a text model that has no cross-attention: `"cross_attention"` inserts some behind
+            gates that begin shut, `"prefix"` puts the speech before the text. `None` for decoders that have their own.
+            transformers knows no such models, so it cannot read their folders.
+        fusion_stacking: Encoder frames that become one state of a prefix; 4 by default.
+        fusion_prompt: For a prefix: token ids before the speech, and those between it and the text.
 
     Raises:
-        ConfigError: If a part is missing, of an unknown type, or cannot play its role.
+        ConfigError: If a part is missing, of an unknown type, or cannot play its role, or no `fusion` is chosen for a
+            decoder that needs one.
     """
 
     model_type: ClassVar[str] = "speech-encoder-decoder"
@@ -43,6 +53,9 @@ class SpeechEncoderDecoderConfig(ModelConfig):
     forced_eos_token_id: Any = SharedId()
     is_encoder_decoder: bool = True
     tie_word_embeddings: bool = False
+    fusion: str | None = None
+    fusion_stacking: int | None = None
+    fusion_prompt: list[list[int]] | None = None
 
     def __post_init__(self) -> None:
         """Check and copy the parts."""
@@ -54,10 +67,36 @@ class SpeechEncoderDecoderConfig(ModelConfig):
                 "SpeechEncoderDecoderConfig.from_encoder_decoder_configs(encoder_config, decoder_config)."
             )
         self.encoder = _copy_of(self.encoder).copy(is_decoder=False, add_cross_attention=False)
-        self.decoder = _copy_of(self.decoder).copy(is_decoder=True, add_cross_attention=True)
+        self.decoder = _copy_of(self.decoder).copy(is_decoder=True, add_cross_attention=self.fusion != "prefix")
         speech_part(self.encoder)  # for their errors: who cannot play its role is refused before weights are read
         text_part(self.decoder)
         super().__post_init__()
+        self._check_fusion()
+
+    def _check_fusion(self) -> None:
+        """Settle how the speech reaches the decoder."""
+        if self.fusion not in (None, *FUSIONS):
+            raise ConfigError(f"`fusion` must be {' or '.join(map(repr, FUSIONS))} or None, but is {self.fusion!r}.")
+        text = text_part(self.decoder)
+        if text.cross_attends and self.fusion == "cross_attention":
+            self.fusion = None  # which is what this decoder does anyway
+        if not text.cross_attends and self.fusion is None:
+            raise ConfigError(
+                f"A {self.decoder.model_type!r} decoder has no cross-attention of its own. Choose how the speech "
+                'reaches it: fusion="cross_attention" inserts cross-attention behind gates that begin shut, '
+                'fusion="prefix" puts the speech before the text.'
+            )
+        if self.fusion == "prefix":
+            self.fusion_stacking = 4 if self.fusion_stacking is None else self.fusion_stacking
+            self.fusion_prompt = [[], []] if self.fusion_prompt is None else self.fusion_prompt
+            check_sizes("The prefix", {"fusion_stacking": self.fusion_stacking}, at_most=100)
+            if len(self.fusion_prompt) != 2:
+                raise ConfigError(
+                    "`fusion_prompt` must be two lists of token ids, one before the speech and one behind it, but has "
+                    f"{len(self.fusion_prompt)}."
+                )
+        elif self.fusion_stacking is not None or self.fusion_prompt is not None:
+            raise ConfigError('`fusion_stacking` and `fusion_prompt` are for fusion="prefix" only; leave them out.')
 
     @property
     def special_ids(self) -> SpecialIds:

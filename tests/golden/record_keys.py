@@ -44,6 +44,11 @@ def old_weight_norm(name: str) -> str:
     return name.replace(weight + "0", "weight_g").replace(weight + "1", "weight_v")
 
 
+def older_head(name: str) -> str:
+    """The name of GPT-NeoX's head, which transformers 5 calls otherwise in memory only."""
+    return name.replace("lm_head", "embed_out")
+
+
 def tensorflow_norm(name: str) -> str:
     """TensorFlow's names, which the first BERT files for PyTorch kept."""
     return name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
@@ -61,6 +66,8 @@ class Source:
         spelling: How the file spells the model's names.
         aliases: Whether tied tensors are in the file under all their names (`pytorch_model.bin`) or under one.
         extras: Names that only files of old releases have; nobody needs these tensors.
+        inserted: Names that only our files have, for what dragoman inserts into a text model.
+        written: How transformers itself spells its names in files.
     """
 
     model: type[Any]
@@ -70,12 +77,14 @@ class Source:
     spelling: Rename = same
     aliases: bool = False
     extras: tuple[str, ...] = ()
+    inserted: tuple[str, ...] = ()
+    written: Rename = same
 
     def record(self, family: str, part: str) -> dict[str, Any]:
         fields = {**ONE_LAYER[family], **self.fields}
         model = self.model(self._config(family, fields))
-        known = set(self.plain(self._config(family, fields)).state_dict())
-        tensors = model.state_dict(keep_vars=True)
+        known = {self.written(name) for name in self.plain(self._config(family, fields)).state_dict()}
+        tensors = {self.written(name): tensor for name, tensor in model.state_dict(keep_vars=True).items()}
         plain: dict[int, str] = {}
         for name in sorted(tensors, key=lambda name: name in model.all_tied_weights_keys):
             if self.plain_name(name) in known:
@@ -85,7 +94,12 @@ class Source:
         about = (
             f"{self.model.__name__}{', as spelled by ' + self.spelling.__name__ if self.spelling is not same else ''}"
         )
-        return {"about": about, "part": part, "fields": fields, "keys": {**keys, **dict.fromkeys(self.extras)}}
+        return {
+            "about": about,
+            "part": part,
+            "fields": fields,
+            "keys": {**keys, **dict.fromkeys(self.extras), **{name: name for name in self.inserted}},
+        }
 
     @staticmethod
     def _config(family: str, fields: Mapping[str, Any]) -> Any:
@@ -122,6 +136,7 @@ ONE_LAYER = {
     "blenderbot": {"encoder_layers": 1, "decoder_layers": 1},
     "blenderbot-small": {"encoder_layers": 1, "decoder_layers": 1},
     "trocr": {"decoder_layers": 1},
+    **{name: {"num_hidden_layers": 1} for name in ("llama", "mistral", "qwen2", "qwen3", "gemma", "gpt_neox", "opt")},
     "bart": {"encoder_layers": 1, "decoder_layers": 1},
     "mbart": {"encoder_layers": 1, "decoder_layers": 1},
 }
@@ -190,7 +205,7 @@ def _sources() -> Iterator[tuple[str, str, Source]]:
         Source(tf.WhisperForConditionalGeneration, tf.WhisperForCausalLM, aliases=True),
     ):
         yield "whisper", "text", source
-    for family, text_sources in _text_sources().items():
+    for family, text_sources in (*_text_sources().items(), *_alone()):
         for source in text_sources:
             yield family, "text", source
 
@@ -338,6 +353,34 @@ def _seq2seq(plain: type[Any], base: type[Any], full: type[Any], *others: type[A
     yield Source(full, plain, aliases=True, spelling=without("model."))
     for other in others:
         yield Source(other, plain)
+
+
+def _alone() -> Iterator[tuple[str, Iterator[Source]]]:
+    """The checkpoints of text models without cross-attention, and ours with what is inserted."""
+    inv_freq = "model.layers.0.self_attn.rotary_emb.inv_freq"
+    for family, word in (
+        ("llama", "Llama"), ("mistral", "Mistral"), ("qwen2", "Qwen2"), ("qwen3", "Qwen3"), ("gemma", "Gemma"),
+    ):  # fmt: skip
+        yield family, _text_model(word, "model.", "model.layers.0", (inv_freq,))
+    attention = "gpt_neox.layers.0.attention."
+    buffers = tuple(attention + name for name in ("bias", "masked_bias", "rotary_emb.inv_freq"))
+    yield "gpt_neox", _text_model("GPTNeoX", "gpt_neox.", "gpt_neox.layers.0", buffers, older_head)
+    yield "opt", _text_model("OPT", "model.", "model.decoder.layers.0", ())
+
+
+def _text_model(
+    word: str, prefix: str, layer: str, buffers: tuple[str, ...], written: Rename = same
+) -> Iterator[Source]:
+    plain, base, classifier = (getattr(tf, word + end) for end in ("ForCausalLM", "Model", "ForSequenceClassification"))
+    projections = "cross_attn.q_proj", "cross_attn.k_proj", "cross_attn.v_proj", "cross_attn.out_proj"
+    parts = (*(f"{name}.weight" for name in projections), "cross_attn_norm.weight", "cross_attn_gate")
+    yield Source(plain, plain, aliases=True, extras=buffers, written=written)
+    yield Source(plain, plain, fields=UNTIED, written=written)
+    yield Source(plain, plain, fields={"tie_word_embeddings": True}, aliases=True, written=written)
+    yield Source(base, plain, behind(prefix))
+    yield Source(classifier, plain)
+    crossing = {"add_cross_attention": True}
+    yield Source(plain, plain, fields=crossing, written=written, inserted=tuple(f"{layer}.{part}" for part in parts))
 
 
 def recordings() -> dict[str, list[dict[str, Any]]]:

@@ -17,10 +17,9 @@ from dragoman.testing import tiny_config
 NEEDLESS = {
     "classifier_dropout", "classifier_proj_size", "codevector_dim", "contrastive_logits_temperature",
     "ctc_loss_reduction", "ctc_zero_infinity", "diversity_loss_weight", "encoder_no_repeat_ngram_size",
-    "feat_quantizer_dropout", "median_filter_width",
-    "num_codevector_groups", "num_codevectors_per_group", "num_ctc_classes", "num_feat_extract_layers",
-    "num_negatives", "proj_codevector_dim", "reorder_and_upcast_attn", "summary_activation", "summary_first_dropout",
-    "summary_last_dropout",
+    "feat_quantizer_dropout", "median_filter_width", "num_codevector_groups", "num_codevectors_per_group",
+    "num_ctc_classes", "num_feat_extract_layers", "num_negatives", "pretraining_tp", "proj_codevector_dim",
+    "reorder_and_upcast_attn", "summary_activation", "summary_first_dropout", "summary_last_dropout",
     "summary_proj_to_labels", "summary_type", "summary_use_proj", "tdnn_dilation", "tdnn_dim", "tdnn_kernel",
     "use_weighted_layer_sum", "xvector_output_dim",
 }  # fmt: skip

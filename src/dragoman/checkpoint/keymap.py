@@ -35,11 +35,15 @@ class Rename:
 
 @dataclass(frozen=True)
 class Split:
-    """One fused tensor of theirs is several of ours, equal parts along the output axis."""
+    """One fused tensor of theirs is several of ours, equal parts along the output axis.
+
+    With `groups` each of so many equal groups of rows holds a share of every part (GPT-NeoX: head by head).
+    """
 
     theirs: str
     into: tuple[str, ...]
     transpose: bool = False
+    groups: int = 1
 
 
 @dataclass(frozen=True)
@@ -171,6 +175,8 @@ class KeyMap:
             return [(names[0], array)]
         if not array.ndim:
             array = array[None]
+        if isinstance(rule, Split):
+            array = _regrouped(array, rule.groups, len(names))
         size = -(-array.shape[0] // len(names))  # rounded up: what cannot be cut evenly has a part of a wrong shape
         return [(ours, array[i * size : (i + 1) * size]) for i, ours in enumerate(names)]
 
@@ -191,6 +197,8 @@ class KeyMap:
             array = tensors[parts[0]]
             if len(parts) > 1:
                 array = array_namespace(array).concat([tensors[part] for part in parts], axis=0)
+            if isinstance(rule, Split):
+                array = _regrouped(array, len(parts), rule.groups)
             out[theirs] = array.T if rule.transpose and array.ndim == 2 else array
         return out
 
@@ -209,6 +217,14 @@ class KeyMap:
         if not inverses:
             raise CheckpointError(f"No rule says under which name the tensor {name!r} is saved.")
         return inverses
+
+
+def _regrouped(array: Any, outer: int, inner: int) -> Any:
+    """Turn rows that lie in `outer` groups of `inner` pieces into `inner` groups of `outer` pieces."""
+    rows, *rest = array.shape
+    if outer == 1 or inner == 1 or rows % (outer * inner):  # what cannot be cut evenly is of a wrong shape anyway
+        return array
+    return array.reshape(outer, inner, -1, *rest).swapaxes(0, 1).reshape(rows, *rest)
 
 
 def _targets(rule: Rename | Split) -> tuple[str, ...]:

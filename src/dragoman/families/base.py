@@ -14,11 +14,20 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from dragoman.checkpoint.keymap import Alias, KeyMap, Rule
+from dragoman.checkpoint.keymap import Alias, KeyMap, Rename, Rule
 from dragoman.errors import ConfigError
 from dragoman.spec import SpecAugmentSpec, SpeechEncoderSpec, TextDecoderSpec
 
-__all__ = ["ANY_SPELLING", "Family", "FieldAlias", "ModelConfig", "Part", "SpecAugmentConfig"]
+__all__ = [
+    "ANY_SPELLING",
+    "INSERTED",
+    "Family",
+    "FieldAlias",
+    "ModelConfig",
+    "Part",
+    "SpecAugmentConfig",
+    "inserted_rules",
+]
 
 # Spelling drift that any checkpoint may show: TensorFlow's names of a LayerNorm, the two generations of weight norm.
 ANY_SPELLING = (
@@ -27,6 +36,18 @@ ANY_SPELLING = (
     Alias("*.weight_g", "*.parametrizations.weight.original0"),
     Alias("*.weight_v", "*.parametrizations.weight.original1"),
 )
+
+# What is inserted into a text model that has no cross-attention; no checkpoint of the text model alone holds it.
+INSERTED = (
+    "stack.layers.{i}.cross_attn.*",
+    "stack.layers.{i}.cross_attn_norm.*",
+    "stack.layers.{i}.cross_attn_gate",
+)
+
+
+def inserted_rules(layer: str) -> tuple[Rule, ...]:
+    """Return the rules of what is inserted; `layer` is how the family calls a layer ("model.layers.{i}")."""
+    return tuple(Rename(ours.replace("stack.layers.{i}", layer), ours) for ours in INSERTED)
 
 
 class FieldAlias:
@@ -46,8 +67,8 @@ class FieldAlias:
 class ModelConfig:
     """The fields that every `config.json` may have; each family adds its own.
 
-    Unknown keys of a file are kept in `extra` and written back; keys that start with an underscore are never taken from
-    a file. No key makes code run.
+    Unknown keys of a file are kept in `extra` and written back, but for those that start with an underscore. No key
+    makes code run.
     """
 
     model_type: ClassVar[str] = ""
@@ -104,7 +125,8 @@ class ModelConfig:
             ConfigError: If a value is of the wrong kind, or an override is no field of the family.
         """
         names = {f.name for f in fields(cls) if f.init} - {"extra"}
-        given = {_field_name(cls, k): v for k, v in data.items() if not k.startswith("_") and k != "model_type"}
+        taken = {k: v for k, v in data.items() if k != "model_type" and (k in names or not k.startswith("_"))}
+        given = {_field_name(cls, k): v for k, v in taken.items()}
         given["name_or_path"] = data.get("_name_or_path") or data.get("name_or_path") or ""
         if "torch_dtype" in given:  # the spelling before 4.56
             given["dtype"] = given.pop("torch_dtype")
@@ -221,6 +243,11 @@ class Part:
     aliases: tuple[Alias, ...] = ()
     fresh: tuple[str, ...] = ()
     computed: tuple[str, ...] = ()
+
+    @property
+    def cross_attends(self) -> bool:
+        """Whether this text decoder has cross-attention of its own; otherwise dragoman inserts it."""
+        return INSERTED[-1] not in self.fresh
 
     def keymap(self, config: ModelConfig) -> KeyMap:
         """Return the name table for a configuration."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dragoman.assembly import (
+    BRIDGE_NAMES,
     Only,
     adopt_ids,
     changed,
@@ -72,8 +73,8 @@ def warm_start(
 ) -> Model:
     """Join a speech and a text checkpoint; see `FlaxSpeechEncoderDecoderModel.from_encoder_decoder_pretrained`."""
     routed = route(keywords)
-    encoder, encoder_report = half("encoder", SpeechEncoder, load_part, parts.encoder, routed["encoder"])
-    decoder, decoder_report = half("decoder", TextDecoder, load_part, parts.decoder, routed["decoder"])
+    encoder, encoder_report = half("encoder", SpeechEncoder, load_part, parts.encoder, routed)
+    decoder, decoder_report = half("decoder", TextDecoder, load_part, parts.decoder, routed)
     config = SpeechEncoderDecoderConfig(encoder=encoder.config, decoder=decoder.config, **routed["config"])
     model = cls(config=config, encoder=encoder, decoder=decoder)
     report = LoadReport().merged("encoder.", encoder_report).merged("decoder.", decoder_report)
@@ -91,7 +92,7 @@ def _fill_bridge(model: "FlaxSpeechEncoderDecoderModel", file: TensorFile, optio
     report = fill(
         model.bridge,
         BRIDGE_KEYS,
-        Only(file, "enc_to_dec_proj."),
+        Only(file, BRIDGE_NAMES),
         may_be_fresh=options.new_within("bridge."),
         dtype=dtype,
         device=options.device,

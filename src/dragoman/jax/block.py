@@ -3,7 +3,7 @@
 Axes: rows, tokens (or frames), width.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -153,6 +153,17 @@ class StackOutput:
     all_states: tuple[Array, ...] | None
     self_weights: tuple[Array | None, ...] | None
     cross_weights: tuple[Array | None, ...] | None
+
+    def last(self, tokens: int) -> "StackOutput":
+        """Return what there is of the last `tokens` tokens."""
+        first = self.states.shape[1] - tokens
+        looks = self.self_weights
+        return replace(
+            self,
+            states=self.states[:, first:],
+            all_states=None if self.all_states is None else tuple(x[:, first:] for x in self.all_states),
+            self_weights=None if looks is None else tuple(x if x is None else x[:, :, first:] for x in looks),
+        )
 
 
 class Stack(nnx.Module):

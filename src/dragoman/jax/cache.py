@@ -49,19 +49,26 @@ class Memory:
 class Cache:
     """Keys and values of the tokens so far, in buffers of a fixed size that are filled from the left.
 
-    `length` tokens are valid. `memory` may hold keys and values of the encoded speech besides. Every method returns a
+    `length` tokens are valid. Where speech comes before the text, the first places are the speech's, and `prefix_mask`
+    says which of them count. `memory` may hold keys and values of the encoded speech besides. Every method returns a
     new value; inside `jit` XLA writes into the old one's memory.
     """
 
     keys: tuple[Float[Array, "rows heads capacity head_dim"], ...]
     values: tuple[Float[Array, "rows heads capacity head_dim"], ...]
     length: Int[Array, ""]
+    prefix_mask: Bool[Array, "rows prefix"] | None = None
     memory: Memory | None = None
 
     @property
     def rows(self) -> int:
         """How many texts there are."""
         return self.keys[0].shape[0]
+
+    @property
+    def prefix_length(self) -> int:
+        """How many places are the speech's."""
+        return 0 if self.prefix_mask is None else int(self.prefix_mask.shape[1])
 
     @property
     def capacity(self) -> int:
@@ -87,11 +94,11 @@ class Cache:
 
     def expanded(self, num_beams: int) -> "Cache":
         """Return a cache with each row repeated `num_beams` times."""
-        return self._changed(lambda x: jnp.repeat(x, num_beams, axis=0))
+        return self._rows(lambda x: jnp.repeat(x, num_beams, axis=0))
 
     def selected(self, parents: Int[Array, " rows"]) -> "Cache":
         """Return the cache in which each row continues the row `parents` names."""
-        return self._changed(lambda x: jnp.take(x, parents, axis=0))
+        return self._rows(lambda x: jnp.take(x, parents, axis=0))
 
     def grown(self, capacity: int) -> "Cache":
         """Return a cache with room for at least `capacity` tokens."""
@@ -99,6 +106,10 @@ class Cache:
             return self
         more = max(capacity, 2 * self.capacity) - self.capacity
         return self._changed(lambda x: jnp.pad(x, ((0, 0), (0, 0), (0, more), (0, 0))))
+
+    def _rows(self, change: Callable[[Array], Array]) -> "Cache":
+        prefix = None if self.prefix_mask is None else change(self.prefix_mask)
+        return replace(self._changed(change), prefix_mask=prefix)
 
     def _changed(self, change: Callable[[Array], Array]) -> "Cache":
         return replace(self, keys=tuple(map(change, self.keys)), values=tuple(map(change, self.values)))

@@ -134,7 +134,7 @@ def generate(
     heard = model._heard(audio, attention_mask, encoder_outputs)
     batch = (heard[2].last_hidden_state if heard[2] is not None else heard[0]).shape[0]
     prompt, later = prompt_of(settings, batch, decoder_input_ids, model.decoder.spec.vocab_size)
-    plan = plan_of(settings, prompt.shape[1], model.decoder.spec.num_positions)
+    plan = plan_of(settings, prompt.shape[1], _room(model, heard))
     if seed is None:
         seed = random.getrandbits(31) if prng_key is None else _seed_of(prng_key)
     of_values = (logits_processor, voices, stopping_criteria)
@@ -197,11 +197,11 @@ def warm_up(
             "Its step is compiled when `generate` first takes it."
         )
     prompt, later = prompt_of(settings, batch, None, model.decoder.spec.vocab_size)
-    plan = plan_of(settings, prompt.shape[1], model.decoder.spec.num_positions)
-    recipe = Recipe(plan, repr(sorted(settings.to_dict().items())), tuple(sorted(later.items())), settings)
     frontend = model.encoder.spec.frontend
     shape = (batch, frontend.num_mels, samples) if isinstance(frontend, MelFrontendSpec) else (batch, samples)
     heard = (*model.encoder.prepare(np.zeros(shape, np.float32), None), None)
+    plan = plan_of(settings, prompt.shape[1], _room(model, heard))
+    recipe = Recipe(plan, repr(sorted(settings.to_dict().items())), tuple(sorted(later.items())), settings)
     _compiled(model, heard, recipe, prompt, params, 0, rehearse=True)
 
 
@@ -210,6 +210,15 @@ def _drafting(model: "FlaxSpeechEncoderDecoderModel", audio: Any, attention_mask
     heard = model._heard(audio, attention_mask, None)
     memory = _memory(model, heard, heard[0].shape[0], model.params)
     return CachedDecoder(model, memory, plan.max_length, GenerationConfig(), None)
+
+
+def _room(model: "FlaxSpeechEncoderDecoderModel", heard: tuple[Any, Any, Any]) -> int:
+    """Return how many tokens a text may have behind this speech."""
+    inputs, lengths, encoded = heard
+    if encoded is not None:
+        return model.room(encoded.last_hidden_state.shape[1])
+    padded, _ = pad_to_bucket(model, inputs[:1], None if lengths is None else lengths[:1], 1)
+    return model.room(int(model.encoder.spec.frame_lengths(padded.shape[-1])))
 
 
 def _needs_steps(settings: GenerationConfig) -> bool:
@@ -273,7 +282,7 @@ def _begin_and_search(
 ) -> Search:
     """Read the prompt but for its last token, which the first step reads, and search until the cache is full."""
     plan, (batch, tokens) = recipe.plan, prompt.shape
-    cache = joint.decoder.new_cache(batch, max(capacity, tokens))
+    cache = joint.decoder.begin(memory, batch, max(capacity, tokens))
     if tokens > 1:
         _, read = joint.decoder.decode(prompt[:, :-1], memory, cache)
         assert read is not None
@@ -293,7 +302,8 @@ def _search_on(
 ) -> Search:
     """Give the cache more room and search on."""
     run = _run(recipe, found.cache.keys[0], joint.decoder.spec.vocab_size, keys)
-    return _search(joint, run, memory, found._replace(cache=found.cache.grown(capacity)), limit)
+    cache = found.cache.grown(capacity + found.cache.prefix_length)
+    return _search(joint, run, memory, found._replace(cache=cache), limit)
 
 
 def _search(joint: Joint, run: Run, memory: Memory, found: Search, limit: Array) -> Search:

@@ -11,7 +11,7 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
-from dragoman.jax.bridge import Bridge
+from dragoman.jax.bridge import Bridge, Prefix
 from dragoman.jax.cache import Cache, Memory
 from dragoman.jax.layers import Key, frame_mask, split
 from dragoman.jax.loss import cross_entropy
@@ -54,7 +54,7 @@ class Seq2SeqLMOutput(ModelOutput):
 class Joint(nnx.Module):
     """An encoder, what joins it to a decoder, and a decoder."""
 
-    def __init__(self, encoder: SpeechEncoder, bridge: Bridge, decoder: TextDecoder) -> None:
+    def __init__(self, encoder: SpeechEncoder, bridge: Bridge | Prefix, decoder: TextDecoder) -> None:
         self.encoder, self.bridge, self.decoder = encoder, bridge, decoder
 
     def encode(self, inputs: Array, lengths: Array | None, **asked: Any) -> EncoderOutput:
@@ -63,9 +63,16 @@ class Joint(nnx.Module):
 
     def remember(self, encoded: EncoderOutput) -> Memory:
         """Return encoder states as the decoder sees them."""
-        states = self.bridge(encoded.last_hidden_state)
+        states = encoded.last_hidden_state
         mask = None if encoded.lengths is None else frame_mask(encoded.lengths, states.shape[1])
-        return Memory(states=states, mask=mask)
+        if isinstance(self.bridge, Prefix):
+            return self.bridge(states, mask, self.decoder.embed)
+        return Memory(states=self.bridge(states), mask=mask)
+
+    def begin(self, memory: Memory, capacity: int) -> Cache:
+        """Return a cache in which a memory that comes before the text is read; see `TextDecoder.begin`."""
+        assert memory.states is not None
+        return self.decoder.begin(memory, memory.states.shape[0], capacity)
 
     def listen(self, inputs: Array, lengths: Array | None) -> Memory:
         """Return the keys and values of audio for all layers of the decoder: what its beams share."""
@@ -107,7 +114,9 @@ class Joint(nnx.Module):
         memory = self.remember(encoded)
         if cache is not None and cache.memory is not None:
             memory = replace(cache.memory, states=memory.states, mask=memory.mask)
-        out, cache = self.decoder.decode(
+        unread = isinstance(self.bridge, Prefix) and (cache is None or cache.prefix_mask is None)
+        decode = self.decoder.decode_behind if unread else self.decoder.decode
+        out, cache = decode(
             tokens,
             memory,
             cache,

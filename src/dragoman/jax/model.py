@@ -17,7 +17,7 @@ from dragoman.errors import ConfigError
 from dragoman.generation.options import GenerationConfig
 from dragoman.inputs import check_loss, check_rows
 from dragoman.jax import assembly, generate, saving
-from dragoman.jax.bridge import Bridge, check_joinable
+from dragoman.jax.bridge import Bridge, Prefix, bridge_of, check_joinable, check_parts
 from dragoman.jax.cache import Cache
 from dragoman.jax.frontend import ConvFrontend
 from dragoman.jax.init import initialise, persistent_names
@@ -73,14 +73,16 @@ class FlaxSpeechEncoderDecoderModel:
         if config is None:
             if encoder is None or decoder is None:
                 raise ConfigError("Either a configuration or an encoder and a decoder has to be provided.")
+            check_parts(encoder, decoder)
             config = SpeechEncoderDecoderConfig(encoder=encoder.config, decoder=decoder.config)
         if not isinstance(config, SpeechEncoderDecoderConfig):
             raise ConfigError(f"Config {config!r} has to be of type SpeechEncoderDecoderConfig.")
         encoder = SpeechEncoder(config.encoder, empty=empty, seed=seed) if encoder is None else encoder
         decoder = TextDecoder(config.decoder, empty=empty, seed=seed + 1) if decoder is None else decoder
-        check_joinable(encoder, decoder)
+        check_parts(encoder, decoder)
+        check_joinable(encoder, decoder, config.fusion)
         encoder.config, decoder.config = config.encoder, config.decoder
-        bridge = Bridge(encoder.spec.output_width, decoder.spec.memory_width)
+        bridge = bridge_of(config, encoder, decoder)
         self.module = Joint(encoder, bridge, decoder)
         self.config = config
         self.generation_config = GenerationConfig()
@@ -102,7 +104,7 @@ class FlaxSpeechEncoderDecoderModel:
         return self.module.decoder
 
     @property
-    def bridge(self) -> Bridge:
+    def bridge(self) -> Bridge | Prefix:
         """The projection from one to the other."""
         return self.module.bridge
 
@@ -393,12 +395,18 @@ class FlaxSpeechEncoderDecoderModel:
             max_length: Tokens that it has room for; it grows when more come.
             encoder_outputs: What `encode` returned: its keys and values are then computed here, once for all steps.
         """
-        cache = self.decoder.new_cache(batch_size, max_length)
         if encoder_outputs is None:
-            return cache
-        return replace(
-            cache, memory=self.program(Joint.project)(None, earlier_output(self.encoder, encoder_outputs, None))
-        )
+            return self.decoder.new_cache(batch_size, max_length)
+        memory = self.program(Joint.project)(None, earlier_output(self.encoder, encoder_outputs, None))
+        if isinstance(self.bridge, Prefix):
+            begun: Cache = self.program(Joint.begin, ("capacity",))(None, memory, capacity=max_length)
+            return begun
+        return replace(self.decoder.new_cache(batch_size, max_length), memory=memory)
+
+    def room(self, frames: int) -> int:
+        """Return how many tokens a text may have behind `frames` frames of the encoder."""
+        taken = self.bridge.length(frames) if isinstance(self.bridge, Prefix) else 0
+        return self.decoder.spec.num_positions - taken
 
     def prepare_decoder_input_ids_from_labels(self, labels: Int[Array, "batch tokens"]) -> Array:
         """Return the labels moved right by one behind the start id, ignored positions turned into padding."""

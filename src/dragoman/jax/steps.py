@@ -53,7 +53,10 @@ class CachedDecoder:
 
     def start(self, prompt: np.ndarray[Any, Any]) -> Step[Cache]:
         """Read the prompt."""
-        return self._run(prompt, self._model.decoder.new_cache(prompt.shape[0], self._capacity))
+        if self._memory.states is None:
+            return self._run(prompt, self._model.decoder.new_cache(prompt.shape[0], self._capacity))
+        begin = self._model.program(Joint.begin, ("capacity",))
+        return self._run(prompt, begin(self._params, self._memory, capacity=self._capacity))
 
     def expand(self, state: Cache, copies: int) -> Cache:
         """Repeat each row; the memory stays one an utterance."""

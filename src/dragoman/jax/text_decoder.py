@@ -3,7 +3,7 @@
 Axes: rows (utterances, or utterances x beams), batch (utterances), tokens, frames, width, vocab.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -193,6 +193,8 @@ class TextDecoder(nnx.Module):
         count = given.shape[1]
         cache = self.fitted(cache, count)
         start = cache.length if cache else 0
+        if cache is not None and cache.prefix_mask is not None:
+            token_mask, positions = _behind(cache.prefix_mask, start, count, token_mask, positions)
         embed_key, stack_key = split(key, 2)
         states = self.embed(tokens, embeds, start, positions, embed_key)
         causal = self.spec.stack.block.causal
@@ -217,6 +219,59 @@ class TextDecoder(nnx.Module):
             key=stack_key,
         )
         return out, out.cache.advanced(count) if out.cache else None
+
+    def decode_behind(
+        self,
+        tokens: Int[Array, "rows tokens"] | None,
+        memory: Memory,
+        cache: Cache | None = None,
+        *,
+        embeds: Array | None = None,
+        token_mask: Bool[Array, "rows tokens"] | None = None,
+        positions: Int[Array, "rows tokens"] | None = None,
+        all_states: bool = False,
+        weights: bool = False,
+        key: Key = None,
+    ) -> tuple[StackOutput, Cache | None]:
+        """Run the stack over a memory that comes before the text, and over the first tokens of the text.
+
+        The arguments are those of `decode`; `token_mask` and `positions` are of the text alone.
+
+        Returns:
+            The stack's output for the tokens, and the cache with the memory and the tokens in it.
+        """
+        assert memory.states is not None
+        text = embeds
+        if text is None:
+            assert tokens is not None
+            text = self.embed.look_up(tokens)
+        prefix, places = _prefix_of(memory)
+        if token_mask is None:
+            token_mask = jnp.ones(text.shape[:2], bool)
+        token_mask, positions = _behind(prefix, prefix.shape[1], text.shape[1], token_mask, positions)
+        out, cache = self.decode(
+            None,
+            None,
+            cache,
+            embeds=jnp.concatenate([memory.states, text], 1),
+            token_mask=token_mask,
+            positions=jnp.concatenate([places, positions], 1),
+            all_states=all_states,
+            weights=weights,
+            key=key,
+        )
+        return out.last(text.shape[1]), None if cache is None else replace(cache, prefix_mask=prefix)
+
+    def begin(self, memory: Memory, rows: int, capacity: int) -> Cache:
+        """Return a cache with room for `capacity` tokens of `rows` texts, a memory that comes before them read."""
+        if self.spec.stack.block.cross_attention:
+            return self.new_cache(rows, capacity)
+        assert memory.states is not None
+        prefix, places = _prefix_of(memory)
+        empty = self.new_cache(rows, capacity + prefix.shape[1])
+        _, cache = self.decode(None, None, empty, embeds=memory.states, token_mask=prefix, positions=places)
+        assert cache is not None
+        return replace(cache, prefix_mask=prefix)
 
     def fitted(self, cache: Cache | None, count: int) -> Cache | None:
         """Return the cache with room for `count` more tokens; one whose length is traced is left as it is.
@@ -269,7 +324,28 @@ class TextDecoder(nnx.Module):
         return Cache(keys=empty, values=empty, length=jax.device_put(np.int32(0)))
 
     def project_memory(self, states: Float[Array, "batch frames width"], mask: Array | None) -> Memory:
-        """Compute the keys and values of the memory for every layer, once."""
+        """Compute the keys and values of the memory for every layer, once; one that comes before the text is kept."""
+        if not self.spec.stack.block.cross_attention:
+            return Memory(states=states, mask=mask)
         pairs = [layer.cross_attn.project(states) for layer in self.stack.layers]
         keys, values = (tuple(side) for side in zip(*pairs, strict=True))
         return Memory(keys=keys, values=values, mask=mask)
+
+
+def _prefix_of(memory: Memory) -> tuple[Bool[Array, "rows prefix"], Int[Array, "rows prefix"]]:
+    """Return which states of a memory that comes before the text count, and their positions."""
+    assert memory.states is not None
+    mask = jnp.ones(memory.states.shape[:2], bool) if memory.mask is None else memory.mask
+    return mask, jnp.clip(jnp.cumsum(mask, axis=1) - 1, 0)
+
+
+def _behind(
+    prefix: Array, start: Array | int, count: int, token_mask: Array | None, positions: Array | None
+) -> tuple[Array, Array]:
+    """Return the mask of the places so far and the positions of the `count` tokens from place `start` on, behind a
+    prefix; places that the mask leaves out count.
+    """
+    if positions is None:
+        positions = (start - prefix.shape[1] + jnp.arange(count))[None]
+    mask = prefix if token_mask is None else jnp.concatenate([prefix, token_mask], 1)
+    return mask, positions + prefix.sum(1, keepdims=True)

@@ -39,6 +39,18 @@ _BERT: dict[str, Any] = {
 }
 _ROBERTA = {**_BERT, "max_position_embeddings": 66}  # two of which no token takes
 _IDS: dict[str, Any] = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 0}
+_ALONE: dict[str, Any] = {
+    "vocab_size": 99,
+    "hidden_size": 24,
+    "intermediate_size": 30,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "pad_token_id": 1,
+    "bos_token_id": 0,
+    "eos_token_id": 2,
+}
 _SMALL: dict[str, dict[str, Any]] = {
     "wav2vec2": _SPEECH,
     "hubert": _SPEECH,
@@ -54,6 +66,27 @@ _SMALL: dict[str, dict[str, Any]] = {
         "n_layer": 2,
         "n_head": 4,
         "n_positions": 64,
+        "bos_token_id": 0,
+        "eos_token_id": 2,
+    },
+    "llama": {**_ALONE, "attention_bias": True, "mlp_bias": True},
+    "mistral": {**_ALONE, "head_dim": 8, "sliding_window": 5},
+    "qwen2": {**_ALONE, "use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1},
+    "qwen3": {**_ALONE, "head_dim": 8},
+    "gemma": {**_ALONE, "head_dim": 8, "num_key_value_heads": 1},
+    "gpt_neox": {
+        **{name: value for name, value in _ALONE.items() if name != "num_key_value_heads"},
+        "hidden_size": 32,  # a quarter of a head of 8 is turned
+    },
+    "opt": {
+        "vocab_size": 99,
+        "hidden_size": 24,
+        "ffn_dim": 30,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 64,
+        "word_embed_proj_dim": 24,
+        "pad_token_id": 1,
         "bos_token_id": 0,
         "eos_token_id": 2,
     },

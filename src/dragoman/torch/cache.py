@@ -44,13 +44,15 @@ class Memory:
 class Cache:
     """Keys and values of the tokens so far, in buffers that are allocated once and filled from the left.
 
-    `length` tokens are valid. `write` fills the buffers in place and `advanced` returns the value with the new length:
+    `length` tokens are valid. Where speech comes before the text, the first places are the speech's, and `prefix_mask`
+    says which of them count. `write` fills the buffers in place and `advanced` returns the value with the new length:
     the buffers have one owner, the newest value.
     """
 
     keys: Float[Tensor, "layers rows heads capacity head_dim"]
     values: Float[Tensor, "layers rows heads capacity head_dim"]
     length: int = 0
+    prefix_mask: Bool[Tensor, "rows prefix"] | None = None
 
     @property
     def rows(self) -> int:
@@ -75,8 +77,12 @@ class Cache:
 
     def expanded(self, num_beams: int) -> "Cache":
         """Return a cache with each row repeated `num_beams` times."""
+        prefix = self.prefix_mask
         return replace(
-            self, keys=self.keys.repeat_interleave(num_beams, 1), values=self.values.repeat_interleave(num_beams, 1)
+            self,
+            keys=self.keys.repeat_interleave(num_beams, 1),
+            values=self.values.repeat_interleave(num_beams, 1),
+            prefix_mask=None if prefix is None else prefix.repeat_interleave(num_beams, 0),
         )
 
     def selected(self, parents: Int[Tensor, " rows"]) -> "Cache":
@@ -84,7 +90,7 @@ class Cache:
         for buffer in self.keys, self.values:
             valid = buffer[:, :, :, : self.length]
             valid.copy_(valid.index_select(1, parents))
-        return self
+        return self  # a parent is a beam of the same utterance, so the prefix is the same
 
     def grown(self, capacity: int) -> "Cache":
         """Return a cache with room for at least `capacity` tokens."""

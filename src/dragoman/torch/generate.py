@@ -19,7 +19,6 @@ from dragoman.generation.options import GenerationConfig
 from dragoman.generation.plan import plan_of
 from dragoman.generation.settings import prompt_of, settings_of, warn_if_cut_off
 from dragoman.torch.cache import Cache, Memory
-from dragoman.torch.layers import frame_mask
 from dragoman.torch.speech_encoder import EncoderOutput
 from dragoman.torch.text_decoder import TextDecoder
 
@@ -61,7 +60,10 @@ class CachedDecoder:
 
     def start(self, prompt: Int[Tensor, "batch tokens"]) -> Step[Cache]:
         """Read the prompt."""
-        return self._run(prompt, self._decoder.new_cache(prompt.shape[0], self._capacity))
+        rows = prompt.shape[0]
+        if self._memory is None:
+            return self._run(prompt, self._decoder.new_cache(rows, self._capacity))
+        return self._run(prompt, self._decoder.begin(self._memory, rows, self._capacity))
 
     def expand(self, state: Cache, copies: int) -> Cache:
         """Repeat each row; the memory stays one an utterance."""
@@ -106,9 +108,10 @@ def _decoder_of(
     hidden_states: bool = False,
 ) -> CachedDecoder:
     """Return the decoder of a model, looking at what its encoder heard."""
-    memory = model.bridge(encoded.last_hidden_state)
-    mask = None if encoded.lengths is None else frame_mask(encoded.lengths, memory.shape[1])
-    return CachedDecoder(model.decoder, memory, mask, capacity, attentions=attentions, hidden_states=hidden_states)
+    memory = model.remember(encoded)
+    return CachedDecoder(
+        model.decoder, memory.states, memory.mask, capacity, attentions=attentions, hidden_states=hidden_states
+    )
 
 
 def generate(
@@ -179,7 +182,7 @@ def generate(
         tokens, later = prompt_of(settings, batch, decoder_input_ids, model.decoder.spec.vocab_size)
         prompt = torch.from_numpy(tokens).to(model.device)
         forced_later = [ForcedTokens(later)] if later else []
-        plan = plan_of(settings, prompt.shape[1], model.decoder.spec.num_positions)
+        plan = plan_of(settings, prompt.shape[1], model.room(encoded.last_hidden_state.shape[1]))
         result = search(
             _decoder_of(
                 model,

@@ -20,7 +20,7 @@ from dragoman.inputs import check_loss, check_rows
 from dragoman.outputs import ModelOutput
 from dragoman.spec import Padding
 from dragoman.torch import assembly, generate, saving
-from dragoman.torch.bridge import Bridge, check_joinable
+from dragoman.torch.bridge import Prefix, bridge_of, check_joinable, check_parts
 from dragoman.torch.cache import Cache, Memory
 from dragoman.torch.init import initialise, persistent_names
 from dragoman.torch.inputs import checked_mask, checked_tensor, checked_texts, checked_tokens
@@ -93,13 +93,14 @@ class SpeechEncoderDecoderModel(PretrainedModule):
         if config is None:
             if encoder is None or decoder is None:
                 raise ConfigError("Either a configuration or an encoder and a decoder has to be provided.")
-            check_joinable(encoder, decoder)
+            check_parts(encoder, decoder)
             config = SpeechEncoderDecoderConfig(encoder=encoder.config, decoder=decoder.config)
         if not isinstance(config, SpeechEncoderDecoderConfig):
             raise ConfigError(f"Config {config!r} has to be of type SpeechEncoderDecoderConfig.")
         self.encoder = SpeechEncoder(config.encoder, empty=empty) if encoder is None else encoder
         self.decoder = TextDecoder(config.decoder, empty=empty) if decoder is None else decoder
-        check_joinable(self.encoder, self.decoder)
+        check_parts(self.encoder, self.decoder)
+        check_joinable(self.encoder, self.decoder, config.fusion)
         self.encoder.config, self.decoder.config = config.encoder, config.decoder
         self.config = config
         self.generation_config = GenerationConfig()
@@ -107,7 +108,7 @@ class SpeechEncoderDecoderModel(PretrainedModule):
         self.load_report = LoadReport()
         self.processing: tuple[Any, ...] = ()  # a tokenizer and a feature extractor to save with the model
         with torch.device("meta"):
-            self.bridge = Bridge(self.encoder.spec.output_width, self.decoder.spec.memory_width)
+            self.bridge = bridge_of(config, self.encoder, self.decoder)
         if not empty:
             initialise(self.bridge, persistent_names(self.bridge), self.decoder.spec, self.dtype, self.device)
 
@@ -239,14 +240,16 @@ class SpeechEncoderDecoderModel(PretrainedModule):
         )
         audio = self._audio(inputs, input_values, input_features)
         encoded = self.encode(audio, attention_mask, encoder_outputs, all_states=states, weights=weights)
-        memory = Memory(states=self.bridge(encoded.last_hidden_state), mask=_mask(encoded))
+        memory = self.remember(encoded)
         given = tokens if embeds is None else embeds
         assert given is not None
         check_rows(given.shape[0], encoded.last_hidden_state.shape[0])
         cache = past_key_values
         if cache is None and use_cache:
             cache = self.decoder.new_cache(given.shape[0], given.shape[1])
-        out, cache = self.decoder.decode(
+        unread = isinstance(self.bridge, Prefix) and (cache is None or cache.prefix_mask is None)
+        decode = self.decoder.decode_behind if unread else self.decoder.decode
+        out, cache = decode(
             tokens,
             memory,
             cache,
@@ -359,6 +362,19 @@ class SpeechEncoderDecoderModel(PretrainedModule):
             lengths=lengths,
         )
 
+    def remember(self, encoded: EncoderOutput) -> Memory:
+        """Return encoder states as the decoder sees them."""
+        states = encoded.last_hidden_state
+        mask = None if encoded.lengths is None else frame_mask(encoded.lengths, states.shape[1])
+        if isinstance(self.bridge, Prefix):
+            return self.bridge(states, mask, self.decoder.embed)
+        return Memory(states=self.bridge(states), mask=mask)
+
+    def room(self, frames: int) -> int:
+        """Return how many tokens a text may have behind `frames` frames of the encoder."""
+        taken = self.bridge.length(frames) if isinstance(self.bridge, Prefix) else 0
+        return self.decoder.spec.num_positions - taken
+
     def prepare_decoder_input_ids_from_labels(self, labels: Int[Tensor, "batch tokens"]) -> Tensor:
         """Return the labels moved right by one behind the start id, ignored positions turned into padding."""
         return self._shifted(checked_tokens("labels", labels, self.decoder.spec.vocab_size, ignored=True))
@@ -404,10 +420,3 @@ class SpeechEncoderDecoderModel(PretrainedModule):
     def get_input_embeddings(self) -> nn.Embedding:
         """Return the decoder's token embedding."""
         return self.decoder.get_input_embeddings()
-
-
-def _mask(encoded: EncoderOutput) -> Tensor | None:
-    """Return which frames count, `None` if all do."""
-    if encoded.lengths is None:
-        return None
-    return frame_mask(encoded.lengths, encoded.last_hidden_state.shape[1])

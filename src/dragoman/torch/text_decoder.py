@@ -3,7 +3,7 @@
 Axes: rows (utterances, or utterances x beams), batch (utterances), tokens, frames, width, vocab.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -202,6 +202,8 @@ class TextDecoder(PretrainedPart):
             )
         if cache is not None:
             cache = cache.grown(start + count)
+            if cache.prefix_mask is not None:
+                token_mask, positions = _behind(cache.prefix_mask, start, count, token_mask, positions)
         states = self.embed(tokens, embeds, start, positions)
         causal = self.spec.stack.block.causal
         mask = (
@@ -225,6 +227,55 @@ class TextDecoder(PretrainedPart):
             weights=weights,
         )
         return out, cache.advanced(count) if cache else None
+
+    def decode_behind(
+        self,
+        tokens: Int[Tensor, "rows tokens"] | None,
+        memory: Memory,
+        cache: Cache | None = None,
+        *,
+        embeds: Tensor | None = None,
+        token_mask: Bool[Tensor, "rows tokens"] | None = None,
+        positions: Int[Tensor, "rows tokens"] | None = None,
+        all_states: bool = False,
+        weights: bool = False,
+    ) -> tuple[StackOutput, Cache | None]:
+        """Run the stack over a memory that comes before the text, and over the first tokens of the text.
+
+        The arguments are those of `decode`; `token_mask` and `positions` are of the text alone.
+
+        Returns:
+            The stack's output for the tokens, and the cache with the memory and the tokens in it.
+        """
+        assert memory.states is not None
+        text = embeds
+        if text is None:
+            assert tokens is not None
+            text = self.embed.look_up(tokens)
+        prefix, places = _prefix_of(memory)
+        token_mask, positions = _behind(prefix, prefix.shape[1], text.shape[1], token_mask, positions)
+        out, cache = self.decode(
+            None,
+            None,
+            cache,
+            embeds=torch.cat([memory.states, text], 1),
+            token_mask=token_mask,
+            positions=torch.cat([places, positions], 1),
+            all_states=all_states,
+            weights=weights,
+        )
+        return out.last(text.shape[1]), None if cache is None else replace(cache, prefix_mask=prefix)
+
+    def begin(self, memory: Memory, rows: int, capacity: int) -> Cache:
+        """Return a cache with room for `capacity` tokens of `rows` texts, a memory that comes before them read."""
+        if self.spec.stack.block.cross_attention:
+            return self.new_cache(rows, capacity)
+        assert memory.states is not None
+        prefix, places = _prefix_of(memory)
+        empty = self.new_cache(rows, capacity + prefix.shape[1])
+        _, cache = self.decode(None, None, empty, embeds=memory.states, token_mask=prefix, positions=places)
+        assert cache is not None
+        return replace(cache, prefix_mask=prefix)
 
     def _mask(
         self, count: int, start: int, token_mask: Tensor | None, device: torch.device, window: int | None = None
@@ -260,7 +311,30 @@ class TextDecoder(PretrainedPart):
         return Cache(keys=weight.new_empty(shape), values=weight.new_empty(shape))
 
     def project_memory(self, states: Float[Tensor, "batch frames width"], mask: Tensor | None) -> Memory:
-        """Compute the keys and values of the memory for every layer, once."""
+        """Compute the keys and values of the memory for every layer, once; one that comes before the text is kept."""
+        if not self.spec.stack.block.cross_attention:
+            return Memory(states=states, mask=mask)
         pairs = [layer.cross_attn.project(states) for layer in self.stack.blocks()]
         keys, values = (torch.stack(side) for side in zip(*pairs, strict=True))
         return Memory(keys=keys, values=values, mask=mask)
+
+
+def _prefix_of(memory: Memory) -> tuple[Bool[Tensor, "rows prefix"], Int[Tensor, "rows prefix"]]:
+    """Return which states of a memory that comes before the text count, and their positions."""
+    assert memory.states is not None
+    mask = memory.mask
+    if mask is None:
+        mask = torch.ones(memory.states.shape[:2], dtype=torch.bool, device=memory.states.device)
+    return mask, (mask.cumsum(1) - 1).clamp(min=0)
+
+
+def _behind(
+    prefix: Tensor, start: int, count: int, token_mask: Tensor | None, positions: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return the mask of all places and the positions of the `count` tokens from place `start` on, behind a prefix."""
+    read = start - prefix.shape[1]
+    if token_mask is None:
+        token_mask = prefix.new_ones(prefix.shape[0], read + count)
+    if positions is None:
+        positions = torch.arange(read, read + count, device=prefix.device)[None]
+    return torch.cat([prefix, token_mask], 1), positions + prefix.sum(1, keepdim=True)

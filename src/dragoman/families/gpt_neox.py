@@ -1,0 +1,106 @@
+"""GPT-NeoX (https://arxiv.org/abs/2204.06745), which Pythia is too: both halves of a block read the same states."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from dragoman.checkpoint.keymap import Drop, Rename, Rule, Split
+from dragoman.families.base import INSERTED, Family, ModelConfig, Part, inserted_rules
+from dragoman.families.rope import rope_parameters_of, rotary_of
+from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, Positions, StackSpec, TextDecoderSpec
+
+
+@dataclass(kw_only=True)
+class GPTNeoXConfig(ModelConfig):
+    """Fields and defaults of a GPT-NeoX `config.json`; the defaults are the model of 20 billion parameters."""
+
+    model_type: ClassVar[str] = "gpt_neox"
+
+    vocab_size: int = 50432
+    hidden_size: int = 6144
+    num_hidden_layers: int = 44
+    num_attention_heads: int = 64
+    intermediate_size: int = 24576
+    hidden_act: str = "gelu"
+    attention_dropout: float = 0.0
+    hidden_dropout: float = 0.0
+    max_position_embeddings: int = 2048
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-5
+    use_parallel_residual: bool = True
+    rope_parameters: dict[str, Any] | None = None
+    attention_bias: bool = True
+    tie_word_embeddings: bool = False
+    bos_token_id: int | None = 0
+    eos_token_id: int | list[int] | None = 2
+
+    def __post_init__(self) -> None:
+        """Check the fields, and read the angles of positions under the names of any release."""
+        super().__post_init__()
+        old = {"rope_theta": self.extra.get("rotary_emb_base"), "partial_rotary_factor": self.extra.get("rotary_pct")}
+        known = {name: value for name, value in old.items() if value is not None}
+        self.rope_parameters = {
+            **rope_parameters_of({"partial_rotary_factor": 0.25, **known, **(self.rope_parameters or {})}, self.extra)
+        }
+
+    def text_spec(self) -> TextDecoderSpec:
+        """Describe the decoder."""
+        block = BlockSpec(
+            width=self.hidden_size,
+            num_heads=self.num_attention_heads,
+            ffn_width=self.intermediate_size,
+            activation=Activation.parse(self.hidden_act),
+            norm_order=NormOrder.PARALLEL if self.use_parallel_residual else NormOrder.PRE,
+            norm_eps=self.layer_norm_eps,
+            dropout=self.hidden_dropout,
+            attention_dropout=self.attention_dropout,
+            qkv_bias=self.attention_bias,
+            out_bias=self.attention_bias,
+            rotary=rotary_of(self.rope_parameters or {}, self.hidden_size // max(self.num_attention_heads, 1)),
+            causal=True,
+            cross_attention=self.add_cross_attention,
+            cross_gate=self.add_cross_attention,
+        )
+        return TextDecoderSpec(
+            vocab_size=self.vocab_size,
+            num_positions=self.max_position_embeddings,
+            positions=Positions.NONE,
+            dropout=self.hidden_dropout,
+            stack=StackSpec(block=block, num_layers=self.num_hidden_layers, final_norm=True),
+            head=HeadSpec(tied=self.tie_word_embeddings),
+            pad_token_id=self.pad_token_id,
+            init_std=self.initializer_range,
+        )
+
+
+_SELF = "stack.layers.{i}.self_attn."
+
+
+# fmt: off
+def _rules(config: GPTNeoXConfig) -> tuple[Rule, ...]:
+    tied = Drop("embed_out.weight",                                   why="tied to the token embedding")
+    return (
+        # theirs                                                      ours; q, k, v lie head by head
+        Rename("gpt_neox.embed_in.weight",                            "embed.tokens.weight"),
+        Rename("gpt_neox.layers.{i}.input_layernorm.*",               "stack.layers.{i}.self_attn_norm.*"),
+        Split("gpt_neox.layers.{i}.attention.query_key_value.*",
+              into=(_SELF + "q_proj.*", _SELF + "k_proj.*", _SELF + "v_proj.*"), groups=config.num_attention_heads),
+        Rename("gpt_neox.layers.{i}.attention.dense.*",               _SELF + "out_proj.*"),
+        Rename("gpt_neox.layers.{i}.post_attention_layernorm.*",      "stack.layers.{i}.ffn_norm.*"),
+        Rename("gpt_neox.layers.{i}.mlp.dense_h_to_4h.*",             "stack.layers.{i}.ffn.in_proj.*"),
+        Rename("gpt_neox.layers.{i}.mlp.dense_4h_to_h.*",             "stack.layers.{i}.ffn.out_proj.*"),
+        Rename("gpt_neox.final_layer_norm.*",                         "stack.final_norm.*"),
+        Drop("gpt_neox.layers.{i}.attention.bias",                    why="a mask buffer, not a weight"),
+        Drop("gpt_neox.layers.{i}.attention.masked_bias",             why="a mask buffer, not a weight"),
+        Drop("gpt_neox.layers.{i}.attention.rotary_emb.inv_freq",     why="a buffer, not a weight"),
+        Drop("score.weight",                                          why="a head that a decoder does not need"),
+        tied if config.tie_word_embeddings else Rename("embed_out.weight", "head.weight"),
+        *inserted_rules("gpt_neox.layers.{i}"),
+    )
+# fmt: on
+
+
+FAMILY = Family(
+    config=GPTNeoXConfig,
+    text=Part(rules=_rules, classes=("GPTNeoXForCausalLM",), prefixes=("gpt_neox.",), fresh=INSERTED),
+    tokenizer="GPTNeoXTokenizer",
+)

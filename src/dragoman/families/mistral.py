@@ -1,0 +1,39 @@
+"""Mistral (https://arxiv.org/abs/2310.06825): Llama with a window."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from dragoman.families.base import Family
+from dragoman.families.llama import LlamaLikeConfig, part
+from dragoman.spec import TextDecoderSpec
+
+
+@dataclass(kw_only=True)
+class MistralConfig(LlamaLikeConfig):
+    """Fields and defaults of a Mistral `config.json`; the defaults are the model of 7 billion parameters."""
+
+    model_type: ClassVar[str] = "mistral"
+
+    intermediate_size: int = 14336
+    num_key_value_heads: int | None = 8
+    head_dim: int | None = None
+    max_position_embeddings: int = 131072
+    sliding_window: int | None = 4096
+    bos_token_id: int | None = 1
+    eos_token_id: int | list[int] | None = 2
+
+    def __post_init__(self) -> None:
+        """Check the fields, and fill those that follow from others."""
+        super().__post_init__()
+        self.head_dim = self.head_width(self.head_dim)
+
+    def text_spec(self) -> TextDecoderSpec:
+        """Describe the decoder."""
+        spec = self.decoder_spec(
+            head_width=self.head_width(self.head_dim), qkv_bias=False, out_bias=False, ffn_bias=False
+        )
+        windowed = frozenset(range(spec.stack.num_layers))
+        return replace(spec, stack=replace(spec.stack, window=self.sliding_window, windowed=windowed))
+
+
+FAMILY = Family(config=MistralConfig, text=part("MistralForCausalLM"), tokenizer="LlamaTokenizer")

@@ -1,0 +1,107 @@
+"""OPT (https://arxiv.org/abs/2205.01068)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from dragoman.checkpoint.keymap import Drop, Rename, Rule
+from dragoman.errors import ConfigError
+from dragoman.families.base import INSERTED, Family, ModelConfig, Part, inserted_rules
+from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, StackSpec, TextDecoderSpec
+
+
+@dataclass(kw_only=True)
+class OPTConfig(ModelConfig):
+    """Fields and defaults of an OPT `config.json`; the defaults are the smallest model."""
+
+    model_type: ClassVar[str] = "opt"
+
+    vocab_size: int = 50272
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    ffn_dim: int = 3072
+    max_position_embeddings: int = 2048
+    do_layer_norm_before: bool = True
+    word_embed_proj_dim: int | None = None
+    dropout: float = 0.1
+    attention_dropout: float = 0.0
+    num_attention_heads: int = 12
+    activation_function: str = "relu"
+    layerdrop: float = 0.0
+    init_std: float = 0.02
+    enable_bias: bool = True
+    layer_norm_elementwise_affine: bool = True
+    _remove_final_layer_norm: bool = False
+    pad_token_id: int | None = 1
+    bos_token_id: int | None = 2
+    eos_token_id: int | list[int] | None = 2
+
+    def __post_init__(self) -> None:
+        """Check the fields, and fill that which follows from another."""
+        super().__post_init__()
+        if self.word_embed_proj_dim is None:
+            self.word_embed_proj_dim = self.hidden_size
+
+    def text_spec(self) -> TextDecoderSpec:
+        """Describe the decoder."""
+        wrong = self.word_embed_proj_dim != self.hidden_size or not self.do_layer_norm_before
+        if wrong or not self.layer_norm_elementwise_affine:
+            raise ConfigError(
+                "dragoman builds the OPT models that normalise before each layer and whose embeddings are as wide as "
+                "the layers: all sizes but 350m. Use opt-125m or opt-1.3b, for instance."
+            )
+        block = BlockSpec(
+            width=self.hidden_size,
+            num_heads=self.num_attention_heads,
+            ffn_width=self.ffn_dim,
+            activation=Activation.parse(self.activation_function),
+            norm_order=NormOrder.PRE,
+            dropout=self.dropout,
+            attention_dropout=self.attention_dropout,
+            qkv_bias=self.enable_bias,
+            out_bias=self.enable_bias,
+            ffn_bias=self.enable_bias,
+            causal=True,
+            cross_attention=self.add_cross_attention,
+            cross_gate=self.add_cross_attention,
+        )
+        return TextDecoderSpec(
+            vocab_size=self.vocab_size,
+            num_positions=self.max_position_embeddings,
+            position_offset=2,
+            stack=StackSpec(
+                block=block,
+                num_layers=self.num_hidden_layers,
+                final_norm=not self._remove_final_layer_norm,
+                layerdrop=self.layerdrop,
+            ),
+            head=HeadSpec(tied=self.tie_word_embeddings),
+            pad_token_id=self.pad_token_id,
+            init_std=self.init_std,
+        )
+
+
+# fmt: off
+def _rules(config: OPTConfig) -> tuple[Rule, ...]:
+    tied = Drop("lm_head.weight",                                 why="tied to the token embedding")
+    return (
+        # theirs                                                  ours
+        Rename("model.decoder.embed_tokens.weight",               "embed.tokens.weight"),
+        Rename("model.decoder.embed_positions.weight",            "embed.positions.weight"),
+        Rename("model.decoder.layers.{i}.self_attn_layer_norm.*", "stack.layers.{i}.self_attn_norm.*"),
+        Rename("model.decoder.layers.{i}.self_attn.*",            "stack.layers.{i}.self_attn.*"),
+        Rename("model.decoder.layers.{i}.final_layer_norm.*",     "stack.layers.{i}.ffn_norm.*"),
+        Rename("model.decoder.layers.{i}.fc1.*",                  "stack.layers.{i}.ffn.in_proj.*"),
+        Rename("model.decoder.layers.{i}.fc2.*",                  "stack.layers.{i}.ffn.out_proj.*"),
+        Rename("model.decoder.final_layer_norm.*",                "stack.final_norm.*"),
+        Drop("score.weight",                                      why="a head that a decoder does not need"),
+        tied if config.tie_word_embeddings else Rename("lm_head.weight", "head.weight"),
+        *inserted_rules("model.decoder.layers.{i}"),
+    )
+# fmt: on
+
+
+FAMILY = Family(
+    config=OPTConfig,
+    text=Part(rules=_rules, classes=("OPTForCausalLM",), prefixes=("model.",), fresh=INSERTED),
+    tokenizer="GPT2Tokenizer",
+)

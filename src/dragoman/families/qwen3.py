@@ -1,0 +1,41 @@
+"""Qwen 3 (https://arxiv.org/abs/2505.09388): Qwen 2 with normalised queries and keys in place of biases."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from dragoman.checkpoint.keymap import Rename, Rule
+from dragoman.families import llama
+from dragoman.families.base import Family
+from dragoman.families.qwen2 import QwenConfig
+from dragoman.spec import TextDecoderSpec
+
+
+@dataclass(kw_only=True)
+class Qwen3Config(QwenConfig):
+    """Fields and defaults of a Qwen 3 `config.json`."""
+
+    model_type: ClassVar[str] = "qwen3"
+
+    head_dim: int = 128
+    attention_bias: bool = False
+
+    def text_spec(self) -> TextDecoderSpec:
+        """Describe the decoder."""
+        bias = self.attention_bias
+        spec = self.decoder_spec(head_width=self.head_dim, qkv_bias=bias, out_bias=bias, ffn_bias=False)
+        block = replace(spec.stack.block, query_norm=True)
+        return replace(spec, stack=self.windowed(replace(spec.stack, block=block)))
+
+
+# fmt: off
+def _rules(config: Qwen3Config) -> tuple[Rule, ...]:
+    return (
+        # theirs                                              ours
+        *llama.rules(config),
+        Rename("model.layers.{i}.self_attn.q_norm.weight",    "stack.layers.{i}.self_attn.q_norm.weight"),
+        Rename("model.layers.{i}.self_attn.k_norm.weight",    "stack.layers.{i}.self_attn.k_norm.weight"),
+    )
+# fmt: on
+
+
+FAMILY = Family(config=Qwen3Config, text=llama.part("Qwen3ForCausalLM", table=_rules), tokenizer="Qwen2Tokenizer")

@@ -1,0 +1,139 @@
+"""Text models without cross-attention, alone: what transformers saved gives its logits and texts in both backends."""
+
+import os
+
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from flax import nnx
+
+from dragoman.checkpoint.options import LoadOptions
+from dragoman.families import FAMILIES
+from dragoman.jax.loading import load_part as load_jax_part
+from dragoman.jax.text_decoder import TextDecoder as JaxTextDecoder
+from dragoman.testing import TOLERANCES, tiny_config
+from dragoman.torch.text_decoder import TextDecoder
+
+from .conftest import enliven, reference_config
+
+LLAMA3 = {
+    "rope_type": "llama3", "rope_theta": 10000.0, "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}  # fmt: skip
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{
+        family.model_type: (family.model_type, {})
+        for family in FAMILIES
+        if family.text and tiny_config(family.model_type, add_cross_attention=True).text_spec().stack.block.cross_gate
+    },
+    "llama-3": ("llama", {"rope_parameters": LLAMA3, "attention_bias": False, "mlp_bias": False}),
+    "llama-linear": ("llama", {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 100.0}}),
+    "mistral-no-window": ("mistral", {"sliding_window": None, "tie_word_embeddings": True}),
+    "qwen3-windows": ("qwen3", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}),
+    "gpt_neox-serial": ("gpt_neox", {"use_parallel_residual": False, "attention_bias": False}),
+    "opt-no-bias": ("opt", {"enable_bias": False}),
+}
+
+
+class Both:
+    """A text model of transformers, and the folder that it saved."""
+
+    def __init__(self, folder: Path, model_type: str, fields: dict[str, Any]) -> None:
+        self.folder = folder
+        config = reference_config(model_type, **fields)
+        self.theirs: Any = transformers.AutoModelForCausalLM.from_config(config).eval()
+        enliven(self.theirs)
+        self.theirs.save_pretrained(folder)
+        self.tokens = torch.randint(3, 99, (3, 12), generator=torch.Generator().manual_seed(1))
+
+    def written(self) -> torch.Tensor:
+        """Return what transformers writes behind the first three tokens of each text."""
+        start = self.tokens[:, :3]
+        options = {"max_new_tokens": 10, "do_sample": False, "eos_token_id": None}
+        return self.theirs.generate(start, attention_mask=torch.ones_like(start), **options)
+
+    def torch(self) -> TextDecoder:
+        return TextDecoder.from_pretrained(self.folder)
+
+    def jax(self) -> JaxTextDecoder:
+        return load_jax_part(JaxTextDecoder, self.folder, LoadOptions())[0]
+
+
+# JAX compiles each of them for seconds; these hold every part once.
+QUICK = ("llama-3", "gemma", "gpt_neox", "qwen3-windows")
+JAX = [pytest.param(kind, marks=[] if kind in QUICK else [pytest.mark.slow]) for kind in VARIANTS]
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Both:
+    return Both(tmp_path_factory.mktemp("text"), *VARIANTS[request.param])
+
+
+def greedy(first: torch.Tensor, step: Callable[[torch.Tensor], torch.Tensor], count: int) -> torch.Tensor:
+    """Let `step` write `count` tokens: it gets the new tokens and gives the logits of the next one."""
+    texts, new = first, first
+    for _ in range(count):
+        new = step(new).argmax(-1, keepdim=True)
+        texts = torch.cat([texts, new], 1)
+    return texts
+
+
+def torch_logits(both: Both, **options: Any) -> torch.Tensor:
+    return both.torch()(both.tokens, **options).logits
+
+
+def test_logits(both: Both) -> None:
+    expected = both.theirs(both.tokens).logits
+    assert expected.std() > 0.1
+    assert (torch_logits(both) - expected).abs().max() <= TOLERANCES["logits"]
+    mask = (torch.arange(12) < torch.tensor([[12], [7], [1]])).long()
+    expected = both.theirs(both.tokens, attention_mask=mask).logits
+    difference = torch_logits(both, attention_mask=mask) - expected
+    assert difference[mask.bool()].abs().max() <= TOLERANCES["logits"]
+
+
+def test_greedy_texts_with_a_cache(both: Both) -> None:
+    decoder = both.torch()
+    cache: Any = decoder.new_cache(3, 13)
+
+    def step(tokens: torch.Tensor) -> torch.Tensor:
+        nonlocal cache
+        out, cache = decoder.decode(tokens, None, cache)
+        return decoder.logits(out.states[:, -1])
+
+    assert torch.equal(greedy(both.tokens[:, :3], step, 10), both.written())
+
+
+@pytest.mark.parametrize("both", JAX, indirect=True)
+def test_jax(both: Both) -> None:
+    decoder = both.jax()
+    cache: Any = decoder.new_cache(3, 16)
+
+    @nnx.jit
+    def run(decoder: JaxTextDecoder, tokens: Any, cache: Any) -> Any:
+        out, cache = decoder.decode(tokens, None, cache)
+        return decoder.logits(out.states), cache
+
+    def step(tokens: torch.Tensor) -> torch.Tensor:
+        nonlocal cache
+        logits, cache = run(decoder, tokens.numpy(), cache)
+        return torch.from_numpy(np.array(logits[:, -1]))
+
+    wanted = both.written()
+    assert torch.equal(greedy(both.tokens[:, :3], step, 10), wanted)
+    ours, _ = run(decoder, wanted.numpy(), None)
+    assert np.abs(np.asarray(ours) - both.theirs(wanted).logits.numpy()).max() <= TOLERANCES["logits"]
+
+
+def test_transformers_loads_what_we_save(both: Both, tmp_path: Path) -> None:
+    both.torch().save_pretrained(tmp_path)
+    again, info = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
+    assert {name: keys for name, keys in info.items() if keys} == {}
+    assert torch.equal(again(both.tokens).logits, both.theirs(both.tokens).logits)

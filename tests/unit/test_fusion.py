@@ -1,0 +1,198 @@
+"""Text models without cross-attention hear speech: by inserted cross-attention, or as a prefix; in both backends."""
+
+import os
+
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from dragoman import ConfigError, SpeechEncoderDecoderConfig, SpeechEncoderDecoderModel, TextDecoder
+from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
+from dragoman.testing import TOLERANCES, tiny_config
+
+IDS = {"decoder_start_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
+PROMPT = [[5, 6], [7, 8, 9]]
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "cross-llama": ("llama", {"fusion": "cross_attention"}),
+    "cross-neox": ("gpt_neox", {"fusion": "cross_attention"}),
+    "prefix-gemma": ("gemma", {"fusion": "prefix", "fusion_stacking": 3, "fusion_prompt": PROMPT}),
+    "prefix-opt": ("opt", {"fusion": "prefix"}),
+}
+QUICK = ("cross-llama", "prefix-gemma")  # in JAX, which compiles for seconds
+BOTH = pytest.mark.parametrize("kind", KINDS)
+LABELS = torch.tensor([[11, 12, 13, 2], [14, 2, -100, -100], [15, 16, 2, -100]])
+
+
+def built(kind: str) -> SpeechEncoderDecoderModel:
+    """Return a model whose weights all matter, its gates half open."""
+    torch.manual_seed(0)
+    decoder, fields = KINDS[kind]
+    encoder = tiny_config("wav2vec2", feat_extract_norm="layer", do_stable_layer_norm=True)
+    config = SpeechEncoderDecoderConfig(
+        encoder=encoder, decoder=tiny_config(decoder, tie_word_embeddings=False), **fields, **IDS
+    )
+    model = SpeechEncoderDecoderModel(config=config).eval()
+    with torch.no_grad():
+        for name, tensor in model.named_parameters():
+            if tensor.ndim > 1 and not name.startswith("encoder"):
+                tensor.normal_(
+                    std=(1.0 if "embed" in name or decoder != "gemma" else 1.2)
+                    * (tensor.shape[0] / tensor.numel()) ** 0.5
+                )
+            if name.endswith("gate"):
+                tensor.fill_(0.8)
+    return model
+
+
+def audio() -> dict[str, torch.Tensor]:
+    """Return three clips of several lengths."""
+    lengths = torch.tensor([[800], [500], [650]])
+    mask = torch.arange(800) < lengths
+    waves = torch.randn(3, 800, generator=torch.Generator().manual_seed(1)) * torch.tensor([[1.0], [0.3], [2.0]])
+    return {"input_values": waves * mask, "attention_mask": mask.long()}
+
+
+def test_inserted_cross_attention_changes_nothing_before_training() -> None:
+    """The fresh model writes what the text model alone would write, to the last bit, whatever it hears."""
+    encoder, text = tiny_config("wav2vec2"), tiny_config("llama")
+    torch.manual_seed(0)
+    alone = TextDecoder(text).eval()
+    config = SpeechEncoderDecoderConfig(encoder=encoder, decoder=text, fusion="cross_attention", **IDS)
+    model = SpeechEncoderDecoderModel(config=config).eval()
+    missing, unexpected = model.decoder.load_state_dict(alone.state_dict(), strict=False)
+    assert unexpected == []
+    assert {name.split(".")[3] for name in missing} == {"cross_attn", "cross_attn_norm", "cross_attn_gate"}
+    tokens = torch.randint(3, 99, (3, 7), generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        expected = alone(tokens).logits
+        assert torch.equal(model(**audio(), decoder_input_ids=tokens).logits, expected)
+        model.decoder.stack.layers[0].cross_attn_gate.fill_(0.5)
+        assert not torch.equal(model(**audio(), decoder_input_ids=tokens).logits, expected)
+
+
+@BOTH
+def test_training_reaches_what_is_new(kind: str) -> None:
+    model = built(kind).train()
+    model(**audio(), labels=LABELS).loss.backward()
+    new = [t for n, t in model.named_parameters() if "cross_attn" in n or n.startswith("bridge")]
+    assert new
+    assert all(t.grad is not None and t.grad.abs().sum() > 0 for t in new)
+
+
+@BOTH
+def test_padding_changes_nothing(kind: str) -> None:
+    model, batch = built(kind), audio()
+    with torch.no_grad():
+        together = model(**batch, labels=LABELS).logits
+        texts = model.generate(**batch, max_new_tokens=6, num_beams=2)
+        for row, samples in enumerate((800, 500, 650)):
+            clip = {"input_values": batch["input_values"][row : row + 1, :samples]}
+            alone = model(**clip, labels=LABELS[row : row + 1, : int((LABELS[row] != -100).sum())]).logits
+            assert (alone - together[row : row + 1, : alone.shape[1]]).abs().max() <= TOLERANCES["batch"]
+            text = model.generate(**clip, max_new_tokens=6, num_beams=2)
+            assert torch.equal(text[0], texts[row, : text.shape[1]])
+
+
+@BOTH
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_cached_search_finds_what_reading_everything_anew_finds(kind: str, beams: int) -> None:
+    model, batch = built(kind), audio()
+    found = model.generate(
+        **batch, max_new_tokens=5, num_beams=beams, eos_token_id=None, return_dict_in_generate=True, output_logits=True
+    )
+    assert len({tuple(row) for row in found.sequences[:, 1:].tolist()}) > 1  # what is heard matters
+    if beams > 1:
+        return
+    with torch.no_grad():
+        logits = model(**batch, decoder_input_ids=found.sequences[:, :-1]).logits
+        assert (logits - torch.stack(found.logits, 1)).abs().max() <= TOLERANCES["cached"]
+        cached = model(**batch, decoder_input_ids=found.sequences[:, :2], use_cache=True)
+        rest = model(**batch, decoder_input_ids=found.sequences[:, 2:-1], past_key_values=cached.past_key_values)
+        assert (rest.logits - logits[:, 2:]).abs().max() <= TOLERANCES["cached"]
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[] if kind in QUICK else [pytest.mark.slow]) for kind in KINDS]
+)
+def test_a_folder_comes_back_and_both_backends_read_it(kind: str, tmp_path: Path) -> None:
+    model, batch = built(kind), audio()
+    model.save_pretrained(tmp_path / "torch")
+    assert json.loads((tmp_path / "torch/config.json").read_text())["fusion"] == KINDS[kind][1]["fusion"]
+    flax = FlaxSpeechEncoderDecoderModel.from_pretrained(tmp_path / "torch")
+    arrays = {name: tensor.numpy() for name, tensor in batch.items()}
+    with torch.no_grad():
+        expected = model(**batch, labels=LABELS)
+    ours = flax(**arrays, labels=LABELS.numpy())
+    assert np.abs(np.asarray(ours.logits) - expected.logits.numpy()).max() <= TOLERANCES["logits"]
+    assert abs(float(ours.loss) - float(expected.loss)) <= TOLERANCES["loss"]
+    steps = {"return_dict_in_generate": True, "output_scores": True}
+    for options in [{"num_beams": 3}] if kind.startswith("cross") else [{}, steps]:
+        texts = model.generate(**batch, max_new_tokens=8, **options)
+        flax_texts = flax.generate(**arrays, max_new_tokens=8, **options)
+        if options.get("output_scores"):
+            texts, flax_texts = texts.sequences, flax_texts.sequences
+        assert np.array_equal(np.asarray(flax_texts), texts.numpy())
+    flax.save_pretrained(tmp_path / "jax")
+    again = SpeechEncoderDecoderModel.from_pretrained(tmp_path / "jax")
+    assert {n: t.tolist() for n, t in again.state_dict().items()} == {
+        n: t.tolist() for n, t in model.state_dict().items()
+    }
+
+
+def test_a_warm_start_names_what_is_new(tmp_path: Path) -> None:
+    built("cross-llama").encoder.save_pretrained(tmp_path / "speech")
+    TextDecoder(tiny_config("llama")).save_pretrained(tmp_path / "text")
+    folders = tmp_path / "speech", tmp_path / "text"
+    with pytest.raises(ConfigError, match=r"'llama'.*cross_attention.*prefix"):
+        SpeechEncoderDecoderModel.from_encoder_decoder_pretrained(*folders)
+    for fusion, words in ("cross_attention", {"cross_attn", "proj"}), ("prefix", {"in_proj", "out_proj"}):
+        for cls in SpeechEncoderDecoderModel, FlaxSpeechEncoderDecoderModel:
+            model = cls.from_encoder_decoder_pretrained(*folders, fusion=fusion)
+            assert model.config.fusion == fusion
+            fresh = model.load_report.fresh
+            assert all(any(word in name for word in words) or "cross_attn" in name for name in fresh)
+            assert len(fresh) == {"cross_attention": 2 * (6 + 1) + 2, "prefix": 4}[fusion] + (
+                6 if fusion == "cross_attention" and tiny_config("llama").attention_bias else 0  # type: ignore[attr-defined]
+            )
+
+
+@pytest.mark.parametrize(
+    ("decoder", "fields", "words"),
+    [
+        ("llama", {}, "no cross-attention of its own"),
+        ("llama", {"fusion": "adapter"}, "`fusion` must be 'cross_attention' or 'prefix'"),
+        ("llama", {"fusion": "prefix", "fusion_stacking": 0}, "fusion_stacking"),
+        ("llama", {"fusion": "prefix", "fusion_prompt": [[1]]}, "two lists of token ids"),
+        ("llama", {"fusion": "prefix", "fusion_prompt": [[100], []]}, "ids below 99, but has \\[100\\]"),
+        ("llama", {"fusion": "cross_attention", "fusion_stacking": 2}, 'fusion="prefix" only'),
+        ("bert", {"fusion_stacking": 2}, 'fusion="prefix" only'),
+        ("bart", {"fusion": "prefix"}, "has cross-attention, so speech cannot be its prefix"),
+    ],
+)
+def test_what_cannot_be_fused_is_named(decoder: str, fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        SpeechEncoderDecoderModel(
+            config=SpeechEncoderDecoderConfig(encoder=tiny_config("wav2vec2"), decoder=tiny_config(decoder), **fields)
+        )
+
+
+def test_a_decoder_with_cross_attention_needs_no_fusion() -> None:
+    config = SpeechEncoderDecoderConfig(
+        encoder=tiny_config("wav2vec2"), decoder=tiny_config("bert"), fusion="cross_attention"
+    )
+    assert config.fusion is None
+    assert "fusion" not in config.to_dict()
+
+
+def test_long_prefixes_leave_less_room_for_the_text() -> None:
+    model = built("prefix-opt")
+    frames = model.encoder.spec.frame_lengths(800)
+    assert model.room(frames) == 64 - (frames + 3) // 4
+    with pytest.warns(UserWarning, match="can take only"):
+        model.generate(**audio(), max_length=64)
