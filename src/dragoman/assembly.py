@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from dragoman.checkpoint.folder import Checkpoint
 from dragoman.checkpoint.options import IDLE_OPTIONS, LoadOptions
@@ -33,6 +33,8 @@ __all__ = [
     "model_files",
     "part_config",
     "route",
+    "saved_prefixes",
+    "shared_config",
     "whole_config",
 ]
 
@@ -105,8 +107,28 @@ def is_sequence_to_sequence(data: Mapping[str, Any]) -> bool:
     """Return whether a `config.json` is that of one family that is both parts (Whisper)."""
     if data.get("model_type") == SpeechEncoderDecoderConfig.model_type:
         return False
-    family = find(data.get("model_type"))
-    return family.speech is not None and family.text is not None
+    return find(data.get("model_type")).whole is not None
+
+
+def shared_config(config: SpeechEncoderDecoderConfig) -> ModelConfig | None:
+    """Return the one configuration of a model whose halves make one model of a sequence-to-sequence family (Whisper).
+
+    `None` where the halves are of different families, or of different sizes or habits.
+    """
+    family = find(config.decoder.model_type)
+    if family.whole is None or config.encoder.model_type != family.model_type:
+        return None
+    for one in config.decoder, config.encoder:
+        if one.speech_spec() == config.encoder.speech_spec() and one.text_spec() == config.decoder.text_spec():
+            return cast(
+                ModelConfig, one.copy(is_decoder=False, add_cross_attention=False, architectures=[family.whole])
+            )
+    return None
+
+
+def saved_prefixes(config: SpeechEncoderDecoderConfig) -> tuple[str, str]:
+    """Return what the names of the encoder's and of the decoder's tensors begin with in the model's checkpoint."""
+    return ("encoder.", "decoder.") if shared_config(config) is None else ("model.encoder.", "")
 
 
 def part_config(checkpoint: Checkpoint, name_or_path: str | Path, overrides: Mapping[str, Any]) -> ModelConfig:
@@ -263,9 +285,13 @@ def half(
 def model_files(config: SpeechEncoderDecoderConfig, generation: GenerationConfig, processing: Sequence[Any]) -> Files:
     """Return all files of a model's folder but its weights: configuration, generation options, processing."""
     chosen = generation.to_dict()
-    about = {**config.to_dict(), "architectures": ["SpeechEncoderDecoderModel"]}
+    saved = shared_config(config) or config.copy(architectures=["SpeechEncoderDecoderModel"])
     # options of `generate` belong into their own file: release 5 refuses to use a model that has them here
-    about = {name: value for name, value in about.items() if name not in config.extra or name not in _GENERATION_FIELDS}
+    about = {
+        name: value
+        for name, value in saved.to_dict().items()
+        if name not in saved.extra or name not in _GENERATION_FIELDS
+    }
     ids = {name: value for name, value in vars(config.special_ids).items() if value is not None}
     about |= {name: value for name, value in ids.items() if not name.startswith("forced_")}
     files: Files = {

@@ -149,3 +149,7 @@ def test_a_whole_speech_to_text(tmp_path: Path) -> None:
     for num_beams in 1, 5:
         options = {"num_beams": num_beams, "max_new_tokens": 12}
         assert ours.generate(**batch, **options).tolist() == theirs.generate(**batch, **options).tolist()
+    ours.save_pretrained(tmp_path / "ours")
+    again, info = type(theirs).from_pretrained(tmp_path / "ours", output_loading_info=True)
+    assert {name: keys for name, keys in info.items() if keys} == {}
+    assert all(torch.equal(tensor, theirs.state_dict()[name]) for name, tensor in again.state_dict().items())

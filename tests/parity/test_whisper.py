@@ -1,5 +1,7 @@
 """A whole Whisper, as transformers saves it, is an ordinary model here: the same logits and texts, and back again."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -57,17 +59,60 @@ def test_texts(whisper: tuple[Any, Path], num_beams: int) -> None:
     assert model.generate(spectrograms(), **options).tolist() == wanted.tolist()
 
 
-def test_saved_as_a_composite(whisper: tuple[Any, Path], tmp_path: Path) -> None:
-    """Saved, it has the layout of a speech encoder-decoder, which says which part is which."""
-    _, folder = whisper
+def test_saved_as_a_whisper(whisper: tuple[Any, Path], tmp_path: Path) -> None:
+    """Upstream has no composite of such halves, so what was loaded as a Whisper is saved as one."""
+    theirs, folder = whisper
     model = dragoman.SpeechEncoderDecoderModel.from_pretrained(folder)
     model.save_pretrained(tmp_path)
+    loaded, info = transformers.AutoModelForSpeechSeq2Seq.from_pretrained(tmp_path, output_loading_info=True)
+    assert type(loaded) is transformers.WhisperForConditionalGeneration
+    assert {name: keys for name, keys in info.items() if keys} == {}
+    assert all(torch.equal(tensor, theirs.state_dict()[name]) for name, tensor in loaded.state_dict().items())
+    ours, wanted = (json.loads((place / "config.json").read_text()) for place in (tmp_path, folder))
+    assert {name for name in wanted.keys() & ours.keys() if wanted[name] != ours[name]} == set()
     again = dragoman.SpeechEncoderDecoderModel.from_pretrained(tmp_path)
     tensors = model.state_dict()
     assert again.state_dict().keys() == tensors.keys()
     assert all(torch.equal(tensor, tensors[name]) for name, tensor in again.state_dict().items())
     options = {"num_beams": 2, "max_new_tokens": 6}
     assert torch.equal(again.generate(spectrograms(), **options), model.generate(spectrograms(), **options))
+
+
+def test_what_only_whispers_generate_knows_is_kept(whisper: tuple[Any, Path], tmp_path: Path) -> None:
+    _, folder = whisper
+    kept = {"lang_to_id": {"<|en|>": 5}, "task_to_id": {"transcribe": 6}, "alignment_heads": [[0, 1]]}
+    own = json.loads((folder / "generation_config.json").read_text()) | kept
+    shutil.copytree(folder, tmp_path / "theirs")
+    (tmp_path / "theirs" / "generation_config.json").write_text(json.dumps(own))
+    dragoman.SpeechEncoderDecoderModel.from_pretrained(tmp_path / "theirs").save_pretrained(tmp_path / "ours")
+    saved = transformers.GenerationConfig.from_pretrained(tmp_path / "ours")
+    assert {name: getattr(saved, name) for name in kept} == kept
+
+
+def test_saved_by_jax(whisper: tuple[Any, Path], tmp_path: Path) -> None:
+    theirs, folder = whisper
+    dragoman.FlaxSpeechEncoderDecoderModel.from_pretrained(folder).save_pretrained(tmp_path)
+    loaded, info = transformers.WhisperForConditionalGeneration.from_pretrained(tmp_path, output_loading_info=True)
+    assert {name: keys for name, keys in info.items() if keys} == {}
+    assert all(torch.equal(tensor, theirs.state_dict()[name]) for name, tensor in loaded.state_dict().items())
+
+
+def test_a_larger_vocabulary_is_still_a_whisper(whisper: tuple[Any, Path], tmp_path: Path) -> None:
+    model = dragoman.SpeechEncoderDecoderModel.from_pretrained(whisper[1])
+    model.resize_token_embeddings(45)
+    model.save_pretrained(tmp_path)
+    loaded = transformers.WhisperForConditionalGeneration.from_pretrained(tmp_path)
+    assert loaded.get_input_embeddings().weight.shape[0] == 45
+
+
+def test_halves_of_two_whispers_are_a_composite(whisper: tuple[Any, Path], tmp_path: Path) -> None:
+    """No Whisper has an encoder and a decoder of unlike habits, so this has a layout that only dragoman reads."""
+    _, folder = whisper
+    model = dragoman.SpeechEncoderDecoderModel.from_pretrained(folder, encoder_dropout=0.3)
+    model.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "speech-encoder-decoder"
+    again = dragoman.SpeechEncoderDecoderModel.from_pretrained(tmp_path)
+    assert (again.config.encoder.dropout, again.config.decoder.dropout) == (0.3, model.config.decoder.dropout)
 
 
 def test_suppressed_tokens_come_along(whisper: tuple[Any, Path]) -> None:

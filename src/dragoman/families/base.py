@@ -256,11 +256,22 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """One family: its configuration class, its parts, and the processing it was trained with."""
+    """One family: its configuration class, its parts, and the processing it was trained with.
+
+    Attributes:
+        config: Its configuration class.
+        speech: Its speech encoder.
+        text: Its text decoder.
+        whole: Hugging Face's class of the model that is both parts under one configuration, where there is one. In its
+            checkpoints the encoder's names begin with `model.encoder.`, and the decoder's are those of the part alone.
+        feature_extractor: Class of the feature extractor.
+        tokenizer: Class of the tokenizer.
+    """
 
     config: type[ModelConfig]
     speech: Part | None = None
     text: Part | None = None
+    whole: str | None = None
     feature_extractor: str | None = None
     tokenizer: str | None = None
 

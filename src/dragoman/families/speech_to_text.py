@@ -142,6 +142,7 @@ FAMILY = Family(
     config=Speech2TextConfig,
     speech=Part(rules=_speech_rules, classes=("Speech2TextEncoder",), prefixes=("model.encoder.", "encoder.")),
     text=Part(rules=_text_rules, classes=("Speech2TextDecoder",), prefixes=("model.",)),
+    whole="Speech2TextForConditionalGeneration",
     feature_extractor="Speech2TextFeatureExtractor",
     tokenizer="Speech2TextTokenizer",
 )

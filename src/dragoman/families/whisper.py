@@ -155,6 +155,7 @@ FAMILY = Family(
     config=WhisperConfig,
     speech=Part(rules=_speech_rules, classes=("WhisperEncoder",), prefixes=("model.encoder.", "encoder.")),
     text=Part(rules=_text_rules, classes=("WhisperForCausalLM",), prefixes=("model.",)),
+    whole="WhisperForConditionalGeneration",
     feature_extractor="WhisperFeatureExtractor",
     tokenizer="WhisperTokenizer",
 )

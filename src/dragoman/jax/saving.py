@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dragoman.assembly import Files, model_files
+from dragoman.assembly import Files, model_files, saved_prefixes
 from dragoman.checkpoint.layout import plan_shards
 from dragoman.checkpoint.saving import save_folder
 from dragoman.checkpoint.tensors import save_safetensors
@@ -25,9 +25,10 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 def model_tensors(model: "FlaxSpeechEncoderDecoderModel") -> Arrays:
     """Return all tensors of a model under the names of its checkpoints."""
     encoder, decoder = model.encoder, model.decoder
+    hears, writes = saved_prefixes(model.config)
     return {
-        **their_tensors(encoder, part_tables(encoder).keymap(encoder.config), "encoder."),
-        **their_tensors(decoder, part_tables(decoder).keymap(decoder.config), "decoder."),
+        **their_tensors(encoder, part_tables(encoder).keymap(encoder.config), hears),
+        **their_tensors(decoder, part_tables(decoder).keymap(decoder.config), writes),
         **their_tensors(model.bridge, BRIDGE_KEYS),
     }
 

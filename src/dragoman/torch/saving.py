@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from dragoman.assembly import Files, model_files
+from dragoman.assembly import Files, model_files, saved_prefixes
 from dragoman.checkpoint.layout import plan_shards
 from dragoman.checkpoint.saving import save_folder
 from dragoman.checkpoint.tensors import save_safetensors
@@ -25,9 +25,10 @@ __all__ = ["model_tensors", "save", "save_part", "weight_files"]
 def model_tensors(model: "SpeechEncoderDecoderModel") -> dict[str, Tensor]:
     """Return all tensors of a model under the names of its checkpoints."""
     encoder, decoder = model.encoder, model.decoder
+    hears, writes = saved_prefixes(model.config)
     return {
-        **their_tensors(encoder, part_tables(encoder).keymap(encoder.config), "encoder."),
-        **their_tensors(decoder, part_tables(decoder).keymap(decoder.config), "decoder."),
+        **their_tensors(encoder, part_tables(encoder).keymap(encoder.config), hears),
+        **their_tensors(decoder, part_tables(decoder).keymap(decoder.config), writes),
         **their_tensors(model.bridge, BRIDGE_KEYS),
     }
 
