@@ -12,6 +12,7 @@ from dragoman.cli.inputs import Input, find_inputs, told_apart
 from dragoman.cli.progress import progress_bar
 from dragoman.errors import ConfigError, DragomanError, MissingDependencyError
 from dragoman.transcriber.options import TranscribeOptions
+from dragoman.transcriber.subtitles import Layout
 from dragoman.transcriber.transcriber import Transcriber
 from dragoman.transcriber.writers import output_paths, write_transcript
 
@@ -28,6 +29,7 @@ class Output:
         skip_existing: Pass over recordings whose files are all there.
         named: Print the name of a recording before its words, since there are several.
         bar: Show the progress, if there is a terminal.
+        layout: Of subtitles.
     """
 
     folder: Path
@@ -35,13 +37,18 @@ class Output:
     skip_existing: bool
     named: bool
     bar: bool
+    layout: Layout
 
     def __post_init__(self) -> None:
-        """Check that the format exists and that there is something to skip."""
+        """Check that the format exists, that there is something to skip, and subtitles to lay out."""
         if self.format is not None:
             output_paths(self.folder / "any", self.format)
         elif self.skip_existing:
             raise ConfigError("`--skip_existing` needs files to look for. Add --output_format or --output_dir.")
+        if not self.layout.is_plain and self.format not in ("srt", "vtt", "all"):
+            raise ConfigError(
+                "Lines and highlighted words are those of subtitles. Add --output_format srt, vtt or all."
+            )
 
     def make_folder(self) -> None:
         """Make the folder, so that hours of work do not end in front of a closed door.
@@ -126,7 +133,7 @@ def _transcribe(transcriber: Transcriber, item: Input, options: TranscribeOption
     transcript = segments.transcript()
     LOG.info("%s: %.1f s of audio in %.1f s.", item.label, transcript.duration, time.perf_counter() - begin)
     if output.format is not None:
-        for path in write_transcript(transcript, output.folder / item.stem, output.format):
+        for path in write_transcript(transcript, output.folder / item.stem, output.format, output.layout):
             LOG.info("%s: written.", path)
     elif output.named:
         print(f"{item.label}\t{transcript.text}", flush=True)  # noqa: T201

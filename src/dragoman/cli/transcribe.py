@@ -34,6 +34,18 @@ def transcribe(
     output_dir: Annotated[
         Path | None, Option("--output_dir", "-o", help="Folder of the files written; alone it writes all.")
     ] = None,
+    max_line_width: Annotated[
+        int | None, Option("--max_line_width", help="Most characters of a line of subtitles.")
+    ] = None,
+    max_line_count: Annotated[
+        int | None, Option("--max_line_count", help="Most lines of a subtitle; the rest goes to the next one.")
+    ] = None,
+    max_words_per_line: Annotated[
+        int | None, Option("--max_words_per_line", help="Most words of a line of subtitles.")
+    ] = None,
+    highlight_words: Annotated[
+        bool, Option("--highlight_words", help="Underline each word of a subtitle while it is said.")
+    ] = False,
     skip_existing: Annotated[
         bool, Option("--skip_existing", help="Pass over recordings whose files are all there.")
     ] = False,
@@ -96,6 +108,17 @@ def transcribe(
 
     The words go to standard output; with --output_format they go to files instead. Flags may be written with _ or -.
     """
+    # Only now: `--help` and usage errors need neither audio nor numbers.
+    from dragoman.cli.run import Output, run
+    from dragoman.transcriber.subtitles import Layout
+    from dragoman.transcriber.transcriber import Transcriber
+
+    layout = Layout(
+        max_line_width=max_line_width,
+        max_line_count=max_line_count,
+        max_words_per_line=max_words_per_line,
+        highlight_words=highlight_words,
+    )
     options = TranscribeOptions(
         language=language,
         task=task,
@@ -104,7 +127,7 @@ def transcribe(
         repetition_penalty=repetition_penalty,
         no_repeat_ngram_size=no_repeat_ngram_size,
         num_return_sequences=nbest,
-        word_timestamps=word_timestamps,
+        word_timestamps=word_timestamps or not layout.is_plain,
         max_new_tokens=max_new_tokens,
         batch_size=batch_size,
         chunk_length_s=chunk_length_s,
@@ -115,9 +138,6 @@ def transcribe(
         vad_min_silence_duration_ms=vad_min_silence_duration_ms,
         vad_speech_pad_ms=vad_speech_pad_ms,
     )
-    # Only now: `--help` and usage errors need neither audio nor numbers.
-    from dragoman.cli.run import Output, run
-    from dragoman.transcriber.transcriber import Transcriber
 
     output = Output(
         folder=output_dir or Path(),
@@ -125,6 +145,7 @@ def transcribe(
         skip_existing=skip_existing,
         named=len(audio) > 1 or Path(audio[0]).is_dir(),
         bar=not json_logs,
+        layout=layout,
     )
 
     def load() -> Transcriber:

@@ -15,7 +15,7 @@ import numpy as np
 
 from dragoman.transcriber.result import Word, is_unspaced
 
-__all__ = ["Spelling", "boundaries", "spell", "timed"]
+__all__ = ["Spelling", "boundaries", "spell", "split_words", "timed"]
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 
@@ -118,6 +118,11 @@ def _may_cut(text: str, place: int) -> bool:
         return False
     kinds = unicodedata.category(before), unicodedata.category(after)
     return kinds[0] not in ("Ps", "Pi") and kinds[1] not in ("Pe", "Pf", "Po") and kinds[1][0] != "M"
+
+
+def split_words(text: str) -> list[str]:
+    """Return the words of a text that no tokens are known of; in scripts without blanks, its characters."""
+    return [text[begin:end] for begin, end in _word_spans(text, set(range(len(text))))]
 
 
 def boundaries(spelling: Spelling, begins: Array) -> Array:

@@ -1,46 +1,20 @@
 """Transcripts as files: txt, vtt, srt, tsv and json, in the formats of the `whisper` command.
 
 Lives here: one pure function a format, and the writing, which is atomic: a file is complete or absent. What strict
-parsers refuse never comes out: cues do not overlap, last at least a millisecond, contain no blank line and no arrow.
+parsers refuse never comes out (see `subtitles.py`).
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from html import escape
 from pathlib import Path
 from secrets import token_hex
-from typing import NamedTuple
 
 from dragoman.errors import ConfigError, DragomanError, did_you_mean
-from dragoman.transcriber.result import Segment, Transcript
+from dragoman.transcriber.result import Transcript
+from dragoman.transcriber.subtitles import Layout, cues
 
 __all__ = ["FORMATS", "formats_of", "output_paths", "render", "write_transcript"]
-
-
-class _Cue(NamedTuple):
-    """A text with times in whole milliseconds."""
-
-    start: int
-    end: int
-    text: str
-
-
-def _cues(segments: Iterable[Segment]) -> list[_Cue]:
-    """Return the segments that have words, in order, with whole milliseconds that never overlap.
-
-    Where two overlap, the earlier one ends when the later one begins.
-    """
-    cues: list[_Cue] = []
-    for segment in sorted(segments, key=lambda segment: segment.start):
-        lines = [line.strip() for line in segment.text.splitlines()]
-        text = "\n".join(filter(None, lines)).replace("-->", "->")
-        if not text:
-            continue
-        start = max(0, round(segment.start * 1000))
-        if cues and start < cues[-1].end:
-            cues[-1] = cues[-1]._replace(end=max(start, cues[-1].start + 1))
-            start = max(start, cues[-1].end)
-        cues.append(_Cue(start, max(round(segment.end * 1000), start + 1), text))
-    return cues
 
 
 def _clock(milliseconds: int, point: str, hours_always: bool) -> str:
@@ -55,34 +29,33 @@ def _one_line(text: str) -> str:
     return text.replace("\n", " ").replace("\t", " ")
 
 
-def _txt(transcript: Transcript) -> Iterator[str]:
-    for cue in _cues(transcript.segments):
+def _txt(transcript: Transcript, layout: Layout) -> Iterator[str]:
+    for cue in cues(transcript.segments):
         yield f"{_one_line(cue.text)}\n"
 
 
-def _vtt(transcript: Transcript) -> Iterator[str]:
+def _vtt(transcript: Transcript, layout: Layout) -> Iterator[str]:
     yield "WEBVTT\n\n"
-    for cue in _cues(transcript.segments):
-        text = cue.text.replace("&", "&amp;").replace("<", "&lt;")
-        yield f"{_clock(cue.start, '.', False)} --> {_clock(cue.end, '.', False)}\n{text}\n\n"
+    for cue in cues(transcript.segments, layout, lambda text: escape(text, quote=False)):
+        yield f"{_clock(cue.start, '.', False)} --> {_clock(cue.end, '.', False)}\n{cue.text}\n\n"
 
 
-def _srt(transcript: Transcript) -> Iterator[str]:
-    for number, cue in enumerate(_cues(transcript.segments), start=1):
+def _srt(transcript: Transcript, layout: Layout) -> Iterator[str]:
+    for number, cue in enumerate(cues(transcript.segments, layout), start=1):
         yield f"{number}\n{_clock(cue.start, ',', True)} --> {_clock(cue.end, ',', True)}\n{cue.text}\n\n"
 
 
-def _tsv(transcript: Transcript) -> Iterator[str]:
+def _tsv(transcript: Transcript, layout: Layout) -> Iterator[str]:
     yield "start\tend\ttext\n"
-    for cue in _cues(transcript.segments):
+    for cue in cues(transcript.segments):
         yield f"{cue.start}\t{cue.end}\t{_one_line(cue.text)}\n"
 
 
-def _json(transcript: Transcript) -> Iterator[str]:
+def _json(transcript: Transcript, layout: Layout) -> Iterator[str]:
     yield json.dumps(transcript.to_dict(), ensure_ascii=False, allow_nan=False) + "\n"
 
 
-_RENDERERS: Mapping[str, Callable[[Transcript], Iterator[str]]] = {
+_RENDERERS: Mapping[str, Callable[[Transcript, Layout], Iterator[str]]] = {
     "txt": _txt,
     "vtt": _vtt,
     "srt": _srt,
@@ -108,8 +81,8 @@ def formats_of(name: str) -> tuple[str, ...]:
     return (name,)
 
 
-def render(transcript: Transcript, output_format: str) -> str:
-    """Return the transcript as the content of a file in one of `FORMATS`.
+def render(transcript: Transcript, output_format: str, layout: Layout | None = None) -> str:
+    """Return the transcript as the content of a file in one of `FORMATS`; `layout` is that of srt and vtt.
 
     Raises:
         ConfigError: If there is no such format.
@@ -117,16 +90,19 @@ def render(transcript: Transcript, output_format: str) -> str:
     if output_format == "all":
         raise ConfigError(f"`output_format` must be one of {', '.join(FORMATS)} here, but is 'all'.")
     (name,) = formats_of(output_format)
-    return "".join(_RENDERERS[name](transcript))
+    return "".join(_RENDERERS[name](transcript, layout or Layout()))
 
 
-def write_transcript(transcript: Transcript, stem: Path, output_format: str) -> list[Path]:
+def write_transcript(
+    transcript: Transcript, stem: Path, output_format: str, layout: Layout | None = None
+) -> list[Path]:
     """Write `stem`.txt and so on, replacing what was there; folders on the way are made.
 
     Args:
         transcript: What to write.
         stem: Path of the files without their ending; a dot in its name stays (`talk.v2` gives `talk.v2.srt`).
         output_format: One of `FORMATS`, or `"all"`.
+        layout: Of srt and vtt.
 
     Raises:
         ConfigError: If there is no such format.
@@ -136,7 +112,7 @@ def write_transcript(transcript: Transcript, stem: Path, output_format: str) -> 
     try:
         stem.parent.mkdir(parents=True, exist_ok=True)
         for name, path in paths.items():
-            _write_atomically(path, render(transcript, name))
+            _write_atomically(path, render(transcript, name, layout))
     except OSError as error:
         raise DragomanError(f"Cannot write {error.filename or stem.parent}: {error.strerror}.") from error
     return list(paths.values())

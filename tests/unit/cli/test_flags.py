@@ -41,6 +41,10 @@ SEEN = {
     "--language",
     "--task",
     "--word_timestamps",
+    "--max_line_width",
+    "--max_line_count",
+    "--max_words_per_line",
+    "--highlight_words",
 }
 SEEN |= {"--vad_filter", "--verbose", "--json_logs", "--debug"}
 
@@ -112,3 +116,36 @@ def test_language_and_task_are_reported_where_they_mean_nothing(tiny_checkpoint,
         "dragoman: warning: `language` (cs) and `task` (translate) mean nothing to this model: it writes"
     )
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "seen"),
+    [
+        (["--word_timestamps", "-f", "json"], '"words": [{"word": '),
+        (["--highlight_words", "-f", "srt"], "<u>"),
+        (["--max_words_per_line", "1", "-f", "vtt"], "-->"),
+        (["--max_line_width", "4", "--max_line_count", "1", "-f", "srt"], "-->"),
+    ],
+)
+def test_words_and_lines_reach_the_files(flags, seen, tiny_checkpoint, sample_path, tmp_path, capsys):
+    words = ["transcribe", str(sample_path), "--model", str(tiny_checkpoint), "--chunk_length_s", "3", "-o"]
+    assert main([*words, str(tmp_path / "plain"), *flags[-2:]]) == 0
+    assert main([*words, str(tmp_path / "laid_out"), *flags]) == 0
+    plain, laid_out = (next((tmp_path / name).iterdir()).read_text() for name in ("plain", "laid_out"))
+    assert laid_out.count(seen) > plain.count(seen)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--highlight_words"], "Add --output_format srt, vtt or all"),
+        (["--max_line_width", "9", "-f", "json"], "Add --output_format srt, vtt or all"),
+        (["--max_line_count", "2", "-f", "srt"], "needs `max_line_width`"),
+        (["--max_line_width", "0", "-f", "srt"], "must be at least 1"),
+        (["--nbest", "6"], "at most `beam_size`"),
+    ],
+)
+def test_flags_that_would_do_nothing_are_usage_errors(flags, message, sample_path, capsys):
+    assert main(["transcribe", str(sample_path), *flags]) == 2
+    assert message in capsys.readouterr().err
