@@ -418,3 +418,17 @@ def test_a_flag_without_meaning_is_a_warning(here, sample_path, run):
         r"dragoman: warning: `language` \(fr\) and `task` \(translate\) mean nothing [^\n]*\n", done.stderr
     )
     assert "interpreter" in done.stdout
+
+
+def test_the_families_are_printed(run):
+    done = run("inspect", "--families")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "## Encoders" in done.stdout
+    assert "| `wav2vec2` | waveform |" in done.stdout
+    assert "| `gpt2` | cross-attention of every layer |" in done.stdout
+
+
+def test_inspect_wants_something_to_inspect(run):
+    done = run("inspect")
+    assert done.returncode == 2
+    assert "--families" in one_line(done)

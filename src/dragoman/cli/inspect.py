@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-from typer import Argument, Option
+from typer import Argument, BadParameter, Option
 
 from dragoman._lazy import require
+from dragoman.cli.families import family_tables
 from dragoman.errors import DragomanError
 
 __all__ = ["inspect"]
@@ -23,7 +24,10 @@ _NEEDED_IDS = {
 
 
 def inspect(
-    checkpoint: Annotated[str, Argument(help="Folder or hub id of a speech encoder-decoder, or of a Whisper.")],
+    checkpoint: Annotated[
+        str | None, Argument(help="Folder or hub id of a speech encoder-decoder, or of a Whisper.")
+    ] = None,
+    families: Annotated[bool, Option("--families", help="Print what can be joined to what, as Markdown.")] = False,
     model_dir: Annotated[Path | None, Option("--model_dir", help="Where models from the hub are kept.")] = None,
     revision: Annotated[str | None, Option("--revision", help="Branch, tag or commit on the hub.")] = None,
     local_files_only: Annotated[bool, Option("--local_files_only", help="Never ask the hub.")] = False,
@@ -34,8 +38,15 @@ def inspect(
 ) -> int:
     """Assemble a checkpoint and print what comes of it.
 
-    The model, its parameters, what became of the tensors in the files, and what will go wrong.
+    The model, its parameters, what became of the tensors in the files, and what will go wrong. Or, with `--families`,
+    what there is to assemble.
     """
+    if families:
+        for title, table in family_tables().items():
+            print("\n".join([f"## {title}", "", *table, ""]))  # noqa: T201
+        return 0
+    if checkpoint is None:
+        raise BadParameter("give a CHECKPOINT, a folder or a hub id, or ask for all --families.")
     from dragoman.transcriber.engine import blaming  # only now: `--help` needs no numbers
 
     source = {

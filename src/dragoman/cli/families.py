@@ -1,0 +1,56 @@
+"""`dragoman inspect --families`: what can be joined to what, as the tables of `docs/families.md`."""
+
+from collections.abc import Iterator
+
+from dragoman.families import FAMILIES, Family
+from dragoman.families.cards import CARDS
+
+__all__ = ["family_tables"]
+
+_TAKES = {
+    "Wav2Vec2FeatureExtractor": "waveform",
+    "WhisperFeatureExtractor": "log-mel spectrogram",
+    "Speech2TextFeatureExtractor": "filter bank",
+    "SeamlessM4TFeatureExtractor": "filter bank",
+}
+
+
+def family_tables() -> dict[str, list[str]]:
+    """Return the lines of one Markdown table each for encoders, decoders, and text models without cross-attention."""
+    texts = [(family, family.text) for family in FAMILIES if family.text is not None]
+    return {
+        "Encoders": [
+            *_heading("takes", "besides"),
+            *(_row(f, _TAKES[f.feature_extractor or ""], CARDS[f.model_type].own) for f in FAMILIES if f.speech),
+        ],
+        "Decoders": [
+            *_heading("new after a warm start", "start and end", "besides"),
+            *(_row(f, _new(part.fresh), *_facts(f)) for f, part in texts if part.cross_attends),
+        ],
+        "Text models without cross-attention": [
+            *_heading("start and end", "besides"),
+            *(_row(f, *_facts(f)) for f, part in texts if not part.cross_attends),
+        ],
+    }
+
+
+def _heading(*columns: str) -> Iterator[str]:
+    names = ["family", "`model_type`", *columns, "checkpoints, for instance", "licence of these"]
+    yield f"| {' | '.join(names)} |"
+    yield "|---" * len(names) + "|"
+
+
+def _facts(family: Family) -> tuple[str, str]:
+    card = CARDS[family.model_type]
+    return card.ends, card.own
+
+
+def _new(fresh: tuple[str, ...]) -> str:
+    return "cross-attention of every layer" if "stack.layers.{i}.cross_attn.*" in fresh else "nothing"
+
+
+def _row(family: Family, *facts: str) -> str:
+    card = CARDS[family.model_type]
+    checkpoints = ", ".join(f"`{name}`" for name in card.checkpoints)
+    cells = [f"[{card.name}]({card.paper})", f"`{family.model_type}`", *facts, checkpoints, card.licence]
+    return f"| {' | '.join(cells)} |".replace("|  |", "| |")
