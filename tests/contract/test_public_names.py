@@ -67,6 +67,8 @@ PUBLIC = {
     "RobertaForCausalLM",
     "SEWConfig",
     "SEWModel",
+    "Speech2Text2Config",
+    "Speech2Text2ForCausalLM",
     "Speech2Text2Processor",
     "Speech2TextConfig",
     "Speech2TextDecoder",

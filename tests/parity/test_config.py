@@ -17,15 +17,19 @@ from dragoman.testing import tiny_config
 NEEDLESS = {
     "classifier_dropout", "classifier_proj_size", "codevector_dim", "contrastive_logits_temperature",
     "ctc_loss_reduction", "ctc_zero_infinity", "diversity_loss_weight", "encoder_no_repeat_ngram_size",
-    "feat_quantizer_dropout", "median_filter_width", "num_codevector_groups", "num_codevectors_per_group",
-    "num_ctc_classes", "num_feat_extract_layers", "num_negatives", "pretraining_tp", "proj_codevector_dim",
-    "reorder_and_upcast_attn", "summary_activation", "summary_first_dropout", "summary_last_dropout",
-    "summary_proj_to_labels", "summary_type", "summary_use_proj", "tdnn_dilation", "tdnn_dim", "tdnn_kernel",
-    "use_weighted_layer_sum", "xvector_output_dim",
+    "feat_quantizer_dropout", "median_filter_width", "num_clusters", "num_codevector_groups",
+    "num_codevectors_per_group", "num_ctc_classes", "num_feat_extract_layers", "num_negatives", "pretraining_tp",
+    "proj_codevector_dim", "reorder_and_upcast_attn", "replace_prob", "summary_activation", "summary_first_dropout",
+    "summary_last_dropout", "summary_proj_to_labels", "summary_type", "summary_use_proj", "tdnn_dilation", "tdnn_dim",
+    "tdnn_kernel", "use_weighted_layer_sum", "xvector_output_dim",
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
+# Upstream has dropped one of them: see test_speech2text2.py.
+SHARED = [family for family in FAMILIES if family.model_type != "speech_to_text_2"]
+
+
+@pytest.mark.parametrize("family", SHARED, ids=lambda family: family.model_type)
 class TestFamilies:
     def test_defaults(self, family: Family) -> None:
         ours, theirs = family.config(), transformers.AutoConfig.for_model(family.model_type).to_dict()

@@ -111,6 +111,14 @@ _SMALL: dict[str, dict[str, Any]] = {
         "decoder_ffn_dim": 30,
         "max_position_embeddings": 64,
     },
+    "speech_to_text_2": {
+        "vocab_size": 99,
+        "d_model": 24,
+        "decoder_layers": 2,
+        "decoder_attention_heads": 4,
+        "decoder_ffn_dim": 30,
+        "max_target_positions": 64,
+    },
     "xglm": {
         "vocab_size": 99,
         "d_model": 24,
