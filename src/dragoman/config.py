@@ -6,11 +6,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
-from dragoman.checkpoint.layout import read_json
 from dragoman.checkpoint.source import resolve
 from dragoman.errors import ConfigError
 from dragoman.families import config_from_dict, find, speech_part, text_part
 from dragoman.families.base import ModelConfig
+from dragoman.files import read_json
 from dragoman.spec import SharedId, SpecialIds
 from dragoman.spec.block import check_sizes
 

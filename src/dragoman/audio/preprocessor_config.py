@@ -1,6 +1,5 @@
 """`preprocessor_config.json`: the fields of a feature extractor on disk, the same file that Hugging Face writes."""
 
-import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from dragoman.errors import ConfigError, ModelNotFoundError
+from dragoman.files import read_json, write_json
 
 __all__ = ["StoredExtractor", "check_fields", "extra_fields", "read_preprocessor_config", "write_preprocessor_config"]
 
@@ -27,15 +27,15 @@ def read_preprocessor_config(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     path = Path(path)
     if path.is_file():
-        return _read(path)
+        return read_json(path, ConfigError)
     nested = path / _PROCESSOR_FILE_NAME
     if nested.is_file():
-        fields = _read(nested)
+        fields = read_json(nested, ConfigError)
         for name in ("feature_extractor", "audio_processor"):
             if isinstance(fields.get(name), dict):
                 return dict(fields[name])
     if (path / FILE_NAME).is_file():
-        return _read(path / FILE_NAME)
+        return read_json(path / FILE_NAME, ConfigError)
     raise ModelNotFoundError(
         f"{path}: no {FILE_NAME} (or {_PROCESSOR_FILE_NAME} with a feature extractor) there. "
         "Give the folder of a speech model, or make an extractor and save it there with `save_pretrained`."
@@ -44,12 +44,8 @@ def read_preprocessor_config(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def write_preprocessor_config(fields: Mapping[str, Any], folder: str | os.PathLike[str]) -> list[str]:
     """Write `fields` into `folder`, made if need be, and return the path of the file as the only item of a list."""
-    folder = Path(folder)
-    if folder.is_file():
-        raise ConfigError(f"{folder}: is a file. Give the folder to save to.")
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / FILE_NAME
-    path.write_text(json.dumps(dict(fields), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    path = Path(folder) / FILE_NAME
+    write_json(path, fields)
     return [str(path)]
 
 
@@ -116,13 +112,3 @@ def check_fields(extractor: str, fields: Mapping[str, Any], limits: Mapping[str,
         faults.append(f"These are the fields of {stated}, not of {extractor}.")
     if faults:
         raise ConfigError(f"{extractor}: {' '.join(faults)}")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: is not valid JSON: {error}. Fetch it again.") from error
-    if not isinstance(fields, dict):
-        raise ConfigError(f"{path}: must hold a JSON object, but holds a {type(fields).__name__}. Fetch it again.")
-    return fields

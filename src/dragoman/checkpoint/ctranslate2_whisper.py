@@ -14,8 +14,8 @@ from typing import Any, Self
 import numpy as np
 
 from dragoman.checkpoint.ctranslate2 import Ct2File
-from dragoman.checkpoint.layout import read_json
 from dragoman.errors import CheckpointError, UntrustedFileError, did_you_mean
+from dragoman.files import read_json
 
 __all__ = ["WhisperTensors", "whisper_config", "whisper_generation_config"]
 
@@ -276,7 +276,7 @@ def whisper_generation_config(folder: str | Path) -> dict[str, Any]:
 
 def _tokens(path: Path, vocab_size: int) -> dict[str, int]:
     """Return the ids of the special tokens by their text."""
-    data = read_json(path, _MAX_TOKENIZER_BYTES)
+    data = read_json(path, max_bytes=_MAX_TOKENIZER_BYTES)
     model, added = data.get("model"), data.get("added_tokens")
     vocab = model.get("vocab") if isinstance(model, dict) else None
     found: dict[Any, Any] = dict(vocab) if isinstance(vocab, dict) else {}

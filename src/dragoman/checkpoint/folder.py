@@ -13,10 +13,11 @@ from typing import Any
 
 from dragoman.checkpoint.ctranslate2 import Ct2File
 from dragoman.checkpoint.ctranslate2_whisper import WhisperTensors, whisper_config, whisper_generation_config
-from dragoman.checkpoint.layout import WeightFiles, find_weights, read_json
+from dragoman.checkpoint.layout import WeightFiles, find_weights
 from dragoman.checkpoint.msgpack import MsgpackFile
 from dragoman.checkpoint.tensors import Framework, SafetensorsFile, Shards, TensorFile
 from dragoman.errors import MissingDependencyError, ModelNotFoundError
+from dragoman.files import read_json
 
 __all__ = ["Checkpoint", "open_folder"]
 

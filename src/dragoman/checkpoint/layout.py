@@ -14,17 +14,16 @@ from typing import Any, Literal
 
 from dragoman.checkpoint.saving import check_file_name, finish_save
 from dragoman.errors import ConfigError, ModelNotFoundError, UntrustedFileError
+from dragoman.files import read_json
 
 __all__ = [
     "ShardPlan",
     "WeightFiles",
     "WeightFormat",
     "find_weights",
-    "parse_json",
     "pick_weights",
     "plan_shards",
     "read_index",
-    "read_json",
     "shard_names",
 ]
 
@@ -37,10 +36,6 @@ _NAMES: dict[WeightFormat, str] = {
     "flax": "flax_model.msgpack",
     "ctranslate2": "model.bin",
 }
-
-MAX_JSON_BYTES = 3 * 2**20  # in memory at most twenty times as much, whatever it holds
-# An empty list takes 3 bytes in a file and 70 in memory, so lists and objects are counted before they are made.
-_BYTES_A_CONTAINER = 20
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(?:([KMGT])(i?))?B", re.IGNORECASE)
 
@@ -209,63 +204,6 @@ def _allowed_roots(folder: Path) -> list[Path]:
         if parent.name == "snapshots" and "--" in parent.parent.name:
             roots += [parent.parent / "blobs", parent.parent.parent / "blobs"]
     return roots
-
-
-def read_json(path: str | Path, max_bytes: int = MAX_JSON_BYTES) -> dict[str, Any]:
-    """Read a JSON file that must hold one object.
-
-    Args:
-        path: The file.
-        max_bytes: Size above which it is refused unread.
-
-    Raises:
-        ModelNotFoundError: If it is missing or cannot be read.
-        UntrustedFileError: If it is too big, too deep, not UTF-8, not JSON or not an object.
-    """
-    if not os.path.isfile(path):  # false for folders, pipes and what may not be looked at, without an exception
-        raise ModelNotFoundError(f"There is no file {path}. Check the name of the folder, or save the model again.")
-    try:
-        with open(path, "rb") as file:
-            raw = file.read(max_bytes + 1)
-    except OSError as error:
-        raise ModelNotFoundError(f"{path} cannot be read ({error.strerror}). Check its permissions.") from error
-    if len(raw) > max_bytes:
-        raise UntrustedFileError(
-            f"{path} is bigger than {max_bytes:,} bytes, the most that is read. Is it the right file?"
-        )
-    return parse_json(raw, path, max_containers=max_bytes // _BYTES_A_CONTAINER)
-
-
-def parse_json(
-    raw: bytes, source: str | Path, *, max_containers: int = 200_000, unique_keys: bool = False
-) -> dict[str, Any]:
-    """Parse bytes that must hold one JSON object.
-
-    Args:
-        raw: The bytes.
-        source: Where they are from, for the message.
-        max_containers: Lists and objects above which they are refused unparsed.
-        unique_keys: Refuse an object with the same key twice; otherwise the last one counts.
-
-    Raises:
-        UntrustedFileError: If they are too deep, not UTF-8, not JSON or not an object.
-    """
-    if raw.count(b"[") + raw.count(b"{") > max_containers:
-        raise UntrustedFileError(f"{source} holds more than {max_containers:,} lists and objects: refused.")
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            raise ValueError("the same key twice in one object")
-        return found
-
-    try:
-        value = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=unique if unique_keys else None)
-    except (ValueError, RecursionError) as error:  # bad UTF-8 and endless digits are ValueErrors too
-        raise UntrustedFileError(f"{source} is not valid JSON ({str(error)[:100]}). {_AGAIN}") from error
-    if not isinstance(value, dict):
-        raise UntrustedFileError(f"{source} must hold a JSON object, but holds a {type(value).__name__}. {_AGAIN}")
-    return value
 
 
 def plan_shards(

@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dragoman.errors import CheckpointError, DragomanError, UntrustedFileError
+from dragoman.files import JSON_BYTES, read_bytes
 
 if sys.platform != "win32":
     import fcntl
@@ -142,7 +143,7 @@ def _variant(name: str) -> str | None:
 def _read_manifest(path: Path) -> list[str]:
     """Return the names of the files of a save. The folder may come from a stranger, so they are checked."""
     try:
-        names = json.loads(path.read_bytes())
+        names = json.loads(read_bytes(path, JSON_BYTES))
     except (ValueError, RecursionError):
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

@@ -15,8 +15,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from dragoman._lazy import require
-from dragoman.checkpoint.layout import parse_json
 from dragoman.errors import CheckpointError, DragomanError, ModelNotFoundError, UntrustedFileError, did_you_mean
+from dragoman.files import parse_json
 
 __all__ = ["Framework", "SafetensorsFile", "Shards", "TensorFile", "save_safetensors", "widen_bfloat16"]
 

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Self
 
 from dragoman.checkpoint.keymap import Alias, KeyMap, Rename, Rule
 from dragoman.errors import ConfigError
+from dragoman.files import write_bytes
 from dragoman.spec import SpecAugmentSpec, SpeechEncoderSpec, TextDecoderSpec
 
 __all__ = [
@@ -152,8 +153,7 @@ class ModelConfig:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `config.json` into `folder`."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        (Path(folder) / "config.json").write_text(self.to_json_string(), encoding="utf-8")
+        write_bytes(Path(folder) / "config.json", self.to_json_string().encode())
 
     def copy(self, **changes: Any) -> Self:
         """Return an independent copy with some fields changed."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from dragoman.errors import GenerationError, ModelNotFoundError, did_you_mean
+from dragoman.files import read_json, write_bytes
 from dragoman.generation.rules import problems
 from dragoman.spec.ids import SharedId
 
@@ -237,7 +238,6 @@ class GenerationConfig:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `generation_config.json` into a folder, which is made if it is not there."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
         self.to_json_file(Path(folder) / _FILE_NAME)
 
     @classmethod
@@ -245,19 +245,14 @@ class GenerationConfig:
         """Read a `generation_config.json`.
 
         Raises:
-            GenerationError: If the file holds no JSON object.
+            ModelNotFoundError: If there is no such file.
+            GenerationError: If it holds no JSON object.
         """
-        try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise GenerationError(f"{path} must hold a JSON object, but is no JSON: {error}") from error
-        if not isinstance(values, dict):
-            raise GenerationError(f"{path} must hold a JSON object, but holds a {type(values).__name__}.")
-        return cls.from_dict(values)
+        return cls.from_dict(read_json(path, GenerationError))
 
     def to_json_file(self, path: str | Path) -> None:
         """Write a `generation_config.json`."""
-        Path(path).write_text(self.to_json_string(), encoding="utf-8")
+        write_bytes(path, self.to_json_string().encode())
 
     def to_json_string(self) -> str:
         """Return the text of a `generation_config.json`."""

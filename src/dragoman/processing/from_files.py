@@ -11,7 +11,7 @@ from dragoman.checkpoint.ctranslate2 import Ct2File
 from dragoman.checkpoint.ctranslate2_whisper import whisper_config
 from dragoman.checkpoint.source import resolve
 from dragoman.errors import ConfigError, ModelNotFoundError, did_you_mean
-from dragoman.text.files import read_json
+from dragoman.files import find_json
 from dragoman.text.settings import OPTIONS
 from dragoman.text.tokenizer import Tokenizer
 from dragoman.text.vocab_files import load_tokenizer
@@ -104,7 +104,7 @@ def read_feature_extractor(folder: Path, options: Mapping[str, Any]) -> FeatureE
 def processor_class(folder: Path) -> str | None:
     """Return the processor class that a file names, if one does."""
     files = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json", "config.json")
-    names = (read_json(folder / file, ConfigError).get("processor_class") for file in files)
+    names = (find_json(folder / file, ConfigError).get("processor_class") for file in files)
     return next((name for name in names if isinstance(name, str)), None)
 
 
@@ -122,7 +122,7 @@ def _encoder(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _model_config(folder: Path) -> Mapping[str, Any]:
-    config = read_json(folder / "config.json", ConfigError)
+    config = find_json(folder / "config.json", ConfigError)
     if "model_type" not in config and (folder / "model.bin").is_file():  # CTranslate2's Whisper keeps its sizes there
         with Ct2File(folder / "model.bin") as container:
             return whisper_config(container)

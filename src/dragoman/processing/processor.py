@@ -8,6 +8,7 @@ from typing import Any, Self
 from dragoman.audio.features import Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
 from dragoman.batch import Batch
 from dragoman.errors import ConfigError
+from dragoman.files import write_json
 from dragoman.processing.from_files import (
     FeatureExtractor,
     local_folder,
@@ -15,7 +16,6 @@ from dragoman.processing.from_files import (
     read_tokenizer,
     split_options,
 )
-from dragoman.text.files import write_json
 from dragoman.text.tokenizer import Tokenizer
 from dragoman.text.whisper import WhisperTokenizer
 

@@ -13,8 +13,8 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as RustTokenizer
 
 from dragoman.errors import TokenizerError
+from dragoman.files import parse_json
 from dragoman.text.ctc import Wav2Vec2CTCTokenizer
-from dragoman.text.files import parse_json
 from dragoman.text.mbart import MBART50_LANGUAGES, MBART_LANGUAGES, MBart50Tokenizer, MBartTokenizer
 from dragoman.text.pieces import CharacterPieces, PythonPieces, SentencePieces, WordPieces
 from dragoman.text.settings import flag
@@ -164,7 +164,7 @@ def _text(file: File) -> str:
 
 
 def _vocab(file: File, language: str | None = None) -> dict[str, int]:
-    vocab = parse_json(file.content, file.path)
+    vocab = parse_json(file.content, file.path, TokenizerError)
     if language is not None:  # MMS: one vocabulary a language
         if not isinstance(vocab.get(language), dict):
             raise TokenizerError(f"{file.path} has no `target_lang` {language!r}, only: {', '.join(vocab)}.")

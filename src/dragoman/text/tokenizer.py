@@ -17,7 +17,7 @@ from tokenizers import models as rust_models
 
 from dragoman.batch import Batch, to_framework
 from dragoman.errors import TokenizerError, did_you_mean
-from dragoman.text.files import write_bytes, write_json
+from dragoman.files import write_bytes, write_json
 from dragoman.text.ids import id_array, id_rows, pad_rows, padded_length
 from dragoman.text.normalize import clean_up_tokenization
 from dragoman.text.pieces import PythonPieces, with_pieces, without_pieces

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer as RustTokenizer
 from tokenizers import normalizers, pre_tokenizers
 
 from dragoman.errors import DragomanError, ModelNotFoundError, TokenizerError, did_you_mean
-from dragoman.text.files import read_bytes, read_json
+from dragoman.files import find_json, read_bytes
 from dragoman.text.kinds import GENERAL, KINDS, Built, File, Kind, kind_named
 from dragoman.text.mbart import MBART50_LANGUAGES, MBART_LANGUAGES
 from dragoman.text.settings import check_options, flag
@@ -22,6 +22,10 @@ from dragoman.text.special_tokens import ROLES, added_token
 from dragoman.text.tokenizer import Tokenizer, template
 
 __all__ = ["load_tokenizer"]
+
+# Far above the largest ones in use (1.3 MB and 34 MB), far below what could hurt.
+CONFIG_BYTES = 16 * 2**20
+VOCABULARY_BYTES = 128 * 2**20
 
 # The key of a regular expression in tokenizer.json, perhaps written with escapes, and 16 KiB of it. One of some
 # megabytes takes a gigabyte to compile.
@@ -49,7 +53,7 @@ def load_tokenizer(
     options = options or {}
     check_options(options)
     settings = _settings(folder) | dict(options)
-    config = read_json(folder / "config.json")
+    config = _settings_file(folder / "config.json")
     named = tokenizer_type or settings.get("tokenizer_class") or config.get("tokenizer_class")
     kind = _kind(folder, str(named)) if named else _inferred_kind(folder, config)
     tokenizer = _load(folder, kind, settings, _class_name(kind, named))
@@ -63,7 +67,7 @@ def _load(folder: Path, kind: Kind, settings: Mapping[str, Any], name: str) -> T
     path = folder / "tokenizer.json"
     files: list[File] = []
     if kind.reads_json and path.is_file():
-        built = Built(backend=_from_json(File(path, read_bytes(path))))
+        built = Built(backend=_from_json(File(path, _content(path))))
         _apply(settings, built.backend)
     else:
         files = _vocabulary_files(folder, kind)
@@ -113,7 +117,7 @@ def _guessed_kind(folder: Path) -> Kind:
     """
 
     def content(name: str) -> bytes:
-        return read_bytes(folder / name) if (folder / name).is_file() else b""
+        return _content(folder / name) if (folder / name).is_file() else b""
 
     fast, slow, added = content("tokenizer.json"), content("vocab.json"), content("added_tokens.json")
     if b'"<|startoftranscript|>"' in fast + added:
@@ -154,12 +158,25 @@ def _has_50_languages(tokenizer: Tokenizer, config: Mapping[str, Any]) -> bool:
     return "af_ZA" in tokenizer.get_vocab() or (part or {}).get("vocab_size") == len(tokenizer) + more
 
 
+# ---- files
+
+
+def _settings_file(path: Path) -> dict[str, Any]:
+    """Return what a file of settings says; nothing if it is not there."""
+    return find_json(path, TokenizerError, max_bytes=CONFIG_BYTES)
+
+
+def _content(path: Path) -> bytes:
+    """Return what a file with a vocabulary holds."""
+    return read_bytes(path, VOCABULARY_BYTES, TokenizerError)
+
+
 # ---- settings
 
 
 def _settings(folder: Path) -> dict[str, Any]:
-    config = read_json(folder / "tokenizer_config.json")
-    tokens = read_json(folder / "special_tokens_map.json")
+    config = _settings_file(folder / "tokenizer_config.json")
+    tokens = _settings_file(folder / "special_tokens_map.json")
     # Files that list all added tokens are the later ones, and complete; in earlier ones the map has the last word.
     return tokens | config if "added_tokens_decoder" in config else config | tokens
 
@@ -204,7 +221,7 @@ def _add_declared_tokens(folder: Path, backend: RustTokenizer, settings: Mapping
     listed = settings.get("added_tokens_decoder")
     source = folder / ("tokenizer_config.json" if listed is not None else "added_tokens.json")
     if listed is None:
-        tokens = read_json(source)
+        tokens = _settings_file(source)
         listed = {i: {"content": t, "special": t in roles, "normalized": t not in roles} for t, i in tokens.items()}
     try:
         declared = {int(i): added_token(token, f"{source}: token {i}", special=False) for i, token in listed.items()}
@@ -238,7 +255,7 @@ def _vocabulary_files(folder: Path, kind: Kind) -> list[File]:
     for names in kind.all_files:
         found = next((folder / name for name in names if (folder / name).is_file()), None)
         if found is not None:
-            files.append(File(found, read_bytes(found)))
+            files.append(File(found, _content(found)))
         elif names in kind.files:
             fast = "tokenizer.json, or " if kind.reads_json else ""
             wanted = " and ".join(" or ".join(alternatives) for alternatives in kind.files)

@@ -8,9 +8,9 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from html import escape
 from pathlib import Path
-from secrets import token_hex
 
-from dragoman.errors import ConfigError, DragomanError, did_you_mean
+from dragoman.errors import ConfigError, did_you_mean
+from dragoman.files import write_bytes
 from dragoman.transcriber.result import Transcript
 from dragoman.transcriber.subtitles import Layout, cues
 
@@ -109,26 +109,11 @@ def write_transcript(
         DragomanError: If the folder or a file cannot be written; no partial file is left.
     """
     paths = output_paths(stem, output_format)
-    try:
-        stem.parent.mkdir(parents=True, exist_ok=True)
-        for name, path in paths.items():
-            _write_atomically(path, render(transcript, name, layout))
-    except OSError as error:
-        raise DragomanError(f"Cannot write {error.filename or stem.parent}: {error.strerror}.") from error
+    for name, path in paths.items():
+        write_bytes(path, render(transcript, name, layout).encode())
     return list(paths.values())
 
 
 def output_paths(stem: Path, output_format: str) -> dict[str, Path]:
     """Return the file that each format is written to."""
     return {name: stem.with_name(f"{stem.name}.{name}") for name in formats_of(output_format)}
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    # A short name of its own: the longest file name that is allowed leaves no room for an ending.
-    temporary = path.with_name(f".dragoman-{token_hex(8)}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-        temporary.replace(path)
-    except BaseException:  # Ctrl-C too must leave nothing behind
-        temporary.unlink(missing_ok=True)
-        raise

@@ -170,7 +170,7 @@ def test_bias_given_as_a_dictionary_is_written_as_a_list() -> None:
     assert json.loads(config.to_json_string()) == {"sequence_bias": [[[1, 2], 0.5]]}
 
 
-@pytest.mark.parametrize(("content", "told"), [("[1]", "holds a list"), ("{", "is no JSON")])
+@pytest.mark.parametrize(("content", "told"), [("[1]", "holds a list"), ("{", "is not valid JSON")])
 def test_a_file_that_is_no_object(tmp_path: Path, content: str, told: str) -> None:
     file = tmp_path / "generation_config.json"
     file.write_text(content)

@@ -12,7 +12,7 @@ import torch
 from tokenizers import AddedToken, models
 from tokenizers import Tokenizer as RustTokenizer
 
-from dragoman.errors import TokenizerError
+from dragoman.errors import DragomanError, TokenizerError
 from dragoman.text.tokenizer import Tokenizer
 from dragoman.text.vocab_files import load_tokenizer
 
@@ -248,7 +248,7 @@ def test_a_failed_save_keeps_the_old_file(bert: Path, tmp_path: Path, monkeypatc
 
     monkeypatch.setattr("os.replace", full)
     tokenizer.add_tokens(["new"])
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(DragomanError, match="No space"):
         tokenizer.save_pretrained(tmp_path / "saved")
     assert {p.name: p.read_bytes() for p in (tmp_path / "saved").iterdir()} == before
 

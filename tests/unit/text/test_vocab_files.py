@@ -12,7 +12,7 @@ from tokenizers import Tokenizer as RustTokenizer
 from tokenizers import models
 
 from dragoman.errors import ModelNotFoundError, TokenizerError
-from dragoman.text import files
+from dragoman.text import vocab_files
 from dragoman.text.ctc import Wav2Vec2CTCTokenizer
 from dragoman.text.mbart import MBart50Tokenizer, MBartTokenizer
 from dragoman.text.speech2text2 import Speech2Text2Tokenizer
@@ -320,12 +320,12 @@ def test_a_truncated_sentencepiece_model_is_refused(make: Make, spm: bytes) -> N
 
 def test_absurd_sizes_are_refused_before_they_are_read(gpt2: Path) -> None:
     with (gpt2 / "tokenizer.json").open("wb") as file:
-        file.truncate(files.VOCABULARY_BYTES + 1)  # sparse
-    with pytest.raises(TokenizerError, match=r"tokenizer\.json is larger than the 128 MiB"):
+        file.truncate(vocab_files.VOCABULARY_BYTES + 1)  # sparse
+    with pytest.raises(TokenizerError, match=r"tokenizer\.json is bigger than 134,217,728 bytes"):
         load_tokenizer(gpt2)
     with (gpt2 / "tokenizer_config.json").open("wb") as file:
-        file.truncate(files.CONFIG_BYTES + 1)
-    with pytest.raises(TokenizerError, match=r"tokenizer_config\.json is larger than the 16 MiB"):
+        file.truncate(vocab_files.CONFIG_BYTES + 1)
+    with pytest.raises(TokenizerError, match=r"tokenizer_config\.json is bigger than 16,777,216 bytes"):
         load_tokenizer(gpt2)
 
 

@@ -1,0 +1,144 @@
+"""The small files of a model folder: read with limits and with errors that name the file, written whole or not at all.
+
+Bytes and JSON in, bytes and JSON out. What they mean is the business of the modules that call; they choose the class of
+the errors too. A folder of several files that belong together is `dragoman.checkpoint.saving`'s.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from dragoman.errors import DragomanError, ModelNotFoundError, UntrustedFileError
+
+__all__ = ["JSON_BYTES", "find_json", "parse_json", "read_bytes", "read_json", "write_bytes", "write_json"]
+
+JSON_BYTES = 3 * 2**20  # in memory at most twenty times as much, whatever it holds
+# An empty list takes 3 bytes in a file and 70 in memory, so lists and objects are counted before they are made.
+_BYTES_A_CONTAINER = 20
+
+_AGAIN = "Save or download the model again."
+
+Error = type[DragomanError]
+
+
+def read_bytes(path: str | Path, max_bytes: int, error: Error = UntrustedFileError) -> bytes:
+    """Read a whole file.
+
+    Args:
+        path: The file.
+        max_bytes: Size above which it is refused unread.
+        error: Class of the error for that.
+
+    Raises:
+        ModelNotFoundError: If it is missing or cannot be read.
+        UntrustedFileError: If it is too big.
+    """
+    if not os.path.isfile(path):  # false for folders, pipes and what may not be looked at, without an exception
+        raise ModelNotFoundError(f"There is no file {path}. Check the name of the folder, or save the model again.")
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(max_bytes + 1)
+    except OSError as cause:
+        raise ModelNotFoundError(f"{path} cannot be read ({cause.strerror}). Check its permissions.") from cause
+    if len(raw) > max_bytes:
+        raise error(f"{path} is bigger than {max_bytes:,} bytes, the most that is read. Is it the right file?")
+    return raw
+
+
+def read_json(path: str | Path, error: Error = UntrustedFileError, *, max_bytes: int = JSON_BYTES) -> dict[str, Any]:
+    """Read a JSON file that must hold one object.
+
+    Args:
+        path: The file.
+        error: Class of the error for what it holds.
+        max_bytes: Size above which it is refused unread.
+
+    Raises:
+        ModelNotFoundError: If it is missing or cannot be read.
+        UntrustedFileError: If it is too big, too deep, not UTF-8, not JSON or not an object.
+    """
+    raw = read_bytes(path, max_bytes, error)
+    return parse_json(raw, path, error, max_containers=max_bytes // _BYTES_A_CONTAINER)
+
+
+def find_json(path: str | Path, error: Error = UntrustedFileError, *, max_bytes: int = JSON_BYTES) -> dict[str, Any]:
+    """Do the same with a file that need not be there: without it, the object is empty."""
+    return read_json(path, error, max_bytes=max_bytes) if os.path.isfile(path) else {}
+
+
+def parse_json(
+    raw: bytes,
+    source: str | Path,
+    error: Error = UntrustedFileError,
+    *,
+    max_containers: int = 200_000,
+    unique_keys: bool = False,
+) -> dict[str, Any]:
+    """Parse bytes that must hold one JSON object.
+
+    Args:
+        raw: The bytes.
+        source: Where they are from, for the message.
+        error: Class of the error.
+        max_containers: Lists and objects above which they are refused unparsed.
+        unique_keys: Refuse an object with the same key twice; otherwise the last one counts.
+
+    Raises:
+        UntrustedFileError: If they are too deep, not UTF-8, not JSON or not an object.
+    """
+    if raw.count(b"[") + raw.count(b"{") > max_containers:
+        raise error(f"{source} holds more than {max_containers:,} lists and objects: refused.")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise ValueError("the same key twice in one object")
+        return found
+
+    try:
+        value = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=unique if unique_keys else None)
+        if b"\\ud" in raw.lower():  # halves of characters, which no file can hold and no tokenizer takes
+            json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as cause:  # bad UTF-8 and endless digits are ValueErrors too
+        raise error(f"{source} is not valid JSON ({str(cause)[:100]}). {_AGAIN}") from cause
+    if not isinstance(value, dict):
+        raise error(f"{source} must hold a JSON object, but holds a {type(value).__name__}. {_AGAIN}")
+    return value
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write a file so that at every moment either the old or the new content is there, never a part.
+
+    Its folder is made if it is not there.
+
+    Raises:
+        DragomanError: If it cannot be written; what was there is unchanged.
+    """
+    path = Path(path)
+    # a short name of its own: the longest file name that is allowed leaves no room for an ending
+    temporary = path.with_name(f".dragoman-{secrets.token_hex(8)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("xb") as file:
+            file.write(content)
+        os.replace(temporary, path)
+    except OSError as cause:
+        raise DragomanError(
+            f"{path} cannot be written ({cause.strerror or cause}). Free some space or choose another folder."
+        ) from cause
+    finally:  # Ctrl-C too must leave nothing behind
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object the way Hugging Face's files look: sorted keys, two spaces, plain Unicode.
+
+    Raises:
+        DragomanError: If it cannot be written; what was there is unchanged.
+    """
+    write_bytes(path, (json.dumps(dict(content), indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
