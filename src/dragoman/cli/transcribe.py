@@ -5,11 +5,28 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
+from dragoman.errors import ConfigError
 from dragoman.transcriber.options import TranscribeOptions
 
 __all__ = ["transcribe"]
 
 DEFAULTS = TranscribeOptions()
+
+
+def _numbers(name: str, text: str) -> tuple[float, ...]:
+    """Read `0,0.2,0.4`."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"`{name}` must be a number or several, as in 0,0.2,0.4, but is {text!r}.") from None
+
+
+def _number(name: str, text: str) -> float | None:
+    """Read a number, or `none` for a guard that is off."""
+    try:
+        return None if text.lower() in ("none", "off") else float(text)
+    except ValueError:
+        raise ConfigError(f"`{name}` must be a number, or none to turn it off, but is {text!r}.") from None
 
 
 def transcribe(
@@ -55,6 +72,9 @@ def transcribe(
     task: Annotated[
         Literal["transcribe", "translate"], Option("--task", help="transcribe, or translate into English.")
     ] = DEFAULTS.task,
+    target_language: Annotated[
+        str | None, Option("--target_language", help="Language to write, as de or german, if the model has several.")
+    ] = DEFAULTS.target_language,
     beam_size: Annotated[int, Option("--beam_size", help="Beams of the search; 1 is greedy.")] = DEFAULTS.beam_size,
     length_penalty: Annotated[
         float | None,
@@ -74,6 +94,36 @@ def transcribe(
     word_timestamps: Annotated[
         bool, Option("--word_timestamps", help="Find out when each word was said, and cut segments at sentences.")
     ] = DEFAULTS.word_timestamps,
+    temperature: Annotated[
+        str, Option("--temperature", help="0 searches; the others sample, in turn, what fails a guard below.")
+    ] = "0,0.2,0.4,0.6,0.8,1",
+    best_of: Annotated[int, Option("--best_of", help="Texts sampled at a temperature above 0.")] = DEFAULTS.best_of,
+    compression_ratio_threshold: Annotated[
+        str,
+        Option("--compression_ratio_threshold", help="Texts that zlib makes so many times smaller repeat themselves."),
+    ] = str(DEFAULTS.compression_ratio_threshold),
+    logprob_threshold: Annotated[
+        str, Option("--logprob_threshold", help="Texts with a mean log-probability below are doubtful.")
+    ] = str(DEFAULTS.logprob_threshold),
+    no_speech_threshold: Annotated[
+        str, Option("--no_speech_threshold", help="Doubtful texts less likely to be speech than this are dropped.")
+    ] = str(DEFAULTS.no_speech_threshold),
+    condition_on_previous_text: Annotated[
+        bool, Option("--condition_on_previous_text", help="Go on from the words before, one window at a time.")
+    ] = DEFAULTS.condition_on_previous_text,
+    initial_prompt: Annotated[
+        str | None, Option("--initial_prompt", help="Words to go on from: names, spelling, style.")
+    ] = DEFAULTS.initial_prompt,
+    hotwords: Annotated[str | None, Option("--hotwords", help="Phrases to expect, separated by commas.")] = None,
+    hotwords_weight: Annotated[
+        float, Option("--hotwords_weight", help="What each token of a hot word gains.")
+    ] = DEFAULTS.hotwords_weight,
+    lm: Annotated[
+        str | None, Option("--lm", help="Language model: an ARPA file, or a neural one with the same vocabulary.")
+    ] = None,
+    lm_weight: Annotated[
+        float, Option("--lm_weight", help="How much say the language model has.")
+    ] = DEFAULTS.lm_weight,
     max_new_tokens: Annotated[
         int | None, Option("--max_new_tokens", help="Most tokens for a window; by default what fits.")
     ] = DEFAULTS.max_new_tokens,
@@ -122,12 +172,24 @@ def transcribe(
     options = TranscribeOptions(
         language=language,
         task=task,
+        target_language=target_language,
         beam_size=beam_size,
         length_penalty=length_penalty,
         repetition_penalty=repetition_penalty,
         no_repeat_ngram_size=no_repeat_ngram_size,
         num_return_sequences=nbest,
         word_timestamps=word_timestamps or not layout.is_plain,
+        temperature=_numbers("temperature", temperature),
+        best_of=best_of,
+        compression_ratio_threshold=_number("compression_ratio_threshold", compression_ratio_threshold),
+        logprob_threshold=_number("logprob_threshold", logprob_threshold),
+        no_speech_threshold=_number("no_speech_threshold", no_speech_threshold),
+        condition_on_previous_text=condition_on_previous_text,
+        initial_prompt=initial_prompt,
+        hotwords=hotwords,
+        hotwords_weight=hotwords_weight,
+        lm=lm,
+        lm_weight=lm_weight,
         max_new_tokens=max_new_tokens,
         batch_size=batch_size,
         chunk_length_s=chunk_length_s,

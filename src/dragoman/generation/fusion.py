@@ -24,7 +24,8 @@ class Voice:
         model: Scores the next token. Its arrays may be NumPy's; they are moved to the decoder's.
         weight: What its scores are multiplied with.
         normalize: Turn its scores into log-probabilities first, for a neural language model.
-        prompt: Tokens int `[batch, n]` that it reads in the place of the decoder's prompt, such as its own start token.
+        prompt: Tokens int `[batch, n]`, or `[1, n]` for all, that it reads in the place of the decoder's prompt, such
+            as its own start token.
     """
 
     model: StepDecoder[Any]
@@ -56,7 +57,7 @@ class Fused:
             GenerationError: If a voice scores another number of tokens than the decoder.
         """
         step = self.decoder.start(prompt)
-        heard = [voice.model.start(prompt if voice.prompt is None else voice.prompt) for voice in self.voices]
+        heard = [voice.model.start(_prompt_of(voice, prompt)) for voice in self.voices]
         for place, other in enumerate(heard):
             if other.logits.shape != step.logits.shape:
                 raise GenerationError(
@@ -88,6 +89,15 @@ class Fused:
             added = _scores(ops, voice, other, step.logits)
             bonus = added if bonus is None else bonus + added
         return step._replace(bonus=bonus, state=FusedState(step.state, tuple(other.state for other in heard)))
+
+
+def _prompt_of(voice: Voice, given: Array) -> Array:
+    """Return what a voice reads first, in the array library of the decoder's prompt."""
+    if voice.prompt is None:
+        return given
+    ops = ops_of(given)
+    prompt = ops.xp.asarray(voice.prompt, dtype=given.dtype, device=ops.device(given))
+    return ops.xp.repeat(prompt, given.shape[0] // prompt.shape[0], axis=0)
 
 
 def _scores(ops: Ops, voice: Voice, step: Step[Any], like: Array) -> Array:

@@ -58,7 +58,7 @@ class HotWords:
         GenerationError: If a phrase is empty or holds an id outside the vocabulary.
     """
 
-    def __init__(self, phrases: Mapping[Sequence[int], float], *, vocab_size: int) -> None:
+    def __init__(self, phrases: Mapping[tuple[int, ...], float], *, vocab_size: int) -> None:
         self._root = _Node()
         self._size = vocab_size
         for phrase, boost in phrases.items():

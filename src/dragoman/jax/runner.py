@@ -95,9 +95,16 @@ class Runner:
 
     def generate(
         self, encoded: EncoderOutput, prompt: Int[np.ndarray[Any, Any], "rows tokens"], **options: Any
-    ) -> Int[np.ndarray[Any, Any], "rows length"]:
-        """Write texts; the arguments are those of `generate`. The prompt is part of what is returned."""
-        return np.asarray(self.model.generate(encoder_outputs=encoded, decoder_input_ids=prompt, **options))
+    ) -> tuple[Int[np.ndarray[Any, Any], "texts generated"], Float[np.ndarray[Any, Any], "texts generated"]]:
+        """Write texts; the arguments are those of `generate`. Returns what was written and how likely it was.
+
+        A second look tells how likely: the compiled search keeps no such record, and a search that does is slower.
+        """
+        texts = np.asarray(self.model.generate(encoder_outputs=encoded, decoder_input_ids=prompt, **options))
+        heard = self.take(encoded, np.repeat(np.arange(len(prompt)), len(texts) // len(prompt)).tolist())
+        # The padding of a model without end token is -1.
+        log_probs = self.log_probs(heard, np.maximum(texts, 0))
+        return texts[:, prompt.shape[1] :], log_probs[:, prompt.shape[1] - 1 :]
 
     def next_log_probs(
         self, encoded: EncoderOutput, prompt: Int[np.ndarray[Any, Any], "rows tokens"]
@@ -148,9 +155,10 @@ class Runner:
     def _scored(
         self, score: Any, encoded: EncoderOutput, tokens: np.ndarray[Any, Any], *rest: Any
     ) -> np.ndarray[Any, Any]:
-        rows = rounded(len(tokens), 2)
+        count = len(tokens)
+        rows = rounded(count, 2)
         encoded, tokens = jax.tree.map(lambda x: fill_rows(x, rows), (encoded, tokens.astype(np.int32)))
-        return np.asarray(self.model.program(score)(None, encoded, tokens, *rest))[: len(tokens)]
+        return np.asarray(self.model.program(score)(None, encoded, tokens, *rest))[:count]
 
     @staticmethod
     def free_memory() -> None:

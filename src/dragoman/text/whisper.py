@@ -11,7 +11,7 @@ from dragoman.batch import to_framework
 from dragoman.errors import TokenizerError, did_you_mean
 from dragoman.text.tokenizer import Tokenizer, template
 
-__all__ = ["LANGUAGES", "WhisperTokenizer"]
+__all__ = ["LANGUAGES", "WhisperTokenizer", "language_code"]
 
 # In the order of their ids.
 _LANGUAGES = """
@@ -35,6 +35,11 @@ _CODES = {name: code for code, name in LANGUAGES.items()} | {
 WINDOW_SECONDS = 30.0
 SECONDS_PER_TIMESTAMP = 0.02
 NUM_TIMESTAMPS = 1501  # both ends of the window have one
+
+
+def language_code(name: str) -> str:
+    """Return the code of a language by its English name in any case; any other word as it is, in small letters."""
+    return _CODES.get(name.lower(), name.lower())
 
 
 class WhisperTokenizer(Tokenizer):
@@ -68,7 +73,7 @@ class WhisperTokenizer(Tokenizer):
             TokenizerError: If the language or the task is unknown, or the vocabulary has no token for it.
         """
         if language is not None:
-            code = _CODES.get(language.lower(), language.lower())
+            code = language_code(language)
             self._required(f"<|{code}|>", "language", language, [*LANGUAGES, *_CODES])
             self.language = code
         if task is not None:

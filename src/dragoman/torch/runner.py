@@ -17,8 +17,8 @@ from dragoman.torch.speech_encoder import EncoderOutput
 
 __all__ = ["Runner"]
 
-# Scores, or attention weights, that are held at once when they are read off: 256 MiB as float32.
-_LOGITS_AT_ONCE = 2**26
+# Attention weights that are held at once: 256 MiB as float32.
+_WEIGHTS_AT_ONCE = 2**26
 
 
 class Runner:
@@ -83,11 +83,16 @@ class Runner:
 
     def generate(
         self, encoded: EncoderOutput, prompt: Int[np.ndarray[Any, Any], "rows tokens"], **options: Any
-    ) -> Int[np.ndarray[Any, Any], "rows length"]:
-        """Write texts; the arguments are those of `generate`. The prompt is part of what is returned."""
-        tokens = torch.from_numpy(prompt).to(self.model.device)
-        found: torch.Tensor = self.model.generate(encoder_outputs=encoded, decoder_input_ids=tokens, **options)
-        return found.cpu().numpy()
+    ) -> tuple[Int[np.ndarray[Any, Any], "texts generated"], Float[np.ndarray[Any, Any], "texts generated"]]:
+        """Write texts; the arguments are those of `generate`. Returns what was written and how likely it was."""
+        found = self.model.generate(
+            encoder_outputs=encoded,
+            decoder_input_ids=torch.from_numpy(prompt).to(self.model.device),
+            return_dict_in_generate=True,
+            token_log_probs=True,
+            **options,
+        )
+        return found.sequences[:, prompt.shape[1] :].cpu().numpy(), found.token_log_probs.cpu().numpy()
 
     @torch.inference_mode()
     def next_log_probs(
@@ -97,22 +102,6 @@ class Runner:
         tokens = torch.from_numpy(prompt).to(self.model.device)
         logits = self.model(encoder_outputs=encoded, decoder_input_ids=tokens).logits[:, -1]
         return logits.float().log_softmax(-1).cpu().numpy()
-
-    @torch.inference_mode()
-    def log_probs(
-        self, encoded: EncoderOutput, tokens: Int[np.ndarray[Any, Any], "rows length"]
-    ) -> Float[np.ndarray[Any, Any], "rows length-1"]:
-        """Return how likely each token but the first was after those before it, as natural logarithms."""
-        texts = torch.from_numpy(tokens).to(self.model.device)
-        rows = max(1, _LOGITS_AT_ONCE // (texts.shape[1] * self.model.decoder.spec.vocab_size))
-        parts = []
-        for first in range(0, len(texts), rows):
-            some = texts[first : first + rows]
-            heard = self.take(encoded, range(first, first + len(some)))
-            logits = self.model(encoder_outputs=heard, decoder_input_ids=some[:, :-1]).logits
-            chosen = logits.gather(-1, some[:, 1:, None])[..., 0] - logits.logsumexp(-1)
-            parts.append(chosen.float().cpu().numpy())
-        return np.concatenate(parts)
 
     @torch.inference_mode()
     def cross_attention(
@@ -125,7 +114,7 @@ class Runner:
         texts = torch.from_numpy(tokens).to(self.model.device)
         spec, frames = self.model.decoder.spec.stack, encoded.last_hidden_state.shape[1]
         all_weights = spec.num_layers * spec.block.num_heads * texts.shape[1] * frames
-        rows = max(1, _LOGITS_AT_ONCE // all_weights)
+        rows = max(1, _WEIGHTS_AT_ONCE // all_weights)
         parts = []
         for first in range(0, len(texts), rows):
             some = texts[first : first + rows]

@@ -1,7 +1,7 @@
 """The one place where transcription touches a model: waveforms in, tokens and their probabilities out.
 
-Lives here: loading, batches, and what to do when memory runs out. Not here: audio files and windows; the backends, of
-which only `Runner` is seen.
+Lives here: loading, batches, what to do when memory runs out or a text fails its guards. Not here: audio files and
+windows; the guards themselves (`guards`); the backends, of which only `Runner` is seen.
 """
 
 import logging
@@ -19,22 +19,29 @@ import numpy as np
 import dragoman
 from dragoman._lazy import require
 from dragoman.assembly import whole_config
+from dragoman.audio.speech import speech_probability
 from dragoman.audio.waveform import Waveform
 from dragoman.checkpoint.default_model import DEFAULT_MODEL_NAME, default_model_folder
 from dragoman.checkpoint.folder import open_folder
 from dragoman.checkpoint.source import commit_of, resolve
 from dragoman.errors import CheckpointError, ConfigError, OutOfMemoryError
+from dragoman.generation.fusion import Voice
 from dragoman.text.ctc import Wav2Vec2CTCTokenizer
+from dragoman.text.whisper import WhisperTokenizer
 from dragoman.transcriber.aligner import Alignment, align_tokens
+from dragoman.transcriber.guards import best_of, fails, is_silence
 from dragoman.transcriber.options import TranscribeOptions
 from dragoman.transcriber.result import Alternative, ModelInfo
 
-__all__ = ["SAMPLING_RATE", "Decoded", "Engine", "Runner", "blaming", "runner_of"]
+__all__ = ["SAMPLING_RATE", "Decoded", "Engine", "Runner", "Search", "blaming", "runner_of"]
 
 SAMPLING_RATE = 16_000  # of every speech encoder here
 
 # Encoders that do not say how much they take: the longest clips that they are usually fine-tuned on.
 _USUAL_SECONDS = 20.0
+
+# Whisper's token for "nobody speaks", by the names that its files have given it.
+_NO_SPEECH = ("<|nospeech|>", "<|nocaptions|>")
 
 _BACKENDS = {"torch": "dragoman.torch.runner", "jax": "dragoman.jax.runner"}
 
@@ -50,6 +57,8 @@ class Decoded:
         tokens: Their ids, without prompt and end.
         log_probs: Natural-log probability of each generated token, the end included.
         truncated: Whether the length limit cut the text off.
+        temperature: Of the sampling, 0 for a search.
+        no_speech_prob: How likely it is that nobody speaks.
         alternatives: What else the search found, the best first.
         alignment: When each token was heard, if that was asked for.
     """
@@ -58,6 +67,8 @@ class Decoded:
     tokens: tuple[int, ...]
     log_probs: tuple[float, ...]
     truncated: bool
+    temperature: float = 0.0
+    no_speech_prob: float = 0.0
     alternatives: tuple[Alternative, ...] = ()
     alignment: Alignment | None = None
 
@@ -65,6 +76,25 @@ class Decoded:
     def avg_logprob(self) -> float:
         """Mean log-probability of what was generated, the end included."""
         return sum(self.log_probs) / len(self.log_probs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """What a batch of windows is decoded with, besides the options.
+
+    Attributes:
+        prompt: Tokens that each text begins with, the start token included (`own_prompt`, or language and task).
+        voices: What has a say beside the decoder.
+        numbers: Of the windows in the recording: the seeds of sampling, so that batches change nothing.
+    """
+
+    prompt: Sequence[int]
+    voices: Sequence[Voice]
+    numbers: Sequence[int]
+
+    def only(self, places: Sequence[int]) -> "Search":
+        """Return the search of some windows of the batch."""
+        return replace(self, numbers=[self.numbers[place] for place in places])
 
 
 class Runner(Protocol):
@@ -103,16 +133,19 @@ class Runner(Protocol):
         """Return the encoder's output for some of its rows."""
         ...
 
-    def generate(self, encoded: Any, prompt: np.ndarray[Any, Any], **options: Any) -> np.ndarray[Any, Any]:
-        """Write texts behind a prompt `[rows, tokens]`, which is part of what is returned, `[rows, length]`."""
+    def generate(
+        self, encoded: Any, prompt: np.ndarray[Any, Any], **options: Any
+    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Write texts behind a prompt `[rows, tokens]`.
+
+        Returns:
+            What was written, `[texts, generated]`, and how likely each token of it was: natural logarithms of the same
+            shape, which mean nothing behind the end of a text.
+        """
         ...
 
     def next_log_probs(self, encoded: Any, prompt: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Return how likely each token is after a prompt `[rows, tokens]`: natural logarithms, `[rows, vocab]`."""
-        ...
-
-    def log_probs(self, encoded: Any, tokens: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """Return how likely each token of `[rows, length]` but the first was: natural logarithms, one less a row."""
         ...
 
     def cross_attention(
@@ -214,19 +247,19 @@ class Engine:
         )
         return self.runner.encode(inputs)
 
-    def decode(self, waveforms: Sequence[Waveform], options: TranscribeOptions, prompt: Sequence[int]) -> list[Decoded]:
+    def decode(self, waveforms: Sequence[Waveform], options: TranscribeOptions, search: "Search") -> list[Decoded]:
         """Decode windows together; in halves if memory runs out.
 
         Args:
             waveforms: Mono samples at 16 kHz.
-            options: Of the search.
-            prompt: Tokens that each text begins with, the start token included (`own_prompt`, or language and task).
+            options: Of the search and of its guards.
+            search: What else is the same for all windows, and their seeds.
 
         Raises:
             OutOfMemoryError: If even one window does not fit.
         """
         try:
-            return list(self._decode(waveforms, options, prompt))
+            return self._decode(waveforms, options, search)
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
@@ -244,50 +277,85 @@ class Engine:
             UserWarning,
             stacklevel=2,
         )
-        parts = waveforms[:half], waveforms[half:]
-        return [decoded for part in parts for decoded in self.decode(part, options, prompt)]
+        places = range(half), range(half, len(waveforms))
+        parts = ([waveforms[i] for i in part] for part in places), (search.only(part) for part in places)
+        return [one for part, its_search in zip(*parts, strict=True) for one in self.decode(part, options, its_search)]
 
-    def _decode(
-        self, waveforms: Sequence[Waveform], options: TranscribeOptions, prompt: Sequence[int]
-    ) -> Iterator[Decoded]:
+    def _decode(self, waveforms: Sequence[Waveform], options: TranscribeOptions, search: "Search") -> list[Decoded]:
+        """Decode windows at one temperature after the other, each until its text passes the guards."""
         encoded = self.encode(waveforms)
+        no_speech = self._no_speech_probs(encoded, waveforms)
+        tried: list[list[Decoded]] = [[] for _ in waveforms]
+        todo = list(range(len(waveforms)))
+        for attempt, temperature in enumerate(options.temperatures):
+            heard = self.runner.take(encoded, todo) if attempt else encoded
+            found = self._search(heard, options, search.only(todo), temperature, attempt)
+            for place, one in zip(todo, found, strict=True):
+                tried[place].append(replace(one, no_speech_prob=no_speech[place]))
+            last = [(place, tried[place][-1]) for place in todo]
+            todo = [place for place, one in last if fails(one, options) and not is_silence(one, options)]
+            if not todo:
+                break
+        best = [best_of(texts, options) if place in todo else texts[-1] for place, texts in enumerate(tried)]
+        return self._aligned(encoded, waveforms, search.prompt, best) if options.word_timestamps else best
+
+    def _search(
+        self, encoded: Any, options: TranscribeOptions, search: "Search", temperature: float, attempt: int
+    ) -> Iterator[Decoded]:
+        """Decode windows once: with beams, or sampled at a temperature above 0."""
+        prompt, rows = search.prompt, len(search.numbers)
         room = self.model.config.decoder.text_spec().num_positions - len(prompt)
         limit = min(options.max_new_tokens or room, room)
-        copies = options.num_return_sequences
+        copies = max(options.best_of if temperature else 1, options.num_return_sequences)
+        sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "num_beams": 1}
         # Never the file's own `max_length`: it was set for clips, and would cut off windows without a word.
-        sequences = self.runner.generate(
+        ids, log_probs = self.runner.generate(
             encoded,
-            np.asarray([prompt] * len(waveforms)),
+            np.asarray([prompt] * rows),
             max_new_tokens=limit,
-            num_beams=options.beam_size,
             num_return_sequences=copies,
-            do_sample=False,
+            voices=search.voices,
+            seed=[number * 100 + attempt for number in search.numbers],
+            **(sampling if temperature else {"do_sample": False, "num_beams": options.beam_size}),
             **self.search_options(options),
         )
-        heard = encoded if copies == 1 else self.runner.take(encoded, [row // copies for row in range(len(sequences))])
-        found = list(self._hypotheses(heard, sequences, len(prompt), limit))
-        best = found[::copies]
-        alignments: Sequence[Alignment | None] = [None] * len(best)
-        if options.word_timestamps:
-            lengths, texts = [len(samples) for samples in waveforms], [one.tokens for one in best]
-            alignments = align_tokens(self, encoded, lengths, [prompt] * len(best), texts)
-        for place, (one, alignment) in enumerate(zip(best, alignments, strict=True)):
-            others = found[place * copies + 1 : (place + 1) * copies]
-            yield replace(one, alignment=alignment, alternatives=tuple(map(_alternative, others)))
+        texts = [
+            replace(self._decoded(tokens, own, limit), temperature=temperature)
+            for tokens, own in zip(ids.tolist(), log_probs.tolist(), strict=True)
+        ]
+        for first in range(0, len(texts), copies):
+            found = texts[first : first + copies]
+            if temperature:  # a search has its own order
+                found.sort(key=lambda one: -one.avg_logprob)
+            others = found[1 : options.num_return_sequences]
+            yield replace(found[0], alternatives=tuple(map(_alternative, others)))
 
-    def _hypotheses(self, encoded: Any, sequences: Any, start: int, limit: int) -> Iterator[Decoded]:
-        """Return what was written behind prompts of `start` tokens, with its probabilities, read off in one pass."""
-        tokens = np.maximum(sequences, 0)  # the padding of a model without end token is -1
-        log_probs = self.runner.log_probs(encoded, tokens)[:, start - 1 :]
+    def _decoded(self, tokens: list[int], log_probs: list[float], limit: int) -> Decoded:
+        ids, ended = self._until_end(tokens)
         forced = self.model.generation_config.forced_eos_token_id is not None
-        for row, values in zip(sequences[:, start:].tolist(), log_probs.tolist(), strict=True):
-            ids, ended = self._until_end(row)
-            yield Decoded(
-                text=self.text(ids),
-                tokens=tuple(ids[:-1] if ended else ids),
-                log_probs=tuple(values[: len(ids)]),
-                truncated=not ended or (forced and len(ids) >= limit),
-            )
+        return Decoded(
+            text=self.text(ids),
+            tokens=tuple(ids[:-1] if ended else ids),
+            log_probs=tuple(log_probs[: len(ids)]),
+            truncated=not ended or (forced and len(ids) >= limit),
+        )
+
+    def _aligned(
+        self, encoded: Any, waveforms: Sequence[Waveform], prompt: Sequence[int], texts: list[Decoded]
+    ) -> list[Decoded]:
+        """Return the texts of windows with the times of their tokens."""
+        lengths, tokens = [len(samples) for samples in waveforms], [one.tokens for one in texts]
+        found = align_tokens(self, encoded, lengths, [prompt] * len(texts), tokens)
+        return [replace(one, alignment=alignment) for one, alignment in zip(texts, found, strict=True)]
+
+    def _no_speech_probs(self, encoded: Any, waveforms: Sequence[Waveform]) -> list[float]:
+        """Return how likely it is that nobody speaks in each window; see `guards`."""
+        vocabulary = self.tokenizer.get_vocab() if isinstance(self.tokenizer, WhisperTokenizer) else {}
+        token = next((vocabulary[name] for name in _NO_SPEECH if name in vocabulary), None)
+        if token is None:
+            return [1 - speech_probability(samples) for samples in waveforms]
+        log_probs = self.runner.next_log_probs(encoded, np.asarray([self.own_prompt()[:1]] * len(waveforms)))
+        return [float(p) for p in np.exp(log_probs[:, token])]
 
     def search_options(self, options: TranscribeOptions) -> dict[str, Any]:
         """Return the options of the search that a checkpoint may have its own values for, the user's winning."""
@@ -310,7 +378,12 @@ class Engine:
                 "config.json, for BERT's kin to the id of [CLS]."
             )
         forced = sorted(self.model.generation_config.forced_decoder_ids or [])
-        return [start[0] if isinstance(start, list) else start, *(token for _, token in forced if token is not None)]
+        first = self.model.config.special_id("forced_bos_token_id")
+        return [
+            start[0] if isinstance(start, list) else start,
+            *([] if first is None else [first]),
+            *(token for _, token in forced if token is not None),
+        ]
 
     def likeliest(self, waveform: Waveform, prompt: Sequence[int], candidates: Sequence[int]) -> int:
         """Return which of some tokens the model finds most likely after a prompt."""

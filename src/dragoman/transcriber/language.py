@@ -1,18 +1,40 @@
-"""Language and task: the tokens that tell a multilingual Whisper what to do; a word to users whose model takes none."""
+"""Language and task: the tokens that tell a model what to write; a word to users whose model takes none.
 
+A multilingual Whisper is told the spoken language and the task. Decoders that write several languages (mBART, XLS-R
+with mBART) are told the language to write by the first token of the text.
+"""
+
+import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from copy import copy
 from typing import Any
 
-from dragoman.errors import ConfigError, TokenizerError
-from dragoman.text.whisper import LANGUAGES, WhisperTokenizer
+from dragoman.errors import ConfigError, TokenizerError, did_you_mean
+from dragoman.text.mbart import MBartTokenizer
+from dragoman.text.whisper import LANGUAGES, WhisperTokenizer, language_code
 from dragoman.transcriber.options import TranscribeOptions
 
-__all__ = ["language_tokens", "prompt_tokens", "takes_language", "warn_of_idle_options"]
+__all__ = [
+    "language_tokens",
+    "prompt_tokens",
+    "takes_language",
+    "target_languages",
+    "target_token",
+    "warn_of_idle_options",
+    "whisper_task",
+]
 
 # OpenAI's rule, for files that do not say it: English-only vocabularies are smaller.
 _MULTILINGUAL_FROM = 51_865
+
+# Facebook's XLS-R translators from English: their card lists these ids. Welsh, Catalan and Latvian took the places of
+# languages that mBART-50 names otherwise (fi_FI, es_XX, my_MM), so its tokenizer's names would be wrong.
+_FROM_ENGLISH = {
+    "ar": 250001, "ca": 250005, "cy": 250007, "de": 250003, "et": 250006, "fa": 250029, "id": 250032, "ja": 250012,
+    "lv": 250017, "mn": 250037, "sl": 250052, "sv": 250042, "ta": 250044, "tr": 250023, "zh": 250025,
+}  # fmt: skip
+_XLS_R = {"en-to-15": _FROM_ENGLISH, "22-to-16": {**_FROM_ENGLISH, "en": 250004}}
 
 
 def takes_language(model: Any, tokenizer: Any) -> bool:
@@ -56,15 +78,93 @@ def prompt_tokens(tokenizer: WhisperTokenizer, language: str, task: str, known: 
     return tokenizer.language, tokenizer.prefix_tokens
 
 
-def warn_of_idle_options(options: TranscribeOptions, tokenizer: Any) -> None:
+def whisper_task(options: TranscribeOptions, language: str) -> str:
+    """Return the task of a multilingual Whisper, which writes the spoken language or English.
+
+    Raises:
+        ConfigError: If another language is to be written.
+    """
+    if options.target_language is None:
+        return options.task
+    spoken, wanted = language_code(language), language_code(options.target_language)
+    if wanted == spoken and options.task == "transcribe":
+        return "transcribe"
+    if wanted == "en":
+        return "translate"
+    raise ConfigError(
+        f"Whisper writes the spoken language (here {spoken}) or English, but `target_language` is "
+        f"{options.target_language!r} and `task` {options.task!r}. Use `target_language` en, or leave it out."
+    )
+
+
+def target_languages(model: Any, tokenizer: Any, name: str) -> dict[str, int]:
+    """Return the languages that a decoder writes when it is told to, with the token that tells it.
+
+    Args:
+        model: The model; `lang_to_id` in its generation_config.json has the first word.
+        tokenizer: Its tokenizer; those of mBART know their languages.
+        name: The name that the model was loaded by, for published models whose tokens mean other languages.
+    """
+    if isinstance(tokenizer, WhisperTokenizer):  # which takes two tokens, see `prompt_tokens`
+        return {}
+    stated = model.generation_config.lang_to_id
+    if stated:
+        return {token.strip("<|>"): number for token, number in stated.items()}
+    published = re.search(r"wav2vec2-xls-r-\w+-(en-to-15|22-to-16)/?$", name)
+    if published:
+        return dict(_XLS_R[published[1]])
+    return tokenizer.lang_code_to_id if isinstance(tokenizer, MBartTokenizer) else {}
+
+
+def target_token(model: Any, tokenizer: Any, options: TranscribeOptions, name: str) -> int | None:
+    """Return the token for the language to write: `target_language`, English for `task` translate, or `language`.
+
+    `None` leaves the choice to the checkpoint: nothing was asked for, or the model writes one language only.
+
+    Raises:
+        ConfigError: If the model writes several, but not this one; the message lists them.
+    """
+    known = target_languages(model, tokenizer, name)
+    wanted = options.target_language or ("en" if options.task == "translate" else options.language)
+    if not known or wanted is None:
+        return None
+    token = _find_language(wanted, known)
+    if token is None:
+        option = "target_language" if options.target_language or options.task == "transcribe" else "task"
+        raise ConfigError(
+            f"This model cannot write {wanted!r}. `{option}` must be one of {', '.join(sorted(known))}, or the English "
+            f"name of one.{did_you_mean(wanted, known)}"
+        )
+    return token
+
+
+def _find_language(wanted: str, known: Mapping[str, int]) -> int | None:
+    """Look a language up by its code (`de`, `de_DE`, in any case) or its English name."""
+    exact = {code.lower(): number for code, number in known.items()}
+    short = {code.partition("_")[0].lower(): number for code, number in known.items()}
+    code = language_code(wanted.lower())
+    return exact.get(wanted.lower().replace("-", "_"), short.get(code))
+
+
+def warn_of_idle_options(model: Any, options: TranscribeOptions, tokenizer: Any) -> None:
     """Say which options the model has no use for."""
-    idle = []
-    english_only = isinstance(tokenizer, WhisperTokenizer)
-    if options.language is not None and not (english_only and options.language.lower() in ("en", "english")):
-        idle.append(f"`language` ({options.language})")
-    if options.task != TranscribeOptions.task:
-        idle.append(f"`task` ({options.task})")
+    whisper, idle = isinstance(tokenizer, WhisperTokenizer), []
+    if not takes_language(model, tokenizer) and not target_languages(model, tokenizer, ""):
+        english = ("en", "english") if whisper else ()
+        for name in ("language", "target_language"):
+            value = getattr(options, name)
+            if value is not None and value.lower() not in english:
+                idle.append(f"`{name}` ({value})")
+        if options.task != TranscribeOptions.task:
+            idle.append(f"`task` ({options.task})")
     if idle:
-        reason = "it hears English only" if english_only else "it writes the language it was trained for"
+        reason = "it hears English only" if whisper else "it writes the language it was trained for"
         means = "mean" if len(idle) > 1 else "means"
-        warnings.warn(f"{' and '.join(idle)} {means} nothing to this model: {reason}.", UserWarning, stacklevel=4)
+        warnings.warn(f"{' and '.join(idle)} {means} nothing to this model: {reason}.", UserWarning, stacklevel=6)
+    if not whisper and (options.initial_prompt is not None or options.condition_on_previous_text):
+        warnings.warn(
+            "`initial_prompt` and `condition_on_previous_text` mean nothing to this model: it has no place for words "
+            "that were said before.",
+            UserWarning,
+            stacklevel=6,
+        )

@@ -1,8 +1,9 @@
 """The options of a transcription, named as the `whisper` command names them, checked before any work starts."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from dragoman.errors import ConfigError
@@ -17,7 +18,9 @@ class TranscribeOptions:
     Attributes:
         language: Spoken language for models that take one (Whisper: `"en"` or `"english"`); `None` lets a multilingual
             Whisper find it out.
-        task: `"translate"` makes a multilingual Whisper answer in English.
+        task: `"translate"` asks for English: of a multilingual Whisper, or of a decoder that writes several languages.
+        target_language: Language to write, for models that have several (mBART, XLS-R, Whisper): a code or an English
+            name; an unknown one is answered with those that there are.
         beam_size: Beams of the search; 1 is greedy.
         length_penalty: Exponent of the length by which a beam's score is divided; above 0 favours long texts. This and
             the next two are the checkpoint's own by default.
@@ -25,6 +28,22 @@ class TranscribeOptions:
         no_repeat_ngram_size: Runs of so many tokens occur once at most; 0 allows any.
         num_return_sequences: Texts to return of each window; those after the best are its `alternatives`.
         word_timestamps: Find out when each word was said, and part segments at sentences and pauses.
+        temperature: What scores are divided by in sampling; 0 searches with beams. Of several, the next one is tried
+            for a window whose text fails a guard: see `dragoman.transcriber.guards`.
+        best_of: Texts that are sampled at a temperature above 0; the likeliest is taken.
+        compression_ratio_threshold: A text that zlib makes this many times smaller, or more, repeats itself; `None`
+            allows it.
+        logprob_threshold: A text with a mean log-probability below is doubtful; `None` doubts none.
+        no_speech_threshold: A window that is no speech with more than this probability, and whose text is doubtful, has
+            no words; `None` keeps them.
+        condition_on_previous_text: Let each window begin with the words before it, one window at a time; for models
+            that have a place for them (Whisper).
+        initial_prompt: Words that the text is to go on from, for the same models: names, spelling, style.
+        hotwords: Phrases to expect, separated by commas, or as a list; they gain `hotwords_weight` a token.
+        hotwords_weight: In natural logarithms; 1 to 5 are usual.
+        lm: Language model with a say: an ARPA file (`.arpa`, `.arpa.gz`) over the tokens of the model's tokenizer, or a
+            folder or hub id of a neural one with the same vocabulary.
+        lm_weight: What the language model's log-probabilities are multiplied with.
         max_new_tokens: Most tokens for a window; `None` takes what the decoder can hold. Whoever reaches it is warned.
         batch_size: Windows that are decoded at once.
         chunk_length_s: Longest window in seconds; `None` takes what the model can.
@@ -38,12 +57,24 @@ class TranscribeOptions:
 
     language: str | None = None
     task: Literal["transcribe", "translate"] = "transcribe"
+    target_language: str | None = None
     beam_size: int = 5
     length_penalty: float | None = None
     repetition_penalty: float | None = None
     no_repeat_ngram_size: int | None = None
     num_return_sequences: int = 1
     word_timestamps: bool = False
+    temperature: float | Sequence[float] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    best_of: int = 5
+    compression_ratio_threshold: float | None = 2.4
+    logprob_threshold: float | None = -1.0
+    no_speech_threshold: float | None = 0.6
+    condition_on_previous_text: bool = False
+    initial_prompt: str | None = None
+    hotwords: str | Sequence[str] | None = None
+    hotwords_weight: float = 2.0
+    lm: str | Path | None = None
+    lm_weight: float = 0.3
     max_new_tokens: int | None = None
     batch_size: int = 8
     chunk_length_s: float | None = None
@@ -59,11 +90,25 @@ class TranscribeOptions:
         if problems:
             raise ConfigError(" ".join(problems))
 
+    @property
+    def temperatures(self) -> tuple[float, ...]:
+        """The temperatures to try, in order."""
+        given = self.temperature
+        return tuple(given) if isinstance(given, Sequence) else (given,)
+
+    @property
+    def phrases(self) -> tuple[str, ...]:
+        """The hot words, one phrase each."""
+        given = self.hotwords.split(",") if isinstance(self.hotwords, str) else self.hotwords or ()
+        return tuple(filter(None, (phrase.strip() for phrase in given)))
+
     def _problems(self) -> Iterator[str]:
+        yield from self._faults_of_guards()
         for name, least in (
             ("beam_size", 1),
             ("batch_size", 1),
             ("num_return_sequences", 1),
+            ("best_of", 1),
             ("max_new_tokens", 1),
             ("no_repeat_ngram_size", 0),
             ("vad_min_speech_duration_ms", 0),
@@ -88,3 +133,18 @@ class TranscribeOptions:
             yield f"`vad_threshold` must lie between 0 and 1, but is {self.vad_threshold}."
         if self.task not in ("transcribe", "translate"):
             yield f"`task` must be 'transcribe' or 'translate', but is {self.task!r}."
+
+    def _faults_of_guards(self) -> Iterator[str]:
+        if not self.temperatures or not all(0 <= one < math.inf for one in self.temperatures):
+            yield f"`temperature` must be one or more numbers of at least 0, but is {self.temperature}."
+        for name in ("hotwords_weight", "lm_weight"):
+            if not math.isfinite(getattr(self, name)):
+                yield f"`{name}` must be a finite number, but is {getattr(self, name)}."
+        if self.no_speech_threshold is not None and not 0 <= self.no_speech_threshold <= 1:
+            yield f"`no_speech_threshold` must lie between 0 and 1, but is {self.no_speech_threshold}."
+        for name in ("compression_ratio_threshold", "logprob_threshold"):
+            value = getattr(self, name)
+            if value is not None and math.isnan(value):
+                yield f"`{name}` must be a number or None, but is {value}."
+        if self.hotwords is not None and not self.phrases:
+            yield "`hotwords` must name at least one phrase, but is empty. Leave it out, or separate phrases by commas."

@@ -74,6 +74,8 @@ class Segment:
         tokens: Token ids that the decoder generated, without prompt and end marks.
         avg_logprob: Mean natural-log probability of the generated tokens, end mark included; `None` if the strategy
             gives none. Near 0 is sure, below -1 is doubtful.
+        temperature: Of the sampling that gave the text; 0 for a search.
+        no_speech_prob: How likely it is that nobody speaks; see `dragoman.transcriber.guards`.
         compression_ratio: Size of the text over its size compressed by zlib; above 2.4 it is likely to repeat itself.
         truncated: True if the decoder reached its length limit, so that words may be missing at the end.
         words: The words with their times, if they were asked for (`word_timestamps`).
@@ -85,8 +87,10 @@ class Segment:
     end: float
     text: str
     tokens: tuple[int, ...] = ()
+    temperature: float = 0.0
     avg_logprob: float | None = None
     compression_ratio: float = 0.0
+    no_speech_prob: float | None = None
     truncated: bool = False
     words: tuple[Word, ...] = ()
     alternatives: tuple[Alternative, ...] = ()

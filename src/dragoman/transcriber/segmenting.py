@@ -31,8 +31,10 @@ def segments_of(
         end=end,
         text=decoded.text,
         tokens=decoded.tokens,
+        temperature=decoded.temperature,
         avg_logprob=decoded.avg_logprob,
         compression_ratio=compression_ratio(decoded.text),
+        no_speech_prob=decoded.no_speech_prob,
         truncated=decoded.truncated,
         alternatives=decoded.alternatives,
     )

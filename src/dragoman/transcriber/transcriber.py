@@ -18,13 +18,14 @@ from dragoman.audio.segment import Window, speech_windows
 from dragoman.audio.source import AudioSource
 from dragoman.audio.waveform import Waveform, as_waveform
 from dragoman.errors import ConfigError, did_you_mean
-from dragoman.text.whisper import WhisperTokenizer
 from dragoman.transcriber.aligner import check_alignable
-from dragoman.transcriber.engine import SAMPLING_RATE, Engine, runner_of
-from dragoman.transcriber.language import language_tokens, prompt_tokens, takes_language, warn_of_idle_options
+from dragoman.transcriber.engine import SAMPLING_RATE, Engine, Search, runner_of
+from dragoman.transcriber.guards import is_silence
 from dragoman.transcriber.options import TranscribeOptions
+from dragoman.transcriber.prompt import PromptWriter
 from dragoman.transcriber.result import ModelInfo, Segment, Timings, Transcript, join_texts
 from dragoman.transcriber.segmenting import segments_of
+from dragoman.transcriber.voices import voices_of
 
 __all__ = ["SegmentStream", "Transcriber"]
 
@@ -158,7 +159,8 @@ class SegmentStream(Iterator[Segment]):
         self._engine = engine
         self._options = replace(options, **engine.search_options(options))
         self._name = str(audio) if isinstance(audio, str | os.PathLike) else "the audio"
-        self._samples_read = 0
+        self._voices = voices_of(engine.model, engine.tokenizer, options)
+        self._samples_read = self._decoded = 0
         self._windows = self._cut(_blocks(audio), _window_seconds(engine, options))
         self._made: list[Segment] = []
         self._reading = self._decoding = 0.0  # seconds
@@ -213,41 +215,33 @@ class SegmentStream(Iterator[Segment]):
         )
 
     def _segments(self) -> Iterator[Segment]:
-        prompt: list[int] | None = None
-        number = 0
-        while batch := self._next_windows():
+        number, options = 0, self._options
+        writer = PromptWriter(self._engine, options, self._name)
+        while batch := self._next_windows(writer.windows_at_once):
             begin = time.perf_counter()
             waveforms = [samples for _, samples in batch]
-            if prompt is None:
-                prompt = self._prompt(waveforms[0])
-            decoded = self._engine.decode(waveforms, self._options, prompt)
+            prompt = writer.prompt(waveforms[0])
+            self.language = writer.language
+            numbers = range(self._decoded, self._decoded + len(batch))
+            self._decoded += len(batch)
+            search = Search(prompt=prompt, voices=self._voices, numbers=numbers)
+            decoded = self._engine.decode(waveforms, options, search)
             self._decoding += time.perf_counter() - begin
             for (window, samples), one in zip(batch, decoded, strict=True):
+                if is_silence(one, options):
+                    continue
                 if one.truncated:
                     self._warn_truncated(window.seconds[1], len(one.tokens))
+                writer.heard(one)
                 segments = segments_of(self._engine, window, samples, one, number)
                 number += len(segments)
                 yield from segments
 
-    def _next_windows(self) -> list[tuple[Window, Waveform]]:
+    def _next_windows(self, most: int) -> list[tuple[Window, Waveform]]:
         begin = time.perf_counter()
-        batch = list(islice(self._windows, self._options.batch_size))
+        batch = list(islice(self._windows, most))
         self._reading += time.perf_counter() - begin
         return batch
-
-    def _prompt(self, first: Waveform) -> list[int]:
-        """Return the tokens that texts begin with, and find out the language if that is for us to do."""
-        engine, options = self._engine, self._options
-        if not takes_language(engine.model, engine.tokenizer):
-            warn_of_idle_options(options, engine.tokenizer)
-            self.language = "en" if isinstance(engine.tokenizer, WhisperTokenizer) else options.language
-            return engine.own_prompt()
-        codes, language = language_tokens(engine.model, engine.tokenizer), options.language
-        if language is None:
-            language = codes[engine.likeliest(first, engine.own_prompt()[:1], list(codes))]
-            _log.info("%s: the language sounds like %s.", self._name, language)
-        self.language, prompt = prompt_tokens(engine.tokenizer, language, options.task, codes.values())
-        return prompt
 
     def _warn_truncated(self, end: float, tokens: int) -> None:
         warnings.warn(

@@ -1,5 +1,7 @@
 """Every flag of `transcribe` reaches what it is for: the value that was typed is seen where it does its work."""
 
+from dataclasses import asdict
+
 import pytest
 import torch
 import typer
@@ -7,6 +9,8 @@ import typer
 from dragoman import SpeechEncoderDecoderModel
 from dragoman.cli import app, main
 from dragoman.transcriber import engine, transcriber
+from dragoman.transcriber.guards import fails
+from dragoman.transcriber.voices import voices_of
 
 # flag -> (what is typed, where it must arrive, under which name, as what)
 ARRIVES = {
@@ -20,6 +24,14 @@ ARRIVES = {
     "--no_repeat_ngram_size": ("2", "generate", "no_repeat_ngram_size", 2),
     "--nbest": ("2", "generate", "num_return_sequences", 2),
     "--max_new_tokens": ("5", "generate", "max_new_tokens", 5),
+    "--temperature": ("0.7", "generate", "temperature", 0.7),
+    "--best_of": ("2", "generate", "num_return_sequences", 2),
+    "--compression_ratio_threshold": ("1.5", "guards", "compression_ratio_threshold", 1.5),
+    "--logprob_threshold": ("none", "guards", "logprob_threshold", None),
+    "--no_speech_threshold": ("0.25", "guards", "no_speech_threshold", 0.25),
+    "--hotwords": ("lamp, moon", "voices", "phrases", ("lamp", "moon")),
+    "--hotwords_weight": ("1.5", "voices", "hotwords_weight", 1.5),
+    "--lm_weight": ("0.7", "voices", "lm_weight", 0.7),
     "--batch_size": ("1", "generate", "rows", 1),
     "--chunk_length_s": ("3.5", "windows", "max_seconds", 3.5),
     "--no_vad_filter": (None, "windows", "threshold", 0.0),
@@ -39,6 +51,10 @@ SEEN = {
     "--output_dir",
     "--skip_existing",
     "--language",
+    "--target_language",
+    "--condition_on_previous_text",
+    "--initial_prompt",
+    "--lm",
     "--task",
     "--word_timestamps",
     "--max_line_width",
@@ -52,7 +68,7 @@ SEEN |= {"--vad_filter", "--verbose", "--json_logs", "--debug"}
 @pytest.fixture
 def arrived(monkeypatch):
     """What the real functions were called with, by name of the function."""
-    calls = {"resolve": [], "generate": [], "windows": []}
+    calls = {"resolve": [], "generate": [], "windows": [], "guards": [], "voices": []}
     resolve, windows, generate = engine.resolve, transcriber.speech_windows, SpeechEncoderDecoderModel.generate
 
     def recorded_resolve(name, **options):
@@ -67,6 +83,16 @@ def arrived(monkeypatch):
         calls["generate"].append({"rows": len(options["decoder_input_ids"]), **options})
         return generate(model, *args, **options)
 
+    def recorded_fails(decoded, options):
+        calls["guards"].append(asdict(options))
+        return fails(decoded, options)
+
+    def recorded_voices(model, tokenizer, options):
+        calls["voices"].append({**asdict(options), "phrases": options.phrases})
+        return voices_of(model, tokenizer, options)
+
+    monkeypatch.setattr(engine, "fails", recorded_fails)
+    monkeypatch.setattr(transcriber, "voices_of", recorded_voices)
     monkeypatch.setattr(engine, "resolve", recorded_resolve)
     monkeypatch.setattr(transcriber, "speech_windows", recorded_windows)
     monkeypatch.setattr(SpeechEncoderDecoderModel, "generate", recorded_generate)
@@ -88,8 +114,11 @@ def test_every_flag_is_in_this_file():
 def test_a_flag_arrives(flag, arrived, tiny_checkpoint, sample_path, capsys):
     typed, where, name, value = ARRIVES[flag]
     words = ["transcribe", str(sample_path), "--model", str(tiny_checkpoint), "--chunk_length_s", "3"]
+    # A search alone, unless sampling is what the flag is about.
+    if flag != "--temperature":
+        words += ["--temperature", "0.5" if flag == "--best_of" else "0"]
     assert main(words) == 0
-    assert {call[name] for call in arrived[where]} != {value}, "the test must change something"
+    assert {call.get(name) for call in arrived[where]} != {value}, "the test must change something"
     arrived[where].clear()
     assert main([*words, flag, *([typed] if typed else [])]) == 0
     assert {call[name] for call in arrived[where]} == {value}

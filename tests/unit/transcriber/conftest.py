@@ -1,9 +1,18 @@
+import io
 import json
 
 import pytest
+import sentencepiece
+import torch
 from tokenizers import pre_tokenizers
 
-from dragoman import SpeechEncoderDecoderConfig, SpeechEncoderDecoderModel, WhisperFeatureExtractor
+from dragoman import (
+    AutoTokenizer,
+    SpeechEncoderDecoderConfig,
+    SpeechEncoderDecoderModel,
+    Wav2Vec2FeatureExtractor,
+    WhisperFeatureExtractor,
+)
 from dragoman.testing import tiny_config
 from dragoman.transcriber import Transcriber
 
@@ -40,4 +49,34 @@ def whisper_checkpoint(tmp_path_factory):
     (folder / "tokenizer_config.json").write_text(
         json.dumps({"tokenizer_class": "WhisperTokenizer", "eos_token": "<|endoftext|>"})
     )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mbart_checkpoint(tmp_path_factory):
+    """A tiny speech translator with mBART-50's languages, which writes French unless it is told otherwise."""
+    folder = tmp_path_factory.mktemp("checkpoint") / "mbart"
+    folder.mkdir()
+    pieces = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["hello world the quick brown fox"] * 20),
+        model_writer=pieces,
+        vocab_size=30,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    (folder / "sentencepiece.bpe.model").write_bytes(pieces.getvalue())
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "MBart50Tokenizer"}))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    torch.manual_seed(0)
+    config = SpeechEncoderDecoderConfig(
+        encoder=tiny_config("wav2vec2"),
+        decoder=tiny_config("mbart", vocab_size=len(tokenizer)),
+        decoder_start_token_id=2,
+        eos_token_id=2,
+        pad_token_id=1,
+        forced_bos_token_id=tokenizer.lang_code_to_id["fr_XX"],
+    )
+    SpeechEncoderDecoderModel(config=config).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(folder)
     return folder

@@ -73,9 +73,11 @@ def test_json_has_the_fields_of_whisper_and_ours():
         "end": 61.2346,
         "text": "Is it\training?",
         "tokens": [7, 1],
+        "temperature": 0.0,
         "avg_logprob": -0.25,
         "confidence": math.exp(-0.25),
         "compression_ratio": 0.0,
+        "no_speech_prob": None,
         "truncated": False,
     }
 

@@ -1,0 +1,95 @@
+"""What a user adds to the decoder's own scores: hot words and a language model, made from their names."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dragoman._lazy import require
+from dragoman.errors import ConfigError
+from dragoman.generation.fusion import Voice
+from dragoman.generation.hotwords import HotWords
+from dragoman.generation.ngram import NGramModel
+from dragoman.transcriber.options import TranscribeOptions
+
+__all__ = ["phrase_tokens", "voices_of"]
+
+
+def voices_of(model: Any, tokenizer: Any, options: TranscribeOptions) -> list[Voice]:
+    """Return the voices that the options ask for.
+
+    Args:
+        model: The `SpeechEncoderDecoderModel` whose scores they are added to.
+        tokenizer: Its tokenizer.
+        options: `hotwords`, `lm` and their weights.
+
+    Raises:
+        ConfigError: If a phrase has no tokens, or the language model does not fit the decoder.
+        ModelNotFoundError: If there is no such language model.
+    """
+    vocab_size = model.config.decoder.text_spec().vocab_size
+    voices = []
+    if options.phrases:
+        phrases = {
+            tokens: options.hotwords_weight for phrase in options.phrases for tokens in phrase_tokens(tokenizer, phrase)
+        }
+        voices.append(Voice(model=HotWords(phrases, vocab_size=vocab_size)))
+    if options.lm is not None:
+        voices.append(_language_model(model, tokenizer, options, vocab_size))
+    return voices
+
+
+def phrase_tokens(tokenizer: Any, phrase: str) -> list[tuple[int, ...]]:
+    """Return the ids of a phrase as it may stand in a text: at its beginning, and after a blank.
+
+    Raises:
+        ConfigError: If the tokenizer has no tokens for it.
+    """
+    unknown = tokenizer.unk_token_id
+    forms = {tuple(tokenizer.encode(form, add_special_tokens=False)) for form in (phrase, f" {phrase}")}
+    known = sorted(form for form in forms if form and unknown not in form)
+    if not known:
+        raise ConfigError(f"`hotwords`: {phrase!r} cannot be written with the tokens of this model. Leave it out.")
+    return known
+
+
+def _language_model(model: Any, tokenizer: Any, options: TranscribeOptions, vocab_size: int) -> Voice:
+    """Return the language model that `lm` names."""
+    name = str(options.lm)
+    if name.endswith((".arpa", ".arpa.gz")):
+        start, end = _edges(model)
+        ngrams = NGramModel(name, tokenizer.get_vocab(), vocab_size=vocab_size, start=start, end=end)
+        return Voice(model=ngrams, weight=options.lm_weight, prompt=np.array([[start]]))
+    if Path(name).is_file():
+        raise ConfigError(
+            f"`lm` must be an ARPA file (.arpa or .arpa.gz), or a folder or hub id of a language model, but is {name}."
+        )
+    if model.backend != "torch":
+        raise ConfigError(
+            f"`lm` must be an ARPA file with the {model.backend} backend, but is {name}. Use the torch backend."
+        )
+    decoder_class = require("dragoman.torch.text_decoder", "A neural language model").TextDecoder
+    lm = decoder_class.from_pretrained(name, is_decoder=True).to(model.device)
+    if lm.spec.vocab_size != vocab_size:
+        raise ConfigError(
+            f"`lm` must have the vocabulary of the model, {vocab_size} tokens, but {name} has {lm.spec.vocab_size}. "
+            "A language model can only be added to a decoder with the same tokenizer."
+        )
+    steps = require("dragoman.torch.generate", "A neural language model").CachedDecoder
+    begin = lm.config.bos_token_id
+    prompt = np.array([[_edges(model)[0] if begin is None else begin]])
+    return Voice(
+        model=steps(lm, None, None, lm.spec.num_positions), weight=options.lm_weight, normalize=True, prompt=prompt
+    )
+
+
+def _edges(model: Any) -> tuple[int, int]:
+    """Return the ids that a text of the decoder begins and ends with."""
+    start, end = (model.config.special_id(name) for name in ("decoder_start_token_id", "eos_token_id"))
+    start, end = (one[0] if isinstance(one, list) else one for one in (start, end))
+    if start is None or end is None:
+        raise ConfigError(
+            "A language model needs to know how a text begins and ends: set `decoder_start_token_id` and "
+            "`eos_token_id` in the config.json of the speech model."
+        )
+    return start, end

@@ -1,0 +1,136 @@
+"""When a text is tried again, when a window has no words, and which of several texts stays."""
+
+import numpy as np
+import pytest
+import torch
+
+from dragoman.transcriber import TranscribeOptions, Transcriber, engine
+from dragoman.transcriber.engine import Decoded
+from dragoman.transcriber.guards import best_of, fails, is_looping, is_silence
+
+
+def decoded(
+    text="A lamp burns in the window.", avg_logprob=-0.3, no_speech_prob=0.0, tokens=(1, 2, 3), truncated=False
+):
+    return Decoded(
+        text=text,
+        tokens=tokens,
+        log_probs=(avg_logprob,) * len(tokens),
+        truncated=truncated,
+        no_speech_prob=no_speech_prob,
+    )
+
+
+LOOP = "Thank you. " * 20
+
+
+@pytest.mark.parametrize(
+    ("one", "options", "expected"),
+    [
+        (decoded(), {}, False),
+        (decoded(avg_logprob=-1.2), {}, True),
+        (decoded(avg_logprob=-1.2), {"logprob_threshold": -2.0}, False),
+        (decoded(avg_logprob=-1.2), {"logprob_threshold": None}, False),
+        (decoded(LOOP), {}, True),
+        (decoded(LOOP), {"compression_ratio_threshold": None}, False),
+        (decoded("no " * 6, tokens=(4,) * 30, truncated=True), {}, True),
+        (decoded("no " * 6, tokens=(4,) * 30), {}, False),
+        (decoded(tokens=tuple(range(30)), truncated=True), {}, False),
+    ],
+)
+def test_what_fails(one, options, expected):
+    assert fails(one, TranscribeOptions(**options)) is expected
+
+
+@pytest.mark.parametrize(
+    ("no_speech_prob", "avg_logprob", "options", "expected"),
+    [
+        (0.9, -1.5, {}, True),
+        (0.9, -0.5, {}, False),  # sure of its words
+        (0.5, -1.5, {}, False),
+        (0.5, -1.5, {"no_speech_threshold": 0.4}, True),
+        (0.9, -1.5, {"no_speech_threshold": None}, False),
+        (0.9, -0.5, {"logprob_threshold": None}, True),
+    ],
+)
+def test_what_is_silence(no_speech_prob, avg_logprob, options, expected):
+    one = decoded(no_speech_prob=no_speech_prob, avg_logprob=avg_logprob)
+    assert is_silence(one, TranscribeOptions(**options)) is expected
+
+
+def test_loops():
+    assert is_looping([9, 8] + [1, 2, 3] * 5)
+    assert not is_looping([9, 8] + [1, 2, 3] * 4)
+    assert not is_looping([1, 2, 3] * 5 + [9])
+    assert is_looping([7] * 5)
+    assert not is_looping([])
+
+
+def test_the_best_of_texts_that_all_failed():
+    options = TranscribeOptions()
+    texts = [decoded(LOOP, -0.1), decoded("one", -3.0), decoded("two", -2.0), decoded("three", -2.0)]
+    assert best_of(texts, options).text == "two"
+    assert best_of(texts[:1], options).text == LOOP
+
+
+@pytest.fixture
+def temperatures(monkeypatch):
+    """At which temperatures windows were decoded, and how many of them."""
+    seen = []
+    search = engine.Engine._search
+
+    def recorded(self, encoded, options, its_search, temperature, attempt):
+        seen.append((temperature, list(its_search.numbers)))
+        return search(self, encoded, options, its_search, temperature, attempt)
+
+    monkeypatch.setattr(engine.Engine, "_search", recorded)
+    return seen
+
+
+def test_only_texts_that_fail_are_decoded_again(transcriber, sample, temperatures):
+    options = {"chunk_length_s": 2, "batch_size": 8, "beam_size": 1, "no_speech_threshold": None}
+    plain = transcriber.transcribe(sample, **options, temperature=0).segments
+    between = sorted(segment.avg_logprob for segment in plain)
+    threshold = (between[1] + between[2]) / 2  # two of them are below
+    temperatures.clear()
+    again = transcriber.transcribe(sample, **options, temperature=(0, 0.5), logprob_threshold=threshold).segments
+    failed = [segment.id for segment in plain if segment.avg_logprob < threshold]
+    assert temperatures == [(0, list(range(len(plain)))), (0.5, failed)]
+    for before, after in zip(plain, again, strict=True):
+        if before.id in failed:
+            assert after.avg_logprob >= before.avg_logprob
+            assert (after.temperature == 0.5) == (after.tokens != before.tokens or after.avg_logprob >= threshold)
+        else:
+            assert (after.tokens, after.temperature) == (before.tokens, 0)
+
+
+def test_sampling_repeats_and_does_not_depend_on_the_batch(transcriber, sample):
+    options = {"chunk_length_s": 2, "temperature": 0.9, "best_of": 3, "logprob_threshold": None}
+    runs = [
+        [segment.tokens for segment in transcriber.transcribe(sample, **options, batch_size=size).segments]
+        for size in (1, 3, 8)
+    ]
+    assert runs[0] == runs[1] == runs[2]
+    assert len(set(runs[0])) > 1
+
+
+def test_what_is_no_speech_has_no_words(transcriber, sample):
+    """The tiny model has no token for it and is always unsure: voice activity decides."""
+    audio = np.random.default_rng(0).normal(0, 0.1, 32_000).astype(np.float32)
+    options = {"vad_filter": False, "temperature": 0}
+    assert transcriber.transcribe(audio, **options).segments == ()
+    (noise,) = transcriber.transcribe(audio, **options, no_speech_threshold=None).segments
+    assert noise.no_speech_prob > 0.9
+    (speech,) = transcriber.transcribe(sample[:64_000], **options).segments
+    assert speech.no_speech_prob < 0.1
+
+
+def test_whispers_own_token_tells_silence(whisper_checkpoint, sample):
+    whisper = Transcriber(whisper_checkpoint, device="cpu")
+    options = {"language": "en", "temperature": 0, "max_new_tokens": 3, "no_speech_threshold": None}
+    with pytest.warns(UserWarning, match="words may be missing"):
+        segments = whisper.transcribe(sample[:32_000], **options).segments
+    inputs = whisper.processor.feature_extractor(sample[:32_000], sampling_rate=16_000, return_tensors="pt")
+    first = whisper.model(**inputs, decoder_input_ids=torch.tensor([[257]]))
+    expected = first.logits[0, 0].softmax(-1)[264].item()
+    assert segments[0].no_speech_prob == pytest.approx(expected, abs=0.02)
