@@ -26,6 +26,10 @@ from dragoman.testing import tiny_config
 Rename = Callable[[str], str]
 
 
+# What upstream has and never uses.
+IDLE = ("wav2vec2-conformer", "encoder.pos_conv_embed."), ("wav2vec2-conformer", "encoder.embed_positions.inv_freq")
+
+
 def same(name: str) -> str:
     return name
 
@@ -87,7 +91,8 @@ class Source:
         tensors = {self.written(name): tensor for name, tensor in model.state_dict(keep_vars=True).items()}
         plain: dict[int, str] = {}
         for name in sorted(tensors, key=lambda name: name in model.all_tied_weights_keys):
-            if self.plain_name(name) in known:
+            idle = any(family == owner and self.plain_name(name).startswith(word) for owner, word in IDLE)
+            if self.plain_name(name) in known and not idle:
                 plain.setdefault(tensors[name].data_ptr(), self.plain_name(name))
         names = list(tensors) if self.aliases else _saved_names(model)
         keys = {self.spelling(name): plain.get(tensors[name].data_ptr()) for name in names}
@@ -120,6 +125,8 @@ ONE_LAYER = {
     "unispeech": {"num_hidden_layers": 1},
     "unispeech-sat": {"num_hidden_layers": 1},
     "speech_to_text": {"encoder_layers": 1, "decoder_layers": 1},
+    "wav2vec2-conformer": {"num_hidden_layers": 1, "num_adapter_layers": 1, "vocab_size": 32},
+    "wav2vec2-bert": {"num_hidden_layers": 1, "vocab_size": 32},
     "sew": {"num_hidden_layers": 1},
     "data2vec-audio": {"num_hidden_layers": 1, "num_adapter_layers": 1},
     "whisper": {"encoder_layers": 1, "decoder_layers": 1},
@@ -256,6 +263,7 @@ def _encoders(adapter: Mapping[str, Any], language: Mapping[str, Any]) -> Iterat
         yield "data2vec-audio", "speech", source
     for source in _speech("sew.", tf.SEWModel, tf.SEWForCTC, tf.SEWForSequenceClassification):
         yield "sew", "speech", source
+    yield from _conformers(adapter)
     old = tuple(f"model.{half}.embed_positions.weights" for half in ("encoder", "decoder"))
     full = tf.Speech2TextForConditionalGeneration
     for part, plain, word in ("speech", Speech2TextEncoder, "encoder."), ("text", Speech2TextDecoder, ""):
@@ -265,6 +273,26 @@ def _encoders(adapter: Mapping[str, Any], language: Mapping[str, Any]) -> Iterat
         whole = without("model." + word) if word else same
         yield "speech_to_text", part, Source(full, plain, whole, aliases=True, extras=old)
     yield "speech_to_text", "text", Source(Speech2TextDecoder, Speech2TextDecoder, fields=UNTIED)
+
+
+def _conformers(adapter: Mapping[str, Any]) -> Iterator[tuple[str, str, Source]]:
+    """wav2vec 2.0 with Conformer blocks, and wav2vec2-bert."""
+    plain = tf.Wav2Vec2ConformerModel
+    heads = tf.Wav2Vec2ConformerForCTC, tf.Wav2Vec2ConformerForXVector, tf.Wav2Vec2ConformerForPreTraining
+    rotary = {"position_embeddings_type": "rotary"}
+    for source in (
+        *_speech("wav2vec2_conformer.", plain, *heads),
+        Source(plain, plain, fields=adapter),
+        Source(plain, plain, fields=rotary),
+    ):
+        yield "wav2vec2-conformer", "speech", source
+    plain = tf.Wav2Vec2BertModel
+    wide = {"add_adapter": True, "use_intermediate_ffn_before_adapter": True, "output_hidden_size": 24}
+    yield "wav2vec2-bert", "speech", Source(plain, plain)
+    yield "wav2vec2-bert", "speech", Source(plain, plain, fields=wide)
+    yield "wav2vec2-bert", "speech", Source(plain, plain, fields={"position_embeddings_type": "relative"})
+    for head in tf.Wav2Vec2BertForCTC, tf.Wav2Vec2BertForSequenceClassification, tf.Wav2Vec2BertForXVector:
+        yield "wav2vec2-bert", "speech", Source(head, plain, without("wav2vec2_bert."), WEIGHTED)
 
 
 def _bert() -> Iterator[Source]:

@@ -22,6 +22,8 @@ from dragoman.testing import TOLERANCES, tiny_config
 ENCODERS = (
     "unispeech", "unispeech-large", "unispeech-sat", "unispeech-sat-large", "data2vec-audio", "data2vec-audio-adapter",
     "sew", "sew-layer", "speech_to_text", "speech_to_text-odd",
+    "conformer-relative", "conformer-rotary", "conformer-plain",
+    "wav2vec2-bert", "wav2vec2-bert-relative", "wav2vec2-bert-adapter",
 )  # fmt: skip
 OTHERS = ("gpt2", "bart", "mbart", "whisper")
 LENGTHS = torch.tensor([800, 799, 640, 333])

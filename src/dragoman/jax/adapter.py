@@ -1,4 +1,4 @@
-"""The convolutional adapter that shortens the memory of a speech encoder.
+"""The convolutional adapters that shorten the memory of a speech encoder.
 
 Axes: batch, frames, width.
 """
@@ -7,10 +7,12 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from dragoman.jax.attention import Attention
+from dragoman.jax.block import FeedForward
 from dragoman.jax.layers import Conv1d, LayerNorm, Linear, frame_mask, zero_padding
-from dragoman.spec import ConvAdapterSpec
+from dragoman.spec import BlockSpec, ConvAdapterSpec
 
-__all__ = ["ConvAdapter"]
+__all__ = ["AttentiveAdapter", "ConvAdapter", "adapter_of"]
 
 
 class ConvAdapter(nnx.Module):
@@ -27,14 +29,94 @@ class ConvAdapter(nnx.Module):
         )
 
     def __call__(
-        self, states: Float[Array, "batch frames width"], lengths: Int[Array, " batch"] | None
+        self,
+        states: Float[Array, "batch frames width"],
+        lengths: Int[Array, " batch"] | None,
+        *,
+        leaks: bool = False,
     ) -> Float[Array, "batch frames_out width_out"]:
-        """Shorten; frames beyond `lengths` are zero at each convolution, as they are at the edge of a single clip."""
+        """Shorten; frames beyond `lengths` are zero at each convolution, as they are at the edge of a single clip.
+
+        With `leaks` they are heard, as upstream has it.
+        """
         if self.proj is not None and self.norm is not None:
             states = self.norm(self.proj(states))
         for conv in self.layers:
-            if lengths is not None:
+            if lengths is not None and not leaks:
                 states = zero_padding(states, frame_mask(lengths, states.shape[1]))
                 lengths = (lengths + 2 * self.spec.padding - self.spec.kernel) // self.spec.stride + 1
-            states = jax.nn.glu(conv(states), axis=-1)
+            states = _shortened(conv, states)
         return states
+
+
+class AttentiveLayer(nnx.Module):
+    """Shorten by gated convolutions what looks and what is added to it; then attention and a feed-forward network."""
+
+    def __init__(self, spec: ConvAdapterSpec, block: BlockSpec) -> None:
+        self.spec, self.block = spec, block
+        self.residual_norm, self.residual_conv = LayerNorm(spec.width, block.norm_eps), _conv(spec)
+        self.self_attn_norm, self.self_attn_conv = LayerNorm(spec.width, block.norm_eps), _conv(spec)
+        self.self_attn = Attention(block)
+        self.ffn_norm, self.ffn = LayerNorm(spec.width, block.norm_eps), FeedForward(block)
+
+    def __call__(
+        self,
+        states: Float[Array, "batch frames width"],
+        lengths: Int[Array, " batch"] | None,
+        *,
+        leaks: bool = False,
+    ) -> tuple[Float[Array, "batch fewer width"], Int[Array, " batch"] | None]:
+        """Return the new states and their lengths; see `ConvAdapter`."""
+        keep = None if lengths is None or leaks else frame_mask(lengths, states.shape[1])
+        residual = _shortened(self.residual_conv, zero_padding(self.residual_norm(states), keep))
+        own = _shortened(self.self_attn_conv, zero_padding(self.self_attn_norm(states), keep))
+        mask = None
+        if lengths is not None:
+            lengths = (lengths + 2 * self.spec.padding - self.spec.kernel) // self.spec.stride + 1
+            mask = frame_mask(lengths, own.shape[1])[:, None, None]
+        mixed, _ = self.self_attn(own, self.self_attn.project(own), mask)
+        states = residual + mixed
+        return states + self.ffn(self.ffn_norm(states)), lengths
+
+
+class AttentiveAdapter(nnx.Module):
+    """Such layers one after the other, behind half a feed-forward network where there is one, and a projection.
+
+    Reference: the length adapter of https://arxiv.org/abs/2312.05187, section 3.2.1.
+    """
+
+    def __init__(self, spec: ConvAdapterSpec, block: BlockSpec, width: int) -> None:
+        projects = spec.width != width
+        self.first_ffn = FeedForward(spec.first_ffn) if spec.first_ffn else None
+        self.proj = Linear(width, spec.width) if projects else None
+        self.norm = LayerNorm(spec.width, block.norm_eps) if projects else None
+        self.layers = nnx.List(AttentiveLayer(spec, block) for _ in range(spec.num_layers))
+
+    def __call__(
+        self,
+        states: Float[Array, "batch frames width"],
+        lengths: Int[Array, " batch"] | None,
+        *,
+        leaks: bool = False,
+    ) -> Float[Array, "batch frames_out width_out"]:
+        """Shorten; see `ConvAdapter`."""
+        if self.first_ffn is not None:
+            states = states + 0.5 * self.first_ffn(states)
+        if self.proj is not None and self.norm is not None:
+            states = self.norm(self.proj(states))
+        for layer in self.layers:
+            states, lengths = layer(states, lengths, leaks=leaks)
+        return states
+
+
+def _conv(spec: ConvAdapterSpec) -> Conv1d:
+    return Conv1d(spec.width, 2 * spec.width, spec.kernel, spec.stride, padding=spec.padding)
+
+
+def _shortened(conv: Conv1d, states: Array) -> Array:
+    return jax.nn.glu(conv(states), axis=-1)
+
+
+def adapter_of(spec: ConvAdapterSpec, width: int) -> ConvAdapter | AttentiveAdapter:
+    """Build the adapter that a spec describes, behind a stack of a width."""
+    return ConvAdapter(spec, width) if spec.block is None else AttentiveAdapter(spec, spec.block, width)

@@ -3,7 +3,9 @@
 Axes: rows, tokens (or frames), width.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -167,11 +169,16 @@ class StackOutput:
 
 
 class Stack(nnx.Module):
-    """Blocks one after the other."""
+    """Blocks one after the other.
 
-    def __init__(self, spec: StackSpec) -> None:
+    Args:
+        spec: What to build.
+        layer: Of what; anything that is built from a `BlockSpec` and called as a `Block` is.
+    """
+
+    def __init__(self, spec: StackSpec, layer: Callable[[BlockSpec], Any] | None = None) -> None:
         self.spec = spec
-        self.layers = nnx.List(Block(spec.block) for _ in range(spec.num_layers))
+        self.layers = nnx.List((layer or Block)(spec.block) for _ in range(spec.num_layers))
         block = spec.block
         self.final_norm = norm_of(block.norm, block.width, block.norm_eps) if spec.final_norm else None
         self.gradient_checkpointing = False
@@ -184,7 +191,7 @@ class Stack(nnx.Module):
         causal: bool = False,
         memory: Memory | None = None,
         cache: Cache | None = None,
-        bias: Float[Array, "heads tokens tokens"] | None = None,
+        bias: Any = None,
         positions: Int[Array, "rows tokens"] | None = None,
         near: Bool[Array, "..."] | None = None,
         all_states: bool = False,
@@ -199,7 +206,8 @@ class Stack(nnx.Module):
             causal: No token looks ahead (without `mask`).
             memory: What cross-attention looks at; layers skip it if there is none.
             cache: Where the tokens' keys and values go, after those of earlier calls.
-            bias: Numbers that blocks with a gated bias weigh and add to their self-attention scores.
+            bias: What the layers share: numbers that blocks with a gated bias weigh and add to their self-attention
+                scores, `Surroundings` for Conformers.
             positions: Of the tokens, `[rows or 1, tokens]`, for rotary positions; one after the other without.
             near: The mask of the layers that look back only so far, where the text is longer than that.
             all_states: Keep the states before each layer and after the last.

@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import DTypeLike
 
+from dragoman.jax.conformer import ConformerAttention
 from dragoman.jax.layers import ChannelNorm, Conv1d, Embedding, LayerNorm, Linear, RMSNorm, WeightNormConv1d
 from dragoman.jax.position_bias import BiasGate
 from dragoman.jax.positions import StoredNorm, TablePositions
@@ -109,6 +110,10 @@ def _values(
             values["weight"] = _sinusoids_in_pairs(*shapes["weight"])
         if path == "embed.tokens" and isinstance(spec, TextDecoderSpec) and spec.pad_token_id is not None:
             values["weight"][spec.pad_token_id : spec.pad_token_id + 1] = 0.0
+    elif isinstance(module, ConformerAttention):
+        for name, shape in shapes.items():
+            bound = math.sqrt(6.0 / sum(shape))
+            values[name] = random.uniform(-bound, bound, shape)
     elif "mask_embed" in values:
         values["mask_embed"] = random.uniform(size=shapes["mask_embed"])
     return values

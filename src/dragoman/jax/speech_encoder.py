@@ -16,8 +16,9 @@ from jaxtyping import Array, Bool, Float, Int
 from dragoman.errors import AudioError, ConfigError
 from dragoman.families import ModelConfig, speech_part
 from dragoman.inputs import check_masks
-from dragoman.jax.adapter import ConvAdapter
-from dragoman.jax.block import Stack, StackOutput
+from dragoman.jax.adapter import adapter_of
+from dragoman.jax.block import Block, Stack, StackOutput
+from dragoman.jax.conformer import ConformerBlock, surroundings
 from dragoman.jax.frontend import frontend_of
 from dragoman.jax.init import initialise, persistent_names
 from dragoman.jax.inputs import checked_mask, checked_tensor
@@ -101,16 +102,15 @@ class SpeechEncoder(nnx.Module):
         self.padding = Padding.EXACT
         self.frontend = frontend_of(spec.frontend, spec.width)
         self.mask_embed = param(spec.width) if spec.mask_embedding else None
-        self.positions = positions_of(spec.positions, spec.width)
+        self.positions = None if spec.positions is None else positions_of(spec.positions, spec.width)
         self.input_norm = LayerNorm(spec.width, spec.stack.block.norm_eps) if spec.input_norm else None
         bias = spec.position_bias
         self.position_bias = BucketBias(bias, spec.stack.block.num_heads) if bias else None
-        self.stack = Stack(spec.stack)
+        self.stack = Stack(spec.stack, ConformerBlock if spec.stack.block.conformer else Block)
         places = spec.positions
-        self.upsample: Upsample | None = None
-        if isinstance(places, ConvPositionSpec) and places.stride > 1:
-            self.upsample = Upsample(places, spec.width)
-        self.adapter = ConvAdapter(spec.adapter, spec.width) if spec.adapter else None
+        strided = places if isinstance(places, ConvPositionSpec) and places.stride > 1 else None
+        self.upsample = Upsample(strided, spec.width) if strided else None
+        self.adapter = adapter_of(spec.adapter, spec.width) if spec.adapter else None
 
     @property
     def config(self) -> ModelConfig:
@@ -253,7 +253,7 @@ class SpeechEncoder(nnx.Module):
         out = self._transform(zero_padding(states, mask), frames, all_states, weights, stack_key)
         states = out.states
         if self.adapter is not None:
-            states = self.adapter(states, frames if exact else None)
+            states = self.adapter(states, frames, leaks=not exact)
         return EncoderOutput(
             last_hidden_state=states,
             hidden_states=out.all_states,
@@ -269,20 +269,30 @@ class SpeechEncoder(nnx.Module):
         exact, total, factor = self.padding is Padding.EXACT, states.shape[1], self.spec.squeeze
         drop_key, stack_key = split(key, 2)
         mask = None if lengths is None else frame_mask(lengths, total)
-        places = self.positions(states, mask if exact else None)
-        states = average(states, factor) + places if factor > 1 else states + places
+        conformer = self.spec.stack.block.conformer
+        keep = mask if exact or (conformer is not None and conformer.causal) else None  # where even the reference does
+        if self.positions is not None:
+            places = self.positions(states, keep)
+            states = average(states, factor) + places if factor > 1 else states + places
         if self.input_norm is not None:
             states = self.input_norm(states)
         states = dropout(states, self.spec.dropout, drop_key)
         if lengths is not None and factor > 1:  # the reference also counts frames that are partly padding
             mask = frame_mask((lengths if exact else lengths + factor - 1) // factor, states.shape[1])
         look = None if mask is None else mask[:, None, None]
-        bias = None if self.position_bias is None else self.position_bias(states.shape[1])
+        bias = self._shared(states, keep)
         out = self.stack(states, look, bias=bias, all_states=all_states, weights=weights, key=stack_key)
         if self.upsample is None:
             return out
         whole = frame_mask(lengths // factor * factor, total) if exact and lengths is not None else None
         return replace(out, states=zero_padding(self.upsample(out.states, total), whole))
+
+    def _shared(self, states: Array, keep: Array | None) -> Any:
+        """Return what all layers share about the places of the frames."""
+        conformer = self.spec.stack.block.conformer
+        if conformer is not None:
+            return surroundings(conformer, states, keep)
+        return None if self.position_bias is None else self.position_bias(states.shape[1])
 
     def draw_masks(self, inputs: Any, lengths: Any, random: np.random.Generator) -> Masks:
         """Draw what SpecAugment hides of a batch in one training step; nothing if the configuration asks for none.

@@ -1,6 +1,7 @@
 """Frozen descriptions of the parts of a model, free of any framework: what to build, not how."""
 
 from dragoman.spec.block import BlockSpec, StackSpec
+from dragoman.spec.conformer import ConformerSpec, Distance
 from dragoman.spec.enums import Activation, EmbedNorm, FrontendNorm, Norm, NormOrder, Padding, Positions
 from dragoman.spec.frontend import (
     ConvFrontendSpec,
@@ -26,10 +27,12 @@ __all__ = [
     "Activation",
     "BlockSpec",
     "BucketBiasSpec",
+    "ConformerSpec",
     "ConvAdapterSpec",
     "ConvFrontendSpec",
     "ConvPositionSpec",
     "ConvStackPositionSpec",
+    "Distance",
     "EmbedNorm",
     "FeatureFrontendSpec",
     "FrontendNorm",

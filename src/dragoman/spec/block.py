@@ -1,39 +1,14 @@
 """The one Transformer block that every family is made of, and a stack of them."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dragoman.errors import ConfigError
+from dragoman.spec.checks import MOST_LAYERS, check_numbers, check_sizes
+from dragoman.spec.conformer import ConformerSpec
 from dragoman.spec.enums import Activation, Norm, NormOrder
 from dragoman.spec.rotary import RotarySpec
 
-__all__ = ["MOST_LAYERS", "BlockSpec", "StackSpec", "check_numbers", "check_sizes"]
-
-# Beyond these a configuration is a mistake or an attack: no published model comes near.
-_LARGEST = 2**24
-MOST_LAYERS = 1_000
-
-
-def check_sizes(owner: str, sizes: Mapping[str, int], at_least: int = 1, at_most: int = _LARGEST) -> None:
-    """Raise one `ConfigError` that lists every size that is not a sensible whole number."""
-    wrong = [
-        f"`{name}` must be a whole number from {at_least} to {at_most}, but is {size!r}"
-        for name, size in sizes.items()
-        if not isinstance(size, int) or isinstance(size, bool) or not at_least <= size <= at_most
-    ]
-    if wrong:
-        raise ConfigError(f"{owner} cannot be built: {'; '.join(wrong)}.")
-
-
-def check_numbers(owner: str, numbers: Mapping[str, float], at_most: float = 1.0) -> None:
-    """Raise one `ConfigError` that lists every probability or scale that is not from 0 to `at_most`."""
-    wrong = [
-        f"`{name}` must be a number from 0 to {at_most:g}, but is {number!r}"
-        for name, number in numbers.items()
-        if not 0 <= number <= at_most  # which NaN is not either
-    ]
-    if wrong:
-        raise ConfigError(f"{owner} cannot be built: {'; '.join(wrong)}.")
+__all__ = ["BlockSpec", "StackSpec"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +21,7 @@ class BlockSpec:
     the block's own (TrOCR). `gated_ffn` multiplies the activation by a second projection (SwiGLU and its
     kin); `num_kv_heads` lets several heads of queries share one of keys and values; `query_norm` normalises each head
     of queries and keys (Qwen3); `cross_gate` means that the cross-attention is not the family's own but inserted, and
-    stands behind a gate that begins shut.
+    stands behind a gate that begins shut. With `conformer` the block is a Conformer's.
     """
 
     width: int
@@ -74,6 +49,7 @@ class BlockSpec:
     rotary: RotarySpec | None = None
     query_norm: bool = False
     cross_gate: bool = False
+    conformer: ConformerSpec | None = None
 
     def __post_init__(self) -> None:
         """Check that the sizes fit each other."""

@@ -10,7 +10,7 @@ from math import prod
 from typing import Any, ClassVar
 
 from dragoman.errors import ConfigError
-from dragoman.spec.block import MOST_LAYERS, check_numbers, check_sizes
+from dragoman.spec.checks import MOST_LAYERS, check_numbers, check_sizes
 from dragoman.spec.enums import Activation, FrontendNorm
 
 __all__ = ["ConvFrontendSpec", "FeatureFrontendSpec", "FrontendSpec", "MelFrontendSpec", "SubsampleFrontendSpec"]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from dragoman.errors import ConfigError
-from dragoman.spec.block import MOST_LAYERS, check_sizes
+from dragoman.spec.checks import MOST_LAYERS, check_sizes
 from dragoman.spec.enums import Activation
 
 __all__ = [

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from dragoman.errors import ConfigError
-from dragoman.spec.block import MOST_LAYERS, StackSpec, check_numbers, check_sizes
+from dragoman.spec.block import BlockSpec, StackSpec
+from dragoman.spec.checks import MOST_LAYERS, check_numbers, check_sizes
 from dragoman.spec.frontend import FrontendSpec
 from dragoman.spec.positions import (
     BucketBiasSpec,
@@ -20,18 +21,27 @@ __all__ = ["ConvAdapterSpec", "SpecAugmentSpec", "SpeechEncoderSpec"]
 
 @dataclass(frozen=True, kw_only=True)
 class ConvAdapterSpec:
-    """Strided gated convolutions behind the stack, which shorten the memory (XLS-R, https://arxiv.org/abs/2111.09296)."""
+    """Strided gated convolutions behind the stack, which shorten the memory (XLS-R, https://arxiv.org/abs/2111.09296).
+
+    With a `block` each layer shortens twice, what is looked at and what is added to it, and attention and a
+    feed-forward network of this kind follow; `first_ffn` describes a feed-forward network before all layers
+    (wav2vec2-bert).
+    """
 
     num_layers: int
     kernel: int
     stride: int
     width: int
     padding: int = 1  # upstream pads by one frame whatever the kernel
+    block: BlockSpec | None = None
+    first_ffn: BlockSpec | None = None
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the sizes."""
         check_sizes("The convolutional adapter", {"kernel": self.kernel, "stride": self.stride, "width": self.width})
         check_sizes("The convolutional adapter", {"num_layers": self.num_layers}, at_least=0, at_most=MOST_LAYERS)
+        check_numbers("The convolutional adapter", {"dropout": self.dropout})
 
     @property
     def shortest_input(self) -> int:
@@ -86,7 +96,7 @@ class SpeechEncoderSpec:
     """
 
     frontend: FrontendSpec
-    positions: PositionSpec
+    positions: PositionSpec | None
     stack: StackSpec
     input_norm: bool
     dropout: float = 0.0

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from dragoman.errors import ConfigError
-from dragoman.spec.block import StackSpec, check_numbers, check_sizes
+from dragoman.spec.block import StackSpec
+from dragoman.spec.checks import check_numbers, check_sizes
 from dragoman.spec.enums import Activation, EmbedNorm, Positions
 
 __all__ = ["HeadSpec", "TextDecoderSpec"]

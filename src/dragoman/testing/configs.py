@@ -59,6 +59,17 @@ _SMALL: dict[str, dict[str, Any]] = {
     "unispeech-sat": _SPEECH,
     "data2vec-audio": {**_SPEECH, "num_conv_pos_embeddings": 2, "conv_pos_kernel_size": 5},
     "sew": _SPEECH,
+    "wav2vec2-conformer": {**_SPEECH, "conv_depthwise_kernel_size": 7},
+    "wav2vec2-bert": {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 37,
+        "feature_projection_input_dim": 8,
+        "left_max_position_embeddings": 5,
+        "right_max_position_embeddings": 2,
+        "conv_depthwise_kernel_size": 7,
+    },
     "bert": _BERT,
     "gpt2": {
         "vocab_size": 99,
@@ -147,7 +158,7 @@ def tiny_config(model_type: str, **fields: Any) -> ModelConfig:
     """Return a configuration of a family that builds in milliseconds and still has every part of the real network.
 
     The speech encoders take a frame every 40 samples; Whisper takes spectrograms of 8 bins and 60 frames, Speech to
-    Text filter banks of 8 bins. The text
+    Text and wav2vec2-bert filter banks of 8 bins. The text
     decoders have 99 tokens (0 begins, 1 pads, 2 ends, in the families that have such ids) and 64 positions.
 
     Args:

@@ -13,7 +13,7 @@ from dragoman.torch.layers import Linear, RMSNorm
 from dragoman.torch.position_bias import BiasGate
 from dragoman.torch.rotary import Turn
 
-__all__ = ["Attention"]
+__all__ = ["Attention", "plain_attention"]
 
 KeysValues = tuple[Float[Tensor, "batch heads frames head_dim"], Float[Tensor, "batch heads frames head_dim"]]
 
@@ -89,7 +89,7 @@ class Attention(nn.Module):
         if weights:
             if grouped:
                 keys, values = (x.repeat_interleave(self.num_heads // self.key_heads, 1) for x in (keys, values))
-            mixed, probs = _plain_attention(queries, keys, values, mask, causal, dropout)
+            mixed, probs = plain_attention(queries, keys, values, mask, causal, dropout)
             probs = probs.unflatten(2, (rows // batch, tokens)).transpose(1, 2).flatten(0, 1)
         else:
             mixed = F.scaled_dot_product_attention(
@@ -100,7 +100,7 @@ class Attention(nn.Module):
         return self.out_proj(mixed.transpose(1, 2).reshape(rows, tokens, -1)), probs
 
 
-def _plain_attention(
+def plain_attention(
     queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, causal: bool, dropout: float
 ) -> tuple[Tensor, Tensor]:
     """Attend step by step, keeping the weights `[batch, heads, tokens, frames]`."""

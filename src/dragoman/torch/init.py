@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dragoman.spec import Positions, SpeechEncoderSpec, TextDecoderSpec
+from dragoman.torch.conformer import ConformerAttention
 from dragoman.torch.layers import ChannelNorm, RMSNorm, WeightNormConv1d
 from dragoman.torch.position_bias import BiasGate
 from dragoman.torch.positions import TablePositions
@@ -91,6 +92,9 @@ def _values(module: nn.Module, path: str, spec: SpeechEncoderSpec | TextDecoderS
             values["weight"][spec.pad_token_id : spec.pad_token_id + 1] = 0.0
     elif isinstance(module, BiasGate):
         values["const"] = torch.ones(shapes["const"])
+    elif isinstance(module, ConformerAttention):
+        for value in values.values():
+            nn.init.xavier_uniform_(value)
     elif "mask_embed" in values:
         values["mask_embed"].uniform_()
     return values

@@ -19,8 +19,9 @@ from dragoman.inputs import check_masks
 from dragoman.outputs import ModelOutput
 from dragoman.spec import ConvPositionSpec, Padding, SpeechEncoderSpec
 from dragoman.spec_augment import Masks, draw_masks
-from dragoman.torch.adapter import ConvAdapter
-from dragoman.torch.block import Stack, StackOutput
+from dragoman.torch.adapter import adapter_of
+from dragoman.torch.block import Block, Stack, StackOutput
+from dragoman.torch.conformer import ConformerBlock, surroundings
 from dragoman.torch.frontend import ConvFrontend, FeatureFrontend, frontend_of
 from dragoman.torch.init import initialise, persistent_names
 from dragoman.torch.inputs import checked_tensor
@@ -93,16 +94,15 @@ class SpeechEncoder(PretrainedPart):
         self.padding = Padding.EXACT
         self.frontend = frontend_of(spec.frontend, spec.width)
         self.mask_embed = nn.Parameter(torch.empty(spec.width)) if spec.mask_embedding else None
-        self.positions = positions_of(spec.positions, spec.width)
+        self.positions = None if spec.positions is None else positions_of(spec.positions, spec.width)
         self.input_norm = nn.LayerNorm(spec.width, spec.stack.block.norm_eps) if spec.input_norm else None
         bias = spec.position_bias
         self.position_bias = BucketBias(bias, spec.stack.block.num_heads) if bias else None
-        self.stack = Stack(spec.stack)
+        self.stack = Stack(spec.stack, ConformerBlock if spec.stack.block.conformer else Block)
         places = spec.positions
-        self.upsample: Upsample | None = None
-        if isinstance(places, ConvPositionSpec) and places.stride > 1:
-            self.upsample = Upsample(places, spec.width)
-        self.adapter = ConvAdapter(spec.adapter, spec.width) if spec.adapter else None
+        strided = places if isinstance(places, ConvPositionSpec) and places.stride > 1 else None
+        self.upsample = Upsample(strided, spec.width) if strided else None
+        self.adapter = adapter_of(spec.adapter, spec.width) if spec.adapter else None
 
     def freeze_feature_encoder(self) -> None:
         """Stop training the convolutions of the front end; the projection behind them still learns."""
@@ -236,7 +236,7 @@ class SpeechEncoder(PretrainedPart):
         out = self._transform(zero_padding(states, mask), frames, all_states, weights)
         states = out.states
         if self.adapter is not None:
-            states = self.adapter(states, frames if exact else None)
+            states = self.adapter(states, frames, leaks=not exact)
         return EncoderOutput(
             last_hidden_state=states,
             hidden_states=out.all_states,
@@ -249,8 +249,11 @@ class SpeechEncoder(PretrainedPart):
         """Add positions and run the stack, which in some models sees several frames as one."""
         exact, total, factor = self.padding is Padding.EXACT, states.shape[1], self.spec.squeeze
         mask = None if lengths is None else frame_mask(lengths, total)
-        places = self.positions(states, mask if exact else None)
-        states = average(states, factor) + places if factor > 1 else states + places
+        conformer = self.spec.stack.block.conformer
+        keep = mask if exact or (conformer is not None and conformer.causal) else None  # where even the reference does
+        if self.positions is not None:
+            places = self.positions(states, keep)
+            states = average(states, factor) + places if factor > 1 else states + places
         if self.input_norm is not None:
             states = self.input_norm(states)
         states = F.dropout(states, self.spec.dropout, self.training)
@@ -259,7 +262,7 @@ class SpeechEncoder(PretrainedPart):
         out = self.stack(
             states,
             None if mask is None else mask[:, None, None],
-            bias=None if self.position_bias is None else self.position_bias(states.shape[1]),
+            bias=self._shared(states, keep),
             all_states=all_states,
             weights=weights,
         )
@@ -267,6 +270,13 @@ class SpeechEncoder(PretrainedPart):
             return out
         whole = frame_mask(lengths // factor * factor, total) if exact and lengths is not None else None
         return replace(out, states=zero_padding(self.upsample(out.states, total), whole))
+
+    def _shared(self, states: Tensor, keep: Tensor | None) -> Any:
+        """Return what all layers share about the places of the frames."""
+        conformer = self.spec.stack.block.conformer
+        if conformer is not None:
+            return surroundings(conformer, states, keep)
+        return None if self.position_bias is None else self.position_bias(states.shape[1])
 
     def _hide(self, states: Tensor, mask: Tensor | None, masks: Masks | None) -> Tensor:
         """Replace hidden frames by the mask vector (by zero where there is none) and hidden channels by zero."""

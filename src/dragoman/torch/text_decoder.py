@@ -14,7 +14,7 @@ from dragoman.errors import ConfigError, GenerationError
 from dragoman.families import ModelConfig, text_part
 from dragoman.inputs import check_loss, check_memory, check_rows, check_text_mask
 from dragoman.outputs import ModelOutput
-from dragoman.spec.block import check_sizes
+from dragoman.spec.checks import check_sizes
 from dragoman.torch.block import Stack, StackOutput
 from dragoman.torch.cache import Cache, Memory
 from dragoman.torch.init import initialise, persistent_names
