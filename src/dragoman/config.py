@@ -12,7 +12,7 @@ from dragoman.families import config_from_dict, find, speech_part, text_part
 from dragoman.families.base import ModelConfig
 from dragoman.files import read_json
 from dragoman.spec import SharedId, SpecialIds
-from dragoman.spec.block import check_sizes
+from dragoman.spec.checks import check_sizes
 
 __all__ = ["FUSIONS", "AutoConfig", "SpeechEncoderDecoderConfig"]
 
