@@ -85,10 +85,10 @@ class Attention(nnx.Module):
             queries = self.q_norm(queries)
         if turn is not None:
             queries = turn(queries)
-        # [b, h, q, d] -> [b, k, h / k, q, d]: the heads of queries beside those of keys that they share
-        queries = queries.reshape(batch, self.key_heads, -1, *queries.shape[2:]) * self.head_dim**-0.5
-        scores = widened(jnp.einsum("bkgqd,bktd->bkgqt", queries, keys))
-        scores = scores.reshape(batch, self.num_heads, *scores.shape[3:])
+        # [b, h, q, d] -> [b, k, h / k * q, d]: heads that share keys stand below each other, as beams do
+        queries = queries.reshape(batch, self.key_heads, -1, self.head_dim) * self.head_dim**-0.5
+        scores = widened(jnp.einsum("bkqd,bktd->bkqt", queries, keys))
+        scores = scores.reshape(batch, self.num_heads, -1, keys.shape[2])
         if causal:
             mask = jnp.tril(jnp.ones(scores.shape[-2:], bool))
         if mask is not None and jnp.issubdtype(mask.dtype, jnp.floating):
@@ -96,9 +96,10 @@ class Attention(nnx.Module):
         elif mask is not None:
             scores = jnp.where(mask, scores, NEVER)
         probs = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
-        shared = dropout(probs, self.dropout, key).reshape(batch, self.key_heads, -1, *probs.shape[2:])
-        mixed = jnp.einsum("bkgqt,bktd->bqkgd", shared, values)
-        out = self.out_proj(mixed.reshape(rows, tokens, -1))
+        shared = dropout(probs, self.dropout, key).reshape(batch, self.key_heads, -1, keys.shape[2])
+        # [b, k, h / k * q, d] -> [b, h, q, d] -> [b, q, h, d]
+        mixed = jnp.einsum("bkqt,bktd->bkqd", shared, values).reshape(batch, self.num_heads, -1, self.head_dim)
+        out = self.out_proj(mixed.swapaxes(1, 2).reshape(rows, tokens, -1))
         if not weights:
             return out, None
         # [b, h, beams * u, t] -> [rows, h, u, t]

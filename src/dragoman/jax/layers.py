@@ -4,6 +4,7 @@ Tensors begin as shapes without memory; `init.py` or a checkpoint fills them. In
 is what XLA convolves fastest. Axes: batch, frames, channels, width.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -44,7 +45,8 @@ Key = PRNGKeyArray | None
 """A random key for dropout and its kin in training; `None` in evaluation."""
 
 ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {
-    Activation.GELU: lambda x: jax.nn.gelu(x, approximate=False),
+    # jax.nn.gelu takes the error function's complement, which XLA computes more slowly
+    Activation.GELU: lambda x: 0.5 * x * (1.0 + lax.erf(x * math.sqrt(0.5))),
     Activation.GELU_TANH: lambda x: jax.nn.gelu(x, approximate=True),
     Activation.QUICK_GELU: lambda x: x * jax.nn.sigmoid(1.702 * x),
     Activation.RELU: jax.nn.relu,
