@@ -374,7 +374,7 @@ def has_words(text: list[int], words: list[Any]) -> bool:
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-@pytest.mark.parametrize("seed", seeds(15, 50))
+@pytest.mark.parametrize("seed", seeds(15, 100))
 def test_beam_sampling(library: str, seed: int) -> None:
     """20 cases each, with the noise that the search draws."""
     case = case_of(seed, 20, 2 + seed % 3, with_processors=False)

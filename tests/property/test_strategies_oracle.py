@@ -1,0 +1,207 @@
+"""Diverse, contrastive and speculative search against plain Python on tiny vocabularies: 2,000 cases each in all.
+
+Decoder, cases and helpers are those of `test_search_oracle.py`.
+"""
+
+import math
+import random
+import runpy
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from dragoman.generation.decoder import Step
+from dragoman.generation.loop import generate
+from dragoman.generation.options import GenerationConfig
+
+ORACLE = runpy.run_path(str(Path(__file__).with_name("test_search_oracle.py")))
+HASHES, FACTOR, START, LIBRARIES = (ORACLE[name] for name in ("HASHES", "FACTOR", "START", "LIBRARIES"))
+Case, TableDecoder, seeds = ORACLE["Case"], ORACLE["TableDecoder"], ORACLE["seeds"]
+log_softmax, logits_after, texts_of = ORACLE["log_softmax"], ORACLE["logits_after"], ORACLE["texts_of"]
+
+
+# --- diverse beam search ----------------------------------------------------------------------------------------------
+
+
+def diverse_oracle(
+    table: np.ndarray, prompt: list[int], eos: list[int], o: dict[str, Any]
+) -> list[tuple[float, list[int]]]:
+    """The finished hypotheses of all groups, the best first."""
+    groups, penalty, early = o["num_beam_groups"], o["length_penalty"], o["early_stopping"]
+    beams, limit = o["num_beams"] // groups, len(prompt) + o["max_new_tokens"]
+    running: list[list[tuple[float, list[int]]]] = [[(0.0, list(prompt))] for _ in range(groups)]
+    finished: list[list[tuple[float, list[int]]]] = [[] for _ in range(groups)]
+    going = set(range(groups))
+    while going:
+        taken: list[int] = []
+        for group in sorted(going):
+            candidates = []
+            for total, tokens in running[group]:
+                for token, score in enumerate(log_softmax(logits_after(table, tokens))):
+                    lost = o["diversity_penalty"] * taken.count(token)
+                    candidates.append((total + score - lost, [*tokens, token]))
+            candidates = sorted(candidates, key=lambda c: -c[0])[: max(2, 1 + len(eos)) * beams]
+            generated = len(candidates[0][1]) - len(prompt)
+            ended = [len(c[1]) == limit or c[1][-1] in eos for c in candidates]
+            new = [(c[0] / generated**penalty, c[1]) for c, e in zip(candidates[:beams], ended, strict=False) if e]
+            finished[group] = sorted(finished[group] + new, key=lambda f: -f[0])[:beams]
+            alive = [c for c in candidates if c[1][-1] not in eos][:beams]
+            taken += [c[1][-1] for c in alive]
+            running[group] = alive
+            full = len(finished[group]) == beams
+            length = o["max_new_tokens"] if early == "never" and penalty > 0 else generated
+            beaten = full and alive[0][0] / length**penalty <= finished[group][-1][0]
+            if len(alive[0][1]) == limit or beaten or (early is True and full):
+                going.remove(group)
+    return sorted((text for group in finished for text in group), key=lambda f: -f[0])
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("seed", seeds(8, 100))
+def test_diverse_beams(library: str, seed: int) -> None:
+    """20 cases each."""
+    rng = random.Random(seed)
+    groups = rng.choice([2, 3])
+    case = ORACLE["case_of"](seed, 20, groups * rng.choice([1, 2]), with_processors=False)
+    case.options.update(num_beam_groups=groups, diversity_penalty=rng.choice([0.3, 1.0, 5.0]))
+    beams = case.options["num_beams"]
+    result = ORACLE["run"](case, library, num_return_sequences=beams)
+    texts, scores = texts_of(result, case.prompt.shape[1], case.eos), result.sequences_scores.tolist()
+    for i, (table, prompt) in enumerate(zip(case.table, case.prompt, strict=True)):
+        expected = diverse_oracle(table, prompt.tolist(), case.eos, case.options)
+        found = list(zip(scores, texts, strict=True))[i * beams : i * beams + len(expected)]
+        assert [score for score, _ in found] == pytest.approx([score for score, _ in expected], abs=1e-5, rel=1e-6)
+        assert sorted(text for _, text in found) == sorted(text for _, text in expected)
+        for own, (_, text) in zip(result.token_log_probs.tolist()[i * beams :], found, strict=False):
+            ORACLE["check_log_probs"](table, len(prompt), text, own)
+
+
+# --- contrastive search -----------------------------------------------------------------------------------------------
+
+
+class StatefulDecoder(TableDecoder):  # type: ignore[misc,valid-type]
+    """Returns a state for each token read, `states[hash]` of `[HASHES, width]`."""
+
+    def __init__(self, table: Any, states: Any) -> None:
+        super().__init__(table)
+        self.states = states
+
+    def start(self, prompt: Any) -> Step[Any]:
+        hashes, place = [], self.xp.zeros_like(prompt[:, 0])
+        for column in range(prompt.shape[1]):
+            place = (place * FACTOR + prompt[:, column] + 1) % HASHES
+            hashes.append(place)
+        step = super().start(prompt)
+        return step._replace(decoder_hidden_states=(self.states[self.xp.stack(hashes, axis=1)],))
+
+    def step(self, tokens: Any, state: Any) -> Step[Any]:
+        step = super().step(tokens, state)
+        return step._replace(decoder_hidden_states=(self.states[step.state.hashes][:, None],))
+
+
+def state_after(states: np.ndarray, tokens: list[int]) -> np.ndarray:
+    place = 0
+    for token in tokens:
+        place = (place * FACTOR + token + 1) % HASHES
+    found: np.ndarray = states[place] / np.linalg.norm(states[place])
+    return found
+
+
+def contrastive_oracle(
+    table: np.ndarray, states: np.ndarray, prompt: list[int], eos: list[int], o: dict[str, Any]
+) -> list[int]:
+    tokens, alpha = list(prompt), o["penalty_alpha"]
+    while len(tokens) < len(prompt) + o["max_new_tokens"]:
+        before = [state_after(states, tokens[:n]) for n in range(1, len(tokens) + 1)]
+        shares = [math.exp(p) for p in log_softmax(logits_after(table, tokens))]
+        best = sorted(range(len(shares)), key=lambda t: -shares[t])[: o["top_k"]]
+
+        def value(token: int, before: Any = before, shares: Any = shares) -> float:
+            new = state_after(states, [*tokens, token])
+            return (1 - alpha) * shares[token] - alpha * max(float(new @ old) for old in before)
+
+        tokens.append(max(best, key=value))
+        if tokens[-1] in eos:
+            break
+    return tokens
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("seed", seeds(8, 100))
+def test_contrastive_search(library: str, seed: int) -> None:
+    """20 cases each."""
+    rng = random.Random(seed)
+    case = ORACLE["case_of"](seed, 20, 1, with_processors=False)
+    states = np.random.default_rng(seed).normal(size=(HASHES, 4)).astype(np.float32)
+    case.options.update(penalty_alpha=rng.choice([0.2, 0.6, 0.9]), top_k=rng.choice([2, 3, 5]))
+    array = LIBRARIES[library]
+    options = GenerationConfig(eos_token_id=case.eos, pad_token_id=1, **case.options)
+    result = generate(StatefulDecoder(array(case.table), array(states)), array(case.prompt), options)
+    for table, prompt, text in zip(
+        case.table, case.prompt, texts_of(result, case.prompt.shape[1], case.eos), strict=True
+    ):
+        assert text == contrastive_oracle(table, states, prompt.tolist(), case.eos, case.options)
+
+
+# --- speculative decoding ---------------------------------------------------------------------------------------------
+
+
+class Past(NamedTuple):
+    utterances: Any
+    hashes: Any  # after each token read, [rows, tokens]
+
+
+class RewindableTable:
+    """`TableDecoder`, which can read several tokens at once and take them back."""
+
+    def __init__(self, table: Any) -> None:
+        self.table, self.steps = table, 0
+
+    def start(self, prompt: Any) -> Step[Past]:
+        step = self.read(prompt, Past(np.arange(len(prompt)), np.zeros((len(prompt), 0), np.int64)))
+        return step._replace(logits=step.logits[:, -1])
+
+    def step(self, tokens: Any, state: Past) -> Step[Past]:
+        step = self.read(tokens[:, None], state)
+        return step._replace(logits=step.logits[:, -1])
+
+    def read(self, tokens: Any, state: Past) -> Step[Past]:
+        self.steps += 1
+        hashes = state.hashes
+        for column in range(tokens.shape[1]):
+            last = hashes[:, -1] if hashes.shape[1] else np.zeros(len(tokens), np.int64)
+            hashes = np.concatenate([hashes, ((last * FACTOR + tokens[:, column] + 1) % HASHES)[:, None]], axis=1)
+        new = hashes[:, state.hashes.shape[1] :]
+        return Step(self.table[state.utterances[:, None], new], Past(state.utterances, hashes))
+
+    def rewind(self, state: Past, tokens: int) -> Past:
+        return Past(state.utterances, state.hashes[:, : state.hashes.shape[1] - tokens])
+
+    def expand(self, state: Past, copies: int) -> Past:
+        raise AssertionError("greedy search has one row an utterance")
+
+    def select(self, state: Past, rows: Any) -> Past:
+        raise AssertionError("greedy search keeps its rows")
+
+
+@pytest.mark.parametrize("with_processors", [False, True])
+@pytest.mark.parametrize("seed", seeds(15, 100))
+def test_a_draft_changes_no_text(seed: int, with_processors: bool) -> None:
+    """20 cases each; the draft is the same table with more or less noise."""
+    rng = random.Random(seed)
+    case = ORACLE["case_of"](seed, 20, 1, with_processors)
+    disturbed = case.table + rng.choice([0.0, 0.3, 1.0, 5.0]) * np.random.default_rng(seed + 1).normal(
+        size=case.table.shape
+    ).astype(np.float32)
+    options = GenerationConfig(
+        eos_token_id=case.eos, pad_token_id=1, num_assistant_tokens=rng.choice([1, 2, 5]),
+        assistant_confidence_threshold=rng.choice([0.0, 0.4]), **case.options,
+    )  # fmt: skip
+    for batch in (slice(0, 8), slice(8, 9), slice(9, 20)):
+        decoder = RewindableTable(case.table[batch])
+        result = generate(decoder, case.prompt[batch], options, draft=RewindableTable(disturbed[batch]))
+        part = Case(case.table[batch], case.prompt[batch], case.eos, case.options)
+        ORACLE["check_greedy"](part, result)
+        assert decoder.steps <= case.options["max_new_tokens"] + 1
