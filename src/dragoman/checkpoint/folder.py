@@ -1,7 +1,7 @@
 """A checkpoint as one thing: its configuration, its generation options and its tensors, wherever and however they lie.
 
-Two kinds of folder are read: Hugging Face's layout (safetensors, `pytorch_model.bin` or `flax_model.msgpack`, in shards
-or not), and the folder of a CTranslate2 Whisper, which looks like a Hugging Face one once it is open.
+Three kinds of folder are read: Hugging Face's layout (safetensors, `pytorch_model.bin` or `flax_model.msgpack`, in
+shards or not), that of a CTranslate2 Whisper, and one with a GGUF file; once open, all look like Hugging Face's.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +13,7 @@ from typing import Any
 
 from dragoman.checkpoint.ctranslate2 import Ct2File
 from dragoman.checkpoint.ctranslate2_whisper import WhisperTensors, whisper_config, whisper_generation_config
+from dragoman.checkpoint.gguf import GgufFile, GgufTensors
 from dragoman.checkpoint.layout import WeightFiles, find_weights
 from dragoman.checkpoint.msgpack import MsgpackFile
 from dragoman.checkpoint.tensors import Framework, SafetensorsFile, Shards, TensorFile
@@ -56,6 +57,8 @@ class Checkpoint:
         kind, paths = self.weights.format, self.weights.paths
         if kind == "ctranslate2":
             return WhisperTensors(Ct2File(paths[0]))
+        if kind == "gguf":
+            return GgufTensors(GgufFile(paths[0]))
         if kind == "flax":
             return MsgpackFile(paths)
         if kind == "safetensors":
@@ -94,6 +97,8 @@ def open_folder(folder: str | Path, *, use_safetensors: bool | None = None, vari
         with Ct2File(weights.paths[0]) as container:
             config = whisper_config(container)
         return Checkpoint(folder=folder, config=config, generation=whisper_generation_config(folder), weights=weights)
+    if weights.format == "gguf":
+        return Checkpoint(folder=folder, config=GgufFile(weights.paths[0]).config, generation=None, weights=weights)
     if not (folder / "config.json").is_file():
         raise ModelNotFoundError(f"{folder} has weights but no config.json, so the kind of model is unknown. Add it.")
     generation = folder / "generation_config.json"

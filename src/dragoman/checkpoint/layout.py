@@ -27,7 +27,7 @@ __all__ = [
     "shard_names",
 ]
 
-WeightFormat = Literal["safetensors", "pytorch", "flax", "ctranslate2"]
+WeightFormat = Literal["safetensors", "pytorch", "flax", "ctranslate2", "gguf"]
 
 # In order of preference. The last is the one file name of a CTranslate2 folder.
 _NAMES: dict[WeightFormat, str] = {
@@ -113,7 +113,7 @@ def find_weights(folder: str | Path, *, use_safetensors: bool | None = None, var
     """Find the weight files of a folder and check that all of them are there.
 
     Args:
-        folder: A folder in Hugging Face's layout, or one of CTranslate2.
+        folder: A folder in Hugging Face's layout, one of CTranslate2, or one with a single .gguf file.
         use_safetensors: See `pick_weights`.
         variant: See `pick_weights`.
 
@@ -132,6 +132,9 @@ def find_weights(folder: str | Path, *, use_safetensors: bool | None = None, var
     except OSError as error:
         raise ModelNotFoundError(f"{folder} cannot be read ({error.strerror}). Check its permissions.") from error
     picked = pick_weights(names, use_safetensors=use_safetensors, variant=variant)
+    containers = [name for name in names if name.endswith(".gguf")]
+    if picked is None and len(containers) == 1 and not use_safetensors and variant is None:
+        picked = "gguf", containers[0]
     if picked is None:
         raise ModelNotFoundError(_no_weights(folder, names, use_safetensors, variant))
     kind, name = picked

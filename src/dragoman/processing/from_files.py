@@ -9,9 +9,11 @@ from dragoman.audio.features import Wav2Vec2FeatureExtractor, WhisperFeatureExtr
 from dragoman.audio.preprocessor_config import read_preprocessor_config
 from dragoman.checkpoint.ctranslate2 import Ct2File
 from dragoman.checkpoint.ctranslate2_whisper import whisper_config
+from dragoman.checkpoint.gguf import GgufFile
 from dragoman.checkpoint.source import resolve
 from dragoman.errors import ConfigError, ModelNotFoundError, did_you_mean
 from dragoman.files import find_json
+from dragoman.text.gguf import tokenizer_of
 from dragoman.text.settings import OPTIONS
 from dragoman.text.tokenizer import Tokenizer
 from dragoman.text.vocab_files import load_tokenizer
@@ -72,6 +74,9 @@ def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str,
 def read_tokenizer(folder: Path, options: Mapping[str, Any]) -> Tokenizer:
     """Read the tokenizer of a folder; `options` are settings of the tokenizer, and `tokenizer_type`."""
     settings = {name: value for name, value in options.items() if name != "tokenizer_type"}
+    containers = [] if (folder / "tokenizer.json").is_file() else sorted(folder.glob("*.gguf"))
+    if len(containers) == 1:
+        return tokenizer_of(GgufFile(containers[0]).metadata, settings)
     return load_tokenizer(folder, tokenizer_type=options.get("tokenizer_type"), options=settings)
 
 

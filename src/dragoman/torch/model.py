@@ -397,6 +397,11 @@ class SpeechEncoderDecoderModel(PretrainedModule):
         """Stop training the encoder; bridge and decoder still learn."""
         self.encoder.requires_grad_(False)
 
+    def freeze_decoder(self) -> None:
+        """Stop training the text model; its cross-attention, its LoRA and the bridge still learn."""
+        for name, parameter in self.decoder.named_parameters():
+            parameter.requires_grad_(any(word.startswith(("cross_attn", "lora_")) for word in name.split(".")))
+
     def set_padding(self, padding: Padding | str) -> None:
         """Choose what padding may do: `"exact"` (nothing, the default) or `"reference"` (upstream's numbers)."""
         self.encoder.padding = Padding(padding)

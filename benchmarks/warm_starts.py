@@ -1,0 +1,191 @@
+"""Does a warm start learn to listen? Loss on unseen real speech, with the audio and with silence in its place.
+
+    python benchmarks/warm_starts.py FOLDER DECODER [--fusion prefix] [--minutes 10] [--out curve.json]
+
+FOLDER gets (or has) the clips of `recipes/amazon_queen.py`: English game dialogue. DECODER is the folder of a text
+model. The encoder is that of the default model, Whisper tiny.en, which was trained with transcripts; it stays frozen,
+and what it hears is kept in FOLDER. Clips of up to `--seconds` with 3 to 10 words are taken, and texts that are held
+back for the measurement are never trained on, by any speaker. Two models begin equal and get the same batches; one of
+them hears only silence. What it still learns is the style of the texts; what the other learns beyond that, it hears.
+
+Held-out loss is the mean over the tokens of all held-out clips; the interval of the difference is a 95 % bootstrap over
+clips. `--minutes` is processor time for both models together.
+"""
+
+import argparse
+import importlib.util
+import json
+import random
+import sys
+import time
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dragoman import AutoTokenizer, SpeechEncoder, SpeechEncoderDecoderModel, WhisperFeatureExtractor
+from dragoman.audio.io import load_audio
+from dragoman.checkpoint.default_model import default_model_folder
+
+RATE, BATCH = 16_000, 16
+
+
+@dataclass(frozen=True)
+class Clips:
+    """What the encoder hears of each clip, `[clips, frames, width]` in float16, and the texts; and what silence is."""
+
+    states: np.ndarray
+    silence: np.ndarray
+    texts: list[str]
+
+    def part(self, held_out: bool) -> list[int]:
+        """Return the clips whose texts are held out, one text in eight, or the others."""
+        return [i for i, text in enumerate(self.texts) if (zlib.crc32(text.lower().encode()) % 8 == 0) is held_out]
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    """Fetch the clips, unless they are there."""
+    path = Path(__file__).parent.parent / "recipes" / "amazon_queen.py"
+    spec = importlib.util.spec_from_file_location("amazon_queen", path)
+    assert spec is not None
+    assert spec.loader is not None
+    recipe = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = recipe
+    spec.loader.exec_module(recipe)
+    manifest = folder / "manifest.jsonl"
+    manifest = manifest if manifest.is_file() else recipe.main(folder)
+    return [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]
+
+
+def hear(folder: Path, seconds: float, most: int) -> Clips:
+    """Return what the encoder hears of the clips that are short enough; what was heard before is read again."""
+    kept = folder / f"heard-{seconds:g}-{most}.npz"
+    if kept.is_file():
+        found = np.load(kept)
+        return Clips(found["states"], found["silence"], [str(text) for text in found["texts"]])
+    rows = [row for row in rows_of(folder) if 3 <= len(row["text"].split()) <= 10]
+    random.Random(0).shuffle(rows)
+    encoder = SpeechEncoder.from_pretrained(default_model_folder())
+    extract = WhisperFeatureExtractor(chunk_length=int(seconds))
+    waves: list[np.ndarray] = [np.zeros(RATE, np.float32)]
+    texts = []
+    for row in rows:
+        wave = load_audio(folder / row["audio_filepath"])
+        if len(wave) <= seconds * RATE and len(texts) < most:
+            waves.append(wave)
+            texts.append(row["text"])
+    states = []
+    for first in range(0, len(waves), BATCH):
+        features = extract(waves[first : first + BATCH], sampling_rate=RATE, return_tensors="pt").input_features
+        with torch.inference_mode():
+            states.append(encoder(features).last_hidden_state.half().numpy())
+    heard = np.concatenate(states)
+    np.savez(kept, states=heard[1:], silence=heard[:1], texts=np.array(texts))
+    return Clips(heard[1:], heard[:1], texts)
+
+
+def labels_of(tokenizer: Any, texts: list[str]) -> Tensor:
+    """Return the ids of texts, each with its end token, -100 behind it."""
+    end = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id
+    rows = [[*tokenizer(text, add_special_tokens=False)["input_ids"], end] for text in texts]
+    width = max(map(len, rows))
+    return torch.tensor([row + [-100] * (width - len(row)) for row in rows])
+
+
+class Run:
+    """One model in training."""
+
+    def __init__(self, arguments: argparse.Namespace, clips: Clips, tokenizer: Any, audio: bool) -> None:
+        torch.manual_seed(0)
+        fusion = {} if arguments.fusion is None else {"fusion": arguments.fusion}
+        self.model = SpeechEncoderDecoderModel.from_encoder_decoder_pretrained(
+            default_model_folder(), arguments.decoder, tokenizer=tokenizer, **fusion
+        )
+        self.clips, self.tokenizer, self.audio = clips, tokenizer, audio
+        self.model.freeze_encoder()
+        if arguments.freeze_decoder:
+            self.model.freeze_decoder()
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(trained, lr=arguments.rate, weight_decay=0.01)
+        self.warm_up = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: min(1.0, (step + 1) / 50))
+
+    def losses(self, picked: list[int]) -> Tensor:
+        """Return the loss of every token of some clips, `[clips, tokens]`; 0 behind the ends."""
+        source = self.clips.states[picked] if self.audio else self.clips.silence.repeat(len(picked), 0)
+        labels = labels_of(self.tokenizer, [self.clips.texts[i] for i in picked])
+        logits = self.model(encoder_outputs=(torch.from_numpy(source).float(),), labels=labels).logits
+        return torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none", ignore_index=-100)
+
+    def step(self, picked: list[int]) -> None:
+        """Learn from a batch."""
+        self.model.train()
+        losses = self.losses(picked)
+        (losses.sum() / (losses != 0).sum()).backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.warm_up.step()
+        self.optimizer.zero_grad()
+
+    def measure(self, held_out: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the summed loss and the number of tokens of each held-out clip."""
+        self.model.eval()
+        with torch.inference_mode():
+            found = [self.losses(held_out[i : i + BATCH]) for i in range(0, len(held_out), BATCH)]
+        sums = np.concatenate([x.sum(1).numpy() for x in found])
+        return sums, np.concatenate([(x != 0).sum(1).numpy() for x in found])
+
+
+def interval(hearing: tuple[np.ndarray, np.ndarray], deaf: tuple[np.ndarray, np.ndarray]) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval of how much lower the loss is with audio."""
+    draws = np.random.default_rng(0).integers(len(deaf[0]), size=(2_000, len(deaf[0])))
+    gains = (deaf[0][draws].sum(1) - hearing[0][draws].sum(1)) / deaf[1][draws].sum(1)
+    low, high = np.quantile(gains, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def main() -> None:
+    """Train both models side by side and print a row for each measurement."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("decoder")
+    parser.add_argument("--fusion")
+    parser.add_argument("--freeze_decoder", action="store_true")
+    parser.add_argument("--rate", type=float, default=3e-4)
+    parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--clips", type=int, default=4_000)
+    parser.add_argument("--held_out", type=int, default=128)
+    parser.add_argument("--every", type=int, default=50, help="steps between measurements")
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    clips = hear(arguments.folder, arguments.seconds, arguments.clips)
+    tokenizer = AutoTokenizer.from_pretrained(arguments.decoder)
+    train, held_out = clips.part(held_out=False), clips.part(held_out=True)[: arguments.held_out]
+    runs = [Run(arguments, clips, tokenizer, audio) for audio in (True, False)]
+    print(f"{len(train)} clips to learn from, {len(held_out)} held out")
+    print("| step | with audio | with silence | lower by (95 %) | processor minutes |\n|---|---|---|---|---|")
+    curve, order, begun, step = [], random.Random(1), time.process_time(), 0
+    while True:
+        minutes = (time.process_time() - begun) / 60
+        if step % arguments.every == 0 or minutes > arguments.minutes:
+            hearing, deaf = (run.measure(held_out) for run in runs)
+            row = [x.sum() / n.sum() for x, n in (hearing, deaf)]
+            low, high = interval(hearing, deaf)
+            curve.append({"step": step, "audio": row[0], "silence": row[1], "low": low, "high": high})
+            print(f"| {step} | {row[0]:.3f} | {row[1]:.3f} | {low:.3f} to {high:.3f} | {minutes:.1f} |", flush=True)
+            if arguments.out is not None:
+                arguments.out.write_text(json.dumps([{k: float(v) for k, v in point.items()} for point in curve]))
+        if minutes > arguments.minutes:
+            return
+        picked = order.sample(train, BATCH)
+        for run in runs:
+            run.step(picked)
+        step += 1
+
+
+if __name__ == "__main__":
+    main()
