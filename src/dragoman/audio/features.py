@@ -1,14 +1,12 @@
 """Feature extractors: from waveforms to what an encoder takes, with the names, arguments and outputs of Hugging Face.
 
 `Wav2Vec2FeatureExtractor` hands the waveform on, normalised and padded; `WhisperFeatureExtractor` computes log-mel
-spectrograms, `Speech2TextFeatureExtractor` and `SeamlessM4TFeatureExtractor` filter banks. All work in NumPy and return
-a `Batch`, as tensors of a framework if asked for. Files are only read and written locally: what a hub id means is for
-`dragoman.processing` to find out.
+spectrograms. Both work in NumPy and return a `Batch`, as tensors of a framework if asked for. Files are only read and
+written locally: what a hub id means is for `dragoman.processing` to find out.
 """
 
 from typing import Any
 
-from dragoman.audio.filter_bank_features import SeamlessM4TFeatureExtractor, Speech2TextFeatureExtractor
 from dragoman.audio.padding import (
     Row,
     check_sampling_rate,
@@ -25,13 +23,7 @@ from dragoman.audio.waveform import MAX_RATE, MIN_RATE, check_finite, check_samp
 from dragoman.audio.whisper_features import WhisperFeatureExtractor
 from dragoman.batch import Batch
 
-__all__ = [
-    "FeatureExtractor",
-    "SeamlessM4TFeatureExtractor",
-    "Speech2TextFeatureExtractor",
-    "Wav2Vec2FeatureExtractor",
-    "WhisperFeatureExtractor",
-]
+__all__ = ["Wav2Vec2FeatureExtractor", "WhisperFeatureExtractor"]
 
 
 class Wav2Vec2FeatureExtractor(StoredExtractor):
@@ -191,8 +183,3 @@ class Wav2Vec2FeatureExtractor(StoredExtractor):
         if self.reference_padding:  # a field of ours, left out where it says nothing
             fields["reference_padding"] = True
         return fields | self.extra
-
-
-FeatureExtractor = (
-    Wav2Vec2FeatureExtractor | WhisperFeatureExtractor | Speech2TextFeatureExtractor | SeamlessM4TFeatureExtractor
-)

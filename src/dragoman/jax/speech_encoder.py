@@ -211,8 +211,9 @@ class SpeechEncoder(nnx.Module):
         shortest = longest if lengths is None or lengths.size == 0 else int(lengths.min())
         needed, what = self.spec.shortest_input, self.spec.frontend.axes[self.spec.frontend.time_axis]
         if shortest < needed:
+            clip = "a clip" if lengths is None else f"the clip in row {int(lengths.argmin())}"
             raise AudioError(
-                f"The encoder needs at least {needed} {what} for its first frame, but a clip has {shortest}. "
+                f"The encoder needs at least {needed} {what} for its first frame, but {clip} has {shortest}. "
                 "Leave out clips that short, or pad them with silence before feature extraction."
             )
 

@@ -40,6 +40,11 @@ MISTAKES: dict[str, tuple[dict[str, Any], type[DragomanError], str]] = {
     "a list": ({"inputs": AUDIO.tolist()}, AudioError, 'return_tensors="pt"'),
     "no clips": ({"inputs": AUDIO[:0], "labels": LABELS[:0]}, AudioError, "holds no clip"),
     "no samples": ({"inputs": AUDIO[:, :0]}, AudioError, "a clip has 0"),
+    "a short row": (
+        {"attention_mask": torch.arange(400) < torch.tensor([[400], [12]])},
+        AudioError,
+        "first frame, but the clip in row 1 has 12",
+    ),
     "one axis": ({"inputs": AUDIO[0]}, AudioError, r"\[batch, samples\], but has \[400\]"),
     "labels of one axis": ({"labels": LABELS[0]}, ConfigError, r"the shape \[3\]"),
     "fractional labels": ({"labels": LABELS.float()}, ConfigError, "the type float32"),
