@@ -1,7 +1,8 @@
-"""JAX against PyTorch, one after the other in one run: encoder, greedy search, beam search, a step of training.
+"""JAX against PyTorch, side by side in one run: encoder, greedy search, beam search, a step of training.
 
 The models are random: wav2vec2-base joined to BERT-base (`--size tiny` to try the script). Times do not depend on what
-the weights are, since texts have a fixed length. What JAX needs to compile is a column of its own.
+the weights are, since texts have a fixed length. The two take turns after a first call of both, which for JAX compiles
+and is a column of its own; the table has medians, and the median of the ratios pair by pair.
 
     python benchmarks/jax_vs_torch.py --threads 2 --seconds 10 --tokens 32
 """
@@ -20,8 +21,8 @@ parser.add_argument("--threads", type=int, default=1)
 parser.add_argument("--seconds", type=float, default=10.0)
 parser.add_argument("--tokens", type=int, default=32)
 parser.add_argument("--repeats", type=int, default=5)
-parser.add_argument("--cpu-time", action="store_true", help="of all threads; for a busy machine, with one thread")
-parser.add_argument("--no-training", action="store_true")
+parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: for a busy machine, one thread")
+parser.add_argument("--only", nargs="*", help="names of rows")
 arguments = parser.parse_args()
 os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
 if sys.platform == "linux":  # XLA makes as many threads as it may use processors
@@ -57,15 +58,24 @@ def models() -> tuple[SpeechEncoderDecoderModel, FlaxSpeechEncoderDecoderModel]:
         return ours, FlaxSpeechEncoderDecoderModel.from_pretrained(folder)
 
 
-def measure(run: Callable[[], object]) -> tuple[float, float]:
-    """Return the seconds of the first call and the median of the later ones."""
-    clock = time.process_time if arguments.cpu_time else time.perf_counter
-    times = []
-    for _ in range(1 + arguments.repeats):
-        begin = clock()
-        run()
-        times.append(clock() - begin)
-    return times[0], statistics.median(times[1:])
+clock = time.process_time if arguments.clock == "cpu" else time.perf_counter
+
+
+def timed(run: Callable[[], object]) -> float:
+    """Return the seconds of a call."""
+    begin = clock()
+    run()
+    return clock() - begin
+
+
+def compare(name: str, in_torch: Callable[[], object], in_jax: Callable[[], object]) -> None:
+    """Time both in turn and print a row."""
+    first = timed(in_jax)
+    in_torch()
+    pairs = [(timed(in_torch), timed(in_jax)) for _ in range(arguments.repeats)]
+    theirs, ours = (1e3 * statistics.median(column) for column in zip(*pairs, strict=True))
+    ratio = statistics.median(there / here for there, here in pairs)
+    print(f"| {name:28} | {theirs:12.1f} | {ours:8.1f} | {ratio:8.2f} | {first:20.1f} |", flush=True)
 
 
 def main() -> None:
@@ -96,27 +106,28 @@ def main() -> None:
         state, loss = trainer.step(state, batch)
         loss.block_until_ready()
 
-    rows: list[tuple[str, Callable[[], object], Callable[[], object]]] = [
-        ("encoder", torch_encoder, lambda: jax.block_until_ready(jax_model.encode(speech).last_hidden_state)),
-        ("greedy", lambda: torch_model.generate(waves, **options), lambda: jax_model.generate(speech, **options)),
-        (
-            "beam 5",
-            lambda: torch_model.generate(waves, num_beams=5, **options),
-            lambda: jax_model.generate(speech, num_beams=5, **options),
-        ),
-        ("train step", torch_step, jax_step),
-    ]
-    if arguments.no_training:
-        rows.pop()
-    print(f"{arguments.size}, {arguments.seconds:g} s of audio, {arguments.tokens} tokens, {arguments.threads} threads")
-    print(f"torch {torch.__version__}, jax {jax.__version__}, {jax.devices()[0].platform}\n")
-    print(f"| {'what':10} | PyTorch (ms) | JAX (ms) | speed-up | JAX's first call (s) |")
-    print(f"|{'-' * 12}|{'-' * 14}|{'-' * 10}|{'-' * 10}|{'-' * 22}|")
+    def writing(**how: int) -> tuple[Callable[[], object], Callable[[], object]]:
+        return (
+            lambda: torch_model.generate(encoder_outputs=torch_states, **options, **how),
+            lambda: jax_model.generate(encoder_outputs=jax_states, **options, **how),
+        )
+
     state = trainer.begin()
-    for name, in_torch, in_jax in rows:
-        _, theirs = measure(in_torch)
-        first, ours = measure(in_jax)
-        print(f"| {name:10} | {1e3 * theirs:12.1f} | {1e3 * ours:8.1f} | {theirs / ours:8.2f} | {first:20.1f} |")
+    with torch.inference_mode():
+        torch_states = torch_model.encoder(waves)
+    jax_states = jax_model.encode(speech)
+    print(f"{arguments.size}, {arguments.seconds:g} s of audio, {arguments.tokens} tokens, {arguments.threads} threads")
+    print(f"torch {torch.__version__}, jax {jax.__version__}, {jax.devices()[0].platform}, {arguments.clock} clock\n")
+    print(f"| {'row':28} | PyTorch (ms) | JAX (ms) | speed-up | JAX's first call (s) |")
+    print(f"|{'-' * 30}|{'-' * 14}|{'-' * 10}|{'-' * 10}|{'-' * 22}|")
+    for name, in_torch, in_jax in (
+        ("encoder", torch_encoder, lambda: jax.block_until_ready(jax_model.encode(speech).last_hidden_state)),
+        ("greedy, encoder states given", *writing()),
+        ("beam 5, encoder states given", *writing(num_beams=5)),
+        ("train step", torch_step, jax_step),
+    ):
+        if not arguments.only or name in arguments.only:
+            compare(name, in_torch, in_jax)
 
 
 if __name__ == "__main__":
