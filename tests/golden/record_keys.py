@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers as tf
 from safetensors import safe_open
 
@@ -143,6 +144,8 @@ ONE_LAYER = {
     "blenderbot": {"encoder_layers": 1, "decoder_layers": 1},
     "blenderbot-small": {"encoder_layers": 1, "decoder_layers": 1},
     "trocr": {"decoder_layers": 1},
+    "t5": {"num_layers": 1},
+    "mt5": {"num_layers": 1},
     **{name: {"num_hidden_layers": 1} for name in ("llama", "mistral", "qwen2", "qwen3", "gemma", "gpt_neox", "opt")},
     "bart": {"encoder_layers": 1, "decoder_layers": 1},
     "mbart": {"encoder_layers": 1, "decoder_layers": 1},
@@ -244,6 +247,8 @@ def _text_sources() -> dict[str, Iterator[Source]]:
         "blenderbot": _seq2seq(*blenderbot),
         "blenderbot-small": _seq2seq(*small),
         "trocr": _trocr(),
+        "t5": _t5(),
+        "mt5": _mt5(),
     }  # fmt: skip
 
 
@@ -369,6 +374,55 @@ def _gpt2() -> Iterator[Source]:
     yield Source(tf.GPT2Model, plain, behind("transformer."), fields=alone, extras=buffers)
     yield Source(tf.GPT2DoubleHeadsModel, plain, fields=alone, aliases=True)
     yield Source(tf.GPT2ForSequenceClassification, plain, fields=alone)
+
+
+class T5(tf.T5ForConditionalGeneration):
+    """T5 1.1 has a head of its own, which release 5 builds as a part of the embedding."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        if not config.scale_decoder_outputs:
+            self.lm_head.weight = torch.nn.Parameter(self.lm_head.weight.detach().clone())
+
+
+class T5Decoder(T5):
+    """Upstream has no decoder alone."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        del self.encoder
+
+
+class MT5(tf.MT5ForConditionalGeneration):
+    """Like T5 1.1."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.lm_head.weight = torch.nn.Parameter(self.lm_head.weight.detach().clone())
+
+
+class MT5Decoder(MT5):
+    """Upstream has no decoder alone."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        del self.encoder
+
+
+def _t5() -> Iterator[Source]:
+    gated = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
+    old = ("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",)
+    yield Source(T5Decoder, T5Decoder)
+    yield Source(T5Decoder, T5Decoder, fields=gated)
+    yield Source(T5, T5Decoder)
+    yield Source(T5, T5Decoder, aliases=True, extras=old)
+    yield Source(T5, T5Decoder, fields=gated, aliases=True)
+
+
+def _mt5() -> Iterator[Source]:
+    old = ("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",)
+    yield Source(MT5Decoder, MT5Decoder)
+    yield Source(MT5, MT5Decoder, aliases=True, extras=old)
 
 
 def _seq2seq(plain: type[Any], base: type[Any], full: type[Any], *others: type[Any]) -> Iterator[Source]:

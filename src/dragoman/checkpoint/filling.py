@@ -6,6 +6,8 @@ A backend hands in the shapes of its part and a function that puts an array in i
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from array_api_compat import array_namespace
+
 from dragoman.checkpoint.keymap import KeyMap, matches_any
 from dragoman.checkpoint.report import LoadReport
 
@@ -33,6 +35,7 @@ def fill(
     prefix: str = "",
     optional: Iterable[str] = (),
     may_be_fresh: Iterable[str] = (),
+    copies: Iterable[tuple[str, str]] = (),
 ) -> LoadReport:
     """Move the tensors of a checkpoint into a part.
 
@@ -44,13 +47,14 @@ def fill(
         prefix: Only names that start with it belong to this part ("encoder.").
         optional: Templates of our tensors that the part may lack although the checkpoint holds them; they are left out.
         may_be_fresh: Templates of our tensors that the checkpoint need not hold.
+        copies: Pairs of our tensors; where the checkpoint has no first one, it begins as a copy of the second.
 
     Returns:
         What came of each tensor. Those named in `fresh` have not been placed.
     """
     report = LoadReport()
     may_be_fresh, optional = tuple(may_be_fresh), tuple(optional)
-    loaded: set[str] = set()
+    loaded: dict[str, tuple[str, str]] = {}  # our name: theirs, mended and as it stands in the file
     for name, incoming in sorted(_spelled(keymap, file, prefix, report).items(), key=lambda item: keymap.rank(item[0])):
         ours = keymap.ours(name)
         if not ours:
@@ -64,12 +68,17 @@ def fill(
                 report.dropped[incoming] = "the configuration does not ask for it"
             else:
                 report.unexpected.append(incoming)
-        elif loaded.issuperset(ours):
+        elif loaded.keys() >= set(ours):
             report.dropped[incoming] = _DOUBLE
         else:
             for our, array in keymap.read(name, file.read(incoming)):
                 _place(shapes, place, our, array, report)
-            loaded.update(ours)
+            loaded.update(dict.fromkeys(ours, (name, incoming)))
+    for our, source in copies:
+        if our in shapes and our not in loaded and source in loaded:
+            name, incoming = loaded[our] = loaded[source]
+            array = dict(keymap.read(name, file.read(incoming)))[source]
+            _place(shapes, place, our, array_namespace(array).asarray(array, copy=True), report)
     absent = [name for name in shapes if name not in loaded and name not in report.misshapen]
     report.fresh = [name for name in absent if matches_any(may_be_fresh, name)]
     report.missing = [name for name in absent if not matches_any(may_be_fresh, name)]

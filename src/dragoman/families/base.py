@@ -234,6 +234,7 @@ class Part:
         prefixes: Words that head checkpoints put before the names of the base model, or base checkpoints leave out.
         aliases: Spellings of this family alone.
         fresh: Templates of our tensors that its pretrained checkpoints do not hold and a warm start begins at random.
+        copies: Our tensors that begin as copies of others where a checkpoint holds them under one name.
         computed: Our tensors that checkpoints may leave out, because they follow from the configuration.
     """
 
@@ -243,6 +244,7 @@ class Part:
     aliases: tuple[Alias, ...] = ()
     fresh: tuple[str, ...] = ()
     computed: tuple[str, ...] = ()
+    copies: tuple[tuple[str, str], ...] = ()
 
     @property
     def cross_attends(self) -> bool:

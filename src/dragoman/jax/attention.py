@@ -27,7 +27,7 @@ class Attention(nnx.Module):
 
     def __init__(self, spec: BlockSpec, bias_gate: BiasGate | None = None, *, across: bool = False) -> None:
         self.num_heads, self.key_heads, self.head_dim = spec.num_heads, spec.key_heads, spec.head_dim
-        self.dropout = spec.attention_dropout
+        self.dropout, self.scale = spec.attention_dropout, spec.score_scale
         inside, shared = self.num_heads * self.head_dim, self.key_heads * self.head_dim
         self.q_proj = Linear(spec.width, inside, bias=spec.qkv_bias)
         source = (spec.memory_width if across else None) or spec.width
@@ -86,7 +86,7 @@ class Attention(nnx.Module):
         if turn is not None:
             queries = turn(queries)
         # [b, h, q, d] -> [b, k, h / k * q, d]: heads that share keys stand below each other, as beams do
-        queries = queries.reshape(batch, self.key_heads, -1, self.head_dim) * self.head_dim**-0.5
+        queries = queries.reshape(batch, self.key_heads, -1, self.head_dim) * self.scale
         scores = widened(jnp.einsum("bkqd,bktd->bkqt", queries, keys))
         scores = scores.reshape(batch, self.num_heads, -1, keys.shape[2])
         if causal:

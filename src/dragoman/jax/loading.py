@@ -57,6 +57,7 @@ def fill_part(
         prefix=prefix,
         optional=tables.fresh,
         may_be_fresh=(*fresh, *tables.computed, *options.new_within(prefix)),
+        copies=tables.copies,
         dtype=target_dtype(options, part.config),
         device=options.device,
     )

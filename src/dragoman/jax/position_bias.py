@@ -1,6 +1,7 @@
-"""Gated relative position bias: frames look at each other by their distance, and by what the looking frame holds.
+"""Relative position bias: tokens or frames look at each other by their distance, and perhaps by what they hold.
 
-Axes: batch, frames, heads, head_dim. Reference: WavLM, section 3.1, https://arxiv.org/abs/2110.13900.
+Axes: batch, frames, heads, head_dim. References: T5, section 2.1, https://arxiv.org/abs/1910.10683, of a decoder;
+WavLM, section 3.1, https://arxiv.org/abs/2110.13900, of an encoder, with gates.
 """
 
 import math
@@ -13,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from dragoman.jax.layers import NEVER, Embedding, Linear, param
 from dragoman.spec import BlockSpec, BucketBiasSpec
 
-__all__ = ["BiasGate", "BucketBias", "buckets"]
+__all__ = ["BiasGate", "BucketBias", "LookBackBias", "buckets"]
 
 
 def buckets(frames: int, num_buckets: int, max_distance: int) -> Int[Array, "q k"]:
@@ -42,6 +43,33 @@ class BucketBias(nnx.Module):
         """Return the bias of each pair of frames."""
         index = buckets(frames, self.spec.num_buckets, self.spec.max_distance)
         return self.embed(index).transpose(2, 0, 1)  # [q, k, h] -> [h, q, k]
+
+
+class LookBackBias(nnx.Module):
+    """One learned number a bucket and head, by how far back a token looks, shared by all layers of a decoder."""
+
+    def __init__(self, spec: BucketBiasSpec, num_heads: int) -> None:
+        self.spec = spec
+        self.embed = Embedding(spec.num_buckets, num_heads)
+
+    def __call__(
+        self,
+        count: int,
+        start: Int[Array, ""] | int,
+        capacity: int,
+        mask: Bool[Array, "rows 1 count capacity"] | None,
+    ) -> Float[Array, "rows heads count capacity"]:
+        """Return what to add to the scores of the `count` tokens from number `start` on; the lowest number where `mask`
+        forbids looking.
+        """
+        back = jnp.maximum(start + jnp.arange(count)[:, None] - jnp.arange(capacity), 0)
+        exact = self.spec.num_buckets // 2
+        share = jnp.log(jnp.maximum(back, 1) / exact) / math.log(self.spec.max_distance / exact)
+        far = jnp.minimum(
+            (exact + share * (self.spec.num_buckets - exact)).astype(jnp.int32), self.spec.num_buckets - 1
+        )
+        added = self.embed(jnp.where(back < exact, back, far)).transpose(2, 0, 1)[None]  # [q, k, h] -> [1, h, q, k]
+        return added if mask is None else jnp.where(mask, added, NEVER)
 
 
 class BiasGate(nnx.Module):

@@ -21,6 +21,7 @@ from dragoman.jax.init import initialise, persistent_names
 from dragoman.jax.inputs import checked_mask, checked_tensor, checked_texts, checked_tokens
 from dragoman.jax.layers import Embedding, Key, split
 from dragoman.jax.loss import shifted_cross_entropy
+from dragoman.jax.position_bias import LookBackBias
 from dragoman.jax.text_embedding import Head, TextEmbedding
 from dragoman.jax.tree import Held
 from dragoman.outputs import ModelOutput
@@ -61,6 +62,8 @@ class TextDecoder(nnx.Module):
         self._held = Held(config)
         self.spec = config.text_spec()
         self.embed = TextEmbedding(self.spec)
+        bias, heads = self.spec.position_bias, self.spec.stack.block.num_heads
+        self.position_bias = LookBackBias(bias, heads) if bias else None
         self.stack = Stack(self.spec.stack)
         self.head = Head(self.spec)
         if not empty:
@@ -199,11 +202,14 @@ class TextDecoder(nnx.Module):
         states = self.embed(tokens, embeds, start, positions, embed_key)
         causal = self.spec.stack.block.causal
         mask = None
-        if cache is not None or token_mask is not None:
-            mask = self._mask(count, start, cache.capacity if cache else count, token_mask)
+        capacity = cache.capacity if cache else count
+        if cache is not None or token_mask is not None or self.position_bias is not None:
+            mask = self._mask(count, start, capacity, token_mask)
         window, near = self.spec.stack.window, None
-        if window is not None and (cache.capacity if cache else count) > window:
-            near = self._mask(count, start, cache.capacity if cache else count, token_mask, window)
+        if window is not None and capacity > window:
+            near = self._mask(count, start, capacity, token_mask, window)
+        if self.position_bias is not None:
+            mask = self.position_bias(count, start, capacity, mask)
         if positions is None:
             positions = start + jnp.arange(count)[None]
         out = self.stack(

@@ -95,6 +95,7 @@ class Head(nnx.Module):
 
     def __init__(self, spec: TextDecoderSpec) -> None:
         head = spec.head
+        self.scale = head.scale
         self.transform = Linear(spec.width, spec.token_width) if head.transform else None
         self.norm = LayerNorm(spec.token_width, spec.norm_eps) if head.transform else None
         self.activation = ACTIVATIONS[head.transform] if head.transform else None
@@ -105,5 +106,7 @@ class Head(nnx.Module):
         """Score every token."""
         if self.transform is not None and self.activation is not None and self.norm is not None:
             states = self.norm(self.activation(self.transform(states)))
+        if self.scale != 1.0:
+            states = states * self.scale
         weight = embedding if self.weight is None else self.weight[...]
         return linear(states, weight, None if self.bias is None else self.bias[...])

@@ -48,6 +48,7 @@ def fill(
     prefix: str = "",
     optional: Iterable[str] = (),
     may_be_fresh: Iterable[str] = (),
+    copies: Iterable[tuple[str, str]] = (),
     dtype: DTypeLike | None = jnp.float32,
     device: Any = None,
 ) -> LoadReport:
@@ -65,7 +66,9 @@ def fill(
         new[name] = jax.device_put(np.asarray(array, dtype=target, order="C"), device)
 
     shapes = {name: shape for name, (shape, _) in expected.items()}
-    report = filling.fill(shapes, place, keymap, file, prefix=prefix, optional=optional, may_be_fresh=may_be_fresh)
+    report = filling.fill(
+        shapes, place, keymap, file, prefix=prefix, optional=optional, may_be_fresh=may_be_fresh, copies=copies
+    )
     update(part, nested(new))
     return report
 

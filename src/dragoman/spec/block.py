@@ -21,7 +21,8 @@ class BlockSpec:
     the block's own (TrOCR). `gated_ffn` multiplies the activation by a second projection (SwiGLU and its
     kin); `num_kv_heads` lets several heads of queries share one of keys and values; `query_norm` normalises each head
     of queries and keys (Qwen3); `cross_gate` means that the cross-attention is not the family's own but inserted, and
-    stands behind a gate that begins shut. With `conformer` the block is a Conformer's.
+    stands behind a gate that begins shut. With `conformer` the block is a Conformer's. Scores of attention are divided
+    by the square root of the width of a head, unless `scaled_scores` is false (T5).
     """
 
     width: int
@@ -50,6 +51,7 @@ class BlockSpec:
     query_norm: bool = False
     cross_gate: bool = False
     conformer: ConformerSpec | None = None
+    scaled_scores: bool = True
 
     def __post_init__(self) -> None:
         """Check that the sizes fit each other."""
@@ -80,6 +82,11 @@ class BlockSpec:
     def head_dim(self) -> int:
         """Width of one attention head."""
         return self.head_width or self.width // self.num_heads
+
+    @property
+    def score_scale(self) -> float:
+        """What scores of attention are multiplied by."""
+        return float(self.head_dim**-0.5) if self.scaled_scores else 1.0
 
     @property
     def key_heads(self) -> int:

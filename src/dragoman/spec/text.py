@@ -6,6 +6,7 @@ from dragoman.errors import ConfigError
 from dragoman.spec.block import StackSpec
 from dragoman.spec.checks import check_numbers, check_sizes
 from dragoman.spec.enums import Activation, EmbedNorm, Positions
+from dragoman.spec.positions import BucketBiasSpec
 
 __all__ = ["HeadSpec", "TextDecoderSpec"]
 
@@ -14,12 +15,13 @@ __all__ = ["HeadSpec", "TextDecoderSpec"]
 class HeadSpec:
     """From states to logits: an optional dense layer (`transform`, BERT's), then one row of weights a token.
 
-    A tied head reads the token embedding; an untied one has weights of its own.
+    A tied head reads the token embedding; an untied one has weights of its own. States are multiplied by `scale` (T5).
     """
 
     tied: bool = True
     bias: bool = False
     transform: Activation | None = None
+    scale: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +31,8 @@ class TextDecoderSpec:
     `position_offset` rows at the start of the position table belong to no position (BART has 2), so the table holds
     `num_positions + position_offset` rows. With `padding_apart` the last of these rows is that of padding tokens
     (RoBERTa), else padding stands where it stands. `embed_width` is the width of the embeddings where it is not the
-    stack's and a projection follows (ELECTRA).
+    stack's and a projection follows (ELECTRA). `position_bias` adds a learned number to the scores of self-attention,
+    by how far back a token looks (T5); all layers share it.
     """
 
     vocab_size: int
@@ -39,6 +42,7 @@ class TextDecoderSpec:
     positions: Positions = Positions.LEARNED
     position_offset: int = 0
     padding_apart: bool = False
+    position_bias: BucketBiasSpec | None = None
     num_token_types: int = 0
     embed_scale: float = 1.0
     embed_width: int | None = None

@@ -51,6 +51,16 @@ _ALONE: dict[str, Any] = {
     "bos_token_id": 0,
     "eos_token_id": 2,
 }
+_T5: dict[str, Any] = {
+    "vocab_size": 99,
+    "d_model": 24,
+    "d_kv": 8,
+    "d_ff": 30,
+    "num_layers": 2,
+    "num_heads": 4,
+    "relative_attention_num_buckets": 8,
+    "relative_attention_max_distance": 20,
+}
 _SMALL: dict[str, dict[str, Any]] = {
     "wav2vec2": _SPEECH,
     "hubert": _SPEECH,
@@ -138,6 +148,8 @@ _SMALL: dict[str, dict[str, Any]] = {
         "ffn_dim": 30,
         "max_position_embeddings": 64,
     },
+    "t5": _T5,
+    "mt5": _T5,
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
     "camembert": _ROBERTA,

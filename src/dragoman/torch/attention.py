@@ -29,7 +29,7 @@ class Attention(nn.Module):
         super().__init__()
         self.bias_gate = bias_gate
         self.num_heads, self.key_heads, self.head_dim = spec.num_heads, spec.key_heads, spec.head_dim
-        self.dropout = spec.attention_dropout
+        self.dropout, self.scale = spec.attention_dropout, spec.score_scale
         inside, shared = self.num_heads * self.head_dim, self.key_heads * self.head_dim
         self.q_proj = Linear(spec.width, inside, bias=spec.qkv_bias)
         source = (spec.memory_width if across else None) or spec.width
@@ -89,11 +89,11 @@ class Attention(nn.Module):
         if weights:
             if grouped:
                 keys, values = (x.repeat_interleave(self.num_heads // self.key_heads, 1) for x in (keys, values))
-            mixed, probs = plain_attention(queries, keys, values, mask, causal, dropout)
+            mixed, probs = plain_attention(queries * self.scale, keys, values, mask, causal, dropout)
             probs = probs.unflatten(2, (rows // batch, tokens)).transpose(1, 2).flatten(0, 1)
         else:
             mixed = F.scaled_dot_product_attention(
-                queries, keys, values, mask, dropout, is_causal=causal, enable_gqa=grouped
+                queries, keys, values, mask, dropout, is_causal=causal, enable_gqa=grouped, scale=self.scale
             )
             probs = None
         # [b, h, beams * u, d] -> [rows, u, w]
@@ -103,8 +103,8 @@ class Attention(nn.Module):
 def plain_attention(
     queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, causal: bool, dropout: float
 ) -> tuple[Tensor, Tensor]:
-    """Attend step by step, keeping the weights `[batch, heads, tokens, frames]`."""
-    scores = queries @ keys.transpose(2, 3) * queries.shape[-1] ** -0.5
+    """Attend step by step, by queries that are scaled, keeping the weights `[batch, heads, tokens, frames]`."""
+    scores = queries @ keys.transpose(2, 3)
     if causal:
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
     if mask is not None and mask.is_floating_point():

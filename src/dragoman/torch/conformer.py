@@ -117,7 +117,7 @@ class ConformerAttention(nn.Module):
         dropout = self.dropout if self.training else 0.0
         probs = None
         if weights:
-            mixed, probs = plain_attention(queries, keys, values, mask, False, dropout)
+            mixed, probs = plain_attention(queries * self.head_dim**-0.5, keys, values, mask, False, dropout)
         else:
             mixed = F.scaled_dot_product_attention(queries, keys, values, mask, dropout)
         return self.out_proj(mixed.transpose(1, 2).flatten(2)), probs

@@ -1,6 +1,7 @@
-"""Gated relative position bias: frames look at each other by their distance, and by what the looking frame holds.
+"""Relative position bias: tokens or frames look at each other by their distance, and perhaps by what they hold.
 
-Axes: batch, frames, heads, head_dim. Reference: WavLM, section 3.1, https://arxiv.org/abs/2110.13900.
+Axes: batch, frames, heads, head_dim. References: T5, section 2.1, https://arxiv.org/abs/1910.10683, of a decoder;
+WavLM, section 3.1, https://arxiv.org/abs/2110.13900, of an encoder, with gates.
 """
 
 import math
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from dragoman.spec import BlockSpec, BucketBiasSpec
 from dragoman.torch.layers import Embedding
 
-__all__ = ["BiasGate", "BucketBias", "buckets"]
+__all__ = ["BiasGate", "BucketBias", "LookBackBias", "buckets"]
 
 
 def buckets(frames: int, num_buckets: int, max_distance: int, device: torch.device | None = None) -> Int[Tensor, "q k"]:
@@ -42,6 +43,29 @@ class BucketBias(nn.Module):
         """Return the bias of each pair of frames."""
         index = buckets(frames, self.spec.num_buckets, self.spec.max_distance, self.embed.weight.device)
         return self.embed(index).permute(2, 0, 1)  # [q, k, h] -> [h, q, k]
+
+
+class LookBackBias(nn.Module):
+    """One learned number a bucket and head, by how far back a token looks, shared by all layers of a decoder."""
+
+    def __init__(self, spec: BucketBiasSpec, num_heads: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.embed = Embedding(spec.num_buckets, num_heads)
+
+    def forward(
+        self, count: int, start: int, capacity: int, mask: Bool[Tensor, "rows 1 count capacity"] | None
+    ) -> Float[Tensor, "rows heads count capacity"]:
+        """Return what to add to the scores of the `count` tokens from number `start` on; the lowest number where `mask`
+        forbids looking.
+        """
+        own = torch.arange(start, start + count, device=self.embed.weight.device)[:, None]
+        back = (own - torch.arange(capacity, device=own.device)).clamp(min=0)
+        exact = self.spec.num_buckets // 2
+        share = torch.log(back.clamp(min=1).float() / exact) / math.log(self.spec.max_distance / exact)
+        far = (exact + share * (self.spec.num_buckets - exact)).long().clamp(max=self.spec.num_buckets - 1)
+        added = self.embed(torch.where(back < exact, back, far)).permute(2, 0, 1)[None]  # [q, k, h] -> [1, h, q, k]
+        return added if mask is None else added.masked_fill(~mask, torch.finfo(added.dtype).min)
 
 
 class BiasGate(nn.Module):

@@ -20,6 +20,7 @@ from dragoman.torch.cache import Cache, Memory
 from dragoman.torch.init import initialise, persistent_names
 from dragoman.torch.inputs import checked_mask, checked_tensor, checked_texts, checked_tokens
 from dragoman.torch.loss import shifted_cross_entropy
+from dragoman.torch.position_bias import LookBackBias
 from dragoman.torch.pretrained import PretrainedPart
 from dragoman.torch.resize import resized
 from dragoman.torch.text_embedding import Head, TextEmbedding
@@ -60,6 +61,8 @@ class TextDecoder(PretrainedPart):
         self.spec = config.text_spec()
         with torch.device("meta"):
             self.embed = TextEmbedding(self.spec)
+            bias, heads = self.spec.position_bias, self.spec.stack.block.num_heads
+            self.position_bias = LookBackBias(bias, heads) if bias else None
             self.stack = Stack(self.spec.stack)
             self.head = Head(self.spec)
         if not empty:
@@ -206,9 +209,11 @@ class TextDecoder(PretrainedPart):
                 token_mask, positions = _behind(cache.prefix_mask, start, count, token_mask, positions)
         states = self.embed(tokens, embeds, start, positions)
         causal = self.spec.stack.block.causal
-        mask = (
-            self._mask(count, start, token_mask, given.device) if token_mask is not None or (start and causal) else None
-        )
+        mask = None
+        if token_mask is not None or (causal and (start or self.position_bias is not None)):
+            mask = self._mask(count, start, token_mask, given.device)
+        if self.position_bias is not None:
+            mask = self.position_bias(count, start, start + count, mask)
         window = self.spec.stack.window
         near = None
         if window is not None and start + count > window:

@@ -98,6 +98,7 @@ class Head(nn.Module):
     def __init__(self, spec: TextDecoderSpec) -> None:
         super().__init__()
         head = spec.head
+        self.scale = head.scale
         self.transform = Linear(spec.width, spec.token_width) if head.transform else None
         self.norm = nn.LayerNorm(spec.token_width, spec.norm_eps) if head.transform else None
         self.activation = ACTIVATIONS[head.transform] if head.transform else None
@@ -108,4 +109,6 @@ class Head(nn.Module):
         """Score every token."""
         if self.transform is not None and self.activation is not None and self.norm is not None:
             states = self.norm(self.activation(self.transform(states)))
+        if self.scale != 1.0:
+            states = states * self.scale
         return linear(states, embedding if self.weight is None else self.weight, self.bias)

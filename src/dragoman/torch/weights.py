@@ -97,6 +97,7 @@ def fill(
     prefix: str = "",
     optional: Iterable[str] = (),
     may_be_fresh: Iterable[str] = (),
+    copies: Iterable[tuple[str, str]] = (),
     dtype: torch.dtype | None = torch.float32,
     device: torch.device | str = "cpu",
 ) -> LoadReport:
@@ -113,7 +114,9 @@ def fill(
         put(part, name, tensor.to(device=device, dtype=target).contiguous())
 
     shapes = {name: tuple(tensor.shape) for name, tensor in expected.items()}
-    return filling.fill(shapes, place, keymap, file, prefix=prefix, optional=optional, may_be_fresh=may_be_fresh)
+    return filling.fill(
+        shapes, place, keymap, file, prefix=prefix, optional=optional, may_be_fresh=may_be_fresh, copies=copies
+    )
 
 
 def their_tensors(part: nn.Module, keymap: KeyMap, prefix: str = "") -> dict[str, Tensor]:

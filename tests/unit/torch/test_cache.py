@@ -12,7 +12,19 @@ from dragoman.torch.cache import Cache, Memory
 
 Build = Callable[..., SpeechEncoderDecoderModel]
 # One of each kind of positions, embeddings and blocks.
-DECODERS = ("bert", "gpt2", "bart", "mbart", "whisper", "roberta", "electra", "xglm", "marian", "blenderbot-small")
+DECODERS = (
+    "bert",
+    "gpt2",
+    "bart",
+    "mbart",
+    "whisper",
+    "roberta",
+    "electra",
+    "xglm",
+    "marian",
+    "blenderbot-small",
+    "t5",
+)
 BATCH, TOKENS, FRAMES = 3, 11, 7
 
 
@@ -133,16 +145,17 @@ def test_expanding_repeats_each_row(decoder: TextDecoder, tokens: torch.Tensor, 
 
 
 def test_a_text_longer_than_the_positions_is_refused(decoder: TextDecoder, states: torch.Tensor) -> None:
-    tokens = torch.zeros(BATCH, 65, dtype=torch.long)
-    with pytest.raises(GenerationError, match="positions for 64 tokens, but the text has 65"):
+    most = decoder.spec.num_positions
+    tokens = torch.zeros(BATCH, most + 1, dtype=torch.long)
+    with pytest.raises(GenerationError, match=f"positions for {most} tokens, but the text has {most + 1}"):
         decoder(tokens, encoder_hidden_states=states)
     memory = Memory(states=states)
-    _, cache = decoder.decode(tokens[:, :64], memory, decoder.new_cache(BATCH, 4))
-    with pytest.raises(GenerationError, match="the text has 65"):
+    _, cache = decoder.decode(tokens[:, :most], memory, decoder.new_cache(BATCH, 4))
+    with pytest.raises(GenerationError, match=f"the text has {most + 1}"):
         decoder.decode(tokens[:, :1], memory, cache)
 
 
-@pytest.mark.parametrize("name", [name for name in DECODERS if name not in ("xglm", "marian")])
+@pytest.mark.parametrize("name", [name for name in DECODERS if name not in ("xglm", "marian", "t5")])
 def test_generation_equals_reading_everything_anew(build: Build, name: str) -> None:
     model = build(decoder=name, forced_eos_token_id=None)
     model.config.decoder.forced_eos_token_id = None

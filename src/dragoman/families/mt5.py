@@ -1,0 +1,30 @@
+"""The decoder of mT5 (https://arxiv.org/abs/2010.11934): T5 1.1, trained on a hundred languages."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from dragoman.families import t5
+from dragoman.families.base import Family, Part
+
+
+@dataclass(kw_only=True)
+class MT5Config(t5.AnyT5Config):
+    """Fields and defaults of an mT5 `config.json`; the defaults are mt5-small.
+
+    Release 5 of transformers says of every mT5 that its head is tied, but all of them have one of their own.
+    """
+
+    model_type: ClassVar[str] = "mt5"
+
+    vocab_size: int = 250112
+    d_ff: int = 1024
+    num_layers: int = 8
+    num_heads: int = 6
+    feed_forward_proj: str = "gated-gelu"
+
+
+FAMILY = Family(
+    config=MT5Config,
+    text=Part(rules=t5.rules, classes=("MT5Decoder",), aliases=t5.ALIASES, copies=t5.COPIES),
+    tokenizer="T5Tokenizer",
+)
