@@ -1,12 +1,14 @@
 """Feature extractors: from waveforms to what an encoder takes, with the names, arguments and outputs of Hugging Face.
 
 `Wav2Vec2FeatureExtractor` hands the waveform on, normalised and padded; `WhisperFeatureExtractor` computes log-mel
-spectrograms. Both work in NumPy and return a `Batch`, as tensors of a framework if asked for. Files are only read and
-written locally: what a hub id means is for `dragoman.processing` to find out.
+spectrograms, `Speech2TextFeatureExtractor` and `SeamlessM4TFeatureExtractor` filter banks. All work in NumPy and return
+a `Batch`, as tensors of a framework if asked for. Files are only read and written locally: what a hub id means is for
+`dragoman.processing` to find out.
 """
 
 from typing import Any
 
+from dragoman.audio.filter_bank_features import SeamlessM4TFeatureExtractor, Speech2TextFeatureExtractor
 from dragoman.audio.padding import (
     Row,
     check_sampling_rate,
@@ -23,7 +25,13 @@ from dragoman.audio.waveform import MAX_RATE, MIN_RATE, check_finite, check_samp
 from dragoman.audio.whisper_features import WhisperFeatureExtractor
 from dragoman.batch import Batch
 
-__all__ = ["Wav2Vec2FeatureExtractor", "WhisperFeatureExtractor"]
+__all__ = [
+    "FeatureExtractor",
+    "SeamlessM4TFeatureExtractor",
+    "Speech2TextFeatureExtractor",
+    "Wav2Vec2FeatureExtractor",
+    "WhisperFeatureExtractor",
+]
 
 
 class Wav2Vec2FeatureExtractor(StoredExtractor):
@@ -169,6 +177,15 @@ class Wav2Vec2FeatureExtractor(StoredExtractor):
             side=self.padding_side,
         )
 
+    @property
+    def inputs_per_second(self) -> float:
+        """Steps along the time axis of what the model takes: samples."""
+        return self.sampling_rate
+
+    def samples_for(self, inputs: int) -> int:
+        """Return the length of the shortest waveform that gives so many steps."""
+        return inputs
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as they are saved."""
         fields = {
@@ -183,3 +200,8 @@ class Wav2Vec2FeatureExtractor(StoredExtractor):
         if self.reference_padding:  # a field of ours, left out where it says nothing
             fields["reference_padding"] = True
         return fields | self.extra
+
+
+FeatureExtractor = (
+    Wav2Vec2FeatureExtractor | WhisperFeatureExtractor | Speech2TextFeatureExtractor | SeamlessM4TFeatureExtractor
+)

@@ -200,6 +200,15 @@ class WhisperFeatureExtractor(StoredExtractor):
             side=self.padding_side,
         )
 
+    @property
+    def inputs_per_second(self) -> float:
+        """Steps along the time axis of what the model takes: frames."""
+        return self.sampling_rate / self.hop_length
+
+    def samples_for(self, inputs: int) -> int:
+        """Return the length of the shortest waveform that gives so many steps without padding."""
+        return inputs * self.hop_length
+
     def _fields(self) -> dict[str, Any]:
         names = (
             "feature_size",

@@ -36,10 +36,12 @@ def pad_to_bucket(
         rows: How many rows to make of it, those beyond the batch being copies of the first.
     """
     inputs = np.asarray(inputs)
-    if model.encoder.main_input_name == "input_values" and model.encoder.padding is Padding.EXACT:
+    front = model.encoder.spec.frontend
+    if front.masked and model.encoder.padding is Padding.EXACT:
         size = inputs.shape[1]
         lengths = np.full(inputs.shape[0], size) if lengths is None else np.asarray(lengths)
-        inputs = np.pad(inputs, ((0, 0), (0, rounded(size, 4, _LEAST_FRAMES * model.encoder.spec.frontend.hop) - size)))
+        more = rounded(size, 4, _LEAST_FRAMES * front.hop) - size
+        inputs = np.pad(inputs, ((0, 0), (0, more), (0, 0))[: inputs.ndim])
     return fill_rows(inputs, rows), None if lengths is None else fill_rows(lengths.astype(np.int32), rows)
 
 

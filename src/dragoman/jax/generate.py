@@ -35,7 +35,6 @@ from dragoman.jax.buckets import fill_rows, pad_to_bucket, rounded
 from dragoman.jax.cache import Cache, Memory
 from dragoman.jax.joint import Joint
 from dragoman.jax.steps import CachedDecoder
-from dragoman.spec import MelFrontendSpec
 
 if TYPE_CHECKING:
     from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
@@ -181,7 +180,7 @@ def warm_up(
     Args:
         model: The model.
         batch: Utterances.
-        samples: Samples of the longest utterance, or frames of the spectrograms.
+        samples: Samples of the longest utterance, or frames of the spectrograms or filter banks.
         generation_config: As in `generate`.
         params: As in `generate`.
         **options: As in `generate`: other options are other programs.
@@ -197,8 +196,7 @@ def warm_up(
             "Its step is compiled when `generate` first takes it."
         )
     prompt, later = prompt_of(settings, batch, None, model.decoder.spec.vocab_size)
-    frontend = model.encoder.spec.frontend
-    shape = (batch, frontend.num_mels, samples) if isinstance(frontend, MelFrontendSpec) else (batch, samples)
+    shape = model.encoder.spec.frontend.input_shape(batch, samples)
     heard = (*model.encoder.prepare(np.zeros(shape, np.float32), None), None)
     plan = plan_of(settings, prompt.shape[1], _room(model, heard))
     recipe = Recipe(plan, repr(sorted(settings.to_dict().items())), tuple(sorted(later.items())), settings)

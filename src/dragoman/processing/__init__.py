@@ -1,14 +1,23 @@
 """From a model's name or folder to what stands around it: feature extractor, tokenizer, and both as one processor."""
 
 from dragoman.processing.auto import AutoFeatureExtractor, AutoProcessor, AutoTokenizer
-from dragoman.processing.processor import Speech2Text2Processor, SpeechProcessor, Wav2Vec2Processor, WhisperProcessor
+from dragoman.processing.processor import (
+    Speech2Text2Processor,
+    Speech2TextProcessor,
+    SpeechProcessor,
+    Wav2Vec2BertProcessor,
+    Wav2Vec2Processor,
+    WhisperProcessor,
+)
 
 __all__ = [
     "AutoFeatureExtractor",
     "AutoProcessor",
     "AutoTokenizer",
     "Speech2Text2Processor",
+    "Speech2TextProcessor",
     "SpeechProcessor",
+    "Wav2Vec2BertProcessor",
     "Wav2Vec2Processor",
     "WhisperProcessor",
 ]

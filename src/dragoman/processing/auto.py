@@ -3,21 +3,38 @@
 import os
 from typing import Any
 
-from dragoman.audio.features import WhisperFeatureExtractor
+from dragoman.audio.features import FeatureExtractor
 from dragoman.processing.from_files import (
-    FeatureExtractor,
     local_folder,
     processor_class,
     read_feature_extractor,
     read_tokenizer,
 )
-from dragoman.processing.processor import Speech2Text2Processor, SpeechProcessor, Wav2Vec2Processor, WhisperProcessor
+from dragoman.processing.processor import (
+    Speech2Text2Processor,
+    Speech2TextProcessor,
+    SpeechProcessor,
+    Wav2Vec2BertProcessor,
+    Wav2Vec2Processor,
+    WhisperProcessor,
+    processor_of,
+)
 from dragoman.text.speech2text2 import Speech2Text2Tokenizer
 from dragoman.text.tokenizer import Tokenizer
 
 __all__ = ["AutoFeatureExtractor", "AutoProcessor", "AutoTokenizer"]
 
-_PROCESSORS = {c.__name__: c for c in (Speech2Text2Processor, SpeechProcessor, Wav2Vec2Processor, WhisperProcessor)}
+_PROCESSORS: dict[str, type[SpeechProcessor]] = {
+    kind.__name__: kind
+    for kind in (
+        Speech2Text2Processor,
+        Speech2TextProcessor,
+        SpeechProcessor,
+        Wav2Vec2BertProcessor,
+        Wav2Vec2Processor,
+        WhisperProcessor,
+    )
+}
 
 
 class AutoTokenizer:
@@ -89,4 +106,4 @@ class AutoProcessor:
 def _implied(parts: SpeechProcessor) -> type[SpeechProcessor]:
     if isinstance(parts.tokenizer, Speech2Text2Tokenizer):
         return Speech2Text2Processor
-    return WhisperProcessor if isinstance(parts.feature_extractor, WhisperFeatureExtractor) else Wav2Vec2Processor
+    return processor_of(parts.feature_extractor)

@@ -3,9 +3,9 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from dragoman.audio.features import Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
+from dragoman.audio.features import FeatureExtractor, WhisperFeatureExtractor
 from dragoman.audio.preprocessor_config import read_preprocessor_config
 from dragoman.checkpoint.ctranslate2 import Ct2File
 from dragoman.checkpoint.ctranslate2_whisper import whisper_config
@@ -19,7 +19,6 @@ from dragoman.text.tokenizer import Tokenizer
 from dragoman.text.vocab_files import load_tokenizer
 
 __all__ = [
-    "FeatureExtractor",
     "local_folder",
     "processor_class",
     "read_feature_extractor",
@@ -27,14 +26,13 @@ __all__ = [
     "split_options",
 ]
 
-FeatureExtractor = Wav2Vec2FeatureExtractor | WhisperFeatureExtractor
-
-_EXTRACTORS: dict[str, type[Wav2Vec2FeatureExtractor] | type[WhisperFeatureExtractor]] = {
-    "Wav2Vec2FeatureExtractor": Wav2Vec2FeatureExtractor,
-    "WhisperFeatureExtractor": WhisperFeatureExtractor,
-}
+_EXTRACTORS = {extractor.__name__: extractor for extractor in get_args(FeatureExtractor)}
 # The extractor of each type of model. Files of the early days have such a type where a class is due.
-_BY_MODEL_TYPE = {"whisper": "WhisperFeatureExtractor"} | dict.fromkeys(
+_BY_MODEL_TYPE = {
+    "speech_to_text": "Speech2TextFeatureExtractor",
+    "wav2vec2-bert": "SeamlessM4TFeatureExtractor",
+    "whisper": "WhisperFeatureExtractor",
+} | dict.fromkeys(
     (
         "data2vec-audio",
         "hubert",
@@ -103,7 +101,8 @@ def read_feature_extractor(folder: Path, options: Mapping[str, Any]) -> FeatureE
             f"{folder} has a feature extractor of the class {name!r}; known are {', '.join(_EXTRACTORS)}."
             f"{did_you_mean(name, _EXTRACTORS)}"
         )
-    return _EXTRACTORS[name].from_dict({**fields, "feature_extractor_type": name}, **options)
+    found: FeatureExtractor = _EXTRACTORS[name].from_dict({**fields, "feature_extractor_type": name}, **options)
+    return found
 
 
 def processor_class(folder: Path) -> str | None:

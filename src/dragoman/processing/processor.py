@@ -5,12 +5,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from dragoman.audio.features import Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
+from dragoman.audio.features import (
+    FeatureExtractor,
+    SeamlessM4TFeatureExtractor,
+    Speech2TextFeatureExtractor,
+    Wav2Vec2FeatureExtractor,
+    WhisperFeatureExtractor,
+)
 from dragoman.batch import Batch
 from dragoman.errors import ConfigError
 from dragoman.files import write_json
 from dragoman.processing.from_files import (
-    FeatureExtractor,
     local_folder,
     read_feature_extractor,
     read_tokenizer,
@@ -19,7 +24,15 @@ from dragoman.processing.from_files import (
 from dragoman.text.tokenizer import Tokenizer
 from dragoman.text.whisper import WhisperTokenizer
 
-__all__ = ["Speech2Text2Processor", "SpeechProcessor", "Wav2Vec2Processor", "WhisperProcessor"]
+__all__ = [
+    "Speech2Text2Processor",
+    "Speech2TextProcessor",
+    "SpeechProcessor",
+    "Wav2Vec2BertProcessor",
+    "Wav2Vec2Processor",
+    "WhisperProcessor",
+    "processor_of",
+]
 
 
 class SpeechProcessor:
@@ -34,9 +47,7 @@ class SpeechProcessor:
     """
 
     def __init__(self, feature_extractor: FeatureExtractor, tokenizer: Tokenizer) -> None:
-        if not isinstance(feature_extractor, (Wav2Vec2FeatureExtractor, WhisperFeatureExtractor)) or not isinstance(
-            tokenizer, Tokenizer
-        ):
+        if not isinstance(feature_extractor, FeatureExtractor) or not isinstance(tokenizer, Tokenizer):
             raise ConfigError(
                 f"A {type(self).__name__} needs a feature extractor and a tokenizer, in this order, but got a "
                 f"{type(feature_extractor).__name__} and a {type(tokenizer).__name__}."
@@ -178,8 +189,7 @@ class SpeechProcessor:
         folder = Path(save_directory)
         name = type(self).__name__
         if name == "SpeechProcessor":  # a name of ours; Hugging Face's for the same two parts:
-            whisper = isinstance(self.feature_extractor, WhisperFeatureExtractor)
-            name = "WhisperProcessor" if whisper else "Wav2Vec2Processor"
+            name = processor_of(self.feature_extractor).__name__
         written = self.tokenizer.save_pretrained(folder, processor_class=name)
         write_json(folder / "preprocessor_config.json", self.feature_extractor.to_dict() | {"processor_class": name})
         # transformers 5 puts the extractor there, and it would win over the file just written.
@@ -196,6 +206,14 @@ class Wav2Vec2Processor(SpeechProcessor):
 
 class Speech2Text2Processor(SpeechProcessor):
     """The processor of wav2vec 2.0 with a Speech2Text2 decoder."""
+
+
+class Speech2TextProcessor(SpeechProcessor):
+    """The processor of Speech to Text, and of its encoder with another decoder."""
+
+
+class Wav2Vec2BertProcessor(SpeechProcessor):
+    """The processor of wav2vec2-bert, and of what it is composed with."""
 
 
 class WhisperProcessor(SpeechProcessor):
@@ -217,3 +235,16 @@ class WhisperProcessor(SpeechProcessor):
                 f"Prompts need a WhisperTokenizer, but the tokenizer is a {type(self.tokenizer).__name__}."
             )
         return self.tokenizer
+
+
+_OF_EXTRACTORS: dict[type[Any], type[SpeechProcessor]] = {
+    SeamlessM4TFeatureExtractor: Wav2Vec2BertProcessor,
+    Speech2TextFeatureExtractor: Speech2TextProcessor,
+    Wav2Vec2FeatureExtractor: Wav2Vec2Processor,
+    WhisperFeatureExtractor: WhisperProcessor,
+}
+
+
+def processor_of(feature_extractor: FeatureExtractor) -> type[SpeechProcessor]:
+    """Return the class that Hugging Face's processors with such a feature extractor have."""
+    return _OF_EXTRACTORS[type(feature_extractor)]

@@ -48,6 +48,10 @@ class ConvFrontendSpec:
             check_sizes("The convolutional front end", {f"{name}[{i}]": size for i, size in enumerate(sizes)})
         check_numbers("The convolutional front end", {"dropout": self.dropout, "norm_eps": self.norm_eps})
 
+    def input_shape(self, batch: int, samples: int) -> tuple[int, ...]:
+        """Return the shape of an input batch."""
+        return batch, samples
+
     @property
     def hop(self) -> int:
         """Samples from one frame to the next (320, which is 20 ms, for wav2vec 2.0)."""
@@ -84,6 +88,10 @@ class MelFrontendSpec:
         """Check the size."""
         check_sizes("The log-mel front end", {"num_mels": self.num_mels})
 
+    def input_shape(self, batch: int, mel_frames: int) -> tuple[int, ...]:
+        """Return the shape of an input batch."""
+        return batch, self.num_mels, mel_frames
+
     @property
     def hop(self) -> int:
         """Spectrogram frames from one frame to the next."""
@@ -116,6 +124,10 @@ class FeatureFrontendSpec:
         """Check the values."""
         check_sizes("The front end", {"feature_projection_input_dim": self.num_features})
         check_numbers("The front end", {"dropout": self.dropout, "norm_eps": self.norm_eps})
+
+    def input_shape(self, batch: int, frames: int) -> tuple[int, ...]:
+        """Return the shape of an input batch."""
+        return batch, frames, self.num_features
 
     @property
     def hop(self) -> int:
@@ -159,6 +171,10 @@ class SubsampleFrontendSpec:
                 "`conv_kernel_sizes` must hold at least one odd number, odd numbers alone, and `conv_channels` must be "
                 f"even, but they are {list(self.kernels)} and {self.channels}."
             )
+
+    def input_shape(self, batch: int, frames: int) -> tuple[int, ...]:
+        """Return the shape of an input batch."""
+        return batch, frames, self.num_features
 
     @property
     def hop(self) -> int:

@@ -221,8 +221,8 @@ class Engine:
 
     @property
     def inputs_per_second(self) -> float:
-        """Samples, or spectrogram frames, that the encoder takes a second."""
-        return SAMPLING_RATE / (self.processor.feature_extractor.hop_length if self.has_window_limit else 1)
+        """Samples, or frames of a spectrogram or filter bank, that the encoder takes a second."""
+        return float(self.processor.feature_extractor.inputs_per_second)
 
     @property
     def window_seconds(self) -> float:
@@ -232,13 +232,14 @@ class Engine:
     @property
     def has_window_limit(self) -> bool:
         """Whether longer windows would be cut off by the feature extractor."""
-        return bool(self.model.encoder.main_input_name == "input_features")
+        return not self.model.encoder.spec.frontend.masked
 
     def encode(self, waveforms: Sequence[Waveform]) -> Any:
         """Run the encoder over windows and return its output; what is too short for a single frame gets silence."""
-        least = 1 if self.has_window_limit else self.model.encoder.spec.shortest_input
+        extractor = self.processor.feature_extractor
+        least = 1 if self.has_window_limit else extractor.samples_for(self.model.encoder.spec.shortest_input)
         waveforms = [np.pad(samples, (0, max(0, least - len(samples)))) for samples in waveforms]
-        inputs = self.processor.feature_extractor(
+        inputs = extractor(
             waveforms,
             sampling_rate=SAMPLING_RATE,
             return_tensors="np",

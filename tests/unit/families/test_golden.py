@@ -83,7 +83,12 @@ class TestTables:
 
 
 def test_every_file_of_a_family_is_in_the_tuple() -> None:
-    files = {path.stem for path in Path(str(families.__file__)).parent.glob("*.py")} - {"__init__", "base", "cards", "rope"}
+    files = {path.stem for path in Path(str(families.__file__)).parent.glob("*.py")} - {
+        "__init__",
+        "base",
+        "cards",
+        "rope",
+    }
     assert files == {family.config.__module__.rpartition(".")[2] for family in FAMILIES}
 
 

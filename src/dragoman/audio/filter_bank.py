@@ -1,0 +1,96 @@
+"""Kaldi's filter bank: the logarithm of how loud each of some 80 pitch bands is, every 10 ms.
+
+Reference: http://kaldi-asr.org/doc/feat.html; the window is D. Povey's.
+"""
+
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from dragoman.audio.waveform import Waveform
+from dragoman.errors import AudioError
+
+__all__ = ["FRAMES_PER_SECOND", "FilterBank", "filter_bank", "frame_count", "samples_for"]
+
+FilterBank: TypeAlias = Float32[np.ndarray[Any, np.dtype[np.float32]], "frames bins"]
+
+_FRAME, _HOP = 0.025, 0.010  # seconds
+FRAMES_PER_SECOND = 1 / _HOP
+_FULL_RANGE = 2.0**15  # Kaldi reads 16-bit integers
+_PREEMPHASIS = 0.97  # how much of the sample before is taken away
+_FLOOR = float(np.finfo(np.float32).eps)  # power below this is silence
+_LOWEST = 20.0  # hertz
+_BLOCK = 1024  # frames transformed at a time, which bounds memory
+
+
+def frame_count(samples: int, sampling_rate: int = 16_000) -> int:
+    """Return how many frames a waveform gives; only whole ones count."""
+    frame, hop = round(_FRAME * sampling_rate), round(_HOP * sampling_rate)
+    return 0 if samples < frame else 1 + (samples - frame) // hop
+
+
+def samples_for(frames: int, sampling_rate: int = 16_000) -> int:
+    """Return the length of the shortest waveform that gives so many frames."""
+    return round(_FRAME * sampling_rate) + (frames - 1) * round(_HOP * sampling_rate)
+
+
+def filter_bank(waveform: Waveform, *, num_bins: int = 80, sampling_rate: int = 16_000) -> FilterBank:
+    """Compute the log filter bank of a waveform.
+
+    Each frame loses its mean, then most of what its samples have in common with the ones before; a window fades its
+    ends, and the power of its spectrum is summed up in triangles that are equally wide in mels.
+
+    Args:
+        waveform: Samples `[samples]`, around -1…1.
+        num_bins: Bands from 20 Hz to half the sampling rate.
+        sampling_rate: In hertz.
+
+    Returns:
+        Float32 `[frames, num_bins]`.
+
+    Raises:
+        AudioError: If the waveform is shorter than one frame.
+    """
+    count = frame_count(len(waveform), sampling_rate)
+    if count < 1:
+        raise AudioError(
+            f"A waveform of {len(waveform)} samples is shorter than one frame ({samples_for(1, sampling_rate)} "
+            "samples). Leave it out."
+        )
+    length, hop = round(_FRAME * sampling_rate), round(_HOP * sampling_rate)
+    padded = 1 << (length - 1).bit_length()
+    window, weights = _window(length), _triangles(padded, num_bins, sampling_rate)
+    frames = np.lib.stride_tricks.sliding_window_view(waveform, length)[::hop]
+    logs = np.empty((count, num_bins), np.float32)
+    for start in range(0, count, _BLOCK):
+        block = frames[start : start + _BLOCK].astype(np.float64) * _FULL_RANGE
+        block -= block.mean(1, keepdims=True)
+        before = np.concatenate([block[:, :1], block[:, :-1]], axis=1)
+        spectrum = np.fft.rfft((block - _PREEMPHASIS * before) * window, padded)
+        power = spectrum.real**2 + spectrum.imag**2
+        logs[start : start + _BLOCK] = np.log(np.maximum(power @ weights, _FLOOR))
+    return logs
+
+
+@lru_cache(maxsize=8)
+def _window(length: int) -> Float[np.ndarray[Any, Any], " length"]:
+    """Return a Hann window, a little flatter."""
+    window: np.ndarray[Any, Any] = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / (length - 1))) ** 0.85
+    return window
+
+
+@lru_cache(maxsize=8)
+def _triangles(length: int, num_bins: int, sampling_rate: int) -> Float[np.ndarray[Any, Any], "frequencies bins"]:
+    """Return the weight of each frequency of a transform in each band; the slopes are straight in mels."""
+    corners = np.linspace(_mel(_LOWEST), _mel(sampling_rate / 2), num_bins + 2)
+    places = _mel(np.arange(length // 2 + 1) * sampling_rate / length)[:, None]
+    low, peak, high = corners[:-2], corners[1:-1], corners[2:]
+    triangles: np.ndarray[Any, Any] = np.minimum((places - low) / (peak - low), (high - places) / (high - peak))
+    weights: np.ndarray[Any, Any] = np.maximum(triangles, 0.0)
+    return weights
+
+
+def _mel(hertz: Any) -> Any:
+    return 1127.0 * np.log1p(hertz / 700.0)
