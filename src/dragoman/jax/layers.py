@@ -10,11 +10,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import lax
 from jaxtyping import Array, Bool, DTypeLike, Float, Int, PRNGKeyArray
 
 from dragoman.spec import Activation, Norm
+from dragoman.spec.lora import LoraSpec
 
 __all__ = [
     "ACTIVATIONS",
@@ -25,6 +27,7 @@ __all__ = [
     "Key",
     "LayerNorm",
     "Linear",
+    "LoraLinear",
     "RMSNorm",
     "WeightNormConv1d",
     "dropout",
@@ -109,6 +112,36 @@ def linear(x: Array, weight: Float[Array, "out in"], bias: Array | None = None) 
     """Return `x @ weight.T + bias`."""
     out = lax.dot_general(x, weight, (((x.ndim - 1,), (1,)), ((), ())))
     return out if bias is None else out + bias
+
+
+class LoraLinear(Linear):
+    """A linear layer whose weights are another's, and beside it a product of two narrow matrices.
+
+    The first matrix begins at random and the second at zero, so that at first nothing changes. Unlike its twin it drops
+    nothing out in training.
+
+    Args:
+        base: The layer whose weights it shares.
+        spec: Sizes and scale.
+        seed: Of the random matrix.
+    """
+
+    def __init__(self, base: Linear, spec: LoraSpec, seed: int = 0) -> None:
+        self.weight, self.bias, self.spec = base.weight, base.bias, spec
+        width_out, width_in = base.weight.shape
+        bound = width_in**-0.5
+        first = np.random.default_rng(seed).uniform(-bound, bound, (spec.rank, width_in))
+        self.lora_a = nnx.Param(jnp.asarray(first, base.weight.dtype))
+        self.lora_b = nnx.Param(jnp.zeros((width_out, spec.rank), base.weight.dtype))
+
+    def __call__(self, x: Float[Array, "*rows width_in"]) -> Float[Array, "*rows width_out"]:
+        """Multiply each row by the matrices."""
+        narrow = linear(x, self.lora_a[...])
+        return super().__call__(x) + linear(narrow, self.lora_b[...]) * self.spec.scale
+
+    def merged(self) -> Float[Array, "width_out width_in"]:
+        """Return the weight of a plain layer that does the same."""
+        return self.weight[...] + self.lora_b[...] @ self.lora_a[...] * self.spec.scale
 
 
 class Embedding(nnx.Module):

@@ -16,7 +16,7 @@ from dragoman.config import SpeechEncoderDecoderConfig
 from dragoman.errors import ConfigError
 from dragoman.generation.options import GenerationConfig
 from dragoman.inputs import check_loss, check_rows
-from dragoman.jax import assembly, generate, saving
+from dragoman.jax import assembly, generate, lora, saving
 from dragoman.jax.bridge import Bridge, Prefix, bridge_of, check_joinable, check_parts
 from dragoman.jax.cache import Cache
 from dragoman.jax.frontend import ConvFrontend
@@ -30,6 +30,7 @@ from dragoman.jax.speech_encoder import EncoderOutput, SpeechEncoder, earlier_ou
 from dragoman.jax.text_decoder import CausalLMOutput, TextDecoder
 from dragoman.jax.tree import Tree
 from dragoman.spec import Padding
+from dragoman.spec.lora import LoraSpec
 from dragoman.spec_augment import Masks
 
 __all__ = ["FlaxSpeechEncoderDecoderModel"]
@@ -423,6 +424,29 @@ class FlaxSpeechEncoderDecoderModel:
     def warm_up(self, batch: int, samples: int, **kwargs: Any) -> None:
         """Compile what `generate` needs for such a batch; see `dragoman.jax.generate.warm_up`."""
         generate.warm_up(self, batch, samples, **kwargs)
+
+    def add_lora(
+        self,
+        rank: int = 8,
+        alpha: float = 16.0,
+        targets: Sequence[str] = ("q_proj", "v_proj"),
+        *,
+        dropout: float = 0.0,
+    ) -> None:
+        """Put narrow trainable matrices beside layers of the text model; see `dragoman.jax.lora.add`."""
+        lora.add(self, LoraSpec(rank=rank, alpha=alpha, targets=tuple(targets), dropout=dropout))
+
+    def merge_lora(self) -> None:
+        """Fold the LoRA into the weights of its layers; the results stay the same."""
+        lora.merge(self)
+
+    def save_adapter(self, folder: str | Path) -> None:
+        """Write what is new in PEFT's file format; see `dragoman.jax.lora.save`."""
+        lora.save(self, Path(folder))
+
+    def load_adapter(self, folder: str | Path) -> None:
+        """Read what `save_adapter` wrote, with either backend; see `dragoman.jax.lora.load`."""
+        lora.load(self, Path(folder))
 
     def set_padding(self, padding: Padding | str) -> None:
         """Choose what padding may do: `"exact"` (nothing, the default) or `"reference"` (upstream's numbers)."""

@@ -18,6 +18,7 @@ from dragoman.checkpoint.keymap import KeyMap
 from dragoman.checkpoint.report import LoadReport
 from dragoman.errors import CheckpointError
 from dragoman.jax.init import shapes_of
+from dragoman.jax.layers import LoraLinear
 from dragoman.jax.tree import flat, nested, tree_of, update
 
 __all__ = ["fill", "jax_dtype", "their_tensors"]
@@ -76,4 +77,9 @@ def fill(
 def their_tensors(part: nnx.Module, keymap: KeyMap, prefix: str = "") -> dict[str, np.ndarray[Any, Any]]:
     """Return the tensors of a part under the names of its checkpoints, as NumPy arrays."""
     own = {name: np.asarray(array) for name, array in flat(tree_of(part)).items()}
+    for path, module in nnx.iter_modules(part):
+        if isinstance(module, LoraLinear):  # folded in
+            layer = ".".join(map(str, path))
+            own[f"{layer}.weight"] = np.asarray(module.merged())
+            del own[f"{layer}.lora_a"], own[f"{layer}.lora_b"]
     return {prefix + name: np.asarray(array, order="C") for name, array in keymap.write(own).items()}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from dragoman.spec import Activation, Norm
+from dragoman.spec.lora import LoraSpec
 
 __all__ = [
     "ACTIVATIONS",
@@ -19,6 +20,7 @@ __all__ = [
     "Embedding",
     "LayerNormChannels",
     "Linear",
+    "LoraLinear",
     "RMSNorm",
     "WeightNormConv1d",
     "frame_mask",
@@ -73,6 +75,34 @@ class Linear(nn.Linear):
     def forward(self, x: Float[Tensor, "*rows width_in"]) -> Float[Tensor, "*rows width_out"]:
         """Transform each position on its own."""
         return linear(x, self.weight, self.bias)
+
+
+class LoraLinear(Linear):
+    """A linear layer whose weights are another's, and beside it a product of two narrow matrices.
+
+    The first matrix begins at random and the second at zero, so that at first nothing changes.
+
+    Args:
+        base: The layer whose weights it shares.
+        spec: Sizes and scale.
+    """
+
+    def __init__(self, base: Linear, spec: LoraSpec) -> None:
+        with torch.device("meta"):
+            super().__init__(base.in_features, base.out_features, bias=base.bias is not None)
+        self.weight, self.bias, self.spec = base.weight, base.bias, spec
+        self.lora_a = nn.Parameter(base.weight.new_empty(spec.rank, base.in_features))
+        self.lora_b = nn.Parameter(base.weight.new_zeros(base.out_features, spec.rank))
+        nn.init.kaiming_uniform_(self.lora_a, a=5**0.5)
+
+    def forward(self, x: Float[Tensor, "*rows width_in"]) -> Float[Tensor, "*rows width_out"]:
+        """Transform each position on its own."""
+        narrow = F.linear(F.dropout(x, self.spec.dropout, self.training), self.lora_a)
+        return super().forward(x) + F.linear(narrow, self.lora_b) * self.spec.scale
+
+    def merged(self) -> Float[Tensor, "width_out width_in"]:
+        """Return the weight of a plain layer that does the same."""
+        return self.weight + self.lora_b @ self.lora_a * self.spec.scale
 
 
 def frame_mask(lengths: Int[Tensor, " batch"], frames: int) -> Bool[Tensor, "batch frames"]:

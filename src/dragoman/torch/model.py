@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from dragoman.checkpoint.adapter import is_new
 from dragoman.checkpoint.report import LoadReport
 from dragoman.config import SpeechEncoderDecoderConfig
 from dragoman.errors import AudioError, ConfigError
@@ -19,7 +20,8 @@ from dragoman.generation.options import GenerationConfig
 from dragoman.inputs import check_loss, check_rows
 from dragoman.outputs import ModelOutput
 from dragoman.spec import Padding
-from dragoman.torch import assembly, generate, saving
+from dragoman.spec.lora import LoraSpec
+from dragoman.torch import assembly, generate, lora, saving
 from dragoman.torch.bridge import Prefix, bridge_of, check_joinable, check_parts
 from dragoman.torch.cache import Cache, Memory
 from dragoman.torch.init import initialise, persistent_names
@@ -397,10 +399,33 @@ class SpeechEncoderDecoderModel(PretrainedModule):
         """Stop training the encoder; bridge and decoder still learn."""
         self.encoder.requires_grad_(False)
 
+    def add_lora(
+        self,
+        rank: int = 8,
+        alpha: float = 16.0,
+        targets: Sequence[str] = ("q_proj", "v_proj"),
+        *,
+        dropout: float = 0.0,
+    ) -> None:
+        """Put narrow trainable matrices beside layers of the text model; see `dragoman.torch.lora.add`."""
+        lora.add(self, LoraSpec(rank=rank, alpha=alpha, targets=tuple(targets), dropout=dropout))
+
+    def merge_lora(self) -> None:
+        """Fold the LoRA into the weights of its layers; the results stay the same."""
+        lora.merge(self)
+
+    def save_adapter(self, folder: str | Path) -> None:
+        """Write what is new in PEFT's file format; see `dragoman.torch.lora.save`."""
+        lora.save(self, Path(folder))
+
+    def load_adapter(self, folder: str | Path) -> None:
+        """Read what `save_adapter` wrote, with either backend; see `dragoman.torch.lora.load`."""
+        lora.load(self, Path(folder))
+
     def freeze_decoder(self) -> None:
         """Stop training the text model; its cross-attention, its LoRA and the bridge still learn."""
         for name, parameter in self.decoder.named_parameters():
-            parameter.requires_grad_(any(word.startswith(("cross_attn", "lora_")) for word in name.split(".")))
+            parameter.requires_grad_(is_new(name))
 
     def set_padding(self, padding: Padding | str) -> None:
         """Choose what padding may do: `"exact"` (nothing, the default) or `"reference"` (upstream's numbers)."""

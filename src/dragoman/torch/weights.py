@@ -19,6 +19,7 @@ from dragoman.checkpoint.keymap import KeyMap
 from dragoman.checkpoint.report import LoadReport
 from dragoman.errors import CheckpointError, UntrustedFileError
 from dragoman.torch.init import put
+from dragoman.torch.layers import LoraLinear
 
 __all__ = ["PickleFile", "fill", "their_tensors", "torch_dtype"]
 
@@ -119,11 +120,21 @@ def fill(
     )
 
 
+def _folded(part: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors of a part by our names, a LoRA folded into its layer."""
+    own = dict(part.state_dict())
+    for path, module in part.named_modules():
+        if isinstance(module, LoraLinear):
+            own[f"{path}.weight"] = module.merged().detach()
+            del own[f"{path}.lora_a"], own[f"{path}.lora_b"]
+    return own
+
+
 def their_tensors(part: nn.Module, keymap: KeyMap, prefix: str = "") -> dict[str, Tensor]:
     """Return the tensors of a part under the names of its checkpoints, each in memory of its own."""
     found: dict[str, Tensor] = {}
     seen: set[int] = set()
-    for name, tensor in keymap.write(part.state_dict()).items():
+    for name, tensor in keymap.write(_folded(part)).items():
         whole = tensor.contiguous()
         # two names of one tensor (an untied BERT's bias): safetensors wants each on its own
         found[prefix + name] = whole.clone() if whole.data_ptr() in seen else whole

@@ -1,0 +1,174 @@
+"""LoRA: nothing changes at first, only it learns, it folds in, and its files go between the backends."""
+
+import os
+
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dragoman import CheckpointError, ConfigError, SpeechEncoderDecoderConfig, SpeechEncoderDecoderModel
+from dragoman.errors import ModelNotFoundError
+from dragoman.jax.lora import trained
+from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
+from dragoman.jax.tree import flat
+from dragoman.testing import TOLERANCES, tiny_config
+
+LABELS = torch.tensor([[11, 12, 13, 2], [14, 2, -100, -100]])
+
+
+def config(decoder: str = "llama", **fields: Any) -> SpeechEncoderDecoderConfig:
+    fields = fields or {"fusion": "prefix"}
+    ids = {"decoder_start_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
+    return SpeechEncoderDecoderConfig(encoder=tiny_config("wav2vec2"), decoder=tiny_config(decoder), **fields, **ids)
+
+
+def built(decoder: str = "llama", **fields: Any) -> SpeechEncoderDecoderModel:
+    torch.manual_seed(0)
+    return SpeechEncoderDecoderModel(config=config(decoder, **fields)).eval()
+
+
+def speech() -> torch.Tensor:
+    return torch.randn(2, 800, generator=torch.Generator().manual_seed(1))
+
+
+def logits(model: Any) -> np.ndarray:
+    with torch.no_grad():
+        given = (
+            (speech(), LABELS) if isinstance(model, SpeechEncoderDecoderModel) else (speech().numpy(), LABELS.numpy())
+        )
+        return np.asarray(model(given[0], labels=given[1]).logits)
+
+
+def enliven(model: SpeechEncoderDecoderModel) -> None:
+    with torch.no_grad():
+        for name, tensor in model.named_parameters():
+            if "lora_b" in name:
+                tensor.normal_(std=0.3)
+
+
+def test_it_begins_as_nothing_and_is_all_that_learns() -> None:
+    model = built()
+    before = logits(model)
+    model.add_lora(rank=4, targets=("q_proj", "down_proj"))
+    assert np.array_equal(logits(model), before)
+    model.freeze_encoder()
+    learning = {name for name, tensor in model.named_parameters() if tensor.requires_grad}
+    layers = [f"decoder.stack.layers.{i}.{layer}" for i in range(2) for layer in ("self_attn.q_proj", "ffn.out_proj")]
+    bridge = {f"bridge.{layer}_proj.{name}" for layer in ("in", "out") for name in ("weight", "bias")}
+    assert learning == {f"{layer}.lora_{side}" for layer in layers for side in "ab"} | bridge
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.5)
+    frozen = model.decoder.stack.layers[0].self_attn.q_proj.weight.clone()
+    losses = []
+    for _ in range(6):
+        loss = model.train()(speech(), labels=LABELS).loss
+        losses.append(float(loss.detach()))
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert losses[-1] < losses[0]
+    assert torch.equal(model.decoder.stack.layers[0].self_attn.q_proj.weight, frozen)
+    assert model.decoder.stack.layers[0].self_attn.q_proj.lora_b.abs().max() > 0
+
+
+@pytest.mark.parametrize("decoder", ["llama", "gpt2", "bert"])
+def test_folding_in_changes_nothing(decoder: str, tmp_path: Path) -> None:
+    model = built(decoder, fusion="cross_attention")
+    model.add_lora(
+        rank=2, alpha=7, targets={"llama": ["o_proj", "gate_proj"], "gpt2": ["c_attn"], "bert": ["query"]}[decoder]
+    )
+    enliven(model)
+    model.eval()
+    before = logits(model)
+    model.save_pretrained(tmp_path)
+    assert not any("lora" in name for name in load_file(tmp_path / "model.safetensors"))
+    saved = SpeechEncoderDecoderModel.from_pretrained(tmp_path)
+    assert np.abs(logits(saved) - before).max() <= TOLERANCES["cached"]
+    model.merge_lora()
+    assert not any("lora" in name for name in model.state_dict())
+    assert np.abs(logits(model) - before).max() <= TOLERANCES["cached"]
+    model.add_lora()  # there is room for another
+
+
+@pytest.mark.parametrize("fusion", ["prefix", pytest.param("cross_attention", marks=pytest.mark.slow)])
+def test_files_go_between_the_backends(fusion: str, tmp_path: Path) -> None:
+    model = built(fusion=fusion)
+    model.save_pretrained(tmp_path / "base")
+    model.add_lora(rank=3, targets=("q_proj", "v_proj"))
+    enliven(model)
+    with torch.no_grad():
+        for name, tensor in model.named_parameters():
+            if name.startswith("bridge") or "cross_attn" in name:
+                tensor.add_(0.1)
+    before = logits(model.eval())
+    model.save_adapter(tmp_path / "adapter")
+    about = json.loads((tmp_path / "adapter/adapter_config.json").read_text())
+    assert (about["peft_type"], about["r"], about["lora_alpha"]) == ("LORA", 3, 16.0)
+    assert about["target_modules"] == ["q_proj", "v_proj"]
+    tensors = load_file(tmp_path / "adapter/adapter_model.safetensors")
+    layer = "base_model.model.decoder.model.layers.1.self_attn.q_proj"
+    assert tensors[f"{layer}.lora_A.weight"].shape == (3, 24)
+    assert tensors[f"{layer}.lora_B.weight"].shape == (24, 3)
+    assert not any(name.startswith("base_model.model.encoder") or "mlp" in name for name in tensors)
+    flax = FlaxSpeechEncoderDecoderModel.from_pretrained(tmp_path / "base")
+    flax.load_adapter(tmp_path / "adapter")
+    assert np.abs(logits(flax) - before).max() <= TOLERANCES["logits"]
+    flax.save_adapter(tmp_path / "again")
+    again = SpeechEncoderDecoderModel.from_pretrained(tmp_path / "base")
+    again.load_adapter(tmp_path / "again")
+    assert np.array_equal(logits(again), before)
+    masks = flat(trained(flax.params))
+    assert {name for name, new in masks.items() if new} == {
+        name for name, tensor in again.named_parameters() if tensor.requires_grad and not name.startswith("encoder")
+    }
+    flax.merge_lora()
+    assert "lora_a" not in str(jax.tree.structure(flax.params))
+    assert np.abs(logits(flax) - before).max() <= TOLERANCES["logits"]
+
+
+def test_what_cannot_be_is_named(tmp_path: Path) -> None:
+    model = built("gpt2", fusion="prefix")
+    with pytest.raises(ConfigError, match=r"may be .*c_attn.*, but one is 'qproj'"):
+        model.add_lora(targets=["qproj"])
+    for wrong in {"rank": 0}, {"alpha": -1.0}, {"dropout": 2.0}, {"targets": []}:
+        with pytest.raises(ConfigError, match="LoRA"):
+            model.add_lora(**wrong)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="no LoRA to save"):
+        model.save_adapter(tmp_path)
+    model.add_lora()
+    with pytest.raises(ConfigError, match="a LoRA already"):
+        model.add_lora()
+    with pytest.raises(CheckpointError, match=r"cannot be a file of PEFT's.*merge_lora"):
+        model.save_adapter(tmp_path)
+    with pytest.raises(ModelNotFoundError):
+        built().load_adapter(tmp_path)
+
+
+def test_adapters_of_others_are_refused(tmp_path: Path) -> None:
+    model = built()
+    model.add_lora()
+    model.save_adapter(tmp_path)
+    path = tmp_path / "adapter_config.json"
+    about = json.loads(path.read_text())
+    for change in (
+        {"peft_type": "IA3"},
+        {"use_dora": True},
+        {"r": "8"},
+        {"target_modules": "all-linear"},
+        {"bias": "all"},
+    ):
+        path.write_text(json.dumps({**about, **change}))
+        with pytest.raises(CheckpointError, match="not of a plain LoRA"):
+            built().load_adapter(tmp_path)
+    path.write_text(json.dumps({**about, "target_modules": ["k_proj"]}))
+    other = built()
+    with pytest.raises(CheckpointError, match="not of this model"):
+        other.load_adapter(tmp_path)
+    assert not any("lora" in name for name in other.state_dict())
