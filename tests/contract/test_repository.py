@@ -94,6 +94,11 @@ def test_families_are_on_their_page() -> None:
     assert {family.model_type for family in FAMILIES} <= CARDS.keys()
 
 
+def test_the_matrix_is_that_of_the_tests() -> None:
+    matrix = runpy.run_path(str(Path(__file__).with_name("matrix_table.py")))
+    assert matrix["PAGE"].read_text() == matrix["written"](), "run: python tests/contract/matrix_table.py"
+
+
 def test_the_sample_is_short_and_labelled() -> None:
     import soundfile
 

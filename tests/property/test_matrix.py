@@ -1,0 +1,121 @@
+"""Any encoder, any decoder: every pair of families is built, trains a step, is saved, loads and generates.
+
+In PyTorch all pairs in the second stage of CI, in JAX in the nightly one. Which pairs are compared with transformers as
+well is said by `docs/matrix.md`, which `tests/contract/matrix_table.py` writes.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+import pytest
+import torch
+
+from dragoman import FlaxSpeechEncoderDecoderModel, SpeechEncoderDecoderConfig, SpeechEncoderDecoderModel
+from dragoman.families import FAMILIES
+from dragoman.spec import ConvFrontendSpec, MelFrontendSpec
+from dragoman.testing import TOLERANCES, tiny_config
+
+ENCODERS = [family.model_type for family in FAMILIES if family.speech]
+DECODERS = [
+    (family.model_type, fusion)
+    for family in FAMILIES
+    if family.text
+    for fusion in ([None] if family.text.cross_attends else ["cross_attention", "prefix"])
+]
+IDS = {"decoder_start_token_id": 3, "pad_token_id": 1, "eos_token_id": 2}
+CLIPS, TOKENS = 2, 6
+
+
+def config_of(encoder: str, decoder: str, fusion: str | None) -> SpeechEncoderDecoderConfig:
+    parts = {"encoder": tiny_config(encoder), "decoder": tiny_config(decoder)}
+    return SpeechEncoderDecoderConfig(**parts, fusion=fusion, **IDS)
+
+
+def batch_of(config: SpeechEncoderDecoderConfig) -> dict[str, np.ndarray]:
+    """Noise that the encoder can take, and labels."""
+    random = np.random.default_rng(0)
+    frontend = config.encoder.speech_spec().frontend
+    if isinstance(frontend, ConvFrontendSpec):
+        shape: tuple[int, ...] = (CLIPS, 900)
+    elif isinstance(frontend, MelFrontendSpec):
+        shape = CLIPS, frontend.num_mels, 2 * config.encoder.max_source_positions
+    else:
+        shape = CLIPS, 40, frontend.num_features
+    inputs = random.standard_normal(shape).astype(np.float32)
+    return {frontend.input_name: inputs, "labels": random.integers(4, 90, (CLIPS, TOKENS))}
+
+
+def in_torch(batch: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(array) for name, array in batch.items()}
+
+
+def torch_pair(config: SpeechEncoderDecoderConfig, folder: Path) -> None:
+    """Build, train a step, save, load, generate; each step has to have an effect."""
+    torch.manual_seed(0)
+    model = SpeechEncoderDecoderModel(config=config).eval()  # without dropout, so that a step is seen to help
+    batch = in_torch(batch_of(config))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
+    before = model(**batch).loss
+    before.backward()
+    optimizer.step()
+    with torch.no_grad():
+        after = model(**batch)
+        assert after.loss < before
+        model.save_pretrained(folder)
+        loaded = SpeechEncoderDecoderModel.from_pretrained(folder)
+        assert torch.equal(loaded(**batch).logits, after.logits)
+        inputs = {name: array for name, array in batch.items() if name != "labels"}
+        texts = loaded.generate(**inputs, max_new_tokens=4, num_beams=2)
+    assert texts.shape[0] == CLIPS
+    assert texts.shape[1] > 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_every_pair_in_torch(encoder: str, tmp_path: Path) -> None:
+    failed = {}
+    for decoder, fusion in DECODERS:
+        try:
+            torch_pair(config_of(encoder, decoder, fusion), tmp_path / f"{decoder}-{fusion}")
+        except Exception as error:  # noqa: BLE001 (all pairs are tried, then all failures told)
+            failed[decoder, fusion] = repr(error)
+    assert failed == {}
+
+
+def jax_pair(config: SpeechEncoderDecoderConfig, folder: Path) -> None:
+    """The same in JAX; what it saves gives the same numbers in PyTorch."""
+    model: Any = FlaxSpeechEncoderDecoderModel(config=config, seed=0)
+    batch = batch_of(config)
+
+    def loss(params: Any) -> Any:
+        return model(**batch, params=params).loss
+
+    before, gradients = jax.value_and_grad(loss)(model.params)
+    model.params = optax.apply_updates(model.params, jax.tree.map(lambda gradient: -0.02 * gradient, gradients))
+    after = model(**batch)
+    assert after.loss < before
+    model.save_pretrained(folder)
+    with torch.no_grad():
+        theirs = SpeechEncoderDecoderModel.from_pretrained(folder)(**in_torch(batch))
+    assert np.abs(np.asarray(after.logits) - theirs.logits.numpy()).max() <= TOLERANCES["logits"]
+    loaded: Any = FlaxSpeechEncoderDecoderModel.from_pretrained(folder)
+    inputs = {name: array for name, array in batch.items() if name != "labels"}
+    texts = loaded.generate(**inputs, max_new_tokens=4, num_beams=2)
+    assert texts.shape[0] == CLIPS
+    assert texts.shape[1] > 1
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_every_pair_in_jax(encoder: str, tmp_path: Path) -> None:
+    failed = {}
+    with jax.disable_jit():  # hundreds of networks, each run once: compiling would take most of the time
+        for decoder, fusion in DECODERS:
+            try:
+                jax_pair(config_of(encoder, decoder, fusion), tmp_path / f"{decoder}-{fusion}")
+            except Exception as error:  # noqa: BLE001
+                failed[decoder, fusion] = repr(error)
+    assert failed == {}
