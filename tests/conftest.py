@@ -1,7 +1,11 @@
 """What tests of several folders share: a checkpoint that really transcribes (nonsense), and the sample."""
 
 import json
+import os
 from pathlib import Path
+
+# XLA without its costly passes: tests compile much and compute little. Before JAX starts, in subprocesses too.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 
 import numpy as np
 import pytest

@@ -7,7 +7,9 @@ block is left out only by `<!-- skip: reason -->` on the line before it.
 import ast
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,9 +37,17 @@ def has_program(page: Path) -> bool:
     return program(page.read_text()).strip() != ""
 
 
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if has_program(page)], ids=lambda page: str(page.relative_to(ROOT))
-)
+SLOW = {"docs/page-jax.md", "docs/ar/page-jax.md"}  # much to compile
+
+
+def pages() -> Iterator[Any]:
+    for page in PAGES:
+        if has_program(page):
+            name = str(page.relative_to(ROOT))
+            yield pytest.param(page, id=name, marks=[pytest.mark.slow] if name in SLOW else [])
+
+
+@pytest.mark.parametrize("page", list(pages()))
 def test_page_runs(page: Path, hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(hub, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
@@ -47,7 +57,7 @@ def test_page_runs(page: Path, hub: Path, tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_the_guides_are_among_the_pages() -> None:
     found = {str(page.relative_to(ROOT)) for page in PAGES if has_program(page)}
-    assert {"README.md", "docs/quickstart.md", "docs/guide.md", "docs/ar/guide.md", "docs/errors.md"} <= found
+    assert {"README.md", "docs/quickstart.md", "docs/guide.md", "docs/ar/guide.md", "docs/errors.md"} | SLOW <= found
 
 
 def test_no_block_is_written_so_that_the_runner_misses_it() -> None:

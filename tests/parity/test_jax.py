@@ -3,10 +3,6 @@
 `pair_of` is in conftest.py: models that transformers built at random and saved to disk.
 """
 
-import os
-
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
-
 from pathlib import Path
 from typing import Any
 

@@ -1,8 +1,4 @@
-"""XLA without its costly passes: these tests compile much and compute little. Set before JAX starts."""
-
-import os
-
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+"""A tiny model in JAX."""
 
 import pytest
 
