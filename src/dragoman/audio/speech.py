@@ -4,7 +4,7 @@ Times are samples at 16 kHz. Works on a stream; what it remembers does not grow 
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from math import inf
 
@@ -30,10 +30,14 @@ class Span:
     Attributes:
         start: First sample.
         end: Sample after the last.
+        cut_before: Its start is a cut through speech, not a pause.
+        cut_after: Its end is.
     """
 
     start: int
     end: int
+    cut_before: bool = field(default=False, compare=False)
+    cut_after: bool = field(default=False, compare=False)
 
     @property
     def seconds(self) -> tuple[float, float]:
@@ -92,17 +96,27 @@ def speech_probability(samples: Waveform) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """The arguments of `find_speech`, checked, with durations in samples."""
+    """The arguments of `find_speech`, checked, with durations in samples.
+
+    `reach` is what a window is to hear beyond a cut through speech; spans leave room for it.
+    """
 
     threshold: float
     min_speech: float
     max_speech: float
     min_silence: float
     pad: int
+    reach: int = 0
 
     @classmethod
     def of(
-        cls, threshold: float, min_speech_ms: float, max_speech_s: float, min_silence_ms: float, pad_ms: float
+        cls,
+        threshold: float,
+        min_speech_ms: float,
+        max_speech_s: float,
+        min_silence_ms: float,
+        pad_ms: float,
+        reach_s: float = 0.0,
     ) -> "Rules":
         """Check the arguments and convert them.
 
@@ -125,6 +139,8 @@ class Rules:
             faults.append(
                 f"`pad_ms` must be at most a quarter of the longest span ({max_speech_s:g} s), but is {pad_ms}."
             )
+        if not 0 <= reach_s <= max_speech_s / 4:
+            faults.append(f"What windows share must be 0 to a quarter of {max_speech_s:g} s, but is {reach_s:g} s.")
         if faults:
             raise ConfigError(" ".join(faults))
         per_ms = SAMPLING_RATE / 1000
@@ -134,6 +150,7 @@ class Rules:
             max_speech=max_speech_s * SAMPLING_RATE,
             min_silence=max(min_silence_ms, pad_ms) * per_ms,
             pad=round(pad_ms * per_ms),
+            reach=round(reach_s * SAMPLING_RATE),
         )
 
 
@@ -158,12 +175,18 @@ class Detector:
         self._speech_end = 0
         self._continued = False  # it is the rest of one that was cut, and never a click
         self._resumes_until = 0  # speech that begins before belongs to one that was cut in its last pause
+        self._cut_before = False  # it begins behind a cut through speech
         self._chunks: list[tuple[float, float]] = []  # probability and level of each chunk from `_onset` on
 
     @property
     def horizon(self) -> int:
         """No span to come starts before this sample."""
         return max(self._free, self._now - self._rules.pad) if self._start is None else self._start
+
+    @property
+    def speaking_since(self) -> int | None:
+        """Where the span that is open begins, if there is one."""
+        return self._start
 
     def push(self, block: Waveform) -> list[Span]:
         """Hear a block of samples and return the spans that became final.
@@ -189,7 +212,7 @@ class Detector:
         padding = np.zeros(-self._count % CHUNK, np.float32)
         spans = self._hear(np.concatenate([*self._waiting, padding]))
         spans += self._close(self._speech_end + self._rules.pad)
-        return [Span(span.start, min(span.end, total)) for span in spans if span.start < total]
+        return [replace(span, end=min(span.end, total)) for span in spans if span.start < total]
 
     def _hear(self, samples: Waveform) -> list[Span]:
         probabilities, self._state = self._net(samples, self._state)
@@ -214,19 +237,20 @@ class Detector:
             self._speech_end = self._now
         elif self._now - self._speech_end >= rules.min_silence:
             return self._close(self._speech_end + rules.pad)
-        if self._now + CHUNK - self._start > rules.max_speech:  # the next chunk would not fit
+        reach = rules.reach if self._cut_before else 0
+        if self._now + CHUNK - self._start + reach > rules.max_speech:  # the next chunk would not fit
             return self._cut()
         return []
 
     def _open(self, start: int, onset: int, *, continued: bool) -> None:
         self._start, self._onset, self._continued = start, onset, continued
-        self._chunks = []
+        self._cut_before, self._chunks = False, []
 
-    def _close(self, end: int) -> list[Span]:
+    def _close(self, end: int, cut_after: bool = False) -> list[Span]:
         """End the open span, if there is one, and return it unless it is a click."""
         if self._start is None:
             return []
-        span = Span(self._start, min(end, self._now))
+        span = Span(self._start, min(end, self._now), self._cut_before, cut_after)
         self._start = None
         if self._speech_end - self._onset < self._rules.min_speech and not self._continued:
             return []
@@ -237,21 +261,25 @@ class Detector:
         """End the open span where it hurts least, and go on with the rest."""
         assert self._start is not None
         earliest = (self._start + self._rules.max_speech / 2 - self._onset) / CHUNK
-        place = self._onset + _best_cut(self._chunks, max(0, int(earliest)))
+        offset, through = _best_cut(self._chunks, max(0, int(earliest)), self._rules.reach // CHUNK)
+        place = self._onset + offset
         kept, first = self._chunks, -(-(place - self._onset) // CHUNK)
         speech_end, onset = self._speech_end, self._onset
         self._speech_end = min(speech_end, place)
         self._continued = True  # whatever comes behind the cut
-        spans = self._close(min(place, speech_end + self._rules.pad))
+        spans = self._close(min(place, speech_end + self._rules.pad), through)
         self._resumes_until = speech_end + round(self._rules.min_silence)
         if speech_end > place:  # somebody is speaking behind the cut
             self._open(place, onset + first * CHUNK, continued=True)
-            self._chunks, self._speech_end = kept[first:], speech_end
+            self._chunks, self._speech_end, self._cut_before = kept[first:], speech_end, through
         return spans
 
 
-def _best_cut(chunks: list[tuple[float, float]], earliest: int) -> int:
-    """Return where to cut, in samples from the first chunk: in the longest pause, else at the quietest moment."""
+def _best_cut(chunks: list[tuple[float, float]], earliest: int, reach: int) -> tuple[int, bool]:
+    """Return where to cut, in samples from the first chunk, and whether that is through speech.
+
+    In the longest pause, else at the quietest moment that has `reach` chunks behind it.
+    """
     pauses: list[tuple[int, int]] = []  # length and first chunk of each
     index = earliest
     for is_pause, group in groupby(chunks[earliest:], key=lambda chunk: chunk[0] < _PAUSE):
@@ -261,7 +289,7 @@ def _best_cut(chunks: list[tuple[float, float]], earliest: int) -> int:
         index += length
     if pauses:
         length, first = max(pauses)  # the later one of equals: a longer window
-        return (2 * first + length) * CHUNK // 2
-    levels = np.array([level for _, level in chunks[earliest:]])
+        return (2 * first + length) * CHUNK // 2, False
+    levels = np.array([level for _, level in chunks[earliest : len(chunks) - reach]])
     quietest = 1 + int(np.argmin(np.convolve(levels, np.ones(3), mode="valid")))  # with its neighbours
-    return (2 * (earliest + quietest) + 1) * CHUNK // 2
+    return (2 * (earliest + quietest) + 1) * CHUNK // 2, True

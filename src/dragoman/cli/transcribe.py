@@ -132,6 +132,9 @@ def transcribe(
         float | None,
         Option("--chunk_length_s", help="Longest window in seconds; by default the model's."),
     ] = DEFAULTS.chunk_length_s,
+    stride_length_s: Annotated[
+        float, Option("--stride_length_s", help="Seconds heard twice, on each side, where a cut goes through speech.")
+    ] = DEFAULTS.stride_length_s,
     vad_filter: Annotated[
         bool, Option("--vad_filter/--no_vad_filter", help="Leave out what is not speech.")
     ] = DEFAULTS.vad_filter,
@@ -193,6 +196,7 @@ def transcribe(
         max_new_tokens=max_new_tokens,
         batch_size=batch_size,
         chunk_length_s=chunk_length_s,
+        stride_length_s=stride_length_s,
         vad_filter=vad_filter,
         vad_threshold=vad_threshold,
         vad_min_speech_duration_ms=vad_min_speech_duration_ms,

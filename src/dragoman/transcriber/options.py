@@ -47,6 +47,9 @@ class TranscribeOptions:
         max_new_tokens: Most tokens for a window; `None` takes what the decoder can hold. Whoever reaches it is warned.
         batch_size: Windows that are decoded at once.
         chunk_length_s: Longest window in seconds; `None` takes what the model can.
+        stride_length_s: What two windows hear of each other, in seconds on each side, where nobody pauses and the cut
+            between them goes through speech; at most an eighth of a window. Their texts are joined at a word that both
+            have (`dragoman.transcriber.merging`).
         vad_filter: Leave out what is not speech. Off, every second is decoded, and only cut where it is quiet.
         vad_threshold: Probability above which a moment counts as speech.
         vad_min_speech_duration_ms: Speech shorter than this is taken for a click.
@@ -78,6 +81,7 @@ class TranscribeOptions:
     max_new_tokens: int | None = None
     batch_size: int = 8
     chunk_length_s: float | None = None
+    stride_length_s: float = 1.0
     vad_filter: bool = True
     vad_threshold: float = 0.5
     vad_min_speech_duration_ms: int = 100  # of 600 clips of the Amazon Queen, 250 lost five, "What?" among them
@@ -137,6 +141,8 @@ class TranscribeOptions:
     def _faults_of_guards(self) -> Iterator[str]:
         if not self.temperatures or not all(0 <= one < math.inf for one in self.temperatures):
             yield f"`temperature` must be one or more numbers of at least 0, but is {self.temperature}."
+        if not 0 <= self.stride_length_s < math.inf:
+            yield f"`stride_length_s` must be at least 0 seconds, but is {self.stride_length_s}."
         for name in ("hotwords_weight", "lm_weight"):
             if not math.isfinite(getattr(self, name)):
                 yield f"`{name}` must be a finite number, but is {getattr(self, name)}."

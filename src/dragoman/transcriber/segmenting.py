@@ -40,17 +40,19 @@ def segments_of(
     )
     if decoded.alignment is None:
         return [whole]
-    return list(_sentences(engine, whole, samples, decoded))
+    return list(_sentences(engine, whole, window.heard_from, samples, decoded))
 
 
-def _sentences(engine: "Engine", whole: Segment, samples: Waveform, decoded: "Decoded") -> Iterator[Segment]:
+def _sentences(
+    engine: "Engine", whole: Segment, offset: float, samples: Waveform, decoded: "Decoded"
+) -> Iterator[Segment]:
     assert decoded.alignment is not None
     spelling = spell(decoded.tokens, engine.text)
     if not spelling.words:
         yield whole
         return
     spans = settle(boundaries(spelling, decoded.alignment.begins), samples)
-    words = timed(spelling, spans, decoded.log_probs, offset=whole.start)
+    words = timed(spelling, spans, decoded.log_probs, offset=offset)
     starts = [0] if decoded.alternatives else sentence_starts(words)
     for place, (begin, end) in enumerate(zip(starts, [*starts[1:], len(words)], strict=True)):
         last = end == len(words)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, fields, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -19,8 +19,9 @@ from dragoman.audio.source import AudioSource
 from dragoman.audio.waveform import Waveform, as_waveform
 from dragoman.errors import ConfigError, did_you_mean
 from dragoman.transcriber.aligner import check_alignable
-from dragoman.transcriber.engine import SAMPLING_RATE, Engine, Search, runner_of
+from dragoman.transcriber.engine import SAMPLING_RATE, Decoded, Engine, Search, runner_of
 from dragoman.transcriber.guards import is_silence
+from dragoman.transcriber.merging import merged
 from dragoman.transcriber.options import TranscribeOptions
 from dragoman.transcriber.prompt import PromptWriter
 from dragoman.transcriber.result import ModelInfo, Segment, Timings, Transcript, join_texts
@@ -145,6 +146,14 @@ def _checked(options: dict[str, Any]) -> TranscribeOptions:
     return TranscribeOptions(**options)
 
 
+class _Heard(NamedTuple):
+    """A window, its samples and what was decoded of it."""
+
+    window: Window
+    samples: Waveform
+    decoded: Decoded
+
+
 class SegmentStream(Iterator[Segment]):
     """The segments of one recording, made while they are asked for.
 
@@ -212,10 +221,19 @@ class SegmentStream(Iterator[Segment]):
             max_speech_s=options.vad_max_speech_duration_s or math.inf,
             min_silence_ms=options.vad_min_silence_duration_ms,
             pad_ms=options.vad_speech_pad_ms,
+            reach_s=options.stride_length_s,
         )
 
     def _segments(self) -> Iterator[Segment]:
-        number, options = 0, self._options
+        number = 0
+        for window, samples, decoded in self._joined():
+            segments = segments_of(self._engine, window, samples, decoded, number)
+            number += len(segments)
+            yield from segments
+
+    def _heard(self) -> Iterator[_Heard]:
+        """Return the windows with words, each as it was decoded."""
+        options = self._options
         writer = PromptWriter(self._engine, options, self._name)
         while batch := self._next_windows(writer.windows_at_once):
             begin = time.perf_counter()
@@ -233,9 +251,25 @@ class SegmentStream(Iterator[Segment]):
                 if one.truncated:
                     self._warn_truncated(window.seconds[1], len(one.tokens))
                 writer.heard(one)
-                segments = segments_of(self._engine, window, samples, one, number)
-                number += len(segments)
-                yield from segments
+                yield _Heard(window, samples, one)
+
+    def _joined(self) -> Iterator[_Heard]:
+        """Return the windows with what two of them both say said once."""
+        held: _Heard | None = None
+        for new in self._heard():
+            if held is not None:
+                if new.window.before:
+                    shared = (held.window.after + new.window.before) / SAMPLING_RATE
+                    seconds = len(held.samples) / SAMPLING_RATE, len(new.samples) / SAMPLING_RATE
+                    left, right = merged(self._engine, held.decoded, new.decoded, shared, seconds)
+                    held, new = held._replace(decoded=left), new._replace(decoded=right)
+                yield held
+            held = new
+            if not new.window.after:  # nobody else heard its end
+                yield new
+                held = None
+        if held is not None:
+            yield held
 
     def _next_windows(self, most: int) -> list[tuple[Window, Waveform]]:
         begin = time.perf_counter()
