@@ -10,11 +10,12 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/matrix.md"
 TEXT = """# Which encoder with which decoder
 
-Every pair of this table is built at random, trains a step, is saved, loads again and writes the same numbers, and generates
-with beams, whenever the tests run in full (`tests/property/test_matrix.py`). Of those marked ●, the logits, the loss, and the
-tokens of greedy and beam search are compared with a model that `transformers` saved (`tests/parity/`); ○ is one that no test
-compares as a pair, though each of its halves is compared in others. Text models without cross-attention, T5 and Speech2Text2
-cannot be joined by today's `transformers`, so they are compared alone. JAX runs the same pairs in the nightly tests.
+Every pair of this table is built at random, trains a step, is saved, loads again and writes the same numbers, and
+generates with beams, whenever the tests run in full (`tests/property/test_matrix.py`). Of those marked ●, the logits,
+the loss, and the tokens of greedy and beam search are compared with a model that `transformers` saved
+(`tests/parity/`); ○ is one that no test compares as a pair, though each of its halves is compared in others. Text
+models without cross-attention, T5 and Speech2Text2 cannot be joined by today's `transformers`, so they are compared
+alone. JAX runs the same pairs in the nightly tests.
 
 """
 

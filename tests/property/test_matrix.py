@@ -80,7 +80,7 @@ def test_every_pair_in_torch(encoder: str, tmp_path: Path) -> None:
     for decoder, fusion in DECODERS:
         try:
             torch_pair(config_of(encoder, decoder, fusion), tmp_path / f"{decoder}-{fusion}")
-        except Exception as error:  # noqa: BLE001 (all pairs are tried, then all failures told)
+        except Exception as error:
             failed[decoder, fusion] = repr(error)
     assert failed == {}
 
@@ -116,6 +116,6 @@ def test_every_pair_in_jax(encoder: str, tmp_path: Path) -> None:
         for decoder, fusion in DECODERS:
             try:
                 jax_pair(config_of(encoder, decoder, fusion), tmp_path / f"{decoder}-{fusion}")
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:
                 failed[decoder, fusion] = repr(error)
     assert failed == {}
