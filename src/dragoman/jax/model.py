@@ -164,7 +164,8 @@ class FlaxSpeechEncoderDecoderModel:
                 sequence-to-sequence model, whose decoder is taken.
             encoder_model: A ready-made encoder instead.
             decoder_model: A ready-made decoder instead.
-            tokenizer: The decoder's tokenizer: sets the special ids, and is saved with the model.
+            tokenizer: The decoder's tokenizer: sets the special ids, and is saved with the model. With
+                `fusion="prefix"` its chat template stands around the speech, unless `fusion_prompt` does.
             feature_extractor: The encoder's feature extractor: is saved with the model.
             **kwargs: `encoder_config=`, `decoder_config=`; `encoder_*` and `decoder_*` go to that part (fields of its
                 configuration, loader options); loader options without a prefix go to both parts; the rest are fields
