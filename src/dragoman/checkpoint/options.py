@@ -34,6 +34,7 @@ class LoadOptions:
             default float32.
         torch_dtype: The older name of `dtype`.
         device: Where the tensors go, as the backend has it.
+        target_lang: Language whose small networks a speech encoder begins with, for the models that have such (MMS).
         allow_new: Templates of tensors that may start at random although the checkpoint should hold them.
     """
 
@@ -48,6 +49,7 @@ class LoadOptions:
     dtype: Any = None
     torch_dtype: Any = None
     device: Any = None
+    target_lang: str | None = None
     allow_new: Sequence[str] = ()
 
     @classmethod

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import jax.numpy as jnp
 
 from dragoman.assembly import changed, part_config
+from dragoman.checkpoint.language import fill_language
 from dragoman.checkpoint.options import LoadOptions
 from dragoman.checkpoint.report import LoadReport
 from dragoman.checkpoint.tensors import TensorFile
@@ -14,10 +15,10 @@ from dragoman.families import ModelConfig, Part, speech_part, text_part
 from dragoman.jax.init import initialise
 from dragoman.jax.speech_encoder import SpeechEncoder
 from dragoman.jax.text_decoder import TextDecoder
-from dragoman.jax.tree import flat, tree_of
+from dragoman.jax.tree import flat, nested, tree_of, update, variables
 from dragoman.jax.weights import fill, jax_dtype
 
-__all__ = ["fill_part", "finish", "load_part", "log_new", "part_tables", "target_dtype"]
+__all__ = ["fill_part", "finish", "load_language", "load_part", "log_new", "part_tables", "target_dtype"]
 
 _log = logging.getLogger("dragoman")
 
@@ -105,7 +106,29 @@ def load_part(
     report.source = str(checkpoint.folder)
     report.raise_if_unfit()
     finish(part, report, options)
+    if options.target_lang is not None and isinstance(part, SpeechEncoder):
+        load_language(part, options.target_lang, options)
     return part, report
+
+
+def load_language(encoder: SpeechEncoder, language: str, options: LoadOptions) -> None:
+    """Give an encoder the small networks of a language, from where it was loaded; see `checkpoint.language`."""
+    tensors = variables(encoder)
+    new: dict[str, Any] = {}
+
+    def place(name: str, array: Any) -> None:
+        new[name] = jnp.asarray(array, tensors[name].dtype)
+
+    fill_language(
+        encoder.config.name_or_path,
+        language,
+        options,
+        keymap=part_tables(encoder).keymap(encoder.config),
+        shapes={name: tuple(tensor.shape) for name, tensor in tensors.items()},
+        place=place,
+        framework="np",
+    )
+    update(encoder, nested(new))
 
 
 def log_new(report: LoadReport) -> None:

@@ -5,18 +5,29 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from dragoman.assembly import changed, part_config
+from dragoman.checkpoint.language import fill_language
 from dragoman.checkpoint.options import LoadOptions
 from dragoman.checkpoint.report import LoadReport
 from dragoman.checkpoint.tensors import TensorFile
 from dragoman.families import ModelConfig, Part, speech_part, text_part
-from dragoman.torch.init import initialise
+from dragoman.torch.init import initialise, put
 from dragoman.torch.speech_encoder import SpeechEncoder
 from dragoman.torch.text_decoder import TextDecoder
 from dragoman.torch.weights import PickleFile, fill, torch_dtype
 
-__all__ = ["fill_part", "finish", "load_part", "log_new", "part_tables", "target_device", "target_dtype"]
+__all__ = [
+    "fill_part",
+    "finish",
+    "load_language",
+    "load_part",
+    "log_new",
+    "part_tables",
+    "target_device",
+    "target_dtype",
+]
 
 _log = logging.getLogger("dragoman")
 
@@ -110,7 +121,28 @@ def load_part(
     report.source = str(checkpoint.folder)
     report.raise_if_unfit()
     finish(part, report, options)
+    if options.target_lang is not None and isinstance(part, SpeechEncoder):
+        load_language(part, options.target_lang, options)
     return part, report
+
+
+def load_language(encoder: SpeechEncoder, language: str, options: LoadOptions) -> None:
+    """Give an encoder the small networks of a language, from where it was loaded; see `checkpoint.language`."""
+    tensors = encoder.state_dict(keep_vars=True)
+
+    def place(name: str, tensor: Tensor) -> None:
+        put(encoder, name, tensor.to(device=tensors[name].device, dtype=tensors[name].dtype).contiguous())
+
+    fill_language(
+        encoder.config.name_or_path,
+        language,
+        options,
+        keymap=part_tables(encoder).keymap(encoder.config),
+        shapes={name: tuple(tensor.shape) for name, tensor in tensors.items()},
+        place=place,
+        framework="pt",
+        read_pickle=PickleFile,
+    )
 
 
 def log_new(report: LoadReport) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from dragoman.batch import to_numpy
+from dragoman.checkpoint.options import LoadOptions
 from dragoman.errors import AudioError, ConfigError
 from dragoman.families import ModelConfig, speech_part
 from dragoman.inputs import check_masks
@@ -110,6 +111,29 @@ class SpeechEncoder(PretrainedPart):
             self.frontend.convs.requires_grad_(False)
         elif not isinstance(self.frontend, FeatureFrontend):  # which has none
             self.frontend.requires_grad_(False)
+
+    def load_adapter(self, target_lang: str, **kwargs: Any) -> None:
+        """Put the small networks of another language in the place of those there are (MMS).
+
+        They are read from the file `adapter.<target_lang>.safetensors` (or `.bin`) beside the checkpoint that the
+        encoder was loaded from, which is `config.name_or_path`.
+
+        Args:
+            target_lang: "eng", "fra", "uig-script_arabic", …
+            **kwargs: Loader options: `revision`, `cache_dir`, `token`, `local_files_only`, `force_download` and
+                `subfolder`.
+
+        Raises:
+            ConfigError: If the encoder has no such networks, or an option is unknown.
+            ModelNotFoundError: If there is no file for the language; the message lists the languages there are.
+            CheckpointError: If its tensors do not fit.
+        """
+        from dragoman.torch.loading import load_language  # which builds on the parts
+
+        options, unknown = LoadOptions.split(kwargs)
+        if unknown:
+            raise ConfigError(f"`load_adapter` has no option {', '.join(map(repr, unknown))}.")
+        load_language(self, target_lang, options)
 
     def forward(
         self,

@@ -1,0 +1,98 @@
+"""The small networks that MMS keeps for each language, in a file of their own beside the model.
+
+Reference: https://arxiv.org/abs/2305.13516, section 5.1; the file is `adapter.<language>.safetensors` or `.bin`.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from dragoman.checkpoint import filling
+from dragoman.checkpoint.folder import PickleReader
+from dragoman.checkpoint.keymap import KeyMap, match
+from dragoman.checkpoint.options import LoadOptions
+from dragoman.checkpoint.source import resolve
+from dragoman.checkpoint.tensors import Framework, SafetensorsFile, TensorFile
+from dragoman.errors import ConfigError, MissingDependencyError, ModelNotFoundError, did_you_mean
+
+__all__ = ["fill_language"]
+
+_NETWORK = "stack.layers.{i}.bottleneck.*"
+_FILE = re.compile(r"adapter\.([\w-]+)\.(safetensors|bin)", re.ASCII)
+
+
+def fill_language(
+    name_or_path: str | Path,
+    language: str,
+    options: LoadOptions,
+    *,
+    keymap: KeyMap,
+    shapes: Mapping[str, tuple[int, ...]],
+    place: Callable[[str, Any], None],
+    framework: Framework,
+    read_pickle: PickleReader | None = None,
+) -> None:
+    """Put the networks of one language in the place of those that an encoder has.
+
+    Args:
+        name_or_path: The folder or hub id that holds the file.
+        language: As in the name of the file: "eng", "uig-script_arabic".
+        options: How to find it.
+        keymap: Name table of the encoder.
+        shapes: All tensors of the encoder, by our names.
+        place: Puts an array where the tensor of that name belongs.
+        framework: Whose arrays are read.
+        read_pickle: Reads a `.bin` file safely.
+
+    Raises:
+        ConfigError: If the encoder has no such networks.
+        ModelNotFoundError: If there is no file for the language; the message lists the languages there are.
+        CheckpointError: If tensors are missing, unexpected or of another shape.
+    """
+    own = {name: shape for name, shape in shapes.items() if match(_NETWORK, name) is not None}
+    if not own:
+        raise ConfigError(
+            f"This encoder has no network for one language, so {language!r} cannot be loaded: `adapter_attn_dim` of "
+            "its configuration is not set, or it is not a stable one (`do_stable_layer_norm`)."
+        )
+    path = _find(name_or_path, language, options)
+    arrays: dict[str, Any] = {}
+    with _opened(path, framework, read_pickle) as file:
+        report = filling.fill(own, arrays.__setitem__, keymap, file)
+        report.source = str(path)
+        report.raise_if_unfit()  # before anything is changed
+        for name, array in arrays.items():
+            place(name, array)
+
+
+def _find(name_or_path: str | Path, language: str, options: LoadOptions) -> Path:
+    if not _FILE.fullmatch(f"adapter.{language}.bin"):
+        raise ConfigError(f'A language is letters like "eng" or "uig-script_arabic", but not {language!r}.')
+    names = [f"adapter.{language}.{ending}" for ending in ("safetensors", "bin")]
+    folder = resolve(
+        name_or_path,
+        revision=options.revision,
+        cache_dir=options.cache_dir,
+        token=options.token,
+        local_files_only=options.local_files_only,
+        force_download=options.force_download,
+        subfolder=options.subfolder,
+        patterns=names,
+    )
+    found = next((folder / name for name in names if (folder / name).is_file()), None)
+    if found is not None:
+        return found
+    there = sorted({name[1] for path in folder.iterdir() if (name := _FILE.fullmatch(path.name))})
+    raise ModelNotFoundError(
+        f"{name_or_path} has no {names[0]}; languages in {folder}: {', '.join(there) or 'none'}."
+        f"{did_you_mean(language, there)}"
+    )
+
+
+def _opened(path: Path, framework: Framework, read_pickle: PickleReader | None) -> TensorFile:
+    if path.suffix == ".safetensors":
+        return SafetensorsFile(path, framework)
+    if read_pickle is None:
+        raise MissingDependencyError(f"{path} can only be read with PyTorch. Ask for a safetensors version of it.")
+    return read_pickle(path)
