@@ -1,5 +1,9 @@
-"""Compiled programs over a module: each function is compiled once for each shape of its arguments and kept."""
+"""Compiled programs over a module: each function is compiled once for each shape of its arguments and kept.
 
+None is compiled in silence: the logger "dragoman" names every one, with the shapes that it is for (level INFO).
+"""
+
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,6 +14,8 @@ from dragoman.jax.joint import Joint
 from dragoman.jax.tree import Tree, flat, merge, nested, tree_of, update, variables
 
 __all__ = ["Programs"]
+
+_log = logging.getLogger("dragoman")
 
 # Arguments of the network that are no arrays.
 _STATIC = ("label_smoothing", "frozen", "all_states", "weights")
@@ -52,6 +58,8 @@ class Programs:
             graph = nnx.graphdef(self._module)
 
             def run(params: Tree, buffers: Tree, *args: Any, **kwargs: Any) -> Any:
+                # This runs when JAX traces, which is when it is about to compile.
+                _log.info("JAX compiles %s for %s.", function.__name__, _shapes((args, kwargs)))
                 return function(merge(graph, nested({**flat(buffers), **flat(params)})), *args, **kwargs)
 
             self._compiled[function] = jax.jit(run, static_argnames=static)
@@ -62,3 +70,9 @@ class Programs:
             return compiled(own, tree_of(self._variables, nnx.BatchStat), *args, **kwargs)
 
         return call
+
+
+def _shapes(arguments: Any) -> str:
+    """Return the different shapes of some arguments, the first few of them: caches and memories have many."""
+    found = dict.fromkeys(str(list(leaf.shape)) for leaf in jax.tree.leaves(arguments) if isinstance(leaf, jax.Array))
+    return ", ".join(list(found)[:6])

@@ -123,7 +123,7 @@ class Letters:
     "options",
     [
         {"penalty_alpha": 0.6, "top_k": 4},
-        {"force_words_ids": [[40, 41]], "num_beams": 3},
+        pytest.param({"force_words_ids": [[40, 41]], "num_beams": 3}, marks=pytest.mark.slow),
         {"stop_strings": ["a", "e", "i"], "tokenizer": Letters()},
         {"max_time": 1e-9},
         {"stopping_criteria": [lambda tokens, scores: tokens.shape[1] >= 4]},
@@ -140,6 +140,7 @@ def test_what_runs_step_by_step_is_what_pytorch_does(model: Any, theirs: Any, op
         assert expected != theirs.generate(torch.from_numpy(speech), **length).tolist(), "the option must matter"
 
 
+@pytest.mark.slow
 def test_a_draft_and_a_listener_change_nothing(model: Any) -> None:
     speech, listener = waves(2, 900), Letters()
     options = {"max_new_tokens": 8, "eos_token_id": None}

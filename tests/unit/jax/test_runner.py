@@ -29,6 +29,7 @@ def in_jax(tiny_checkpoint: Path) -> Transcriber:
     return Transcriber(tiny_checkpoint, backend="jax")
 
 
+@pytest.mark.slow
 def test_both_backends_write_the_same(in_jax: Transcriber, tiny_checkpoint: Path, sample: Any) -> None:
     options = {"chunk_length_s": 2, "batch_size": 2, "beam_size": 3, "word_timestamps": True}
     ours = in_jax.transcribe(sample[:80_000], **options)
@@ -71,6 +72,23 @@ def test_probabilities_are_those_of_the_call(in_jax: Transcriber, sample: Any) -
         assert np.abs(looks[:, place, :, : theirs.shape[-1]] - theirs).max() < 1e-5
     some = runner.log_probs(runner.take(encoded, [2, 0]), tokens[[2, 0]])
     assert np.abs(some - chosen[[2, 0]]).max() < 1e-5
+
+
+def test_windows_of_all_lengths_share_few_programs_and_each_is_announced(
+    in_jax: Transcriber, sample: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """19 batches of 1 to 3 windows of up to 1.25 s: sizes 1, 2, 3 of two lengths, and not one program more."""
+    random, runner = np.random.default_rng(0), Runner(in_jax.model)
+    with caplog.at_level("INFO", logger="dragoman"):
+        for number in range(19):
+            lengths = random.integers(400, 20_000, 1 + number % 3)
+            inputs = in_jax.processor.feature_extractor(
+                [sample[:length] for length in lengths], sampling_rate=16_000, padding=True,
+                return_attention_mask=True, return_tensors="np",
+            )  # fmt: skip
+            runner.encode(inputs)
+    told = [record.getMessage() for record in caplog.records if "JAX compiles encode for" in record.getMessage()]
+    assert len(told) == len(set(told)) <= 6
 
 
 def test_what_cannot_be_is_refused(tiny_checkpoint: Path) -> None:
