@@ -449,10 +449,6 @@ class FlaxSpeechEncoderDecoderModel:
         """Read what `save_adapter` wrote, with either backend; see `dragoman.jax.lora.load`."""
         lora.load(self, Path(folder))
 
-    def load_adapter(self, target_lang: str, **kwargs: Any) -> None:
-        """Put the small networks of another language into the encoder (MMS); see `SpeechEncoder.load_adapter`."""
-        self.encoder.load_adapter(target_lang, **kwargs)
-
     def set_padding(self, padding: Padding | str) -> None:
         """Choose what padding may do: `"exact"` (nothing, the default) or `"reference"` (upstream's numbers)."""
         self.encoder.padding = Padding(padding)

@@ -392,10 +392,6 @@ class SpeechEncoderDecoderModel(PretrainedModule):
         """Write texts for a batch of speech; see `dragoman.torch.generate.generate`."""
         return generate.generate(self, inputs, generation_config, **kwargs)
 
-    def load_adapter(self, target_lang: str, **kwargs: Any) -> None:
-        """Put the small networks of another language into the encoder (MMS); see `SpeechEncoder.load_adapter`."""
-        self.encoder.load_adapter(target_lang, **kwargs)
-
     def freeze_feature_encoder(self) -> None:
         """Stop training the convolutional front end of the encoder (its projection still learns)."""
         self.encoder.freeze_feature_encoder()
