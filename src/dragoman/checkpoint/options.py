@@ -7,14 +7,55 @@ from typing import Any, Self
 
 from dragoman.checkpoint.folder import Checkpoint, open_folder
 from dragoman.checkpoint.source import resolve
+from dragoman.errors import ConfigError, did_you_mean
 
-__all__ = ["IDLE_OPTIONS", "LoadOptions"]
+__all__ = ["IDLE_OPTIONS", "LoadOptions", "check_saving", "tensors_to_save"]
 
 # Options of transformers that choose between ways to the same result, of which there is one here. Code from a
 # repository is never run, so there is nothing to trust; and files of either framework are read by both.
 IDLE_OPTIONS = frozenset(
     {"attn_implementation", "code_revision", "from_flax", "from_pt", "low_cpu_mem_usage", "trust_remote_code"}
 )
+
+# Options of its `save_pretrained`: ways to write what is written here in one way.
+_IDLE_SAVING = frozenset({"safe_serialization", "save_function", "save_peft_format", "token"})
+
+
+def check_saving(keywords: Mapping[str, Any]) -> None:
+    """Check what `save_pretrained` was given besides its own options.
+
+    Raises:
+        ConfigError: If a keyword asks for something that will not happen.
+    """
+    asked = {name: value for name, value in keywords.items() if name not in _IDLE_SAVING and value}
+    if asked.pop("push_to_hub", None):
+        raise ConfigError("`push_to_hub` is not done here: save into a folder, and run: hf upload NAME FOLDER.")
+    if asked:
+        known = {"is_main_process", "max_shard_size", "params", "state_dict"}
+        name = next(iter(asked))
+        raise ConfigError(f"`{name}` is no option of `save_pretrained`.{did_you_mean(name, known)}")
+
+
+def tensors_to_save(own: Mapping[str, Any], given: Mapping[str, Any] | None, name: str) -> Mapping[str, Any]:
+    """Return the tensors of a model, or those that the caller gives in their place.
+
+    Args:
+        own: The model's.
+        given: The caller's, under the same names; such as a distributed trainer gathers.
+        name: What the caller calls them.
+
+    Raises:
+        ConfigError: If they are not the tensors of this model.
+    """
+    if given is None:
+        return own
+    wrong = sorted(own.keys() ^ given.keys()) or [n for n in own if tuple(own[n].shape) != tuple(given[n].shape)]
+    if wrong:
+        raise ConfigError(
+            f"`{name}` must hold the tensors of this model, but {len(wrong)} are missing, unknown or of another shape: "
+            f"{', '.join(wrong[:3])}{', …' if len(wrong) > 3 else ''}."
+        )
+    return given
 
 
 @dataclass(frozen=True, kw_only=True)

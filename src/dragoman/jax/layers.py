@@ -141,7 +141,8 @@ class LoraLinear(Linear):
 
     def merged(self) -> Float[Array, "width_out width_in"]:
         """Return the weight of a plain layer that does the same."""
-        return self.weight[...] + self.lora_b[...] @ self.lora_a[...] * self.spec.scale
+        weight: Array = self.spec.folded(self.weight[...], self.lora_a[...], self.lora_b[...])
+        return weight
 
 
 class Embedding(nnx.Module):

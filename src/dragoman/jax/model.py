@@ -11,6 +11,7 @@ from typing import Any, Self
 import jax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from dragoman.checkpoint.options import check_saving
 from dragoman.checkpoint.report import LoadReport
 from dragoman.config import SpeechEncoderDecoderConfig
 from dragoman.errors import ConfigError
@@ -185,16 +186,33 @@ class FlaxSpeechEncoderDecoderModel:
         )
         return assembly.warm_start(cls, parts, tokenizer, feature_extractor, kwargs)
 
-    def save_pretrained(self, save_directory: str | Path, *, max_shard_size: int | str = "5GB", **_: Any) -> None:
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        params: Mapping[str, Any] | None = None,
+        *,
+        is_main_process: bool = True,
+        max_shard_size: int | str = "5GB",
+        **ways: Any,
+    ) -> None:
         """Write a folder that both backends and transformers load: configuration, weights, options, processing.
 
         All files are written or none: a save that fails leaves the folder as it was.
 
         Args:
             save_directory: Made if it does not exist; other files in it stay.
+            params: Written instead of the model's own.
+            is_main_process: Where several processes train one model, only the main one writes.
             max_shard_size: Bytes of one weight file, or a text like "5GB".
+            **ways: Options of transformers without effect here; others are refused.
+
+        Raises:
+            ConfigError: If a keyword asks for something that is not done, or `params` is not of this model.
+            DragomanError: If the folder cannot be written.
         """
-        saving.save(self, Path(save_directory), max_shard_size)
+        check_saving(ways)
+        if is_main_process:
+            saving.save(self, Path(save_directory), max_shard_size, params)
 
     def __call__(
         self,

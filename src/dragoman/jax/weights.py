@@ -3,7 +3,7 @@
 Each tensor is read by NumPy and put on the device at once, so that memory peaks at about one copy of the weights.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -74,12 +74,14 @@ def fill(
     return report
 
 
-def their_tensors(part: nnx.Module, keymap: KeyMap, prefix: str = "") -> dict[str, np.ndarray[Any, Any]]:
-    """Return the tensors of a part under the names of its checkpoints, as NumPy arrays."""
-    own = {name: np.asarray(array) for name, array in flat(tree_of(part)).items()}
+def their_tensors(
+    part: nnx.Module, keymap: KeyMap, prefix: str = "", tensors: Mapping[str, Any] | None = None
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Return the tensors of a part, or `tensors` in their place, under the names of its checkpoints, in NumPy."""
+    own = {name: np.asarray(array) for name, array in (flat(tree_of(part)) if tensors is None else tensors).items()}
     for path, module in nnx.iter_modules(part):
         if isinstance(module, LoraLinear):  # folded in
             layer = ".".join(map(str, path))
-            own[f"{layer}.weight"] = np.asarray(module.merged())
-            del own[f"{layer}.lora_a"], own[f"{layer}.lora_b"]
+            narrow = (own.pop(f"{layer}.lora_{letter}") for letter in "ab")
+            own[f"{layer}.weight"] = module.spec.folded(own[f"{layer}.weight"], *narrow)
     return {prefix + name: np.asarray(array, order="C") for name, array in keymap.write(own).items()}

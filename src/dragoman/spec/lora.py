@@ -1,6 +1,7 @@
 """Low-rank adapters of linear layers (LoRA, https://arxiv.org/abs/2106.09685)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from dragoman.errors import ConfigError
 from dragoman.spec.checks import check_numbers, check_sizes
@@ -32,3 +33,7 @@ class LoraSpec:
     def scale(self) -> float:
         """What the product is multiplied by."""
         return self.alpha / self.rank
+
+    def folded(self, weight: Any, lora_a: Any, lora_b: Any) -> Any:
+        """Return the weight of a plain layer that does the same, from arrays of any framework."""
+        return weight + lora_b @ lora_a * self.scale

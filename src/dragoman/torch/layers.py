@@ -102,7 +102,7 @@ class LoraLinear(Linear):
 
     def merged(self) -> Float[Tensor, "width_out width_in"]:
         """Return the weight of a plain layer that does the same."""
-        return self.weight + self.lora_b @ self.lora_a * self.spec.scale
+        return self.spec.folded(self.weight, self.lora_a, self.lora_b)
 
 
 def frame_mask(lengths: Int[Tensor, " batch"], frames: int) -> Bool[Tensor, "batch frames"]:

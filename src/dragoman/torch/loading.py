@@ -12,6 +12,7 @@ from dragoman.checkpoint.language import fill_language
 from dragoman.checkpoint.options import LoadOptions
 from dragoman.checkpoint.report import LoadReport
 from dragoman.checkpoint.tensors import TensorFile
+from dragoman.errors import ConfigError
 from dragoman.families import ModelConfig, Part, speech_part, text_part
 from dragoman.torch.init import initialise, put
 from dragoman.torch.speech_encoder import SpeechEncoder
@@ -42,8 +43,18 @@ def target_dtype(options: LoadOptions, config: ModelConfig) -> torch.dtype | Non
 
 
 def target_device(options: LoadOptions) -> str | torch.device:
-    """Return where the tensors go."""
-    return "cpu" if options.device is None else options.device
+    """Return where the tensors go.
+
+    Raises:
+        ConfigError: If this machine or this build of PyTorch has no such device.
+    """
+    device = "cpu" if options.device is None else options.device
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).partition("\n")[0][:160]
+        raise ConfigError(f"`device` must be one that PyTorch has here, but {device!r} fails: {reason}") from error
+    return device
 
 
 def part_tables(part: SpeechEncoder | TextDecoder) -> Part:

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dragoman.checkpoint.adapter import is_new
+from dragoman.checkpoint.options import check_saving
 from dragoman.checkpoint.report import LoadReport
 from dragoman.config import SpeechEncoderDecoderConfig
 from dragoman.errors import AudioError, ConfigError
@@ -175,16 +176,33 @@ class SpeechEncoderDecoderModel(PretrainedModule):
         )
         return assembly.warm_start(cls, parts, tokenizer, feature_extractor, kwargs)
 
-    def save_pretrained(self, save_directory: str | Path, *, max_shard_size: int | str = "5GB", **_: Any) -> None:
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        is_main_process: bool = True,
+        state_dict: Mapping[str, Tensor] | None = None,
+        *,
+        max_shard_size: int | str = "5GB",
+        **ways: Any,
+    ) -> None:
         """Write a folder that dragoman and transformers load: configuration, weights, generation options, processing.
 
         All files are written or none: a save that fails leaves the folder as it was.
 
         Args:
             save_directory: Made if it does not exist; other files in it stay.
+            is_main_process: Where several processes train one model, only the main one writes.
+            state_dict: Tensors to write instead of the model's own: what a trainer gathered from several devices.
             max_shard_size: Bytes of one weight file, or a text like "5GB".
+            **ways: Options of transformers without effect here; others are refused.
+
+        Raises:
+            ConfigError: If a keyword asks for something that is not done, or `state_dict` is not of this model.
+            DragomanError: If the folder cannot be written.
         """
-        saving.save(self, Path(save_directory), max_shard_size)
+        check_saving(ways)
+        if is_main_process:
+            saving.save(self, Path(save_directory), max_shard_size, state_dict)
 
     def forward(
         self,

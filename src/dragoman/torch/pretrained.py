@@ -1,12 +1,13 @@
 """What users of `from_pretrained` and `save_pretrained` find on every module of ours, a part alone or a whole model."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from dragoman.checkpoint.options import LoadOptions
+from dragoman.checkpoint.options import LoadOptions, check_saving
 from dragoman.torch.block import Stack
 from dragoman.torch.frontend import ConvFrontend
 
@@ -80,13 +81,30 @@ class PretrainedPart(PretrainedModule):
         log_new(report)
         return part
 
-    def save_pretrained(self, save_directory: str | Path, *, max_shard_size: int | str = "5GB", **_: Any) -> None:
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        is_main_process: bool = True,
+        state_dict: Mapping[str, Tensor] | None = None,
+        *,
+        max_shard_size: int | str = "5GB",
+        **ways: Any,
+    ) -> None:
         """Write configuration and weights under Hugging Face's names; all files or none.
 
         Args:
             save_directory: Made if it does not exist; other files in it stay.
+            is_main_process: Where several processes train one model, only the main one writes.
+            state_dict: Tensors to write instead of the model's own: what a trainer gathered from several devices.
             max_shard_size: Bytes of one weight file, or a text like "5GB".
+            **ways: Options of transformers without effect here; others are refused.
+
+        Raises:
+            ConfigError: If a keyword asks for something that is not done, or `state_dict` is not of this model.
+            DragomanError: If the folder cannot be written.
         """
         from dragoman.torch.saving import save_part
 
-        save_part(self, Path(save_directory), max_shard_size)  # type: ignore[arg-type]
+        check_saving(ways)
+        if is_main_process:
+            save_part(self, Path(save_directory), max_shard_size, state_dict)  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
 """Whole models into folders of the Hugging Face layout."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dragoman.assembly import Files, model_files, saved_prefixes
 from dragoman.checkpoint.layout import plan_shards
+from dragoman.checkpoint.options import tensors_to_save
 from dragoman.checkpoint.saving import save_folder
 from dragoman.checkpoint.tensors import save_safetensors
 from dragoman.torch.bridge import BRIDGE_KEYS
@@ -19,17 +20,24 @@ from dragoman.torch.weights import their_tensors
 if TYPE_CHECKING:
     from dragoman.torch.model import SpeechEncoderDecoderModel
 
+State = Mapping[str, Tensor] | None
+
 __all__ = ["model_tensors", "save", "save_part", "weight_files"]
 
 
-def model_tensors(model: "SpeechEncoderDecoderModel") -> dict[str, Tensor]:
-    """Return all tensors of a model under the names of its checkpoints."""
+def model_tensors(model: "SpeechEncoderDecoderModel", state_dict: State = None) -> dict[str, Tensor]:
+    """Return all tensors of a model, or those of a `state_dict` of it, under the names of its checkpoints."""
     encoder, decoder = model.encoder, model.decoder
+    tensors = tensors_to_save(model.state_dict(), state_dict, "state_dict")
+
+    def own(prefix: str) -> dict[str, Tensor]:
+        return {name.removeprefix(prefix): tensors[name] for name in tensors if name.startswith(prefix)}
+
     hears, writes = saved_prefixes(model.config)
     return {
-        **their_tensors(encoder, part_tables(encoder).keymap(encoder.config), hears),
-        **their_tensors(decoder, part_tables(decoder).keymap(decoder.config), writes),
-        **their_tensors(model.bridge, BRIDGE_KEYS),
+        **their_tensors(encoder, part_tables(encoder).keymap(encoder.config), hears, own("encoder.")),
+        **their_tensors(decoder, part_tables(decoder).keymap(decoder.config), writes, own("decoder.")),
+        **their_tensors(model.bridge, BRIDGE_KEYS, "", own("bridge.")),
     }
 
 
@@ -47,15 +55,18 @@ def weight_files(tensors: dict[str, Tensor], max_shard_size: int | str) -> Files
     return files
 
 
-def save_part(part: SpeechEncoder | TextDecoder, folder: Path, max_shard_size: int | str) -> None:
+def save_part(
+    part: SpeechEncoder | TextDecoder, folder: Path, max_shard_size: int | str, state_dict: State = None
+) -> None:
     """Write configuration and weights of one part alone; all of them or none."""
     tables = part_tables(part)
     config = part.config.copy(architectures=[tables.classes[0]]).to_json_string().encode()
-    tensors = weight_files(their_tensors(part, tables.keymap(part.config)), max_shard_size)
-    save_folder(folder, {"config.json": config, **tensors})
+    tensors = tensors_to_save(part.state_dict(), state_dict, "state_dict")
+    files = weight_files(their_tensors(part, tables.keymap(part.config), "", tensors), max_shard_size)
+    save_folder(folder, {"config.json": config, **files})
 
 
-def save(model: "SpeechEncoderDecoderModel", folder: Path, max_shard_size: int | str) -> None:
+def save(model: "SpeechEncoderDecoderModel", folder: Path, max_shard_size: int | str, state_dict: State = None) -> None:
     """Write configuration, generation options, weights and processing; all of them or none."""
-    tensors = weight_files(model_tensors(model), max_shard_size)
+    tensors = weight_files(model_tensors(model, state_dict), max_shard_size)
     save_folder(folder, {**model_files(model.config, model.generation_config, model.processing), **tensors})

@@ -120,21 +120,23 @@ def fill(
     )
 
 
-def _folded(part: nn.Module) -> dict[str, Tensor]:
+def _folded(part: nn.Module, tensors: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
     """Return the tensors of a part by our names, a LoRA folded into its layer."""
-    own = dict(part.state_dict())
+    own = dict(part.state_dict() if tensors is None else tensors)
     for path, module in part.named_modules():
         if isinstance(module, LoraLinear):
-            own[f"{path}.weight"] = module.merged().detach()
-            del own[f"{path}.lora_a"], own[f"{path}.lora_b"]
+            narrow = (own.pop(f"{path}.lora_{letter}") for letter in "ab")
+            own[f"{path}.weight"] = module.spec.folded(own[f"{path}.weight"], *narrow)
     return own
 
 
-def their_tensors(part: nn.Module, keymap: KeyMap, prefix: str = "") -> dict[str, Tensor]:
-    """Return the tensors of a part under the names of its checkpoints, each in memory of its own."""
+def their_tensors(
+    part: nn.Module, keymap: KeyMap, prefix: str = "", tensors: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
+    """Return the tensors of a part, or `tensors` in their place, under the names of its checkpoints, in own memory."""
     found: dict[str, Tensor] = {}
     seen: set[int] = set()
-    for name, tensor in keymap.write(_folded(part)).items():
+    for name, tensor in keymap.write(_folded(part, tensors)).items():
         whole = tensor.contiguous()
         # two names of one tensor (an untied BERT's bias): safetensors wants each on its own
         found[prefix + name] = whole.clone() if whole.data_ptr() in seen else whole

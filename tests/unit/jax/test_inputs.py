@@ -3,6 +3,7 @@
 An index beyond a table gives NaN in JAX, without a word.
 """
 
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -68,3 +69,15 @@ def test_traced_labels_are_not_looked_at(model: FlaxSpeechEncoderDecoderModel) -
         return model(AUDIO, labels=labels).loss
 
     assert jax.eval_shape(loss, TOKENS).shape == ()
+
+
+def test_saving_what_was_trained(model: FlaxSpeechEncoderDecoderModel, tmp_path: Path) -> None:
+    """Upstream's habit, `save_pretrained(folder, params=state.params)`, must not save what the model began with."""
+    params = jax.tree.map(lambda leaf: leaf + 1, model.params)
+    model.save_pretrained(tmp_path, params=params)
+    again = FlaxSpeechEncoderDecoderModel.from_pretrained(tmp_path)
+    assert all(map(np.array_equal, jax.tree.leaves(again.params), jax.tree.leaves(params)))
+    with pytest.raises(ConfigError, match="`params` must hold the tensors of this model"):
+        model.save_pretrained(tmp_path / "wrong", params={"encoder": {}})
+    model.save_pretrained(tmp_path / "none", is_main_process=False)
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []

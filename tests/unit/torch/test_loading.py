@@ -200,7 +200,50 @@ class TestLayouts:
         assert (tmp_path / "model.safetensors").read_bytes() == before
 
 
+class TestSaving:
+    def test_only_the_main_process_writes(self, build: Build, tmp_path: Path) -> None:
+        model = build()
+        model.save_pretrained(tmp_path / "none", is_main_process=False)
+        model.encoder.save_pretrained(tmp_path / "none", False)
+        assert not (tmp_path / "none").exists()
+
+    def test_tensors_that_a_trainer_gathered(self, build: Build, tmp_path: Path) -> None:
+        model = build()
+        gathered = {name: tensor + 1 for name, tensor in model.state_dict().items()}
+        model.save_pretrained(tmp_path, state_dict=gathered, save_function=torch.save)
+        assert all(map(torch.equal, load(tmp_path).state_dict().values(), gathered.values()))
+        own = {n.removeprefix("decoder."): t for n, t in gathered.items() if n.startswith("decoder.")}
+        model.decoder.save_pretrained(tmp_path / "part", state_dict=own)
+        assert all(map(torch.equal, TextDecoder.from_pretrained(tmp_path / "part").state_dict().values(), own.values()))
+        for wrong in ({}, {f"module.{name}": tensor for name, tensor in gathered.items()}, {**gathered, "more": 1}):
+            with pytest.raises(ConfigError, match=r"`state_dict` must hold the tensors of this model, but \d+ are"):
+                model.save_pretrained(tmp_path / "wrong", state_dict=wrong)
+        assert not (tmp_path / "wrong").exists()
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            ({"push_to_hub": True}, "hf upload"),
+            ({"max_shard_sise": "1GB"}, 'Did you mean "max_shard_size"'),
+            ({"variant": "fp16"}, "`variant` is no option of `save_pretrained`"),
+        ],
+    )
+    def test_what_would_not_happen_is_refused(
+        self, build: Build, tmp_path: Path, options: dict[str, Any], words: str
+    ) -> None:
+        for one in build(), build().encoder:
+            with pytest.raises(ConfigError, match=words):
+                one.save_pretrained(tmp_path / "out", **options)
+            one.save_pretrained(tmp_path, push_to_hub=False, safe_serialization=True, token=None)
+
+
 class TestArguments:
+    @pytest.mark.parametrize("device", ["cuda:77", "teapot", 3.5])
+    def test_a_device_that_is_not_here(self, build: Build, tmp_path: Path, device: Any) -> None:
+        build().save_pretrained(tmp_path)
+        with pytest.raises(ConfigError, match=f"`device` must be one that PyTorch has here, but .*{device}"):
+            load(tmp_path, device=device)
+
     def test_the_callers_configuration_is_not_changed(self, build: Build, tmp_path: Path) -> None:
         model = build()
         model.save_pretrained(tmp_path)
