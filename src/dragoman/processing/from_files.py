@@ -50,7 +50,7 @@ _HUB_OPTIONS = frozenset({"cache_dir", "force_download", "local_files_only", "re
 # Options of transformers that choose between implementations, of which there is one here. Code from a repository is
 # never run, so there is nothing to trust.
 _IDLE_OPTIONS = frozenset({"code_revision", "legacy", "trust_remote_code", "use_fast"})
-_SMALL_FILES = ("*.json", "*.txt", "*.model")
+_SMALL_FILES = ("*.json", "*.txt", "*.model", "*.spm")
 
 
 def local_folder(name_or_path: str | os.PathLike[str], options: Mapping[str, Any]) -> tuple[Path, dict[str, Any]]:

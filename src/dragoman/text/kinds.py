@@ -15,11 +15,23 @@ from tokenizers import Tokenizer as RustTokenizer
 from dragoman.errors import TokenizerError
 from dragoman.files import parse_json
 from dragoman.text.ctc import Wav2Vec2CTCTokenizer
+from dragoman.text.marian import MarianTokenizer
 from dragoman.text.mbart import MBART50_LANGUAGES, MBART_LANGUAGES, MBart50Tokenizer, MBartTokenizer
-from dragoman.text.pieces import CharacterPieces, PythonPieces, SentencePieces, WordPieces
+from dragoman.text.pieces import (
+    CAMEMBERT,
+    FAIRSEQ,
+    PEGASUS,
+    BlenderbotPieces,
+    CharacterPieces,
+    MarianPieces,
+    Numbering,
+    PythonPieces,
+    SentencePieces,
+    WordPieces,
+)
 from dragoman.text.settings import flag
-from dragoman.text.special_tokens import added_token
-from dragoman.text.speech2text2 import Speech2Text2Tokenizer
+from dragoman.text.special_tokens import ROLES, added_token
+from dragoman.text.speech2text2 import BlenderbotSmallTokenizer, Speech2Text2Tokenizer
 from dragoman.text.tokenizer import Tokenizer
 from dragoman.text.whisper import WhisperTokenizer
 
@@ -101,6 +113,10 @@ def _byte_level(files: list[File], settings: Settings) -> Built:
     return Built(backend=backend)
 
 
+def _spaced_bytes(files: list[File], settings: Settings) -> Built:
+    return _byte_level(files, {"add_prefix_space": True, **settings})
+
+
 def _characters(files: list[File], settings: Settings) -> Built:
     vocab = _vocab(files[0], settings.get("target_lang"))
     delimiter = str(settings.get("word_delimiter_token") or "|")
@@ -120,15 +136,38 @@ def _words(files: list[File], settings: Settings) -> Built:
     return _with_pieces(vocab, WordPieces(vocab, merges, _token(settings, "unk_token"), lower=lower))
 
 
-def _sentence_piece(*, fairseq: bool = False, more: Callable[[Settings], list[str]] = lambda settings: []) -> Builder:
-    """Return a builder of SentencePiece, with the special tokens `more` after the pieces; fairseq has a mask last."""
+def _blenderbot_words(files: list[File], settings: Settings) -> Built:
+    vocab = _vocab(files[0])
+    pieces = BlenderbotPieces(vocab, _merges(files[1]), _token(settings, "unk_token"), lower=True)
+    return _with_pieces(vocab, pieces)
+
+
+def _marian(files: list[File], settings: Settings) -> Built:
+    source, target, vocab_file, *others = files
+    if others and flag(settings, "separate_vocabs"):  # a decoder has the target's vocabulary, and nothing else
+        source, vocab_file = target, others[0]
+    vocab = _vocab(vocab_file)
+    built = _with_pieces(vocab, MarianPieces(source.content, str(source.path), vocab, _token(settings, "unk_token")))
+    built.backend.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
+    return built
+
+
+def _sentence_piece(
+    numbering: Numbering | None = None,
+    *,
+    mask: bool = False,
+    more: Callable[[Settings], list[str]] = lambda settings: [],
+) -> Builder:
+    """Return a builder of SentencePiece, with the special tokens `more`, and perhaps a mask, after the pieces."""
 
     def build(files: list[File], settings: Settings) -> Built:
-        pieces = SentencePieces(files[0].content, str(files[0].path), fairseq=fairseq)
+        pieces = SentencePieces(files[0].content, str(files[0].path), numbering)
         vocab = pieces.vocab()
         extra = more(settings)
-        for token in [*extra, _token(settings, "mask_token") or "<mask>"] if fairseq else extra:
+        for token in [*extra, _token(settings, "mask_token") or "<mask>"] if mask else extra:
             vocab.setdefault(token, len(vocab))
+        if numbering is not None:
+            extra = [*(token for token in numbering.first if token not in _named(settings)), *extra]
         built = _with_pieces(vocab, pieces, extra)
         built.backend.decoder = decoders.Sequence(
             [decoders.ByteFallback(), decoders.Metaspace(replacement="▁", prepend_scheme="always")]
@@ -149,6 +188,11 @@ def _extra_ids(settings: Settings) -> list[str]:
     if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= 10_000:
         raise TokenizerError(f"`extra_ids` must be a number from 0 to 10000, but is {count!r}.")
     return [f"<extra_id_{i}>" for i in reversed(range(count))]
+
+
+def _named(settings: Settings) -> set[str | None]:
+    """Return the special tokens that have a role."""
+    return {_token(settings, role) for role in ROLES}
 
 
 def _token(settings: Settings, role: str) -> str | None:
@@ -258,22 +302,76 @@ _KINDS = (
         name="MBartTokenizer",
         tokenizer=MBartTokenizer,
         files=(_SENTENCEPIECE,),
-        build=_sentence_piece(fairseq=True, more=lambda settings: list(MBART_LANGUAGES)),
+        build=_sentence_piece(FAIRSEQ, mask=True, more=lambda settings: list(MBART_LANGUAGES)),
         roles=_ROBERTA | _MASK,
     ),
     Kind(
         name="MBart50Tokenizer",
         tokenizer=MBart50Tokenizer,
         files=(_SENTENCEPIECE,),
-        build=_sentence_piece(fairseq=True, more=lambda settings: list(MBART50_LANGUAGES)),
+        build=_sentence_piece(FAIRSEQ, mask=True, more=lambda settings: list(MBART50_LANGUAGES)),
         roles=_FAIRSEQ | {"cls_token": "<s>", "sep_token": "</s>"} | _MASK,
     ),
     Kind(
         name="XLMRobertaTokenizer",
         files=(_SENTENCEPIECE,),
-        build=_sentence_piece(fairseq=True),
+        build=_sentence_piece(FAIRSEQ, mask=True),
         roles=_ROBERTA | _MASK,
         around=("bos_token", "$A", "eos_token"),
+    ),
+    Kind(
+        name="CamembertTokenizer",
+        files=(_SENTENCEPIECE,),
+        build=_sentence_piece(CAMEMBERT, mask=True),
+        roles=_ROBERTA | _MASK,
+        around=("bos_token", "$A", "eos_token"),
+    ),
+    Kind(
+        name="XGLMTokenizer",
+        files=(_SENTENCEPIECE,),
+        build=_sentence_piece(FAIRSEQ, more=lambda settings: [f"<madeupword{i}>" for i in range(7)]),
+        roles=_ROBERTA,
+        around=("eos_token", "$A"),
+    ),
+    Kind(
+        name="PegasusTokenizer",
+        files=(("spiece.model", *_SENTENCEPIECE),),
+        build=_sentence_piece(PEGASUS),
+        roles=_FAIRSEQ | {"mask_token": "<mask_2>"},
+        around=("$A", "eos_token"),
+    ),
+    Kind(
+        name="BertGenerationTokenizer",
+        files=(("spiece.model", *_SENTENCEPIECE),),
+        build=_sentence_piece(),
+        roles=_FAIRSEQ | {"bos_token": "<s>", "sep_token": "<::::>"},
+        around=("$A",),
+    ),
+    Kind(
+        name="MarianTokenizer",
+        tokenizer=MarianTokenizer,
+        files=(("source.spm",), ("target.spm",), ("vocab.json",)),
+        optional_files=(("target_vocab.json",),),
+        build=_marian,
+        reads_json=False,
+        roles=_FAIRSEQ,
+        around=("$A", "eos_token"),
+    ),
+    Kind(
+        name="BlenderbotTokenizer",
+        files=_BYTES,
+        build=_spaced_bytes,
+        roles=_ROBERTA | _MASK,
+        around=("$A", "eos_token"),
+    ),
+    Kind(
+        name="BlenderbotSmallTokenizer",
+        tokenizer=BlenderbotSmallTokenizer,
+        files=_BYTES,
+        build=_blenderbot_words,
+        reads_json=False,
+        roles={"bos_token": "__start__", "eos_token": "__end__", "unk_token": "__unk__", "pad_token": "__null__"},
+        around=("$A",),
     ),
     Kind(
         name="T5Tokenizer",
@@ -304,22 +402,30 @@ _SYNONYMS = {
 MODEL_TYPES = {
     "bart": "RobertaTokenizer",
     "bert": "BertTokenizer",
+    "bert-generation": "BertGenerationTokenizer",
+    "blenderbot": "BlenderbotTokenizer",
+    "blenderbot-small": "BlenderbotSmallTokenizer",
+    "camembert": "CamembertTokenizer",
     "data2vec-audio": "Wav2Vec2CTCTokenizer",
     "distilbert": "BertTokenizer",
     "electra": "BertTokenizer",
     "gpt2": "GPT2Tokenizer",
+    "gpt_bigcode": "GPT2Tokenizer",
     "gpt_neo": "GPT2Tokenizer",
     "hubert": "Wav2Vec2CTCTokenizer",
     "llama": "LlamaTokenizer",
+    "marian": "MarianTokenizer",
     "mbart": "MBartTokenizer",
     "mbart50": "MBart50Tokenizer",
     "mt5": "T5Tokenizer",
     "opt": "GPT2Tokenizer",
+    "pegasus": "PegasusTokenizer",
     "roberta": "RobertaTokenizer",
     "sew": "Wav2Vec2CTCTokenizer",
     "sew-d": "Wav2Vec2CTCTokenizer",
     "speech_to_text_2": "Speech2Text2Tokenizer",
     "t5": "T5Tokenizer",
+    "trocr": "RobertaTokenizer",
     "unispeech": "Wav2Vec2CTCTokenizer",
     "unispeech-sat": "Wav2Vec2CTCTokenizer",
     "wav2vec2": "Wav2Vec2CTCTokenizer",
@@ -327,6 +433,7 @@ MODEL_TYPES = {
     "wav2vec2-conformer": "Wav2Vec2CTCTokenizer",
     "wavlm": "Wav2Vec2CTCTokenizer",
     "whisper": "WhisperTokenizer",
+    "xglm": "XGLMTokenizer",
     "xlm-roberta": "XLMRobertaTokenizer",
 }
 

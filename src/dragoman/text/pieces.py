@@ -8,7 +8,9 @@ SentencePiece takes the longest match, so that vocalised Arabic, for instance, w
 trained with.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 
 import sentencepiece
@@ -17,7 +19,20 @@ from tokenizers import Tokenizer as RustTokenizer
 
 from dragoman.errors import TokenizerError
 
-__all__ = ["CharacterPieces", "PythonPieces", "SentencePieces", "WordPieces", "with_pieces", "without_pieces"]
+__all__ = [
+    "CAMEMBERT",
+    "FAIRSEQ",
+    "PEGASUS",
+    "BlenderbotPieces",
+    "CharacterPieces",
+    "MarianPieces",
+    "Numbering",
+    "PythonPieces",
+    "SentencePieces",
+    "WordPieces",
+    "with_pieces",
+    "without_pieces",
+]
 
 
 class PythonPieces:
@@ -64,41 +79,95 @@ def _ids(pieces: Iterable[str], vocab: Mapping[str, int], unk: int | None) -> li
     return ids
 
 
+@dataclass(frozen=True, kw_only=True)
+class Numbering:
+    """How a class numbers the pieces of a SentencePiece model, where not as the model does.
+
+    Attributes:
+        first: Tokens with the first ids, which replace the model's first pieces.
+        replaced: How many pieces they replace; all others move up alike.
+        unk: Id of what is unknown, where it does not move with the others.
+        layout: The ids that the model itself must have for `<unk>`, `<s>` and `</s>`; -1 for none.
+    """
+
+    first: tuple[str, ...]
+    replaced: int
+    unk: int | None
+    layout: tuple[int, int, int]
+
+
+FAIRSEQ = Numbering(first=("<s>", "<pad>", "</s>", "<unk>"), replaced=3, unk=3, layout=(0, 1, 2))
+CAMEMBERT = Numbering(
+    first=("<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>", "<unk>NOTUSED"), replaced=1, unk=3, layout=(0, 1, 2)
+)
+PEGASUS = Numbering(
+    first=("<pad>", "</s>", "<mask_1>", "<mask_2>", *(f"<unk_{i}>" for i in range(2, 103))),
+    replaced=2,
+    unk=None,
+    layout=(2, -1, 1),
+)
+
+
 class SentencePieces:
     """A SentencePiece model, by the library that trained it.
 
     Args:
         proto: The content of the `.model` file.
         where: The file's name, for messages.
-        fairseq: Number the pieces as fairseq does: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, and one more than
-            SentencePiece's own id for all the others.
+        numbering: Ids that are not the model's own.
     """
 
-    def __init__(self, proto: bytes, where: str, *, fairseq: bool) -> None:
-        self.fairseq = fairseq
+    def __init__(self, proto: bytes, where: str, numbering: Numbering | None = None) -> None:
+        self.numbering = numbering
         self.processor = sentencepiece.SentencePieceProcessor()
         try:
             self.processor.LoadFromSerializedProto(proto)
         except RuntimeError as error:
             raise TokenizerError(f"{where} is not a SentencePiece model: {error}.") from error
         layout = (self.processor.unk_id(), self.processor.bos_id(), self.processor.eos_id())
-        if fairseq and layout != (0, 1, 2):
+        if numbering is not None and layout != numbering.layout:
             raise TokenizerError(
-                f"{where} numbers <unk>, <s>, </s> as {layout}, but a model of this class has (0, 1, 2): "
+                f"{where} numbers <unk>, <s>, </s> as {layout}, but a model of this class has {numbering.layout}: "
                 "`tokenizer_class` in tokenizer_config.json does not fit the file."
             )
 
     def __call__(self, text: str) -> list[int]:
         """Return the ids of `text`."""
         ids: list[int] = self.processor.encode(text)
-        return [i + 1 if i else 3 for i in ids] if self.fairseq else ids
+        if self.numbering is None:
+            return ids
+        shift = len(self.numbering.first) - self.numbering.replaced
+        unk, named = self.numbering.layout[0], self.numbering.unk
+        return [named if named is not None and i == unk else i + shift for i in ids]
 
     def vocab(self) -> dict[str, int]:
         """Return every piece with its id, in order."""
         pieces: list[str] = self.processor.id_to_piece(list(range(self.processor.get_piece_size())))
-        if self.fairseq:
-            pieces = ["<s>", "<pad>", "</s>", "<unk>", *pieces[3:]]
+        if self.numbering is not None:
+            pieces = [*self.numbering.first, *pieces[self.numbering.replaced :]]
         return {piece: i for i, piece in enumerate(pieces)}
+
+
+class MarianPieces:
+    """Marian's: SentencePiece cuts the text, another file numbers the pieces; `>>fra<<` in front names a language.
+
+    Args:
+        proto: The content of the `.spm` file.
+        where: The file's name, for messages.
+        vocab: Piece to id.
+        unk_token: Stands for pieces outside the vocabulary.
+    """
+
+    def __init__(self, proto: bytes, where: str, vocab: Mapping[str, int], unk_token: str | None) -> None:
+        self.processor = SentencePieces(proto, where).processor
+        self.vocab = vocab
+        self.unk = vocab.get(unk_token or "")
+
+    def __call__(self, text: str) -> list[int]:
+        """Return the ids of `text`."""
+        code, mark, rest = text.partition("<<")
+        language = [code + mark] if mark and code.startswith(">>") else []
+        return _ids([*language, *self.processor.encode(rest if language else text, out_type=str)], self.vocab, self.unk)
 
 
 class CharacterPieces:
@@ -147,6 +216,15 @@ class WordPieces:
             raise TokenizerError("merges.txt is missing: without it this tokenizer can decode, but not encode.")
         words = (text.lower() if self.lower else text).split()
         return _ids([piece for word in words for piece in _cut(word, self.ranks)], self.vocab, self.unk)
+
+
+class BlenderbotPieces(WordPieces):
+    """The same of Blenderbot's small model, which parts punctuation from words and names the ends of lines."""
+
+    def __call__(self, text: str) -> list[int]:
+        """Return the ids of `text`."""
+        lines = " __newln__ ".join(text.split("\n"))
+        return super().__call__(re.sub(r"([.,!?()'])", r" \1 ", lines))
 
 
 def _cut(word: str, ranks: Mapping[tuple[str, str], int]) -> list[str]:

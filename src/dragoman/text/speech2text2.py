@@ -1,19 +1,26 @@
-"""The tokenizer of fairseq's speech translation models (facebook/s2t-wav2vec2-large-en-*): words in pieces."""
+"""Tokenizers of words in pieces: fairseq's for speech translation (facebook/s2t-wav2vec2-large-en-*), and Blenderbot
+small's.
+"""
 
 from dragoman.text.normalize import clean_up_tokenization
 from dragoman.text.tokenizer import Tokenizer
 
-__all__ = ["Speech2Text2Tokenizer"]
+__all__ = ["BlenderbotSmallTokenizer", "Speech2Text2Tokenizer"]
 
 
-class Speech2Text2Tokenizer(Tokenizer):
-    """Word pieces; those that their word goes on after end in `@@`. Nothing is put around a text.
-
-    Older checkpoints come without merges.txt: they decode, but cannot encode.
-    """
+class _WordTokenizer(Tokenizer):
+    """Word pieces; those that their word goes on after end in `@@`. Nothing is put around a text."""
 
     def _decode(self, ids: list[int], skip_special_tokens: bool, clean: bool) -> str:
         skipped = set(self.all_special_ids) if skip_special_tokens else set()
         tokens = (self.backend_tokenizer.id_to_token(i) or self.unk_token or "" for i in ids if i not in skipped)
         text = " ".join(tokens).replace("@@ ", "")
         return clean_up_tokenization(text) if clean else text
+
+
+class Speech2Text2Tokenizer(_WordTokenizer):
+    """fairseq's. Older checkpoints come without merges.txt: they decode, but cannot encode."""
+
+
+class BlenderbotSmallTokenizer(_WordTokenizer):
+    """Blenderbot's: lower-case, with punctuation parted from the words."""

@@ -31,8 +31,8 @@ VOCABULARY_BYTES = 128 * 2**20
 # megabytes takes a gigabyte to compile.
 _LONG_PATTERN = re.compile(rb'"(?:Regex|[^"\\]{0,8}\\u[^"]{0,64})"\s*:\s*"(?:[^"\\]|\\.){16384}')
 TOKENIZER_FILES = (
-    "tokenizer.json, vocab.txt, vocab.json with merges.txt, vocab.json, sentencepiece.bpe.model, spiece.model or "
-    "tokenizer.model"
+    "tokenizer.json, vocab.txt, vocab.json with merges.txt, vocab.json, vocab.json with source.spm and target.spm, "
+    "sentencepiece.bpe.model, spiece.model or tokenizer.model"
 )
 
 
@@ -126,6 +126,8 @@ def _guessed_kind(folder: Path) -> Kind:
         return GENERAL
     if (folder / "vocab.txt").is_file():
         return KINDS["BertTokenizer"]
+    if slow and (folder / "source.spm").is_file():
+        return KINDS["MarianTokenizer"]
     if slow and not (folder / "merges.txt").is_file():
         return KINDS["Wav2Vec2CTCTokenizer"]
     if slow:
