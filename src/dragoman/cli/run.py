@@ -5,13 +5,17 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 
+from dragoman._lazy import require
 from dragoman.cli.console import LOG, describe
 from dragoman.cli.inputs import Input, find_inputs, told_apart
 from dragoman.cli.progress import progress_bar
 from dragoman.errors import ConfigError, DragomanError, MissingDependencyError
 from dragoman.transcriber.options import TranscribeOptions
+from dragoman.transcriber.plots import plot_window
+from dragoman.transcriber.segmenting import Examined
 from dragoman.transcriber.subtitles import Layout
 from dragoman.transcriber.transcriber import Transcriber
 from dragoman.transcriber.writers import output_paths, write_transcript
@@ -30,6 +34,8 @@ class Output:
         named: Print the name of a recording before its words, since there are several.
         bar: Show the progress, if there is a terminal.
         layout: Of subtitles.
+        plots: Folder for pictures; `None` for none.
+        plot_format: The ending of their files.
     """
 
     folder: Path
@@ -38,6 +44,8 @@ class Output:
     named: bool
     bar: bool
     layout: Layout
+    plots: Path | None
+    plot_format: str
 
     def __post_init__(self) -> None:
         """Check that the format exists, that there is something to skip, and subtitles to lay out."""
@@ -45,6 +53,8 @@ class Output:
             output_paths(self.folder / "any", self.format)
         elif self.skip_existing:
             raise ConfigError("`--skip_existing` needs files to look for. Add --output_format or --output_dir.")
+        if self.plots is not None:
+            require("matplotlib.figure", "`--plot`")
         if not self.layout.is_plain and self.format not in ("srt", "vtt", "all"):
             raise ConfigError(
                 "Lines and highlighted words are those of subtitles. Add --output_format srt, vtt or all."
@@ -62,6 +72,13 @@ class Output:
             raise ConfigError(f"`--output_dir` {self.folder} cannot be made: {error.strerror}.") from error
         if not os.access(self.folder, os.W_OK):
             raise ConfigError(f"`--output_dir` {self.folder} may not be written to. Check its permissions.")
+
+    def examiner(self, item: Input) -> Callable[[Examined], object] | None:
+        """Return what draws the windows of a recording, numbered from 1 on, if pictures are wanted."""
+        if self.plots is None:
+            return None
+        stem, numbers = self.plots / item.stem, count(1)
+        return lambda window: plot_window(window, stem.with_name(f"{stem.name}-{next(numbers):04}.{self.plot_format}"))
 
     def is_done(self, item: Input) -> bool:
         """Return whether a recording needs no more work."""
@@ -124,7 +141,7 @@ def _concerns_all(error: Exception) -> bool:
 
 def _transcribe(transcriber: Transcriber, item: Input, options: TranscribeOptions, output: Output) -> None:
     begin = time.perf_counter()
-    segments = transcriber.stream_segments(item.source(), **asdict(options))
+    segments = transcriber.stream_segments(item.source(), examine=output.examiner(item), **asdict(options))
     with progress_bar(item.label, item.seconds() if output.bar else None, output.bar) as bar:
         for segment in segments:
             bar.update(segments.position)

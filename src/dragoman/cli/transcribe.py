@@ -63,6 +63,10 @@ def transcribe(
     highlight_words: Annotated[
         bool, Option("--highlight_words", help="Underline each word of a subtitle while it is said.")
     ] = False,
+    plot: Annotated[
+        Path | None, Option("--plot", help="Folder for a picture of each window: sound, words, alignment.")
+    ] = None,
+    plot_format: Annotated[Literal["png", "svg"], Option("--plot_format", help="png or svg.")] = "png",
     skip_existing: Annotated[
         bool, Option("--skip_existing", help="Pass over recordings whose files are all there.")
     ] = False,
@@ -181,7 +185,7 @@ def transcribe(
         repetition_penalty=repetition_penalty,
         no_repeat_ngram_size=no_repeat_ngram_size,
         num_return_sequences=nbest,
-        word_timestamps=word_timestamps or not layout.is_plain,
+        word_timestamps=word_timestamps or not layout.is_plain or plot is not None,
         temperature=_numbers("temperature", temperature),
         best_of=best_of,
         compression_ratio_threshold=_number("compression_ratio_threshold", compression_ratio_threshold),
@@ -204,7 +208,6 @@ def transcribe(
         vad_min_silence_duration_ms=vad_min_silence_duration_ms,
         vad_speech_pad_ms=vad_speech_pad_ms,
     )
-
     output = Output(
         folder=output_dir or Path(),
         format="all" if output_format is None and output_dir else output_format,
@@ -212,6 +215,8 @@ def transcribe(
         named=len(audio) > 1 or Path(audio[0]).is_dir(),
         bar=not json_logs,
         layout=layout,
+        plots=plot,
+        plot_format=plot_format,
     )
 
     def load() -> Transcriber:

@@ -1,23 +1,24 @@
 """`Transcriber`: recordings of any length to transcripts, in memory that does not grow with their length."""
 
+import io
 import logging
 import math
 import os
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, fields, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
 from dragoman.audio.io import stream_audio
 from dragoman.audio.segment import Window, speech_windows
 from dragoman.audio.source import AudioSource
-from dragoman.audio.waveform import Waveform, as_waveform
-from dragoman.errors import ConfigError, did_you_mean
+from dragoman.audio.waveform import Waveform, as_float32, as_waveform
+from dragoman.errors import AudioError, ConfigError, did_you_mean
 from dragoman.transcriber.aligner import check_alignable
 from dragoman.transcriber.engine import SAMPLING_RATE, Decoded, Engine, Search, runner_of
 from dragoman.transcriber.guards import is_silence
@@ -25,14 +26,14 @@ from dragoman.transcriber.merging import merged
 from dragoman.transcriber.options import TranscribeOptions
 from dragoman.transcriber.prompt import PromptWriter
 from dragoman.transcriber.result import ModelInfo, Segment, Timings, Transcript, join_texts
-from dragoman.transcriber.segmenting import segments_of
+from dragoman.transcriber.segmenting import Examined, examined, segments_of
 from dragoman.transcriber.voices import voices_of
 
 __all__ = ["SegmentStream", "Transcriber"]
 
 _log = logging.getLogger("dragoman")
 
-Audio: TypeAlias = "AudioSource | np.ndarray[Any, Any]"
+Audio: TypeAlias = "AudioSource | np.ndarray[Any, Any] | Iterable[np.ndarray[Any, Any]]"
 
 
 class Transcriber:
@@ -112,7 +113,8 @@ class Transcriber:
         """Transcribe one recording of any length.
 
         Args:
-            audio: A path, the bytes of an audio file, a binary file object, or mono samples `[samples]` at 16 kHz.
+            audio: A path, the bytes of an audio file, a binary file object, mono samples `[samples]` at 16 kHz, or a
+                list or iterator of such blocks, one after the other. Several recordings take several calls.
             **options: Fields of `TranscribeOptions`: `language`, `beam_size`, `batch_size`, `vad_filter`, …
 
         Returns:
@@ -125,17 +127,20 @@ class Transcriber:
         """
         return self.stream_segments(audio, **options).transcript()
 
-    def stream_segments(self, audio: Audio, **options: Any) -> "SegmentStream":
+    def stream_segments(
+        self, audio: Audio, *, examine: Callable[[Examined], object] | None = None, **options: Any
+    ) -> "SegmentStream":
         """Transcribe lazily: segments come as they are decoded, while the rest of the audio is not even read yet.
 
         Args:
             audio: As for `transcribe`.
+            examine: Is shown each window with all that is known of it (`dragoman.transcriber.plots` draws it).
             **options: As for `transcribe`.
 
         Raises:
             ConfigError: If an option is unknown or impossible. What is wrong with the audio is raised on the way.
         """
-        return SegmentStream(self._engine, audio, _checked(options))
+        return SegmentStream(self._engine, audio, _checked(options), examine)
 
 
 def _checked(options: dict[str, Any]) -> TranscribeOptions:
@@ -161,7 +166,14 @@ class SegmentStream(Iterator[Segment]):
         language: Code of the spoken language, as soon as it is known; `None` if the model takes none.
     """
 
-    def __init__(self, engine: Engine, audio: Audio, options: TranscribeOptions) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        audio: Audio,
+        options: TranscribeOptions,
+        examine: Callable[[Examined], object] | None = None,
+    ) -> None:
+        self._examine = examine
         self.language: str | None = None
         if options.word_timestamps:
             check_alignable(engine)
@@ -227,8 +239,10 @@ class SegmentStream(Iterator[Segment]):
     def _segments(self) -> Iterator[Segment]:
         number = 0
         for window, samples, decoded in self._joined():
-            segments = segments_of(self._engine, window, samples, decoded, number)
+            segments = segments_of(self._engine, window, samples, decoded, number, self.position)
             number += len(segments)
+            if self._examine is not None:
+                self._examine(examined(self._engine, window, samples, decoded, segments))
             yield from segments
 
     def _heard(self) -> Iterator[_Heard]:
@@ -289,7 +303,18 @@ class SegmentStream(Iterator[Segment]):
 def _blocks(audio: Audio) -> Iterable[Waveform]:
     if isinstance(audio, np.ndarray):
         return iter([as_waveform(audio, sampling_rate=SAMPLING_RATE)])
-    return stream_audio(audio, sampling_rate=SAMPLING_RATE)
+    if isinstance(audio, list | tuple | Iterator) and not isinstance(audio, io.IOBase):  # files are iterators of lines
+        return map(_block, audio)
+    return stream_audio(cast(AudioSource, audio), sampling_rate=SAMPLING_RATE)
+
+
+def _block(samples: Any) -> Waveform:
+    if isinstance(samples, str | os.PathLike | bytes):
+        raise AudioError(
+            f"`transcribe` takes one recording, a file or blocks of samples, but a list holds {samples!r:.80}. "
+            "Call it once for each file."
+        )
+    return as_float32(samples)
 
 
 def _window_seconds(engine: Engine, options: TranscribeOptions) -> float:

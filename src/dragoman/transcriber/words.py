@@ -141,23 +141,20 @@ def boundaries(spelling: Spelling, begins: Array) -> Array:
     return found
 
 
-def timed(
-    spelling: Spelling, spans: Sequence[tuple[float, float]], log_probs: Sequence[float], offset: float = 0.0
-) -> tuple[Word, ...]:
+def timed(spelling: Spelling, spans: Sequence[tuple[float, float]], log_probs: Sequence[float]) -> tuple[Word, ...]:
     """Return the words with their times and probabilities.
 
     Args:
         spelling: The words.
         spans: Start and end of each, in seconds.
         log_probs: Natural-log probability of each token.
-        offset: Added to all times.
     """
     probabilities = np.exp(np.asarray(log_probs, np.float64))
     return tuple(
         Word(
             word=word,
-            start=round(offset + start, 3),
-            end=round(offset + end, 3),
+            start=round(start, 3),
+            end=round(end, 3),
             probability=round(float(probabilities[first : ceil(place)].mean()), 4),
         )
         for word, first, place, (start, end) in zip(spelling.words, spelling.first, spelling.ends, spans, strict=True)

@@ -1,5 +1,6 @@
 """Every flag of `transcribe` reaches what it is for: the value that was typed is seen where it does its work."""
 
+import sys
 from dataclasses import asdict
 
 import pytest
@@ -62,6 +63,8 @@ SEEN = {
     "--max_line_count",
     "--max_words_per_line",
     "--highlight_words",
+    "--plot",
+    "--plot_format",
 }
 SEEN |= {"--vad_filter", "--verbose", "--json_logs", "--debug"}
 
@@ -179,3 +182,24 @@ def test_words_and_lines_reach_the_files(flags, seen, tiny_checkpoint, sample_pa
 def test_flags_that_would_do_nothing_are_usage_errors(flags, message, sample_path, capsys):
     assert main(["transcribe", str(sample_path), *flags]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "ending", "magic"), [([], "png", b"\x89PNG"), (["--plot_format", "svg"], "svg", b"<?xml")]
+)
+def test_plots_are_drawn_one_a_window(flags, ending, magic, tiny_checkpoint, sample_path, tmp_path, capsys):
+    words = ["transcribe", str(sample_path), "--model", str(tiny_checkpoint), "--chunk_length_s", "4"]
+    assert main([*words, "--plot", str(tmp_path / "deep" / "plots"), *flags]) == 0
+    pictures = sorted((tmp_path / "deep" / "plots").iterdir())
+    assert [picture.name for picture in pictures] == [f"sample_en-{n:04}.{ending}" for n in range(1, len(pictures) + 1)]
+    assert len(pictures) > 1
+    assert all(picture.read_bytes().startswith(magic) for picture in pictures)
+    assert capsys.readouterr().err == ""
+
+
+def test_plots_without_matplotlib_say_what_to_install(tiny_checkpoint, sample_path, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delitem(sys.modules, "matplotlib.figure", raising=False)
+    assert main(["transcribe", str(sample_path), "--model", str(tiny_checkpoint), "--plot", str(tmp_path / "p")]) == 3
+    assert "pip install 'dragoman[plots]'" in capsys.readouterr().err
+    assert not (tmp_path / "p").exists()

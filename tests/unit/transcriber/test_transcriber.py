@@ -21,6 +21,8 @@ def test_path_bytes_file_and_samples_give_the_same(transcriber, sample, sample_p
             transcriber.transcribe(sample_path.read_bytes()),
             transcriber.transcribe(file),
             transcriber.transcribe(sample),
+            transcriber.transcribe(np.split(sample, [7, 40_000])),
+            transcriber.transcribe(block for block in np.split((sample * 32_768).astype(np.int16), [90_000])),
         ]
     assert all(other == by_path for other in others)
 
@@ -238,6 +240,8 @@ def test_a_model_without_start_token_is_refused(transcriber, sample, monkeypatch
         (np.zeros((2, 16_000), np.float32), "channels"),
         (np.array([np.nan] * 100), "nan"),
         (None, "NoneType"),
+        ([np.zeros(16_000, np.float32), np.zeros((2, 16_000), np.float32)], "one-dimensional"),
+        (["one.wav", "two.wav"], "takes one recording.*Call it once for each file"),
     ],
 )
 def test_bad_audio_is_an_audio_error(transcriber, audio, message):

