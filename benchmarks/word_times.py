@@ -115,7 +115,7 @@ def measure(folder: Path, beam_size: int) -> None:
     from dragoman import Transcriber
 
     rows = json.loads((folder / "truth.json").read_text())
-    transcriber = Transcriber(device="cpu")
+    transcriber = Transcriber(device="cpu", threads=1)
     own = transcriber.model.generation_config.alignment_heads
     print("| speech | heads | words | heard right | median | 90 % within |\n|---|---|---|---|---|---|")
     for kind in ("running", "joined"):
