@@ -67,6 +67,8 @@ PUBLIC = {
     "RobertaConfig",
     "RobertaForCausalLM",
     "SEWConfig",
+    "SEWDConfig",
+    "SEWDModel",
     "SEWModel",
     "Speech2Text2Config",
     "Speech2Text2ForCausalLM",

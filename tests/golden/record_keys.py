@@ -128,6 +128,7 @@ ONE_LAYER = {
     "speech_to_text": {"encoder_layers": 1, "decoder_layers": 1},
     "wav2vec2-conformer": {"num_hidden_layers": 1, "num_adapter_layers": 1, "vocab_size": 32},
     "wav2vec2-bert": {"num_hidden_layers": 1, "vocab_size": 32},
+    "sew-d": {"num_hidden_layers": 1},
     "sew": {"num_hidden_layers": 1},
     "data2vec-audio": {"num_hidden_layers": 1, "num_adapter_layers": 1},
     "whisper": {"encoder_layers": 1, "decoder_layers": 1},
@@ -268,6 +269,12 @@ def _encoders(adapter: Mapping[str, Any], language: Mapping[str, Any]) -> Iterat
         yield "data2vec-audio", "speech", source
     for source in _speech("sew.", tf.SEWModel, tf.SEWForCTC, tf.SEWForSequenceClassification):
         yield "sew", "speech", source
+    apart = {"share_att_key": False}
+    for source in (
+        *_speech("sew_d.", tf.SEWDModel, tf.SEWDForCTC, tf.SEWDForSequenceClassification),
+        Source(tf.SEWDModel, tf.SEWDModel, fields=apart),
+    ):
+        yield "sew-d", "speech", source
     yield from _conformers(adapter)
     old = tuple(f"model.{half}.embed_positions.weights" for half in ("encoder", "decoder"))
     full = tf.Speech2TextForConditionalGeneration

@@ -72,6 +72,20 @@ MORE_ENCODERS = {
     "speech_to_text-odd": Encoder(
         "speech_to_text", {"conv_kernel_sizes": (3, 5, 3), "num_conv_layers": 3, "scale_embedding": False}, "reference"
     ),
+    "sew-d": Encoder("sew-d", {}, "reference"),
+    "sew-d-apart": Encoder(
+        "sew-d",
+        {
+            "feat_extract_norm": "layer",
+            "share_att_key": False,
+            "position_buckets": -1,
+            "max_position_embeddings": 6,
+            "norm_rel_ebd": "none",
+            "feature_layer_norm_eps": 0.01,
+        },
+        "reference",
+    ),
+    "sew-d-by-query": Encoder("sew-d", {"pos_att_type": ("c2p",), "hidden_size": 16}, "reference"),
     "conformer-relative": Encoder("wav2vec2-conformer", {"layer_norm_eps": 0.01}, "reference"),
     "conformer-rotary": Encoder(
         "wav2vec2-conformer",

@@ -12,17 +12,21 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from transformers.models.sew_d.modeling_sew_d import build_relative_position
 
 from dragoman import FlaxSpeechEncoderDecoderModel, SpeechEncoder, SpeechEncoderDecoderModel
 from dragoman.checkpoint.options import LoadOptions
+from dragoman.jax.disentangled import distance_index as jax_distance_index
 from dragoman.jax.loading import load_part
 from dragoman.jax.speech_encoder import SpeechEncoder as JaxEncoder
+from dragoman.spec import DisentangledSpec
 from dragoman.testing import TOLERANCES, tiny_config
+from dragoman.torch.disentangled import distance_index
 
 ENCODERS = (
     "unispeech", "unispeech-large", "unispeech-sat", "unispeech-sat-large", "data2vec-audio", "data2vec-audio-adapter",
     "sew", "sew-layer", "speech_to_text", "speech_to_text-odd",
-    "conformer-relative", "conformer-rotary", "conformer-plain",
+    "sew-d", "sew-d-apart", "sew-d-by-query", "conformer-relative", "conformer-rotary", "conformer-plain",
     "wav2vec2-bert", "wav2vec2-bert-relative", "wav2vec2-bert-adapter",
 )  # fmt: skip
 OTHERS = ("gpt2", "bart", "mbart", "whisper")
@@ -59,6 +63,9 @@ class TestWithBert:
         assert_close(found.last_hidden_state, expected.last_hidden_state)
         for a, b in zip(found.hidden_states[:-1], expected.hidden_states[:-1], strict=True):
             assert_close(a, b)
+        looking = ours(inputs, output_attentions=True)
+        assert_close(looking.last_hidden_state, expected.last_hidden_state)
+        assert all(torch.allclose(probs.sum(-1), torch.ones(())) for probs in looking.attentions)
         ours.save_pretrained(tmp_path / "ours")
         back = pair.reload_encoder(tmp_path / "ours")
         assert_close(back(inputs).last_hidden_state, expected.last_hidden_state)
@@ -155,3 +162,14 @@ def test_a_whole_speech_to_text(tmp_path: Path) -> None:
     again, info = type(theirs).from_pretrained(tmp_path / "ours", output_loading_info=True)
     assert {name: keys for name, keys in info.items() if keys} == {}
     assert all(torch.equal(tensor, theirs.state_dict()[name]) for name, tensor in again.state_dict().items())
+
+
+@pytest.mark.parametrize(("span", "farthest"), [(256, 512), (4, 8), (32, None)])
+def test_distances_of_disentangled_attention(span: int, farthest: int | None) -> None:
+    """Buckets of the published size, which tiny models hardly fill."""
+    spec = DisentangledSpec(span=span, max_distance=farthest)
+    known = {"bucket_size": span, "max_position": farthest} if farthest else {}
+    expected = build_relative_position(900, 900, **known)[0] + span
+    expected = expected.clamp(0, 2 * span - 1)
+    assert torch.equal(distance_index(900, spec), expected)
+    assert np.array_equal(np.asarray(jax_distance_index(900, spec)), expected.numpy())

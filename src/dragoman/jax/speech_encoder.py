@@ -20,6 +20,7 @@ from dragoman.inputs import check_masks
 from dragoman.jax.adapter import adapter_of
 from dragoman.jax.block import Block, Stack, StackOutput
 from dragoman.jax.conformer import ConformerBlock, surroundings
+from dragoman.jax.disentangled import DisentangledBlock, DistanceVectors
 from dragoman.jax.frontend import frontend_of
 from dragoman.jax.init import initialise, persistent_names
 from dragoman.jax.inputs import checked_mask, checked_tensor
@@ -29,7 +30,7 @@ from dragoman.jax.positions import positions_of
 from dragoman.jax.squeeze import Upsample, average
 from dragoman.jax.tree import Held
 from dragoman.outputs import ModelOutput
-from dragoman.spec import ConvPositionSpec, Padding, SpeechEncoderSpec
+from dragoman.spec import BlockSpec, ConvPositionSpec, Padding, SpeechEncoderSpec
 from dragoman.spec_augment import Masks, draw_masks
 
 __all__ = ["EncoderOutput", "SpeechEncoder", "earlier_output", "pack_left"]
@@ -76,6 +77,21 @@ def pack_left(
     return packed, lengths
 
 
+def _position_bias(spec: SpeechEncoderSpec) -> BucketBias | DistanceVectors | None:
+    """Build what tells all layers how far frames are from each other."""
+    bias, block = spec.position_bias, spec.stack.block
+    if block.disentangled is not None:
+        return DistanceVectors(block, block.disentangled)
+    return BucketBias(bias, block.num_heads) if bias else None
+
+
+def _layer(block: BlockSpec) -> type[Block | ConformerBlock | DisentangledBlock]:
+    """Return what the stack is made of."""
+    if block.disentangled is not None:
+        return DisentangledBlock
+    return ConformerBlock if block.conformer else Block
+
+
 class SpeechEncoder(nnx.Module):
     """A speech encoder built from the configuration of its family.
 
@@ -105,9 +121,8 @@ class SpeechEncoder(nnx.Module):
         self.mask_embed = param(spec.width) if spec.mask_embedding else None
         self.positions = None if spec.positions is None else positions_of(spec.positions, spec.width)
         self.input_norm = LayerNorm(spec.width, spec.stack.block.norm_eps) if spec.input_norm else None
-        bias = spec.position_bias
-        self.position_bias = BucketBias(bias, spec.stack.block.num_heads) if bias else None
-        self.stack = Stack(spec.stack, ConformerBlock if spec.stack.block.conformer else Block)
+        self.position_bias = _position_bias(spec)
+        self.stack = Stack(spec.stack, _layer(spec.stack.block))
         places = spec.positions
         strided = places if isinstance(places, ConvPositionSpec) and places.stride > 1 else None
         self.upsample = Upsample(strided, spec.width) if strided else None

@@ -6,6 +6,7 @@ from dragoman.errors import ConfigError
 from dragoman.spec.checks import MOST_LAYERS, check_numbers, check_sizes
 from dragoman.spec.conformer import ConformerSpec
 from dragoman.spec.enums import Activation, Norm, NormOrder
+from dragoman.spec.positions import DisentangledSpec
 from dragoman.spec.rotary import RotarySpec
 
 __all__ = ["BlockSpec", "StackSpec"]
@@ -21,7 +22,8 @@ class BlockSpec:
     the block's own (TrOCR). `gated_ffn` multiplies the activation by a second projection (SwiGLU and its
     kin); `num_kv_heads` lets several heads of queries share one of keys and values; `query_norm` normalises each head
     of queries and keys (Qwen3); `cross_gate` means that the cross-attention is not the family's own but inserted, and
-    stands behind a gate that begins shut. With `conformer` the block is a Conformer's. Scores of attention are divided
+    stands behind a gate that begins shut. With `conformer` the block is a Conformer's, with `disentangled` it
+    is DeBERTa's. Scores of attention are divided
     by the square root of the width of a head, unless `scaled_scores` is false (T5).
     """
 
@@ -51,6 +53,7 @@ class BlockSpec:
     query_norm: bool = False
     cross_gate: bool = False
     conformer: ConformerSpec | None = None
+    disentangled: DisentangledSpec | None = None
     scaled_scores: bool = True
 
     def __post_init__(self) -> None:

@@ -10,6 +10,7 @@ __all__ = [
     "BucketBiasSpec",
     "ConvPositionSpec",
     "ConvStackPositionSpec",
+    "DisentangledSpec",
     "PositionSpec",
     "SinusoidPositionSpec",
     "TablePositionSpec",
@@ -86,4 +87,30 @@ class BucketBiasSpec:
             raise ConfigError(
                 f"`max_bucket_distance` must be more than a quarter of `num_buckets` ({self.num_buckets}), but is "
                 f"{self.max_distance}."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DisentangledSpec:
+    """A learned vector for each distance, which queries and keys look at besides each other (DeBERTa, section 3.1).
+
+    Distances up to half of `span` are told apart one by one, those up to `max_distance` in ever wider buckets; without
+    `max_distance` all up to `span` one by one. `by_query` and `by_key` say whose look counts, `shared` that the vectors
+    go through the projections of the contents, `norm` that they are normalised first.
+    """
+
+    span: int
+    max_distance: int | None = None
+    by_query: bool = True
+    by_key: bool = True
+    shared: bool = True
+    norm: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the sizes."""
+        check_sizes("Disentangled attention", {"position_buckets or max_position_embeddings": self.span}, 4)
+        if self.max_distance is not None and self.max_distance - 1 <= self.span // 2:
+            raise ConfigError(
+                f"`max_position_embeddings` must be more than half of `position_buckets` ({self.span}) by two or more, "
+                f"but is {self.max_distance}."
             )

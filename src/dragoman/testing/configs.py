@@ -69,6 +69,7 @@ _SMALL: dict[str, dict[str, Any]] = {
     "unispeech-sat": _SPEECH,
     "data2vec-audio": {**_SPEECH, "num_conv_pos_embeddings": 2, "conv_pos_kernel_size": 5},
     "sew": _SPEECH,
+    "sew-d": {**_SPEECH, "position_buckets": 4, "max_position_embeddings": 8},
     "wav2vec2-conformer": {**_SPEECH, "conv_depthwise_kernel_size": 7},
     "wav2vec2-bert": {
         "hidden_size": 32,

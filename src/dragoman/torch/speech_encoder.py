@@ -18,11 +18,12 @@ from dragoman.errors import AudioError, ConfigError
 from dragoman.families import ModelConfig, speech_part
 from dragoman.inputs import check_masks
 from dragoman.outputs import ModelOutput
-from dragoman.spec import ConvPositionSpec, Padding, SpeechEncoderSpec
+from dragoman.spec import BlockSpec, ConvPositionSpec, Padding, SpeechEncoderSpec
 from dragoman.spec_augment import Masks, draw_masks
 from dragoman.torch.adapter import adapter_of
 from dragoman.torch.block import Block, Stack, StackOutput
 from dragoman.torch.conformer import ConformerBlock, surroundings
+from dragoman.torch.disentangled import DisentangledBlock, DistanceVectors
 from dragoman.torch.frontend import ConvFrontend, FeatureFrontend, frontend_of
 from dragoman.torch.init import initialise, persistent_names
 from dragoman.torch.inputs import checked_tensor
@@ -67,6 +68,21 @@ def pack_left(
     return torch.take_along_dim(inputs, order if inputs.ndim == 2 else order[:, :, None], 1), mask.sum(1)
 
 
+def _position_bias(spec: SpeechEncoderSpec) -> BucketBias | DistanceVectors | None:
+    """Build what tells all layers how far frames are from each other."""
+    bias, block = spec.position_bias, spec.stack.block
+    if block.disentangled is not None:
+        return DistanceVectors(block, block.disentangled)
+    return BucketBias(bias, block.num_heads) if bias else None
+
+
+def _layer(block: BlockSpec) -> type[Block | ConformerBlock | DisentangledBlock]:
+    """Return what the stack is made of."""
+    if block.disentangled is not None:
+        return DisentangledBlock
+    return ConformerBlock if block.conformer else Block
+
+
 class SpeechEncoder(PretrainedPart):
     """A speech encoder built from the configuration of its family.
 
@@ -97,9 +113,8 @@ class SpeechEncoder(PretrainedPart):
         self.mask_embed = nn.Parameter(torch.empty(spec.width)) if spec.mask_embedding else None
         self.positions = None if spec.positions is None else positions_of(spec.positions, spec.width)
         self.input_norm = nn.LayerNorm(spec.width, spec.stack.block.norm_eps) if spec.input_norm else None
-        bias = spec.position_bias
-        self.position_bias = BucketBias(bias, spec.stack.block.num_heads) if bias else None
-        self.stack = Stack(spec.stack, ConformerBlock if spec.stack.block.conformer else Block)
+        self.position_bias = _position_bias(spec)
+        self.stack = Stack(spec.stack, _layer(spec.stack.block))
         places = spec.positions
         strided = places if isinstance(places, ConvPositionSpec) and places.stride > 1 else None
         self.upsample = Upsample(strided, spec.width) if strided else None
