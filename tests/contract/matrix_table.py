@@ -14,8 +14,8 @@ Every pair of this table is built at random, trains a step, is saved, loads agai
 generates with beams, whenever the tests run in full (`tests/property/test_matrix.py`). Of those marked ●, the logits,
 the loss, and the tokens of greedy and beam search are compared with a model that `transformers` saved
 (`tests/parity/`); ○ is one that no test compares as a pair, though each of its halves is compared in others. Text
-models without cross-attention, T5 and Speech2Text2 cannot be joined by today's `transformers`, so they are compared
-alone. JAX runs the same pairs in the nightly tests.
+models without cross-attention, T5, Speech2Text2 and GPT-BigCode cannot be joined by today's `transformers`: their tests
+compare them with the models that upstream has. JAX runs the same pairs in the nightly tests.
 
 """
 

@@ -36,6 +36,8 @@ PUBLIC = {
     "FlaxSpeechEncoderDecoderModel",
     "GPT2Config",
     "GPT2LMHeadModel",
+    "GPTBigCodeConfig",
+    "GPTBigCodeForCausalLM",
     "GPTNeoXConfig",
     "GPTNeoXForCausalLM",
     "GemmaConfig",

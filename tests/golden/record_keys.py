@@ -139,6 +139,7 @@ ONE_LAYER = {
     "electra": {"num_hidden_layers": 1, "is_decoder": True, "add_cross_attention": True},
     "bert-generation": {"num_hidden_layers": 1, "is_decoder": True, "add_cross_attention": True},
     "gpt2": {"n_layer": 1, "add_cross_attention": True},
+    "gpt_bigcode": {"n_layer": 1},
     "xglm": {"num_layers": 1, "add_cross_attention": True},
     "pegasus": {"encoder_layers": 1, "decoder_layers": 1},
     "marian": {"encoder_layers": 1, "decoder_layers": 1},
@@ -240,6 +241,7 @@ def _text_sources() -> dict[str, Iterator[Source]]:
         "electra": _electra(),
         "bert-generation": _bert_generation(),
         "gpt2": _gpt2(),
+        "gpt_bigcode": _gpt_bigcode(),
         "xglm": _xglm(),
         "bart": _seq2seq(*bart, tf.BartForSequenceClassification, tf.BartForQuestionAnswering),
         "mbart": _seq2seq(*mbart, tf.MBartForSequenceClassification, tf.MBartForQuestionAnswering),
@@ -318,6 +320,16 @@ def _bert() -> Iterator[Source]:
     yield Source(tf.BertForPreTraining, plain, fields=alone, aliases=True, spelling=tensorflow_norm, extras=buffers)
     yield Source(tf.BertForSequenceClassification, plain, fields=alone)
     yield Source(tf.BertForQuestionAnswering, plain, fields=alone)
+
+
+def _gpt_bigcode() -> Iterator[Source]:
+    plain = tf.GPTBigCodeForCausalLM
+    yield Source(plain, plain)
+    yield Source(plain, plain, fields={"multi_query": False, "add_cross_attention": True})
+    yield Source(plain, plain, fields=UNTIED)
+    yield Source(plain, plain, aliases=True)
+    yield Source(tf.GPTBigCodeModel, plain, behind("transformer."))
+    yield Source(tf.GPTBigCodeForSequenceClassification, plain)
 
 
 def _roberta(plain: type[Any], base: type[Any], masked: type[Any], *others: type[Any]) -> Iterator[Source]:

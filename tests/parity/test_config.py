@@ -15,13 +15,14 @@ from dragoman.testing import tiny_config
 # Fields that do not change the network: they concern heads, pre-training or the way of computing. Like all unknown keys
 # they are kept as they come and written back.
 NEEDLESS = {
-    "classifier_dropout", "classifier_proj_size", "codevector_dim", "contrastive_logits_temperature",
-    "ctc_loss_reduction", "ctc_zero_infinity", "dense_act_fn", "diversity_loss_weight", "encoder_no_repeat_ngram_size",
-    "feat_quantizer_dropout", "is_gated_act", "median_filter_width", "num_clusters", "num_codevector_groups",
-    "num_codevectors_per_group", "num_ctc_classes", "num_feat_extract_layers", "num_negatives", "pretraining_tp",
-    "proj_codevector_dim", "reorder_and_upcast_attn", "replace_prob", "summary_activation", "summary_first_dropout",
-    "summary_last_dropout", "summary_proj_to_labels", "summary_type", "summary_use_proj", "tdnn_dilation", "tdnn_dim",
-    "tdnn_kernel", "use_weighted_layer_sum", "xvector_output_dim",
+    "attention_softmax_in_fp32", "classifier_dropout", "classifier_proj_size", "codevector_dim",
+    "contrastive_logits_temperature", "ctc_loss_reduction", "ctc_zero_infinity", "dense_act_fn",
+    "diversity_loss_weight", "encoder_no_repeat_ngram_size", "feat_quantizer_dropout", "is_gated_act",
+    "median_filter_width", "num_clusters", "num_codevector_groups", "num_codevectors_per_group", "num_ctc_classes",
+    "num_feat_extract_layers", "num_key_value_heads", "num_negatives", "pretraining_tp", "proj_codevector_dim",
+    "reorder_and_upcast_attn", "replace_prob", "scale_attention_softmax_in_fp32", "summary_activation",
+    "summary_first_dropout", "summary_last_dropout", "summary_proj_to_labels", "summary_type", "summary_use_proj",
+    "tdnn_dilation", "tdnn_dim", "tdnn_kernel", "use_weighted_layer_sum", "xvector_output_dim",
 }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ Not here: where files lie (`layout`), how they are read (`tensors`), what came o
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
 from array_api_compat import array_namespace
@@ -37,13 +38,15 @@ class Rename:
 class Split:
     """One fused tensor of theirs is several of ours, equal parts along the output axis.
 
-    With `groups` each of so many equal groups of rows holds a share of every part (GPT-NeoX: head by head).
+    With `groups` each of so many equal groups of rows holds a share of every part (GPT-NeoX: head by head). With
+    `shares` the parts are as large as these numbers say, relative to each other (StarCoder: many queries, one key).
     """
 
     theirs: str
     into: tuple[str, ...]
     transpose: bool = False
     groups: int = 1
+    shares: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -175,10 +178,13 @@ class KeyMap:
             return [(names[0], array)]
         if not array.ndim:
             array = array[None]
+        shares: tuple[int, ...] = (1,) * len(names)
         if isinstance(rule, Split):
             array = _regrouped(array, rule.groups, len(names))
-        size = -(-array.shape[0] // len(names))  # rounded up: what cannot be cut evenly has a part of a wrong shape
-        return [(ours, array[i * size : (i + 1) * size]) for i, ours in enumerate(names)]
+            shares = rule.shares or shares
+        size = -(-array.shape[0] // sum(shares))  # rounded up: what cannot be cut evenly has a part of a wrong shape
+        ends = [size * end for end in accumulate(shares, initial=0)]
+        return [(ours, array[start:end]) for ours, (start, end) in zip(names, pairwise(ends), strict=True)]
 
     def write(self, tensors: Mapping[str, Any]) -> dict[str, Any]:
         """Turn our tensors into theirs, the exact inverse of `read`.

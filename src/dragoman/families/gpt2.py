@@ -10,10 +10,8 @@ from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, StackSpec,
 
 
 @dataclass(kw_only=True)
-class GPT2Config(ModelConfig):
-    """Fields and defaults of a GPT-2 `config.json`; the defaults are the small model."""
-
-    model_type: ClassVar[str] = "gpt2"
+class AnyGPT2Config(ModelConfig):
+    """The fields that GPT-2 and GPT-BigCode share, and the decoder they describe."""
 
     vocab_size: int = 50257
     n_positions: int = 1024
@@ -28,7 +26,6 @@ class GPT2Config(ModelConfig):
     layer_norm_epsilon: float = 1e-5
     initializer_range: float = 0.02
     scale_attn_weights: bool = True
-    scale_attn_by_inverse_layer_idx: bool = False
     bos_token_id: int | None = 50256
     eos_token_id: int | list[int] | None = 50256
 
@@ -39,11 +36,10 @@ class GPT2Config(ModelConfig):
 
     def text_spec(self) -> TextDecoderSpec:
         """Describe the decoder."""
-        if not self.scale_attn_weights or self.scale_attn_by_inverse_layer_idx:
+        if not self.scale_attn_weights:
             raise ConfigError(
-                "dragoman scales the attention of GPT-2 as the original does, so `scale_attn_weights` must be true and "
-                "`scale_attn_by_inverse_layer_idx` false, but they are "
-                f"{self.scale_attn_weights} and {self.scale_attn_by_inverse_layer_idx}. Use another GPT-2."
+                f"dragoman scales the attention of {self.model_type} as the original does, so `scale_attn_weights` "
+                "must be true, but it is false. Use another model."
             )
         block = BlockSpec(
             width=self.n_embd,
@@ -70,41 +66,67 @@ class GPT2Config(ModelConfig):
         )
 
 
+@dataclass(kw_only=True)
+class GPT2Config(AnyGPT2Config):
+    """Fields and defaults of a GPT-2 `config.json`; the defaults are the small model."""
+
+    model_type: ClassVar[str] = "gpt2"
+
+    scale_attn_by_inverse_layer_idx: bool = False
+
+    def text_spec(self) -> TextDecoderSpec:
+        """Describe the decoder."""
+        if self.scale_attn_by_inverse_layer_idx:
+            raise ConfigError(
+                "dragoman scales the attention of all layers of GPT-2 alike, so `scale_attn_by_inverse_layer_idx` must "
+                "be false, but it is true. Use another GPT-2."
+            )
+        return super().text_spec()
+
+
 _SELF = "stack.layers.{i}.self_attn."
 _CROSS = "stack.layers.{i}.cross_attn."
+FUSED = (_SELF + "q_proj.*", _SELF + "k_proj.*", _SELF + "v_proj.*")
 
 
 # fmt: off
-def _rules(config: GPT2Config) -> tuple[Rule, ...]:
+def rules(config: AnyGPT2Config, fused: Split, transpose: bool) -> tuple[Rule, ...]:
+    """Return the table of GPT-2 and GPT-BigCode, which fuse q, k, v, and of which one stores matrices `[in, out]`."""
     tied = Drop("lm_head.weight",                             why="tied to the token embedding")
     untied = Rename("lm_head.weight",                         "head.weight")
     return (
-        # theirs                                              ours; GPT-2 fuses q, k, v and stores matrices [in, out]
+        # theirs                                              ours
         Rename("transformer.wte.weight",                      "embed.tokens.weight"),
         Rename("transformer.wpe.weight",                      "embed.positions.weight"),
         Rename("transformer.h.{i}.ln_1.*",                    "stack.layers.{i}.self_attn_norm.*"),
-        Split("transformer.h.{i}.attn.c_attn.*",
-              into=(_SELF + "q_proj.*", _SELF + "k_proj.*", _SELF + "v_proj.*"), transpose=True),
-        Rename("transformer.h.{i}.attn.c_proj.*",             _SELF + "out_proj.*", transpose=True),
+        fused,
+        Rename("transformer.h.{i}.attn.c_proj.*",             _SELF + "out_proj.*", transpose),
         Rename("transformer.h.{i}.ln_cross_attn.*",           "stack.layers.{i}.cross_attn_norm.*"),
-        Rename("transformer.h.{i}.crossattention.q_attn.*",   _CROSS + "q_proj.*", transpose=True),
-        Split("transformer.h.{i}.crossattention.c_attn.*",
-              into=(_CROSS + "k_proj.*", _CROSS + "v_proj.*"), transpose=True),
-        Rename("transformer.h.{i}.crossattention.c_proj.*",   _CROSS + "out_proj.*", transpose=True),
+        Rename("transformer.h.{i}.crossattention.q_attn.*",   _CROSS + "q_proj.*", transpose),
+        Split("transformer.h.{i}.crossattention.c_attn.*",    (_CROSS + "k_proj.*", _CROSS + "v_proj.*"), transpose),
+        Rename("transformer.h.{i}.crossattention.c_proj.*",   _CROSS + "out_proj.*", transpose),
         Rename("transformer.h.{i}.ln_2.*",                    "stack.layers.{i}.ffn_norm.*"),
-        Rename("transformer.h.{i}.mlp.c_fc.*",                "stack.layers.{i}.ffn.in_proj.*", transpose=True),
-        Rename("transformer.h.{i}.mlp.c_proj.*",              "stack.layers.{i}.ffn.out_proj.*", transpose=True),
+        Rename("transformer.h.{i}.mlp.c_fc.*",                "stack.layers.{i}.ffn.in_proj.*", transpose),
+        Rename("transformer.h.{i}.mlp.c_proj.*",              "stack.layers.{i}.ffn.out_proj.*", transpose),
         Rename("transformer.ln_f.*",                          "stack.final_norm.*"),
-        Drop("multiple_choice_head.*",                        why="a head that a decoder does not need"),
         Drop("score.weight",                                  why="a head that a decoder does not need"),
+        tied if config.tie_word_embeddings else untied,
+    )
+
+
+def _rules(config: GPT2Config) -> tuple[Rule, ...]:
+    return (
+        *rules(config, Split("transformer.h.{i}.attn.c_attn.*", FUSED, transpose=True), transpose=True),
+        Drop("multiple_choice_head.*",                        why="a head that a decoder does not need"),
         Drop("transformer.h.{i}.attn.bias",                   why="a mask buffer, not a weight"),
         Drop("transformer.h.{i}.attn.masked_bias",            why="a mask buffer, not a weight"),
         Drop("transformer.h.{i}.crossattention.bias",         why="a mask buffer, not a weight"),
         Drop("transformer.h.{i}.crossattention.masked_bias",  why="a mask buffer, not a weight"),
-        tied if config.tie_word_embeddings else untied,
     )
 # fmt: on
 
+
+FRESH = ("stack.layers.{i}.cross_attn.*", "stack.layers.{i}.cross_attn_norm.*")
 
 FAMILY = Family(
     config=GPT2Config,
@@ -112,7 +134,7 @@ FAMILY = Family(
         rules=_rules,
         classes=("GPT2LMHeadModel",),
         prefixes=("transformer.",),
-        fresh=("stack.layers.{i}.cross_attn.*", "stack.layers.{i}.cross_attn_norm.*"),
+        fresh=FRESH,
     ),
     tokenizer="GPT2Tokenizer",
 )

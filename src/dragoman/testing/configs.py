@@ -51,6 +51,15 @@ _ALONE: dict[str, Any] = {
     "bos_token_id": 0,
     "eos_token_id": 2,
 }
+_GPT2: dict[str, Any] = {
+    "vocab_size": 99,
+    "n_embd": 24,
+    "n_layer": 2,
+    "n_head": 4,
+    "n_positions": 64,
+    "bos_token_id": 0,
+    "eos_token_id": 2,
+}
 _T5: dict[str, Any] = {
     "vocab_size": 99,
     "d_model": 24,
@@ -82,15 +91,8 @@ _SMALL: dict[str, dict[str, Any]] = {
         "conv_depthwise_kernel_size": 7,
     },
     "bert": _BERT,
-    "gpt2": {
-        "vocab_size": 99,
-        "n_embd": 24,
-        "n_layer": 2,
-        "n_head": 4,
-        "n_positions": 64,
-        "bos_token_id": 0,
-        "eos_token_id": 2,
-    },
+    "gpt2": _GPT2,
+    "gpt_bigcode": _GPT2,
     "llama": {**_ALONE, "attention_bias": True, "mlp_bias": True},
     "mistral": {**_ALONE, "head_dim": 8, "sliding_window": 5},
     "qwen2": {**_ALONE, "use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1},

@@ -1,0 +1,45 @@
+"""GPT-BigCode, of SantaCoder and StarCoder (https://arxiv.org/abs/2305.06161): GPT-2 with one head of keys and values.
+
+Upstream builds no cross-attention where there is one such head, and release 5 computes none. Here it has one head too.
+"""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from dragoman.checkpoint.keymap import Rule, Split
+from dragoman.families import gpt2
+from dragoman.families.base import Family, Part
+from dragoman.spec import TextDecoderSpec
+
+
+@dataclass(kw_only=True)
+class GPTBigCodeConfig(gpt2.AnyGPT2Config):
+    """Fields and defaults of a GPT-BigCode `config.json`."""
+
+    model_type: ClassVar[str] = "gpt_bigcode"
+
+    activation_function: str = "gelu_pytorch_tanh"
+    multi_query: bool = True
+
+    def text_spec(self) -> TextDecoderSpec:
+        """Describe the decoder."""
+        spec = super().text_spec()
+        if not self.multi_query:
+            return spec
+        return replace(spec, stack=replace(spec.stack, block=replace(spec.stack.block, num_kv_heads=1)))
+
+
+def _rules(config: GPTBigCodeConfig) -> tuple[Rule, ...]:
+    name = "transformer.h.{i}.attn.c_attn.*"
+    if config.multi_query:
+        fused = Split(name, gpt2.FUSED, shares=(config.n_head, 1, 1))
+    else:
+        fused = Split(name, gpt2.FUSED, groups=config.n_head)  # q, k, v lie head by head
+    return gpt2.rules(config, fused, transpose=False)
+
+
+FAMILY = Family(
+    config=GPTBigCodeConfig,
+    text=Part(rules=_rules, classes=("GPTBigCodeForCausalLM",), prefixes=("transformer.",), fresh=gpt2.FRESH),
+    tokenizer="GPT2Tokenizer",
+)
