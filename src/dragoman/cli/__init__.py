@@ -14,6 +14,7 @@ from dragoman._version import __version__
 from dragoman.cli.argv import normalise
 from dragoman.cli.console import INTERRUPTED, report, session
 from dragoman.cli.inspect import inspect
+from dragoman.cli.listen import listen
 from dragoman.cli.transcribe import transcribe
 
 __all__ = ["app", "main"]
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 app.command()(transcribe)
 app.command()(inspect)
+app.command()(listen)
 
 
 def _show_version(wanted: bool) -> None:

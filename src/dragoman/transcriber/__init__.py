@@ -5,6 +5,7 @@ from dragoman._lazy import lazy_names
 __all__ = [
     "FORMATS",
     "Alternative",
+    "LiveText",
     "ModelInfo",
     "Segment",
     "SegmentStream",
@@ -23,6 +24,7 @@ __getattr__, __dir__ = lazy_names(
     {
         "FORMATS": "dragoman.transcriber.writers",
         "Alternative": "dragoman.transcriber.result",
+        "LiveText": "dragoman.transcriber.live",
         "ModelInfo": "dragoman.transcriber.result",
         "Segment": "dragoman.transcriber.result",
         "SegmentStream": "dragoman.transcriber.transcriber",

@@ -47,15 +47,21 @@ class PromptWriter:
         """How many windows may be decoded together: one, if each is to go on from the one before."""
         return 1 if self._options.condition_on_previous_text and self._reads_on else self._options.batch_size
 
-    def prompt(self, first: Waveform) -> list[int]:
-        """Return the tokens that the next texts begin with; `first` is heard where the language must be found out."""
-        if self._task is None:
-            self._task = self._task_tokens(first)
+    def prompt(self, first: Waveform, *, keep: bool = True) -> list[int]:
+        """Return the tokens that the next texts begin with.
+
+        Args:
+            first: Is heard where the language must be found out.
+            keep: Whether the language is found out with it for good: not with the first second of a sentence.
+        """
+        task = self._task or self._task_tokens(first)
+        if keep:
+            self._task = task
         if not self._before:
-            return self._task
+            return task
         # Half of the decoder is for what was said before, as in whisper's training.
         room = self._engine.model.config.decoder.text_spec().num_positions // 2
-        return [self._before[0], *self._before[1:][-(room - 1) :], *self._task]
+        return [self._before[0], *self._before[1:][-(room - 1) :], *task]
 
     def heard(self, decoded: Decoded) -> None:
         """Take a text that the next ones are to go on from."""

@@ -1,16 +1,13 @@
 """`Transcriber`: recordings of any length to transcripts, in memory that does not grow with their length."""
 
 import io
-import logging
-import math
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, fields, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 
@@ -19,19 +16,14 @@ from dragoman.audio.segment import Window, speech_windows
 from dragoman.audio.source import AudioSource
 from dragoman.audio.waveform import Waveform, as_float32, as_waveform
 from dragoman.errors import AudioError, ConfigError, did_you_mean
-from dragoman.transcriber.aligner import check_alignable
-from dragoman.transcriber.engine import SAMPLING_RATE, Decoded, Engine, Search, runner_of
-from dragoman.transcriber.guards import is_silence
-from dragoman.transcriber.merging import merged
+from dragoman.transcriber.decoding import WindowDecoder, cutting_rules, window_seconds
+from dragoman.transcriber.engine import SAMPLING_RATE, Engine, runner_of
+from dragoman.transcriber.live import LiveText, live_texts
 from dragoman.transcriber.options import TranscribeOptions
-from dragoman.transcriber.prompt import PromptWriter
 from dragoman.transcriber.result import ModelInfo, Segment, Timings, Transcript, join_texts
-from dragoman.transcriber.segmenting import Examined, examined, segments_of
-from dragoman.transcriber.voices import voices_of
+from dragoman.transcriber.segmenting import Examined
 
 __all__ = ["SegmentStream", "Transcriber"]
-
-_log = logging.getLogger("dragoman")
 
 Audio: TypeAlias = "AudioSource | np.ndarray[Any, Any] | Iterable[np.ndarray[Any, Any]]"
 
@@ -142,6 +134,25 @@ class Transcriber:
         """
         return SegmentStream(self._engine, audio, _checked(options), examine)
 
+    def stream(
+        self, chunks: Iterable[np.ndarray[Any, Any]], *, interval_s: float = 1.0, **options: Any
+    ) -> Iterator[LiveText]:
+        """Transcribe while somebody speaks: partial texts by local agreement, and final ones.
+
+        Args:
+            chunks: Mono samples at 16 kHz as they come, pieces of any length `[samples]`, floats or integers.
+            interval_s: How much speech must come before it is decoded again for a partial text, in seconds.
+            **options: As for `transcribe`.
+
+        Yields:
+            `LiveText`s; the policy and its bounds are in `dragoman.transcriber.live`.
+
+        Raises:
+            AudioError: If a chunk is no waveform.
+            ConfigError: If an option is unknown or impossible.
+        """
+        return live_texts(self._engine, chunks, _checked(options), interval_s)
+
 
 def _checked(options: dict[str, Any]) -> TranscribeOptions:
     known = [field.name for field in fields(TranscribeOptions)]
@@ -151,20 +162,8 @@ def _checked(options: dict[str, Any]) -> TranscribeOptions:
     return TranscribeOptions(**options)
 
 
-class _Heard(NamedTuple):
-    """A window, its samples and what was decoded of it."""
-
-    window: Window
-    samples: Waveform
-    decoded: Decoded
-
-
 class SegmentStream(Iterator[Segment]):
-    """The segments of one recording, made while they are asked for.
-
-    Attributes:
-        language: Code of the spoken language, as soon as it is known; `None` if the model takes none.
-    """
+    """The segments of one recording, made while they are asked for."""
 
     def __init__(
         self,
@@ -173,19 +172,22 @@ class SegmentStream(Iterator[Segment]):
         options: TranscribeOptions,
         examine: Callable[[Examined], object] | None = None,
     ) -> None:
-        self._examine = examine
-        self.language: str | None = None
-        if options.word_timestamps:
-            check_alignable(engine)
         self._engine = engine
         self._options = replace(options, **engine.search_options(options))
-        self._name = str(audio) if isinstance(audio, str | os.PathLike) else "the audio"
-        self._voices = voices_of(engine.model, engine.tokenizer, options)
-        self._samples_read = self._decoded = 0
-        self._windows = self._cut(_blocks(audio), _window_seconds(engine, options))
+        name = str(audio) if isinstance(audio, str | os.PathLike) else "the audio"
+        self._decoder = WindowDecoder(engine, self._options, name, examine)
+        self._samples_read = 0
+        self._windows = speech_windows(
+            self._counted(_blocks(audio)), window_seconds(engine, options), **cutting_rules(options)
+        )
         self._made: list[Segment] = []
         self._reading = self._decoding = 0.0  # seconds
         self._source = self._segments()
+
+    @property
+    def language(self) -> str | None:
+        """Code of the spoken language, as soon as it is known; `None` if the model takes none."""
+        return self._decoder.language
 
     @property
     def position(self) -> float:
@@ -216,88 +218,24 @@ class SegmentStream(Iterator[Segment]):
             timings=Timings(reading=self._reading, decoding=self._decoding),
         )
 
-    def _cut(self, blocks: Iterable[Waveform], seconds: float) -> Iterator[tuple[Window, Waveform]]:
-        """Return windows of speech, or of everything, each with its samples."""
-
-        def counted() -> Iterator[Waveform]:
-            for block in blocks:
-                self._samples_read += len(block)
-                yield block
-
-        options = self._options
-        return speech_windows(
-            counted(),
-            seconds,
-            threshold=options.vad_threshold if options.vad_filter else 0.0,  # at 0 everything passes for speech
-            min_speech_ms=options.vad_min_speech_duration_ms if options.vad_filter else 0.0,
-            max_speech_s=options.vad_max_speech_duration_s or math.inf,
-            min_silence_ms=options.vad_min_silence_duration_ms,
-            pad_ms=options.vad_speech_pad_ms,
-            reach_s=options.stride_length_s,
-        )
+    def _counted(self, blocks: Iterable[Waveform]) -> Iterator[Waveform]:
+        for block in blocks:
+            self._samples_read += len(block)
+            yield block
 
     def _segments(self) -> Iterator[Segment]:
-        number = 0
-        for window, samples, decoded in self._joined():
-            segments = segments_of(self._engine, window, samples, decoded, number, self.position)
-            number += len(segments)
-            if self._examine is not None:
-                self._examine(examined(self._engine, window, samples, decoded, segments))
-            yield from segments
-
-    def _heard(self) -> Iterator[_Heard]:
-        """Return the windows with words, each as it was decoded."""
-        options = self._options
-        writer = PromptWriter(self._engine, options, self._name)
-        while batch := self._next_windows(writer.windows_at_once):
+        while batch := self._next_windows(self._decoder.windows_at_once):
             begin = time.perf_counter()
-            waveforms = [samples for _, samples in batch]
-            prompt = writer.prompt(waveforms[0])
-            self.language = writer.language
-            numbers = range(self._decoded, self._decoded + len(batch))
-            self._decoded += len(batch)
-            search = Search(prompt=prompt, voices=self._voices, numbers=numbers)
-            decoded = self._engine.decode(waveforms, options, search)
+            segments = self._decoder.push(batch)
             self._decoding += time.perf_counter() - begin
-            for (window, samples), one in zip(batch, decoded, strict=True):
-                if is_silence(one, options):
-                    continue
-                if one.truncated:
-                    self._warn_truncated(window.seconds[1], len(one.tokens))
-                writer.heard(one)
-                yield _Heard(window, samples, one)
-
-    def _joined(self) -> Iterator[_Heard]:
-        """Return the windows with what two of them both say said once."""
-        held: _Heard | None = None
-        for new in self._heard():
-            if held is not None:
-                if new.window.before:
-                    shared = (held.window.after + new.window.before) / SAMPLING_RATE
-                    seconds = len(held.samples) / SAMPLING_RATE, len(new.samples) / SAMPLING_RATE
-                    left, right = merged(self._engine, held.decoded, new.decoded, shared, seconds)
-                    held, new = held._replace(decoded=left), new._replace(decoded=right)
-                yield held
-            held = new
-            if not new.window.after:  # nobody else heard its end
-                yield new
-                held = None
-        if held is not None:
-            yield held
+            yield from segments
+        yield from self._decoder.finish()
 
     def _next_windows(self, most: int) -> list[tuple[Window, Waveform]]:
         begin = time.perf_counter()
         batch = list(islice(self._windows, most))
         self._reading += time.perf_counter() - begin
         return batch
-
-    def _warn_truncated(self, end: float, tokens: int) -> None:
-        warnings.warn(
-            f"{self._name}: words may be missing before {end:.2f} s: the decoder reached its limit of {tokens} "
-            "tokens. Use a smaller `chunk_length_s`, or a larger `max_new_tokens` if you set one.",
-            UserWarning,
-            stacklevel=2,
-        )
 
 
 def _blocks(audio: Audio) -> Iterable[Waveform]:
@@ -315,15 +253,3 @@ def _block(samples: Any) -> Waveform:
             "Call it once for each file."
         )
     return as_float32(samples)
-
-
-def _window_seconds(engine: Engine, options: TranscribeOptions) -> float:
-    seconds = options.chunk_length_s
-    if seconds is None:
-        return engine.window_seconds
-    if engine.has_window_limit and seconds > engine.window_seconds:
-        raise ConfigError(
-            f"`chunk_length_s` must be at most {engine.window_seconds:g} for this model, which sees no more at once, "
-            f"but is {seconds:g}."
-        )
-    return seconds

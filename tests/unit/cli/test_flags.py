@@ -9,7 +9,7 @@ import typer
 
 from dragoman import SpeechEncoderDecoderModel
 from dragoman.cli import app, main
-from dragoman.transcriber import engine, transcriber
+from dragoman.transcriber import decoding, engine, transcriber
 from dragoman.transcriber.guards import fails
 from dragoman.transcriber.voices import voices_of
 
@@ -96,7 +96,7 @@ def arrived(monkeypatch):
         return voices_of(model, tokenizer, options)
 
     monkeypatch.setattr(engine, "fails", recorded_fails)
-    monkeypatch.setattr(transcriber, "voices_of", recorded_voices)
+    monkeypatch.setattr(decoding, "voices_of", recorded_voices)
     monkeypatch.setattr(engine, "resolve", recorded_resolve)
     monkeypatch.setattr(transcriber, "speech_windows", recorded_windows)
     monkeypatch.setattr(SpeechEncoderDecoderModel, "generate", recorded_generate)

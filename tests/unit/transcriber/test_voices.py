@@ -16,7 +16,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*words may be missing")
 
 
 def texts(transcriber, sample, **options):
-    options = {"chunk_length_s": 3, "temperature": 0, "no_speech_threshold": None, "max_new_tokens": 7, **options}
+    options = {"chunk_length_s": 3, "stride_length_s": 0, "temperature": 0, "max_new_tokens": 7, **options}
+    options["no_speech_threshold"] = None
     return [segment.text for segment in transcriber.transcribe(sample, **options).segments]
 
 

@@ -1,0 +1,114 @@
+"""`dragoman listen`: live transcription of a microphone, or of raw samples on standard input."""
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from typer import Argument, Option
+
+from dragoman.transcriber.options import TranscribeOptions
+
+if TYPE_CHECKING:  # heavy, and `--help` needs none of it
+    from dragoman.transcriber.live import LiveText
+
+__all__ = ["listen"]
+
+DEFAULTS = TranscribeOptions()
+
+
+def listen(
+    source: Annotated[
+        str, Argument(help="mic for the microphone, or - for raw samples on standard input (16 bits, mono).")
+    ] = "mic",
+    model: Annotated[
+        str | None, Option("--model", help="Folder or hub id. Without it: Whisper tiny.en (English only).")
+    ] = None,
+    model_dir: Annotated[Path | None, Option("--model_dir", help="Where models from the hub are kept.")] = None,
+    revision: Annotated[str | None, Option("--revision", help="Branch, tag or commit of the model on the hub.")] = None,
+    local_files_only: Annotated[bool, Option("--local_files_only", help="Never ask the hub.")] = False,
+    hf_token: Annotated[str | None, Option("--hf_token", help="Hub token, for private and gated models.")] = None,
+    backend: Annotated[str | None, Option("--backend", help="torch or jax; by default the one there is.")] = None,
+    device: Annotated[str, Option("--device", help="auto, cpu, cuda, cuda:1, …")] = "auto",
+    threads: Annotated[int | None, Option("--threads", min=1, help="Threads of the processor; by default all.")] = None,
+    microphone: Annotated[
+        str | None, Option("--microphone", help="Number or name of the microphone; by default the system's.")
+    ] = None,
+    sampling_rate: Annotated[int, Option("--sampling_rate", min=1, help="Of standard input, in hertz.")] = 16_000,
+    interval_s: Annotated[float, Option("--interval_s", help="Seconds of new speech before a partial text.")] = 1.0,
+    output_format: Annotated[
+        Literal["txt", "json"],
+        Option("--output_format", "-f", help="txt: a line for each final text; json: an object a line, partial too."),
+    ] = "txt",
+    language: Annotated[
+        str | None, Option("--language", help="Spoken language, as en or english; found out without.")
+    ] = DEFAULTS.language,
+    task: Annotated[
+        Literal["transcribe", "translate"], Option("--task", help="transcribe, or translate into English.")
+    ] = DEFAULTS.task,
+    target_language: Annotated[
+        str | None, Option("--target_language", help="Language to write, as de or german, if the model has several.")
+    ] = DEFAULTS.target_language,
+    beam_size: Annotated[int, Option("--beam_size", help="Beams for final texts.")] = DEFAULTS.beam_size,
+    hotwords: Annotated[str | None, Option("--hotwords", help="Phrases to expect, separated by commas.")] = None,
+    chunk_length_s: Annotated[
+        float | None,
+        Option("--chunk_length_s", help="Longest window in seconds; by default the model's."),
+    ] = DEFAULTS.chunk_length_s,
+    vad_threshold: Annotated[
+        float, Option("--vad_threshold", help="Probability from which on it is speech.")
+    ] = DEFAULTS.vad_threshold,
+    verbose: Annotated[bool, Option("--verbose", help="Say on stderr what is being done.")] = False,
+    json_logs: Annotated[bool, Option("--json_logs", help="Messages as JSON, one object a line.")] = False,
+    debug: Annotated[bool, Option("--debug", help="Say everything, with tracebacks.")] = False,
+) -> int:
+    """Write what is said while it is said, until the input ends or Ctrl-C.
+
+    Final texts go to standard output, a line each. On a terminal the line in progress is shown below them.
+    """
+    options = TranscribeOptions(
+        language=language,
+        task=task,
+        target_language=target_language,
+        beam_size=beam_size,
+        hotwords=hotwords,
+        chunk_length_s=chunk_length_s,
+        vad_threshold=vad_threshold,
+    )
+    from dragoman.cli.sound import sound_from  # only now: `--help` needs neither audio nor numbers
+    from dragoman.transcriber.transcriber import Transcriber
+
+    chunks = sound_from(source, sampling_rate=sampling_rate, microphone=microphone)
+    transcriber = Transcriber(
+        model,
+        model_dir=model_dir,
+        revision=revision,
+        local_files_only=local_files_only,
+        token=hf_token,
+        device=device,
+        threads=threads,
+        backend=backend,
+    )
+    texts = transcriber.stream(chunks, interval_s=interval_s, **asdict(options))
+    if output_format == "json":
+        _print_json(texts)
+    else:
+        _print_lines(texts)
+    return 0
+
+
+def _print_json(texts: "Iterator[LiveText]") -> None:
+    for one in texts:
+        line = {**asdict(one), "segments": [segment.to_dict() for segment in one.segments]}
+        print(json.dumps(line, ensure_ascii=False), flush=True)  # noqa: T201
+
+
+def _print_lines(texts: "Iterator[LiveText]") -> None:
+    shown = sys.stdout.isatty()
+    for one in texts:
+        if one.is_final:
+            print(f"\r\x1b[K{one.text}" if shown else one.text, flush=True)  # noqa: T201
+        elif shown:
+            print(f"\r\x1b[K{one.text} \x1b[2m{one.tentative}\x1b[0m", end="", flush=True)  # noqa: T201

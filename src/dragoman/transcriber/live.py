@@ -1,0 +1,126 @@
+"""Live transcription: texts while somebody speaks, by local agreement, and the final ones when they are complete.
+
+The policy. The speech that is in no window yet is decoded again and again, each time `interval_s` more of it has come.
+Words with which two hypotheses in a row begin are agreed on: they are shown as `text` and do not change before the
+final text (https://arxiv.org/abs/2005.11185, section 3.2, calls it local agreement); what follows them is `tentative`.
+When the window is complete, because nobody spoke for two seconds or because it is full, it is decoded once more, as a
+recording's is: final texts are exactly those of `Transcriber.transcribe` for the same audio and options, one window at
+a time.
+
+The bounds. Memory holds little more than one window. A text is final at most a window (`chunk_length_s`), two seconds
+and the time of decoding after its words. Whatever the machine, repeated decoding takes no more than half of the time:
+after a hypothesis that took t seconds, the next one waits for 2 t more of speech.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from typing import Any
+
+import numpy as np
+
+from dragoman.audio.segment import WindowCutter
+from dragoman.audio.vad import SAMPLING_RATE
+from dragoman.audio.waveform import as_waveform
+from dragoman.errors import ConfigError
+from dragoman.transcriber.decoding import WindowDecoder, cutting_rules, window_seconds
+from dragoman.transcriber.engine import Engine
+from dragoman.transcriber.options import TranscribeOptions
+from dragoman.transcriber.result import Segment, join_texts
+from dragoman.transcriber.words import split_words
+
+__all__ = ["LiveText", "agreement", "live_texts"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveText:
+    """What is known of the latest speech; the next one replaces it, unless it is final.
+
+    Attributes:
+        text: The words; of a partial text, those agreed on.
+        tentative: What may follow them, of a partial text.
+        is_final: Whether the window is complete.
+        start: Where the speech begins, in seconds from the beginning of the stream.
+        end: Where it ends, or how far it has come.
+        segments: Of a final text, as `transcribe` gives them.
+    """
+
+    text: str
+    tentative: str = ""
+    is_final: bool = False
+    start: float
+    end: float
+    segments: tuple[Segment, ...] = ()
+
+
+def live_texts(
+    engine: Engine, chunks: Iterable[np.ndarray[Any, Any]], options: TranscribeOptions, interval_s: float
+) -> Iterator[LiveText]:
+    """Transcribe a stream; see `Transcriber.stream`."""
+    if not interval_s > 0:
+        raise ConfigError(f"`interval_s` must be a number of seconds above 0, but is {interval_s}.")
+    options = replace(options, **engine.search_options(options))
+    cutter = WindowCutter(window_seconds(engine, options), **cutting_rules(options))
+    decoder, partial = WindowDecoder(engine, options, "the stream"), _Partial(interval_s)
+    for chunk in chunks:
+        for window in cutter.push(as_waveform(chunk, sampling_rate=SAMPLING_RATE)):
+            yield from _final(decoder.push([window]))
+        unfinished = cutter.unfinished()
+        if unfinished is not None:
+            yield from partial.update(decoder, *unfinished)
+    for window in cutter.finish():
+        yield from _final(decoder.push([window]))
+    yield from _final(decoder.finish())
+
+
+def _final(segments: list[Segment]) -> Iterator[LiveText]:
+    if segments:
+        text = join_texts(segment.text for segment in segments)
+        start, end = segments[0].start, segments[-1].end
+        yield LiveText(text=text, is_final=True, start=start, end=end, segments=tuple(segments))
+
+
+class _Partial:
+    """The hypotheses for one window that is not complete yet."""
+
+    def __init__(self, interval_s: float) -> None:
+        self._interval = interval_s
+        self._start = -1  # of the window, in samples
+        self._due = 0.0  # samples at which the next hypothesis is worth its time
+        self._agreed: list[str] = []
+        self._before: list[str] = []
+
+    def update(self, decoder: WindowDecoder, start: int, samples: np.ndarray[Any, Any]) -> Iterator[LiveText]:
+        """Decode what has been said so far, if that is due."""
+        if start != self._start:
+            self._start, self._due = start, start + self._interval * SAMPLING_RATE
+            self._agreed, self._before = [], []
+        end = start + len(samples)
+        if end < self._due:
+            return
+        begin = time.monotonic()
+        words = split_words(decoder.preview(samples))
+        pause = max(self._interval, 2 * (time.monotonic() - begin))
+        self._due = end + pause * SAMPLING_RATE
+        self._agreed = agreement(self._agreed, self._before, words)
+        self._before = words
+        yield LiveText(
+            text="".join(self._agreed).strip(),
+            tentative="".join(words[len(self._agreed) :]).strip(),
+            start=start / SAMPLING_RATE,
+            end=end / SAMPLING_RATE,
+        )
+
+
+def agreement(agreed: list[str], before: list[str], words: list[str]) -> list[str]:
+    """Return the words agreed on: those of earlier, and those after them with which two hypotheses go on alike.
+
+    Args:
+        agreed: The words agreed on so far, which stay.
+        before: All words of the last hypothesis.
+        words: All words of this one, with the blanks before them.
+    """
+    plain = [["".join(filter(str.isalnum, word.casefold())) for word in one] for one in (before, words)]
+    alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(*plain, strict=False)))
+    return [*agreed, *words[len(agreed) : alike]]
