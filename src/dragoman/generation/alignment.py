@@ -7,11 +7,12 @@ Legend: heads = those that follow the speech, of any layer; tokens = those of on
 """
 
 from collections.abc import Sequence
+from operator import index
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from dragoman.errors import ConfigError
+from dragoman.errors import CheckpointError
 
 __all__ = ["align", "alignment_matrix", "pick_heads", "warp"]
 
@@ -34,17 +35,18 @@ def pick_heads(
         num_heads: Of each layer.
 
     Raises:
-        ConfigError: If the model has no such head.
+        CheckpointError: If the model has no such head.
     """
     if not alignment_heads:
         return tuple((layer, head) for layer in range(num_layers // 2, num_layers) for head in range(num_heads))
-    pairs = tuple((pair[0], pair[1]) for pair in alignment_heads if len(pair) == 2)
-    if len(pairs) < len(alignment_heads) or any(
-        not (0 <= layer < num_layers and 0 <= head < num_heads) for layer, head in pairs
-    ):
-        raise ConfigError(
+    try:
+        pairs = tuple((index(layer), index(head)) for layer, head in alignment_heads)
+    except (TypeError, ValueError):  # nobody has looked at what the file says
+        pairs = ((-1, -1),)
+    if not all(0 <= layer < num_layers and 0 <= head < num_heads for layer, head in pairs):
+        raise CheckpointError(
             f"`alignment_heads` must be pairs of a layer below {num_layers} and a head below {num_heads}, but is "
-            f"{alignment_heads}. Mend or remove it in the checkpoint's generation_config.json."
+            f"{alignment_heads!r:.80}. Mend or remove it in the checkpoint's generation_config.json."
         )
     return pairs
 

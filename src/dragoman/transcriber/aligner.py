@@ -34,16 +34,24 @@ class Alignment:
 
 
 def check_alignable(engine: "Engine") -> None:
-    """Refuse a decoder that never looks at the speech by itself.
+    """Refuse, before any work, a decoder that never looks at the speech by itself, or with other heads than it is said.
 
     Raises:
         ConfigError: If it has no cross-attention.
+        CheckpointError: If its generation_config.json names heads that it has not.
     """
     if not engine.model.decoder.spec.stack.block.cross_attention:
         raise ConfigError(
             f"`word_timestamps` needs a decoder with cross-attention, but that of {engine.info.name} has none: it "
             "reads the speech as part of its text. Leave `word_timestamps` out."
         )
+
+    _heads(engine)
+
+
+def _heads(engine: "Engine") -> tuple[tuple[int, int], ...]:
+    stack = engine.model.decoder.spec.stack
+    return pick_heads(engine.model.generation_config.alignment_heads, stack.num_layers, stack.block.num_heads)
 
 
 def align_tokens(
@@ -58,14 +66,11 @@ def align_tokens(
         prompts: What stood before each text.
         texts: Token ids of each, without prompt and end.
     """
-    decoder = engine.model.decoder.spec.stack
-    own = engine.model.generation_config.alignment_heads
-    heads = pick_heads(own, decoder.num_layers, decoder.block.num_heads)
     rows = [[*prompt, *tokens] for prompt, tokens in zip(prompts, texts, strict=True)]
     padded = np.zeros((len(rows), max(map(len, rows))), np.int64)
     for place, row in enumerate(rows):
         padded[place, : len(row)] = row
-    weights = engine.runner.cross_attention(encoded, padded, heads)
+    weights = engine.runner.cross_attention(encoded, padded, _heads(engine))
     found = []
     for samples, prompt, row, looks in zip(lengths, prompts, rows, weights, strict=True):
         count, times = frame_times(engine, samples, looks.shape[-1])

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dragoman.errors import ConfigError
+from dragoman.errors import CheckpointError
 from dragoman.generation.alignment import align, alignment_matrix, pick_heads, warp
 
 
@@ -64,7 +64,9 @@ def test_heads_are_the_given_ones_or_those_of_the_upper_layers():
     assert pick_heads(None, 1, 2) == ((0, 0), (0, 1))
 
 
-@pytest.mark.parametrize("heads", [[[4, 0]], [[0, 6]], [[-1, 0]], [[1]], [[0, 1, 2]]])
+@pytest.mark.parametrize(
+    "heads", [[[4, 0]], [[0, 6]], [[-1, 0]], [[1]], [[0, 1, 2]], 5, "ab", ["ab"], [[0.5, 1]], [None]]
+)
 def test_heads_that_are_not_there_are_refused(heads):
-    with pytest.raises(ConfigError, match="pairs of a layer below 4 and a head below 6"):
+    with pytest.raises(CheckpointError, match="pairs of a layer below 4 and a head below 6"):
         pick_heads(heads, 4, 6)

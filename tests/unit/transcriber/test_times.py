@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dragoman.errors import ConfigError
+from dragoman.errors import CheckpointError, ConfigError
 from dragoman.transcriber import Transcriber
 from dragoman.transcriber.aligner import frame_times
 from dragoman.transcriber.result import Timings
@@ -137,3 +137,27 @@ def test_timings_are_no_part_of_what_a_transcript_is(timed):
     assert timed.timings.total == timed.timings.decoding + timed.timings.reading
     assert replace(timed, timings=Timings(reading=1, decoding=2)) == timed
     assert "timings" not in timed.to_dict()
+
+
+@pytest.mark.parametrize("samples", [1, 50, 400, 1_000])
+def test_the_shortest_sounds_have_times_in_them(transcriber, sample, samples):
+    audio = sample[20_000 : 20_000 + samples]
+    words = transcriber.transcribe(audio, word_timestamps=True, vad_filter=False, no_speech_threshold=None).words
+    assert all(0 <= word.start <= word.end <= round(samples / 16_000, 3) + 0.001 for word in words)
+
+
+def test_a_text_that_fills_the_decoder_has_times(whisper_checkpoint, sample):
+    whisper = Transcriber(whisper_checkpoint, device="cpu")
+    with pytest.warns(UserWarning, match="words may be missing"):
+        transcript = whisper.transcribe(
+            sample[:20_000], language="en", beam_size=1, temperature=0, word_timestamps=True, logprob_threshold=None,
+            compression_ratio_threshold=None,
+        )  # fmt: skip
+    assert transcript.words
+    assert "".join(w.word for w in transcript.segments[0].words) == transcript.segments[0].text
+
+
+def test_heads_that_the_model_lacks_are_refused_before_any_work(transcriber, sample, monkeypatch):
+    monkeypatch.setattr(transcriber.model.generation_config, "alignment_heads", [[99, 0]])
+    with pytest.raises(CheckpointError, match="`alignment_heads` must be pairs"):
+        transcriber.stream_segments(sample, word_timestamps=True)

@@ -1,0 +1,64 @@
+"""Times of words for every family: frames are as long as the encoder says, and the decoder says where it looks."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from dragoman import ConfigError, SpeechEncoderDecoderConfig, SpeechEncoderDecoderModel
+from dragoman.families import FAMILIES
+from dragoman.generation.alignment import align, alignment_matrix, pick_heads
+from dragoman.testing import tiny_config
+from dragoman.torch.runner import Runner
+from dragoman.transcriber.aligner import check_alignable
+from dragoman.transcriber.result import ModelInfo
+
+ENCODERS = [family.config.model_type for family in FAMILIES if family.speech]
+DECODERS = [family.config.model_type for family in FAMILIES if family.text]
+
+
+@pytest.mark.parametrize("family", ENCODERS)
+@pytest.mark.parametrize("adapter", [False, True])
+def test_a_frame_comes_every_hop(family, adapter):
+    fields = {"add_adapter": True} if adapter else {}
+    if adapter and "add_adapter" not in type(tiny_config(family)).__dataclass_fields__:
+        pytest.skip(f"{family} has no adapter")
+    spec = tiny_config(family, **fields).speech_spec()
+    for inputs in (spec.shortest_input + 50, 1003, 40_961):
+        assert spec.frame_lengths(inputs + 7 * spec.hop) == spec.frame_lengths(inputs) + 7
+
+
+def joined(family, fusion):
+    config = SpeechEncoderDecoderConfig.from_encoder_decoder_configs(
+        tiny_config("wav2vec2"), tiny_config(family), fusion=fusion
+    )
+    return SpeechEncoderDecoderModel(config=config)
+
+
+def test_a_decoder_that_does_not_look_at_speech_is_refused():
+    engine = SimpleNamespace(model=joined("llama", "prefix"), info=ModelInfo(name="some/llama"))
+    with pytest.raises(
+        ConfigError, match=r"cross-attention, but that of some/llama has none.*Leave `word_timestamps` out"
+    ):
+        check_alignable(engine)
+
+
+@pytest.mark.parametrize("family", DECODERS)
+def test_a_decoder_with_cross_attention_can_be_aligned(family):
+    torch.manual_seed(0)
+    runner = Runner(joined(family, "cross_attention"))
+    stack = runner.model.decoder.spec.stack
+    encoded = runner.encode({
+        "input_values": np.random.default_rng(0).standard_normal((2, 4_000)).astype(np.float32),
+        "attention_mask": np.array([[1] * 4_000, [1] * 2_000 + [0] * 2_000]),
+    })  # fmt: skip
+    heads = pick_heads(None, stack.num_layers, stack.block.num_heads)
+    weights = runner.cross_attention(encoded, np.array([[2, 5, 7, 9], [2, 8, 6, 4]]), heads)
+    frames = runner.model.encoder.spec.frame_lengths(4_000)
+    assert weights.shape == (2, len(heads), 4, frames)
+    assert np.allclose(weights.sum(axis=-1), 1, atol=1e-5)
+    assert not weights[1, :, :, runner.model.encoder.spec.frame_lengths(2_000) :].any()
+    begins = align(alignment_matrix(weights[0]))
+    assert begins[0] == 0
+    assert (np.diff(begins) >= 0).all()
