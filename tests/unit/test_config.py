@@ -86,7 +86,7 @@ def test_all_wrong_fields_are_in_one_error() -> None:
         ("bert", {"hidden_dropout_prob": 1.5}, "`dropout` must be a number from 0 to 1, but is 1.5"),
         ("bert", {"layer_norm_eps": float("nan")}, "`norm_eps` must be a number from 0 to 1, but is nan"),
         ("bert", {"initializer_range": -1}, "init_std"),
-        ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "`scale_attn_by_inverse_layer_idx` false"),
+        ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "`scale_attn_by_inverse_layer_idx` must be false"),
         ("gpt2", {"scale_attn_weights": False}, "`scale_attn_weights` must be true"),
         ("wav2vec2", {"num_conv_pos_embedding_groups": 7}, "32 is not a multiple of 7"),
         ("wav2vec2", {"add_adapter": True, "num_adapter_layers": 10**7}, "`num_layers` must be"),
