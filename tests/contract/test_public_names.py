@@ -20,6 +20,8 @@ PUBLIC = {
     "BertGenerationConfig",
     "BertGenerationDecoder",
     "BertLMHeadModel",
+    "BioGptConfig",
+    "BioGptForCausalLM",
     "BlenderbotConfig",
     "BlenderbotForCausalLM",
     "BlenderbotSmallConfig",

@@ -148,7 +148,10 @@ ONE_LAYER = {
     "trocr": {"decoder_layers": 1},
     "t5": {"num_layers": 1},
     "mt5": {"num_layers": 1},
-    **{name: {"num_hidden_layers": 1} for name in ("llama", "mistral", "qwen2", "qwen3", "gemma", "gpt_neox", "opt")},
+    **{
+        name: {"num_hidden_layers": 1}
+        for name in ("llama", "mistral", "qwen2", "qwen3", "gemma", "gpt_neox", "opt", "biogpt")
+    },
     "bart": {"encoder_layers": 1, "decoder_layers": 1},
     "mbart": {"encoder_layers": 1, "decoder_layers": 1},
 }
@@ -467,6 +470,7 @@ def _alone() -> Iterator[tuple[str, Iterator[Source]]]:
     buffers = tuple(attention + name for name in ("bias", "masked_bias", "rotary_emb.inv_freq"))
     yield "gpt_neox", _text_model("GPTNeoX", "gpt_neox.", "gpt_neox.layers.0", buffers, older_head)
     yield "opt", _text_model("OPT", "model.", "model.decoder.layers.0", ())
+    yield "biogpt", _text_model("BioGpt", "biogpt.", "biogpt.layers.0", ())
 
 
 def _text_model(

@@ -158,6 +158,7 @@ _SMALL: dict[str, dict[str, Any]] = {
     "camembert": _ROBERTA,
     "electra": {**_BERT, "embedding_size": 16},
     "bert-generation": _BERT,
+    "biogpt": _BERT,
     "whisper": {
         **_SEQ2SEQ,
         **_IDS,

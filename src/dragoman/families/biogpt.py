@@ -1,0 +1,90 @@
+"""BioGPT (https://arxiv.org/abs/2210.10341), trained on abstracts of biomedicine.
+
+A text model alone: the cross-attention that `fusion="cross_attention"` inserts has names that only dragoman knows.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from dragoman.checkpoint.keymap import Drop, Rename, Rule
+from dragoman.families.base import INSERTED, Family, ModelConfig, Part, inserted_rules
+from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, StackSpec, TextDecoderSpec
+
+
+@dataclass(kw_only=True)
+class BioGptConfig(ModelConfig):
+    """Fields and defaults of a BioGPT `config.json`."""
+
+    model_type: ClassVar[str] = "biogpt"
+
+    vocab_size: int = 42384
+    hidden_size: int = 1024
+    num_hidden_layers: int = 24
+    num_attention_heads: int = 16
+    intermediate_size: int = 4096
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    max_position_embeddings: int = 1024
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12  # upstream reads it and uses 1e-5
+    scale_embedding: bool = True
+    layerdrop: float = 0.0
+    activation_dropout: float = 0.0
+    pad_token_id: int | None = 1
+    bos_token_id: int | None = 0
+    eos_token_id: int | list[int] | None = 2
+
+    def text_spec(self) -> TextDecoderSpec:
+        """Describe the decoder."""
+        block = BlockSpec(
+            width=self.hidden_size,
+            num_heads=self.num_attention_heads,
+            ffn_width=self.intermediate_size,
+            activation=Activation.parse(self.hidden_act),
+            norm_order=NormOrder.PRE,
+            dropout=self.hidden_dropout_prob,
+            attention_dropout=self.attention_probs_dropout_prob,
+            activation_dropout=self.activation_dropout,
+            causal=True,
+            cross_attention=self.add_cross_attention,
+            cross_gate=self.add_cross_attention,
+        )
+        return TextDecoderSpec(
+            vocab_size=self.vocab_size,
+            num_positions=self.max_position_embeddings,
+            position_offset=2,
+            embed_scale=self.hidden_size**0.5 if self.scale_embedding else 1.0,
+            dropout=self.hidden_dropout_prob,
+            stack=StackSpec(block=block, num_layers=self.num_hidden_layers, final_norm=True, layerdrop=self.layerdrop),
+            head=HeadSpec(tied=self.tie_word_embeddings),
+            pad_token_id=self.pad_token_id,
+            init_std=self.initializer_range,
+        )
+
+
+# fmt: off
+def _rules(config: BioGptConfig) -> tuple[Rule, ...]:
+    tied = Drop("output_projection.weight",                why="tied to the token embedding")
+    return (
+        # theirs                                           ours
+        Rename("biogpt.embed_tokens.weight",               "embed.tokens.weight"),
+        Rename("biogpt.embed_positions.weight",            "embed.positions.weight"),
+        Rename("biogpt.layers.{i}.self_attn_layer_norm.*", "stack.layers.{i}.self_attn_norm.*"),
+        Rename("biogpt.layers.{i}.self_attn.*",            "stack.layers.{i}.self_attn.*"),
+        Rename("biogpt.layers.{i}.final_layer_norm.*",     "stack.layers.{i}.ffn_norm.*"),
+        Rename("biogpt.layers.{i}.fc1.*",                  "stack.layers.{i}.ffn.in_proj.*"),
+        Rename("biogpt.layers.{i}.fc2.*",                  "stack.layers.{i}.ffn.out_proj.*"),
+        Rename("biogpt.layer_norm.*",                      "stack.final_norm.*"),
+        Drop("score.weight",                               why="a head that a decoder does not need"),
+        tied if config.tie_word_embeddings else Rename("output_projection.weight", "head.weight"),
+        *inserted_rules("biogpt.layers.{i}"),
+    )
+# fmt: on
+
+
+FAMILY = Family(
+    config=BioGptConfig,
+    text=Part(rules=_rules, classes=("BioGptForCausalLM",), prefixes=("biogpt.",), fresh=INSERTED),
+    tokenizer="BioGptTokenizer",
+)
