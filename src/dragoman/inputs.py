@@ -143,13 +143,13 @@ def check_text_mask(shape: Sequence[int], rows: int) -> None:
         )
 
 
-def check_loss(labels: Sequence[int], tokens: Sequence[int], label_smoothing: float = 0.0) -> None:
+def check_loss(labels: Sequence[int], tokens: Sequence[int], smoothing: float = 0.0) -> None:
     """Check that there is a label for each token that the decoder reads, and the share that is spread evenly.
 
     Args:
         labels: Shape of the labels.
         tokens: Shape of the tokens.
-        label_smoothing: The share.
+        smoothing: The share.
 
     Raises:
         ConfigError: If a number is wrong.
@@ -158,8 +158,8 @@ def check_loss(labels: Sequence[int], tokens: Sequence[int], label_smoothing: fl
         raise ConfigError(
             f"`labels` must have the shape of the decoder's tokens, {list(tokens[:2])}, but have {list(labels)}."
         )
-    if not 0.0 <= label_smoothing <= 1.0:
-        raise ConfigError(f"`label_smoothing` must be from 0 to 1, but is {label_smoothing}.")
+    if not 0.0 <= smoothing <= 1.0:
+        raise ConfigError(f"`smoothing` must be from 0 to 1, but is {smoothing}.")
 
 
 def check_masks(shape: Sequence[int], clips: int, frames: int) -> None:

@@ -276,6 +276,26 @@ def test_trap_2_9_gradient_checkpointing_changes_no_gradient(build: Any, speech:
     assert gradients(model, False).keys() == plain.keys()
 
 
+def test_trap_2_9_some_layers_only_and_upstreams_newer_name(build: Any, speech: Speech) -> None:
+    """Upstream's trainers call the newer name; both do the same, and the gradients stay."""
+    wanted = build().train()
+    torch.manual_seed(0)
+    wanted(speech(2), labels=LABELS).loss.backward()
+    for enable in "gradient_checkpointing_enable", "activation_checkpointing_enable":
+        model = build().train()
+        getattr(model, enable)(None, every_n_layers=2)
+        assert model.is_gradient_checkpointing
+        torch.manual_seed(0)
+        model(speech(2), labels=LABELS).loss.backward()
+        for ours, theirs in zip(model.parameters(), wanted.parameters(), strict=True):
+            torch.testing.assert_close(ours.grad, theirs.grad)
+        model.activation_checkpointing_disable()
+        assert not model.is_gradient_checkpointing
+        for wrong in {"every_n_layers": 0}, {"offload": True}:
+            with pytest.raises(dragoman.ConfigError):
+                getattr(model, enable)(**wrong)
+
+
 def test_trap_2_9_checkpointing_with_a_frozen_front_end_still_learns(build: Any, speech: Speech) -> None:
     """Upstream's reentrant kind needs the waveform to ask for gradients, and loses them when it does not."""
     model = build().train()

@@ -233,7 +233,7 @@ class FlaxSpeechEncoderDecoderModel:
         *,
         decoder_position_ids: Int[Array, "batch tokens"] | None = None,
         num_items_in_batch: Array | float | None = None,
-        label_smoothing: float = 0.0,
+        smoothing: float = 0.0,
         train: bool = False,
         freeze_feature_encoder: bool = False,
         masks: Masks | None = None,
@@ -261,7 +261,7 @@ class FlaxSpeechEncoderDecoderModel:
             decoder_position_ids: Where the decoder's tokens stand, if not one after the other.
             num_items_in_batch: Divide the summed loss by this (all labels of an optimizer step) instead of by the
                 number of labels here.
-            label_smoothing: Share of the target spread evenly over the vocabulary.
+            smoothing: Share of the target spread evenly over the vocabulary.
             train: Drop out and leave out layers; needs `dropout_rng`.
             freeze_feature_encoder: Let no gradient through to the convolutional front end.
             masks: What SpecAugment hides: `model.encoder.draw_masks(...)`.
@@ -277,7 +277,7 @@ class FlaxSpeechEncoderDecoderModel:
         """
         token_mask = checked_mask("decoder_attention_mask", decoder_attention_mask)
         tokens, embeds, labels = self._texts(
-            decoder_input_ids, decoder_inputs_embeds, past_key_values, labels, label_smoothing
+            decoder_input_ids, decoder_inputs_embeds, past_key_values, labels, smoothing
         )
         given = tokens if embeds is None else embeds
         audio, lengths, encoded = self._heard(
@@ -301,7 +301,7 @@ class FlaxSpeechEncoderDecoderModel:
             cache=cache if cache is None else self.decoder.fitted(cache, given.shape[1]),
             masks=masks,
             key=self._key(train, dropout_rng),
-            label_smoothing=label_smoothing,
+            label_smoothing=smoothing,
             frozen=freeze_feature_encoder,
             all_states=_either(output_hidden_states, self.config.output_hidden_states),
             weights=_either(output_attentions, self.config.output_attentions),
@@ -515,7 +515,7 @@ class FlaxSpeechEncoderDecoderModel:
         """Return a function of the network, compiled; see `dragoman.jax.programs.Programs.of`."""
         return self._programs.of(function) if static is None else self._programs.of(function, static)
 
-    def _texts(self, tokens: Any, embeds: Any, cache: Any, labels: Any, label_smoothing: float) -> tuple[Any, Any, Any]:
+    def _texts(self, tokens: Any, embeds: Any, cache: Any, labels: Any, smoothing: float) -> tuple[Any, Any, Any]:
         """Return what the decoder reads, tokens or embeddings, and what it should write, all of it checked."""
         if labels is not None:
             labels = checked_tokens("labels", labels, self.decoder.spec.vocab_size, ignored=True)
@@ -530,7 +530,7 @@ class FlaxSpeechEncoderDecoderModel:
             tokens, embeds = checked_texts(self.decoder.spec, tokens, embeds, cache, "decoder_")
         if labels is not None:
             given = tokens if embeds is None else embeds
-            check_loss(labels.shape, given.shape, label_smoothing)
+            check_loss(labels.shape, given.shape, smoothing)
         return tokens, embeds, labels
 
     @staticmethod

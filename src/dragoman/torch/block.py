@@ -177,7 +177,7 @@ class Stack(nn.Module):
         self.layers = nn.ModuleList((layer or Block)(spec.block) for _ in range(spec.num_layers))
         block = spec.block
         self.final_norm = norm_of(block.norm, block.width, block.norm_eps) if spec.final_norm else None
-        self.gradient_checkpointing = False
+        self.gradient_checkpointing = 0  # of one in so many layers; 0: of none
 
     def blocks(self) -> Iterator[Block]:
         """Return the layers, one after the other."""
@@ -231,7 +231,7 @@ class Stack(nn.Module):
                 continue
             look = (near, False) if near is not None and index in self.spec.windowed else (mask, causal)
             arguments = (index, states, *look, memory, cache, weights, bias, turn)
-            if self.gradient_checkpointing and self.training:
+            if self.training and self.gradient_checkpointing and index % self.gradient_checkpointing == 0:
                 states, own, across = checkpoint(layer, *arguments, use_reentrant=False)
             else:
                 states, own, across = layer(*arguments)

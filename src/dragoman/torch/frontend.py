@@ -56,7 +56,7 @@ class ConvFrontend(nn.Module):
         self.convs = nn.ModuleList(ConvLayer(spec, index) for index in range(len(spec.channels)))
         self.norm = nn.LayerNorm(spec.channels[-1], spec.norm_eps) if spec.feature_norm else None
         self.proj = nn.Linear(spec.channels[-1], width) if spec.project else None
-        self.gradient_checkpointing = False
+        self.gradient_checkpointing = 0
 
     def forward(
         self, waveforms: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"] | None

@@ -82,6 +82,7 @@ class SpeechEncoderDecoderModel(PretrainedModule):
     config_class = SpeechEncoderDecoderConfig
     base_model_prefix = "speech_encoder_decoder"
     main_input_name = "inputs"
+    accepts_loss_kwargs = True  # tells the trainers of transformers to pass `num_items_in_batch`
     backend = "torch"
 
     def __init__(
@@ -222,7 +223,7 @@ class SpeechEncoderDecoderModel(PretrainedModule):
         return_dict: bool | None = None,
         *,
         num_items_in_batch: Tensor | float | None = None,
-        label_smoothing: float = 0.0,
+        smoothing: float = 0.0,  # upstream's trainers take every name with the word "label" for labels
     ) -> Any:
         """Score texts for speech; with `labels`, also the loss.
 
@@ -244,7 +245,7 @@ class SpeechEncoderDecoderModel(PretrainedModule):
             return_dict: `False` for a plain tuple.
             num_items_in_batch: Divide the summed loss by this (all labels of an optimizer step) instead of by the
                 number of labels here.
-            label_smoothing: Share of the target spread evenly over the vocabulary.
+            smoothing: Share of the target spread evenly over the vocabulary.
 
         Returns:
             A `Seq2SeqLMOutput`, or its tuple.
@@ -257,7 +258,7 @@ class SpeechEncoderDecoderModel(PretrainedModule):
         states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         token_mask = checked_mask("decoder_attention_mask", decoder_attention_mask)
         tokens, embeds, labels = self._texts(
-            decoder_input_ids, decoder_inputs_embeds, past_key_values, labels, label_smoothing
+            decoder_input_ids, decoder_inputs_embeds, past_key_values, labels, smoothing
         )
         audio = self._audio(inputs, input_values, input_features)
         encoded = self.encode(audio, attention_mask, encoder_outputs, all_states=states, weights=weights)
@@ -281,7 +282,7 @@ class SpeechEncoderDecoderModel(PretrainedModule):
         )
         logits = self.decoder.logits(out.states)
         output = Seq2SeqLMOutput(
-            loss=None if labels is None else cross_entropy(logits, labels, num_items_in_batch, label_smoothing),
+            loss=None if labels is None else cross_entropy(logits, labels, num_items_in_batch, smoothing),
             logits=logits,
             past_key_values=cache,
             decoder_hidden_states=out.all_states,
@@ -294,7 +295,7 @@ class SpeechEncoderDecoderModel(PretrainedModule):
         return output if (self.config.return_dict if return_dict is None else return_dict) else output.to_tuple()
 
     def _texts(
-        self, tokens: Any, embeds: Any, cache: Any, labels: Any, label_smoothing: float
+        self, tokens: Any, embeds: Any, cache: Any, labels: Any, smoothing: float
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Return what the decoder reads, tokens or embeddings, and what it should write, all of it checked.
 
@@ -314,7 +315,7 @@ class SpeechEncoderDecoderModel(PretrainedModule):
             tokens, embeds = checked_texts(self.decoder.spec, tokens, embeds, cache, "decoder_")
         if labels is not None:
             given = tokens if embeds is None else embeds
-            check_loss(labels.shape, given.shape, label_smoothing)
+            check_loss(labels.shape, given.shape, smoothing)
         return tokens, embeds, labels
 
     @staticmethod

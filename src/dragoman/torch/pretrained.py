@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from dragoman.checkpoint.options import LoadOptions, check_saving
+from dragoman.errors import ConfigError
+from dragoman.spec.checks import check_sizes
 from dragoman.torch.block import Stack
 from dragoman.torch.frontend import ConvFrontend
 
@@ -36,22 +38,50 @@ class PretrainedModule(nn.Module):
         """Whether activations are computed again in the backward pass."""
         return any(getattr(module, "gradient_checkpointing", False) for module in self.modules())
 
-    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
+    def gradient_checkpointing_enable(
+        self,
+        gradient_checkpointing_kwargs: dict[str, Any] | None = None,
+        every_n_layers: int = 1,
+        offload: bool = False,
+    ) -> None:
         """Keep only the input of each layer for the backward pass: less memory, about a third more time.
 
         Args:
             gradient_checkpointing_kwargs: Accepted as upstream has it; the non-reentrant kind is always used.
+            every_n_layers: Only of the first of every so many layers, for less of both.
+            offload: Must be `False`.
+
+        Raises:
+            ConfigError: If `every_n_layers` is below 1, or inputs should go to the host.
         """
-        self._set_checkpointing(True)
+        check_sizes("Gradient checkpointing", {"every_n_layers": every_n_layers})
+        if offload:
+            raise ConfigError(
+                "`offload` is not done here: the inputs of layers stay on the device. Pass offload=False."
+            )
+        self._set_checkpointing(every_n_layers)
+
+    def activation_checkpointing_enable(
+        self,
+        activation_checkpointing_kwargs: dict[str, Any] | None = None,
+        every_n_layers: int = 1,
+        offload: bool = False,
+    ) -> None:
+        """Do the same; upstream's newer name, which its `Trainer` calls."""
+        self.gradient_checkpointing_enable(activation_checkpointing_kwargs, every_n_layers, offload)
 
     def gradient_checkpointing_disable(self) -> None:
         """Keep all activations again."""
-        self._set_checkpointing(False)
+        self._set_checkpointing(0)
 
-    def _set_checkpointing(self, on: bool) -> None:
+    def activation_checkpointing_disable(self) -> None:
+        """Do the same."""
+        self.gradient_checkpointing_disable()
+
+    def _set_checkpointing(self, every: int) -> None:
         for module in self.modules():
             if isinstance(module, Stack | ConvFrontend):
-                module.gradient_checkpointing = on
+                module.gradient_checkpointing = every
 
 
 class PretrainedPart(PretrainedModule):

@@ -39,7 +39,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], type[DragomanError], str]] = {
         ConfigError,
         "exactly one of",
     ),
-    "too much smoothing": ({"label_smoothing": -0.1}, ConfigError, "must be from 0 to 1, but is -0.1"),
+    "too much smoothing": ({"smoothing": -0.1}, ConfigError, "must be from 0 to 1, but is -0.1"),
     "a mask of one text": ({"decoder_attention_mask": np.ones((1, 3))}, ConfigError, "a row for each of the 2 texts"),
     "no states": ({"encoder_outputs": ()}, ConfigError, "must begin with the `last_hidden_state`"),
     "states of another width": ({"encoder_outputs": (np.zeros((2, 5, 7)),)}, ConfigError, r"frames, 32\], but has"),

@@ -63,7 +63,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], type[DragomanError], str]] = {
         ConfigError,
         r"decoder's tokens, \[2, 3\], but have \[2, 2\]",
     ),
-    "too much smoothing": ({"label_smoothing": 1.5}, ConfigError, "`label_smoothing` must be from 0 to 1, but is 1.5"),
+    "too much smoothing": ({"smoothing": 1.5}, ConfigError, "`smoothing` must be from 0 to 1, but is 1.5"),
     "a token beyond the vocabulary": (
         read(BEYOND.clamp(min=0)),
         ConfigError,
