@@ -1,10 +1,12 @@
 """A whole Whisper, as transformers saves it, is an ordinary model here: the same logits and texts, and back again."""
 
+import copy
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -153,3 +155,23 @@ def test_too_long_a_spectrogram_is_refused(whisper: tuple[Any, Path]) -> None:
     model = dragoman.SpeechEncoderDecoderModel.from_pretrained(whisper[1])
     with pytest.raises(dragoman.AudioError, match="positions for 30"):
         model.generate(torch.randn(1, 8, 62))
+
+
+@pytest.mark.parametrize("frames", [2, 24, 58])
+def test_a_shorter_window_needs_no_padding(whisper: tuple[Any, Path], frames: int) -> None:
+    """Upstream takes windows of one length only: to compare, it gets a table of positions as short as the clip."""
+    theirs, folder = whisper
+    config = copy.deepcopy(theirs.config)
+    config.max_source_positions = frames // 2
+    short = type(theirs.model.encoder)(config).eval()
+    weights = theirs.model.encoder.state_dict()
+    weights["embed_positions.weight"] = weights["embed_positions.weight"][: frames // 2]
+    short.load_state_dict(weights)
+    clip = spectrograms()[:, :, :frames]
+    expected = short(clip).last_hidden_state
+    ours = dragoman.SpeechEncoder.from_pretrained(folder)(input_features=clip).last_hidden_state
+    assert (ours - expected).abs().max() <= TOLERANCES["logits"]
+    flax = dragoman.FlaxSpeechEncoderDecoderModel.from_pretrained(folder).encoder
+    assert np.abs(flax(input_features=clip.numpy()).last_hidden_state - expected.numpy()).max() <= TOLERANCES["logits"]
+    texts = dragoman.SpeechEncoderDecoderModel.from_pretrained(folder).generate(clip, max_new_tokens=4)
+    assert texts.shape[0] == len(clip)
