@@ -14,7 +14,7 @@ from dragoman.checkpoint.folder import Checkpoint
 from dragoman.checkpoint.options import IDLE_OPTIONS, LoadOptions
 from dragoman.checkpoint.report import LoadReport
 from dragoman.checkpoint.tensors import TensorFile
-from dragoman.config import SpeechEncoderDecoderConfig
+from dragoman.config import SpeechEncoderDecoderConfig, settled_fusion
 from dragoman.errors import ConfigError, did_you_mean
 from dragoman.families import ModelConfig, config_from_dict, find
 from dragoman.generation.options import GenerationConfig
@@ -292,7 +292,10 @@ def half(
         )
     if not isinstance(given, str | Path):
         raise ConfigError(f"`{role}_model` must be a {cls.__name__} of dragoman, but is a {type(given).__name__}.")
-    crosses = role == "decoder" and routed["config"].get("fusion") != "prefix"
+    fusion = routed["config"].get("fusion")
+    if role == "decoder":  # before gigabytes are read
+        settled_fusion(part_config(options.open(given), given, {}), fusion)
+    crosses = role == "decoder" and fusion != "prefix"
     flags = {"is_decoder": role == "decoder", "add_cross_attention": crosses}
     return load(cls, given, options, overrides.pop("config", None), **{**overrides, **flags})
 

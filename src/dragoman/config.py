@@ -14,7 +14,7 @@ from dragoman.files import read_json
 from dragoman.spec import SharedId, SpecialIds
 from dragoman.spec.checks import check_sizes
 
-__all__ = ["FUSIONS", "AutoConfig", "SpeechEncoderDecoderConfig"]
+__all__ = ["FUSIONS", "AutoConfig", "SpeechEncoderDecoderConfig", "settled_fusion"]
 
 FUSIONS = ("cross_attention", "prefix")
 """How speech may reach a text model that has no cross-attention."""
@@ -75,17 +75,7 @@ class SpeechEncoderDecoderConfig(ModelConfig):
 
     def _check_fusion(self) -> None:
         """Settle how the speech reaches the decoder."""
-        if self.fusion not in (None, *FUSIONS):
-            raise ConfigError(f"`fusion` must be {' or '.join(map(repr, FUSIONS))} or None, but is {self.fusion!r}.")
-        text = text_part(self.decoder)
-        if text.cross_attends and self.fusion == "cross_attention":
-            self.fusion = None  # which is what this decoder does anyway
-        if not text.cross_attends and self.fusion is None:
-            raise ConfigError(
-                f"A {self.decoder.model_type!r} decoder has no cross-attention of its own. Choose how the speech "
-                'reaches it: fusion="cross_attention" inserts cross-attention behind gates that begin shut, '
-                'fusion="prefix" puts the speech before the text.'
-            )
+        self.fusion = settled_fusion(self.decoder, self.fusion)
         if self.fusion == "prefix":
             self.fusion_stacking = 4 if self.fusion_stacking is None else self.fusion_stacking
             self.fusion_prompt = [[], []] if self.fusion_prompt is None else self.fusion_prompt
@@ -153,6 +143,24 @@ class SpeechEncoderDecoderConfig(ModelConfig):
         if value is None and name == "decoder_start_token_id":
             return self.special_id("bos_token_id")
         return value
+
+
+def settled_fusion(decoder: ModelConfig, fusion: str | None) -> str | None:
+    """Return how speech reaches a decoder: what was chosen, and `None` for the decoder's own cross-attention.
+
+    Raises:
+        ConfigError: If there is no such way, or none was chosen although the decoder needs one.
+    """
+    if fusion not in (None, *FUSIONS):
+        raise ConfigError(f"`fusion` must be {' or '.join(map(repr, FUSIONS))} or None, but is {fusion!r}.")
+    attends = text_part(decoder).cross_attends
+    if not attends and fusion is None:
+        raise ConfigError(
+            f"A {decoder.model_type!r} decoder has no cross-attention of its own. Choose how the speech reaches it: "
+            'fusion="cross_attention" inserts cross-attention behind gates that begin shut, fusion="prefix" puts the '
+            "speech before the text."
+        )
+    return None if attends and fusion == "cross_attention" else fusion
 
 
 def _routed(name: str, part: str) -> bool:

@@ -29,6 +29,12 @@ ENCODERS = (
     "sew-d", "sew-d-apart", "sew-d-by-query", "conformer-relative", "conformer-rotary", "conformer-plain",
     "wav2vec2-bert", "wav2vec2-bert-relative", "wav2vec2-bert-adapter",
 )  # fmt: skip
+# Every kind of part once by every test; the others by the slow tests, but for their states, alone and padded.
+QUICK = {
+    "unispeech-large", "unispeech-sat", "data2vec-audio", "sew", "sew-d", "speech_to_text", "conformer-relative",
+    "wav2vec2-bert",
+}  # fmt: skip
+SOME = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in ENCODERS]
 OTHERS = ("gpt2", "bart", "mbart", "whisper")
 LENGTHS = torch.tensor([800, 799, 640, 333])
 TOKENS = torch.tensor([[0, 5, 9, 17, 4]])
@@ -37,11 +43,11 @@ Build = Callable[[str, str], Any]
 
 
 def padded(pair: Any) -> dict[str, torch.Tensor]:
-    """Clips of several lengths, and padding so loud that hearing it would show."""
+    """Clips of several lengths, padded with silence."""
     inputs = pair.audio(len(LENGTHS), seed=11)["inputs"]
     valid = torch.ceil(LENGTHS * inputs.shape[1] / 800).long()
     mask = torch.arange(inputs.shape[1]) < valid[:, None]
-    inputs[~mask] = 0.0 if pair.encoder.padding == "reference" else 5.0
+    inputs[~mask] = 0.0
     return {"inputs": inputs, "attention_mask": mask.long()}
 
 
@@ -51,57 +57,65 @@ def assert_close(ours: Any, theirs: Any, what: str = "logits") -> None:
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-class TestWithBert:
-    def test_alone(self, pair_of: Build, name: str, tmp_path: Path) -> None:
-        """The states of every layer, and a folder that transformers reads back."""
-        pair = pair_of(name, "bert")
-        theirs = pair.reference.encoder
-        theirs.save_pretrained(tmp_path / "theirs")
-        ours = SpeechEncoder.from_pretrained(tmp_path / "theirs")
-        inputs = pair.audio(3, seed=5)["inputs"]
-        found, expected = (model(inputs, output_hidden_states=True) for model in (ours, theirs))
-        assert_close(found.last_hidden_state, expected.last_hidden_state)
-        for a, b in zip(found.hidden_states[:-1], expected.hidden_states[:-1], strict=True):
-            assert_close(a, b)
-        looking = ours(inputs, output_attentions=True)
-        assert_close(looking.last_hidden_state, expected.last_hidden_state)
-        assert all(torch.allclose(probs.sum(-1), torch.ones(())) for probs in looking.attentions)
-        ours.save_pretrained(tmp_path / "ours")
-        back = pair.reload_encoder(tmp_path / "ours")
-        assert_close(back(inputs).last_hidden_state, expected.last_hidden_state)
+def test_alone(pair_of: Build, name: str, tmp_path: Path) -> None:
+    """The states of every layer, and a folder that transformers reads back."""
+    pair = pair_of(name, "bert")
+    theirs = pair.reference.encoder
+    theirs.save_pretrained(tmp_path / "theirs")
+    ours = SpeechEncoder.from_pretrained(tmp_path / "theirs")
+    inputs = pair.audio(3, seed=5)["inputs"]
+    found, expected = (model(inputs, output_hidden_states=True) for model in (ours, theirs))
+    assert_close(found.last_hidden_state, expected.last_hidden_state)
+    for a, b in zip(found.hidden_states[:-1], expected.hidden_states[:-1], strict=True):
+        assert_close(a, b)
+    looking = ours(inputs, output_attentions=True)
+    assert_close(looking.last_hidden_state, expected.last_hidden_state)
+    assert all(torch.allclose(probs.sum(-1), torch.ones(())) for probs in looking.attentions)
+    ours.save_pretrained(tmp_path / "ours")
+    back = pair.reload_encoder(tmp_path / "ours")
+    assert_close(back(inputs).last_hidden_state, expected.last_hidden_state)
 
-    def test_padded(self, pair_of: Build, name: str) -> None:
-        """As the reference has it, and, in our own mode, as the reference has it for each clip alone."""
-        pair = pair_of(name, "bert")
-        model = pair.load()
-        batch = padded(pair) | {"decoder_input_ids": TOKENS.expand(len(LENGTHS), -1)}
-        assert_close(model(**batch).logits, pair.reference(**batch).logits)
-        model.set_padding("exact")
-        ours = model(**batch).logits
-        for row, (clip, mask) in enumerate(zip(batch["inputs"], batch["attention_mask"], strict=True)):
-            alone = pair.reference(inputs=clip[mask.bool()][None], decoder_input_ids=TOKENS)
-            assert_close(ours[row], alone.logits[0])
 
-    def test_loss_and_texts(self, pair_of: Build, name: str) -> None:
-        check_loss_and_texts(pair_of(name, "bert"))
+@pytest.mark.parametrize("name", ENCODERS)
+def test_padded(pair_of: Build, name: str) -> None:
+    """As the reference has it, and, in our own mode, as the reference has it for each clip alone."""
+    pair = pair_of(name, "bert")
+    model = pair.load()
+    batch = padded(pair) | {"decoder_input_ids": TOKENS.expand(len(LENGTHS), -1)}
+    assert_close(model(**batch).logits, pair.reference(**batch).logits)
+    model.set_padding("exact")
+    batch["inputs"][~batch["attention_mask"].bool()] = 5.0  # so loud that hearing it would show
+    ours = model(**batch).logits
+    for row, (clip, mask) in enumerate(zip(batch["inputs"], batch["attention_mask"], strict=True)):
+        alone = pair.reference(inputs=clip[mask.bool()][None], decoder_input_ids=TOKENS)
+        assert_close(ours[row], alone.logits[0])
 
-    def test_there_and_back(self, pair_of: Build, name: str, tmp_path: Path) -> None:
-        pair = pair_of(name, "bert")
-        pair.load().save_pretrained(tmp_path)
-        batch = {**pair.audio(3, seed=4), "decoder_input_ids": TOKENS.expand(3, -1)}
-        assert_close(pair.reload_reference(tmp_path)(**batch).logits, pair.reference(**batch).logits)
 
-    def test_jax(self, pair_of: Build, name: str, tmp_path: Path) -> None:
-        pair = pair_of(name, "bert")
-        pair.reference.encoder.save_pretrained(tmp_path)
-        theirs, (ours, _) = pair.load().encoder, load_part(JaxEncoder, tmp_path, LoadOptions())
-        theirs.padding = ours.padding
-        batch = padded(pair)
-        expected = theirs(batch["inputs"], batch["attention_mask"])
-        found = ours(*(tensor.numpy() for tensor in batch.values()))
-        assert found.lengths.tolist() == expected.lengths.tolist()
-        valid = torch.arange(expected.last_hidden_state.shape[1]) < expected.lengths[:, None]
-        assert_close(np.asarray(found.last_hidden_state)[valid.numpy()], expected.last_hidden_state[valid])
+@pytest.mark.parametrize("name", SOME)
+def test_loss_and_texts(pair_of: Build, name: str) -> None:
+    check_loss_and_texts(pair_of(name, "bert"))
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_there_and_back(pair_of: Build, name: str, tmp_path: Path) -> None:
+    pair = pair_of(name, "bert")
+    pair.load().save_pretrained(tmp_path)
+    batch = {**pair.audio(3, seed=4), "decoder_input_ids": TOKENS.expand(3, -1)}
+    assert_close(pair.reload_reference(tmp_path)(**batch).logits, pair.reference(**batch).logits)
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_jax(pair_of: Build, name: str, tmp_path: Path) -> None:
+    pair = pair_of(name, "bert")
+    pair.reference.encoder.save_pretrained(tmp_path)
+    theirs, (ours, _) = pair.load().encoder, load_part(JaxEncoder, tmp_path, LoadOptions())
+    theirs.padding = ours.padding
+    batch = padded(pair)
+    expected = theirs(batch["inputs"], batch["attention_mask"])
+    found = ours(*(tensor.numpy() for tensor in batch.values()))
+    assert found.lengths.tolist() == expected.lengths.tolist()
+    valid = torch.arange(expected.last_hidden_state.shape[1]) < expected.lengths[:, None]
+    assert_close(np.asarray(found.last_hidden_state)[valid.numpy()], expected.last_hidden_state[valid])
 
 
 @pytest.mark.slow

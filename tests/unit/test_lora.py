@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -18,6 +19,7 @@ from dragoman import CheckpointError, ConfigError, SpeechEncoderDecoderConfig, S
 from dragoman.errors import ModelNotFoundError
 from dragoman.jax.lora import trained
 from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
+from dragoman.jax.train import Trainer
 from dragoman.jax.tree import flat
 from dragoman.testing import TOLERANCES, tiny_config
 
@@ -172,3 +174,21 @@ def test_adapters_of_others_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="not of this model"):
         other.load_adapter(tmp_path)
     assert not any("lora" in name for name in other.state_dict())
+
+
+@pytest.mark.slow
+def test_in_jax_an_optimizer_changes_what_is_new_alone() -> None:
+    model = FlaxSpeechEncoderDecoderModel(config=config())
+    model.add_lora(rank=2)
+    labels = jax.tree.map(lambda new: "new" if new else "old", trained(model.params))
+    optimizer = optax.multi_transform({"new": optax.adamw(3e-3), "old": optax.set_to_zero()}, labels)
+    trainer = Trainer(model, optimizer)
+    state, before = trainer.begin(), flat(jax.tree.map(np.asarray, model.params))
+    batch = trainer.batch([{"input_values": speech().numpy(), "labels": LABELS.numpy()}])
+    losses = []
+    for _ in range(5):
+        state, loss = trainer.step(state, batch)
+        losses.append(float(loss))
+    assert losses[-1] < losses[0]
+    changed = {name for name, array in flat(state.params).items() if not np.array_equal(array, before[name])}
+    assert changed == {name for name, new in flat(trained(model.params)).items() if new}

@@ -1,77 +1,11 @@
-"""Llama (https://arxiv.org/abs/2302.13971) and what its kin shares with it; SmolLM and many others are of this type.
-
-A text model alone: the cross-attention that `fusion="cross_attention"` inserts has names that only dragoman knows.
-"""
+"""Llama (https://arxiv.org/abs/2302.13971); SmolLM and many others are of this type."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from dragoman.checkpoint.keymap import Drop, Rename, Rule
-from dragoman.families.base import INSERTED, Family, ModelConfig, Part, inserted_rules
-from dragoman.families.rope import rope_parameters_of, rotary_of
-from dragoman.spec import Activation, BlockSpec, HeadSpec, Norm, NormOrder, Positions, StackSpec, TextDecoderSpec
-
-
-@dataclass(kw_only=True)
-class LlamaLikeConfig(ModelConfig):
-    """The fields that Llama and its kin have in common."""
-
-    vocab_size: int = 32000
-    hidden_size: int = 4096
-    intermediate_size: int = 11008
-    num_hidden_layers: int = 32
-    num_attention_heads: int = 32
-    num_key_value_heads: int | None = None
-    hidden_act: str = "silu"
-    max_position_embeddings: int = 2048
-    initializer_range: float = 0.02
-    rms_norm_eps: float = 1e-6
-    rope_parameters: dict[str, Any] | None = None
-    attention_dropout: float = 0.0
-    tie_word_embeddings: bool = False
-
-    def __post_init__(self) -> None:
-        """Check the fields, and fill those that follow from others."""
-        super().__post_init__()
-        if self.num_key_value_heads is None:
-            self.num_key_value_heads = self.num_attention_heads
-        self.rope_parameters = rope_parameters_of(self.rope_parameters, self.extra)
-
-    def head_width(self, given: int | None) -> int:
-        """Return the width of a head, where the file does not say it."""
-        return given if given is not None else self.hidden_size // max(self.num_attention_heads, 1)
-
-    def decoder_spec(self, *, head_width: int, qkv_bias: bool, out_bias: bool, ffn_bias: bool) -> TextDecoderSpec:
-        """Describe the decoder."""
-        block = BlockSpec(
-            width=self.hidden_size,
-            num_heads=self.num_attention_heads,
-            num_kv_heads=self.num_key_value_heads,
-            head_width=head_width,
-            ffn_width=self.intermediate_size,
-            activation=Activation.parse(self.hidden_act),
-            gated_ffn=True,
-            norm=Norm.RMS,
-            norm_order=NormOrder.PRE,
-            norm_eps=self.rms_norm_eps,
-            attention_dropout=self.attention_dropout,
-            qkv_bias=qkv_bias,
-            out_bias=out_bias,
-            ffn_bias=ffn_bias,
-            rotary=rotary_of(self.rope_parameters or {}, head_width),
-            causal=True,
-            cross_attention=self.add_cross_attention,
-            cross_gate=self.add_cross_attention,
-        )
-        return TextDecoderSpec(
-            vocab_size=self.vocab_size,
-            num_positions=self.max_position_embeddings,
-            positions=Positions.NONE,
-            stack=StackSpec(block=block, num_layers=self.num_hidden_layers, final_norm=True),
-            head=HeadSpec(tied=self.tie_word_embeddings),
-            pad_token_id=self.pad_token_id,
-            init_std=self.initializer_range,
-        )
+from dragoman.families.base import Family
+from dragoman.families.llama_like import LlamaLikeConfig, part
+from dragoman.spec import TextDecoderSpec
 
 
 @dataclass(kw_only=True)
@@ -97,36 +31,6 @@ class LlamaConfig(LlamaLikeConfig):
         return self.decoder_spec(
             head_width=self.head_width(self.head_dim), qkv_bias=bias, out_bias=bias, ffn_bias=self.mlp_bias
         )
-
-
-# fmt: off
-def rules(config: LlamaLikeConfig) -> tuple[Rule, ...]:
-    """Return the table of names, which the kin shares."""
-    tied = Drop("lm_head.weight",                                 why="tied to the token embedding")
-    return (
-        # theirs                                                  ours
-        Rename("model.embed_tokens.weight",                       "embed.tokens.weight"),
-        Rename("model.layers.{i}.input_layernorm.weight",         "stack.layers.{i}.self_attn_norm.weight"),
-        Rename("model.layers.{i}.self_attn.q_proj.*",             "stack.layers.{i}.self_attn.q_proj.*"),
-        Rename("model.layers.{i}.self_attn.k_proj.*",             "stack.layers.{i}.self_attn.k_proj.*"),
-        Rename("model.layers.{i}.self_attn.v_proj.*",             "stack.layers.{i}.self_attn.v_proj.*"),
-        Rename("model.layers.{i}.self_attn.o_proj.*",             "stack.layers.{i}.self_attn.out_proj.*"),
-        Rename("model.layers.{i}.post_attention_layernorm.weight", "stack.layers.{i}.ffn_norm.weight"),
-        Rename("model.layers.{i}.mlp.gate_proj.*",                "stack.layers.{i}.ffn.gate_proj.*"),
-        Rename("model.layers.{i}.mlp.up_proj.*",                  "stack.layers.{i}.ffn.in_proj.*"),
-        Rename("model.layers.{i}.mlp.down_proj.*",                "stack.layers.{i}.ffn.out_proj.*"),
-        Rename("model.norm.weight",                               "stack.final_norm.weight"),
-        Drop("model.layers.{i}.self_attn.rotary_emb.inv_freq",    why="a buffer, not a weight"),
-        Drop("score.weight",                                      why="a head that a decoder does not need"),
-        tied if config.tie_word_embeddings else Rename("lm_head.weight", "head.weight"),
-        *inserted_rules("model.layers.{i}"),
-    )
-# fmt: on
-
-
-def part(*classes: str, table: Any = rules) -> Part:
-    """Return the part of a family of this kin."""
-    return Part(rules=table, classes=classes, prefixes=("model.",), fresh=INSERTED)
 
 
 FAMILY = Family(config=LlamaConfig, text=part("LlamaForCausalLM"), tokenizer="LlamaTokenizer")

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from dragoman.families.base import Family
-from dragoman.families.llama import LlamaLikeConfig, part
+from dragoman.families.llama_like import LlamaLikeConfig, part
 from dragoman.spec import TextDecoderSpec
 
 

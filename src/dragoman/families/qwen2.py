@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from dragoman.errors import ConfigError
 from dragoman.families.base import Family
-from dragoman.families.llama import LlamaLikeConfig, part
+from dragoman.families.llama_like import LlamaLikeConfig, part
 from dragoman.spec import StackSpec, TextDecoderSpec
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Rename, Rule
-from dragoman.families import llama
+from dragoman.families import llama_like
 from dragoman.families.base import Family
 from dragoman.families.qwen2 import QwenConfig
 from dragoman.spec import TextDecoderSpec
@@ -31,11 +31,11 @@ class Qwen3Config(QwenConfig):
 def _rules(config: Qwen3Config) -> tuple[Rule, ...]:
     return (
         # theirs                                              ours
-        *llama.rules(config),
+        *llama_like.rules(config),
         Rename("model.layers.{i}.self_attn.q_norm.weight",    "stack.layers.{i}.self_attn.q_norm.weight"),
         Rename("model.layers.{i}.self_attn.k_norm.weight",    "stack.layers.{i}.self_attn.k_norm.weight"),
     )
 # fmt: on
 
 
-FAMILY = Family(config=Qwen3Config, text=llama.part("Qwen3ForCausalLM", table=_rules), tokenizer="Qwen2Tokenizer")
+FAMILY = Family(config=Qwen3Config, text=llama_like.part("Qwen3ForCausalLM", table=_rules), tokenizer="Qwen2Tokenizer")

@@ -134,6 +134,8 @@ def generate(
     batch = (heard[2].last_hidden_state if heard[2] is not None else heard[0]).shape[0]
     prompt, later = prompt_of(settings, batch, decoder_input_ids, model.decoder.spec.vocab_size)
     plan = plan_of(settings, prompt.shape[1], _room(model, heard))
+    if seed is not None and prng_key is not None:
+        raise GenerationError("`seed` and `prng_key` both say how to sample; pass one of them.")
     if seed is None:
         seed = random.getrandbits(31) if prng_key is None else _seed_of(prng_key)
     of_values = (logits_processor, voices, stopping_criteria)
@@ -190,6 +192,8 @@ def warm_up(
     """
     settings = settings_of(model.config, model.generation_config, generation_config, options)
     settings.validate()
+    if batch < 1:
+        raise GenerationError(f"`batch` must be at least 1, but is {batch}.")
     if _needs_steps(settings):
         raise GenerationError(
             "`warm_up` compiles whole searches, but with these options the decoder runs step by step. "
@@ -205,6 +209,8 @@ def warm_up(
 
 def _drafting(model: "FlaxSpeechEncoderDecoderModel", audio: Any, attention_mask: Any, plan: Plan) -> CachedDecoder:
     """Return the decoder of a smaller model, looking at what its own encoder hears."""
+    if model.backend != "jax":
+        raise GenerationError("`assistant_model` must be a model in JAX too: a FlaxSpeechEncoderDecoderModel.")
     heard = model._heard(audio, attention_mask, None)
     memory = _memory(model, heard, heard[0].shape[0], model.params)
     return CachedDecoder(model, memory, plan.max_length, GenerationConfig(), None)

@@ -87,6 +87,7 @@ def test_every_file_of_a_family_is_in_the_tuple() -> None:
         "__init__",
         "base",
         "cards",
+        "llama_like",
         "rope",
     }
     assert files == {family.config.__module__.rpartition(".")[2] for family in FAMILIES}

@@ -152,6 +152,11 @@ def test_a_draft_and_a_listener_change_nothing(model: Any) -> None:
     assert len(listener.heard) == 1 + 8 + 1
 
 
+def test_a_draft_of_the_other_backend_is_refused(model: Any, theirs: Any) -> None:
+    with pytest.raises(GenerationError, match="must be a model in JAX too"):
+        model.generate(waves(1, 900), assistant_model=theirs)
+
+
 def test_parameters_are_an_argument(model: Any) -> None:
     speech, other = waves(2, 900), build(seed=1).params
     options = {"max_new_tokens": 8, "eos_token_id": None}
@@ -164,6 +169,10 @@ def test_parameters_are_an_argument(model: Any) -> None:
 def test_what_is_not_compiled_is_not_warmed_up(model: Any) -> None:
     with pytest.raises(GenerationError, match="step by step"):
         model.warm_up(1, 900, max_time=1.0)
+    with pytest.raises(GenerationError, match="`batch` must be at least 1, but is 0"):
+        model.warm_up(0, 900)
+    with pytest.raises(AudioError, match="at least"):
+        model.warm_up(1, 10)
 
 
 def test_bad_requests_are_refused(model: Any) -> None:
@@ -173,6 +182,8 @@ def test_bad_requests_are_refused(model: Any) -> None:
         model.generate(waves(1, 900), number_of_beams=2)
     with pytest.raises(GenerationError, match="no room"):
         model.generate(waves(1, 900), max_length=1)
+    with pytest.raises(GenerationError, match="pass one of them"):
+        model.generate(waves(1, 900), do_sample=True, seed=1, prng_key=jax.random.key(1))
     with pytest.raises(GenerationError, match="Pass `tokenizer=`"):
         model.generate(waves(1, 900), stop_strings="a")
 
