@@ -133,6 +133,7 @@ PAIRS += [pytest.param(("wav2vec2-layer", decoder), id=f"wav2vec2-layer-{decoder
 PAIRS += [
     pytest.param(pair, id="-".join(pair), marks=pytest.mark.slow)
     for pair in product(("hubert-group", "wavlm-layer", "whisper"), MORE_DECODERS)
+    if pair != ("hubert-group", "trocr-wide-memory")  # whose memory must be as wide as the encoder
 ]
 
 
@@ -209,7 +210,9 @@ class Pair:
             loaded, info = transformers.SpeechEncoderDecoderModel.from_pretrained(folder, output_loading_info=True)
             _check(info)
             _make_contiguous(loaded)
-            if self.decoder == "trocr-sinusoids":  # upstream forgets to give its sinusoids memory
+            if not getattr(
+                loaded.config.decoder, "use_learned_position_embeddings", True
+            ):  # upstream forgets to give its sinusoids memory
                 loaded.decoder.model.decoder.embed_positions = self.reference.decoder.model.decoder.embed_positions
             return loaded
         # Upstream's auto classes cannot read such a half of a composite: the same, by hand.

@@ -36,6 +36,14 @@ DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
     "bart, scaled": ("bart", {"scale_embedding": True, "activation_function": "relu"}),
     "bart, one layer": ("bart", {"decoder_layers": 1, "decoder_attention_heads": 2}),
     "mbart, untied": ("mbart", {"tie_word_embeddings": False, "scale_embedding": False}),
+    "roberta, untied": ("roberta", {"tie_word_embeddings": False, "hidden_act": "relu"}),
+    "electra, untied": ("electra", {"tie_word_embeddings": False}),
+    "electra, as wide": ("electra", {"embedding_size": 24}),
+    "bert-generation, untied": ("bert-generation", {"tie_word_embeddings": False}),
+    "xglm, unscaled, untied": ("xglm", {"scale_embedding": False, "tie_word_embeddings": False}),
+    # not scaled: release 5 forgot the scale, which the norm behind it nearly takes away
+    "blenderbot-small, untied": ("blenderbot-small", {"tie_word_embeddings": False, "activation_function": "relu"}),
+    "trocr, sinusoids, scaled": ("trocr", {"use_learned_position_embeddings": False, "scale_embedding": True}),
     "whisper, untied": ("whisper", {"tie_word_embeddings": False}),
     "whisper, scaled": ("whisper", {"scale_embedding": True}),
 }
