@@ -5,7 +5,7 @@ frames, tokens, vocab.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,8 @@ from dragoman.jax.speech_encoder import EncoderOutput
 
 __all__ = ["Runner"]
 
-# Scores, or attention weights, that are held at once when they are read off: 256 MiB as float32.
-_LOGITS_AT_ONCE = 2**26
+# Scores or attention weights that are held at once: 256 MiB as float32.
+_NUMBERS_AT_ONCE = 2**26
 
 _LEAST_TOKENS = 16
 
@@ -118,21 +118,22 @@ class Runner:
         """Return how likely each token but the first was after those before it, as natural logarithms."""
         size = self._rounded_length(tokens.shape[1], 1)
         found = self._in_parts(_log_probs, encoded, tokens, size, self.model.decoder.spec.vocab_size)
-        return found[:, : tokens.shape[1] - 1]
+        return np.stack(list(found))[:, : tokens.shape[1] - 1]
 
     def cross_attention(
         self,
         encoded: EncoderOutput,
         tokens: Int[np.ndarray[Any, Any], "rows length"],
         heads: Sequence[tuple[int, int]],
-    ) -> Float[np.ndarray[Any, Any], "rows heads length frames"]:
-        """Return where some heads of the decoder, pairs of layer and head, look when each token has been read."""
+    ) -> Iterator[Float[np.ndarray[Any, Any], "heads length frames"]]:
+        """Yield for each row where some heads, pairs of layer and head, look when each token has been read."""
         spec, frames = self.model.decoder.spec.stack, encoded.last_hidden_state.shape[1]
         size = self._rounded_length(tokens.shape[1], 0)
-        all_weights = spec.num_layers * spec.block.num_heads * frames
-        layers, numbers = np.array(heads, np.int32).T
-        found = self._in_parts(_cross_attention, encoded, tokens, size, all_weights, layers, numbers)
-        return found[:, :, : tokens.shape[1]]
+        # All weights are computed, and the scores of the next tokens too.
+        numbers = max(spec.num_layers * spec.block.num_heads * frames, self.model.decoder.spec.vocab_size)
+        layers, places = np.array(heads, np.int32).T
+        for looks in self._in_parts(_cross_attention, encoded, tokens, size, numbers, layers, places):
+            yield looks[:, : tokens.shape[1]]
 
     def _rounded_length(self, length: int, beyond: int) -> int:
         """Return how many tokens to compute with; `beyond` of them are not read."""
@@ -140,17 +141,14 @@ class Runner:
 
     def _in_parts(
         self, score: Any, encoded: EncoderOutput, tokens: np.ndarray[Any, Any], size: int, numbers: int, *rest: Any
-    ) -> np.ndarray[Any, Any]:
-        """Compute something of texts of `size` tokens, few enough at once for `numbers` a token to fit into memory."""
+    ) -> Iterator[np.ndarray[Any, Any]]:
+        """Yield something of each text, computed with `size` tokens, few rows at once if `numbers` a token are many."""
         # Padding stands behind the text, where the decoder does not look.
         padded = np.pad(tokens, ((0, 0), (0, size - tokens.shape[1])))
-        rows = max(1, _LOGITS_AT_ONCE // (size * numbers))
-        parts = [
-            self._scored(score, self.take(encoded, range(first, first + len(some))), some, *rest)
-            for first in range(0, len(padded), rows)
-            for some in [padded[first : first + rows]]
-        ]
-        return np.concatenate(parts)
+        rows = max(1, _NUMBERS_AT_ONCE // (size * numbers))
+        for first in range(0, len(padded), rows):
+            some = padded[first : first + rows]
+            yield from self._scored(score, self.take(encoded, range(first, first + len(some))), some, *rest)
 
     def _scored(
         self, score: Any, encoded: EncoderOutput, tokens: np.ndarray[Any, Any], *rest: Any

@@ -3,7 +3,7 @@
 Axes: rows (windows), frames, tokens, vocab.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from dragoman.torch.speech_encoder import EncoderOutput
 
 __all__ = ["Runner"]
 
-# Attention weights that are held at once: 256 MiB as float32.
-_WEIGHTS_AT_ONCE = 2**26
+# Scores or attention weights that are held at once: 256 MiB as float32.
+_NUMBERS_AT_ONCE = 2**26
 
 
 class Runner:
@@ -109,20 +109,19 @@ class Runner:
         encoded: EncoderOutput,
         tokens: Int[np.ndarray[Any, Any], "rows length"],
         heads: Sequence[tuple[int, int]],
-    ) -> Float[np.ndarray[Any, Any], "rows heads length frames"]:
-        """Return where some heads of the decoder, pairs of layer and head, look when each token has been read."""
+    ) -> Iterator[Float[np.ndarray[Any, Any], "heads length frames"]]:
+        """Yield for each row where some heads, pairs of layer and head, look when each token has been read."""
         texts = torch.from_numpy(tokens).to(self.model.device)
         spec, frames = self.model.decoder.spec.stack, encoded.last_hidden_state.shape[1]
-        all_weights = spec.num_layers * spec.block.num_heads * texts.shape[1] * frames
-        rows = max(1, _WEIGHTS_AT_ONCE // all_weights)
-        parts = []
+        # All weights are computed, and the scores of the next tokens too.
+        numbers = max(spec.num_layers * spec.block.num_heads * frames, self.model.decoder.spec.vocab_size)
+        rows = max(1, _NUMBERS_AT_ONCE // (texts.shape[1] * numbers))
         for first in range(0, len(texts), rows):
             some = texts[first : first + rows]
             heard = self.take(encoded, range(first, first + len(some)))
             weights = self.model(encoder_outputs=heard, decoder_input_ids=some, output_attentions=True).cross_attentions
             picked = torch.stack([weights[layer][:, head] for layer, head in heads], dim=1)
-            parts.append(picked.float().cpu().numpy())
-        return np.concatenate(parts)
+            yield from picked.float().cpu().numpy()
 
     @staticmethod
     def free_memory() -> None:

@@ -45,7 +45,6 @@ def check_alignable(engine: "Engine") -> None:
             f"`word_timestamps` needs a decoder with cross-attention, but that of {engine.info.name} has none: it "
             "reads the speech as part of its text. Leave `word_timestamps` out."
         )
-
     _heads(engine)
 
 

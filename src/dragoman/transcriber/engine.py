@@ -150,10 +150,10 @@ class Runner(Protocol):
 
     def cross_attention(
         self, encoded: Any, tokens: np.ndarray[Any, Any], heads: Sequence[tuple[int, int]]
-    ) -> np.ndarray[Any, Any]:
-        """Return where heads (layer, head) look when each token of `[rows, length]` has been read.
+    ) -> Iterator[np.ndarray[Any, Any]]:
+        """Yield for each row where heads (layer, head) look when each token of `[rows, length]` has been read.
 
-        Attention weights, `[rows, heads, length, frames]`.
+        Attention weights, `[heads, length, frames]`.
         """
         ...
 

@@ -66,7 +66,7 @@ def test_probabilities_are_those_of_the_call(in_jax: Transcriber, sample: Any) -
     assert np.abs(runner.log_probs(encoded, tokens) - chosen).max() < 1e-5
     heads = ((0, 1), (1, 0), (1, 1))
     weights = in_jax.model(**inputs, decoder_input_ids=tokens, output_attentions=True).cross_attentions
-    looks = runner.cross_attention(encoded, tokens, heads)
+    looks = np.stack(list(runner.cross_attention(encoded, tokens, heads)))
     for place, (layer, head) in enumerate(heads):
         theirs = np.asarray(weights[layer])[:, head]
         assert np.abs(looks[:, place, :, : theirs.shape[-1]] - theirs).max() < 1e-5

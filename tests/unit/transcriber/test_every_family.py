@@ -54,7 +54,7 @@ def test_a_decoder_with_cross_attention_can_be_aligned(family):
         "attention_mask": np.array([[1] * 4_000, [1] * 2_000 + [0] * 2_000]),
     })  # fmt: skip
     heads = pick_heads(None, stack.num_layers, stack.block.num_heads)
-    weights = runner.cross_attention(encoded, np.array([[2, 5, 7, 9], [2, 8, 6, 4]]), heads)
+    weights = np.stack(list(runner.cross_attention(encoded, np.array([[2, 5, 7, 9], [2, 8, 6, 4]]), heads)))
     frames = runner.model.encoder.spec.frame_lengths(4_000)
     assert weights.shape == (2, len(heads), 4, frames)
     assert np.allclose(weights.sum(axis=-1), 1, atol=1e-5)
@@ -62,3 +62,14 @@ def test_a_decoder_with_cross_attention_can_be_aligned(family):
     begins = align(alignment_matrix(weights[0]))
     assert begins[0] == 0
     assert (np.diff(begins) >= 0).all()
+
+
+def test_rows_are_computed_apart_where_memory_is_short(monkeypatch):
+    runner = Runner(joined("gpt2", "cross_attention"))
+    audio = np.random.default_rng(0).standard_normal((3, 2_000)).astype(np.float32)
+    encoded, tokens = runner.encode({"input_values": audio}), np.array([[2, 5], [2, 8], [2, 9]])
+    together = list(runner.cross_attention(encoded, tokens, [(0, 1), (1, 0)]))
+    monkeypatch.setattr("dragoman.torch.runner._NUMBERS_AT_ONCE", 1)
+    apart = list(runner.cross_attention(encoded, tokens, [(0, 1), (1, 0)]))
+    assert len(together) == len(apart) == 3
+    assert all(np.allclose(one, other, atol=1e-6) for one, other in zip(together, apart, strict=True))

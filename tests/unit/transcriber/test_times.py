@@ -112,7 +112,7 @@ def test_heads_of_the_checkpoint_are_used(transcriber, sample, monkeypatch):
 
     def recorded(runner, encoded, tokens, heads):
         asked.append(heads)
-        weights = attend(runner, encoded, tokens, heads)
+        weights = np.stack(list(attend(runner, encoded, tokens, heads)))
         assert weights.shape[:3] == (len(tokens), len(heads), tokens.shape[1])
         assert np.allclose(weights.sum(axis=-1), 1, atol=1e-5)
         return weights
