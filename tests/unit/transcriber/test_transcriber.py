@@ -110,6 +110,24 @@ def test_memory_does_not_grow_with_the_recording(transcriber, sample, tmp_path):
     assert long - short < 2**20  # ten minutes of samples alone are 38 MiB
 
 
+@pytest.mark.nightly
+def test_memory_stays_flat_for_three_hours(transcriber, sample):
+    """In an iterable of blocks, so that nothing of it lies on a disk or in memory."""
+    page = 4096
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * page
+
+    blocks = (sample for _ in range(3 * 3600 * 16_000 // len(sample)))
+    segments = transcriber.stream_segments(blocks, beam_size=1, batch_size=4, temperature=0)
+    at_hour = {}
+    for segment in segments:
+        at_hour.setdefault(int(segment.end // 3600), resident())
+    at_hour[3] = resident()
+    assert segments.duration > 3 * 3600 - 10
+    assert at_hour[3] - at_hour[1] < 2 * 2**20
+
+
 def test_silence_has_no_words_and_no_segments(transcriber):
     transcript = transcriber.transcribe(np.zeros(5 * 16_000, np.float32))
     assert (transcript.text, transcript.segments, transcript.duration) == ("", (), 5.0)
