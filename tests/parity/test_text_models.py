@@ -67,7 +67,7 @@ class Both:
 
 
 # JAX compiles each of them for seconds; these hold every part once.
-QUICK = ("llama-3", "gemma", "gpt_neox", "qwen3-windows")
+QUICK = ("gemma", "gpt_neox", "qwen3-windows")
 JAX = [pytest.param(kind, marks=[] if kind in QUICK else [pytest.mark.slow]) for kind in VARIANTS]
 
 
