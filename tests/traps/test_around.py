@@ -111,6 +111,19 @@ def test_the_whole_forward_compiles(build: Any, speech: Speech) -> None:
     )
 
 
+def test_models_are_exported(build: Any, speech: Speech) -> None:
+    """Outputs are objects, and `torch.export`, like whatever shards a model, must see the tensors in them."""
+    model, tokens = build(), LABELS.clamp(min=0)
+    with torch.no_grad():
+        encoder = torch.export.export(model.encoder, (speech(2),)).module()
+        torch.testing.assert_close(encoder(speech(2)).last_hidden_state, model.encoder(speech(2)).last_hidden_state)
+        given = {"input_values": speech(2), "decoder_input_ids": tokens}
+        whole = torch.export.export(model, (), given).module()
+        torch.testing.assert_close(whole(**given).logits, model(**given).logits)
+        decoder = torch.export.export(model.decoder, (tokens,)).module()
+        torch.testing.assert_close(decoder(tokens).logits, model.decoder(tokens).logits)
+
+
 PARTS = {
     "Wav2Vec2Model": "wav2vec2",
     "HubertModel": "hubert",

@@ -63,6 +63,9 @@ class Seq2SeqLMOutput(ModelOutput):
     encoder_attentions: tuple[Tensor | None, ...] | None = None
 
 
+torch.export.register_dataclass(Seq2SeqLMOutput)  # so that torch.export and sharding see the tensors in it
+
+
 class SpeechEncoderDecoderModel(PretrainedModule):
     """A speech encoder, a bridge to the decoder's width where it is needed, and a text decoder.
 

@@ -55,6 +55,9 @@ class EncoderOutput(ModelOutput):
     lengths: Int[Tensor, " batch"] | None = None
 
 
+torch.export.register_dataclass(EncoderOutput)  # so that torch.export and sharding see the tensors in it
+
+
 def pack_left(
     inputs: Float[Tensor, "batch samples *rest"], mask: Bool[Tensor, "batch samples"]
 ) -> tuple[Float[Tensor, "batch samples *rest"], Int[Tensor, " batch"]]:

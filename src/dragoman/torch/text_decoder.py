@@ -40,6 +40,9 @@ class CausalLMOutput(ModelOutput):
     cross_attentions: tuple[Tensor | None, ...] | None = None
 
 
+torch.export.register_dataclass(CausalLMOutput)  # so that torch.export and sharding see the tensors in it
+
+
 class TextDecoder(PretrainedPart):
     """A text decoder built from the configuration of its family.
 
