@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
+from dragoman.errors import ConfigError
 from dragoman.families import bart, whisper
 from dragoman.families.base import Family, FieldAlias, ModelConfig, Part
 from dragoman.spec import (
@@ -59,6 +60,15 @@ class Speech2TextConfig(ModelConfig):
     num_hidden_layers = FieldAlias("encoder_layers")
     num_attention_heads = FieldAlias("encoder_attention_heads")
 
+    def __post_init__(self) -> None:
+        """Check that each convolution has its kernel."""
+        super().__post_init__()
+        if len(self.conv_kernel_sizes) != self.num_conv_layers:
+            raise ConfigError(
+                f"`conv_kernel_sizes` must have one number for each of the {self.num_conv_layers} convolutions "
+                f"(`num_conv_layers`), but has {len(self.conv_kernel_sizes)}."
+            )
+
     def _stack(self, num_layers: int, num_heads: int, ffn_width: int, layerdrop: float, *, decoder: bool) -> StackSpec:
         block = BlockSpec(
             width=self.d_model,
@@ -76,7 +86,7 @@ class Speech2TextConfig(ModelConfig):
 
     @property
     def _scale(self) -> float:
-        return float(self.d_model**0.5) if self.scale_embedding else 1.0
+        return float(abs(self.d_model) ** 0.5) if self.scale_embedding else 1.0  # the block refuses what is below 1
 
     @property
     def _first_position(self) -> int:

@@ -40,9 +40,8 @@ class Wav2Vec2ConformerConfig(wav2vec2.Wav2Vec2Config):
             dropout=self.conformer_conv_dropout,
             distance=Distance.SINUSOID if kind == "relative" else None,
         )
-        head = self.hidden_size // self.num_attention_heads
-        rotary = RotarySpec(width=head, theta=self.rotary_embedding_base) if kind == "rotary" else None
         plain = replace(super()._block(), norm_order=NormOrder.PRE, bottleneck=None)
+        rotary = RotarySpec(width=plain.head_dim, theta=self.rotary_embedding_base) if kind == "rotary" else None
         return replace(plain, conformer=conformer, rotary=rotary)
 
 

@@ -31,6 +31,7 @@ from dragoman.jax.squeeze import Upsample, average
 from dragoman.jax.tree import Held
 from dragoman.outputs import ModelOutput
 from dragoman.spec import BlockSpec, ConvPositionSpec, Padding, SpeechEncoderSpec
+from dragoman.spec.frontend import fits, shape_in_words
 from dragoman.spec_augment import Masks, draw_masks
 
 __all__ = ["EncoderOutput", "SpeechEncoder", "earlier_output", "pack_left"]
@@ -217,9 +218,9 @@ class SpeechEncoder(nnx.Module):
         """
         inputs = checked_tensor(self.main_input_name, inputs, AudioError)
         front = self.spec.frontend
-        if inputs.ndim != len(front.axes):
+        if not fits(front, tuple(inputs.shape)):
             raise AudioError(
-                f"`{self.main_input_name}` must have the shape [{', '.join(front.axes)}], but has "
+                f"`{self.main_input_name}` must have the shape {shape_in_words(front)}, but has "
                 f"{list(inputs.shape)}. Use the model's own feature extractor, and one channel of audio."
             )
         if not jnp.issubdtype(inputs.dtype, jnp.floating):

@@ -13,7 +13,15 @@ from dragoman.errors import ConfigError
 from dragoman.spec.checks import MOST_LAYERS, check_numbers, check_sizes
 from dragoman.spec.enums import Activation, FrontendNorm
 
-__all__ = ["ConvFrontendSpec", "FeatureFrontendSpec", "FrontendSpec", "MelFrontendSpec", "SubsampleFrontendSpec"]
+__all__ = [
+    "ConvFrontendSpec",
+    "FeatureFrontendSpec",
+    "FrontendSpec",
+    "MelFrontendSpec",
+    "SubsampleFrontendSpec",
+    "fits",
+    "shape_in_words",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,3 +202,15 @@ class SubsampleFrontendSpec:
 
 
 FrontendSpec = ConvFrontendSpec | MelFrontendSpec | FeatureFrontendSpec | SubsampleFrontendSpec
+
+
+def fits(front: FrontendSpec, shape: tuple[int, ...]) -> bool:
+    """Return whether a front end takes inputs of this shape."""
+    return len(shape) == len(front.axes) and shape == front.input_shape(shape[0], shape[front.time_axis])
+
+
+def shape_in_words(front: FrontendSpec) -> str:
+    """Return the shape that an input must have: `[batch, 80 mels, frames]`."""
+    free = -1
+    sizes = zip(front.axes, front.input_shape(free, free), strict=True)
+    return f"[{', '.join(name if size == free else f'{size} {name}' for name, size in sizes)}]"

@@ -19,6 +19,7 @@ from dragoman.families import ModelConfig, speech_part
 from dragoman.inputs import check_masks
 from dragoman.outputs import ModelOutput
 from dragoman.spec import BlockSpec, ConvPositionSpec, Padding, SpeechEncoderSpec
+from dragoman.spec.frontend import fits, shape_in_words
 from dragoman.spec_augment import Masks, draw_masks
 from dragoman.torch.adapter import adapter_of
 from dragoman.torch.block import Block, Stack, StackOutput
@@ -209,9 +210,9 @@ class SpeechEncoder(PretrainedPart):
         """
         inputs = checked_tensor(self.main_input_name, inputs, AudioError)
         front = self.spec.frontend
-        if inputs.ndim != len(front.axes):
+        if not fits(front, tuple(inputs.shape)):
             raise AudioError(
-                f"`{self.main_input_name}` must have the shape [{', '.join(front.axes)}], but has "
+                f"`{self.main_input_name}` must have the shape {shape_in_words(front)}, but has "
                 f"{list(inputs.shape)}. Use the model's own feature extractor, and one channel of audio."
             )
         if not inputs.is_floating_point():

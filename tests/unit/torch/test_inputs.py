@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from dragoman import AudioError, ConfigError, SpeechEncoderDecoderModel
+from dragoman import AudioError, ConfigError, SpeechEncoder, SpeechEncoderDecoderModel
 from dragoman.errors import DragomanError
+from dragoman.jax.speech_encoder import SpeechEncoder as JaxEncoder
+from dragoman.testing import tiny_config
 
 Build = Callable[..., SpeechEncoderDecoderModel]
 AUDIO = torch.randn(2, 400, generator=torch.Generator().manual_seed(0))
@@ -204,3 +206,32 @@ def test_masks_of_any_kind(build: Build, kind: torch.dtype) -> None:
     model, mask = build(), (torch.arange(400) < torch.tensor([[400], [200]]))
     expected = model(AUDIO, attention_mask=mask.long(), labels=LABELS).loss
     assert torch.equal(model(AUDIO, attention_mask=mask.to(kind), labels=LABELS).loss, expected)
+
+
+@pytest.mark.parametrize(
+    ("family", "shape", "words"),
+    [
+        ("wav2vec2-bert", (2, 40, 7), r"\[batch, frames, 8 features\], but has \[2, 40, 7\]"),
+        ("speech_to_text", (2, 8, 40), r"\[batch, frames, 8 features\]"),
+        ("whisper", (2, 40, 8), r"\[batch, 8 mels, frames\], but has \[2, 40, 8\]"),
+        ("whisper", (2, 8), r"\[batch, 8 mels, frames\]"),
+        ("wav2vec2-bert", (2, 0, 8), "at least 1 frames for its first frame, but a clip has 0"),
+    ],
+)
+def test_spectrograms_of_another_shape(family: str, shape: tuple[int, ...], words: str) -> None:
+    features = np.zeros(shape, np.float32)
+    with pytest.raises(AudioError, match=words):
+        SpeechEncoder(tiny_config(family))(input_features=torch.from_numpy(features))
+    with pytest.raises(AudioError, match=words):
+        JaxEncoder(tiny_config(family))(input_features=features)
+
+
+def test_kernels_of_other_convolutions() -> None:
+    with pytest.raises(ConfigError, match=r"each of the 2 convolutions .* but has 3"):
+        tiny_config("speech_to_text", conv_kernel_sizes=(5, 5, 5))
+    with pytest.raises(ConfigError, match="odd"):
+        tiny_config("speech_to_text", conv_kernel_sizes=(5, 4)).speech_spec()
+    with pytest.raises(ConfigError, match="must be odd, but is 6"):
+        tiny_config("wav2vec2-bert", conv_depthwise_kernel_size=6).speech_spec()
+    with pytest.raises(ConfigError, match="position_embeddings_type"):
+        tiny_config("wav2vec2-conformer", position_embeddings_type="relative_key").speech_spec()
