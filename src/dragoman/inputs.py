@@ -19,11 +19,26 @@ __all__ = [
     "check_rows",
     "check_text_mask",
     "check_tokens",
+    "one_audio",
 ]
 
 IGNORED = -100  # labels that do not count
 
 _REMEDY = "Use the decoder's own tokenizer, or model.resize_token_embeddings(len(tokenizer))."
+
+
+def one_audio(inputs: Any, input_values: Any, input_features: Any) -> Any:
+    """Return the audio by whichever of its names it was given, `None` if by none.
+
+    Raises:
+        ConfigError: If it was given twice.
+    """
+    given = [x for x in (inputs, input_values, input_features) if x is not None]
+    if len(given) > 1:
+        raise ConfigError(
+            "You cannot specify both input_values and input_features (or `inputs`) at the same time; pass one."
+        )
+    return given[0] if given else None
 
 
 def check_rows(texts: int, others: int, what: str = "clips") -> None:

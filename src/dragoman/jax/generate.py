@@ -31,6 +31,8 @@ from dragoman.generation.sampling import build_filters, draw
 from dragoman.generation.search import BeamState, RowState, advance_rows, begin_rows
 from dragoman.generation.settings import prompt_of, settings_of, warn_if_cut_off
 from dragoman.generation.stopping import stops_of
+from dragoman.inputs import one_audio
+from dragoman.jax.arguments import hear
 from dragoman.jax.buckets import fill_rows, pad_to_bucket, rounded
 from dragoman.jax.cache import Cache, Memory
 from dragoman.jax.joint import Joint
@@ -129,8 +131,8 @@ def generate(
     """
     settings = settings_of(model.config, model.generation_config, generation_config, options)
     settings.validate()
-    audio = model._audio(inputs, input_values, input_features)
-    heard = model._heard(audio, attention_mask, encoder_outputs)
+    audio = one_audio(inputs, input_values, input_features)
+    heard = hear(model.encoder, audio, attention_mask, encoder_outputs)
     batch = (heard[2].last_hidden_state if heard[2] is not None else heard[0]).shape[0]
     prompt, later = prompt_of(settings, batch, decoder_input_ids, model.decoder.spec.vocab_size)
     plan = plan_of(settings, prompt.shape[1], _room(model, heard))
@@ -211,7 +213,7 @@ def _drafting(model: "FlaxSpeechEncoderDecoderModel", audio: Any, attention_mask
     """Return the decoder of a smaller model, looking at what its own encoder hears."""
     if model.backend != "jax":
         raise GenerationError("`assistant_model` must be a model in JAX too: a FlaxSpeechEncoderDecoderModel.")
-    heard = model._heard(audio, attention_mask, None)
+    heard = hear(model.encoder, audio, attention_mask, None)
     memory = _memory(model, heard, heard[0].shape[0], model.params)
     return CachedDecoder(model, memory, plan.max_length, GenerationConfig(), None)
 

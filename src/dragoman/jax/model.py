@@ -16,15 +16,16 @@ from dragoman.checkpoint.report import LoadReport
 from dragoman.config import SpeechEncoderDecoderConfig
 from dragoman.errors import ConfigError
 from dragoman.generation.options import GenerationConfig
-from dragoman.inputs import check_loss, check_rows
+from dragoman.inputs import check_loss, check_rows, one_audio
 from dragoman.jax import assembly, generate, lora, saving
+from dragoman.jax.arguments import dropout_key, hear
 from dragoman.jax.bridge import Bridge, Prefix, bridge_of, check_joinable, check_parts
 from dragoman.jax.cache import Cache
 from dragoman.jax.frontend import ConvFrontend
 from dragoman.jax.init import initialise, persistent_names
 from dragoman.jax.inputs import checked_mask, checked_texts, checked_tokens
 from dragoman.jax.joint import Joint, Seq2SeqLMOutput
-from dragoman.jax.layers import Embedding, Key
+from dragoman.jax.layers import Embedding
 from dragoman.jax.loss import shift_right, without_start
 from dragoman.jax.programs import Programs
 from dragoman.jax.speech_encoder import EncoderOutput, SpeechEncoder, earlier_output
@@ -280,8 +281,8 @@ class FlaxSpeechEncoderDecoderModel:
             decoder_input_ids, decoder_inputs_embeds, past_key_values, labels, smoothing
         )
         given = tokens if embeds is None else embeds
-        audio, lengths, encoded = self._heard(
-            self._audio(inputs, input_values, input_features), attention_mask, encoder_outputs
+        audio, lengths, encoded = hear(
+            self.encoder, one_audio(inputs, input_values, input_features), attention_mask, encoder_outputs
         )
         check_rows(given.shape[0], (audio if encoded is None else encoded.last_hidden_state).shape[0])
         cache = past_key_values
@@ -300,7 +301,7 @@ class FlaxSpeechEncoderDecoderModel:
             num_items=num_items_in_batch,
             cache=cache if cache is None else self.decoder.fitted(cache, given.shape[1]),
             masks=masks,
-            key=self._key(train, dropout_rng),
+            key=dropout_key(train, dropout_rng),
             label_smoothing=smoothing,
             frozen=freeze_feature_encoder,
             all_states=_either(output_hidden_states, self.config.output_hidden_states),
@@ -327,13 +328,13 @@ class FlaxSpeechEncoderDecoderModel:
         Returns:
             An `EncoderOutput`, not yet projected to the decoder's width, or its tuple.
         """
-        audio, lengths, _ = self._heard(inputs, attention_mask, None)
+        audio, lengths, _ = hear(self.encoder, inputs, attention_mask, None)
         output: EncoderOutput = self.program(Joint.encode)(
             params,
             audio,
             lengths,
             masks=masks,
-            key=self._key(train, dropout_rng),
+            key=dropout_key(train, dropout_rng),
             frozen=freeze_feature_encoder,
             all_states=_either(output_hidden_states, self.config.output_hidden_states),
             weights=_either(output_attentions, self.config.output_attentions),
@@ -378,7 +379,7 @@ class FlaxSpeechEncoderDecoderModel:
         Returns:
             A `CausalLMOutput` (with `past_key_values` if it was given), or its tuple.
         """
-        _, _, encoded = self._heard(None, encoder_attention_mask, encoder_outputs)
+        _, _, encoded = hear(self.encoder, None, encoder_attention_mask, encoder_outputs)
         assert encoded is not None
         cache = past_key_values
         tokens, _ = checked_texts(self.decoder.spec, decoder_input_ids, None, cache, "decoder_")
@@ -393,7 +394,7 @@ class FlaxSpeechEncoderDecoderModel:
             token_mask=checked_mask("decoder_attention_mask", decoder_attention_mask),
             positions=decoder_position_ids,
             cache=cache if cache is None else self.decoder.fitted(cache, tokens.shape[1]),
-            key=self._key(train, dropout_rng),
+            key=dropout_key(train, dropout_rng),
             all_states=_either(output_hidden_states, self.config.output_hidden_states),
             weights=_either(output_attentions, self.config.output_attentions),
         )
@@ -532,35 +533,6 @@ class FlaxSpeechEncoderDecoderModel:
             given = tokens if embeds is None else embeds
             check_loss(labels.shape, given.shape, smoothing)
         return tokens, embeds, labels
-
-    @staticmethod
-    def _audio(inputs: Any, input_values: Any, input_features: Any) -> Any:
-        given = [x for x in (inputs, input_values, input_features) if x is not None]
-        if len(given) > 1:
-            raise ConfigError(
-                "You cannot specify both input_values and input_features (or `inputs`) at the same time; pass one."
-            )
-        return given[0] if given else None
-
-    def _heard(self, inputs: Any, attention_mask: Any, encoder_outputs: Any) -> tuple[Any, Any, EncoderOutput | None]:
-        """Return the audio and its lengths ready for the encoder, or what the encoder gave before.
-
-        Raises:
-            ConfigError: If there is neither audio nor an earlier output.
-        """
-        if encoder_outputs is not None:
-            return None, None, earlier_output(self.encoder, encoder_outputs, attention_mask)
-        if inputs is None:
-            raise ConfigError("You have to specify either input_values or input_features, or `encoder_outputs`.")
-        return (*self.encoder.prepare(inputs, attention_mask), None)
-
-    @staticmethod
-    def _key(train: bool, dropout_rng: PRNGKeyArray | None) -> Key:
-        if train and dropout_rng is None:
-            raise ConfigError(
-                "`train=True` needs `dropout_rng`, a new random key for each step: jax.random.fold_in(key, step)."
-            )
-        return dropout_rng if train else None
 
 
 def _either(given: bool | None, default: bool) -> bool:

@@ -18,6 +18,7 @@ from dragoman.generation.loop import generate as search
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.plan import plan_of
 from dragoman.generation.settings import prompt_of, settings_of, warn_if_cut_off
+from dragoman.inputs import one_audio
 from dragoman.torch.cache import Cache, Memory
 from dragoman.torch.speech_encoder import EncoderOutput
 from dragoman.torch.text_decoder import TextDecoder
@@ -169,7 +170,7 @@ def generate(
     is warned about.
     """
     settings = settings_of(model.config, model.generation_config, generation_config, options)
-    audio = model._audio(inputs, input_values, input_features)
+    audio = one_audio(inputs, input_values, input_features)
     with torch.inference_mode():
         encoded = model.encode(
             audio,

@@ -18,7 +18,7 @@ from dragoman.checkpoint.report import LoadReport
 from dragoman.config import SpeechEncoderDecoderConfig
 from dragoman.errors import AudioError, ConfigError
 from dragoman.generation.options import GenerationConfig
-from dragoman.inputs import check_loss, check_rows
+from dragoman.inputs import check_loss, check_rows, one_audio
 from dragoman.outputs import ModelOutput
 from dragoman.spec import Padding
 from dragoman.spec.lora import LoraSpec
@@ -263,7 +263,7 @@ class SpeechEncoderDecoderModel(PretrainedModule):
         tokens, embeds, labels = self._texts(
             decoder_input_ids, decoder_inputs_embeds, past_key_values, labels, smoothing
         )
-        audio = self._audio(inputs, input_values, input_features)
+        audio = one_audio(inputs, input_values, input_features)
         encoded = self.encode(audio, attention_mask, encoder_outputs, all_states=states, weights=weights)
         memory = self.remember(encoded)
         given = tokens if embeds is None else embeds
@@ -320,15 +320,6 @@ class SpeechEncoderDecoderModel(PretrainedModule):
             given = tokens if embeds is None else embeds
             check_loss(labels.shape, given.shape, smoothing)
         return tokens, embeds, labels
-
-    @staticmethod
-    def _audio(inputs: Tensor | None, input_values: Tensor | None, input_features: Tensor | None) -> Tensor | None:
-        given = [x for x in (inputs, input_values, input_features) if x is not None]
-        if len(given) > 1:
-            raise ConfigError(
-                "You cannot specify both input_values and input_features (or `inputs`) at the same time; pass one."
-            )
-        return given[0] if given else None
 
     def encode(
         self,
