@@ -50,7 +50,7 @@ def _raw(file: BinaryIO, sampling_rate: int) -> Iterator[Waveform]:
     """Read signed 16-bit little-endian mono samples as soon as there are any."""
     resampler = None if sampling_rate == _RATE else soxr.ResampleStream(sampling_rate, _RATE, num_channels=1)
     rest = b""
-    while data := file.read1(2 * sampling_rate):  # type: ignore[attr-defined]  # stdin has it
+    while data := file.read1(1 << 16):  # type: ignore[attr-defined]  # stdin has it
         data = rest + data
         whole = len(data) // 2 * 2
         rest = data[whole:]
