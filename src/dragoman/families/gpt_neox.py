@@ -101,6 +101,6 @@ def _rules(config: GPTNeoXConfig) -> tuple[Rule, ...]:
 
 FAMILY = Family(
     config=GPTNeoXConfig,
-    text=Part(rules=_rules, classes=("GPTNeoXForCausalLM",), prefixes=("gpt_neox.",), fresh=INSERTED),
+    text=Part(rules=_rules, classes=("GPTNeoXForCausalLM",), prefixes=("gpt_neox.",), fresh=(*INSERTED, "head.weight")),
     tokenizer="GPTNeoXTokenizer",
 )

@@ -103,4 +103,4 @@ def rules(config: LlamaLikeConfig) -> tuple[Rule, ...]:
 
 def part(*classes: str, table: Any = rules) -> Part:
     """Return the part of a family of this kin."""
-    return Part(rules=table, classes=classes, prefixes=("model.",), fresh=INSERTED)
+    return Part(rules=table, classes=classes, prefixes=("model.",), fresh=(*INSERTED, "head.weight"))

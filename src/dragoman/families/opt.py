@@ -102,6 +102,6 @@ def _rules(config: OPTConfig) -> tuple[Rule, ...]:
 
 FAMILY = Family(
     config=OPTConfig,
-    text=Part(rules=_rules, classes=("OPTForCausalLM",), prefixes=("model.",), fresh=INSERTED),
+    text=Part(rules=_rules, classes=("OPTForCausalLM",), prefixes=("model.",), fresh=(*INSERTED, "head.weight")),
     tokenizer="GPT2Tokenizer",
 )
