@@ -16,9 +16,9 @@ from dragoman.checkpoint.report import LoadReport
 from dragoman.config import SpeechEncoderDecoderConfig
 from dragoman.errors import ConfigError
 from dragoman.generation.options import GenerationConfig
-from dragoman.inputs import check_loss, check_rows, one_audio
+from dragoman.inputs import check_rows, one_audio
 from dragoman.jax import assembly, generate, lora, saving
-from dragoman.jax.arguments import dropout_key, hear
+from dragoman.jax.arguments import dropout_key, hear, shifted, texts_of
 from dragoman.jax.bridge import Bridge, Prefix, bridge_of, check_joinable, check_parts
 from dragoman.jax.cache import Cache
 from dragoman.jax.frontend import ConvFrontend
@@ -26,7 +26,6 @@ from dragoman.jax.init import initialise, persistent_names
 from dragoman.jax.inputs import checked_mask, checked_texts, checked_tokens
 from dragoman.jax.joint import Joint, Seq2SeqLMOutput
 from dragoman.jax.layers import Embedding
-from dragoman.jax.loss import shift_right, without_start
 from dragoman.jax.programs import Programs
 from dragoman.jax.speech_encoder import EncoderOutput, SpeechEncoder, earlier_output
 from dragoman.jax.text_decoder import CausalLMOutput, TextDecoder
@@ -277,8 +276,8 @@ class FlaxSpeechEncoderDecoderModel:
             AudioError: If the audio cannot be used.
         """
         token_mask = checked_mask("decoder_attention_mask", decoder_attention_mask)
-        tokens, embeds, labels = self._texts(
-            decoder_input_ids, decoder_inputs_embeds, past_key_values, labels, smoothing
+        tokens, embeds, labels = texts_of(
+            self.config, self.decoder, decoder_input_ids, decoder_inputs_embeds, past_key_values, labels, smoothing
         )
         given = tokens if embeds is None else embeds
         audio, lengths, encoded = hear(
@@ -431,11 +430,9 @@ class FlaxSpeechEncoderDecoderModel:
 
     def prepare_decoder_input_ids_from_labels(self, labels: Int[Array, "batch tokens"]) -> Array:
         """Return the labels moved right by one behind the start id, ignored positions turned into padding."""
-        return self._shifted(checked_tokens("labels", labels, self.decoder.spec.vocab_size, ignored=True))
-
-    def _shifted(self, labels: Any) -> Array:
-        pad, start = (self.config.special_id(name) for name in ("pad_token_id", "decoder_start_token_id"))
-        return shift_right(labels, pad, start, self.decoder.spec.vocab_size)
+        return shifted(
+            self.config, self.decoder, checked_tokens("labels", labels, self.decoder.spec.vocab_size, ignored=True)
+        )
 
     def generate(self, inputs: Any = None, generation_config: GenerationConfig | None = None, **kwargs: Any) -> Any:
         """Write texts for a batch of speech; see `dragoman.jax.generate.generate`."""
@@ -515,24 +512,6 @@ class FlaxSpeechEncoderDecoderModel:
     def program(self, function: Callable[..., Any], static: tuple[str, ...] | None = None) -> Callable[..., Any]:
         """Return a function of the network, compiled; see `dragoman.jax.programs.Programs.of`."""
         return self._programs.of(function) if static is None else self._programs.of(function, static)
-
-    def _texts(self, tokens: Any, embeds: Any, cache: Any, labels: Any, smoothing: float) -> tuple[Any, Any, Any]:
-        """Return what the decoder reads, tokens or embeddings, and what it should write, all of it checked."""
-        if labels is not None:
-            labels = checked_tokens("labels", labels, self.decoder.spec.vocab_size, ignored=True)
-        if tokens is None and embeds is None:
-            if labels is None:
-                raise ConfigError(
-                    "You have to specify either `labels`, `decoder_input_ids` or `decoder_inputs_embeds`."
-                )
-            labels = without_start(labels, self.config.special_id("decoder_start_token_id"))
-            tokens = self._shifted(labels)
-        else:
-            tokens, embeds = checked_texts(self.decoder.spec, tokens, embeds, cache, "decoder_")
-        if labels is not None:
-            given = tokens if embeds is None else embeds
-            check_loss(labels.shape, given.shape, smoothing)
-        return tokens, embeds, labels
 
 
 def _either(given: bool | None, default: bool) -> bool:
