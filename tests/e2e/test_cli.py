@@ -302,6 +302,11 @@ def test_debug_shows_the_traceback(here):
 # --- interruptions, pipes, terminals ----------------------------------------------------------------------------------
 
 
+def heeds_interrupts() -> None:
+    """A shell's background jobs ignore Ctrl-C, and what they start inherits that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.slow
 def test_ctrl_c_leaves_nothing_half_done(here, tiny_checkpoint, sample):
     """Interrupted at many moments: no partial file, 130, and `--skip_existing` finishes what is left."""
@@ -310,7 +315,9 @@ def test_ctrl_c_leaves_nothing_half_done(here, tiny_checkpoint, sample):
     arguments = ("transcribe", "talks", "-f", "srt", "-o", "out", "--model", tiny_checkpoint, "--skip_existing")
     codes = set()
     for moment in np.linspace(0.3, 6.0, 12):
-        process = subprocess.Popen(**command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            **command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heeds_interrupts
+        )
         time.sleep(moment)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)

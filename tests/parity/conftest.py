@@ -132,7 +132,7 @@ PAIRS = [pytest.param(pair, id="-".join(pair)) for pair in product(ENCODERS, DEC
 PAIRS += [pytest.param(("wav2vec2-layer", decoder), id=f"wav2vec2-layer-{decoder}") for decoder in MORE_DECODERS]
 PAIRS += [
     pytest.param(pair, id="-".join(pair), marks=pytest.mark.slow)
-    for pair in product(("hubert-group", "wavlm-layer", "whisper"), MORE_DECODERS)
+    for pair in product(("hubert-batch-norm", "wavlm-layer", "whisper"), MORE_DECODERS)
     if pair != ("hubert-group", "trocr-wide-memory")  # whose memory must be as wide as the encoder
 ]
 

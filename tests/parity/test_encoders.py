@@ -5,6 +5,7 @@ texts of JAX for the nightly ones.
 """
 
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -119,8 +120,11 @@ def test_jax(pair_of: Build, name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("decoder", OTHERS)
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize(
+    ("name", "decoder"),
+    # The one pair that is left out writes but two texts at random, which proves little; conformer-relative and -rotary are there.
+    [pair for pair in product(ENCODERS, OTHERS) if pair != ("conformer-plain", "whisper")],
+)
 def test_other_decoders(pair_of: Build, name: str, decoder: str) -> None:
     check_loss_and_texts(pair_of(name, decoder))
 
