@@ -122,7 +122,7 @@ def test_jax(pair_of: Build, name: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "decoder"),
-    # The one pair that is left out writes but two texts at random, which proves little; conformer-relative and -rotary are there.
+    # The pair that is left out writes but two texts, which proves little; the other conformers' are there.
     [pair for pair in product(ENCODERS, OTHERS) if pair != ("conformer-plain", "whisper")],
 )
 def test_other_decoders(pair_of: Build, name: str, decoder: str) -> None:
