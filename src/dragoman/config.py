@@ -68,8 +68,7 @@ class SpeechEncoderDecoderConfig(ModelConfig):
             )
         self.encoder = _copy_of(self.encoder).copy(is_decoder=False, add_cross_attention=False)
         self.decoder = _copy_of(self.decoder).copy(is_decoder=True, add_cross_attention=self.fusion != "prefix")
-        speech_part(self.encoder)  # for their errors: who cannot play its role is refused before weights are read
-        text_part(self.decoder)
+        speech_part(self.encoder)  # for its error: who cannot play its role is refused before weights are read
         super().__post_init__()
         self._check_fusion()
 

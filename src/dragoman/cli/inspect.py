@@ -2,13 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any
 
 from typer import Argument, BadParameter, Option
 
 from dragoman._lazy import require
-from dragoman.cli.families import family_tables
+from dragoman.cli.flags import Debug, HfToken, JsonLogs, LocalFilesOnly, ModelDir, Verbose
 from dragoman.errors import DragomanError
 
 __all__ = ["inspect"]
@@ -28,13 +27,13 @@ def inspect(
         str | None, Argument(help="Folder or hub id of a speech encoder-decoder, or of a Whisper.")
     ] = None,
     families: Annotated[bool, Option("--families", help="Print what can be joined to what, as Markdown.")] = False,
-    model_dir: Annotated[Path | None, Option("--model_dir", help="Where models from the hub are kept.")] = None,
+    model_dir: ModelDir = None,
     revision: Annotated[str | None, Option("--revision", help="Branch, tag or commit on the hub.")] = None,
-    local_files_only: Annotated[bool, Option("--local_files_only", help="Never ask the hub.")] = False,
-    hf_token: Annotated[str | None, Option("--hf_token", help="Hub token, for private and gated models.")] = None,
-    verbose: Annotated[bool, Option("--verbose", help="Say on stderr what is being done.")] = False,
-    json_logs: Annotated[bool, Option("--json_logs", help="Messages as JSON, one object a line.")] = False,
-    debug: Annotated[bool, Option("--debug", help="Say everything, with tracebacks.")] = False,
+    local_files_only: LocalFilesOnly = False,
+    hf_token: HfToken = None,
+    verbose: Verbose = False,
+    json_logs: JsonLogs = False,
+    debug: Debug = False,
 ) -> int:
     """Assemble a checkpoint and print what comes of it.
 
@@ -42,6 +41,8 @@ def inspect(
     what there is to assemble.
     """
     if families:
+        from dragoman.cli.families import family_tables  # only now: no other command needs every family
+
         for title, table in family_tables().items():
             print("\n".join([f"## {title}", "", *table, ""]))  # noqa: T201
         return 0

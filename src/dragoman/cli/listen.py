@@ -4,11 +4,28 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Option
 
+from dragoman.cli.flags import (
+    ChunkLengthS,
+    Debug,
+    Device,
+    HfToken,
+    Hotwords,
+    JsonLogs,
+    Language,
+    LocalFilesOnly,
+    Model,
+    ModelDir,
+    Revision,
+    TargetLanguage,
+    Task,
+    Threads,
+    VadThreshold,
+    Verbose,
+)
 from dragoman.transcriber.options import TranscribeOptions
 
 if TYPE_CHECKING:  # heavy, and `--help` needs none of it
@@ -23,16 +40,14 @@ def listen(
     source: Annotated[
         str, Argument(help="mic for the microphone, or - for raw samples on standard input (16 bits, mono).")
     ] = "mic",
-    model: Annotated[
-        str | None, Option("--model", help="Folder or hub id. Without it: Whisper tiny.en (English only).")
-    ] = None,
-    model_dir: Annotated[Path | None, Option("--model_dir", help="Where models from the hub are kept.")] = None,
-    revision: Annotated[str | None, Option("--revision", help="Branch, tag or commit of the model on the hub.")] = None,
-    local_files_only: Annotated[bool, Option("--local_files_only", help="Never ask the hub.")] = False,
-    hf_token: Annotated[str | None, Option("--hf_token", help="Hub token, for private and gated models.")] = None,
+    model: Model = None,
+    model_dir: ModelDir = None,
+    revision: Revision = None,
+    local_files_only: LocalFilesOnly = False,
+    hf_token: HfToken = None,
     backend: Annotated[str | None, Option("--backend", help="torch or jax; by default the one there is.")] = None,
-    device: Annotated[str, Option("--device", help="auto, cpu, cuda, cuda:1, …")] = "auto",
-    threads: Annotated[int | None, Option("--threads", min=1, help="Threads of the processor; by default all.")] = None,
+    device: Device = "auto",
+    threads: Threads = None,
     microphone: Annotated[
         str | None, Option("--microphone", help="Number or name of the microphone; by default the system's.")
     ] = None,
@@ -42,27 +57,16 @@ def listen(
         Literal["txt", "json"],
         Option("--output_format", "-f", help="txt: a line for each final text; json: an object a line, partial too."),
     ] = "txt",
-    language: Annotated[
-        str | None, Option("--language", help="Spoken language, as en or english; found out without.")
-    ] = DEFAULTS.language,
-    task: Annotated[
-        Literal["transcribe", "translate"], Option("--task", help="transcribe, or translate into English.")
-    ] = DEFAULTS.task,
-    target_language: Annotated[
-        str | None, Option("--target_language", help="Language to write, as de or german, if the model has several.")
-    ] = DEFAULTS.target_language,
+    language: Language = DEFAULTS.language,
+    task: Task = DEFAULTS.task,
+    target_language: TargetLanguage = DEFAULTS.target_language,
     beam_size: Annotated[int, Option("--beam_size", help="Beams for final texts.")] = DEFAULTS.beam_size,
-    hotwords: Annotated[str | None, Option("--hotwords", help="Phrases to expect, separated by commas.")] = None,
-    chunk_length_s: Annotated[
-        float | None,
-        Option("--chunk_length_s", help="Longest window in seconds; by default the model's."),
-    ] = DEFAULTS.chunk_length_s,
-    vad_threshold: Annotated[
-        float, Option("--vad_threshold", help="Probability from which on it is speech.")
-    ] = DEFAULTS.vad_threshold,
-    verbose: Annotated[bool, Option("--verbose", help="Say on stderr what is being done.")] = False,
-    json_logs: Annotated[bool, Option("--json_logs", help="Messages as JSON, one object a line.")] = False,
-    debug: Annotated[bool, Option("--debug", help="Say everything, with tracebacks.")] = False,
+    hotwords: Hotwords = None,
+    chunk_length_s: ChunkLengthS = DEFAULTS.chunk_length_s,
+    vad_threshold: VadThreshold = DEFAULTS.vad_threshold,
+    verbose: Verbose = False,
+    json_logs: JsonLogs = False,
+    debug: Debug = False,
 ) -> int:
     """Write what is said while it is said, until the input ends or Ctrl-C.
 

@@ -5,6 +5,24 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
+from dragoman.cli.flags import (
+    ChunkLengthS,
+    Debug,
+    Device,
+    HfToken,
+    Hotwords,
+    JsonLogs,
+    Language,
+    LocalFilesOnly,
+    Model,
+    ModelDir,
+    Revision,
+    TargetLanguage,
+    Task,
+    Threads,
+    VadThreshold,
+    Verbose,
+)
 from dragoman.errors import ConfigError
 from dragoman.transcriber.options import TranscribeOptions
 
@@ -31,19 +49,17 @@ def _number(name: str, text: str) -> float | None:
 
 def transcribe(
     audio: Annotated[list[str], Argument(help="Files, folders (searched for audio), or - for standard input.")],
-    model: Annotated[
-        str | None, Option("--model", help="Folder or hub id. Without it: Whisper tiny.en (English only).")
-    ] = None,
-    model_dir: Annotated[Path | None, Option("--model_dir", help="Where models from the hub are kept.")] = None,
-    revision: Annotated[str | None, Option("--revision", help="Branch, tag or commit of the model on the hub.")] = None,
-    local_files_only: Annotated[bool, Option("--local_files_only", help="Never ask the hub.")] = False,
-    hf_token: Annotated[str | None, Option("--hf_token", help="Hub token, for private and gated models.")] = None,
-    device: Annotated[str, Option("--device", help="auto, cpu, cuda, cuda:1, …")] = "auto",
+    model: Model = None,
+    model_dir: ModelDir = None,
+    revision: Revision = None,
+    local_files_only: LocalFilesOnly = False,
+    hf_token: HfToken = None,
+    device: Device = "auto",
     backend: Annotated[
         Literal["torch", "jax"] | None,
         Option("--backend", help="torch or jax; by default torch where it is installed."),
     ] = None,
-    threads: Annotated[int | None, Option("--threads", min=1, help="Threads of the processor; by default all.")] = None,
+    threads: Threads = None,
     output_format: Annotated[
         str | None,
         Option("--output_format", "-f", help="Write txt, vtt, srt, tsv, json or all instead of printing."),
@@ -70,15 +86,9 @@ def transcribe(
     skip_existing: Annotated[
         bool, Option("--skip_existing", help="Pass over recordings whose files are all there.")
     ] = False,
-    language: Annotated[
-        str | None, Option("--language", help="Spoken language, as en or english; found out without.")
-    ] = DEFAULTS.language,
-    task: Annotated[
-        Literal["transcribe", "translate"], Option("--task", help="transcribe, or translate into English.")
-    ] = DEFAULTS.task,
-    target_language: Annotated[
-        str | None, Option("--target_language", help="Language to write, as de or german, if the model has several.")
-    ] = DEFAULTS.target_language,
+    language: Language = DEFAULTS.language,
+    task: Task = DEFAULTS.task,
+    target_language: TargetLanguage = DEFAULTS.target_language,
     beam_size: Annotated[int, Option("--beam_size", help="Beams of the search; 1 is greedy.")] = DEFAULTS.beam_size,
     length_penalty: Annotated[
         float | None,
@@ -100,7 +110,7 @@ def transcribe(
     ] = DEFAULTS.word_timestamps,
     temperature: Annotated[
         str, Option("--temperature", help="0 searches; the others sample, in turn, what fails a guard below.")
-    ] = "0,0.2,0.4,0.6,0.8,1",
+    ] = ",".join(map("{:g}".format, DEFAULTS.temperatures)),
     best_of: Annotated[int, Option("--best_of", help="Texts sampled at a temperature above 0.")] = DEFAULTS.best_of,
     compression_ratio_threshold: Annotated[
         str,
@@ -118,7 +128,7 @@ def transcribe(
     initial_prompt: Annotated[
         str | None, Option("--initial_prompt", help="Words to go on from: names, spelling, style.")
     ] = DEFAULTS.initial_prompt,
-    hotwords: Annotated[str | None, Option("--hotwords", help="Phrases to expect, separated by commas.")] = None,
+    hotwords: Hotwords = None,
     hotwords_weight: Annotated[
         float, Option("--hotwords_weight", help="What each token of a hot word gains.")
     ] = DEFAULTS.hotwords_weight,
@@ -132,19 +142,14 @@ def transcribe(
         int | None, Option("--max_new_tokens", help="Most tokens for a window; by default what fits.")
     ] = DEFAULTS.max_new_tokens,
     batch_size: Annotated[int, Option("--batch_size", help="Windows decoded at once.")] = DEFAULTS.batch_size,
-    chunk_length_s: Annotated[
-        float | None,
-        Option("--chunk_length_s", help="Longest window in seconds; by default the model's."),
-    ] = DEFAULTS.chunk_length_s,
+    chunk_length_s: ChunkLengthS = DEFAULTS.chunk_length_s,
     stride_length_s: Annotated[
         float, Option("--stride_length_s", help="Seconds heard twice, on each side, where a cut goes through speech.")
     ] = DEFAULTS.stride_length_s,
     vad_filter: Annotated[
         bool, Option("--vad_filter/--no_vad_filter", help="Leave out what is not speech.")
     ] = DEFAULTS.vad_filter,
-    vad_threshold: Annotated[
-        float, Option("--vad_threshold", help="Probability from which on it is speech.")
-    ] = DEFAULTS.vad_threshold,
+    vad_threshold: VadThreshold = DEFAULTS.vad_threshold,
     vad_min_speech_duration_ms: Annotated[
         int, Option("--vad_min_speech_duration_ms", help="Shorter sounds are not speech.")
     ] = DEFAULTS.vad_min_speech_duration_ms,
@@ -157,9 +162,9 @@ def transcribe(
     vad_speech_pad_ms: Annotated[
         int, Option("--vad_speech_pad_ms", help="Kept before and after speech.")
     ] = DEFAULTS.vad_speech_pad_ms,
-    verbose: Annotated[bool, Option("--verbose", help="Say on stderr what is being done.")] = False,
-    json_logs: Annotated[bool, Option("--json_logs", help="Messages as JSON, one object a line.")] = False,
-    debug: Annotated[bool, Option("--debug", help="Say everything, with tracebacks.")] = False,
+    verbose: Verbose = False,
+    json_logs: JsonLogs = False,
+    debug: Debug = False,
 ) -> int:
     """Turn recordings of any length into text.
 

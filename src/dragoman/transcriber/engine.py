@@ -24,7 +24,7 @@ from dragoman.audio.waveform import Waveform
 from dragoman.checkpoint.default_model import DEFAULT_MODEL_NAME, default_model_folder
 from dragoman.checkpoint.folder import open_folder
 from dragoman.checkpoint.source import commit_of, resolve
-from dragoman.errors import CheckpointError, ConfigError, OutOfMemoryError
+from dragoman.errors import CheckpointError, ConfigError, DragomanError, OutOfMemoryError
 from dragoman.generation.fusion import Voice
 from dragoman.text.ctc import Wav2Vec2CTCTokenizer
 from dragoman.text.whisper import WhisperTokenizer
@@ -208,10 +208,8 @@ class Engine:
         info = ModelInfo(name=DEFAULT_MODEL_NAME if name is None else os.fspath(name), commit=commit_of(folder))
         _log.info("Loading %s on %s.", info.name, place)
         with blaming(info.name):
-            # What is quick comes first, so that whatever is missing or unknown is said at once.
-            whole_config(open_folder(folder), info.name, {})
-            if processor is None:
-                processor = dragoman.AutoProcessor.from_pretrained(folder)
+            if processor is None:  # first, since it is quick and what is missing is then said at once
+                processor = _processor_of(folder, info.name)
             return cls(runner.load(folder, place), processor, info)
 
     @property
@@ -409,6 +407,15 @@ class Engine:
 
 def _alternative(decoded: Decoded) -> Alternative:
     return Alternative(text=decoded.text, tokens=decoded.tokens, avg_logprob=decoded.avg_logprob)
+
+
+def _processor_of(folder: Path, name: str) -> Any:
+    """Return the processor of a checkpoint; where there is none, what is wrong with the model itself says more."""
+    try:
+        return dragoman.AutoProcessor.from_pretrained(folder)
+    except DragomanError:
+        whole_config(open_folder(folder), name, {})
+        raise
 
 
 @contextmanager
