@@ -11,12 +11,10 @@ from typing import Any
 from dragoman.audio.filter_bank_features import SeamlessM4TFeatureExtractor, Speech2TextFeatureExtractor
 from dragoman.audio.padding import (
     Row,
-    check_sampling_rate,
+    checked_rows,
     lengths_to_pad_to,
-    pad_features,
     pad_rows,
     padding_masks,
-    rows_of,
     stack,
     truncate,
 )
@@ -115,11 +113,8 @@ class Wav2Vec2FeatureExtractor(StoredExtractor):
             AudioError: If the waveforms cannot be used, or `sampling_rate` is another one.
             ConfigError: If arguments contradict each other.
         """
-        check_sampling_rate(type(self).__name__, self.sampling_rate, sampling_rate)
-        rows: list[Row] = list(rows_of(raw_speech))
-        for index, row in enumerate(rows):
-            check = check_finite if self.do_normalize else check_samples
-            check(row, f"Waveform {index}: ", self.sampling_rate)
+        check = check_finite if self.do_normalize else check_samples
+        rows: list[Row] = list(checked_rows(self, raw_speech, sampling_rate, check))
         if truncation:
             rows = truncate(rows, max_length, pad_to_multiple_of)
         lengths = lengths_to_pad_to([len(row) for row in rows], padding, max_length, pad_to_multiple_of)
@@ -132,50 +127,14 @@ class Wav2Vec2FeatureExtractor(StoredExtractor):
             masked = with_mask and padding not in (False, None, "do_not_pad")
             valid = [int(mask.sum()) if masked else len(mask) for mask in masks]
             rows = [self._normalise_as_reference(row, count) for row, count in zip(rows, valid, strict=True)]
-        stack(rows, return_tensors)  # raises if they cannot form a tensor
-        return Batch({"input_values": rows} | ({"attention_mask": masks} if with_mask else {}), return_tensors)
+        values = rows if return_tensors is None else stack(rows, return_tensors)
+        return Batch({"input_values": values} | ({"attention_mask": masks} if with_mask else {}), return_tensors)
 
     def _normalise_as_reference(self, row: Row, valid: int) -> Row:
         """Normalise a padded row; `valid` counts from its left, even where the padding is there."""
         normalised = normalise(row, heard=row[:valid])
         normalised[valid:] = self.padding_value
         return normalised
-
-    def pad(
-        self,
-        processed_features: Any,
-        padding: bool | str | None = True,
-        max_length: int | None = None,
-        truncation: bool = False,
-        pad_to_multiple_of: int | None = None,
-        return_attention_mask: bool | None = None,
-        return_tensors: str | None = None,
-    ) -> Batch:
-        """Join features that were extracted one by one, as a data collator does. Nothing is normalised.
-
-        Args:
-            processed_features: A list of mappings with `input_values` `[samples]`, or one mapping with a list of them.
-                Other keys are passed through.
-            padding: As when called, and so are the other arguments.
-            max_length: See there.
-            truncation: See there.
-            pad_to_multiple_of: See there.
-            return_attention_mask: See there.
-            return_tensors: See there.
-        """
-        with_mask = self.return_attention_mask if return_attention_mask is None else return_attention_mask
-        return pad_features(
-            processed_features,
-            name="input_values",
-            padding=padding,
-            max_length=max_length,
-            truncation=truncation,
-            pad_to_multiple_of=pad_to_multiple_of,
-            with_mask=with_mask,
-            return_tensors=return_tensors,
-            value=self.padding_value,
-            side=self.padding_side,
-        )
 
     @property
     def inputs_per_second(self) -> float:

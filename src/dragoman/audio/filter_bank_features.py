@@ -7,17 +7,15 @@ import numpy as np
 from dragoman.audio.filter_bank import FRAMES_PER_SECOND, FilterBank, filter_bank, samples_for
 from dragoman.audio.padding import (
     Row,
-    check_sampling_rate,
+    checked_rows,
     lengths_to_pad_to,
-    pad_features,
     pad_rows,
     padding_masks,
-    rows_of,
     stack,
     truncate,
 )
 from dragoman.audio.preprocessor_config import StoredExtractor, check_fields, extra_fields
-from dragoman.audio.waveform import MAX_RATE, MIN_RATE, check_samples
+from dragoman.audio.waveform import MAX_RATE, MIN_RATE
 from dragoman.batch import Batch
 from dragoman.errors import AudioError
 
@@ -30,11 +28,8 @@ _LIMITS = {"feature_size": (1, 1024), "num_mel_bins": (1, 1024), "sampling_rate"
 
 def _banks(extractor: Any, raw_speech: Any, sampling_rate: int | None) -> list[FilterBank]:
     """Return the filter bank of each waveform."""
+    rows = checked_rows(extractor, raw_speech, sampling_rate)
     own = extractor.sampling_rate
-    check_sampling_rate(type(extractor).__name__, own, sampling_rate)
-    rows = rows_of(raw_speech)
-    for index, row in enumerate(rows):
-        check_samples(row, f"Waveform {index}: ", own)
     return [filter_bank(row, num_bins=extractor.num_mel_bins, sampling_rate=own) for row in rows]
 
 
@@ -122,11 +117,11 @@ class Speech2TextFeatureExtractor(StoredExtractor):
         if self.do_ceptral_normalize:
             rows = [self._normalise(row) for row in rows]
         lengths = lengths_to_pad_to([len(row) for row in rows], padding, max_length, pad_to_multiple_of)
-        outputs = {"input_features": pad_rows(rows, lengths, self.padding_value, self.padding_side)}
+        outputs: dict[str, Any] = {"input_features": pad_rows(rows, lengths, self.padding_value, self.padding_side)}
         if self.return_attention_mask if return_attention_mask is None else return_attention_mask:
             outputs["attention_mask"] = padding_masks(rows, lengths, self.padding_side)
-        for parts in outputs.values():
-            stack(parts, return_tensors)  # raises if they cannot form a tensor
+        if return_tensors is not None:
+            outputs = {name: stack(parts, return_tensors) for name, parts in outputs.items()}
         return Batch(outputs, return_tensors)
 
     def _normalise(self, row: FilterBank) -> FilterBank:
@@ -136,10 +131,6 @@ class Speech2TextFeatureExtractor(StoredExtractor):
             spread = row.std(0)
             row = (row / np.where(spread < _STILL, 1.0, spread)).astype(np.float32)
         return row
-
-    def pad(self, processed_features: Any, padding: bool | str | None = True, **options: Any) -> Batch:
-        """Join features that were extracted one by one, as a data collator does; see `pad_filter_banks`."""
-        return pad_filter_banks(self, processed_features, padding, **options)
 
     @property
     def inputs_per_second(self) -> float:
@@ -259,10 +250,6 @@ class SeamlessM4TFeatureExtractor(StoredExtractor):
         whole = len(row) // self.stride
         return row[: whole * self.stride].reshape(whole, -1)
 
-    def pad(self, processed_features: Any, padding: bool | str | None = True, **options: Any) -> Batch:
-        """Join features that were extracted one by one, as a data collator does; see `pad_filter_banks`."""
-        return pad_filter_banks(self, processed_features, padding, **options)
-
     @property
     def inputs_per_second(self) -> float:
         """Steps along the time axis of what the model takes: frames side by side."""
@@ -276,41 +263,3 @@ class SeamlessM4TFeatureExtractor(StoredExtractor):
         """Return the fields as they are saved."""
         fields = {name: getattr(self, name) for name in (*_NAMES, "stride")}
         return {"feature_extractor_type": type(self).__name__} | fields | self.extra
-
-
-def pad_filter_banks(
-    extractor: Speech2TextFeatureExtractor | SeamlessM4TFeatureExtractor,
-    processed_features: Any,
-    padding: bool | str | None = True,
-    max_length: int | None = None,
-    truncation: bool = False,
-    pad_to_multiple_of: int | None = None,
-    return_attention_mask: bool | None = None,
-    return_tensors: str | None = None,
-) -> Batch:
-    """Join features that were extracted one by one. Nothing is normalised.
-
-    Args:
-        extractor: Whose settings count.
-        processed_features: A list of mappings with `input_features` `[frames, features]`, or one mapping with a list
-            of them. Other keys are passed through.
-        padding: As when the extractor is called, but in frames for the model; so are the other arguments.
-        max_length: See there.
-        truncation: See there.
-        pad_to_multiple_of: See there.
-        return_attention_mask: See there.
-        return_tensors: See there.
-    """
-    with_mask = extractor.return_attention_mask if return_attention_mask is None else return_attention_mask
-    return pad_features(
-        processed_features,
-        name="input_features",
-        padding=padding,
-        max_length=max_length,
-        truncation=truncation,
-        pad_to_multiple_of=pad_to_multiple_of,
-        with_mask=with_mask,
-        return_tensors=return_tensors,
-        value=extractor.padding_value,
-        side=extractor.padding_side,
-    )

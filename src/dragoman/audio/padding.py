@@ -6,23 +6,22 @@ happens along its first axis.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from dragoman.audio.waveform import Waveform, as_float32
+from dragoman.audio.waveform import Waveform, as_float32, check_samples
 from dragoman.batch import Batch, to_numpy
 from dragoman.errors import AudioError, ConfigError
 
 __all__ = [
     "Row",
-    "check_sampling_rate",
+    "checked_rows",
     "lengths_to_pad_to",
     "pad_features",
     "pad_rows",
     "padding_masks",
-    "rows_of",
     "stack",
     "truncate",
 ]
@@ -34,7 +33,38 @@ _log = logging.getLogger(__name__)
 _STRATEGIES = ("longest", "max_length", "do_not_pad")
 
 
-def check_sampling_rate(extractor: str, expected: int, given: int | None) -> None:
+class Extractor(Protocol):
+    """Of a feature extractor, what its waveforms are checked by."""
+
+    sampling_rate: int
+
+
+def checked_rows(
+    extractor: Extractor,
+    raw_speech: Any,
+    sampling_rate: int | None,
+    check: Callable[[Waveform, str, int], object] = check_samples,
+) -> list[Waveform]:
+    """Return the waveforms that a feature extractor was called with, checked.
+
+    Args:
+        extractor: The extractor; errors name it.
+        raw_speech: One waveform or several.
+        sampling_rate: What the caller says that it is.
+        check: Looks at each of them.
+
+    Raises:
+        AudioError: If a waveform cannot be used, or the rate is not the extractor's.
+    """
+    own = extractor.sampling_rate
+    _check_sampling_rate(type(extractor).__name__, own, sampling_rate)
+    rows = _rows_of(raw_speech)
+    for index, row in enumerate(rows):
+        check(row, f"Waveform {index}: ", own)
+    return rows
+
+
+def _check_sampling_rate(extractor: str, expected: int, given: int | None) -> None:
     """Raise if the waveforms are said to have another sampling rate than the model was trained with; warn if nothing
     is said.
 
@@ -55,7 +85,7 @@ def check_sampling_rate(extractor: str, expected: int, given: int | None) -> Non
         )
 
 
-def rows_of(raw_speech: Any) -> list[Waveform]:
+def _rows_of(raw_speech: Any) -> list[Waveform]:
     """Return the waveforms in what a feature extractor was called with.
 
     Args:

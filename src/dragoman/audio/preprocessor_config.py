@@ -4,8 +4,10 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
+from dragoman.audio.padding import pad_features
+from dragoman.batch import Batch
 from dragoman.errors import ConfigError, ModelNotFoundError
 from dragoman.files import read_json, write_json
 
@@ -50,7 +52,19 @@ def write_preprocessor_config(fields: Mapping[str, Any], folder: str | os.PathLi
 
 
 class StoredExtractor(ABC):
-    """A feature extractor that is its fields: made from them, saved as them, shown as them."""
+    """A feature extractor that is its fields: made from them, saved as them, shown as them.
+
+    Attributes:
+        model_input_names: What it returns, the model's main input first.
+        padding_value: What rows are padded with.
+        padding_side: "right" or "left".
+        return_attention_mask: Whether to return the mask by default.
+    """
+
+    model_input_names: ClassVar[tuple[str, ...]]
+    padding_value: float
+    padding_side: str
+    return_attention_mask: bool
 
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
@@ -74,6 +88,42 @@ class StoredExtractor(ABC):
     def save_pretrained(self, save_directory: str | os.PathLike[str]) -> list[str]:
         """Write `preprocessor_config.json` into a folder, and return its path in a list."""
         return write_preprocessor_config(self.to_dict(), save_directory)
+
+    def pad(
+        self,
+        processed_features: Any,
+        padding: bool | str | None = True,
+        max_length: int | None = None,
+        truncation: bool = False,
+        pad_to_multiple_of: int | None = None,
+        return_attention_mask: bool | None = None,
+        return_tensors: str | None = None,
+    ) -> Batch:
+        """Join features that were extracted one by one, as a data collator does. Nothing is normalised.
+
+        Args:
+            processed_features: A list of mappings, each with a row of the model's main input, `[length]` or `[length,
+                features]` (Whisper's `[feature_size, frames]`, all of one shape), or one mapping with a list of them.
+                Other keys are passed through.
+            padding: As when called, along the first axis of the rows; so are the other arguments.
+            max_length: See there.
+            truncation: See there.
+            pad_to_multiple_of: See there.
+            return_attention_mask: See there.
+            return_tensors: See there.
+        """
+        return pad_features(
+            processed_features,
+            name=self.model_input_names[0],
+            padding=padding,
+            max_length=max_length,
+            truncation=truncation,
+            pad_to_multiple_of=pad_to_multiple_of,
+            with_mask=self.return_attention_mask if return_attention_mask is None else return_attention_mask,
+            return_tensors=return_tensors,
+            value=self.padding_value,
+            side=self.padding_side,
+        )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self.to_dict().items())})"

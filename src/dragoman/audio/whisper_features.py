@@ -6,17 +6,15 @@ import numpy as np
 
 from dragoman.audio.log_mel import LogMel, log_mel_spectrogram, mel_filter_bank
 from dragoman.audio.padding import (
-    check_sampling_rate,
+    checked_rows,
     lengths_to_pad_to,
-    pad_features,
     pad_rows,
     padding_masks,
-    rows_of,
     stack,
     truncate,
 )
 from dragoman.audio.preprocessor_config import StoredExtractor, check_fields, extra_fields
-from dragoman.audio.waveform import MAX_RATE, MIN_RATE, Waveform, check_samples, normalise
+from dragoman.audio.waveform import MAX_RATE, MIN_RATE, Waveform, normalise
 from dragoman.batch import Batch
 from dragoman.errors import AudioError
 
@@ -123,11 +121,8 @@ class WhisperFeatureExtractor(StoredExtractor):
                 another one.
             ConfigError: If arguments contradict each other.
         """
-        check_sampling_rate(type(self).__name__, self.sampling_rate, sampling_rate)
+        rows = checked_rows(self, raw_speech, sampling_rate)
         max_length = max_length or self.n_samples
-        rows = rows_of(raw_speech)
-        for index, row in enumerate(rows):
-            check_samples(row, f"Waveform {index}: ", self.sampling_rate)
         if truncation:
             rows = truncate(rows, max_length, pad_to_multiple_of)
         elif truncation is None:
@@ -163,42 +158,6 @@ class WhisperFeatureExtractor(StoredExtractor):
         if self.dither:
             row = row + np.float32(self.dither) * np.random.default_rng(0).standard_normal(len(row), np.float32)
         return log_mel_spectrogram(row, filters=self.mel_filters, hop_length=self.hop_length, length=length)
-
-    def pad(
-        self,
-        processed_features: Any,
-        padding: bool | str | None = True,
-        max_length: int | None = None,
-        truncation: bool = False,
-        pad_to_multiple_of: int | None = None,
-        return_attention_mask: bool | None = None,
-        return_tensors: str | None = None,
-    ) -> Batch:
-        """Join features that were extracted one by one, as a data collator does.
-
-        Args:
-            processed_features: A list of mappings with `input_features` `[feature_size, frames]`, all of one shape, or
-                one mapping with a list of them. Other keys are passed through.
-            padding: Along the first axis, as upstream; without effect where shapes agree. So are the following.
-            max_length: See there.
-            truncation: See there.
-            pad_to_multiple_of: See there.
-            return_attention_mask: See there.
-            return_tensors: As when called.
-        """
-        with_mask = self.return_attention_mask if return_attention_mask is None else return_attention_mask
-        return pad_features(
-            processed_features,
-            name="input_features",
-            padding=padding,
-            max_length=max_length,
-            truncation=truncation,
-            pad_to_multiple_of=pad_to_multiple_of,
-            with_mask=with_mask,
-            return_tensors=return_tensors,
-            value=self.padding_value,
-            side=self.padding_side,
-        )
 
     @property
     def inputs_per_second(self) -> float:

@@ -35,12 +35,14 @@ class Checkpoint:
         config: What `config.json` says.
         generation: What `generation_config.json` says, `None` if there is no such file.
         weights: The files of its tensors.
+        gguf: The GGUF file, opened: its directory takes seconds to read.
     """
 
     folder: Path
     config: Mapping[str, Any]
     generation: Mapping[str, Any] | None
     weights: WeightFiles
+    gguf: GgufFile | None = None
 
     def tensors(
         self, framework: Framework, read_pickle: PickleReader | None = None
@@ -57,8 +59,8 @@ class Checkpoint:
         kind, paths = self.weights.format, self.weights.paths
         if kind == "ctranslate2":
             return WhisperTensors(Ct2File(paths[0]))
-        if kind == "gguf":
-            return GgufTensors(GgufFile(paths[0]))
+        if self.gguf is not None:
+            return GgufTensors(self.gguf)
         if kind == "flax":
             return MsgpackFile(paths)
         if kind == "safetensors":
@@ -98,7 +100,8 @@ def open_folder(folder: str | Path, *, use_safetensors: bool | None = None, vari
             config = whisper_config(container)
         return Checkpoint(folder=folder, config=config, generation=whisper_generation_config(folder), weights=weights)
     if weights.format == "gguf":
-        return Checkpoint(folder=folder, config=GgufFile(weights.paths[0]).config, generation=None, weights=weights)
+        file = GgufFile(weights.paths[0])
+        return Checkpoint(folder=folder, config=file.config, generation=None, weights=weights, gguf=file)
     if not (folder / "config.json").is_file():
         raise ModelNotFoundError(f"{folder} has weights but no config.json, so the kind of model is unknown. Add it.")
     generation = folder / "generation_config.json"
