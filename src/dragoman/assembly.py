@@ -270,7 +270,7 @@ def half(
     Args:
         role: `"encoder"` or `"decoder"`.
         cls: Class of the part.
-        load: `(cls, name, options, config, **overrides)` loads it.
+        load: `(cls, name, options, config, checkpoint=, **overrides)` loads it.
         given: The part or the name of its checkpoint.
         routed: What `route` found for each part.
 
@@ -293,11 +293,13 @@ def half(
     if not isinstance(given, str | Path):
         raise ConfigError(f"`{role}_model` must be a {cls.__name__} of dragoman, but is a {type(given).__name__}.")
     fusion = routed["config"].get("fusion")
+    checkpoint = options.open(given)
     if role == "decoder":  # before gigabytes are read
-        settled_fusion(part_config(options.open(given), given, {}), fusion)
+        settled_fusion(part_config(checkpoint, given, {}), fusion)
     crosses = role == "decoder" and fusion != "prefix"
     flags = {"is_decoder": role == "decoder", "add_cross_attention": crosses}
-    return load(cls, given, options, overrides.pop("config", None), **{**overrides, **flags})
+    config = overrides.pop("config", None)
+    return load(cls, given, options, config, checkpoint=checkpoint, **{**overrides, **flags})
 
 
 def model_files(config: SpeechEncoderDecoderConfig, generation: GenerationConfig, processing: Sequence[Any]) -> Files:

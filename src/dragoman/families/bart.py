@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Alias, Drop, Rename, Rule
-from dragoman.families.base import Family, FieldAlias, ModelConfig, Part
+from dragoman.families.base import Family, FieldAlias, ModelConfig, Part, head_rule
 from dragoman.spec import Activation, BlockSpec, EmbedNorm, HeadSpec, NormOrder, StackSpec, TextDecoderSpec
 
 
@@ -123,11 +123,6 @@ SHARED = (
     Alias("shared.weight",                              "model.decoder.embed_tokens.weight"),
     Alias("model.shared.weight",                        "model.decoder.embed_tokens.weight"),
 )
-
-
-def head_rule(tied: bool, theirs: str = "lm_head.weight") -> Rule:
-    """Return the rule of the last layer."""
-    return Drop(theirs, why="tied to the token embedding") if tied else Rename(theirs, "head.weight")
 
 
 def _rules(config: BartConfig) -> tuple[Rule, ...]:

@@ -14,19 +14,21 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from dragoman.checkpoint.keymap import Alias, KeyMap, Rename, Rule
+from dragoman.checkpoint.keymap import Alias, Drop, KeyMap, Rename, Rule
 from dragoman.errors import ConfigError
 from dragoman.files import write_bytes
 from dragoman.spec import SpecAugmentSpec, SpeechEncoderSpec, TextDecoderSpec
 
 __all__ = [
     "ANY_SPELLING",
+    "CROSS",
     "INSERTED",
     "Family",
     "FieldAlias",
     "ModelConfig",
     "Part",
     "SpecAugmentConfig",
+    "head_rule",
     "inserted_rules",
 ]
 
@@ -38,12 +40,15 @@ ANY_SPELLING = (
     Alias("*.weight_v", "*.parametrizations.weight.original1"),
 )
 
-# What is inserted into a text model that has no cross-attention; no checkpoint of the text model alone holds it.
-INSERTED = (
-    "stack.layers.{i}.cross_attn.*",
-    "stack.layers.{i}.cross_attn_norm.*",
-    "stack.layers.{i}.cross_attn_gate",
-)
+# The cross-attention of a decoder; no checkpoint of a text model alone holds it.
+CROSS = ("stack.layers.{i}.cross_attn.*", "stack.layers.{i}.cross_attn_norm.*")
+# What is inserted into a text model that has none.
+INSERTED = (*CROSS, "stack.layers.{i}.cross_attn_gate")
+
+
+def head_rule(tied: bool, theirs: str = "lm_head.weight") -> Rule:
+    """Return the rule of the last layer."""
+    return Drop(theirs, why="tied to the token embedding") if tied else Rename(theirs, "head.weight")
 
 
 def inserted_rules(layer: str) -> tuple[Rule, ...]:

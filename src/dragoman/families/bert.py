@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
-from dragoman.families.base import Family, ModelConfig, Part
+from dragoman.families.base import CROSS, Family, ModelConfig, Part
 from dragoman.spec import Activation, BlockSpec, EmbedNorm, HeadSpec, NormOrder, StackSpec, TextDecoderSpec
 
 
@@ -121,7 +121,7 @@ OTHER_HEADS: tuple[Rule, ...] = (
     Drop("qa_outputs.*",                                                why="a head that a decoder does not need"),
 )
 # What no such checkpoint holds, or not every one.
-FRESH = ("stack.layers.{i}.cross_attn.*", "stack.layers.{i}.cross_attn_norm.*", "head.*")
+FRESH = (*CROSS, "head.*")
 
 
 def _rules(config: BertConfig) -> tuple[Rule, ...]:

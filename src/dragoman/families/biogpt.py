@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
-from dragoman.families.base import INSERTED, Family, ModelConfig, Part, inserted_rules
+from dragoman.families.base import INSERTED, Family, ModelConfig, Part, head_rule, inserted_rules
 from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, StackSpec, TextDecoderSpec
 
 
@@ -65,7 +65,6 @@ class BioGptConfig(ModelConfig):
 
 # fmt: off
 def _rules(config: BioGptConfig) -> tuple[Rule, ...]:
-    tied = Drop("output_projection.weight",                why="tied to the token embedding")
     return (
         # theirs                                           ours
         Rename("biogpt.embed_tokens.weight",               "embed.tokens.weight"),
@@ -77,7 +76,7 @@ def _rules(config: BioGptConfig) -> tuple[Rule, ...]:
         Rename("biogpt.layers.{i}.fc2.*",                  "stack.layers.{i}.ffn.out_proj.*"),
         Rename("biogpt.layer_norm.*",                      "stack.final_norm.*"),
         Drop("score.weight",                               why="a head that a decoder does not need"),
-        tied if config.tie_word_embeddings else Rename("output_projection.weight", "head.weight"),
+        head_rule(config.tie_word_embeddings, "output_projection.weight"),
         *inserted_rules("biogpt.layers.{i}"),
     )
 # fmt: on

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Rule
 from dragoman.families import bart
-from dragoman.families.base import Family, Part
+from dragoman.families.base import Family, Part, head_rule
 from dragoman.spec import NormOrder, TextDecoderSpec
 
 
@@ -34,7 +34,7 @@ class BlenderbotConfig(bart.BartConfig):
 
 
 def _rules(config: BlenderbotConfig) -> tuple[Rule, ...]:
-    return (*bart.BLOCKS, bart.FINAL_NORM, *bart.SEQ2SEQ, bart.head_rule(config.tie_word_embeddings))
+    return (*bart.BLOCKS, bart.FINAL_NORM, *bart.SEQ2SEQ, head_rule(config.tie_word_embeddings))
 
 
 FAMILY = Family(

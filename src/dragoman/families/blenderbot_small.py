@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Rule
 from dragoman.families import bart
-from dragoman.families.base import Family, Part
+from dragoman.families.base import Family, Part, head_rule
 from dragoman.spec import EmbedNorm, NormOrder, TextDecoderSpec
 
 
@@ -31,7 +31,7 @@ class BlenderbotSmallConfig(bart.BartConfig):
 
 
 def _rules(config: BlenderbotSmallConfig) -> tuple[Rule, ...]:
-    return (*bart.BLOCKS, bart.EMBED_NORM, *bart.SEQ2SEQ, bart.head_rule(config.tie_word_embeddings))
+    return (*bart.BLOCKS, bart.EMBED_NORM, *bart.SEQ2SEQ, head_rule(config.tie_word_embeddings))
 
 
 FAMILY = Family(

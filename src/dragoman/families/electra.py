@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
 from dragoman.families import bert
-from dragoman.families.base import Family, Part
+from dragoman.families.base import Family, Part, head_rule
 from dragoman.spec import Activation, TextDecoderSpec
 
 
@@ -32,8 +32,6 @@ class ElectraConfig(bert.BertConfig):
 
 # fmt: off
 def _rules(config: ElectraConfig) -> tuple[Rule, ...]:
-    tied = Drop("generator_lm_head.weight",           why="tied to the token embedding")
-    untied = Rename("generator_lm_head.weight",       "head.weight")
     return (
         # theirs                                      ours
         *bert.block_rules("electra"),
@@ -42,7 +40,7 @@ def _rules(config: ElectraConfig) -> tuple[Rule, ...]:
         Rename("generator_predictions.dense.*",       "head.transform.*"),
         Rename("generator_predictions.LayerNorm.*",   "head.norm.*"),
         Rename("generator_lm_head.bias",              "head.bias"),
-        tied if config.tie_word_embeddings else untied,
+        head_rule(config.tie_word_embeddings, "generator_lm_head.weight"),
         Drop("discriminator_predictions.*",           why="a decoder does not tell true tokens from false ones"),
         *bert.OTHER_HEADS,
     )

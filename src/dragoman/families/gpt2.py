@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule, Split
 from dragoman.errors import ConfigError
-from dragoman.families.base import Family, FieldAlias, ModelConfig, Part
+from dragoman.families.base import CROSS, Family, FieldAlias, ModelConfig, Part, head_rule
 from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, StackSpec, TextDecoderSpec
 
 
@@ -92,8 +92,6 @@ FUSED = (_SELF + "q_proj.*", _SELF + "k_proj.*", _SELF + "v_proj.*")
 # fmt: off
 def rules(config: AnyGPT2Config, fused: Split, transpose: bool) -> tuple[Rule, ...]:
     """Return the table of GPT-2 and GPT-BigCode, which fuse q, k, v, and of which one stores matrices `[in, out]`."""
-    tied = Drop("lm_head.weight",                             why="tied to the token embedding")
-    untied = Rename("lm_head.weight",                         "head.weight")
     return (
         # theirs                                              ours
         Rename("transformer.wte.weight",                      "embed.tokens.weight"),
@@ -110,7 +108,7 @@ def rules(config: AnyGPT2Config, fused: Split, transpose: bool) -> tuple[Rule, .
         Rename("transformer.h.{i}.mlp.c_proj.*",              "stack.layers.{i}.ffn.out_proj.*", transpose),
         Rename("transformer.ln_f.*",                          "stack.final_norm.*"),
         Drop("score.weight",                                  why="a head that a decoder does not need"),
-        tied if config.tie_word_embeddings else untied,
+        head_rule(config.tie_word_embeddings),
     )
 
 
@@ -126,15 +124,13 @@ def _rules(config: GPT2Config) -> tuple[Rule, ...]:
 # fmt: on
 
 
-FRESH = ("stack.layers.{i}.cross_attn.*", "stack.layers.{i}.cross_attn_norm.*")
-
 FAMILY = Family(
     config=GPT2Config,
     text=Part(
         rules=_rules,
         classes=("GPT2LMHeadModel",),
         prefixes=("transformer.",),
-        fresh=FRESH,
+        fresh=CROSS,
     ),
     tokenizer="GPT2Tokenizer",
 )

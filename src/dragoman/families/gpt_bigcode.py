@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Rule, Split
 from dragoman.families import gpt2
-from dragoman.families.base import Family, Part
+from dragoman.families.base import CROSS, Family, Part
 from dragoman.spec import TextDecoderSpec
 
 
@@ -40,6 +40,6 @@ def _rules(config: GPTBigCodeConfig) -> tuple[Rule, ...]:
 
 FAMILY = Family(
     config=GPTBigCodeConfig,
-    text=Part(rules=_rules, classes=("GPTBigCodeForCausalLM",), prefixes=("transformer.",), fresh=gpt2.FRESH),
+    text=Part(rules=_rules, classes=("GPTBigCodeForCausalLM",), prefixes=("transformer.",), fresh=CROSS),
     tokenizer="GPT2Tokenizer",
 )

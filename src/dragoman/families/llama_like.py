@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
-from dragoman.families.base import INSERTED, ModelConfig, Part, inserted_rules
+from dragoman.families.base import INSERTED, ModelConfig, Part, head_rule, inserted_rules
 from dragoman.families.rope import rope_parameters_of, rotary_of
 from dragoman.spec import Activation, BlockSpec, HeadSpec, Norm, NormOrder, Positions, StackSpec, TextDecoderSpec
 
@@ -79,7 +79,6 @@ class LlamaLikeConfig(ModelConfig):
 # fmt: off
 def rules(config: LlamaLikeConfig) -> tuple[Rule, ...]:
     """Return the table of names."""
-    tied = Drop("lm_head.weight",                                 why="tied to the token embedding")
     return (
         # theirs                                                  ours
         Rename("model.embed_tokens.weight",                       "embed.tokens.weight"),
@@ -95,7 +94,7 @@ def rules(config: LlamaLikeConfig) -> tuple[Rule, ...]:
         Rename("model.norm.weight",                               "stack.final_norm.weight"),
         Drop("model.layers.{i}.self_attn.rotary_emb.inv_freq",    why="a buffer, not a weight"),
         Drop("score.weight",                                      why="a head that a decoder does not need"),
-        tied if config.tie_word_embeddings else Rename("lm_head.weight", "head.weight"),
+        head_rule(config.tie_word_embeddings),
         *inserted_rules("model.layers.{i}"),
     )
 # fmt: on

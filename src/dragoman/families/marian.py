@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rule
 from dragoman.families import bart
-from dragoman.families.base import Family, Part
+from dragoman.families.base import Family, Part, head_rule
 from dragoman.spec import NormOrder, Positions, TextDecoderSpec
 
 
@@ -44,7 +44,7 @@ def _rules(config: MarianConfig) -> tuple[Rule, ...]:
         *bart.BLOCKS,
         Drop("model.encoder.*", why="the text encoder is not used"),
         Drop("final_logits_bias", why="belongs to the translation model; upstream's decoder has none"),
-        bart.head_rule(config.tie_word_embeddings),
+        head_rule(config.tie_word_embeddings),
     )
 
 

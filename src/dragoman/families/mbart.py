@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Rule
 from dragoman.families import bart
-from dragoman.families.base import Family, Part
+from dragoman.families.base import Family, Part, head_rule
 from dragoman.spec import NormOrder, TextDecoderSpec
 
 
@@ -23,7 +23,7 @@ class MBartConfig(bart.BartConfig):
 
 
 def _rules(config: MBartConfig) -> tuple[Rule, ...]:
-    head = bart.head_rule(config.tie_word_embeddings)
+    head = head_rule(config.tie_word_embeddings)
     return (*bart.BLOCKS, bart.EMBED_NORM, bart.FINAL_NORM, *bart.SEQ2SEQ, *bart.OTHER_HEADS, head)
 
 

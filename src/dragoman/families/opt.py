@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
 from dragoman.errors import ConfigError
-from dragoman.families.base import INSERTED, Family, ModelConfig, Part, inserted_rules
+from dragoman.families.base import INSERTED, Family, ModelConfig, Part, head_rule, inserted_rules
 from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, StackSpec, TextDecoderSpec
 
 
@@ -82,7 +82,6 @@ class OPTConfig(ModelConfig):
 
 # fmt: off
 def _rules(config: OPTConfig) -> tuple[Rule, ...]:
-    tied = Drop("lm_head.weight",                                 why="tied to the token embedding")
     return (
         # theirs                                                  ours
         Rename("model.decoder.embed_tokens.weight",               "embed.tokens.weight"),
@@ -94,7 +93,7 @@ def _rules(config: OPTConfig) -> tuple[Rule, ...]:
         Rename("model.decoder.layers.{i}.fc2.*",                  "stack.layers.{i}.ffn.out_proj.*"),
         Rename("model.decoder.final_layer_norm.*",                "stack.final_norm.*"),
         Drop("score.weight",                                      why="a head that a decoder does not need"),
-        tied if config.tie_word_embeddings else Rename("lm_head.weight", "head.weight"),
+        head_rule(config.tie_word_embeddings),
         *inserted_rules("model.decoder.layers.{i}"),
     )
 # fmt: on

@@ -6,7 +6,7 @@ from typing import ClassVar
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
 from dragoman.errors import ConfigError
 from dragoman.families import bart, whisper
-from dragoman.families.base import Family, FieldAlias, ModelConfig, Part
+from dragoman.families.base import Family, FieldAlias, ModelConfig, Part, head_rule
 from dragoman.spec import (
     Activation,
     BlockSpec,
@@ -143,7 +143,7 @@ def _text_rules(config: Speech2TextConfig) -> tuple[Rule, ...]:
         bart.FINAL_NORM,
         Drop("model.decoder.embed_positions.weights",  why="computed; only files of old releases hold it"),
         Drop("model.encoder.*",                        why="the speech encoder is not used"),
-        bart.head_rule(config.tie_word_embeddings),
+        head_rule(config.tie_word_embeddings),
     )
 # fmt: on
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rule
 from dragoman.families import bart
-from dragoman.families.base import Family, FieldAlias, ModelConfig, Part
+from dragoman.families.base import Family, FieldAlias, ModelConfig, Part, head_rule
 from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, Positions, StackSpec, TextDecoderSpec
 
 
@@ -73,7 +73,7 @@ def _rules(config: Speech2Text2Config) -> tuple[Rule, ...]:
     return (
         *bart.block_rules("model.decoder"),
         Drop("model.decoder.embed_positions.weights", why="computed, not learned"),
-        bart.head_rule(config.tie_word_embeddings),
+        head_rule(config.tie_word_embeddings),
     )
 
 

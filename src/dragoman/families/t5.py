@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Alias, Drop, Rename, Rule
 from dragoman.errors import ConfigError
-from dragoman.families.base import Family, FieldAlias, ModelConfig, Part
+from dragoman.families.base import Family, FieldAlias, ModelConfig, Part, head_rule
 from dragoman.spec import (
     Activation,
     BlockSpec,
@@ -154,8 +154,7 @@ def rules(config: AnyT5Config) -> tuple[Rule, ...]:
         Rename("decoder.final_layer_norm.*",            "stack.final_norm.*"),
         Drop(f"decoder.block.0.layer.1.EncDecAttention.{bias}", why="not used, even where it was trained"),
         Drop("encoder.*",                               why="the text encoder is not used"),
-        Drop("lm_head.weight", why="tied to the token embedding") if config.tied
-        else Rename("lm_head.weight",                   "head.weight"),
+        head_rule(config.tied),
     )
 # fmt: on
 

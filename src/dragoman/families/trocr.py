@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Rule
 from dragoman.families import bart
-from dragoman.families.base import Family, FieldAlias, ModelConfig, Part
+from dragoman.families.base import Family, FieldAlias, ModelConfig, Part, head_rule
 from dragoman.spec import Activation, BlockSpec, EmbedNorm, HeadSpec, NormOrder, Positions, StackSpec, TextDecoderSpec
 
 
@@ -72,7 +72,7 @@ class TrOCRConfig(ModelConfig):
 
 
 def _rules(config: TrOCRConfig) -> tuple[Rule, ...]:
-    return (*bart.BLOCKS, bart.EMBED_NORM, bart.head_rule(config.tie_word_embeddings, "output_projection.weight"))
+    return (*bart.BLOCKS, bart.EMBED_NORM, head_rule(config.tie_word_embeddings, "output_projection.weight"))
 
 
 FAMILY = Family(

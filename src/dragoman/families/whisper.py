@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
 from dragoman.families import bart
-from dragoman.families.base import Family, FieldAlias, Part, SpecAugmentConfig
+from dragoman.families.base import Family, FieldAlias, Part, SpecAugmentConfig, head_rule
 from dragoman.spec import (
     Activation,
     BlockSpec,
@@ -146,7 +146,7 @@ def _text_rules(config: WhisperConfig) -> tuple[Rule, ...]:
         *bart.BLOCKS,
         bart.FINAL_NORM,
         Drop("model.encoder.*",                     why="the speech encoder is not used"),
-        bart.head_rule(config.tie_word_embeddings, "proj_out.weight"),
+        head_rule(config.tie_word_embeddings, "proj_out.weight"),
     )
 # fmt: on
 

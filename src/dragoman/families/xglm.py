@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
 from dragoman.families import bart
-from dragoman.families.base import Family, FieldAlias, ModelConfig, Part
+from dragoman.families.base import CROSS, Family, FieldAlias, ModelConfig, Part, head_rule
 from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, Positions, StackSpec, TextDecoderSpec
 
 
@@ -70,7 +70,7 @@ def _rules(config: XGLMConfig) -> tuple[Rule, ...]:
         *bart.block_rules("model"),
         Rename("model.layer_norm.*", "stack.final_norm.*"),
         Drop("model.embed_positions.weights", why="computed, not learned"),
-        bart.head_rule(config.tie_word_embeddings),
+        head_rule(config.tie_word_embeddings),
     )
 
 
@@ -80,7 +80,7 @@ FAMILY = Family(
         rules=_rules,
         classes=("XGLMForCausalLM",),
         prefixes=("model.",),
-        fresh=("stack.layers.{i}.cross_attn.*", "stack.layers.{i}.cross_attn_norm.*"),
+        fresh=CROSS,
     ),
     tokenizer="XGLMTokenizer",
 )

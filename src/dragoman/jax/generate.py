@@ -6,7 +6,7 @@ Not here: the search itself (`dragoman.generation`), which knows no framework.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -161,8 +161,7 @@ def generate(
             token_log_probs=token_log_probs,
         )
     else:
-        recipe = Recipe(plan, repr(sorted(settings.to_dict().items())), tuple(sorted(later.items())), settings)
-        result, encoded = _compiled(model, heard, recipe, prompt, params, seed), None
+        result, encoded = _compiled(model, heard, _recipe(plan, settings, later), prompt, params, seed), None
     warn_if_cut_off(settings, plan, result.ended)
     if not settings.return_dict_in_generate:
         return jax.device_put(np.asarray(result.sequences, np.int32))
@@ -205,8 +204,11 @@ def warm_up(
     shape = model.encoder.spec.frontend.input_shape(batch, samples)
     heard = (*model.encoder.prepare(np.zeros(shape, np.float32), None), None)
     plan = plan_of(settings, prompt.shape[1], _room(model, heard))
-    recipe = Recipe(plan, repr(sorted(settings.to_dict().items())), tuple(sorted(later.items())), settings)
-    _compiled(model, heard, recipe, prompt, params, 0, rehearse=True)
+    _compiled(model, heard, _recipe(plan, settings, later), prompt, params, 0, rehearse=True)
+
+
+def _recipe(plan: Plan, settings: GenerationConfig, later: Mapping[int, int]) -> "Recipe":
+    return Recipe(plan, repr(sorted(settings.to_dict().items())), tuple(sorted(later.items())), settings)
 
 
 def _drafting(model: "FlaxSpeechEncoderDecoderModel", audio: Any, attention_mask: Any, plan: Plan) -> CachedDecoder:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import jax.numpy as jnp
 
 from dragoman.assembly import changed, part_config
+from dragoman.checkpoint.folder import Checkpoint
 from dragoman.checkpoint.language import fill_language
 from dragoman.checkpoint.options import LoadOptions
 from dragoman.checkpoint.report import LoadReport
@@ -81,6 +82,8 @@ def load_part(
     name_or_path: str | Path,
     options: LoadOptions,
     config: ModelConfig | None = None,
+    *,
+    checkpoint: Checkpoint | None = None,
     **overrides: Any,
 ) -> tuple[AnyPart, LoadReport]:
     """Load one part from a checkpoint of its own: an encoder's, a language model's, or half a seq2seq model.
@@ -90,6 +93,7 @@ def load_part(
         name_or_path: A local folder or a hub id.
         options: How to find and read it.
         config: Used instead of the checkpoint's.
+        checkpoint: What `options.open(name_or_path)` returned, if it is open already.
         **overrides: Fields that win over the checkpoint's.
 
     Raises:
@@ -97,7 +101,7 @@ def load_part(
         ConfigError: If it is of an unknown type or cannot play this role.
         CheckpointError: If its tensors do not fit.
     """
-    checkpoint = options.open(name_or_path)
+    checkpoint = checkpoint or options.open(name_or_path)
     config = part_config(checkpoint, name_or_path, overrides) if config is None else changed(config, overrides)
     config.name_or_path = str(name_or_path)
     part = cls(config, empty=True)

@@ -18,18 +18,19 @@ __all__ = ["BiasGate", "BucketBias", "LookBackBias", "buckets"]
 
 
 def buckets(frames: int, num_buckets: int, max_distance: int) -> Int[Array, "q k"]:
-    """Return the bucket of each pair of frames: exact for near ones, logarithmic up to `max_distance` for others.
-
-    The upper half of the buckets is for what comes later.
-    """
+    """Return the bucket of each pair of frames; the upper half of the buckets is for what comes later."""
     half = num_buckets // 2
-    exact = half // 2
     place = jnp.arange(frames)
     distance = place[None, :] - place[:, None]
-    apart = jnp.abs(distance)
+    return _bucket(jnp.abs(distance), half, max_distance) + (distance > 0) * half
+
+
+def _bucket(apart: Int[Array, "q k"], count: int, max_distance: int) -> Int[Array, "q k"]:
+    """Return the bucket, of `count`, of each distance: exact for near ones, logarithmic up to `max_distance`."""
+    exact = count // 2
     share = jnp.log(jnp.maximum(apart, 1) / exact) / math.log(max_distance / exact)
-    far = jnp.minimum((exact + share * (half - exact)).astype(jnp.int32), half - 1)
-    return jnp.where(apart < exact, apart, far) + (distance > 0) * half
+    far = jnp.minimum((exact + share * (count - exact)).astype(jnp.int32), count - 1)
+    return jnp.where(apart < exact, apart, far)
 
 
 class BucketBias(nnx.Module):
@@ -63,12 +64,8 @@ class LookBackBias(nnx.Module):
         forbids looking.
         """
         back = jnp.maximum(start + jnp.arange(count)[:, None] - jnp.arange(capacity), 0)
-        exact = self.spec.num_buckets // 2
-        share = jnp.log(jnp.maximum(back, 1) / exact) / math.log(self.spec.max_distance / exact)
-        far = jnp.minimum(
-            (exact + share * (self.spec.num_buckets - exact)).astype(jnp.int32), self.spec.num_buckets - 1
-        )
-        added = self.embed(jnp.where(back < exact, back, far)).transpose(2, 0, 1)[None]  # [q, k, h] -> [1, h, q, k]
+        index = _bucket(back, self.spec.num_buckets, self.spec.max_distance)
+        added = self.embed(index).transpose(2, 0, 1)[None]  # [q, k, h] -> [1, h, q, k]
         return added if mask is None else jnp.where(mask, added, NEVER)
 
 

@@ -5,6 +5,7 @@ Reference: https://arxiv.org/abs/2104.09864; the scaling for long texts is Llama
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 from dragoman.errors import ConfigError
 
@@ -55,7 +56,7 @@ class RotarySpec:
                 f"The scaling of rotary positions must have a factor above 0 and `low` below `high`, but is {scaling}."
             )
 
-    @property
+    @cached_property  # asked for at each step of decoding
     def frequencies(self) -> tuple[float, ...]:
         """Radians a position of each of the `width / 2` pairs."""
         plain = (self.theta ** (-2 * pair / self.width) for pair in range(self.width // 2))

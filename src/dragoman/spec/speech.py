@@ -54,8 +54,12 @@ class ConvAdapterSpec:
     def frame_lengths(self, frames: Any) -> Any:
         """Return how many frames are left of `frames`: an int or an integer array of any framework."""
         for _ in range(self.num_layers):
-            frames = (frames + 2 * self.padding - self.kernel) // self.stride + 1
+            frames = self.shortened(frames)
         return frames
+
+    def shortened(self, frames: Any) -> Any:
+        """Return how many frames one layer leaves."""
+        return (frames + 2 * self.padding - self.kernel) // self.stride + 1
 
 
 @dataclass(frozen=True, kw_only=True)

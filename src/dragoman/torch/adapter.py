@@ -24,10 +24,7 @@ class ConvAdapter(nn.Module):
         projects = spec.width != width
         self.proj = nn.Linear(width, spec.width) if projects else None
         self.norm = nn.LayerNorm(spec.width) if projects else None
-        self.layers = nn.ModuleList(
-            nn.Conv1d(spec.width, 2 * spec.width, spec.kernel, spec.stride, padding=spec.padding)
-            for _ in range(spec.num_layers)
-        )
+        self.layers = nn.ModuleList(_conv(spec) for _ in range(spec.num_layers))
 
     def forward(
         self,
@@ -45,7 +42,7 @@ class ConvAdapter(nn.Module):
         for conv in self.layers:
             if lengths is not None and not leaks:
                 states = zero_padding(states, frame_mask(lengths, states.shape[1]))
-                lengths = (lengths + 2 * self.spec.padding - self.spec.kernel) // self.spec.stride + 1
+                lengths = self.spec.shortened(lengths)
             states = _shortened(conv, states)
         return states
 
@@ -74,7 +71,7 @@ class AttentiveLayer(nn.Module):
         own = _shortened(self.self_attn_conv, zero_padding(self.self_attn_norm(states), keep))
         mask = None
         if lengths is not None:
-            lengths = (lengths + 2 * self.spec.padding - self.spec.kernel) // self.spec.stride + 1
+            lengths = self.spec.shortened(lengths)
             mask = frame_mask(lengths, own.shape[1])[:, None, None]
         mixed, _ = self.self_attn(own, self.self_attn.project(own), mask)
         states = residual + F.dropout(mixed, self.spec.dropout, self.training)

@@ -17,18 +17,19 @@ __all__ = ["BiasGate", "BucketBias", "LookBackBias", "buckets"]
 
 
 def buckets(frames: int, num_buckets: int, max_distance: int, device: torch.device | None = None) -> Int[Tensor, "q k"]:
-    """Return the bucket of each pair of frames: exact for near ones, logarithmic up to `max_distance` for others.
-
-    The upper half of the buckets is for what comes later.
-    """
+    """Return the bucket of each pair of frames; the upper half of the buckets is for what comes later."""
     half = num_buckets // 2
-    exact = half // 2
     place = torch.arange(frames, device=device)
     distance = place[None, :] - place[:, None]
-    apart = distance.abs()
+    return _bucket(distance.abs(), half, max_distance) + (distance > 0) * half
+
+
+def _bucket(apart: Int[Tensor, "q k"], count: int, max_distance: int) -> Int[Tensor, "q k"]:
+    """Return the bucket, of `count`, of each distance: exact for near ones, logarithmic up to `max_distance`."""
+    exact = count // 2
     share = torch.log(apart.clamp(min=1).float() / exact) / math.log(max_distance / exact)
-    far = (exact + share * (half - exact)).long().clamp(max=half - 1)
-    return torch.where(apart < exact, apart, far) + (distance > 0) * half
+    far = (exact + share * (count - exact)).long().clamp(max=count - 1)
+    return torch.where(apart < exact, apart, far)
 
 
 class BucketBias(nn.Module):
@@ -61,10 +62,8 @@ class LookBackBias(nn.Module):
         """
         own = torch.arange(start, start + count, device=self.embed.weight.device)[:, None]
         back = (own - torch.arange(capacity, device=own.device)).clamp(min=0)
-        exact = self.spec.num_buckets // 2
-        share = torch.log(back.clamp(min=1).float() / exact) / math.log(self.spec.max_distance / exact)
-        far = (exact + share * (self.spec.num_buckets - exact)).long().clamp(max=self.spec.num_buckets - 1)
-        added = self.embed(torch.where(back < exact, back, far)).permute(2, 0, 1)[None]  # [q, k, h] -> [1, h, q, k]
+        index = _bucket(back, self.spec.num_buckets, self.spec.max_distance)
+        added = self.embed(index).permute(2, 0, 1)[None]  # [q, k, h] -> [1, h, q, k]
         return added if mask is None else added.masked_fill(~mask, torch.finfo(added.dtype).min)
 
 
