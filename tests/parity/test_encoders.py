@@ -21,8 +21,10 @@ from dragoman.jax.disentangled import distance_index as jax_distance_index
 from dragoman.jax.loading import load_part
 from dragoman.jax.speech_encoder import SpeechEncoder as JaxEncoder
 from dragoman.spec import DisentangledSpec
-from dragoman.testing import TOLERANCES, tiny_config
+from dragoman.testing import tiny_config
 from dragoman.torch.disentangled import distance_index
+
+from .conftest import assert_close
 
 ENCODERS = (
     "unispeech", "unispeech-large", "unispeech-sat", "unispeech-sat-large", "data2vec-audio", "data2vec-audio-adapter",
@@ -50,11 +52,6 @@ def padded(pair: Any) -> dict[str, torch.Tensor]:
     mask = torch.arange(inputs.shape[1]) < valid[:, None]
     inputs[~mask] = 0.0
     return {"inputs": inputs, "attention_mask": mask.long()}
-
-
-def assert_close(ours: Any, theirs: Any, what: str = "logits") -> None:
-    assert tuple(ours.shape) == tuple(theirs.shape)
-    assert np.abs(np.asarray(ours) - np.asarray(theirs)).max() <= TOLERANCES[what]
 
 
 @pytest.mark.parametrize("name", ENCODERS)

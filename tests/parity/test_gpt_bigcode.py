@@ -1,9 +1,5 @@
 """GPT-BigCode alone against transformers, which cannot join it to anything; joined, against itself and JAX."""
 
-import os
-
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,8 @@
 """Every processor by itself against upstream's of the same name: 500 random cases each."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -46,95 +47,65 @@ def words(rng: random.Random, s: Situation) -> list[list[int]]:
 
 
 Made = tuple[dict[str, Any], Any]
-MAKERS: dict[str, Callable[[random.Random, Situation], Made]] = {}
 
 
-def maker(function: Callable[[random.Random, Situation], Made]) -> Callable[[random.Random, Situation], Made]:
-    MAKERS[function.__name__] = function
-    return function
-
-
-@maker
 def sequence_bias(rng: random.Random, s: Situation) -> Made:
     bias = [[ids, rng.uniform(-4, 4)] for ids in words(rng, s)]
     return {"sequence_bias": bias}, upstream.SequenceBiasLogitsProcessor(bias)
 
 
-@maker
-def repetition_penalty(rng: random.Random, s: Situation) -> Made:
-    penalty = rng.choice([0.6, 1.2, 3.0])
-    return {"repetition_penalty": penalty}, upstream.RepetitionPenaltyLogitsProcessor(penalty)
-
-
-@maker
-def no_repeat_ngram_size(rng: random.Random, s: Situation) -> Made:
-    size = rng.choice([1, 2, 3])
-    return {"no_repeat_ngram_size": size}, upstream.NoRepeatNGramLogitsProcessor(size)
-
-
-@maker
 def bad_words_ids(rng: random.Random, s: Situation) -> Made:
     bad = [*words(rng, s), *([[0]] if rng.random() < 0.3 else [])]
     return {"bad_words_ids": bad}, upstream.NoBadWordsLogitsProcessor(bad, torch.tensor(s.eos))
 
 
-@maker
 def min_length(rng: random.Random, s: Situation) -> Made:
     length = rng.randrange(1, s.max_length + 1)
     return {"min_length": length}, upstream.MinLengthLogitsProcessor(length, torch.tensor(s.eos))
 
 
-@maker
 def min_new_tokens(rng: random.Random, s: Situation) -> Made:
     count = rng.randrange(1, s.max_length - s.prompt_length + 1)
     theirs = upstream.MinNewTokensLengthLogitsProcessor(s.prompt_length, count, torch.tensor(s.eos))
     return {"min_new_tokens": count}, theirs
 
 
-@maker
 def forced_bos_token_id(rng: random.Random, s: Situation) -> Made:
     token = rng.randrange(VOCAB)
     return {"forced_bos_token_id": token}, upstream.ForcedBOSTokenLogitsProcessor(token)
 
 
-@maker
 def forced_eos_token_id(rng: random.Random, s: Situation) -> Made:
     forced = rng.choice([s.eos, s.eos[:1]])
     return {"forced_eos_token_id": forced}, upstream.ForcedEOSTokenLogitsProcessor(s.max_length, torch.tensor(forced))
 
 
-@maker
 def remove_invalid_values(rng: random.Random, s: Situation) -> Made:
     for value in (float("nan"), float("inf"), float("-inf")):
         s.scores[rng.randrange(len(s.scores)), rng.randrange(VOCAB)] = value
     return {"remove_invalid_values": True}, upstream.InfNanRemoveLogitsProcessor()
 
 
-@maker
 def exponential_decay_length_penalty(rng: random.Random, s: Situation) -> Made:
     decay = (rng.randrange(4), rng.choice([0.8, 1.1, 1.5]))
     theirs = upstream.ExponentialDecayLengthPenalty(decay, torch.tensor(s.eos), s.prompt_length)
     return {"exponential_decay_length_penalty": decay}, theirs
 
 
-@maker
 def suppress_tokens(rng: random.Random, s: Situation) -> Made:
     tokens = [rng.randrange(VOCAB) for _ in range(4)]
     return {"suppress_tokens": tokens}, upstream.SuppressTokensLogitsProcessor(tokens)
 
 
-@maker
 def begin_suppress_tokens(rng: random.Random, s: Situation) -> Made:
     tokens = [rng.randrange(VOCAB) for _ in range(4)]
     return {"begin_suppress_tokens": tokens}, upstream.SuppressTokensAtBeginLogitsProcessor(tokens, s.prompt_length)
 
 
-@maker
 def renormalize_logits(rng: random.Random, s: Situation) -> Made:
     return {"renormalize_logits": True}, upstream.LogitNormalization()
 
 
-@maker
 def prefix_allowed_tokens_fn(rng: random.Random, s: Situation) -> Made:
     def allowed(utterance: int, tokens: torch.Tensor) -> list[int]:
         return [(utterance + int(tokens.sum()) + k * k) % VOCAB for k in range(4)]
@@ -142,46 +113,42 @@ def prefix_allowed_tokens_fn(rng: random.Random, s: Situation) -> Made:
     return {"prefix_allowed_tokens_fn": allowed}, upstream.PrefixConstrainedLogitsProcessor(allowed, 1)
 
 
-@maker
-def temperature(rng: random.Random, s: Situation) -> Made:
-    value = rng.choice([0.3, 0.9, 2.5])
-    return {"temperature": value}, upstream.TemperatureLogitsWarper(value)
+# Those that take one value: upstream's class, and the values to choose from.
+ONE_VALUE: dict[str, tuple[Any, Sequence[float]]] = {
+    "repetition_penalty": (upstream.RepetitionPenaltyLogitsProcessor, [0.6, 1.2, 3.0]),
+    "no_repeat_ngram_size": (upstream.NoRepeatNGramLogitsProcessor, [1, 2, 3]),
+    "temperature": (upstream.TemperatureLogitsWarper, [0.3, 0.9, 2.5]),
+    "top_k": (upstream.TopKLogitsWarper, range(1, VOCAB + 4)),
+    "top_p": (upstream.TopPLogitsWarper, [0.0, 0.2, 0.7, 0.95, 0.999]),
+    "min_p": (upstream.MinPLogitsWarper, [0.01, 0.1, 0.5]),
+    "typical_p": (upstream.TypicalLogitsWarper, [0.1, 0.5, 0.9]),
+    "epsilon_cutoff": (upstream.EpsilonLogitsWarper, [0.01, 0.1, 0.3]),
+    "eta_cutoff": (upstream.EtaLogitsWarper, [0.01, 0.1, 0.3]),
+}
 
 
-@maker
-def top_k(rng: random.Random, s: Situation) -> Made:
-    value = rng.randrange(1, VOCAB + 4)
-    return {"top_k": value}, upstream.TopKLogitsWarper(value)
+def one_value(name: str, rng: random.Random, s: Situation) -> Made:
+    theirs, values = ONE_VALUE[name]
+    value = rng.choice(values)
+    return {name: value}, theirs(value)
 
 
-@maker
-def top_p(rng: random.Random, s: Situation) -> Made:
-    value = rng.choice([0.0, 0.2, 0.7, 0.95, 0.999])
-    return {"top_p": value}, upstream.TopPLogitsWarper(value)
-
-
-@maker
-def min_p(rng: random.Random, s: Situation) -> Made:
-    value = rng.choice([0.01, 0.1, 0.5])
-    return {"min_p": value}, upstream.MinPLogitsWarper(value)
-
-
-@maker
-def typical_p(rng: random.Random, s: Situation) -> Made:
-    value = rng.choice([0.1, 0.5, 0.9])
-    return {"typical_p": value}, upstream.TypicalLogitsWarper(value)
-
-
-@maker
-def epsilon_cutoff(rng: random.Random, s: Situation) -> Made:
-    value = rng.choice([0.01, 0.1, 0.3])
-    return {"epsilon_cutoff": value}, upstream.EpsilonLogitsWarper(value)
-
-
-@maker
-def eta_cutoff(rng: random.Random, s: Situation) -> Made:
-    value = rng.choice([0.01, 0.1, 0.3])
-    return {"eta_cutoff": value}, upstream.EtaLogitsWarper(value)
+OTHERS = (
+    sequence_bias,
+    bad_words_ids,
+    min_length,
+    min_new_tokens,
+    forced_bos_token_id,
+    forced_eos_token_id,
+    remove_invalid_values,
+    exponential_decay_length_penalty,
+    suppress_tokens,
+    begin_suppress_tokens,
+    renormalize_logits,
+    prefix_allowed_tokens_fn,
+)
+MAKERS: dict[str, Callable[[random.Random, Situation], Made]] = {maker.__name__: maker for maker in OTHERS}
+MAKERS |= {name: partial(one_value, name) for name in ONE_VALUE}
 
 
 @pytest.mark.parametrize("name", MAKERS)

@@ -1,10 +1,6 @@
 """Speech2Text2 against what transformers 4.40 computed, one of the last to run it."""
 
 import json
-import os
-
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
-
 from pathlib import Path
 from typing import Any
 

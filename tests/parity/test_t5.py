@@ -3,10 +3,6 @@
 Those are given the states of our speech encoder in place of their text encoder's.
 """
 
-import os
-
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +15,9 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from dragoman import SpeechEncoderDecoderModel, TextDecoder
 from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
-from dragoman.testing import TOLERANCES, tiny_config
+from dragoman.testing import tiny_config
+
+from .conftest import assert_close
 
 START, EOS, VOCAB, CLIPS = 0, 1, 30, 40
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -79,11 +77,6 @@ def speech(clips: int, seed: int) -> dict[str, torch.Tensor]:
     waves = waves + 2 * torch.sin(torch.rand(clips, 1, generator=generator) * torch.arange(800))
     mask = torch.arange(800) < torch.randint(400, 801, (clips, 1), generator=generator)
     return {"inputs": waves * mask, "attention_mask": mask.long()}
-
-
-def assert_close(ours: Any, theirs: Any, what: str = "logits") -> None:
-    assert tuple(ours.shape) == tuple(theirs.shape)
-    assert np.abs(np.asarray(ours) - np.asarray(theirs)).max() <= TOLERANCES[what]
 
 
 def test_alone(both: Both) -> None:

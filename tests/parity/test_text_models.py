@@ -1,9 +1,5 @@
 """Text models without cross-attention, alone: what transformers saved gives its logits and texts in both backends."""
 
-import os
-
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

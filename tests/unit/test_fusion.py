@@ -1,9 +1,5 @@
 """Text models without cross-attention hear speech: by inserted cross-attention, or as a prefix; in both backends."""
 
-import os
-
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,9 +1,5 @@
 """LoRA: nothing changes at first, only it learns, it folds in, and its files go between the backends."""
 
-import os
-
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
-
 import json
 from pathlib import Path
 from typing import Any
