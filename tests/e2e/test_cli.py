@@ -302,12 +302,16 @@ def test_debug_shows_the_traceback(here):
 # --- interruptions, pipes, terminals ----------------------------------------------------------------------------------
 
 
-def heeds_interrupts() -> None:
-    """A shell's background jobs ignore Ctrl-C, and what they start inherits that."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+@pytest.fixture
+def heeds_interrupts():
+    """A shell's background jobs ignore Ctrl-C, and so does what they start; a handler of ours is not inherited."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("heeds_interrupts")
 def test_ctrl_c_leaves_nothing_half_done(here, tiny_checkpoint, sample):
     """Interrupted at many moments: no partial file, 130, and `--skip_existing` finishes what is left."""
     for i in range(6):
@@ -315,9 +319,7 @@ def test_ctrl_c_leaves_nothing_half_done(here, tiny_checkpoint, sample):
     arguments = ("transcribe", "talks", "-f", "srt", "-o", "out", "--model", tiny_checkpoint, "--skip_existing")
     codes = set()
     for moment in np.linspace(0.3, 6.0, 12):
-        process = subprocess.Popen(
-            **command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heeds_interrupts
-        )
+        process = subprocess.Popen(**command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         time.sleep(moment)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)

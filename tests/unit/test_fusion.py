@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from dragoman import ConfigError, SpeechEncoderDecoderConfig, SpeechEncoderDecoderModel, TextDecoder
+from dragoman.jax.buckets import pad_to_bucket
 from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
 from dragoman.testing import TOLERANCES, tiny_config
 
@@ -192,3 +193,19 @@ def test_long_prefixes_leave_less_room_for_the_text() -> None:
     assert model.room(frames) == 64 - (frames + 3) // 4
     with pytest.warns(UserWarning, match="can take only"):
         model.generate(**audio(), max_length=64)
+
+
+def test_the_room_for_text_is_counted_behind_frames_not_features() -> None:
+    """In JAX it follows from the audio before the encoder has run, whose axes differ from front end to front end."""
+    encoder = tiny_config("wav2vec2-bert")
+    model = FlaxSpeechEncoderDecoderModel(
+        config=SpeechEncoderDecoderConfig(encoder=encoder, decoder=tiny_config("opt"), fusion="prefix", **IDS)
+    )
+    shape = model.encoder.spec.frontend.input_shape(1, 32)
+    features = np.zeros(shape, np.float32)
+    prepared = model.encoder.prepare(features, None)
+    padded, _ = pad_to_bucket(model, *prepared, 1)
+    frames = model.encode(padded).last_hidden_state.shape[1]
+    with pytest.warns(UserWarning, match=f"can take only {model.room(frames)}:"):
+        ids = model.generate(input_features=features, eos_token_id=None, max_new_tokens=1_000)
+    assert ids.shape[1] == model.room(frames)

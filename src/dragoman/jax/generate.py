@@ -226,7 +226,7 @@ def _room(model: "FlaxSpeechEncoderDecoderModel", heard: tuple[Any, Any, Any]) -
     if encoded is not None:
         return model.room(encoded.last_hidden_state.shape[1])
     padded, _ = pad_to_bucket(model, inputs[:1], None if lengths is None else lengths[:1], 1)
-    return model.room(int(model.encoder.spec.frame_lengths(padded.shape[-1])))
+    return model.room(int(model.encoder.spec.frame_lengths(padded.shape[model.encoder.spec.frontend.time_axis])))
 
 
 def _needs_steps(settings: GenerationConfig) -> bool:
