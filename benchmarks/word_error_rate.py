@@ -10,7 +10,8 @@ clips of at least three words. Four systems hear the same waveforms:
     Transcriber    the public way, with voice activity and windows
     JAX            the same by `Transcriber(backend="jax")`
 
-With `--minutes`, clips are also joined into one file of that length, with pauses, and transcribed as a whole.
+With `--minutes`, clips are also joined into one file of that length, with pauses; the Transcriber hears the file as a
+whole, the same as a stream, and its clips one by one.
 Texts are compared after `dragoman.text.normalize.normalize_english`; the intervals are 95 % bootstraps over clips.
 """
 
@@ -19,7 +20,6 @@ import importlib.util
 import json
 import random
 import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -28,7 +28,6 @@ from typing import Any
 
 import jiwer
 import numpy as np
-import soundfile
 import torch
 
 import dragoman
@@ -125,39 +124,36 @@ def report(name: str, references: list[str], texts: list[str], seconds: float) -
     print(f"| {name} | {rate:.2f} % | {low:.1f}-{high:.1f} | {seconds:.1f} s |", flush=True)
 
 
-def joined(clips: list[tuple[str, np.ndarray, str]], minutes: float, folder: Path) -> tuple[Path, str]:
-    """Write clips one after the other, half a second apart, until the file is long enough; return it and its words."""
+def enough(clips: list[tuple[str, np.ndarray, str]], minutes: float) -> list[tuple[np.ndarray, str]]:
+    """Return waveforms, each with half a second of silence behind it, and their words, until they last long enough."""
     pause = np.zeros(RATE // 2, dtype=np.float32)
-    parts: list[np.ndarray] = []
-    words: list[str] = []
-    length = 0
+    parts: list[tuple[np.ndarray, str]] = []
     for _, waveform, text in clips:
-        if length >= minutes * 60 * RATE:
+        if sum(len(part) for part, _ in parts) >= minutes * 60 * RATE:
             break
-        parts += [waveform, pause]
-        words.append(text)
-        length += len(waveform) + len(pause)
-    path = folder / "joined.flac"
-    soundfile.write(path, np.concatenate(parts), RATE)
-    return path, " ".join(words)
+        parts.append((np.concatenate([waveform, pause]), text))
+    return parts
 
 
 def long_file(transcriber: Any, clips: list[tuple[str, np.ndarray, str]], minutes: float, beams: int) -> None:
-    """Transcribe one long file; print its error rate and check its times."""
-    with tempfile.TemporaryDirectory() as scratch:
-        path, words = joined(clips, minutes, Path(scratch))
-        length = soundfile.info(path).duration
-        begin = time.perf_counter()
-        transcript = transcriber.transcribe(path, beam_size=beams)
-        seconds = time.perf_counter() - begin
+    """Transcribe one long file as a whole, as a stream and clip by clip; print the rates and check the times."""
+    parts = enough(clips, minutes)
+    words = normalize_english(" ".join(text for _, text in parts))
+    audio = np.concatenate([part for part, _ in parts])
+    length = len(audio) / RATE
+    transcript = transcriber.transcribe(audio, beam_size=beams)
     times = [time for segment in transcript.segments for time in (segment.start, segment.end)]
     assert times == sorted(times), "the times are not monotone"
     assert times[-1] <= length + 0.01, "the last segment ends behind the file"
-    rate = jiwer.wer(normalize_english(words), normalize_english(transcript.text)) * 100
-    print(
-        f"\nOne file of {length / 60:.1f} minutes: {rate:.2f} % ({len(transcript.segments)} segments, monotone times, "
-        f"{seconds:.0f} s, {length / seconds:.1f} x real time)"
-    )
+    streamed = transcriber.stream(np.split(audio, range(RATE // 2, len(audio), RATE // 2)), beam_size=beams)
+    texts = {
+        "as a whole": transcript.text,
+        "as a stream": " ".join(live.text for live in streamed if live.is_final),
+        "clip by clip": " ".join(transcriber.transcribe(part, beam_size=beams).text for part, _ in parts),
+    }
+    print(f"\nOne file of {length / 60:.1f} minutes, {len(parts)} clips; {len(transcript.segments)} segments:")
+    for name, text in texts.items():
+        print(f"{name}: {jiwer.wer(words, normalize_english(text)) * 100:.2f} %", flush=True)
 
 
 def main() -> None:
