@@ -24,8 +24,9 @@ MELS, MEL_FRAMES = 8, 60
 FEATURES, FEATURE_FRAMES = 8, 40
 
 LARGE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
-# Words in upstream's names of token embeddings, and of all that brings the speech to the decoder.
+# Words in names of token embeddings, and of all that brings the speech to the decoder: upstream's, and ours.
 LOUD = ("word_embeddings", "wte", "embed_tokens", "enc_to_dec", "crossattention", "encoder_attn")
+LOUD += ("embed.tokens", "bridge", "cross_attn")
 
 
 @dataclass(frozen=True)
@@ -277,7 +278,9 @@ def enliven(model: torch.nn.Module, seed: int = 0) -> None:
     with torch.no_grad():
         for name, tensor in model.named_parameters():
             noise = torch.randn(tensor.shape, generator=generator)
-            if tensor.ndim == 1:
+            if name.endswith("cross_attn_gate"):
+                tensor.fill_(1.0)  # a new one is closed
+            elif tensor.ndim == 1:
                 tensor.add_(0.1 * noise)
             else:
                 gain = 2.0 if any(word in name for word in LOUD) else 1.2
@@ -309,6 +312,19 @@ def build_pair(folder: Path, encoder: Encoder, decoder: str, name: str | None = 
     model.save_pretrained(folder)
     model.generation_config.encoder_no_repeat_ngram_size = None  # Blenderbot's; at each call upstream warns of it
     return Pair(model, folder, encoder, name or decoder)
+
+
+def own_pair(folder: Path, encoder: str, decoder: str, fusion: str | None) -> Pair:
+    """Build a tiny model ourselves and save it, for what upstream cannot join."""
+    torch.manual_seed(0)
+    parts = {"encoder": tiny_config(encoder), "decoder": tiny_config(decoder, vocab_size=VOCAB)}
+    ids = {"decoder_start_token_id": START, "pad_token_id": PAD, "eos_token_id": EOS}
+    model = dragoman.SpeechEncoderDecoderModel(
+        config=dragoman.SpeechEncoderDecoderConfig(**parts, fusion=fusion, **ids)
+    )
+    enliven(model)
+    model.save_pretrained(folder)
+    return Pair(None, folder, Encoder(encoder, {}, "exact"), decoder)
 
 
 @pytest.fixture(autouse=True, scope="session")

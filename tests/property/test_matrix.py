@@ -1,19 +1,17 @@
 """Any encoder, any decoder: every pair of families is built, trains a step, is saved, loads and generates.
 
-In PyTorch all pairs in the second stage of CI, in JAX in the nightly one. Which pairs are compared with transformers as
-well is said by `docs/matrix.md`, which `tests/contract/matrix_table.py` writes.
+In PyTorch; `tests/parity/test_jax.py` compares JAX with it for the same pairs. Which pairs are compared with
+transformers as well is said by `docs/matrix.md`, which `tests/contract/matrix_table.py` writes.
 """
 
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
-import optax
 import pytest
 import torch
 
-from dragoman import FlaxSpeechEncoderDecoderModel, SpeechEncoderDecoderConfig, SpeechEncoderDecoderModel
+from dragoman import SpeechEncoderDecoderConfig, SpeechEncoderDecoderModel
 from dragoman.families import FAMILIES
 from dragoman.spec import ConvFrontendSpec, MelFrontendSpec
 from dragoman.testing import TOLERANCES, tiny_config
@@ -82,40 +80,4 @@ def test_every_pair_in_torch(encoder: str, tmp_path: Path) -> None:
             torch_pair(config_of(encoder, decoder, fusion), tmp_path / f"{decoder}-{fusion}")
         except Exception as error:
             failed[decoder, fusion] = repr(error)
-    assert failed == {}
-
-
-def jax_pair(config: SpeechEncoderDecoderConfig, folder: Path) -> None:
-    """The same in JAX; what it saves gives the same numbers in PyTorch."""
-    model: Any = FlaxSpeechEncoderDecoderModel(config=config, seed=0)
-    batch = batch_of(config)
-
-    def loss(params: Any) -> Any:
-        return model(**batch, params=params).loss
-
-    before, gradients = jax.value_and_grad(loss)(model.params)
-    model.params = optax.apply_updates(model.params, jax.tree.map(lambda gradient: -0.02 * gradient, gradients))
-    after = model(**batch)
-    assert after.loss < before
-    model.save_pretrained(folder)
-    with torch.no_grad():
-        theirs = SpeechEncoderDecoderModel.from_pretrained(folder)(**in_torch(batch))
-    assert np.abs(np.asarray(after.logits) - theirs.logits.numpy()).max() <= TOLERANCES["logits"]
-    loaded: Any = FlaxSpeechEncoderDecoderModel.from_pretrained(folder)
-    inputs = {name: array for name, array in batch.items() if name != "labels"}
-    texts = loaded.generate(**inputs, max_new_tokens=4, num_beams=2)
-    assert texts.shape[0] == CLIPS
-    assert texts.shape[1] > 1
-
-
-@pytest.mark.nightly
-@pytest.mark.parametrize("encoder", ENCODERS)
-def test_every_pair_in_jax(encoder: str, tmp_path: Path) -> None:
-    failed = {}
-    with jax.disable_jit():  # hundreds of networks, each run once: compiling would take most of the time
-        for decoder, fusion in DECODERS:
-            try:
-                jax_pair(config_of(encoder, decoder, fusion), tmp_path / f"{decoder}-{fusion}")
-            except Exception as error:
-                failed[decoder, fusion] = repr(error)
     assert failed == {}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
@@ -29,16 +30,20 @@ class Distances:
 
 
 def distance_index(frames: int, spec: DisentangledSpec) -> Int[Array, "q k"]:
-    """Return the number of the vector for each pair of frames; `span` is that of a frame and itself."""
-    place = jnp.arange(frames)
-    distance = place[:, None] - place[None, :]
+    """Return the number of the vector for each pair of frames; `span` is that of a frame and itself.
+
+    The buckets are NumPy's: in a compiled logarithm the edge of a bucket may fall to the other side.
+    """
+    distance = np.arange(1 - frames, frames)
     if spec.max_distance is not None:
         half = spec.span // 2
-        apart = jnp.maximum(jnp.abs(distance), half)
-        share = jnp.log(apart / half) / jnp.log(jnp.float32((spec.max_distance - 1) / half))
-        far = (jnp.ceil(share * (half - 1)).astype(jnp.int32) + half) * jnp.sign(distance)
-        distance = jnp.where(jnp.abs(distance) <= half, distance, far)
-    return jnp.clip(distance + spec.span, 0, 2 * spec.span - 1)
+        apart = np.maximum(np.abs(distance), half).astype(np.float32)
+        share = np.log(apart / half) / np.log(np.float32((spec.max_distance - 1) / half))
+        far = (np.ceil(share * (half - 1)).astype(int) + half) * np.sign(distance)
+        distance = np.where(np.abs(distance) <= half, distance, far)
+    number = jnp.asarray(np.clip(distance + spec.span, 0, 2 * spec.span - 1))
+    place = jnp.arange(frames)
+    return number[place[:, None] - place[None, :] + frames - 1]
 
 
 class DistanceVectors(nnx.Module):
