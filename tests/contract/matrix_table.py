@@ -16,7 +16,8 @@ the loss, and the tokens of greedy and beam search are compared with a model tha
 (`tests/parity/`); ○ is one that no test compares as a pair, though each of its halves is compared in others. Text
 models without cross-attention, T5, Speech2Text2 and GPT-BigCode cannot be joined by today's `transformers`: their tests
 compare them with the models that upstream has. In JAX the nightly tests compare every pair with PyTorch: logits,
-gradients, an optimizer step, and the tokens of greedy and beam search for 100 random clips (`tests/parity/test_jax.py`).
+gradients, an optimizer step, and the tokens of greedy and beam search for 100 random clips
+(`tests/parity/test_jax.py`).
 
 """
 

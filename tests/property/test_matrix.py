@@ -5,7 +5,6 @@ transformers as well is said by `docs/matrix.md`, which `tests/contract/matrix_t
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ import torch
 from dragoman import SpeechEncoderDecoderConfig, SpeechEncoderDecoderModel
 from dragoman.families import FAMILIES
 from dragoman.spec import ConvFrontendSpec, MelFrontendSpec
-from dragoman.testing import TOLERANCES, tiny_config
+from dragoman.testing import tiny_config
 
 ENCODERS = [family.model_type for family in FAMILIES if family.speech]
 DECODERS = [
