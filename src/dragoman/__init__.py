@@ -3,7 +3,7 @@
 Every public name is imported when it is first used, so `import dragoman` is quick and needs neither PyTorch nor JAX.
 """
 
-from dragoman._lazy import lazy_names
+from dragoman._lazy import installed_names, lazy_names
 from dragoman._version import __version__
 
 _NAMES = {
@@ -125,5 +125,5 @@ _NAMES = {
     "UntrustedFileError": "dragoman.errors",
 }
 
-__all__ = ["__version__", *sorted(_NAMES)]
+__all__ = ["__version__", *installed_names(_NAMES)]
 __getattr__, __dir__ = lazy_names("dragoman", _NAMES)

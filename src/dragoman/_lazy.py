@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from dragoman.errors import MissingDependencyError, did_you_mean
@@ -28,6 +29,10 @@ EXTRAS = {
     "gguf": "gguf",
     "jinja2": "chat",
 }
+
+
+# The layer of ours that needs a backend -> a package without which it cannot be imported.
+_BACKENDS = {"dragoman.torch.": "torch", "dragoman.jax.": "flax"}
 
 
 def require(module: str, needed_for: str) -> Any:
@@ -64,3 +69,12 @@ def lazy_names(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], 
         return sorted(names)
 
     return __getattr__, __dir__
+
+
+def installed_names(names: Mapping[str, str]) -> list[str]:
+    """Return those of the public `names` whose backend is installed: what `from package import *` brings.
+
+    The others stay there to be asked for one by one; the error then says what to install.
+    """
+    absent = tuple(layer for layer, package in _BACKENDS.items() if find_spec(package) is None)
+    return sorted(name for name, module in names.items() if not module.startswith(absent))

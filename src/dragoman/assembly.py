@@ -264,6 +264,8 @@ def half(
     load: Callable[..., tuple[Any, LoadReport]],
     given: Any,
     routed: Mapping[str, dict[str, Any]],
+    *,
+    pickles: bool = True,
 ) -> tuple[Any, LoadReport]:
     """Return one part of a warm start, ready-made or loaded, and what became of its tensors.
 
@@ -273,6 +275,7 @@ def half(
         load: `(cls, name, options, config, checkpoint=, **overrides)` loads it.
         given: The part or the name of its checkpoint.
         routed: What `route` found for each part.
+        pickles: Whether the backend reads `.bin` files.
 
     Raises:
         ConfigError: If nothing, or something else, is given.
@@ -293,7 +296,7 @@ def half(
     if not isinstance(given, str | Path):
         raise ConfigError(f"`{role}_model` must be a {cls.__name__} of dragoman, but is a {type(given).__name__}.")
     fusion = routed["config"].get("fusion")
-    checkpoint = options.open(given)
+    checkpoint = options.open(given, pickles=pickles)
     if role == "decoder":  # before gigabytes are read
         settled_fusion(part_config(checkpoint, given, {}), fusion)
     crosses = role == "decoder" and fusion != "prefix"

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 HEAVY = (
     "torch",
@@ -35,6 +37,41 @@ def test_import_takes_less_than_half_a_second() -> None:
     timed = "import time; begin = time.perf_counter(); import dragoman; print(time.perf_counter() - begin)"
     # The best of three: the machine may be busy with something else, and the first run may write byte code.
     assert min(float(run(timed)) for _ in range(3)) < 0.5
+
+
+WITHOUT = """
+from importlib.machinery import PathFinder
+find = PathFinder.find_spec
+PathFinder.find_spec = lambda name, *rest: None if name in {absent!r} else find(name, *rest)  # as if not installed
+"""
+
+
+@pytest.mark.parametrize(
+    ("absent", "lost"),
+    [
+        (("jax", "flax"), ["FlaxSpeechEncoderDecoderModel"]),
+        (("torch",), ["SpeechEncoder", "SpeechEncoderDecoderModel", "Wav2Vec2Model"]),
+    ],
+)
+def test_importing_everything_brings_what_is_installed(absent: tuple[str, ...], lost: list[str]) -> None:
+    program = (
+        WITHOUT.format(absent=absent)
+        + """
+from dragoman import *
+import dragoman
+here = globals()
+assert {"AutoTokenizer", "Transcriber", "Wav2Vec2Config"} <= here.keys()
+print(*(name for name in %r if name in here or name not in dir(dragoman)))
+try:
+    dragoman.%s
+except MissingDependencyError as error:
+    print(error)
+"""
+    )
+    first, told, *_ = run(program % (lost, lost[0])).split("\n")
+    assert first == ""
+    assert "not installed" in told
+    assert "pip install" in told
 
 
 def test_layers() -> None:

@@ -81,20 +81,23 @@ def _all(openers: Sequence[Callable[[], Any]]) -> AbstractContextManager[TensorF
     return files[0] if len(files) == 1 else Shards(files)
 
 
-def open_folder(folder: str | Path, *, use_safetensors: bool | None = None, variant: str | None = None) -> Checkpoint:
+def open_folder(
+    folder: str | Path, *, use_safetensors: bool | None = None, variant: str | None = None, pickles: bool = True
+) -> Checkpoint:
     """Look what a folder holds; no tensor is read yet.
 
     Args:
         folder: A local folder.
         use_safetensors: `True` accepts only safetensors, `False` only `.bin`; by default safetensors come first.
         variant: The word in `model.<variant>.safetensors`.
+        pickles: Whether the caller reads `.bin` files; if not, other files come before them.
 
     Raises:
         ModelNotFoundError: If there is no `config.json`, or there are no weights.
         UntrustedFileError: If a file is corrupt or names files outside the folder.
     """
     folder = Path(folder)
-    weights = find_weights(folder, use_safetensors=use_safetensors, variant=variant)
+    weights = find_weights(folder, use_safetensors=use_safetensors, variant=variant, pickles=pickles)
     if weights.format == "ctranslate2":
         with Ct2File(weights.paths[0]) as container:
             config = whisper_config(container)

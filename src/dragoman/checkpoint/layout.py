@@ -75,7 +75,11 @@ class ShardPlan:
 
 
 def pick_weights(
-    names: Iterable[str], *, use_safetensors: bool | None = None, variant: str | None = None
+    names: Iterable[str],
+    *,
+    use_safetensors: bool | None = None,
+    variant: str | None = None,
+    pickles: bool = True,
 ) -> tuple[WeightFormat, str] | None:
     """Choose the best of several file names: safetensors before pickles before Flax, one file before shards.
 
@@ -83,12 +87,16 @@ def pick_weights(
         names: What a folder or a repository holds.
         use_safetensors: `True` accepts nothing else, `False` everything else, `None` prefers it.
         variant: For instance `"fp16"` for `model.fp16.safetensors`.
+        pickles: Whether the caller can read them; if not, they come last.
 
     Returns:
         The format and the name of the weight file or of the index, `None` if no name fits.
     """
     present = set(names)
-    for kind, name, index in _accepted(use_safetensors, variant):
+    accepted = _accepted(use_safetensors, variant)
+    if not pickles:
+        accepted.sort(key=lambda one: one[0] == "pytorch")
+    for kind, name, index in accepted:
         for candidate in (name, index):
             if candidate in present:
                 return kind, candidate
@@ -109,13 +117,16 @@ def _accepted(use_safetensors: bool | None, variant: str | None) -> list[tuple[W
     ]
 
 
-def find_weights(folder: str | Path, *, use_safetensors: bool | None = None, variant: str | None = None) -> WeightFiles:
+def find_weights(
+    folder: str | Path, *, use_safetensors: bool | None = None, variant: str | None = None, pickles: bool = True
+) -> WeightFiles:
     """Find the weight files of a folder and check that all of them are there.
 
     Args:
         folder: A folder in Hugging Face's layout, one of CTranslate2, or one with a single .gguf file.
         use_safetensors: See `pick_weights`.
         variant: See `pick_weights`.
+        pickles: See `pick_weights`.
 
     Raises:
         ModelNotFoundError: If the folder, its weights or a shard is missing; the message lists what was looked for.
@@ -131,7 +142,7 @@ def find_weights(folder: str | Path, *, use_safetensors: bool | None = None, var
         names = sorted(os.listdir(folder))
     except OSError as error:
         raise ModelNotFoundError(f"{folder} cannot be read ({error.strerror}). Check its permissions.") from error
-    picked = pick_weights(names, use_safetensors=use_safetensors, variant=variant)
+    picked = pick_weights(names, use_safetensors=use_safetensors, variant=variant, pickles=pickles)
     containers = [name for name in names if name.endswith(".gguf")]
     if picked is None and len(containers) == 1 and not use_safetensors and variant is None:
         picked = "gguf", containers[0]

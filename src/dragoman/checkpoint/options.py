@@ -100,8 +100,12 @@ class LoadOptions:
         own = {name: value for name, value in keywords.items() if name in names}
         return cls(**own), {name: value for name, value in keywords.items() if name not in names | IDLE_OPTIONS}
 
-    def open(self, name_or_path: str | Path) -> Checkpoint:
+    def open(self, name_or_path: str | Path, *, pickles: bool = True) -> Checkpoint:
         """Find a checkpoint, on this machine or on the hub.
+
+        Args:
+            name_or_path: A local folder or a hub id.
+            pickles: Whether the caller reads `.bin` files; if not, Flax weights come before them.
 
         Raises:
             ModelNotFoundError: If it is nowhere.
@@ -116,8 +120,9 @@ class LoadOptions:
             subfolder=self.subfolder,
             use_safetensors=self.use_safetensors,
             variant=self.variant,
+            pickles=pickles,
         )
-        return open_folder(folder, use_safetensors=self.use_safetensors, variant=self.variant)
+        return open_folder(folder, use_safetensors=self.use_safetensors, variant=self.variant, pickles=pickles)
 
     @property
     def wanted_dtype(self) -> Any:

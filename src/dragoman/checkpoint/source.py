@@ -39,6 +39,7 @@ def resolve(
     patterns: Sequence[str] | None = None,
     use_safetensors: bool | None = None,
     variant: str | None = None,
+    pickles: bool = True,
 ) -> Path:
     """Return the local folder of a model, downloading it if necessary.
 
@@ -56,6 +57,7 @@ def resolve(
         patterns: Fetch only the files that match, like "*.json", instead of choosing.
         use_safetensors: See `pick_weights`.
         variant: See `pick_weights`.
+        pickles: See `pick_weights`.
 
     Raises:
         ModelNotFoundError: Whatever goes wrong: what was looked for, why it failed and what to do, in one line.
@@ -67,7 +69,7 @@ def resolve(
     _expect_hub_id(name, local)
     repository = _Repository(name, revision, cache_dir, token, force_download, f"{subfolder}/" if subfolder else "")
     try:
-        snapshot = repository.fetch(patterns, use_safetensors, variant, offline=local_files_only)
+        snapshot = repository.fetch(patterns, use_safetensors, variant, pickles=pickles, offline=local_files_only)
     except DragomanError:
         raise
     except Exception as error:  # the client's HTTP library, and so its errors, differs between versions
@@ -113,7 +115,13 @@ class _Repository:
     prefix: str  # "subfolder/" or nothing
 
     def fetch(
-        self, patterns: Sequence[str] | None, use_safetensors: bool | None, variant: str | None, *, offline: bool
+        self,
+        patterns: Sequence[str] | None,
+        use_safetensors: bool | None,
+        variant: str | None,
+        *,
+        pickles: bool,
+        offline: bool,
     ) -> Path:
         """Return the snapshot folder with the files that are wanted."""
         # The client takes half a second to import, and a local folder needs none of it.
@@ -135,7 +143,8 @@ class _Repository:
             return snapshot
         names = [file.rfilename.removeprefix(self.prefix) for file in listed if file.rfilename.startswith(self.prefix)]
         names = [name for name in names if "/" not in name]
-        _, weights = pick_weights(names, use_safetensors=use_safetensors, variant=variant) or (None, "")
+        picked = pick_weights(names, use_safetensors=use_safetensors, variant=variant, pickles=pickles)
+        _, weights = picked or (None, "")
         if patterns is None:
             wanted = [name for name in names if name.endswith(_SMALL_FILES) or name == weights]
         else:

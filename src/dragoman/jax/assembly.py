@@ -49,7 +49,7 @@ def load(cls: type[Model], name_or_path: str | Path, keywords: Mapping[str, Any]
     """Load a model that was saved whole; see `FlaxSpeechEncoderDecoderModel.from_pretrained`."""
     options, overrides = LoadOptions.split(keywords)
     config = overrides.pop("config", None)
-    checkpoint = options.open(name_or_path)
+    checkpoint = options.open(name_or_path, pickles=False)
     halves = is_sequence_to_sequence(checkpoint.config)
     config = whole_config(checkpoint, name_or_path, overrides) if config is None else changed(config, overrides)
     config.name_or_path = str(name_or_path)
@@ -75,8 +75,8 @@ def warm_start(
     """Join a speech and a text checkpoint; see `FlaxSpeechEncoderDecoderModel.from_encoder_decoder_pretrained`."""
     routed = route(keywords)
     add_prompt(routed["config"], tokenizer)
-    encoder, encoder_report = half("encoder", SpeechEncoder, load_part, parts.encoder, routed)
-    decoder, decoder_report = half("decoder", TextDecoder, load_part, parts.decoder, routed)
+    encoder, encoder_report = half("encoder", SpeechEncoder, load_part, parts.encoder, routed, pickles=False)
+    decoder, decoder_report = half("decoder", TextDecoder, load_part, parts.decoder, routed, pickles=False)
     config = SpeechEncoderDecoderConfig(encoder=encoder.config, decoder=decoder.config, **routed["config"])
     model = cls(config=config, encoder=encoder, decoder=decoder)
     report = LoadReport().merged("encoder.", encoder_report).merged("decoder.", decoder_report)

@@ -101,7 +101,7 @@ def load_part(
         ConfigError: If it is of an unknown type or cannot play this role.
         CheckpointError: If its tensors do not fit.
     """
-    checkpoint = checkpoint or options.open(name_or_path)
+    checkpoint = checkpoint or options.open(name_or_path, pickles=False)
     config = part_config(checkpoint, name_or_path, overrides) if config is None else changed(config, overrides)
     config.name_or_path = str(name_or_path)
     part = cls(config, empty=True)

@@ -88,6 +88,26 @@ def test_a_model_of_the_flax_era_in_jax(tmp_path: Path) -> None:
     assert all(map(np.array_equal, jax.tree.leaves(again.params), jax.tree.leaves(wanted.params)))
 
 
+def test_jax_takes_flax_weights_where_there_are_pickles_too(tmp_path: Path) -> None:
+    model = build("bert")
+    parts = tmp_path / "encoder", tmp_path / "decoder"
+    model.save_pretrained(tmp_path)
+    wanted = FlaxSpeechEncoderDecoderModel.from_pretrained(tmp_path).params
+    model.encoder.save_pretrained(parts[0])
+    model.decoder.save_pretrained(parts[1])
+    for folder in (tmp_path, *parts):
+        to_flax(folder)
+        (folder / "pytorch_model.bin").write_bytes(b"never opened by JAX")
+    whole = FlaxSpeechEncoderDecoderModel.from_pretrained(tmp_path)
+    assert whole.load_report.fresh == []
+    assert all(map(np.array_equal, jax.tree.leaves(whole.params), jax.tree.leaves(wanted)))
+    joined = FlaxSpeechEncoderDecoderModel.from_encoder_decoder_pretrained(*parts)
+    for part in ("encoder", "decoder"):
+        assert all(map(np.array_equal, jax.tree.leaves(joined.params[part]), jax.tree.leaves(wanted[part])))
+    with pytest.raises(UntrustedFileError):  # PyTorch prefers its own
+        SpeechEncoderDecoderModel.from_pretrained(tmp_path)
+
+
 def test_the_vector_that_masks_is_always_in_such_a_file(tmp_path: Path) -> None:
     build("bert").save_pretrained(tmp_path)
     to_flax(tmp_path)
