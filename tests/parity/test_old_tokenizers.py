@@ -1,12 +1,14 @@
 """Tokenizers against what transformers 4.40 made of texts, whose classes release 5 changed (record_tokenizers.py)."""
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dragoman import AutoTokenizer
+from dragoman.errors import TokenizerError
 
 GOLDEN = Path(__file__).parents[1] / "golden/tokenizers"
 EXPECTED: dict[str, Any] = json.loads((GOLDEN / "expected.json").read_text(encoding="utf-8"))
@@ -87,3 +89,22 @@ def test_a_vocabulary_of_the_target_alone(tmp_path: Path) -> None:
     assert [tokenizer(row["text"])["input_ids"] for row in rows] == [row["target"] for row in rows]
     assert [tokenizer(text_target=row["text"])["input_ids"] for row in rows] == [row["target"] for row in rows]
     assert tokenizer.decode(rows[0]["target"], skip_special_tokens=True) == rows[0]["text"]
+
+
+def test_texts_of_the_target_are_checked_and_cut_as_any() -> None:
+    tokenizer = AutoTokenizer.from_pretrained(GOLDEN / "MarianTokenizer")
+    words = next(row for row in EXPECTED["MarianTokenizer"]["texts"] if "renard" in row["text"])
+    text, *whole, end = words["text"], *words["target"]
+    assert tokenizer(text_target=text, max_length=4, truncation=True)["input_ids"] == [*whole[:3], end]
+    tokenizer.truncation_side = "left"
+    assert tokenizer(text_target=text, max_length=4, truncation=True)["input_ids"] == [*whole[-3:], end]
+    assert tokenizer(text_target=text, max_length=1, truncation=True)["input_ids"] == [end]
+    assert tokenizer(text_target=(one for one in [text]))["input_ids"] == [[*whole, end]]
+    with pytest.raises(TokenizerError, match="no room beside the special tokens"):
+        tokenizer(text_target=text, max_length=0, truncation=True)
+    for wrong in (3, [text, None], {"text": text}, None):
+        with pytest.raises(TokenizerError, match="needs strings"):
+            tokenizer(text_target=wrong)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<sound>"]})
+    assert tokenizer(text_target=f"<sound>{text}")["input_ids"] == [len(tokenizer) - 1, *whole, end]
+    assert pickle.loads(pickle.dumps(tokenizer))(text_target=text)["input_ids"] == [*whole, end]  # noqa: S301

@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer as RustTokenizer
+
 from dragoman.errors import TokenizerError
 from dragoman.files import parse_json
-from dragoman.text.pieces import MarianPieces
+from dragoman.text.pieces import MarianPieces, PythonPieces, with_pieces, without_pieces
 from dragoman.text.tokenizer import Tokenizer
 
 __all__ = ["MarianTokenizer"]
@@ -24,12 +26,11 @@ class MarianTokenizer(Tokenizer):
         if not {name, "target.spm"} <= self._vocabulary.keys():
             raise TokenizerError(f"A MarianTokenizer needs {name} and target.spm.")
         vocab = parse_json(self._vocabulary[name], Path(name))
-        self._target = MarianPieces(self._vocabulary["target.spm"], "target.spm", vocab, self.unk_token)
+        pieces = MarianPieces(self._vocabulary["target.spm"], "target.spm", vocab, self.unk_token)
+        self._target_pieces = PythonPieces(pieces, {i: piece for piece, i in vocab.items()})
 
-    def _encode(self, texts: Any, *, limit: int | None, add_special_tokens: bool, target: bool) -> list[list[int]]:
+    def _engine(self, *, target: bool) -> RustTokenizer:
         if not target:
-            return super()._encode(texts, limit=limit, add_special_tokens=add_special_tokens, target=target)
-        end = [self.eos_token_id] if add_special_tokens and self.eos_token_id is not None else []
-        texts = [texts] if isinstance(texts, str) else texts
-        room = None if limit is None else limit - len(end)
-        return [self._target(text)[:room] + end for text in texts]
+            return super()._engine(target=False)
+        # Made for each call, since tokens may be added at any time; the vocabulary itself is shared, not copied.
+        return with_pieces(without_pieces(self.backend_tokenizer), self._target_pieces)

@@ -205,7 +205,7 @@ class Tokenizer:
             if room < 0:
                 raise TokenizerError(f"`max_length` is {limit}, which leaves no room beside the special tokens.")
         try:
-            encodings: list[Encoding] = self.backend_tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+            encodings: list[Encoding] = self._engine(target=target).encode_batch_fast(texts, add_special_tokens=False)
         except Exception as error:
             raise TokenizerError(f"The text cannot be encoded: {str(error).rpartition('Error: ')[2]}") from error
         rows = []
@@ -214,6 +214,10 @@ class Tokenizer:
                 encoding.truncate(room, direction=self.truncation_side)
             rows.append((encoding if around is None else around.process(encoding)).ids)
         return rows
+
+    def _engine(self, *, target: bool) -> RustTokenizer:
+        """Return what cuts a text."""
+        return self.backend_tokenizer
 
     def _template(self, *, target: bool) -> Any:
         """Return what puts the special tokens around a text, or `None`; a `tokenizers.processors.PostProcessor`."""
