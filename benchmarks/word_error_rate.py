@@ -16,10 +16,6 @@ Texts are compared after `dragoman.text.normalize.normalize_english`; the interv
 """
 
 import argparse
-import importlib.util
-import json
-import random
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -31,28 +27,13 @@ import numpy as np
 import torch
 
 import dragoman
-from dragoman.audio.io import load_audio
+from clips import RATE, Clip, fetch_clips, joined
 from dragoman.checkpoint.ctranslate2 import Ct2File
 from dragoman.checkpoint.ctranslate2_whisper import WhisperTensors, whisper_config
 from dragoman.checkpoint.default_model import default_model_folder
 from dragoman.text.normalize import normalize_english
 
-RATE = 16_000
-
-
-def fetch_clips(folder: Path, count: int, seed: int) -> list[tuple[str, np.ndarray, str]]:
-    """Return random clips of three words or more: id, waveform, words."""
-    path = Path(__file__).parent.parent / "recipes" / "amazon_queen.py"
-    spec = importlib.util.spec_from_file_location("amazon_queen", path)
-    assert spec is not None
-    assert spec.loader is not None
-    recipe = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = recipe
-    spec.loader.exec_module(recipe)
-    rows = [json.loads(line) for line in recipe.main(folder).read_text(encoding="utf-8").splitlines()]
-    rows = [row for row in rows if len(row["text"].split()) >= 3]
-    picked = random.Random(seed).sample(rows, count)
-    return [(row["id"], load_audio(folder / row["audio_filepath"]), row["text"]) for row in picked]
+PAUSE_S = 0.5  # behind each clip of the long file
 
 
 def in_transformers(folder: Path, processor: Any, beams: int) -> Callable[[np.ndarray], str]:
@@ -124,22 +105,12 @@ def report(name: str, references: list[str], texts: list[str], seconds: float) -
     print(f"| {name} | {rate:.2f} % | {low:.1f}-{high:.1f} | {seconds:.1f} s |", flush=True)
 
 
-def enough(clips: list[tuple[str, np.ndarray, str]], minutes: float) -> list[tuple[np.ndarray, str]]:
-    """Return waveforms, each with half a second of silence behind it, and their words, until they last long enough."""
-    pause = np.zeros(RATE // 2, dtype=np.float32)
-    parts: list[tuple[np.ndarray, str]] = []
-    for _, waveform, text in clips:
-        if sum(len(part) for part, _ in parts) >= minutes * 60 * RATE:
-            break
-        parts.append((np.concatenate([waveform, pause]), text))
-    return parts
-
-
-def long_file(transcriber: Any, clips: list[tuple[str, np.ndarray, str]], minutes: float, beams: int) -> None:
+def long_file(transcriber: Any, clips: list[Clip], minutes: float, beams: int) -> None:
     """Transcribe one long file as a whole, as a stream and clip by clip; print the rates and check the times."""
-    parts = enough(clips, minutes)
-    words = normalize_english(" ".join(text for _, text in parts))
-    audio = np.concatenate([part for part, _ in parts])
+    ends = np.cumsum([len(clip.waveform) / RATE + PAUSE_S for clip in clips])
+    clips = clips[: int(np.searchsorted(ends, minutes * 60)) + 1]
+    words = normalize_english(" ".join(clip.text for clip in clips))
+    audio, _ = joined(clips, PAUSE_S)
     length = len(audio) / RATE
     transcript = transcriber.transcribe(audio, beam_size=beams)
     times = [time for segment in transcript.segments for time in (segment.start, segment.end)]
@@ -149,9 +120,11 @@ def long_file(transcriber: Any, clips: list[tuple[str, np.ndarray, str]], minute
     texts = {
         "as a whole": transcript.text,
         "as a stream": " ".join(live.text for live in streamed if live.is_final),
-        "clip by clip": " ".join(transcriber.transcribe(part, beam_size=beams).text for part, _ in parts),
+        "clip by clip": " ".join(
+            transcriber.transcribe(joined([clip], PAUSE_S)[0], beam_size=beams).text for clip in clips
+        ),
     }
-    print(f"\nOne file of {length / 60:.1f} minutes, {len(parts)} clips; {len(transcript.segments)} segments:")
+    print(f"\nOne file of {length / 60:.1f} minutes, {len(clips)} clips; {len(transcript.segments)} segments:")
     for name, text in texts.items():
         print(f"{name}: {jiwer.wer(words, normalize_english(text)) * 100:.2f} %", flush=True)
 

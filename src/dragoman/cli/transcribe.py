@@ -1,9 +1,11 @@
 """`dragoman transcribe`: its flags. What they set off is in `run.py`."""
 
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from typer import Argument, Option
+from typer import Argument, Context, Option
 
 from dragoman.cli.flags import (
     ChunkLengthS,
@@ -47,7 +49,19 @@ def _number(name: str, text: str) -> float | None:
         raise ConfigError(f"`{name}` must be a number, or none to turn it off, but is {text!r}.") from None
 
 
+def _options(flags: Mapping[str, Any], *, words_needed: bool) -> TranscribeOptions:
+    """Return the options of transcription: flags that are called as these are, and the few that are not."""
+    given = {field.name: flags[field.name] for field in fields(TranscribeOptions) if field.name in flags}
+    thresholds = ("compression_ratio_threshold", "logprob_threshold", "no_speech_threshold")
+    given |= {name: _number(name, flags[name]) for name in thresholds}
+    given["temperature"] = _numbers("temperature", flags["temperature"])
+    given["num_return_sequences"] = flags["nbest"]
+    given["word_timestamps"] = flags["word_timestamps"] or words_needed
+    return TranscribeOptions(**given)
+
+
 def transcribe(
+    context: Context,
     audio: Annotated[list[str], Argument(help="Files, folders (searched for audio), or - for standard input.")],
     model: Model = None,
     model_dir: ModelDir = None,
@@ -181,38 +195,7 @@ def transcribe(
         max_words_per_line=max_words_per_line,
         highlight_words=highlight_words,
     )
-    options = TranscribeOptions(
-        language=language,
-        task=task,
-        target_language=target_language,
-        beam_size=beam_size,
-        length_penalty=length_penalty,
-        repetition_penalty=repetition_penalty,
-        no_repeat_ngram_size=no_repeat_ngram_size,
-        num_return_sequences=nbest,
-        word_timestamps=word_timestamps or not layout.is_plain or plot is not None,
-        temperature=_numbers("temperature", temperature),
-        best_of=best_of,
-        compression_ratio_threshold=_number("compression_ratio_threshold", compression_ratio_threshold),
-        logprob_threshold=_number("logprob_threshold", logprob_threshold),
-        no_speech_threshold=_number("no_speech_threshold", no_speech_threshold),
-        condition_on_previous_text=condition_on_previous_text,
-        initial_prompt=initial_prompt,
-        hotwords=hotwords,
-        hotwords_weight=hotwords_weight,
-        lm=lm,
-        lm_weight=lm_weight,
-        max_new_tokens=max_new_tokens,
-        batch_size=batch_size,
-        chunk_length_s=chunk_length_s,
-        stride_length_s=stride_length_s,
-        vad_filter=vad_filter,
-        vad_threshold=vad_threshold,
-        vad_min_speech_duration_ms=vad_min_speech_duration_ms,
-        vad_max_speech_duration_s=vad_max_speech_duration_s,
-        vad_min_silence_duration_ms=vad_min_silence_duration_ms,
-        vad_speech_pad_ms=vad_speech_pad_ms,
-    )
+    options = _options(context.params, words_needed=not layout.is_plain or plot is not None)
     output = Output(
         folder=output_dir or Path(),
         format="all" if output_format is None and output_dir else output_format,
