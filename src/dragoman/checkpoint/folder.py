@@ -13,7 +13,7 @@ from typing import Any
 
 from dragoman.checkpoint.ctranslate2 import Ct2File
 from dragoman.checkpoint.ctranslate2_whisper import WhisperTensors, whisper_config, whisper_generation_config
-from dragoman.checkpoint.gguf import GgufFile, GgufTensors
+from dragoman.checkpoint.gguf import GgufFile, GgufTensors, open_gguf
 from dragoman.checkpoint.layout import WeightFiles, find_weights
 from dragoman.checkpoint.msgpack import MsgpackFile
 from dragoman.checkpoint.tensors import Framework, SafetensorsFile, Shards, TensorFile
@@ -35,7 +35,7 @@ class Checkpoint:
         config: What `config.json` says.
         generation: What `generation_config.json` says, `None` if there is no such file.
         weights: The files of its tensors.
-        gguf: The GGUF file, opened: its directory takes seconds to read.
+        gguf: The GGUF file, opened.
     """
 
     folder: Path
@@ -103,7 +103,7 @@ def open_folder(
             config = whisper_config(container)
         return Checkpoint(folder=folder, config=config, generation=whisper_generation_config(folder), weights=weights)
     if weights.format == "gguf":
-        file = GgufFile(weights.paths[0])
+        file = open_gguf(weights.paths[0])
         return Checkpoint(folder=folder, config=file.config, generation=None, weights=weights, gguf=file)
     if not (folder / "config.json").is_file():
         raise ModelNotFoundError(f"{folder} has weights but no config.json, so the kind of model is unknown. Add it.")

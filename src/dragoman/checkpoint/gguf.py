@@ -5,7 +5,7 @@ them, in float32 whatever they were quantised to. The container and its number f
 """
 
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +16,7 @@ from dragoman._lazy import require
 from dragoman.checkpoint.keymap import KeyMap, Rename
 from dragoman.errors import CheckpointError, UntrustedFileError
 
-__all__ = ["GgufFile", "GgufTensors"]
+__all__ = ["GgufFile", "GgufTensors", "open_gguf"]
 
 # fmt: off
 _KEYS = KeyMap((
@@ -65,9 +65,9 @@ class GgufFile:
         self.path = path
         self._gguf = require("gguf", "Reading a .gguf file")
         try:
-            self._reader = self._gguf.GGUFReader(path)
-            self.metadata: dict[str, Any] = {name: field.contents() for name, field in self._reader.fields.items()}
-            self.tensors = {tensor.name: tensor for tensor in self._reader.tensors}
+            reader = self._gguf.GGUFReader(path)
+            self.metadata: dict[str, Any] = {name: field.contents() for name, field in reader.fields.items()}
+            self.tensors = {tensor.name: tensor for tensor in reader.tensors}
         except MemoryError:
             raise
         except Exception as error:  # the package checks little, so a corrupt file may raise anything
@@ -127,6 +127,28 @@ class GgufFile:
 
 
 _IDS = {"bos": "bos", "eos": "eos", "pad": "padding"}
+
+
+def open_gguf(path: Path) -> GgufFile:
+    """Open a GGUF file. It takes seconds, so the last one stays open: model and tokenizer are asked for in turn.
+
+    Args:
+        path: The file; one that has changed since is opened anew.
+
+    Raises:
+        MissingDependencyError: If the package `gguf` is not installed.
+        UntrustedFileError: If it is no GGUF file, or it is corrupt.
+    """
+    try:
+        state = path.stat()
+    except OSError:
+        return GgufFile(path)  # which says what is wrong
+    return _opened(path, state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=1)
+def _opened(path: Path, *state: int) -> GgufFile:
+    return GgufFile(path)
 
 
 class GgufTensors:

@@ -9,7 +9,7 @@ from dragoman.audio.features import FeatureExtractor, WhisperFeatureExtractor
 from dragoman.audio.preprocessor_config import read_preprocessor_config
 from dragoman.checkpoint.ctranslate2 import Ct2File
 from dragoman.checkpoint.ctranslate2_whisper import whisper_config
-from dragoman.checkpoint.gguf import GgufFile
+from dragoman.checkpoint.gguf import open_gguf
 from dragoman.checkpoint.source import resolve
 from dragoman.errors import ConfigError, ModelNotFoundError, did_you_mean
 from dragoman.files import find_json
@@ -74,7 +74,7 @@ def read_tokenizer(folder: Path, options: Mapping[str, Any]) -> Tokenizer:
     settings = {name: value for name, value in options.items() if name != "tokenizer_type"}
     containers = [] if (folder / "tokenizer.json").is_file() else sorted(folder.glob("*.gguf"))
     if len(containers) == 1:
-        return tokenizer_of(GgufFile(containers[0]).metadata, settings)
+        return tokenizer_of(open_gguf(containers[0]).metadata, settings)
     return load_tokenizer(folder, tokenizer_type=options.get("tokenizer_type"), options=settings)
 
 

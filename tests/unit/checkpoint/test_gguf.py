@@ -12,10 +12,10 @@ import transformers
 from tokenizers import Tokenizer as RustTokenizer
 from tokenizers import models, pre_tokenizers, trainers
 
-from dragoman import AutoTokenizer, CheckpointError, TextDecoder
+from dragoman import AutoTokenizer, CheckpointError, SpeechEncoderDecoderModel, TextDecoder
 from dragoman.checkpoint.gguf import GgufFile
 from dragoman.errors import TokenizerError, UntrustedFileError
-from dragoman.testing import TOLERANCES
+from dragoman.testing import TOLERANCES, tiny_config
 
 SIZES = {
     "vocab_size": 300, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -167,3 +167,26 @@ def test_files_that_are_cut_off_or_garbage_are_refused(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(UntrustedFileError, match="no GGUF file"):
             GgufFile(path)
+
+
+def test_a_file_is_parsed_once_for_model_and_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, decoder = tmp_path / "encoder", tmp_path / "decoder"
+    transformers.Wav2Vec2Model(transformers.Wav2Vec2Config(**tiny_config("wav2vec2").to_dict())).save_pretrained(
+        encoder
+    )
+    decoder.mkdir()
+    write(decoder / "model.gguf", model("llama"), "llama")
+    parsed = []
+
+    class CountingReader(gguf.GGUFReader):
+        def __init__(self, path: Path) -> None:
+            parsed.append(path)
+            super().__init__(path)
+
+    monkeypatch.setattr(gguf, "GGUFReader", CountingReader)
+    SpeechEncoderDecoderModel.from_encoder_decoder_pretrained(encoder, decoder, fusion="prefix")
+    assert AutoTokenizer.from_pretrained(decoder).eos_token == "<|im_end|>"
+    assert TextDecoder.from_pretrained(decoder).config.hidden_size == 64
+    assert parsed == [decoder / "model.gguf"]
+    write(decoder / "model.gguf", model("llama", hidden_size=32), "llama")
+    assert TextDecoder.from_pretrained(decoder).config.hidden_size == 32
