@@ -1,0 +1,39 @@
+"""Real speech for the benchmarks: clips of `recipes/amazon_queen.py`, alone and joined into one recording."""
+
+import json
+import random
+import runpy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from dragoman.audio.io import load_audio
+
+RATE = 16_000
+
+
+class Clip(NamedTuple):
+    """A clip: its name, mono samples at 16 kHz, and the words that are said."""
+
+    id: str
+    waveform: np.ndarray
+    text: str
+
+
+def fetch_clips(folder: Path, count: int, seed: int) -> list[Clip]:
+    """Return random clips of three words or more."""
+    recipe = runpy.run_path(str(Path(__file__).parent.parent / "recipes" / "amazon_queen.py"))
+    rows = [json.loads(line) for line in recipe["main"](folder).read_text(encoding="utf-8").splitlines()]
+    rows = [row for row in rows if len(row["text"].split()) >= 3]
+    picked = random.Random(seed).sample(rows, count)
+    return [Clip(row["id"], load_audio(folder / row["audio_filepath"]), row["text"]) for row in picked]
+
+
+def joined(clips: Sequence[Clip], pause_s: float) -> tuple[np.ndarray, list[float]]:
+    """Put clips one after the other; return the samples, and where each clip begins, in seconds."""
+    pause = np.zeros(round(pause_s * RATE), dtype=np.float32)
+    parts = [part for clip in clips for part in (clip.waveform, pause)]
+    begins = np.cumsum([0, *(len(part) for part in parts)])[:-1:2] / RATE
+    return np.concatenate(parts), begins.tolist()
