@@ -1,137 +1,40 @@
 """The decoder of BART (https://arxiv.org/abs/1910.13461)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from dragoman.checkpoint.keymap import Alias, Drop, Rename, Rule
-from dragoman.families.base import Family, FieldAlias, ModelConfig, Part, head_rule
-from dragoman.spec import Activation, BlockSpec, EmbedNorm, HeadSpec, NormOrder, StackSpec, TextDecoderSpec
+from dragoman.checkpoint.keymap import Rule
+from dragoman.families import bart_like
+from dragoman.families.base import Family, Part, head_rule
+from dragoman.spec import EmbedNorm, NormOrder, TextDecoderSpec
 
 
 @dataclass(kw_only=True)
-class BartConfig(ModelConfig):
+class BartConfig(bart_like.TwoStackConfig):
     """Fields and defaults of a BART `config.json`; the defaults are bart-large."""
 
     model_type: ClassVar[str] = "bart"
 
-    vocab_size: int = 50265
     max_position_embeddings: int = 1024
-    d_model: int = 1024
-    encoder_layers: int = 12
-    encoder_ffn_dim: int = 4096
-    encoder_attention_heads: int = 16
-    encoder_layerdrop: float = 0.0
-    decoder_layers: int = 12
-    decoder_ffn_dim: int = 4096
-    decoder_attention_heads: int = 16
-    decoder_layerdrop: float = 0.0
-    activation_function: str = "gelu"
-    dropout: float = 0.1
-    attention_dropout: float = 0.0
-    activation_dropout: float = 0.0
-    init_std: float = 0.02
-    scale_embedding: bool = False
-    pad_token_id: int | None = 1
-    bos_token_id: int | None = 0
-    eos_token_id: int | list[int] | None = 2
-    decoder_start_token_id: int | list[int] | None = 2
     forced_bos_token_id: int | None = None
     forced_eos_token_id: int | list[int] | None = 2
-    is_encoder_decoder: bool = True
-
-    hidden_size = FieldAlias("d_model")
-    num_hidden_layers = FieldAlias("decoder_layers")
-    num_attention_heads = FieldAlias("decoder_attention_heads")
 
     def text_spec(self) -> TextDecoderSpec:
-        """Describe the decoder; it always has cross-attention."""
+        """Describe the decoder: its first two positions belong to no token."""
         return self._text_spec(NormOrder.POST)
 
     def _text_spec(self, norm_order: NormOrder) -> TextDecoderSpec:
-        block = BlockSpec(
-            width=self.d_model,
-            num_heads=self.decoder_attention_heads,
-            ffn_width=self.decoder_ffn_dim,
-            activation=Activation.parse(self.activation_function),
-            norm_order=norm_order,
-            dropout=self.dropout,
-            attention_dropout=self.attention_dropout,
-            activation_dropout=self.activation_dropout,
-            causal=True,
-            cross_attention=True,
-        )
-        return TextDecoderSpec(
-            vocab_size=self.vocab_size,
-            num_positions=self.max_position_embeddings,
-            position_offset=2,
-            embed_scale=self.d_model**0.5 if self.scale_embedding else 1.0,
-            embed_norm=EmbedNorm.SUM,
-            dropout=self.dropout,
-            stack=StackSpec(
-                block=block,
-                num_layers=self.decoder_layers,
-                final_norm=norm_order is NormOrder.PRE,
-                layerdrop=self.decoder_layerdrop,
-            ),
-            head=HeadSpec(tied=self.tie_word_embeddings),
-            pad_token_id=self.pad_token_id,
-            init_std=self.init_std,
-        )
-
-
-# fmt: off
-def block_rules(base: str) -> tuple[Rule, ...]:
-    """Return the table of the token embedding and the blocks, which BART's kin share under other base words."""
-    layer = f"{base}.layers.{{i}}"
-    return (
-        # theirs                                        ours
-        Rename(f"{base}.embed_tokens.weight",           "embed.tokens.weight"),
-        Rename(f"{layer}.self_attn.q_proj.*",           "stack.layers.{i}.self_attn.q_proj.*"),
-        Rename(f"{layer}.self_attn.k_proj.*",           "stack.layers.{i}.self_attn.k_proj.*"),
-        Rename(f"{layer}.self_attn.v_proj.*",           "stack.layers.{i}.self_attn.v_proj.*"),
-        Rename(f"{layer}.self_attn.out_proj.*",         "stack.layers.{i}.self_attn.out_proj.*"),
-        Rename(f"{layer}.self_attn_layer_norm.*",       "stack.layers.{i}.self_attn_norm.*"),
-        Rename(f"{layer}.encoder_attn.q_proj.*",        "stack.layers.{i}.cross_attn.q_proj.*"),
-        Rename(f"{layer}.encoder_attn.k_proj.*",        "stack.layers.{i}.cross_attn.k_proj.*"),
-        Rename(f"{layer}.encoder_attn.v_proj.*",        "stack.layers.{i}.cross_attn.v_proj.*"),
-        Rename(f"{layer}.encoder_attn.out_proj.*",      "stack.layers.{i}.cross_attn.out_proj.*"),
-        Rename(f"{layer}.encoder_attn_layer_norm.*",    "stack.layers.{i}.cross_attn_norm.*"),
-        Rename(f"{layer}.fc1.*",                        "stack.layers.{i}.ffn.in_proj.*"),
-        Rename(f"{layer}.fc2.*",                        "stack.layers.{i}.ffn.out_proj.*"),
-        Rename(f"{layer}.final_layer_norm.*",           "stack.layers.{i}.ffn_norm.*"),
-    )
-
-
-BLOCKS: tuple[Rule, ...] = (
-    *block_rules("model.decoder"),
-    Rename("model.decoder.embed_positions.weight",      "embed.positions.weight"),
-)
-EMBED_NORM = Rename("model.decoder.layernorm_embedding.*", "embed.norm.*")
-FINAL_NORM = Rename("model.decoder.layer_norm.*",       "stack.final_norm.*")
-# What a full sequence-to-sequence checkpoint holds beside the decoder.
-SEQ2SEQ: tuple[Rule, ...] = (
-    Drop("model.encoder.*",                             why="the text encoder is not used"),
-    Drop("final_logits_bias",                           why="always zero"),
-)
-# What the checkpoints of models with other heads hold.
-OTHER_HEADS: tuple[Rule, ...] = (
-    Drop("classification_head.*",                       why="a head that a decoder does not need"),
-    Drop("qa_outputs.*",                                why="a head that a decoder does not need"),
-)
-# A full checkpoint may keep the token embedding only under this name.
-SHARED = (
-    Alias("shared.weight",                              "model.decoder.embed_tokens.weight"),
-    Alias("model.shared.weight",                        "model.decoder.embed_tokens.weight"),
-)
+        spec = self.decoder_spec(norm_order, self.max_position_embeddings)
+        return replace(spec, position_offset=2, embed_norm=EmbedNorm.SUM)
 
 
 def _rules(config: BartConfig) -> tuple[Rule, ...]:
-    return (*BLOCKS, EMBED_NORM, *SEQ2SEQ, *OTHER_HEADS, head_rule(config.tie_word_embeddings))
-# fmt: on
+    names = (*bart_like.BLOCKS, bart_like.EMBED_NORM, *bart_like.SEQ2SEQ, *bart_like.OTHER_HEADS)
+    return (*names, head_rule(config.tie_word_embeddings))
 
 
 FAMILY = Family(
     config=BartConfig,
-    text=Part(rules=_rules, classes=("BartForCausalLM",), prefixes=("model.",), aliases=SHARED),
+    text=Part(rules=_rules, classes=("BartForCausalLM",), prefixes=("model.",), aliases=bart_like.SHARED),
     tokenizer="BartTokenizer",
 )

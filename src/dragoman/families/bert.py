@@ -4,57 +4,13 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
-from dragoman.families.base import CROSS, Family, ModelConfig, Part
-from dragoman.spec import Activation, BlockSpec, EmbedNorm, HeadSpec, NormOrder, StackSpec, TextDecoderSpec
+from dragoman.families import bert_like
+from dragoman.families.base import Family, Part
+from dragoman.spec import TextDecoderSpec
 
 
 @dataclass(kw_only=True)
-class UntypedBertConfig(ModelConfig):
-    """The fields of all of BERT's kin, and the decoder they describe; without token types."""
-
-    vocab_size: int = 30522
-    hidden_size: int = 768
-    num_hidden_layers: int = 12
-    num_attention_heads: int = 12
-    intermediate_size: int = 3072
-    hidden_act: str = "gelu"
-    hidden_dropout_prob: float = 0.1
-    attention_probs_dropout_prob: float = 0.1
-    max_position_embeddings: int = 512
-    initializer_range: float = 0.02
-    layer_norm_eps: float = 1e-12
-    pad_token_id: int | None = 0
-
-    def text_spec(self) -> TextDecoderSpec:
-        """Describe the decoder."""
-        activation = Activation.parse(self.hidden_act)
-        block = BlockSpec(
-            width=self.hidden_size,
-            num_heads=self.num_attention_heads,
-            ffn_width=self.intermediate_size,
-            activation=activation,
-            norm_order=NormOrder.POST,
-            norm_eps=self.layer_norm_eps,
-            dropout=self.hidden_dropout_prob,
-            attention_dropout=self.attention_probs_dropout_prob,
-            causal=self.is_decoder,
-            cross_attention=self.add_cross_attention,
-        )
-        return TextDecoderSpec(
-            vocab_size=self.vocab_size,
-            num_positions=self.max_position_embeddings,
-            embed_norm=EmbedNorm.SUM,
-            norm_eps=self.layer_norm_eps,
-            dropout=self.hidden_dropout_prob,
-            stack=StackSpec(block=block, num_layers=self.num_hidden_layers),
-            head=HeadSpec(tied=self.tie_word_embeddings, bias=True, transform=activation),
-            pad_token_id=self.pad_token_id,
-            init_std=self.initializer_range,
-        )
-
-
-@dataclass(kw_only=True)
-class BertConfig(UntypedBertConfig):
+class BertConfig(bert_like.BertLikeConfig):
     """Fields and defaults of a BERT `config.json`; the defaults are bert-base-uncased."""
 
     model_type: ClassVar[str] = "bert"
@@ -67,79 +23,22 @@ class BertConfig(UntypedBertConfig):
 
 
 # fmt: off
-def block_rules(base: str) -> tuple[Rule, ...]:
-    """Return the table of embeddings and blocks, which BERT's kin share under other base words."""
-    layer = f"{base}.encoder.layer.{{i}}"
-    return (
-        # theirs                                                        ours
-        Rename(f"{base}.embeddings.word_embeddings.weight",             "embed.tokens.weight"),
-        Rename(f"{base}.embeddings.position_embeddings.weight",         "embed.positions.weight"),
-        Rename(f"{base}.embeddings.LayerNorm.*",                        "embed.norm.*"),
-        Rename(f"{layer}.attention.self.query.*",                       "stack.layers.{i}.self_attn.q_proj.*"),
-        Rename(f"{layer}.attention.self.key.*",                         "stack.layers.{i}.self_attn.k_proj.*"),
-        Rename(f"{layer}.attention.self.value.*",                       "stack.layers.{i}.self_attn.v_proj.*"),
-        Rename(f"{layer}.attention.output.dense.*",                     "stack.layers.{i}.self_attn.out_proj.*"),
-        Rename(f"{layer}.attention.output.LayerNorm.*",                 "stack.layers.{i}.self_attn_norm.*"),
-        Rename(f"{layer}.crossattention.self.query.*",                  "stack.layers.{i}.cross_attn.q_proj.*"),
-        Rename(f"{layer}.crossattention.self.key.*",                    "stack.layers.{i}.cross_attn.k_proj.*"),
-        Rename(f"{layer}.crossattention.self.value.*",                  "stack.layers.{i}.cross_attn.v_proj.*"),
-        Rename(f"{layer}.crossattention.output.dense.*",                "stack.layers.{i}.cross_attn.out_proj.*"),
-        Rename(f"{layer}.crossattention.output.LayerNorm.*",            "stack.layers.{i}.cross_attn_norm.*"),
-        Rename(f"{layer}.intermediate.dense.*",                         "stack.layers.{i}.ffn.in_proj.*"),
-        Rename(f"{layer}.output.dense.*",                               "stack.layers.{i}.ffn.out_proj.*"),
-        Rename(f"{layer}.output.LayerNorm.*",                           "stack.layers.{i}.ffn_norm.*"),
-        Drop(f"{base}.embeddings.position_ids",                         why="a buffer, not a weight"),
-    )
-
-
-def type_rules(base: str) -> tuple[Rule, ...]:
-    """Return the table of the token types, which all but BertGeneration have."""
-    return (
-        Rename(f"{base}.embeddings.token_type_embeddings.weight",       "embed.token_types.weight"),
-        Drop(f"{base}.embeddings.token_type_ids",                       why="a buffer, not a weight"),
-    )
-
-
-def decoder_rules(head: str, tied: bool) -> tuple[Rule, ...]:
-    """Return the table of the last layer, whose bias has two names."""
-    if tied:
-        return (
-            Drop(f"{head}.decoder.weight",                              why="tied to the token embedding"),
-            Drop(f"{head}.decoder.bias",                                why=f"the same tensor as {head}.bias"),
-            Rename(f"{head}.bias",                                      "head.bias"),
-        )
-    return (
-        Rename(f"{head}.decoder.weight",                                "head.weight"),
-        Rename(f"{head}.decoder.bias",                                  "head.bias"),  # comes before the older name
-        Rename(f"{head}.bias",                                          "head.bias"),
-    )
-
-
-# What the checkpoints of models with other heads hold.
-OTHER_HEADS: tuple[Rule, ...] = (
-    Drop("classifier.*",                                                why="a head that a decoder does not need"),
-    Drop("qa_outputs.*",                                                why="a head that a decoder does not need"),
-)
-# What no such checkpoint holds, or not every one.
-FRESH = (*CROSS, "head.*")
-
-
 def _rules(config: BertConfig) -> tuple[Rule, ...]:
     return (
-        *block_rules("bert"),
-        *type_rules("bert"),
-        *decoder_rules("cls.predictions", config.tie_word_embeddings),
+        *bert_like.block_rules("bert"),
+        *bert_like.type_rules("bert"),
+        *bert_like.decoder_rules("cls.predictions", config.tie_word_embeddings),
         Rename("cls.predictions.transform.dense.*",                     "head.transform.*"),
         Rename("cls.predictions.transform.LayerNorm.*",                 "head.norm.*"),
         Drop("bert.pooler.*",                                           why="a decoder does not pool"),
         Drop("cls.seq_relationship.*",                                  why="a decoder does not compare sentences"),
-        *OTHER_HEADS,
+        *bert_like.OTHER_HEADS,
     )
 # fmt: on
 
 
 FAMILY = Family(
     config=BertConfig,
-    text=Part(rules=_rules, classes=("BertLMHeadModel", "BertForCausalLM"), prefixes=("bert.",), fresh=FRESH),
+    text=Part(rules=_rules, classes=("BertLMHeadModel", "BertForCausalLM"), prefixes=("bert.",), fresh=bert_like.FRESH),
     tokenizer="BertTokenizer",
 )

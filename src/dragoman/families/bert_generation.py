@@ -4,13 +4,13 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Rule
-from dragoman.families import bert
+from dragoman.families import bert_like
 from dragoman.families.base import Family, Part
 from dragoman.spec import HeadSpec, TextDecoderSpec
 
 
 @dataclass(kw_only=True)
-class BertGenerationConfig(bert.UntypedBertConfig):
+class BertGenerationConfig(bert_like.BertLikeConfig):
     """Fields and defaults of a BertGeneration `config.json`; the defaults are bert-for-seq-generation-L-24."""
 
     model_type: ClassVar[str] = "bert-generation"
@@ -29,11 +29,11 @@ class BertGenerationConfig(bert.UntypedBertConfig):
 
 
 def _rules(config: BertGenerationConfig) -> tuple[Rule, ...]:
-    return (*bert.block_rules("bert"), *bert.decoder_rules("lm_head", config.tie_word_embeddings))
+    return (*bert_like.block_rules("bert"), *bert_like.decoder_rules("lm_head", config.tie_word_embeddings))
 
 
 FAMILY = Family(
     config=BertGenerationConfig,
-    text=Part(rules=_rules, classes=("BertGenerationDecoder",), prefixes=("bert.",), fresh=bert.FRESH),
+    text=Part(rules=_rules, classes=("BertGenerationDecoder",), prefixes=("bert.",), fresh=bert_like.FRESH),
     tokenizer="BertGenerationTokenizer",
 )

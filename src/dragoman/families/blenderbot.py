@@ -4,13 +4,14 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Rule
-from dragoman.families import bart
+from dragoman.families import bart_like
+from dragoman.families.bart import BartConfig
 from dragoman.families.base import Family, Part, head_rule
 from dragoman.spec import NormOrder, TextDecoderSpec
 
 
 @dataclass(kw_only=True)
-class BlenderbotConfig(bart.BartConfig):
+class BlenderbotConfig(BartConfig):
     """Fields and defaults of a Blenderbot `config.json`; the defaults are the model with 3 billion weights."""
 
     model_type: ClassVar[str] = "blenderbot"
@@ -34,11 +35,11 @@ class BlenderbotConfig(bart.BartConfig):
 
 
 def _rules(config: BlenderbotConfig) -> tuple[Rule, ...]:
-    return (*bart.BLOCKS, bart.FINAL_NORM, *bart.SEQ2SEQ, head_rule(config.tie_word_embeddings))
+    return (*bart_like.BLOCKS, bart_like.FINAL_NORM, *bart_like.SEQ2SEQ, head_rule(config.tie_word_embeddings))
 
 
 FAMILY = Family(
     config=BlenderbotConfig,
-    text=Part(rules=_rules, classes=("BlenderbotForCausalLM",), prefixes=("model.",), aliases=bart.SHARED),
+    text=Part(rules=_rules, classes=("BlenderbotForCausalLM",), prefixes=("model.",), aliases=bart_like.SHARED),
     tokenizer="BlenderbotTokenizer",
 )

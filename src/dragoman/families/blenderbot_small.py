@@ -4,13 +4,14 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Rule
-from dragoman.families import bart
+from dragoman.families import bart_like
+from dragoman.families.bart import BartConfig
 from dragoman.families.base import Family, Part, head_rule
 from dragoman.spec import EmbedNorm, NormOrder, TextDecoderSpec
 
 
 @dataclass(kw_only=True)
-class BlenderbotSmallConfig(bart.BartConfig):
+class BlenderbotSmallConfig(BartConfig):
     """Fields and defaults of a `config.json` of blenderbot_small-90M."""
 
     model_type: ClassVar[str] = "blenderbot-small"
@@ -31,11 +32,11 @@ class BlenderbotSmallConfig(bart.BartConfig):
 
 
 def _rules(config: BlenderbotSmallConfig) -> tuple[Rule, ...]:
-    return (*bart.BLOCKS, bart.EMBED_NORM, *bart.SEQ2SEQ, head_rule(config.tie_word_embeddings))
+    return (*bart_like.BLOCKS, bart_like.EMBED_NORM, *bart_like.SEQ2SEQ, head_rule(config.tie_word_embeddings))
 
 
 FAMILY = Family(
     config=BlenderbotSmallConfig,
-    text=Part(rules=_rules, classes=("BlenderbotSmallForCausalLM",), prefixes=("model.",), aliases=bart.SHARED),
+    text=Part(rules=_rules, classes=("BlenderbotSmallForCausalLM",), prefixes=("model.",), aliases=bart_like.SHARED),
     tokenizer="BlenderbotSmallTokenizer",
 )

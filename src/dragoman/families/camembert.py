@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dragoman.families import bert, roberta
+from dragoman.families import bert_like, roberta
 from dragoman.families.base import Family, Part
 
 
@@ -18,6 +18,6 @@ class CamembertConfig(roberta.RobertaConfig):
 
 FAMILY = Family(
     config=CamembertConfig,
-    text=Part(rules=roberta.rules, classes=("CamembertForCausalLM",), prefixes=("roberta.",), fresh=bert.FRESH),
+    text=Part(rules=roberta.rules, classes=("CamembertForCausalLM",), prefixes=("roberta.",), fresh=bert_like.FRESH),
     tokenizer="CamembertTokenizer",
 )

@@ -4,13 +4,14 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Rename, Rule
-from dragoman.families import wav2vec2
+from dragoman.families import wav2vec2_like as like
 from dragoman.families.base import Family, Part
+from dragoman.families.wav2vec2 import Wav2Vec2Config
 from dragoman.spec import Activation, ConvStackPositionSpec, SpeechEncoderSpec
 
 
 @dataclass(kw_only=True)
-class Data2VecAudioConfig(wav2vec2.Wav2Vec2Config):
+class Data2VecAudioConfig(Wav2Vec2Config):
     """Fields and defaults of a data2vec `config.json`; the defaults are the base model."""
 
     model_type: ClassVar[str] = "data2vec-audio"
@@ -44,8 +45,8 @@ _POSITIONS: tuple[Rule, ...] = (
 
 
 def _rules(config: Data2VecAudioConfig) -> tuple[Rule, ...]:
-    blocks = (*wav2vec2.FRONTEND, *_POSITIONS, *wav2vec2.STACK, wav2vec2.stack_norm(stable=False))
-    return (*blocks, *wav2vec2.ADAPTER, *wav2vec2.HEADS, *wav2vec2.SPEAKER)
+    blocks = (*like.FRONTEND, *_POSITIONS, *like.STACK, like.stack_norm(stable=False))
+    return (*blocks, *like.ADAPTER, *like.HEADS, *like.SPEAKER)
 
 
 FAMILY = Family(

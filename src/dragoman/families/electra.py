@@ -4,13 +4,14 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
-from dragoman.families import bert
+from dragoman.families import bert_like
 from dragoman.families.base import Family, Part, head_rule
+from dragoman.families.bert import BertConfig
 from dragoman.spec import Activation, TextDecoderSpec
 
 
 @dataclass(kw_only=True)
-class ElectraConfig(bert.BertConfig):
+class ElectraConfig(BertConfig):
     """Fields and defaults of an ELECTRA `config.json`; the defaults are the small discriminator."""
 
     model_type: ClassVar[str] = "electra"
@@ -34,21 +35,21 @@ class ElectraConfig(bert.BertConfig):
 def _rules(config: ElectraConfig) -> tuple[Rule, ...]:
     return (
         # theirs                                      ours
-        *bert.block_rules("electra"),
-        *bert.type_rules("electra"),
+        *bert_like.block_rules("electra"),
+        *bert_like.type_rules("electra"),
         Rename("electra.embeddings_project.*",        "embed.proj.*"),
         Rename("generator_predictions.dense.*",       "head.transform.*"),
         Rename("generator_predictions.LayerNorm.*",   "head.norm.*"),
         Rename("generator_lm_head.bias",              "head.bias"),
         head_rule(config.tie_word_embeddings, "generator_lm_head.weight"),
         Drop("discriminator_predictions.*",           why="a decoder does not tell true tokens from false ones"),
-        *bert.OTHER_HEADS,
+        *bert_like.OTHER_HEADS,
     )
 # fmt: on
 
 
 FAMILY = Family(
     config=ElectraConfig,
-    text=Part(rules=_rules, classes=("ElectraForCausalLM",), prefixes=("electra.",), fresh=bert.FRESH),
+    text=Part(rules=_rules, classes=("ElectraForCausalLM",), prefixes=("electra.",), fresh=bert_like.FRESH),
     tokenizer="ElectraTokenizer",
 )

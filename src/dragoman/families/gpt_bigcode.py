@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Rule, Split
-from dragoman.families import gpt2
+from dragoman.families import gpt2_like
 from dragoman.families.base import CROSS, Family, Part
 from dragoman.spec import TextDecoderSpec
 
 
 @dataclass(kw_only=True)
-class GPTBigCodeConfig(gpt2.AnyGPT2Config):
+class GPTBigCodeConfig(gpt2_like.GPT2LikeConfig):
     """Fields and defaults of a GPT-BigCode `config.json`."""
 
     model_type: ClassVar[str] = "gpt_bigcode"
@@ -32,10 +32,10 @@ class GPTBigCodeConfig(gpt2.AnyGPT2Config):
 def _rules(config: GPTBigCodeConfig) -> tuple[Rule, ...]:
     name = "transformer.h.{i}.attn.c_attn.*"
     if config.multi_query:
-        fused = Split(name, gpt2.FUSED, shares=(config.n_head, 1, 1))
+        fused = Split(name, gpt2_like.FUSED, shares=(config.n_head, 1, 1))
     else:
-        fused = Split(name, gpt2.FUSED, groups=config.n_head)  # q, k, v lie head by head
-    return gpt2.rules(config, fused, transpose=False)
+        fused = Split(name, gpt2_like.FUSED, groups=config.n_head)  # q, k, v lie head by head
+    return gpt2_like.rules(config, fused, transpose=False)
 
 
 FAMILY = Family(

@@ -4,13 +4,14 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
-from dragoman.families import wav2vec2
+from dragoman.families import wav2vec2_like as like
 from dragoman.families.base import Family, Part
+from dragoman.families.wav2vec2 import Wav2Vec2Config
 from dragoman.spec import SpeechEncoderSpec
 
 
 @dataclass(kw_only=True)
-class HubertConfig(wav2vec2.Wav2Vec2Config):
+class HubertConfig(Wav2Vec2Config):
     """Fields and defaults of a HuBERT `config.json`; the defaults are the base model."""
 
     model_type: ClassVar[str] = "hubert"
@@ -47,10 +48,10 @@ _PRETRAINING: tuple[Rule, ...] = (
 
 
 def _rules(config: HubertConfig) -> tuple[Rule, ...]:
-    positions = _BATCH_NORM_POSITIONS if config.conv_pos_batch_norm else wav2vec2.POSITIONS
-    norm = wav2vec2.stack_norm(config.do_stable_layer_norm)
-    blocks = (*wav2vec2.FRONTEND, *positions, *wav2vec2.STACK, norm, *wav2vec2.LANGUAGE)
-    return (*blocks, *wav2vec2.HEADS, *_PRETRAINING)
+    positions = _BATCH_NORM_POSITIONS if config.conv_pos_batch_norm else like.POSITIONS
+    norm = like.stack_norm(config.do_stable_layer_norm)
+    blocks = (*like.FRONTEND, *positions, *like.STACK, norm, *like.LANGUAGE)
+    return (*blocks, *like.HEADS, *_PRETRAINING)
 
 
 FAMILY = Family(

@@ -4,13 +4,14 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rule
-from dragoman.families import bart
+from dragoman.families import bart_like
+from dragoman.families.bart import BartConfig
 from dragoman.families.base import Family, Part, head_rule
 from dragoman.spec import NormOrder, Positions, TextDecoderSpec
 
 
 @dataclass(kw_only=True)
-class MarianConfig(bart.BartConfig):
+class MarianConfig(BartConfig):
     """Fields and defaults of a Marian `config.json`."""
 
     model_type: ClassVar[str] = "marian"
@@ -41,7 +42,7 @@ class MarianConfig(bart.BartConfig):
 
 def _rules(config: MarianConfig) -> tuple[Rule, ...]:
     return (
-        *bart.BLOCKS,
+        *bart_like.BLOCKS,
         Drop("model.encoder.*", why="the text encoder is not used"),
         Drop("final_logits_bias", why="belongs to the translation model; upstream's decoder has none"),
         head_rule(config.tie_word_embeddings),
@@ -54,7 +55,7 @@ FAMILY = Family(
         rules=_rules,
         classes=("MarianForCausalLM",),
         prefixes=("model.",),
-        aliases=bart.SHARED,
+        aliases=bart_like.SHARED,
         computed=("embed.positions.weight",),
     ),
     tokenizer="MarianTokenizer",

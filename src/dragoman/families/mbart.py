@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Rule
-from dragoman.families import bart
+from dragoman.families import bart_like
+from dragoman.families.bart import BartConfig
 from dragoman.families.base import Family, Part, head_rule
 from dragoman.spec import NormOrder, TextDecoderSpec
 
 
 @dataclass(kw_only=True)
-class MBartConfig(bart.BartConfig):
+class MBartConfig(BartConfig):
     """Fields and defaults of an mBART `config.json`."""
 
     model_type: ClassVar[str] = "mbart"
@@ -24,11 +25,18 @@ class MBartConfig(bart.BartConfig):
 
 def _rules(config: MBartConfig) -> tuple[Rule, ...]:
     head = head_rule(config.tie_word_embeddings)
-    return (*bart.BLOCKS, bart.EMBED_NORM, bart.FINAL_NORM, *bart.SEQ2SEQ, *bart.OTHER_HEADS, head)
+    return (
+        *bart_like.BLOCKS,
+        bart_like.EMBED_NORM,
+        bart_like.FINAL_NORM,
+        *bart_like.SEQ2SEQ,
+        *bart_like.OTHER_HEADS,
+        head,
+    )
 
 
 FAMILY = Family(
     config=MBartConfig,
-    text=Part(rules=_rules, classes=("MBartForCausalLM",), prefixes=("model.",), aliases=bart.SHARED),
+    text=Part(rules=_rules, classes=("MBartForCausalLM",), prefixes=("model.",), aliases=bart_like.SHARED),
     tokenizer="MBart50Tokenizer",
 )

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dragoman.families import t5
+from dragoman.families import t5_like
 from dragoman.families.base import Family, Part
 
 
 @dataclass(kw_only=True)
-class MT5Config(t5.AnyT5Config):
+class MT5Config(t5_like.T5LikeConfig):
     """Fields and defaults of an mT5 `config.json`; the defaults are mt5-small.
 
     Release 5 of transformers says of every mT5 that its head is tied, but all of them have one of their own.
@@ -25,6 +25,6 @@ class MT5Config(t5.AnyT5Config):
 
 FAMILY = Family(
     config=MT5Config,
-    text=Part(rules=t5.rules, classes=("MT5Decoder",), aliases=t5.ALIASES, copies=t5.COPIES),
+    text=Part(rules=t5_like.rules, classes=("MT5Decoder",), aliases=t5_like.ALIASES, copies=t5_like.COPIES),
     tokenizer="T5Tokenizer",
 )

@@ -4,13 +4,14 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Rule
-from dragoman.families import bart
+from dragoman.families import bart_like
+from dragoman.families.bart import BartConfig
 from dragoman.families.base import Family, Part, head_rule
 from dragoman.spec import NormOrder, Positions, TextDecoderSpec
 
 
 @dataclass(kw_only=True)
-class PegasusConfig(bart.BartConfig):
+class PegasusConfig(BartConfig):
     """Fields and defaults of a PEGASUS `config.json`; the defaults are pegasus-large."""
 
     model_type: ClassVar[str] = "pegasus"
@@ -28,7 +29,7 @@ class PegasusConfig(bart.BartConfig):
 
 
 def _rules(config: PegasusConfig) -> tuple[Rule, ...]:
-    return (*bart.BLOCKS, bart.FINAL_NORM, *bart.SEQ2SEQ, head_rule(config.tie_word_embeddings))
+    return (*bart_like.BLOCKS, bart_like.FINAL_NORM, *bart_like.SEQ2SEQ, head_rule(config.tie_word_embeddings))
 
 
 FAMILY = Family(
@@ -37,7 +38,7 @@ FAMILY = Family(
         rules=_rules,
         classes=("PegasusForCausalLM",),
         prefixes=("model.",),
-        aliases=bart.SHARED,
+        aliases=bart_like.SHARED,
         computed=("embed.positions.weight",),
     ),
     tokenizer="PegasusTokenizer",

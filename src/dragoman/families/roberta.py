@@ -4,13 +4,14 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
-from dragoman.families import bert
+from dragoman.families import bert_like
 from dragoman.families.base import Family, Part
+from dragoman.families.bert import BertConfig
 from dragoman.spec import Activation, TextDecoderSpec
 
 
 @dataclass(kw_only=True)
-class RobertaConfig(bert.BertConfig):
+class RobertaConfig(BertConfig):
     """Fields and defaults of a RoBERTa `config.json`."""
 
     model_type: ClassVar[str] = "roberta"
@@ -38,19 +39,19 @@ def rules(config: RobertaConfig) -> tuple[Rule, ...]:
     """Return the table of RoBERTa and of those who trained it on other texts."""
     return (
         # theirs                      ours
-        *bert.block_rules("roberta"),
-        *bert.type_rules("roberta"),
-        *bert.decoder_rules("lm_head", config.tie_word_embeddings),
+        *bert_like.block_rules("roberta"),
+        *bert_like.type_rules("roberta"),
+        *bert_like.decoder_rules("lm_head", config.tie_word_embeddings),
         Rename("lm_head.dense.*",       "head.transform.*"),
         Rename("lm_head.layer_norm.*",  "head.norm.*"),
         Drop("roberta.pooler.*",        why="a decoder does not pool"),
-        *bert.OTHER_HEADS,
+        *bert_like.OTHER_HEADS,
     )
 # fmt: on
 
 
 FAMILY = Family(
     config=RobertaConfig,
-    text=Part(rules=rules, classes=("RobertaForCausalLM",), prefixes=("roberta.",), fresh=bert.FRESH),
+    text=Part(rules=rules, classes=("RobertaForCausalLM",), prefixes=("roberta.",), fresh=bert_like.FRESH),
     tokenizer="RobertaTokenizer",
 )

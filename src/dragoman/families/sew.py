@@ -4,13 +4,14 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Rename, Rule
-from dragoman.families import wav2vec2
+from dragoman.families import wav2vec2_like as like
 from dragoman.families.base import Family, Part
+from dragoman.families.wav2vec2 import Wav2Vec2Config
 from dragoman.spec import ConvFrontendSpec, ConvPositionSpec, SpeechEncoderSpec
 
 
 @dataclass(kw_only=True)
-class SEWConfig(wav2vec2.Wav2Vec2Config):
+class SEWConfig(Wav2Vec2Config):
     """Fields and defaults of a SEW `config.json`; the defaults are the base model."""
 
     model_type: ClassVar[str] = "sew"
@@ -49,8 +50,8 @@ UPSAMPLE = Rename("encoder.upsample.projection.*",               "upsample.proj.
 
 
 def _rules(config: SEWConfig) -> tuple[Rule, ...]:
-    blocks = (*wav2vec2.POSITIONS, *wav2vec2.STACK, wav2vec2.stack_norm(stable=False), UPSAMPLE)
-    return (*FRONTEND, *blocks, *wav2vec2.HEADS)
+    blocks = (*like.POSITIONS, *like.STACK, like.stack_norm(stable=False), UPSAMPLE)
+    return (*FRONTEND, *blocks, *like.HEADS)
 
 
 FAMILY = Family(

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Rename, Rule
 from dragoman.errors import ConfigError
-from dragoman.families import wav2vec2
+from dragoman.families import wav2vec2_like as like
 from dragoman.families.base import Family, Part
 from dragoman.families.sew import FRONTEND, UPSAMPLE, SEWConfig
 from dragoman.spec import BlockSpec, ConvFrontendSpec, DisentangledSpec, SpeechEncoderSpec
@@ -74,7 +74,7 @@ _LAYERS: tuple[Rule, ...] = (
 
 
 def _rules(config: SEWDConfig) -> tuple[Rule, ...]:
-    return (*FRONTEND, *wav2vec2.POSITIONS, *_LAYERS, UPSAMPLE, *wav2vec2.HEADS)
+    return (*FRONTEND, *like.POSITIONS, *_LAYERS, UPSAMPLE, *like.HEADS)
 
 
 FAMILY = Family(

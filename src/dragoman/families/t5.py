@@ -3,114 +3,18 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dragoman.checkpoint.keymap import Alias, Drop, Rename, Rule
-from dragoman.errors import ConfigError
-from dragoman.families.base import Family, FieldAlias, ModelConfig, Part, head_rule
-from dragoman.spec import (
-    Activation,
-    BlockSpec,
-    BucketBiasSpec,
-    HeadSpec,
-    Norm,
-    NormOrder,
-    Positions,
-    StackSpec,
-    TextDecoderSpec,
-)
-
-_LONGEST = 1024  # tokens; distances have no end, so this is a limit of ours
+from dragoman.families import t5_like
+from dragoman.families.base import Family, Part
 
 
 @dataclass(kw_only=True)
-class AnyT5Config(ModelConfig):
-    """The fields that T5 and mT5 share."""
-
-    vocab_size: int = 32128
-    d_model: int = 512
-    d_kv: int = 64
-    d_ff: int = 2048
-    num_layers: int = 6
-    num_decoder_layers: int | None = None
-    num_heads: int = 8
-    relative_attention_num_buckets: int = 32
-    relative_attention_max_distance: int = 128
-    dropout_rate: float = 0.1
-    layer_norm_epsilon: float = 1e-6
-    initializer_factor: float = 1.0
-    feed_forward_proj: str = "relu"
-    is_encoder_decoder: bool = True
-    pad_token_id: int | None = 0
-    eos_token_id: int | list[int] | None = 1
-    decoder_start_token_id: int | list[int] | None = 0
-
-    hidden_size = FieldAlias("d_model")
-    num_attention_heads = FieldAlias("num_heads")
-    num_hidden_layers = FieldAlias("num_layers")
-    head_dim = FieldAlias("d_kv")
-
-    def __post_init__(self) -> None:
-        """Let the decoder be as deep as the text encoder, unless it says otherwise."""
-        super().__post_init__()
-        if self.num_decoder_layers is None:
-            self.num_decoder_layers = self.num_layers
-
-    @property
-    def tied(self) -> bool:
-        """Whether the head is the token embedding, scaled."""
-        return False
-
-    def text_spec(self) -> TextDecoderSpec:
-        """Describe the decoder; it always has cross-attention."""
-        gated = self.feed_forward_proj.startswith("gated-")
-        activation = self.feed_forward_proj.removeprefix("gated-")
-        if activation.startswith("gated"):
-            raise ConfigError(
-                f"`feed_forward_proj` must be an activation, or one behind 'gated-', but is {self.feed_forward_proj!r}."
-            )
-        block = BlockSpec(
-            width=self.d_model,
-            num_heads=self.num_heads,
-            head_width=self.d_kv,
-            ffn_width=self.d_ff,
-            activation=Activation.parse("gelu_new" if gated and activation == "gelu" else activation),
-            gated_ffn=gated,
-            norm=Norm.RMS,
-            norm_order=NormOrder.PRE,
-            norm_eps=self.layer_norm_epsilon,
-            qkv_bias=False,
-            out_bias=False,
-            ffn_bias=False,
-            scaled_scores=False,
-            dropout=self.dropout_rate,
-            attention_dropout=self.dropout_rate,
-            activation_dropout=self.dropout_rate,
-            causal=True,
-            cross_attention=True,
-        )
-        return TextDecoderSpec(
-            vocab_size=self.vocab_size,
-            num_positions=_LONGEST,
-            positions=Positions.NONE,
-            position_bias=BucketBiasSpec(
-                num_buckets=self.relative_attention_num_buckets, max_distance=self.relative_attention_max_distance
-            ),
-            dropout=self.dropout_rate,
-            stack=StackSpec(block=block, num_layers=self.num_decoder_layers or 0, final_norm=True),
-            head=HeadSpec(tied=self.tied, scale=self.d_model**-0.5 if self.tied else 1.0),
-            pad_token_id=self.pad_token_id,
-            init_std=self.initializer_factor * self.d_model**-0.5,
-        )
-
-
-@dataclass(kw_only=True)
-class T5Config(AnyT5Config):
+class T5Config(t5_like.T5LikeConfig):
     """Fields and defaults of a T5 `config.json`; the defaults are t5-small."""
 
     model_type: ClassVar[str] = "t5"
 
-    scale_decoder_outputs: bool | None = (
-        None  # release 5 of transformers says so what earlier ones call `tie_word_embeddings`
-    )
+    # release 5 of transformers says so what earlier ones call `tie_word_embeddings`
+    scale_decoder_outputs: bool | None = None
 
     def __post_init__(self) -> None:
         """Know T5 1.1 by either field."""
@@ -124,47 +28,8 @@ class T5Config(AnyT5Config):
         return self.tie_word_embeddings and self.scale_decoder_outputs is not False
 
 
-# fmt: off
-def rules(config: AnyT5Config) -> tuple[Rule, ...]:
-    """Return the table of T5 and mT5."""
-    layer, bias = "decoder.block.{i}.layer", "relative_attention_bias.weight"
-    gated = config.feed_forward_proj.startswith("gated-")
-    return (
-        # theirs                                        ours
-        Rename("shared.weight",                         "embed.tokens.weight"),
-        Rename(f"{layer}.0.SelfAttention.q.*",          "stack.layers.{i}.self_attn.q_proj.*"),
-        Rename(f"{layer}.0.SelfAttention.k.*",          "stack.layers.{i}.self_attn.k_proj.*"),
-        Rename(f"{layer}.0.SelfAttention.v.*",          "stack.layers.{i}.self_attn.v_proj.*"),
-        Rename(f"{layer}.0.SelfAttention.o.*",          "stack.layers.{i}.self_attn.out_proj.*"),
-        Rename(f"{layer}.0.layer_norm.*",               "stack.layers.{i}.self_attn_norm.*"),
-        Rename(f"{layer}.1.EncDecAttention.q.*",        "stack.layers.{i}.cross_attn.q_proj.*"),
-        Rename(f"{layer}.1.EncDecAttention.k.*",        "stack.layers.{i}.cross_attn.k_proj.*"),
-        Rename(f"{layer}.1.EncDecAttention.v.*",        "stack.layers.{i}.cross_attn.v_proj.*"),
-        Rename(f"{layer}.1.EncDecAttention.o.*",        "stack.layers.{i}.cross_attn.out_proj.*"),
-        Rename(f"{layer}.1.layer_norm.*",               "stack.layers.{i}.cross_attn_norm.*"),
-        *((
-            Rename(f"{layer}.2.DenseReluDense.wi_0.*",  "stack.layers.{i}.ffn.gate_proj.*"),
-            Rename(f"{layer}.2.DenseReluDense.wi_1.*",  "stack.layers.{i}.ffn.in_proj.*"),
-        ) if gated else (
-            Rename(f"{layer}.2.DenseReluDense.wi.*",    "stack.layers.{i}.ffn.in_proj.*"),
-        )),
-        Rename(f"{layer}.2.DenseReluDense.wo.*",        "stack.layers.{i}.ffn.out_proj.*"),
-        Rename(f"{layer}.2.layer_norm.*",               "stack.layers.{i}.ffn_norm.*"),
-        Rename(f"decoder.block.0.layer.0.SelfAttention.{bias}", "position_bias.embed.weight"),
-        Rename("decoder.final_layer_norm.*",            "stack.final_norm.*"),
-        Drop(f"decoder.block.0.layer.1.EncDecAttention.{bias}", why="not used, even where it was trained"),
-        Drop("encoder.*",                               why="the text encoder is not used"),
-        head_rule(config.tied),
-    )
-# fmt: on
-
-
-# The decoder's own name of the embedding, which it shares with the text encoder.
-ALIASES = (Alias("decoder.embed_tokens.weight", "shared.weight"),)
-COPIES = (("head.weight", "embed.tokens.weight"),)
-
 FAMILY = Family(
     config=T5Config,
-    text=Part(rules=rules, classes=("T5Decoder",), aliases=ALIASES, copies=COPIES),
+    text=Part(rules=t5_like.rules, classes=("T5Decoder",), aliases=t5_like.ALIASES, copies=t5_like.COPIES),
     tokenizer="T5Tokenizer",
 )

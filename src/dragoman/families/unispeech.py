@@ -4,13 +4,14 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rule
-from dragoman.families import wav2vec2
+from dragoman.families import wav2vec2_like as like
 from dragoman.families.base import Family, Part
+from dragoman.families.wav2vec2 import Wav2Vec2Config
 from dragoman.spec import SpeechEncoderSpec
 
 
 @dataclass(kw_only=True)
-class UniSpeechConfig(wav2vec2.Wav2Vec2Config):
+class UniSpeechConfig(Wav2Vec2Config):
     """Fields and defaults of a UniSpeech `config.json`; the defaults are the base model."""
 
     model_type: ClassVar[str] = "unispeech"
@@ -24,9 +25,9 @@ _PHONEMES = Drop("ctc_proj.*", why="only pre-training needs it")
 
 
 def _rules(config: UniSpeechConfig) -> tuple[Rule, ...]:
-    norm = wav2vec2.stack_norm(config.do_stable_layer_norm)
-    blocks = (*wav2vec2.FRONTEND, *wav2vec2.POSITIONS, *wav2vec2.STACK, norm, *wav2vec2.LANGUAGE)
-    return (*blocks, *wav2vec2.HEADS, *wav2vec2.QUANTIZER, _PHONEMES)
+    norm = like.stack_norm(config.do_stable_layer_norm)
+    blocks = (*like.FRONTEND, *like.POSITIONS, *like.STACK, norm, *like.LANGUAGE)
+    return (*blocks, *like.HEADS, *like.QUANTIZER, _PHONEMES)
 
 
 FAMILY = Family(

@@ -4,13 +4,14 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Rename, Rule
-from dragoman.families import wav2vec2
+from dragoman.families import wav2vec2_like as like
 from dragoman.families.base import Family, Part
+from dragoman.families.wav2vec2 import Wav2Vec2Config
 from dragoman.spec import BlockSpec, BucketBiasSpec, SpeechEncoderSpec
 
 
 @dataclass(kw_only=True)
-class WavLMConfig(wav2vec2.Wav2Vec2Config):
+class WavLMConfig(Wav2Vec2Config):
     """Fields and defaults of a WavLM `config.json`; the defaults are the base model."""
 
     model_type: ClassVar[str] = "wavlm"
@@ -38,9 +39,9 @@ _BIAS: tuple[Rule, ...] = (
 
 
 def _rules(config: WavLMConfig) -> tuple[Rule, ...]:
-    norm = wav2vec2.stack_norm(config.do_stable_layer_norm)
-    blocks = (*wav2vec2.FRONTEND, *wav2vec2.POSITIONS, *wav2vec2.STACK)
-    return (*blocks, norm, *wav2vec2.ADAPTER, *wav2vec2.HEADS, *wav2vec2.SPEAKER, *_BIAS)
+    norm = like.stack_norm(config.do_stable_layer_norm)
+    blocks = (*like.FRONTEND, *like.POSITIONS, *like.STACK)
+    return (*blocks, norm, *like.ADAPTER, *like.HEADS, *like.SPEAKER, *_BIAS)
 
 
 FAMILY = Family(

@@ -3,27 +3,17 @@
 The encoder was trained with transcripts; it is not self-supervised.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
-from dragoman.families import bart
+from dragoman.families import bart_like
 from dragoman.families.base import Family, FieldAlias, Part, SpecAugmentConfig, head_rule
-from dragoman.spec import (
-    Activation,
-    BlockSpec,
-    HeadSpec,
-    MelFrontendSpec,
-    NormOrder,
-    SpeechEncoderSpec,
-    StackSpec,
-    TablePositionSpec,
-    TextDecoderSpec,
-)
+from dragoman.spec import MelFrontendSpec, NormOrder, SpeechEncoderSpec, TablePositionSpec, TextDecoderSpec
 
 
 @dataclass(kw_only=True)
-class WhisperConfig(SpecAugmentConfig):
+class WhisperConfig(bart_like.TwoStackConfig, SpecAugmentConfig):
     """Fields and defaults of a Whisper `config.json`; the defaults are the tiny model's."""
 
     model_type: ClassVar[str] = "whisper"
@@ -34,17 +24,10 @@ class WhisperConfig(SpecAugmentConfig):
     encoder_layers: int = 4
     encoder_attention_heads: int = 6
     encoder_ffn_dim: int = 1536
-    encoder_layerdrop: float = 0.0
     decoder_layers: int = 4
     decoder_attention_heads: int = 6
     decoder_ffn_dim: int = 1536
-    decoder_layerdrop: float = 0.0
-    activation_function: str = "gelu"
     dropout: float = 0.0
-    attention_dropout: float = 0.0
-    activation_dropout: float = 0.0
-    init_std: float = 0.02
-    scale_embedding: bool = False  # upstream reads it and never applies it
     max_source_positions: int = 1500
     max_target_positions: int = 448
     apply_spec_augment: bool = False
@@ -54,39 +37,18 @@ class WhisperConfig(SpecAugmentConfig):
     decoder_start_token_id: int | list[int] | None = 50257
     suppress_tokens: list[int] | None = None
     begin_suppress_tokens: list[int] | tuple[int, ...] | None = (220, 50256)
-    is_encoder_decoder: bool = True
 
-    hidden_size = FieldAlias("d_model")
     num_hidden_layers = FieldAlias("encoder_layers")
     num_attention_heads = FieldAlias("encoder_attention_heads")
     max_position_embeddings = FieldAlias("max_target_positions")
 
-    def _block(self, num_heads: int, ffn_width: int, decoder: bool) -> BlockSpec:
-        return BlockSpec(
-            width=self.d_model,
-            num_heads=num_heads,
-            ffn_width=ffn_width,
-            activation=Activation.parse(self.activation_function),
-            norm_order=NormOrder.PRE,
-            dropout=self.dropout,
-            attention_dropout=self.attention_dropout,
-            activation_dropout=self.activation_dropout,
-            causal=decoder,
-            cross_attention=decoder,
-            key_bias=False,
-        )
-
     def speech_spec(self) -> SpeechEncoderSpec:
         """Describe the encoder."""
+        stack = self.encoder_stack()
         return SpeechEncoderSpec(
             frontend=MelFrontendSpec(num_mels=self.num_mel_bins),
             positions=TablePositionSpec(num_positions=self.max_source_positions),
-            stack=StackSpec(
-                block=self._block(self.encoder_attention_heads, self.encoder_ffn_dim, decoder=False),
-                num_layers=self.encoder_layers,
-                final_norm=True,
-                layerdrop=self.encoder_layerdrop,
-            ),
+            stack=replace(stack, block=replace(stack.block, key_bias=False)),
             input_norm=False,
             dropout=self.dropout,
             spec_augment=self._spec_augment() if self.apply_spec_augment else None,
@@ -94,21 +56,10 @@ class WhisperConfig(SpecAugmentConfig):
         )
 
     def text_spec(self) -> TextDecoderSpec:
-        """Describe the decoder; it always has cross-attention."""
-        return TextDecoderSpec(
-            vocab_size=self.vocab_size,
-            num_positions=self.max_target_positions,
-            dropout=self.dropout,
-            stack=StackSpec(
-                block=self._block(self.decoder_attention_heads, self.decoder_ffn_dim, decoder=True),
-                num_layers=self.decoder_layers,
-                final_norm=True,
-                layerdrop=self.decoder_layerdrop,
-            ),
-            head=HeadSpec(tied=self.tie_word_embeddings),
-            pad_token_id=self.pad_token_id,
-            init_std=self.init_std,
-        )
+        """Describe the decoder."""
+        spec = self.decoder_spec(NormOrder.PRE, self.max_target_positions)
+        stack = replace(spec.stack, block=replace(spec.stack.block, key_bias=False))
+        return replace(spec, stack=stack, embed_scale=1.0)  # upstream reads `scale_embedding` and never applies it
 
 
 # fmt: off
@@ -143,8 +94,8 @@ def _speech_rules(config: WhisperConfig) -> tuple[Rule, ...]:
 
 def _text_rules(config: WhisperConfig) -> tuple[Rule, ...]:
     return (
-        *bart.BLOCKS,
-        bart.FINAL_NORM,
+        *bart_like.BLOCKS,
+        bart_like.FINAL_NORM,
         Drop("model.encoder.*",                     why="the speech encoder is not used"),
         head_rule(config.tie_word_embeddings, "proj_out.weight"),
     )

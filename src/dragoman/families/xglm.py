@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
-from dragoman.families import bart
+from dragoman.families import bart_like
 from dragoman.families.base import CROSS, Family, FieldAlias, ModelConfig, Part, head_rule
 from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, Positions, StackSpec, TextDecoderSpec
 
@@ -67,7 +67,7 @@ class XGLMConfig(ModelConfig):
 
 def _rules(config: XGLMConfig) -> tuple[Rule, ...]:
     return (
-        *bart.block_rules("model"),
+        *bart_like.block_rules("model"),
         Rename("model.layer_norm.*", "stack.final_norm.*"),
         Drop("model.embed_positions.weights", why="computed, not learned"),
         head_rule(config.tie_word_embeddings),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dragoman.families import bert, roberta
+from dragoman.families import bert_like, roberta
 from dragoman.families.base import Family, Part
 
 
@@ -18,6 +18,6 @@ class XLMRobertaConfig(roberta.RobertaConfig):
 
 FAMILY = Family(
     config=XLMRobertaConfig,
-    text=Part(rules=roberta.rules, classes=("XLMRobertaForCausalLM",), prefixes=("roberta.",), fresh=bert.FRESH),
+    text=Part(rules=roberta.rules, classes=("XLMRobertaForCausalLM",), prefixes=("roberta.",), fresh=bert_like.FRESH),
     tokenizer="XLMRobertaTokenizer",
 )

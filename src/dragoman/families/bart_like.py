@@ -1,0 +1,139 @@
+"""What BART and its kin share: fields, network, and the table of names.
+
+Fairseq's models, those that came out of them, and Whisper describe their two stacks in these words.
+"""
+
+from dataclasses import dataclass, replace
+
+from dragoman.checkpoint.keymap import Alias, Drop, Rename, Rule
+from dragoman.families.base import FieldAlias, ModelConfig
+from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, StackSpec, TextDecoderSpec
+
+__all__ = ["BLOCKS", "EMBED_NORM", "FINAL_NORM", "OTHER_HEADS", "SEQ2SEQ", "SHARED", "BartLikeConfig", "TwoStackConfig"]
+__all__ += ["block_rules"]
+
+
+@dataclass(kw_only=True)
+class BartLikeConfig(ModelConfig):
+    """The fields of the decoders of this kin; the defaults are those of most."""
+
+    vocab_size: int = 50265
+    d_model: int = 1024
+    decoder_layers: int = 12
+    decoder_ffn_dim: int = 4096
+    decoder_attention_heads: int = 16
+    decoder_layerdrop: float = 0.0
+    activation_function: str = "gelu"
+    dropout: float = 0.1
+    attention_dropout: float = 0.0
+    activation_dropout: float = 0.0
+    init_std: float = 0.02
+    scale_embedding: bool = False
+    pad_token_id: int | None = 1
+    bos_token_id: int | None = 0
+    eos_token_id: int | list[int] | None = 2
+    decoder_start_token_id: int | list[int] | None = 2
+
+    hidden_size = FieldAlias("d_model")
+    num_hidden_layers = FieldAlias("decoder_layers")
+    num_attention_heads = FieldAlias("decoder_attention_heads")
+
+    @property
+    def embed_scale(self) -> float:
+        """What embeddings are multiplied by."""
+        return float(abs(self.d_model) ** 0.5) if self.scale_embedding else 1.0  # the block refuses what is below 1
+
+    def plain_block(self, norm_order: NormOrder, num_heads: int, ffn_width: int) -> BlockSpec:
+        """Describe a block that only looks at its own stack."""
+        return BlockSpec(
+            width=self.d_model,
+            num_heads=num_heads,
+            ffn_width=ffn_width,
+            activation=Activation.parse(self.activation_function),
+            norm_order=norm_order,
+            dropout=self.dropout,
+            attention_dropout=self.attention_dropout,
+            activation_dropout=self.activation_dropout,
+        )
+
+    def decoder_spec(self, norm_order: NormOrder, num_positions: int) -> TextDecoderSpec:
+        """Describe the decoder; it always has cross-attention."""
+        block = self.plain_block(norm_order, self.decoder_attention_heads, self.decoder_ffn_dim)
+        return TextDecoderSpec(
+            vocab_size=self.vocab_size,
+            num_positions=num_positions,
+            embed_scale=self.embed_scale,
+            dropout=self.dropout,
+            stack=StackSpec(
+                block=replace(block, causal=True, cross_attention=True),
+                num_layers=self.decoder_layers,
+                final_norm=norm_order is NormOrder.PRE,
+                layerdrop=self.decoder_layerdrop,
+            ),
+            head=HeadSpec(tied=self.tie_word_embeddings),
+            pad_token_id=self.pad_token_id,
+            init_std=self.init_std,
+        )
+
+
+@dataclass(kw_only=True)
+class TwoStackConfig(BartLikeConfig):
+    """The fields of the models of this kin that were trained with an encoder."""
+
+    encoder_layers: int = 12
+    encoder_ffn_dim: int = 4096
+    encoder_attention_heads: int = 16
+    encoder_layerdrop: float = 0.0
+    is_encoder_decoder: bool = True
+
+    def encoder_stack(self) -> StackSpec:
+        """Describe the stack of an encoder that normalises before each part."""
+        block = self.plain_block(NormOrder.PRE, self.encoder_attention_heads, self.encoder_ffn_dim)
+        return StackSpec(block=block, num_layers=self.encoder_layers, final_norm=True, layerdrop=self.encoder_layerdrop)
+
+
+# fmt: off
+def block_rules(base: str) -> tuple[Rule, ...]:
+    """Return the table of the token embedding and the blocks, which BART's kin share under other base words."""
+    layer = f"{base}.layers.{{i}}"
+    return (
+        # theirs                                        ours
+        Rename(f"{base}.embed_tokens.weight",           "embed.tokens.weight"),
+        Rename(f"{layer}.self_attn.q_proj.*",           "stack.layers.{i}.self_attn.q_proj.*"),
+        Rename(f"{layer}.self_attn.k_proj.*",           "stack.layers.{i}.self_attn.k_proj.*"),
+        Rename(f"{layer}.self_attn.v_proj.*",           "stack.layers.{i}.self_attn.v_proj.*"),
+        Rename(f"{layer}.self_attn.out_proj.*",         "stack.layers.{i}.self_attn.out_proj.*"),
+        Rename(f"{layer}.self_attn_layer_norm.*",       "stack.layers.{i}.self_attn_norm.*"),
+        Rename(f"{layer}.encoder_attn.q_proj.*",        "stack.layers.{i}.cross_attn.q_proj.*"),
+        Rename(f"{layer}.encoder_attn.k_proj.*",        "stack.layers.{i}.cross_attn.k_proj.*"),
+        Rename(f"{layer}.encoder_attn.v_proj.*",        "stack.layers.{i}.cross_attn.v_proj.*"),
+        Rename(f"{layer}.encoder_attn.out_proj.*",      "stack.layers.{i}.cross_attn.out_proj.*"),
+        Rename(f"{layer}.encoder_attn_layer_norm.*",    "stack.layers.{i}.cross_attn_norm.*"),
+        Rename(f"{layer}.fc1.*",                        "stack.layers.{i}.ffn.in_proj.*"),
+        Rename(f"{layer}.fc2.*",                        "stack.layers.{i}.ffn.out_proj.*"),
+        Rename(f"{layer}.final_layer_norm.*",           "stack.layers.{i}.ffn_norm.*"),
+    )
+
+
+BLOCKS: tuple[Rule, ...] = (
+    *block_rules("model.decoder"),
+    Rename("model.decoder.embed_positions.weight",      "embed.positions.weight"),
+)
+EMBED_NORM = Rename("model.decoder.layernorm_embedding.*", "embed.norm.*")
+FINAL_NORM = Rename("model.decoder.layer_norm.*",       "stack.final_norm.*")
+# What a full sequence-to-sequence checkpoint holds beside the decoder.
+SEQ2SEQ: tuple[Rule, ...] = (
+    Drop("model.encoder.*",                             why="the text encoder is not used"),
+    Drop("final_logits_bias",                           why="always zero"),
+)
+# What the checkpoints of models with other heads hold.
+OTHER_HEADS: tuple[Rule, ...] = (
+    Drop("classification_head.*",                       why="a head that a decoder does not need"),
+    Drop("qa_outputs.*",                                why="a head that a decoder does not need"),
+)
+# A full checkpoint may keep the token embedding only under this name.
+SHARED = (
+    Alias("shared.weight",                              "model.decoder.embed_tokens.weight"),
+    Alias("model.shared.weight",                        "model.decoder.embed_tokens.weight"),
+)
+# fmt: on

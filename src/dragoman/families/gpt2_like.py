@@ -1,0 +1,96 @@
+"""What GPT-2 and GPT-BigCode share: fields, network, and the table of names."""
+
+from dataclasses import dataclass
+
+from dragoman.checkpoint.keymap import Drop, Rename, Rule, Split
+from dragoman.errors import ConfigError
+from dragoman.families.base import FieldAlias, ModelConfig, head_rule
+from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, StackSpec, TextDecoderSpec
+
+__all__ = ["FUSED", "GPT2LikeConfig", "rules"]
+
+
+@dataclass(kw_only=True)
+class GPT2LikeConfig(ModelConfig):
+    """The fields that GPT-2 and GPT-BigCode share, and the decoder they describe."""
+
+    vocab_size: int = 50257
+    n_positions: int = 1024
+    n_embd: int = 768
+    n_layer: int = 12
+    n_head: int = 12
+    n_inner: int | None = None
+    activation_function: str = "gelu_new"
+    resid_pdrop: float = 0.1
+    embd_pdrop: float = 0.1
+    attn_pdrop: float = 0.1
+    layer_norm_epsilon: float = 1e-5
+    initializer_range: float = 0.02
+    scale_attn_weights: bool = True
+    bos_token_id: int | None = 50256
+    eos_token_id: int | list[int] | None = 50256
+
+    hidden_size = FieldAlias("n_embd")
+    num_hidden_layers = FieldAlias("n_layer")
+    num_attention_heads = FieldAlias("n_head")
+    max_position_embeddings = FieldAlias("n_positions")
+
+    def text_spec(self) -> TextDecoderSpec:
+        """Describe the decoder."""
+        if not self.scale_attn_weights:
+            raise ConfigError(
+                f"dragoman scales the attention of {self.model_type} as the original does, so `scale_attn_weights` "
+                "must be true, but it is false. Use another model."
+            )
+        block = BlockSpec(
+            width=self.n_embd,
+            num_heads=self.n_head,
+            ffn_width=self.n_inner or 4 * self.n_embd,
+            activation=Activation.parse(self.activation_function),
+            norm_order=NormOrder.PRE,
+            norm_eps=self.layer_norm_epsilon,
+            dropout=self.resid_pdrop,
+            attention_dropout=self.attn_pdrop,
+            causal=True,
+            cross_attention=self.add_cross_attention,
+        )
+        return TextDecoderSpec(
+            vocab_size=self.vocab_size,
+            num_positions=self.n_positions,
+            dropout=self.embd_pdrop,
+            stack=StackSpec(block=block, num_layers=self.n_layer, final_norm=True),
+            head=HeadSpec(tied=self.tie_word_embeddings),
+            norm_eps=self.layer_norm_epsilon,
+            pad_token_id=self.pad_token_id,
+            init_std=self.initializer_range,
+            narrow_residuals=True,
+        )
+
+
+_SELF = "stack.layers.{i}.self_attn."
+_CROSS = "stack.layers.{i}.cross_attn."
+FUSED = (_SELF + "q_proj.*", _SELF + "k_proj.*", _SELF + "v_proj.*")
+
+
+# fmt: off
+def rules(config: GPT2LikeConfig, fused: Split, transpose: bool) -> tuple[Rule, ...]:
+    """Return the table of GPT-2 and GPT-BigCode, which fuse q, k, v, and of which one stores matrices `[in, out]`."""
+    return (
+        # theirs                                              ours
+        Rename("transformer.wte.weight",                      "embed.tokens.weight"),
+        Rename("transformer.wpe.weight",                      "embed.positions.weight"),
+        Rename("transformer.h.{i}.ln_1.*",                    "stack.layers.{i}.self_attn_norm.*"),
+        fused,
+        Rename("transformer.h.{i}.attn.c_proj.*",             _SELF + "out_proj.*", transpose),
+        Rename("transformer.h.{i}.ln_cross_attn.*",           "stack.layers.{i}.cross_attn_norm.*"),
+        Rename("transformer.h.{i}.crossattention.q_attn.*",   _CROSS + "q_proj.*", transpose),
+        Split("transformer.h.{i}.crossattention.c_attn.*",    (_CROSS + "k_proj.*", _CROSS + "v_proj.*"), transpose),
+        Rename("transformer.h.{i}.crossattention.c_proj.*",   _CROSS + "out_proj.*", transpose),
+        Rename("transformer.h.{i}.ln_2.*",                    "stack.layers.{i}.ffn_norm.*"),
+        Rename("transformer.h.{i}.mlp.c_fc.*",                "stack.layers.{i}.ffn.in_proj.*", transpose),
+        Rename("transformer.h.{i}.mlp.c_proj.*",              "stack.layers.{i}.ffn.out_proj.*", transpose),
+        Rename("transformer.ln_f.*",                          "stack.final_norm.*"),
+        Drop("score.weight",                                  why="a head that a decoder does not need"),
+        head_rule(config.tie_word_embeddings),
+    )
+# fmt: on
