@@ -3,12 +3,11 @@
 Axes: batch, samples (or mels and spectrogram frames), frames, tokens, width, vocab.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-import jax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from dragoman.checkpoint.options import check_saving
@@ -19,17 +18,15 @@ from dragoman.generation.options import GenerationConfig
 from dragoman.inputs import check_rows, one_audio
 from dragoman.jax import assembly, generate, lora, saving
 from dragoman.jax.arguments import dropout_key, hear, shifted, texts_of
-from dragoman.jax.bridge import Bridge, Prefix, bridge_of, check_joinable, check_parts
+from dragoman.jax.bridge import Prefix, bridge_of, check_joinable, check_parts
 from dragoman.jax.cache import Cache
-from dragoman.jax.frontend import ConvFrontend
 from dragoman.jax.init import initialise, persistent_names
 from dragoman.jax.inputs import checked_mask, checked_texts, checked_tokens
 from dragoman.jax.joint import Joint, Seq2SeqLMOutput
 from dragoman.jax.layers import Embedding
-from dragoman.jax.programs import Programs
+from dragoman.jax.pretrained import PretrainedModule
 from dragoman.jax.speech_encoder import EncoderOutput, SpeechEncoder, earlier_output
 from dragoman.jax.text_decoder import CausalLMOutput, TextDecoder
-from dragoman.jax.tree import Tree
 from dragoman.spec import Padding
 from dragoman.spec.lora import LoraSpec
 from dragoman.spec_augment import Masks
@@ -37,7 +34,7 @@ from dragoman.spec_augment import Masks
 __all__ = ["FlaxSpeechEncoderDecoderModel"]
 
 
-class FlaxSpeechEncoderDecoderModel:
+class FlaxSpeechEncoderDecoderModel(PretrainedModule):
     """A speech encoder, a bridge to the decoder's width where it is needed, and a text decoder.
 
     Each method is compiled when it first meets a shape of its arguments. `generate` rounds shapes up so that there are
@@ -85,44 +82,14 @@ class FlaxSpeechEncoderDecoderModel:
         check_joinable(encoder, decoder, config.fusion)
         encoder.config, decoder.config = config.encoder, config.decoder
         bridge = bridge_of(config, encoder, decoder)
-        self.module = Joint(encoder, bridge, decoder)
+        super().__init__(Joint(encoder, bridge, decoder))
         self.config = config
         self.generation_config = GenerationConfig()
         self.generation_config.special_ids = config.special_ids  # type: ignore[attr-defined]
         self.load_report = LoadReport()
         self.processing: tuple[Any, ...] = ()  # a tokenizer and a feature extractor to save with the model
-        self._programs = Programs(self.module)
         if not empty:
             initialise(bridge, persistent_names(bridge), decoder.spec, self.dtype, seed + 2)
-
-    @property
-    def encoder(self) -> SpeechEncoder:
-        """The speech encoder."""
-        return self.module.encoder
-
-    @property
-    def decoder(self) -> TextDecoder:
-        """The text decoder."""
-        return self.module.decoder
-
-    @property
-    def bridge(self) -> Bridge | Prefix:
-        """The projection from one to the other."""
-        return self.module.bridge
-
-    @property
-    def dtype(self) -> Any:
-        """Type of the parameters."""
-        return self.decoder.embed.tokens.weight.dtype
-
-    @property
-    def params(self) -> Tree:
-        """All parameters as nested dictionaries, which optax and `jax.grad` take; assign such a tree to change them."""
-        return self._programs.params
-
-    @params.setter
-    def params(self, tree: Mapping[str, Any]) -> None:
-        self._programs.params = tree
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, **kwargs: Any) -> Self:
@@ -470,33 +437,6 @@ class FlaxSpeechEncoderDecoderModel:
         self.encoder.padding = Padding(padding)
         self._programs.forget()
 
-    @property
-    def is_gradient_checkpointing(self) -> bool:
-        """Whether activations are computed again in the backward pass."""
-        return self.encoder.stack.gradient_checkpointing
-
-    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
-        """Keep only the input of each layer for the backward pass: less memory, about a third more time.
-
-        Args:
-            gradient_checkpointing_kwargs: Accepted as upstream has it.
-        """
-        self._set_checkpointing(True)
-
-    def gradient_checkpointing_disable(self) -> None:
-        """Keep all activations again."""
-        self._set_checkpointing(False)
-
-    def _set_checkpointing(self, on: bool) -> None:
-        self.encoder.stack.gradient_checkpointing = self.decoder.stack.gradient_checkpointing = on
-        if isinstance(self.encoder.frontend, ConvFrontend):
-            self.encoder.frontend.gradient_checkpointing = on
-        self._programs.forget()
-
-    def num_parameters(self) -> int:
-        """Count the parameters, tied ones once."""
-        return sum(leaf.size for leaf in jax.tree.leaves(self.params))
-
     def get_encoder(self) -> SpeechEncoder:
         """Return the encoder."""
         return self.encoder
@@ -508,10 +448,6 @@ class FlaxSpeechEncoderDecoderModel:
     def get_input_embeddings(self) -> Embedding:
         """Return the decoder's token embedding."""
         return self.decoder.get_input_embeddings()
-
-    def program(self, function: Callable[..., Any], static: tuple[str, ...] | None = None) -> Callable[..., Any]:
-        """Return a function of the network, compiled; see `dragoman.jax.programs.Programs.of`."""
-        return self._programs.of(function) if static is None else self._programs.of(function, static)
 
 
 def _either(given: bool | None, default: bool) -> bool:

@@ -1,0 +1,88 @@
+"""What users of a whole model find besides what it does: its parts, its parameters, how it saves memory in training."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from dragoman.jax.bridge import Bridge, Prefix
+from dragoman.jax.frontend import ConvFrontend
+from dragoman.jax.joint import Joint
+from dragoman.jax.programs import Programs
+from dragoman.jax.speech_encoder import SpeechEncoder
+from dragoman.jax.text_decoder import TextDecoder
+from dragoman.jax.tree import Tree
+
+__all__ = ["PretrainedModule"]
+
+
+class PretrainedModule:
+    """A network and its compiled programs.
+
+    Args:
+        module: The network.
+    """
+
+    def __init__(self, module: Joint) -> None:
+        self.module = module
+        self._programs = Programs(module)
+
+    @property
+    def encoder(self) -> SpeechEncoder:
+        """The speech encoder."""
+        return self.module.encoder
+
+    @property
+    def decoder(self) -> TextDecoder:
+        """The text decoder."""
+        return self.module.decoder
+
+    @property
+    def bridge(self) -> Bridge | Prefix:
+        """The projection from one to the other."""
+        return self.module.bridge
+
+    @property
+    def dtype(self) -> Any:
+        """Type of the parameters."""
+        return self.decoder.embed.tokens.weight.dtype
+
+    @property
+    def params(self) -> Tree:
+        """All parameters as nested dictionaries, which optax and `jax.grad` take; assign such a tree to change them."""
+        return self._programs.params
+
+    @params.setter
+    def params(self, tree: Mapping[str, Any]) -> None:
+        self._programs.params = tree
+
+    @property
+    def is_gradient_checkpointing(self) -> bool:
+        """Whether activations are computed again in the backward pass."""
+        return self.encoder.stack.gradient_checkpointing
+
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
+        """Keep only the input of each layer for the backward pass: less memory, about a third more time.
+
+        Args:
+            gradient_checkpointing_kwargs: Accepted as upstream has it.
+        """
+        self._set_checkpointing(True)
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Keep all activations again."""
+        self._set_checkpointing(False)
+
+    def _set_checkpointing(self, on: bool) -> None:
+        self.encoder.stack.gradient_checkpointing = self.decoder.stack.gradient_checkpointing = on
+        if isinstance(self.encoder.frontend, ConvFrontend):
+            self.encoder.frontend.gradient_checkpointing = on
+        self._programs.forget()
+
+    def num_parameters(self) -> int:
+        """Count the parameters, tied ones once."""
+        return sum(leaf.size for leaf in jax.tree.leaves(self.params))
+
+    def program(self, function: Callable[..., Any], static: tuple[str, ...] | None = None) -> Callable[..., Any]:
+        """Return a function of the network, compiled; see `dragoman.jax.programs.Programs.of`."""
+        return self._programs.of(function) if static is None else self._programs.of(function, static)
