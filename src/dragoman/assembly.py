@@ -3,6 +3,7 @@
 The backends' own `assembly` modules move the tensors.
 """
 
+import copy
 import json
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -37,6 +38,7 @@ __all__ = [
     "route",
     "saved_prefixes",
     "shared_config",
+    "shared_options",
     "whole_config",
 ]
 
@@ -209,13 +211,23 @@ def generation_of(config: SpeechEncoderDecoderConfig, checkpoint: Checkpoint) ->
         data = {n: v for n, v in config.extra.items() if (n, v) != ("max_length", _OLD_MAX_LENGTH)}
     options = GenerationConfig.from_dict(data)
     options.encoder_no_repeat_ngram_size = 0  # Blenderbot's wish, about the tokens of a text encoder
+    return shared_options(options, config)
+
+
+def shared_options(options: Any, config: SpeechEncoderDecoderConfig) -> GenerationConfig:
+    """Return a copy of options of `generate`, ours or upstream's, that shares its special ids with `config`.
+
+    Raises:
+        GenerationError: If they are no such options.
+    """
+    shared = copy.deepcopy(GenerationConfig.of(options))
     ids = config.special_ids
     for name in SpecialIds.names():
-        value = getattr(options, name)
+        value = getattr(shared, name)
         if value is not None:  # generation_config.json is where upstream lets ids be changed, so it wins
             setattr(ids, name, value)
-    options.special_ids = ids  # type: ignore[attr-defined]
-    return options
+    shared.special_ids = ids  # type: ignore[attr-defined]
+    return shared
 
 
 def route(keywords: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

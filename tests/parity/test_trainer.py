@@ -1,18 +1,27 @@
-"""The trainers of transformers take the model as it is: gradients accumulated, losses smoothed.
-
-Not so `predict_with_generate`, which calls private methods of upstream's own GenerationConfig.
-"""
+"""The trainers of transformers take the model as it is: gradients accumulated, losses smoothed, texts generated."""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import accelerate
+import numpy as np
 import pytest
+import tokenizers
 import torch
 import transformers
 
-from dragoman import SpeechEncoderDecoderConfig, SpeechEncoderDecoderModel
+from dragoman import (
+    GenerationConfig,
+    GenerationError,
+    ModelNotFoundError,
+    SpeechEncoderDecoderConfig,
+    SpeechEncoderDecoderModel,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2Processor,
+)
 from dragoman.testing import tiny_config
+from dragoman.text.tokenizer import Tokenizer
 
 IDS = {"decoder_start_token_id": 3, "pad_token_id": 1, "eos_token_id": 2}
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers", "ignore::UserWarning")
@@ -54,14 +63,33 @@ def collate_with_tokens(rows: list[dict[str, torch.Tensor]]) -> dict[str, torch.
     return batch | {"decoder_input_ids": build().prepare_decoder_input_ids_from_labels(batch["labels"])}
 
 
-def train(folder: Path, trainer: type[Any], arguments: type[Any], collator: Any = collate, **options: Any) -> Any:
+def processor() -> Wav2Vec2Processor:
+    names = ["[UNK]", "[PAD]", "[SEP]", "[CLS]", *(f"w{i}" for i in range(4, 99))]
+    words = tokenizers.models.WordLevel({name: i for i, name in enumerate(names)}, unk_token="[UNK]")
+    roles = {"pad_token": "[PAD]", "eos_token": "[SEP]", "cls_token": "[CLS]"}
+    return Wav2Vec2Processor(Wav2Vec2FeatureExtractor(), Tokenizer(tokenizers.Tokenizer(words), roles))
+
+
+def train(
+    folder: Path,
+    trainer: type[Any],
+    arguments: type[Any],
+    collator: Any = collate,
+    *,
+    resume: Path | None = None,
+    compute_metrics: Any = None,
+    **options: Any,
+) -> Any:
     settings = arguments(
-        output_dir=folder, max_steps=2, report_to=[], disable_tqdm=True, use_cpu=True, learning_rate=0.1,
-        optim="sgd", lr_scheduler_type="constant", max_grad_norm=0.0, **options,
+        output_dir=folder, report_to=[], disable_tqdm=True, use_cpu=True, learning_rate=0.1,
+        optim="sgd", lr_scheduler_type="constant", max_grad_norm=0.0, **{"max_steps": 2, **options},
     )  # fmt: skip
-    done = trainer(model=build(), args=settings, train_dataset=clips(8), eval_dataset=clips(4), data_collator=collator)
+    done = trainer(
+        model=build(), args=settings, train_dataset=clips(8), eval_dataset=clips(4), data_collator=collator,
+        compute_metrics=compute_metrics, processing_class=processor(),
+    )  # fmt: skip
     done._get_train_sampler = lambda *_: torch.utils.data.SequentialSampler(range(8))
-    done.train()
+    done.train(resume_from_checkpoint=resume)
     return done
 
 
@@ -100,3 +128,115 @@ def test_smoothing_and_checkpointing(tmp_path: Path) -> None:
         torch.testing.assert_close(saving.model.state_dict()[name], tensor, atol=1e-6, rtol=1e-5, msg=name)
     assert saving.evaluate()["eval_loss"] > 0
     assert (tmp_path / "checkpoint-2" / "model.safetensors").is_file()
+
+
+SEQ2SEQ = transformers.Seq2SeqTrainer, transformers.Seq2SeqTrainingArguments
+PLAIN = transformers.Trainer, transformers.TrainingArguments
+TEXTS = {"predict_with_generate": True, "per_device_eval_batch_size": 2}
+
+
+def count_words(prediction: Any) -> dict[str, float]:
+    """Decode as every script does that a Seq2SeqTrainer is used in."""
+    ids, labels = (np.where(x == -100, 1, x) for x in (prediction.predictions, prediction.label_ids))
+    texts, targets = (processor().batch_decode(x, skip_special_tokens=True) for x in (ids, labels))
+    assert len(texts) == len(targets) == len(ids)
+    assert all(word.startswith("w") for text in texts for word in text.split())
+    return {"words": float(np.mean([len(text.split()) for text in texts]))}
+
+
+@pytest.mark.parametrize("kind", ["arguments", "options", "folder"])
+def test_texts_are_generated_while_it_evaluates(tmp_path: Path, kind: str) -> None:
+    options = transformers.GenerationConfig(max_new_tokens=5, num_beams=2)
+    options.save_pretrained(tmp_path / "options")
+    chosen: dict[str, Any] = {"generation_max_length": 6, "generation_num_beams": 2}
+    if kind != "arguments":
+        chosen = {"generation_config": options if kind == "options" else str(tmp_path / "options")}
+    often = {"eval_strategy": "steps", "eval_steps": 1, "save_steps": 1, "metric_for_best_model": "words"}
+    done = train(
+        tmp_path, *SEQ2SEQ, **TEXTS, **often, **chosen, load_best_model_at_end=True, compute_metrics=count_words
+    )
+    assert done.state.best_model_checkpoint is not None
+    own = done.model.generation_config
+    assert type(own) is GenerationConfig
+    predicted = done.predict(clips(3))
+    waves = torch.stack([row["input_values"] for row in clips(3)])
+    again = done.model.generate(waves, max_new_tokens=5, num_beams=2).numpy()
+    assert np.array_equal(predicted.predictions[:, : again.shape[1]], again)
+    assert predicted.metrics["test_words"] == done.evaluate(clips(3))["eval_words"]
+    assert done.predict(clips(3), max_length=4).predictions.shape[1] in (4, 6)  # upstream pads to the options' length
+    done.model.save_pretrained(tmp_path / "saved")
+    saved = SpeechEncoderDecoderModel.from_pretrained(tmp_path / "saved").generation_config
+    assert saved.to_dict() == own.to_dict()
+    assert own.eos_token_id == done.model.config.eos_token_id == 2
+
+
+def test_evaluating_leaves_later_texts_as_long_as_they_were(tmp_path: Path) -> None:
+    """Upstream writes its default of 20 tokens into the model, which cuts whatever is generated afterwards."""
+    fresh, wave = build().eval(), clips(1)[0]["input_values"][None]
+    expected = fresh.generate(wave)
+    assert expected.shape[1] > 20
+    settings = transformers.Seq2SeqTrainingArguments(output_dir=tmp_path, report_to=[], use_cpu=True, **TEXTS)
+    trainer = transformers.Seq2SeqTrainer(model=fresh, args=settings, eval_dataset=clips(2), data_collator=collate)
+    assert trainer.predict(clips(2)).predictions.shape == (2, expected.shape[1])
+    assert torch.equal(fresh.generate(wave), expected)
+
+
+def test_training_resumes_where_it_stopped(tmp_path: Path) -> None:
+    whole = train(tmp_path / "whole", *PLAIN, max_steps=4, per_device_train_batch_size=2, save_steps=2)
+    rest = train(
+        tmp_path / "rest", *PLAIN, max_steps=4, per_device_train_batch_size=2, resume=tmp_path / "whole/checkpoint-2"
+    )
+    assert rest.state.global_step == 4
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(rest.model.state_dict()[name], tensor), name
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"bf16": True, "bf16_full_eval": True},
+        {"fp16_full_eval": True},
+        {"train_sampling_strategy": "group_by_length", "push_to_hub": False},
+        {"neftune_noise_alpha": 5.0, "include_num_input_tokens_seen": "all"},
+    ],
+)
+def test_options_of_trainers(tmp_path: Path, options: dict[str, Any]) -> None:
+    done = train(tmp_path, *PLAIN, **options)
+    assert 3.0 < done.evaluate()["eval_loss"] < 6.0
+    assert [x.shape[0] for x in done.predict(clips(3)).predictions] == [3, 3]
+
+
+def test_the_folder_of_a_trainer_says_what_it_lacks(tmp_path: Path) -> None:
+    train(tmp_path, *PLAIN, save_steps=2)
+    with pytest.raises(ModelNotFoundError, match=r"Trainer of transformers .* model\.save_pretrained\(folder\)"):
+        SpeechEncoderDecoderModel.from_pretrained(tmp_path / "checkpoint-2")
+
+
+def test_sharded_generation_is_refused() -> None:
+    waves, model = clips(1)[0]["input_values"][None], build().eval()
+    with pytest.raises(GenerationError, match="`synced_gpus` is not done here"):
+        model.generate(waves, synced_gpus=True)
+    with pytest.raises(GenerationError, match="prompts cannot be padded"):
+        model.generate(waves, decoder_attention_mask=torch.tensor([[0, 1]]))
+
+
+def test_accelerate_prepares_trains_and_saves(tmp_path: Path) -> None:
+    helper, model = accelerate.Accelerator(cpu=True), build().train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model, optimizer = helper.prepare(model, optimizer)
+    with helper.accumulate(model):
+        helper.backward(model(**collate(clips(2))).loss)
+        helper.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    whole = helper.unwrap_model(model)
+    whole.save_pretrained(
+        tmp_path / "saved",
+        is_main_process=helper.is_main_process,
+        save_function=helper.save,
+        state_dict=helper.get_state_dict(model),
+    )
+    again = SpeechEncoderDecoderModel.from_pretrained(tmp_path / "saved")
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor), name
+    helper.save_state(str(tmp_path / "state"))
+    helper.load_state(str(tmp_path / "state"))

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from dragoman.errors import GenerationError, ModelNotFoundError, did_you_mean
 from dragoman.files import read_json, write_bytes
@@ -29,7 +29,7 @@ class GenerationConfig:
     The special ids are shared with the model's configuration: see `dragoman.spec.ids`.
 
     Length
-        max_length: Greatest number of tokens, the prompt included. `None`: as long as the decoder can go.
+        max_length: Greatest number of tokens, the prompt included. `None` or 0: as long as the decoder can go.
         max_new_tokens: Greatest number of tokens after the prompt; wins over `max_length`.
         min_length, min_new_tokens: The same for the least number; no end before.
         early_stopping: When beam search ends an utterance: `False`: when the best running hypothesis, scored at its
@@ -152,8 +152,10 @@ class GenerationConfig:
 
     extra: dict[str, Any] = field(default_factory=dict, repr=False)
 
+    _from_model_config: ClassVar[bool] = False  # upstream's `Seq2SeqTrainer` looks
+
     def __init__(self, **values: Any) -> None:
-        """Set the given options and the defaults of all others.
+        """Set the given options and the defaults of all others; `None` stands for a default, as in release 5.
 
         Raises:
             GenerationError: If a name is unknown or a value impossible; the message lists every fault.
@@ -171,13 +173,19 @@ class GenerationConfig:
         if faults:
             raise GenerationError(" ".join(faults))
 
-    def update(self, **values: Any) -> dict[str, Any]:
+    def update(self, defaults_only: bool = False, **values: Any) -> dict[str, Any]:
         """Set options in place, as upstream does, and return those with unknown names.
+
+        Args:
+            defaults_only: Only those that are `None`.
+            **values: Options and their new values.
 
         Raises:
             GenerationError: If a value is impossible. The options are then unchanged.
         """
-        known = {name: value for name, value in values.items() if name in _FIELDS}
+        known = self._known({name: value for name, value in values.items() if name in _FIELDS})
+        if defaults_only:
+            known = {name: value for name, value in known.items() if getattr(self, name) is None}
         self.replace(**known)
         self._set(known)
         return {name: value for name, value in values.items() if name not in _FIELDS}
@@ -201,6 +209,23 @@ class GenerationConfig:
         return merged
 
     @classmethod
+    def of(cls, options: Any) -> "GenerationConfig":
+        """Return options that are ours already, or read those of upstream's `GenerationConfig`.
+
+        Raises:
+            GenerationError: If they are neither.
+        """
+        if isinstance(options, GenerationConfig):
+            return options
+        try:
+            return cls.from_dict(options.to_diff_dict())
+        except AttributeError:
+            raise GenerationError(
+                f"Options of `generate` come as a GenerationConfig, but got a {type(options).__name__}: "
+                f"{options!r:.80}. Use GenerationConfig.from_dict for a dictionary, from_pretrained for a folder."
+            ) from None
+
+    @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read the contents of a `generation_config.json`, of upstream's releases 4 and 5 alike.
 
@@ -215,6 +240,8 @@ class GenerationConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return the options that differ from their defaults, and the unknown ones that were read."""
         values = self._changed()
+        if not self.max_length:  # 0 says the same as nothing, but not to upstream
+            values.pop("max_length", None)
         if isinstance(self.sequence_bias, dict):  # JSON has no keys of several numbers
             values["sequence_bias"] = [[list(ids), bias] for ids, bias in self.sequence_bias.items()]
         return {**self.extra, **values}
@@ -271,7 +298,15 @@ class GenerationConfig:
         if strangers:
             hints = " ".join(f"`{name}` is not one.{did_you_mean(name, _FIELDS)}" for name in strangers)
             raise GenerationError(f"Only options of `generate` can be set. {hints}")
-        return values
+        return {name: value for name, value in values.items() if value is not None or _default(name) is None}
+
+    @staticmethod
+    def _get_default_generation_params() -> dict[str, Any]:
+        """Return what upstream's `Seq2SeqTrainer` puts, through `update`, in place of `None` after its first batch.
+
+        It only needs a number in `max_length`, up to which it pads. Upstream's own 20 would cut all later texts.
+        """
+        return {"max_length": 0}
 
 
 _FIELDS = {option.name: option for option in fields(GenerationConfig) if option.name != "extra"}

@@ -92,7 +92,7 @@ def _max_length(options: GenerationConfig, prompt_length: int, capacity: int | N
     if options.max_new_tokens is not None:
         wanted: int | None = prompt_length + options.max_new_tokens
     else:
-        wanted = options.max_length if options.max_length is not None else capacity
+        wanted = options.max_length or capacity
     if wanted is None:
         raise GenerationError(
             "Nothing limits the length of the text: the decoder states no greatest length. Set `max_new_tokens`."

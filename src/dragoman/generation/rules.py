@@ -53,10 +53,10 @@ def _counts(options: "GenerationConfig") -> Iterator[str]:
     positive, natural = "a whole number of at least 1", "a whole number of at least 0"
     at_least_one = ("num_beams", "num_return_sequences", "num_beam_groups", "num_assistant_tokens")
     yield from _each(options, at_least_one, lambda v: _is_int(v) and v >= 1, positive, False)
-    yield from _each(options, ("max_length", "max_new_tokens"), lambda v: _is_int(v) and v >= 1, positive, True)
+    yield from _each(options, ("max_new_tokens",), lambda v: _is_int(v) and v >= 1, positive, True)
     required = ("min_length", "top_k", "no_repeat_ngram_size")
     yield from _each(options, required, lambda v: _is_int(v) and v >= 0, natural, False)
-    yield from _each(options, ("min_new_tokens",), lambda v: _is_int(v) and v >= 0, natural, True)
+    yield from _each(options, ("max_length", "min_new_tokens"), lambda v: _is_int(v) and v >= 0, natural, True)
 
 
 def _numbers(options: "GenerationConfig") -> Iterator[str]:

@@ -17,6 +17,8 @@ from dragoman.spec import SpecialIds
 
 __all__ = ["prompt_of", "settings_of", "warn_if_cut_off"]
 
+_IDLE = ("decoder_attention_mask", "labels", "synced_gpus")
+
 
 def settings_of(
     config: SpeechEncoderDecoderConfig,
@@ -29,11 +31,31 @@ def settings_of(
     Raises:
         GenerationError: If an option is unknown or impossible.
     """
-    settings = (base if given is None else given.over(base)).replace(**options)
+    base = GenerationConfig.of(base)
+    options = _without_idle(options)
+    settings = (base if given is None else GenerationConfig.of(given).over(base)).replace(**options)
     for name in SpecialIds.names():
         if getattr(settings, name) is None and name not in options:
             setattr(settings, name, config.special_id(name))
     return settings
+
+
+def _without_idle(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return keywords without those that upstream's trainers pass along and `generate` has no use for.
+
+    Raises:
+        GenerationError: If one of them asks for something that is not done.
+    """
+    if options.get("synced_gpus"):
+        raise GenerationError(
+            "`synced_gpus` is not done here: texts are generated where the whole model is. Gather its weights first."
+        )
+    mask = options.get("decoder_attention_mask")
+    if mask is not None and not to_numpy(mask).all():
+        raise GenerationError(
+            "`decoder_attention_mask` must be all ones: prompts cannot be padded. Pass prompts of one length together."
+        )
+    return {name: value for name, value in options.items() if name not in _IDLE}
 
 
 def prompt_of(
@@ -87,7 +109,7 @@ def prompt_of(
 def warn_if_cut_off(settings: GenerationConfig, plan: Plan, ended: Any) -> None:
     """Warn if no length was asked for and texts did not end before the decoder was full; `ended` is bool `[rows]`."""
     left = int((~to_numpy(ended)).sum())
-    if settings.max_length is None and settings.max_new_tokens is None and left:
+    if not settings.max_length and settings.max_new_tokens is None and left:
         warnings.warn(
             f"{left} of {len(ended)} texts were cut off after {plan.max_length} tokens, all that the decoder can hold. "
             "Cut the audio into shorter windows, or set `max_new_tokens` if that is meant.",

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from dragoman.assembly import shared_options
 from dragoman.checkpoint.adapter import is_new
 from dragoman.checkpoint.options import check_saving
 from dragoman.checkpoint.report import LoadReport
@@ -111,13 +112,21 @@ class SpeechEncoderDecoderModel(PretrainedModule):
         self.encoder.config, self.decoder.config = config.encoder, config.decoder
         self.config = config
         self.generation_config = GenerationConfig()
-        self.generation_config.special_ids = config.special_ids  # type: ignore[attr-defined]
         self.load_report = LoadReport()
         self.processing: tuple[Any, ...] = ()  # a tokenizer and a feature extractor to save with the model
         with torch.device("meta"):
             self.bridge = bridge_of(config, self.encoder, self.decoder)
         if not empty:
             initialise(self.bridge, persistent_names(self.bridge), self.decoder.spec, self.dtype, self.device)
+
+    @property
+    def generation_config(self) -> GenerationConfig:
+        """Options of `generate`; what is assigned, ours or upstream's, is copied, and its ids become the model's."""
+        return self._generation_config
+
+    @generation_config.setter
+    def generation_config(self, options: Any) -> None:
+        self._generation_config = shared_options(options, self.config)
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, **kwargs: Any) -> Self:
@@ -310,7 +319,9 @@ class SpeechEncoderDecoderModel(PretrainedModule):
         if tokens is None and embeds is None:
             if labels is None:
                 raise ConfigError(
-                    "You have to specify either `labels`, `decoder_input_ids` or `decoder_inputs_embeds`."
+                    "You have to specify either `labels`, `decoder_input_ids` or `decoder_inputs_embeds`. A trainer "
+                    "that smooths labels itself keeps them from the model: let the collator add "
+                    "decoder_input_ids=model.prepare_decoder_input_ids_from_labels(labels)."
                 )
             labels = without_start(labels, self.config.special_id("decoder_start_token_id"))
             tokens = self._shifted(labels)

@@ -52,6 +52,35 @@ def test_update_sets_in_place_and_returns_the_unknown() -> None:
     assert config.temperature == 1.0
 
 
+def test_update_of_what_is_none_leaves_the_rest() -> None:
+    config = GenerationConfig(num_beams=3)
+    config.update(defaults_only=True, num_beams=5, max_length=9)
+    assert (config.num_beams, config.max_length) == (3, 9)
+
+
+def test_none_stands_for_what_was_there() -> None:
+    assert GenerationConfig(num_beams=None).num_beams == 1
+    assert GenerationConfig(num_beams=3).replace(num_beams=None, length_penalty=None).num_beams == 3
+    assert GenerationConfig(max_length=9).replace(max_length=None).max_length is None
+
+
+def test_no_greatest_length_is_written_as_none() -> None:
+    assert GenerationConfig(max_length=0).to_dict() == {}
+
+
+def test_options_of_transformers_are_read() -> None:
+    theirs = transformers.GenerationConfig(num_beams=4, eos_token_id=[1, 2], max_length=20)
+    ours = GenerationConfig.of(theirs)
+    assert (ours.num_beams, ours.eos_token_id, ours.max_length) == (4, [1, 2], 20)
+    assert GenerationConfig.of(ours) is ours
+
+
+@pytest.mark.parametrize("stranger", [None, {"num_beams": 2}, "folder", 3])
+def test_what_is_no_options_is_refused(stranger: Any) -> None:
+    with pytest.raises(GenerationError, match="come as a GenerationConfig, but got a"):
+        GenerationConfig.of(stranger)
+
+
 def test_over_keeps_what_was_not_changed() -> None:
     base = GenerationConfig(num_beams=5, eos_token_id=2, length_penalty=0.5)
     merged = GenerationConfig(max_new_tokens=9, length_penalty=2.0).over(base)
@@ -60,10 +89,10 @@ def test_over_keeps_what_was_not_changed() -> None:
 
 
 BAD = [
-    ("num_beams", 0), ("num_beams", 2.0), ("num_beams", True), ("num_beams", None), ("num_return_sequences", -1),
+    ("num_beams", 0), ("num_beams", 2.0), ("num_beams", True), ("num_return_sequences", -1),
     ("max_new_tokens", 0), ("max_length", 1.5), ("min_length", -1), ("top_k", -1), ("no_repeat_ngram_size", -2),
     ("temperature", 0), ("temperature", -1.0), ("temperature", float("nan")), ("temperature", float("inf")),
-    ("temperature", "hot"), ("repetition_penalty", 0.0), ("length_penalty", None), ("length_penalty", 1e3),
+    ("temperature", "hot"), ("repetition_penalty", 0.0), ("length_penalty", 1e3),
     ("top_p", 1.2), ("min_p", -0.1),
     ("typical_p", 0.0), ("epsilon_cutoff", 1.0), ("eta_cutoff", -0.5), ("early_stopping", "always"), ("do_sample", 1),
     ("pad_token_id", -1), ("pad_token_id", [1]), ("eos_token_id", []), ("eos_token_id", [1, -2]),
@@ -71,7 +100,7 @@ BAD = [
     ("bad_words_ids", [1, 2]), ("bad_words_ids", [[]]), ("sequence_bias", {(1,): float("inf")}),
     ("sequence_bias", [[[1], 1.0, 2.0]]), ("sequence_bias", "x"), ("exponential_decay_length_penalty", (1,)),
     ("exponential_decay_length_penalty", (-1, 1.1)), ("exponential_decay_length_penalty", (1, 0.0)),
-    ("output_scores", None), ("max_time", 0), ("stop_strings", [""]), ("stop_strings", 3),
+    ("output_scores", 1), ("max_time", 0), ("stop_strings", [""]), ("stop_strings", 3),
     # known to upstream, not to us
     ("num_beam_groups", 2), ("penalty_alpha", 1.5), ("force_words_ids", [[]]), ("force_words_ids", [1]),
     ("constraints", [1]), ("guidance_scale", 1.5),
