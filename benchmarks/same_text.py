@@ -12,8 +12,8 @@ that each clip has windows of its own, which are decoded one by one ("single"). 
                clips each; clips through which a window's edge goes are left out ("away from window edges")
 
 Two numbers for each: clips whose text is the same sign by sign, and clips with the same words (after
-`normalize_english`); and the word error rate of all clips. Greedy search, no fallback to sampling, one thread. Each
-text that differs is printed.
+`normalize_english`); and the word error rate of all clips. Greedy search, one thread. Each text that
+differs is printed.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from dragoman import Transcriber
 from dragoman.text.normalize import normalize_english
 
 PIECE = RATE // 10
-OPTIONS = {"beam_size": 1, "temperature": 0.0}
+OPTIONS = {"beam_size": 1}
 
 
 class Said(NamedTuple):
@@ -119,7 +119,10 @@ def main() -> None:
 
     apart, begins = joined(clips, 3.0)
     single = of_clips(texts(apart, batch_size=1), begins, 3.0)
-    print(f"{len(clips)} clips, {sum(len(clip.waveform) for clip in clips) / RATE:.0f} s, seed {options.seed}\n")
+    print(
+        f"{len(clips)} clips, {sum(len(clip.waveform) for clip in clips) / RATE:.0f} s, seed {options.seed}\n",
+        flush=True,
+    )
     print("| run | clips | the same, sign by sign | the same words | word error rate |\n|---|---|---|---|---|")
     print(f"| single | {len(clips)} | | | {error_rate(clips, single)} |", flush=True)
     runs: dict[str, Callable[[], list[str]]] = {

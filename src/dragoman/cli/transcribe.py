@@ -147,8 +147,11 @@ def transcribe(
         float, Option("--hotwords_weight", help="What each token of a hot word gains.")
     ] = DEFAULTS.hotwords_weight,
     lm: Annotated[
-        str | None, Option("--lm", help="Language model: an ARPA file, or a neural one with the same vocabulary.")
+        str | None, Option("--lm", help="Language model: an ARPA file, or a neural one with the model's tokenizer.")
     ] = None,
+    lm_unit: Annotated[
+        Literal["words", "tokens"] | None, Option("--lm_unit", help="What an ARPA file counts; found out without.")
+    ] = DEFAULTS.lm_unit,
     lm_weight: Annotated[
         float, Option("--lm_weight", help="How much say the language model has.")
     ] = DEFAULTS.lm_weight,

@@ -57,7 +57,7 @@ class WindowDecoder:
         if options.word_timestamps:
             check_alignable(engine)
         self._engine, self._options, self._name = engine, options, name
-        self._voices = voices_of(engine.model, engine.tokenizer, options)
+        self._voices = voices_of(engine, options)
         self._writer = PromptWriter(engine, options, name)
         self._examine = examine
         self._windows = self._segments = 0

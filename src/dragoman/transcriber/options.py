@@ -41,8 +41,10 @@ class TranscribeOptions:
         initial_prompt: Words that the text is to go on from, for the same models: names, spelling, style.
         hotwords: Phrases to expect, separated by commas, or as a list; they gain `hotwords_weight` a token.
         hotwords_weight: In natural logarithms; 1 to 5 are usual.
-        lm: Language model with a say: an ARPA file (`.arpa`, `.arpa.gz`) over the tokens of the model's tokenizer, or a
-            folder or hub id of a neural one with the same vocabulary.
+        lm: Language model with a say: an ARPA file (`.arpa`, `.arpa.gz`) over words, or over the tokens of the model's
+            tokenizer, or a folder or hub id of a neural one with the same vocabulary.
+        lm_unit: What an ARPA file counts, `"words"` or `"tokens"`; `None` finds it out: tokens, if 19 of 20 of its
+            words are in the tokenizer's vocabulary.
         lm_weight: What the language model's log-probabilities are multiplied with.
         max_new_tokens: Most tokens for a window; `None` takes what the decoder can hold. Whoever reaches it is warned.
         batch_size: Windows that are decoded at once.
@@ -77,6 +79,7 @@ class TranscribeOptions:
     hotwords: str | Sequence[str] | None = None
     hotwords_weight: float = 2.0
     lm: str | Path | None = None
+    lm_unit: Literal["words", "tokens"] | None = None
     lm_weight: float = 0.3
     max_new_tokens: int | None = None
     batch_size: int = 8
@@ -137,6 +140,8 @@ class TranscribeOptions:
             yield f"`vad_threshold` must lie between 0 and 1, but is {self.vad_threshold}."
         if self.task not in ("transcribe", "translate"):
             yield f"`task` must be 'transcribe' or 'translate', but is {self.task!r}."
+        if self.lm_unit not in ("words", "tokens", None):
+            yield f"`lm_unit` must be 'words', 'tokens' or None, but is {self.lm_unit!r}."
 
     def _faults_of_guards(self) -> Iterator[str]:
         if not self.temperatures or not all(0 <= one < math.inf for one in self.temperatures):

@@ -1,5 +1,8 @@
 """What a user adds to the decoder's own scores: hot words and a language model, made from their names."""
 
+import logging
+from collections.abc import Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -9,33 +12,38 @@ from dragoman._lazy import require
 from dragoman.errors import ConfigError
 from dragoman.generation.fusion import Voice
 from dragoman.generation.hotwords import HotWords
-from dragoman.generation.ngram import NGramModel
+from dragoman.generation.ngram import NGramModel, read_arpa
+from dragoman.generation.word_ngram import WordNGramModel, word_starts
+from dragoman.transcriber.engine import Engine
 from dragoman.transcriber.options import TranscribeOptions
 
 __all__ = ["phrase_tokens", "voices_of"]
 
+_log = logging.getLogger("dragoman")
 
-def voices_of(model: Any, tokenizer: Any, options: TranscribeOptions) -> list[Voice]:
+
+def voices_of(engine: Engine, options: TranscribeOptions) -> list[Voice]:
     """Return the voices that the options ask for.
 
     Args:
-        model: The `SpeechEncoderDecoderModel` whose scores they are added to.
-        tokenizer: Its tokenizer.
+        engine: The model whose scores they are added to, and its tokenizer.
         options: `hotwords`, `lm` and their weights.
 
     Raises:
         ConfigError: If a phrase has no tokens, or the language model does not fit the decoder.
         ModelNotFoundError: If there is no such language model.
     """
-    vocab_size = model.config.decoder.text_spec().vocab_size
+    vocab_size = engine.model.config.decoder.text_spec().vocab_size
     voices = []
     if options.phrases:
         phrases = {
-            tokens: options.hotwords_weight for phrase in options.phrases for tokens in phrase_tokens(tokenizer, phrase)
+            tokens: options.hotwords_weight
+            for phrase in options.phrases
+            for tokens in phrase_tokens(engine.tokenizer, phrase)
         }
         voices.append(Voice(model=HotWords(phrases, vocab_size=vocab_size)))
     if options.lm is not None:
-        voices.append(_language_model(model, tokenizer, options, vocab_size))
+        voices.append(_language_model(engine, options, vocab_size))
     return voices
 
 
@@ -53,13 +61,11 @@ def phrase_tokens(tokenizer: Any, phrase: str) -> list[tuple[int, ...]]:
     return known
 
 
-def _language_model(model: Any, tokenizer: Any, options: TranscribeOptions, vocab_size: int) -> Voice:
+def _language_model(engine: Engine, options: TranscribeOptions, vocab_size: int) -> Voice:
     """Return the language model that `lm` names."""
-    name = str(options.lm)
+    name, model = str(options.lm), engine.model
     if name.endswith((".arpa", ".arpa.gz")):
-        start, end = _edges(model)
-        ngrams = NGramModel(name, tokenizer.get_vocab(), vocab_size=vocab_size, start=start, end=end)
-        return Voice(model=ngrams, weight=options.lm_weight, prompt=np.array([[start]]))
+        return _ngrams(engine, name, options, vocab_size)
     if Path(name).is_file():
         raise ConfigError(
             f"`lm` must be an ARPA file (.arpa or .arpa.gz), or a folder or hub id of a language model, but is {name}."
@@ -81,6 +87,28 @@ def _language_model(model: Any, tokenizer: Any, options: TranscribeOptions, voca
     return Voice(
         model=steps(lm, None, None, lm.spec.num_positions), weight=options.lm_weight, normalize=True, prompt=prompt
     )
+
+
+def _ngrams(engine: Engine, name: str, options: TranscribeOptions, vocab_size: int) -> Voice:
+    """Return the language model of an ARPA file."""
+    start, end = _edges(engine.model)
+    tokens = engine.tokenizer.get_vocab()
+    found: NGramModel | WordNGramModel
+    if (options.lm_unit or _unit_of(name, tokens)) == "tokens":
+        found = NGramModel(name, tokens, vocab_size=vocab_size, start=start, end=end)
+    else:
+        starts = word_starts(engine.text, vocab_size)
+        found = WordNGramModel(name, starts=starts, decode=engine.text, vocab_size=vocab_size, end=end)
+    return Voice(model=found, weight=options.lm_weight, prompt=np.array([[start]]))
+
+
+def _unit_of(name: str, tokens: Mapping[str, int]) -> str:
+    """Return whether an ARPA file counts words or tokens."""
+    single = [words[0] for words, _, _ in takewhile(lambda entry: len(entry[0]) == 1, read_arpa(name))]
+    known = [word in tokens for word in single if word not in ("<s>", "</s>", "<unk>")]
+    unit = "tokens" if sum(known) >= 0.95 * len(known) else "words"
+    _log.info("%s is taken for a language model over %s; lm_unit says otherwise.", name, unit)
+    return unit
 
 
 def _edges(model: Any) -> tuple[int, int]:

@@ -32,6 +32,7 @@ ARRIVES = {
     "--no_speech_threshold": ("0.25", "guards", "no_speech_threshold", 0.25),
     "--hotwords": ("lamp, moon", "voices", "phrases", ("lamp", "moon")),
     "--hotwords_weight": ("1.5", "voices", "hotwords_weight", 1.5),
+    "--lm_unit": ("words", "voices", "lm_unit", "words"),
     "--lm_weight": ("0.7", "voices", "lm_weight", 0.7),
     "--batch_size": ("1", "generate", "rows", 1),
     "--chunk_length_s": ("3.5", "windows", "max_seconds", 3.5),
@@ -91,9 +92,9 @@ def arrived(monkeypatch):
         calls["guards"].append(asdict(options))
         return fails(decoded, options)
 
-    def recorded_voices(model, tokenizer, options):
+    def recorded_voices(engine, options):
         calls["voices"].append({**asdict(options), "phrases": options.phrases})
-        return voices_of(model, tokenizer, options)
+        return voices_of(engine, options)
 
     monkeypatch.setattr(engine, "fails", recorded_fails)
     monkeypatch.setattr(decoding, "voices_of", recorded_voices)

@@ -6,6 +6,7 @@ import torch
 
 from dragoman import GPT2LMHeadModel
 from dragoman.errors import ConfigError, ModelNotFoundError
+from dragoman.generation.word_ngram import WordNGramModel
 from dragoman.testing import tiny_config
 from dragoman.transcriber import TranscribeOptions
 from dragoman.transcriber.voices import phrase_tokens, voices_of
@@ -49,6 +50,20 @@ def test_an_arpa_file_has_a_say(transcriber, sample, tmp_path):
     assert texts(transcriber, sample, lm=str(path), lm_weight=0) == texts(transcriber, sample)
 
 
+def test_an_arpa_file_over_words_has_a_say(transcriber, sample, tmp_path):
+    path = tmp_path / "words.arpa"
+    path.write_text("\\data\\\nngram 1=4\n\n\\1-grams:\n-9\t<unk>\n-99\t<s>\n-9\t</s>\n-0.01\tlamps\n\n\\end\\\n")
+    options = TranscribeOptions(lm=path, lm_weight=40)
+    (voice,) = voices_of(transcriber._engine, options)
+    assert isinstance(voice.model, WordNGramModel)
+    swayed = texts(transcriber, sample, lm=path, lm_weight=40)
+    assert texts(transcriber, sample, lm=path, lm_weight=0) == texts(transcriber, sample) != swayed
+    with pytest.raises(ConfigError, match="knows none of its"):
+        transcriber.transcribe(sample, lm=path, lm_unit="tokens")
+    with pytest.raises(ConfigError, match="`lm_unit` must be 'words', 'tokens' or None, but is 'letters'"):
+        transcriber.transcribe(sample, lm=path, lm_unit="letters")
+
+
 def test_a_neural_language_model_has_a_say(transcriber, sample, tmp_path):
     torch.manual_seed(1)
     vocab = transcriber.model.decoder.spec.vocab_size
@@ -56,7 +71,7 @@ def test_a_neural_language_model_has_a_say(transcriber, sample, tmp_path):
     lm.save_pretrained(tmp_path)
     assert texts(transcriber, sample, lm=tmp_path, lm_weight=0) == texts(transcriber, sample)
     options = TranscribeOptions(lm=tmp_path)
-    (voice,) = voices_of(transcriber.model, transcriber.processor.tokenizer, options)
+    (voice,) = voices_of(transcriber._engine, options)
     first = voice.model.start(torch.tensor([[2]])).logits
     assert torch.allclose(first, lm(torch.tensor([[2]])).logits[:, -1], atol=1e-5)
     swayed = transcriber.transcribe(sample, lm=tmp_path, lm_weight=100, temperature=0, no_speech_threshold=None)
