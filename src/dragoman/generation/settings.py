@@ -96,7 +96,8 @@ def prompt_of(
     check_rows(len(tokens), batch)
     tokens = tokens.astype(np.int64)
     check_ids("decoder_input_ids", tokens.ravel().tolist(), vocab_size)
-    begun = tokens[:, :1] == first
+    real = tokens != settings.pad_token_id  # texts of several lengths may be padded on the left
+    begun = (tokens[:, :1] == first) | (np.take_along_axis(tokens, real.argmax(1)[:, None], 1) == first)
     if begun.all():
         return tokens, {}
     if begun.any():

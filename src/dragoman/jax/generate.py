@@ -327,8 +327,7 @@ def _row_step(joint: Joint, run: Run, memory: Memory, found: Search) -> Search:
     """Greedy search and sampling: one more token for each text."""
     state, ops = found.states, run.ops
     assert isinstance(state, RowState)
-    last = lax.dynamic_slice_in_dim(state.tokens, state.length - 1, 1, axis=1)
-    logits, cache = _next(joint, last, memory, found.cache)
+    logits, cache = _next(joint, run, state.tokens, state.length, memory, found.cache)
     scores = run.scores_of(state.tokens, state.length, logits)
     if run.keys is None:
         chosen = jnp.argmax(scores, axis=-1)
@@ -346,15 +345,22 @@ def _beam_step(joint: Joint, run: Run, memory: Memory, found: Search) -> Search:
     assert isinstance(states, list)
     batch = states[0].tokens.shape[0]
     texts = jnp.concatenate([state.tokens for state in states], axis=1)
-    last = lax.dynamic_slice_in_dim(texts, states[0].length - 1, 1, axis=2)
-    logits, cache = _next(joint, last.reshape(-1, 1), memory, found.cache)
+    rows = texts.reshape(-1, texts.shape[2])
+    logits, cache = _next(joint, run, rows, states[0].length, memory, found.cache)
     group, rules, _ = beams.begin(run, jnp.zeros((batch, run.plan.prompt_length), texts.dtype))
-    states, rows, _, done = beams.advance(group, rules, states, run.ops.log_softmax(logits))
-    return Search(states, cache.selected(rows.reshape(-1)), done)
+    states, parents, _, done = beams.advance(group, rules, states, run.ops.log_softmax(logits))
+    return Search(states, cache.selected(parents.reshape(-1)), done)
 
 
-def _next(joint: Joint, tokens: Array, memory: Memory, cache: Cache) -> tuple[Array, Cache]:
-    out, read = joint.decoder.decode(tokens, memory, cache)
+def _next(joint: Joint, run: Run, texts: Array, length: Array, memory: Memory, cache: Cache) -> tuple[Array, Cache]:
+    """Read the last token of each text, which has `length` tokens, and score the next one."""
+    last = lax.dynamic_slice_in_dim(texts, length - 1, 1, axis=1)
+    pad, given, positions = joint.decoder.spec.pad_token_id, run.plan.prompt_length, None
+    if joint.decoder.spec.padding_apart and pad is not None and given > 1:
+        # the first token that is read here still is one of the prompt, of which padding has no numbers
+        inside = jnp.count_nonzero(texts[:, :given] - pad, axis=1, keepdims=True) - 1
+        positions = jnp.where(length == given, inside, length - 1)
+    out, read = joint.decoder.decode(last, memory, cache, positions=positions)
     assert read is not None
     return joint.decoder.logits(out.states[:, -1]).astype(jnp.float32), read
 

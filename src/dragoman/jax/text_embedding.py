@@ -68,6 +68,8 @@ class TextEmbedding(nnx.Module):
         pad, apart = self.spec.pad_token_id, None  # `apart`: where padding is
         if self.spec.padding_apart and tokens is not None and pad is not None:
             apart = jnp.equal(tokens, pad)
+            if positions is None:
+                positions = start + jnp.cumsum(~apart, 1) - 1  # fairseq numbers no padding, but all that a cache holds
         if self.positions is None:
             index = first + jnp.arange(states.shape[1]) if positions is None else positions + self.spec.position_offset
             places = sinusoids(index, states.shape[2]).astype(states.dtype)

@@ -29,10 +29,10 @@ class TextDecoderSpec:
     """A text decoder: token + position (+ type) embeddings → `stack` → `head`.
 
     `position_offset` rows at the start of the position table belong to no position (BART has 2), so the table holds
-    `num_positions + position_offset` rows. With `padding_apart` the last of these rows is that of padding tokens
-    (RoBERTa), else padding stands where it stands. `embed_width` is the width of the embeddings where it is not the
-    stack's and a projection follows (ELECTRA). `position_bias` adds a learned number to the scores of self-attention,
-    by how far back a token looks (T5); all layers share it.
+    `num_positions + position_offset` rows. With `padding_apart` the last of these rows is that of padding tokens,
+    which take no number (RoBERTa), else padding stands where it stands. `embed_width` is the width of the embeddings
+    where it is not the stack's and a projection follows (ELECTRA). `position_bias` adds a learned number to the scores
+    of self-attention, by how far back a token looks (T5); all layers share it.
     """
 
     vocab_size: int

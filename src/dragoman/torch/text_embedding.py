@@ -70,6 +70,8 @@ class TextEmbedding(nn.Module):
         pad, apart = self.spec.pad_token_id, None  # `apart`: where padding is
         if self.spec.padding_apart and tokens is not None and pad is not None:
             apart = torch.eq(tokens, pad)
+            if positions is None:
+                positions = start + (~apart).cumsum(1) - 1  # fairseq numbers no padding, but all that a cache holds
         if self.positions is None:
             along = torch.arange(first, first + states.shape[1], device=states.device)
             index = along if positions is None else positions + self.spec.position_offset
