@@ -35,6 +35,7 @@ __all__ = [
     "joint_report",
     "model_files",
     "part_config",
+    "processing_of",
     "route",
     "saved_prefixes",
     "shared_config",
@@ -50,6 +51,23 @@ _OLD_MAX_LENGTH = 20  # what releases before 4.4x wrote into every config.json, 
 
 Files = dict[str, bytes | Callable[[Path], None]]
 """By file name, the content or a function that writes it."""
+
+
+def processing_of(feature_extractor: Any, tokenizer: Any) -> tuple[Any, ...]:
+    """Return what is saved with a warm-started model.
+
+    Raises:
+        ConfigError: If one of the two is something else.
+    """
+    for role, part, name in (
+        ("feature_extractor", feature_extractor, "AutoFeatureExtractor"),
+        ("tokenizer", tokenizer, "AutoTokenizer"),
+    ):
+        if part is not None and not callable(getattr(part, "save_pretrained", None)):
+            raise ConfigError(
+                f"`{role}` must be what {name}.from_pretrained returns, but is a {type(part).__name__}: {part!r:.80}."
+            )
+    return tuple(part for part in (feature_extractor, tokenizer) if part is not None)
 
 
 def adopt_ids(ids: SpecialIds, tokenizer: Any) -> None:

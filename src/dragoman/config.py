@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
 from dragoman.checkpoint.source import resolve
-from dragoman.errors import ConfigError
+from dragoman.errors import ConfigError, ModelNotFoundError
 from dragoman.families import config_from_dict, find, speech_part, text_part
 from dragoman.families.base import ModelConfig
-from dragoman.files import read_json
+from dragoman.files import as_path, read_json
 from dragoman.spec import SharedId, SpecialIds
 from dragoman.spec.checks import check_sizes
 
@@ -216,8 +216,8 @@ class AutoConfig:
             ModelNotFoundError: If there is no such folder, id or file.
             ConfigError: If the file does not describe a model of a known type.
         """
-        path = Path(name_or_path)
-        if not (path.is_file() and path.suffix == ".json"):
+        path = as_path(name_or_path, "The name of a model (a folder or a hub id)", ModelNotFoundError)
+        if not (path.suffix == ".json" and path.is_file()):
             path = resolve(
                 name_or_path,
                 revision=revision,

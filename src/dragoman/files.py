@@ -12,9 +12,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from dragoman.errors import DragomanError, ModelNotFoundError, UntrustedFileError
+from dragoman.errors import ConfigError, DragomanError, ModelNotFoundError, UntrustedFileError
 
-__all__ = ["JSON_BYTES", "find_json", "parse_json", "read_bytes", "read_json", "write_bytes", "write_json"]
+__all__ = [
+    "JSON_BYTES",
+    "as_path",
+    "find_json",
+    "parse_json",
+    "read_bytes",
+    "read_json",
+    "write_bytes",
+    "write_json",
+]
 
 JSON_BYTES = 3 * 2**20  # in memory at most twenty times as much, whatever it holds
 # An empty list takes 3 bytes in a file and 70 in memory, so lists and objects are counted before they are made.
@@ -23,6 +32,23 @@ _BYTES_A_CONTAINER = 20
 _AGAIN = "Save or download the model again."
 
 Error = type[DragomanError]
+
+
+def as_path(given: object, what: str, error: Error = ConfigError) -> Path:
+    """Return the path that a caller gave, as a text or as any kind of path.
+
+    Args:
+        given: What came.
+        what: What it should be, in words.
+        error: Class of the error.
+
+    Raises:
+        ConfigError: If it is neither, or empty, or no name that a file can have.
+    """
+    name = os.fspath(given) if isinstance(given, str | os.PathLike) else None
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise error(f"{what} must be a text or a path, but got a {type(given).__name__}: {given!r:.80}.")
+    return Path(name)
 
 
 def read_bytes(path: str | Path, max_bytes: int, error: Error = UntrustedFileError) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 from dragoman.audio.padding import pad_features
 from dragoman.batch import Batch
 from dragoman.errors import ConfigError, ModelNotFoundError
-from dragoman.files import read_json, write_json
+from dragoman.files import as_path, read_json, write_json
 
 __all__ = ["StoredExtractor", "check_fields", "extra_fields", "read_preprocessor_config", "write_preprocessor_config"]
 
@@ -46,7 +46,7 @@ def read_preprocessor_config(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def write_preprocessor_config(fields: Mapping[str, Any], folder: str | os.PathLike[str]) -> list[str]:
     """Write `fields` into `folder`, made if need be, and return the path of the file as the only item of a list."""
-    path = Path(folder) / FILE_NAME
+    path = as_path(folder, "`save_directory`") / FILE_NAME
     write_json(path, fields)
     return [str(path)]
 
@@ -77,13 +77,23 @@ class StoredExtractor(ABC):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Self:
-        """Read an extractor from a folder (or its `preprocessor_config.json`); `kwargs` replace fields.
+        """Read an extractor from a folder, its `preprocessor_config.json`, or a model of the hub.
+
+        Args:
+            pretrained_model_name_or_path: A local folder, a file, or a hub id such as "facebook/wav2vec2-base-960h".
+            kwargs: `revision`, `cache_dir`, `token`, `local_files_only`, `force_download`, `subfolder`; fields in place
+                of those in the file.
 
         Raises:
             ModelNotFoundError: If there is no such file.
             ConfigError: If it is malformed, or of another kind of extractor.
         """
-        return cls.from_dict(read_preprocessor_config(pretrained_model_name_or_path), **kwargs)
+        from dragoman.processing.from_files import local_folder  # a layer above, which knows the hub
+
+        path = as_path(pretrained_model_name_or_path, "The name of a model (a folder or a hub id)", ModelNotFoundError)
+        if not os.path.isfile(path):
+            path, kwargs = local_folder(pretrained_model_name_or_path, kwargs)
+        return cls.from_dict(read_preprocessor_config(path), **kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str]) -> list[str]:
         """Write `preprocessor_config.json` into a folder, and return its path in a list."""

@@ -93,6 +93,22 @@ class LoadOptions:
     target_lang: str | None = None
     allow_new: Sequence[str] = ()
 
+    def __post_init__(self) -> None:
+        """Check `allow_new`, of which a text would be taken for a list of letters.
+
+        Raises:
+            ConfigError: If it is not a list of texts.
+        """
+        given = self.allow_new
+        if (
+            isinstance(given, str)
+            or not isinstance(given, Sequence)
+            or not all(isinstance(name, str) for name in given)
+        ):
+            raise ConfigError(
+                f'`allow_new` must be a list of templates such as ["decoder.head.*"], but is {given!r:.80}.'
+            )
+
     @classmethod
     def split(cls, keywords: Mapping[str, Any]) -> tuple[Self, dict[str, Any]]:
         """Take these options out of keywords, and those that mean nothing here; return them and the rest."""

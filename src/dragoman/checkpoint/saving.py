@@ -52,7 +52,7 @@ def save_folder(folder: str | Path, files: Mapping[str, bytes | Callable[[Path],
     """
     folder = Path(folder)
     for name in files:
-        if (folder / check_file_name(name, "The list of files to save")).is_dir():
+        if os.path.isdir(folder / check_file_name(name, "The list of files to save")):
             raise DragomanError(
                 f"{folder / name} is a folder where a file must go. Remove it, or choose another folder."
             )

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from dragoman.checkpoint.layout import pick_weights, read_index, shard_names
 from dragoman.errors import DragomanError, ModelNotFoundError
+from dragoman.files import as_path
 
 __all__ = ["commit_of", "resolve"]
 
@@ -28,7 +29,7 @@ _log = logging.getLogger("dragoman")
 
 
 def resolve(
-    name_or_path: str | Path,
+    name_or_path: str | os.PathLike[str],
     *,
     revision: str | None = None,
     cache_dir: str | Path | None = None,
@@ -62,9 +63,12 @@ def resolve(
     Raises:
         ModelNotFoundError: Whatever goes wrong: what was looked for, why it failed and what to do, in one line.
     """
-    name, subfolder = os.fspath(name_or_path), (subfolder or "").strip("/")
+    as_path(name_or_path, "The name of a model (a folder or a hub id)", ModelNotFoundError)
+    if subfolder:
+        subfolder = as_path(subfolder, "`subfolder`", ModelNotFoundError).as_posix().strip("/")
+    name, subfolder = os.fspath(name_or_path), subfolder or ""
     local = Path(os.path.expanduser(name))
-    if name and local.is_dir():
+    if os.path.isdir(local):  # false for a name that is too long, without an exception
         return _within(local, subfolder)
     _expect_hub_id(name, local)
     repository = _Repository(name, revision, cache_dir, token, force_download, f"{subfolder}/" if subfolder else "")
@@ -87,14 +91,14 @@ def commit_of(folder: str | Path) -> str | None:
 
 
 def _within(folder: Path, subfolder: str) -> Path:
-    if not (folder / subfolder).is_dir():
+    if not os.path.isdir(folder / subfolder):
         raise ModelNotFoundError(f"There is no folder {subfolder!r} in {folder}. Check `subfolder`.")
     return folder / subfolder
 
 
 def _expect_hub_id(name: str, local: Path) -> None:
     """Tell a folder that does not exist from an id, so that nobody waits for the hub because of a misspelt path."""
-    if local.is_file():
+    if os.path.isfile(local):
         raise ModelNotFoundError(f"{name} is a file. Pass the folder that holds config.json and the weights.")
     if not _HUB_ID.fullmatch(name):
         raise ModelNotFoundError(

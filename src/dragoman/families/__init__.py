@@ -97,6 +97,17 @@ FAMILIES: tuple[Family, ...] = (
 _BY_TYPE = {family.model_type: family for family in FAMILIES}
 
 
+def _type_of(config: object) -> str:
+    """Return the type of a configuration.
+
+    Raises:
+        ConfigError: If it is none.
+    """
+    if not isinstance(config, ModelConfig):
+        raise ConfigError(f"A part is built from its configuration, but got a {type(config).__name__}: {config!r:.80}.")
+    return config.model_type
+
+
 def find(model_type: object) -> Family:
     """Return the family of a `model_type`.
 
@@ -119,7 +130,7 @@ def speech_part(config: ModelConfig) -> Part:
     Raises:
         ConfigError: If the family has no speech encoder; the message lists the families that have.
     """
-    part = find(config.model_type).speech
+    part = find(_type_of(config)).speech
     if part is None:
         able = ", ".join(family.model_type for family in FAMILIES if family.speech)
         raise ConfigError(f"A {config.model_type!r} model cannot be the encoder: it does not take speech; use {able}.")
@@ -132,7 +143,7 @@ def text_part(config: ModelConfig) -> Part:
     Raises:
         ConfigError: If the family cannot be a decoder; the message lists the families that can.
     """
-    part = find(config.model_type).text
+    part = find(_type_of(config)).text
     if part is None:
         able = ", ".join(family.model_type for family in FAMILIES if family.text)
         raise ConfigError(

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Self
 
 from dragoman.checkpoint.keymap import Alias, Drop, KeyMap, Rename, Rule
 from dragoman.errors import ConfigError
-from dragoman.files import write_bytes
+from dragoman.files import as_path, write_bytes
 from dragoman.spec import SpecAugmentSpec, SpeechEncoderSpec, TextDecoderSpec
 
 __all__ = [
@@ -158,7 +158,7 @@ class ModelConfig:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `config.json` into `folder`."""
-        write_bytes(Path(folder) / "config.json", self.to_json_string().encode())
+        write_bytes(as_path(folder, "`folder`") / "config.json", self.to_json_string().encode())
 
     def copy(self, **changes: Any) -> Self:
         """Return an independent copy with some fields changed."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from dragoman.errors import GenerationError, ModelNotFoundError, did_you_mean
-from dragoman.files import read_json, write_bytes
+from dragoman.files import as_path, read_json, write_bytes
 from dragoman.generation.rules import problems
 from dragoman.spec.ids import SharedId
 
@@ -265,7 +265,7 @@ class GenerationConfig:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `generation_config.json` into a folder, which is made if it is not there."""
-        self.to_json_file(Path(folder) / _FILE_NAME)
+        self.to_json_file(as_path(folder, "`folder`") / _FILE_NAME)
 
     @classmethod
     def from_json_file(cls, path: str | Path) -> Self:

@@ -15,6 +15,7 @@ from dragoman.assembly import (
     half,
     is_sequence_to_sequence,
     joint_report,
+    processing_of,
     route,
     whole_config,
 )
@@ -74,6 +75,7 @@ def warm_start(
 ) -> Model:
     """Join a speech and a text checkpoint; see `FlaxSpeechEncoderDecoderModel.from_encoder_decoder_pretrained`."""
     routed = route(keywords)
+    processing = processing_of(feature_extractor, tokenizer)
     add_prompt(routed["config"], tokenizer)
     encoder, encoder_report = half("encoder", SpeechEncoder, load_part, parts.encoder, routed, pickles=False)
     decoder, decoder_report = half("decoder", TextDecoder, load_part, parts.decoder, routed, pickles=False)
@@ -84,7 +86,7 @@ def warm_start(
     _finish(model, report)
     if tokenizer is not None:
         adopt_ids(config.special_ids, tokenizer)
-    model.processing = tuple(part for part in (feature_extractor, tokenizer) if part is not None)
+    model.processing = processing
     log_new(report)
     return model
 

@@ -14,6 +14,7 @@ from dragoman.checkpoint.options import check_saving
 from dragoman.checkpoint.report import LoadReport
 from dragoman.config import SpeechEncoderDecoderConfig
 from dragoman.errors import ConfigError
+from dragoman.files import as_path
 from dragoman.generation.options import GenerationConfig
 from dragoman.inputs import check_rows, one_audio
 from dragoman.jax import assembly, generate, lora, saving
@@ -179,7 +180,7 @@ class FlaxSpeechEncoderDecoderModel(PretrainedModule):
         """
         check_saving(ways)
         if is_main_process:
-            saving.save(self, Path(save_directory), max_shard_size, params)
+            saving.save(self, as_path(save_directory, "`save_directory`"), max_shard_size, params)
 
     def __call__(
         self,
@@ -426,11 +427,11 @@ class FlaxSpeechEncoderDecoderModel(PretrainedModule):
 
     def save_adapter(self, folder: str | Path) -> None:
         """Write what is new in PEFT's file format; see `dragoman.jax.lora.save`."""
-        lora.save(self, Path(folder))
+        lora.save(self, as_path(folder, "`folder`"))
 
     def load_adapter(self, folder: str | Path) -> None:
         """Read what `save_adapter` wrote, with either backend; see `dragoman.jax.lora.load`."""
-        lora.load(self, Path(folder))
+        lora.load(self, as_path(folder, "`folder`"))
 
     def set_padding(self, padding: Padding | str) -> None:
         """Choose what padding may do: `"exact"` (nothing, the default) or `"reference"` (upstream's numbers)."""

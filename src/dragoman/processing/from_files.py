@@ -60,7 +60,7 @@ def local_folder(name_or_path: str | os.PathLike[str], options: Mapping[str, Any
     """
     hub = {name: value for name, value in options.items() if name in _HUB_OPTIONS}
     rest = {name: value for name, value in options.items() if name not in _HUB_OPTIONS | _IDLE_OPTIONS}
-    return resolve(os.fspath(name_or_path), patterns=_SMALL_FILES, **hub), rest
+    return resolve(name_or_path, patterns=_SMALL_FILES, **hub), rest
 
 
 def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Self
 
 from dragoman.audio.features import (
@@ -14,7 +13,7 @@ from dragoman.audio.features import (
 )
 from dragoman.batch import Batch
 from dragoman.errors import ConfigError
-from dragoman.files import write_json
+from dragoman.files import as_path, write_json
 from dragoman.processing.from_files import (
     local_folder,
     read_feature_extractor,
@@ -186,7 +185,7 @@ class SpeechProcessor:
 
     def save_pretrained(self, save_directory: str | os.PathLike[str]) -> tuple[str, ...]:
         """Write the files that this library and Hugging Face's read back, and return their paths."""
-        folder = Path(save_directory)
+        folder = as_path(save_directory, "`save_directory`")
         name = type(self).__name__
         if name == "SpeechProcessor":  # a name of ours; Hugging Face's for the same two parts:
             name = processor_of(self.feature_extractor).__name__

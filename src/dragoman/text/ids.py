@@ -24,6 +24,8 @@ def id_rows(ids: Any) -> tuple[list[list[int]], bool]:
         TokenizerError: If they are not whole numbers, are negative, or have more than two dimensions.
     """
     if isinstance(ids, Mapping):
+        if "input_ids" not in ids:
+            raise TokenizerError(f"A mapping of token ids must have `input_ids`, but has {', '.join(map(str, ids))}.")
         ids = ids["input_ids"]
     if isinstance(ids, (list, tuple)) and ids and not _is_number(ids[0]):
         return [_row(row) for row in ids], True

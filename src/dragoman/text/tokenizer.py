@@ -8,7 +8,6 @@ Padding and truncation are arguments of a call and leave no trace, so threads ma
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, overload
 
 from tokenizers import AddedToken, Encoding, processors
@@ -17,7 +16,7 @@ from tokenizers import models as rust_models
 
 from dragoman.batch import Batch, to_framework
 from dragoman.errors import TokenizerError, did_you_mean
-from dragoman.files import write_bytes, write_json
+from dragoman.files import as_path, write_bytes, write_json
 from dragoman.text.ids import id_array, id_rows, pad_rows, padded_length
 from dragoman.text.normalize import clean_up_tokenization
 from dragoman.text.pieces import PythonPieces, with_pieces, without_pieces
@@ -435,7 +434,7 @@ class Tokenizer:
         The vocabulary (tokenizer.json, or the files that the tokenizer was made from where those say more),
         tokenizer_config.json and special_tokens_map.json.
         """
-        folder = Path(save_directory)
+        folder = as_path(save_directory, "`save_directory`")
         vocabulary = self._vocabulary
         if not vocabulary:
             self.backend_tokenizer.post_processor = self._template(target=False)  # for readers that take it from there

@@ -18,6 +18,7 @@ from dragoman.checkpoint.options import check_saving
 from dragoman.checkpoint.report import LoadReport
 from dragoman.config import SpeechEncoderDecoderConfig
 from dragoman.errors import AudioError, ConfigError
+from dragoman.files import as_path
 from dragoman.generation.options import GenerationConfig
 from dragoman.inputs import check_loss, check_rows, one_audio
 from dragoman.outputs import ModelOutput
@@ -215,7 +216,7 @@ class SpeechEncoderDecoderModel(PretrainedModule):
         """
         check_saving(ways)
         if is_main_process:
-            saving.save(self, Path(save_directory), max_shard_size, state_dict)
+            saving.save(self, as_path(save_directory, "`save_directory`"), max_shard_size, state_dict)
 
     def forward(
         self,
@@ -441,11 +442,11 @@ class SpeechEncoderDecoderModel(PretrainedModule):
 
     def save_adapter(self, folder: str | Path) -> None:
         """Write what is new in PEFT's file format; see `dragoman.torch.lora.save`."""
-        lora.save(self, Path(folder))
+        lora.save(self, as_path(folder, "`folder`"))
 
     def load_adapter(self, folder: str | Path) -> None:
         """Read what `save_adapter` wrote, with either backend; see `dragoman.torch.lora.load`."""
-        lora.load(self, Path(folder))
+        lora.load(self, as_path(folder, "`folder`"))
 
     def freeze_decoder(self) -> None:
         """Stop training the text model; its cross-attention, its LoRA and the bridge still learn."""

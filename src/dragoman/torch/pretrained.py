@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dragoman.checkpoint.options import LoadOptions, check_saving
 from dragoman.errors import ConfigError
+from dragoman.files import as_path
 from dragoman.spec.checks import check_sizes
 from dragoman.torch.block import Stack
 from dragoman.torch.frontend import ConvFrontend
@@ -137,4 +138,4 @@ class PretrainedPart(PretrainedModule):
 
         check_saving(ways)
         if is_main_process:
-            save_part(self, Path(save_directory), max_shard_size, state_dict)  # type: ignore[arg-type]
+            save_part(self, as_path(save_directory, "`save_directory`"), max_shard_size, state_dict)  # type: ignore[arg-type]

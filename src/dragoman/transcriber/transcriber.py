@@ -68,6 +68,11 @@ class Transcriber:
         backend: str | None = None,
     ) -> None:
         named = model is None or isinstance(model, str | os.PathLike)
+        if not named and getattr(model, "backend", None) is None:
+            raise ConfigError(
+                "`model` must be a model of dragoman, or the name of a folder or of a model on the hub, but is a "
+                f"{type(model).__name__}: {model!r:.80}."
+            )
         if not named and backend not in (None, model.backend):
             raise ConfigError(f"`backend` is {backend!r}, but the model that was given is one of {model.backend!r}.")
         backend = backend if named else model.backend

@@ -393,8 +393,10 @@ def test_hostile_sizes_are_refused_before_anything_is_made(field: str, value: An
 
 
 def test_missing_files(tmp_path: Path) -> None:
-    with pytest.raises(ModelNotFoundError, match=r"no preprocessor_config\.json"):
+    with pytest.raises(ModelNotFoundError, match=r"There is no folder '.*nowhere'"):
         WhisperFeatureExtractor.from_pretrained(tmp_path / "nowhere")
+    with pytest.raises(ModelNotFoundError, match=r"no preprocessor_config\.json"):
+        WhisperFeatureExtractor.from_pretrained(tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(DragomanError, match=r"file.* cannot be written"):
         WhisperFeatureExtractor().save_pretrained(tmp_path / "file")
