@@ -20,7 +20,7 @@ from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
 from dragoman.jax.tree import flat
 from dragoman.testing import TOLERANCES
 
-from .conftest import own_pair
+from .conftest import eloquent, own_pair
 
 ENCODERS = (
     "wav2vec2-group", "wav2vec2-layer", "wav2vec2-adapter", "wav2vec2-adapter-proj", "wav2vec2-language-adapter",
@@ -124,7 +124,7 @@ def test_texts(both: Any, num_beams: int) -> None:
     ours, theirs, pair = both
     batch = pair.audio(100, seed=2)
     expected = theirs.generate(**batch, num_beams=num_beams, max_new_tokens=12)
-    assert len({tuple(text) for text in expected.tolist()}) > 5, "texts must depend on the speech to prove much"
+    assert eloquent(expected), "texts must depend on the speech to prove much"
     found = np.asarray(ours.generate(**arrays(batch), num_beams=num_beams, max_new_tokens=12))
     assert found.shape == tuple(expected.shape)
     # Two texts may be equally likely in float32; of the whole matrix's 9,000 texts this has happened to none or one.
