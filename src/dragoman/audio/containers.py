@@ -18,7 +18,7 @@ from dragoman.audio.mpeg import frame_groups, frame_length, skip_id3, table_byte
 from dragoman.audio.source import AudioFile
 from dragoman.errors import AudioError
 
-__all__ = ["FFMPEG", "Layout", "inspect", "truncated"]
+__all__ = ["FFMPEG", "UNKNOWN_SIZE", "Layout", "container_of", "inspect", "truncated"]
 
 # Containers that need FFmpeg, by the names of its demuxers; all others are read by libsndfile. FFmpeg is never left to
 # guess, since among its guesses are playlists, which name further files to open.
@@ -28,7 +28,7 @@ FFMPEG = frozenset({"mov", "matroska", "asf", "aac", "amr", "avi", "g722"})
 _BY_NAME = {".g722": "g722", ".mp3": "mp3"}
 
 _MAX_CHUNKS = 10_000  # far beyond any real file, soon reached by one that is made to keep us busy
-_UNKNOWN_SIZE = 0x7FFF_F000  # sizes from here on are what programs write that cannot go back to fill them in
+UNKNOWN_SIZE = 0x7FFF_F000  # sizes from here on are what programs write that cannot go back to fill them in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ def inspect(audio: AudioFile) -> Layout:
     if start > audio.size:
         raise truncated(audio, "it ends within its ID3 tag")
     head = audio.at(start, 64)
-    container = _container(head) or _BY_NAME.get(os.path.splitext(audio.name)[1].lower())
+    container = container_of(head) or _BY_NAME.get(os.path.splitext(audio.name)[1].lower())
     if container is None:
         raise AudioError(
             f"{audio.name}: is not audio in a known format: {_describe(head)}. "
@@ -81,8 +81,8 @@ def truncated(audio: AudioFile, what: str) -> AudioError:
     )
 
 
-def _container(head: bytes) -> str | None:
-    """Name the container that begins with `head`."""
+def container_of(head: bytes) -> str | None:
+    """Name the container that begins with `head`, 64 bytes or more; `None` if it is not known."""
     form = head[8:12]
     if head[:4] in (b"RIFF", b"RIFX", b"RF64"):
         return {b"WAVE": "wav", b"AVI ": "avi"}.get(form)
@@ -155,7 +155,7 @@ def _check_chunks(audio: AudioFile, start: int, form: _Chunked) -> None:
                     f"{audio.name}: its header says that it holds no samples, yet {left} bytes follow: the "
                     "recording was not closed. Repair it with `ffmpeg -ignore_length 1 -i INPUT output.wav`."
                 )
-            if left + 64 < size < _UNKNOWN_SIZE:  # some programs count their header in
+            if left + 64 < size < UNKNOWN_SIZE:  # some programs count their header in
                 raise truncated(audio, f"its header promises {size} bytes of samples, but {left} are there")
             return
         offset += size + (-size) % form.align

@@ -77,7 +77,8 @@ def describe(error: BaseException) -> tuple[str, int]:
         case DragomanError():
             return str(error), error.exit_code
         case typer.TyperException():
-            return f"{error.format_message()} (`dragoman --help` lists what there is.)", 2
+            said = error.format_message().replace("Value error, ", "")  # pydantic's, which checks for typer
+            return f"{said} (`dragoman --help` lists what there is.)", 2
         case KeyboardInterrupt():
             return "Interrupted.", INTERRUPTED
         case MemoryError():

@@ -1,4 +1,4 @@
-"""`dragoman listen`: live transcription of a microphone, or of raw samples on standard input."""
+"""`dragoman listen`: live transcription of a microphone, or of samples on standard input."""
 
 import json
 import sys
@@ -38,7 +38,7 @@ DEFAULTS = TranscribeOptions()
 
 def listen(
     source: Annotated[
-        str, Argument(help="mic for the microphone, or - for raw samples on standard input (16 bits, mono).")
+        str, Argument(help="mic for the microphone, or - for standard input: raw samples (16 bits, mono) or WAV.")
     ] = "mic",
     model: Model = None,
     model_dir: ModelDir = None,
@@ -51,7 +51,7 @@ def listen(
     microphone: Annotated[
         str | None, Option("--microphone", help="Number or name of the microphone; by default the system's.")
     ] = None,
-    sampling_rate: Annotated[int, Option("--sampling_rate", min=1, help="Of standard input, in hertz.")] = 16_000,
+    sampling_rate: Annotated[int, Option("--sampling_rate", min=1, help="Of raw samples, in hertz.")] = 16_000,
     interval_s: Annotated[float, Option("--interval_s", help="Seconds of new speech before a partial text.")] = 1.0,
     output_format: Annotated[
         Literal["txt", "json"],

@@ -60,18 +60,22 @@ class Output:
                 "Lines and highlighted words are those of subtitles. Add --output_format srt, vtt or all."
             )
 
-    def make_folder(self) -> None:
-        """Make the folder, so that hours of work do not end in front of a closed door.
+    def make_folders(self) -> None:
+        """Make the folders, so that hours of work do not end in front of a closed door.
 
         Raises:
             ConfigError: If nothing can be written there.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"`--output_dir` {self.folder} cannot be made: {error.strerror}.") from error
-        if not os.access(self.folder, os.W_OK):
-            raise ConfigError(f"`--output_dir` {self.folder} may not be written to. Check its permissions.")
+        wanted = {"--output_dir": None if self.format is None else self.folder, "--plot": self.plots}
+        for flag, folder in wanted.items():
+            if folder is None:
+                continue
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise ConfigError(f"`{flag}` {folder} cannot be made: {error.strerror}.") from error
+            if not os.access(folder, os.W_OK):
+                raise ConfigError(f"`{flag}` {folder} may not be written to. Check its permissions.")
 
     def examiner(self, item: Input) -> Callable[[Examined], object] | None:
         """Return what draws the windows of a recording, numbered from 1 on, if pictures are wanted."""
@@ -100,9 +104,9 @@ def run(audio: Sequence[str], load: Callable[[], Transcriber], options: Transcri
         DragomanError: If the cause is the model, the options or the memory, which no other recording would escape.
     """
     inputs, unusable = find_inputs(audio)
-    if output.format is not None:
+    if output.format is not None or output.plots is not None:
         inputs = told_apart(inputs)
-        output.make_folder()
+    output.make_folders()
     failed = []
     for label, error in unusable:
         _report(label, error)

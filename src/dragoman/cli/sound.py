@@ -1,15 +1,19 @@
-"""Sound as it comes: from a microphone, or as raw samples from another program."""
+"""Sound as it comes: from a microphone, or from another program, as raw samples or as a WAV stream."""
 
 import queue
+import struct
 import sys
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from math import inf
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import soxr
 
 from dragoman._lazy import require
-from dragoman.audio.waveform import Waveform
+from dragoman.audio.containers import UNKNOWN_SIZE, container_of
+from dragoman.audio.mpeg import frame_length
+from dragoman.audio.waveform import MAX_RATE, MIN_RATE, Waveform
 from dragoman.cli.console import LOG
 from dragoman.errors import AudioError, ConfigError, MissingDependencyError
 
@@ -17,6 +21,8 @@ __all__ = ["sound_from"]
 
 _RATE = 16_000
 _BLOCK = _RATE // 10  # samples of the microphone at a time
+_EXTENSIBLE = 0xFFFE  # a WAV header with the format of its samples further on
+_LONGEST_NOTE = 1 << 24  # bytes of what may stand in a WAV header besides the format
 _WAITING = 600  # blocks that may wait for a slow model: a minute
 
 
@@ -25,7 +31,7 @@ def sound_from(source: str, *, sampling_rate: int, microphone: str | None) -> It
 
     Args:
         source: `mic`, or `-` for standard input.
-        sampling_rate: Of standard input, in hertz.
+        sampling_rate: Of raw samples on standard input, in hertz.
         microphone: Number or name; `None` for the system's.
 
     Raises:
@@ -43,21 +49,101 @@ def sound_from(source: str, *, sampling_rate: int, microphone: str | None) -> It
         raise AudioError(
             "-: standard input is a terminal. Send samples to it: arecord -f S16_LE -r 16000 | dragoman listen -"
         )
-    return _raw(sys.stdin.buffer, sampling_rate)
+    return _piped(sys.stdin.buffer, sampling_rate)
 
 
-def _raw(file: BinaryIO, sampling_rate: int) -> Iterator[Waveform]:
-    """Read signed 16-bit little-endian mono samples as soon as there are any."""
-    resampler = None if sampling_rate == _RATE else soxr.ResampleStream(sampling_rate, _RATE, num_channels=1)
-    rest = b""
-    while data := file.read1(1 << 16):  # type: ignore[attr-defined]  # stdin has it
-        data = rest + data
-        whole = len(data) // 2 * 2
+class _Pipe:
+    """Standard input, read as soon as anything comes."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._held = file, b""
+
+    def peek(self, count: int) -> bytes:
+        """Wait for so many bytes, or the end, and return them without taking them."""
+        while len(self._held) < count and (data := self._file.read1(1 << 16)):  # type: ignore[attr-defined]
+            self._held += data
+        return self._held[:count]
+
+    def take(self, count: int) -> bytes:
+        """Wait for so many bytes, or the end, and take them."""
+        data = self.peek(count)
+        self._held = self._held[count:]
+        return data
+
+    def whatever(self) -> bytes:
+        """Take what is there, and wait only if that is nothing; empty at the end."""
+        self.peek(1)
+        return self.take(len(self._held))
+
+
+class _Form(NamedTuple):
+    """How samples of 16 bits lie in a stream, and how many bytes of them there are."""
+
+    sampling_rate: int
+    channels: int
+    size: float = inf
+
+
+def _piped(file: BinaryIO, sampling_rate: int) -> Iterator[Waveform]:
+    """Read signed 16-bit little-endian samples as soon as there are any: raw mono ones, or those of a WAV stream."""
+    pipe = _Pipe(file)
+    container = _container(pipe)
+    if container not in (None, "wav"):
+        raise AudioError(
+            f"-: is a recording ({container}), not samples. Send it to `dragoman transcribe -`, or decode it first: "
+            "ffmpeg -i FILE -f s16le -ar 16000 -ac 1 - | dragoman listen -"
+        )
+    if len(pipe.peek(2)) < 2:
+        raise AudioError("-: no samples came on standard input. Does the program before the | record, and write there?")
+    form = _wav_form(pipe) if container == "wav" else _Form(sampling_rate, 1)
+    if not MIN_RATE <= form.sampling_rate <= MAX_RATE:
+        raise AudioError(f"-: the sampling rate is {form.sampling_rate} Hz; {MIN_RATE} to {MAX_RATE} Hz are read.")
+    resampler = None if form.sampling_rate == _RATE else soxr.ResampleStream(form.sampling_rate, _RATE, num_channels=1)
+    rest, left = b"", form.size
+    while left > 0 and (data := pipe.whatever()):
+        data, left = rest + data[: int(min(left, len(data)))], left - len(data)
+        whole = len(data) // (2 * form.channels) * 2 * form.channels
         rest = data[whole:]
-        samples: Waveform = np.frombuffer(data[:whole], "<i2").astype(np.float32) / np.float32(2**15)
+        frames = np.frombuffer(data[:whole], "<i2").reshape(-1, form.channels)
+        samples: Waveform = frames.mean(axis=1, dtype=np.float32) / np.float32(2**15)
         yield samples if resampler is None else resampler.resample_chunk(samples)
     if resampler is not None:
         yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
+
+
+def _container(pipe: _Pipe) -> str | None:
+    """Return what kind of file comes; `None` for samples."""
+    head = pipe.peek(64)
+    if head[:3] == b"ID3":
+        return "mp3"
+    container = container_of(head)
+    if container in ("mp3", "aac"):  # two bytes that samples may have too, but not once more after one frame
+        length = frame_length(head)
+        return container if length and frame_length(pipe.peek(length + 4)[length:]) else None
+    return container
+
+
+def _wav_form(pipe: _Pipe) -> _Form:
+    """Read the header of a WAV stream, up to its samples."""
+    pipe.take(12)
+    form = None
+    while len(head := pipe.take(8)) == 8:
+        name, size = struct.unpack("<4sI", head)
+        if name == b"data" and form is not None:
+            return form._replace(size=size if 0 < size < UNKNOWN_SIZE else inf)  # who writes to a pipe cannot know it
+        if size > _LONGEST_NOTE:
+            break
+        fields = pipe.take(size + size % 2)
+        if name == b"fmt " and len(fields) >= 16:
+            kind, channels, rate, _, _, bits = struct.unpack("<HHIIHH", fields[:16])
+            kind = int.from_bytes(fields[24:26], "little") if kind == _EXTENSIBLE else kind
+            if (kind, bits) != (1, 16) or not 1 <= channels <= 8:
+                raise AudioError(
+                    f"-: a WAV stream must have samples of 16 bits in 1 to 8 channels, but has {bits} bits in "
+                    f"{channels}, format {kind}. Convert it: sox - -b 16 -t wav - | dragoman listen -"
+                )
+            form = _Form(rate, channels)
+    raise AudioError("-: the WAV stream has a header, but no samples behind it. Send them too, as they are recorded.")
 
 
 def _sounddevice() -> Any:

@@ -198,6 +198,18 @@ def test_plots_are_drawn_one_a_window(flags, ending, magic, tiny_checkpoint, sam
     assert capsys.readouterr().err == ""
 
 
+def test_plots_have_a_folder_and_a_name_each(tiny_checkpoint, sample_path, tmp_path, capsys):
+    (tmp_path / "taken").write_text("")
+    assert main(["transcribe", str(sample_path), "--plot", str(tmp_path / "taken")]) == 2
+    assert f"`--plot` {tmp_path / 'taken'} cannot be made: File exists." in capsys.readouterr().err
+    for ending in ("flac", "wav"):  # the content says what it is, not the name
+        (tmp_path / "sound").mkdir(exist_ok=True)
+        (tmp_path / "sound" / f"a.{ending}").write_bytes(sample_path.read_bytes())
+    words = ["transcribe", str(tmp_path / "sound"), "--model", str(tiny_checkpoint), "--plot", str(tmp_path / "plots")]
+    assert main(words) == 0
+    assert sorted({path.name[:-9] for path in (tmp_path / "plots").iterdir()}) == ["a.flac", "a.wav"]
+
+
 def test_plots_without_matplotlib_say_what_to_install(tiny_checkpoint, sample_path, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.delitem(sys.modules, "matplotlib.figure", raising=False)

@@ -2,11 +2,13 @@
 
 import io
 import json
+import struct
 import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import soundfile
 import soxr
 import typer
 
@@ -70,6 +72,66 @@ def test_samples_of_other_rates(monkeypatch, sample, rate):
     assert len(found) == pytest.approx(len(sample), abs=10)
     # what lies below 4 kHz is still there
     assert np.corrcoef(np.abs(found[: len(sample)]), np.abs(sample[: len(found)]))[0, 1] > 0.7
+
+
+def wav(samples, subtype="PCM_16", rate=16_000):
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format="WAV", subtype=subtype)
+    return file.getvalue()
+
+
+def listened(monkeypatch, data, rate=16_000):
+    monkeypatch.setattr(sys, "stdin", Pipe(data))
+    return np.concatenate(list(sound_from("-", sampling_rate=rate, microphone=None)))
+
+
+def test_the_header_of_a_wav_stream_is_believed(monkeypatch, sample):
+    stereo = np.stack([sample, np.zeros_like(sample)], axis=1)
+    once = listened(monkeypatch, wav(sample))
+    assert np.abs(once - sample).max() <= 2**-15
+    assert np.allclose(listened(monkeypatch, wav(stereo), rate=8_000), once / 2, atol=2**-15)
+    assert len(listened(monkeypatch, wav(sample, rate=48_000))) == pytest.approx(len(sample) / 3, abs=10)
+    whole = wav(sample)
+    assert whole[36:40] == b"data"
+    for size in (0, 0xFFFFFFFF, 0x7FFFFFFF):  # of programs that cannot know it, since they write to a pipe
+        assert np.array_equal(listened(monkeypatch, whole[:40] + struct.pack("<I", size) + whole[44:]), once)
+    noted = whole[:12] + b"LIST\x03\0\0\0abc\0" + whole[12:] + b"LIST\x04\0\0\0abcd"
+    assert np.array_equal(listened(monkeypatch, noted), once)
+
+
+@pytest.mark.parametrize("first", [b"\xff\xfb\x90\x00", b"\xff\xf1\x00\x01", b"RIFF"])
+def test_samples_that_look_like_a_recording_at_first(monkeypatch, sample, first):
+    data = first + as_bytes(sample)
+    assert np.array_equal(listened(monkeypatch, data), np.frombuffer(data, "<i2").astype(np.float32) / 2**15)
+
+
+@pytest.mark.parametrize(
+    "kind", ["flac", "ogg", "mp3", "ID3", "no samples", "half a sample", "24 bits", "float", "cut", "bomb"]
+)
+def test_streams_that_are_not_samples(kind, monkeypatch, sample):
+    file = io.BytesIO()
+    if kind in ("flac", "ogg", "mp3"):
+        soundfile.write(file, sample, 16_000, format=kind.upper())
+    other = {"ID3": b"ID3\4", "half a sample": b"a", "24 bits": wav(sample, "PCM_24"), "float": wav(sample, "FLOAT")}
+    data = {"no samples": b"", "cut": wav(sample)[:30], "bomb": b"RIFF____WAVEnote" + b"\xff" * 9_000, **other}.get(
+        kind, file.getvalue()
+    )
+    told = {
+        "no samples": "no samples came",
+        "half a sample": "no samples came",
+        "24 bits": "must have samples of 16 bits in 1 to 8 channels, but has 24 bits in 1, format 1",
+        "float": "but has 32 bits in 1, format 3",
+        "bomb": "has a header, but no samples",
+        "cut": "has a header, but no samples",
+    }
+    with pytest.raises(AudioError, match=told.get(kind, "is a recording .*, not samples")):
+        listened(monkeypatch, data)
+
+
+def test_sampling_rates_that_nobody_has(monkeypatch, sample):
+    for rate in (5, 2_000_000_000):
+        with pytest.raises(AudioError, match=f"the sampling rate is {rate} Hz; 1000 to 768000 Hz are read"):
+            listened(monkeypatch, as_bytes(sample), rate)
 
 
 def test_the_microphone_gives_samples_until_ctrl_c(monkeypatch):
