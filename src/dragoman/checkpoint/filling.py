@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from array_api_compat import array_namespace
 
-from dragoman.checkpoint.keymap import KeyMap, matches_any
+from dragoman.checkpoint.keymap import Drop, KeyMap, matches_any
 from dragoman.checkpoint.report import LoadReport
 
 __all__ = ["Readable", "fill"]
@@ -58,11 +58,13 @@ def fill(
     for name, incoming in sorted(_spelled(keymap, file, prefix, report).items(), key=lambda item: keymap.rank(item[0])):
         ours = keymap.ours(name)
         if not ours:
-            why = getattr(keymap.rule_for(name), "why", None)
-            if why is None:
+            rule = keymap.rule_for(name)
+            if not isinstance(rule, Drop):
                 report.unexpected.append(incoming)
+            elif rule.lost and bool((file.read(incoming) != 0).any()):
+                report.lost[incoming] = rule.lost
             else:
-                report.dropped[incoming] = why
+                report.dropped[incoming] = rule.why
         elif all(our not in shapes for our in ours):
             if all(matches_any(optional, our) for our in ours):
                 report.dropped[incoming] = "the configuration does not ask for it"

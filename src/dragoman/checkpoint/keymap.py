@@ -27,11 +27,15 @@ __all__ = ["Alias", "Drop", "KeyMap", "Rename", "Rule", "Split", "fill", "match"
 
 @dataclass(frozen=True)
 class Rename:
-    """One tensor of theirs is one of ours; `transpose` turns a stored `[in, out]` matrix into our `[out, in]`."""
+    """One tensor of theirs is one of ours; `transpose` turns a stored `[in, out]` matrix into our `[out, in]`.
+
+    With `row` theirs is a matrix of one row, `[1, n]`, where ours is `[n]`.
+    """
 
     theirs: str
     ours: str
     transpose: bool = False
+    row: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,10 +55,14 @@ class Split:
 
 @dataclass(frozen=True)
 class Drop:
-    """A tensor of theirs that the part does not need."""
+    """A tensor of theirs that the part does not need.
+
+    `lost` is what to tell where not all of its numbers are zero, for one that may also be trained.
+    """
 
     theirs: str
     why: str
+    lost: str = ""
 
 
 Rule = Rename | Split | Drop
@@ -174,6 +182,8 @@ class KeyMap:
             return []
         if isinstance(rule, Rename | Split) and rule.transpose and array.ndim == 2:
             array = array.T
+        if isinstance(rule, Rename) and rule.row and array.shape[:1] == (1,):
+            array = array[0]
         if len(names) == 1:
             return [(names[0], array)]
         if not array.ndim:
@@ -205,6 +215,8 @@ class KeyMap:
                 array = array_namespace(array).concat([tensors[part] for part in parts], axis=0)
             if isinstance(rule, Split):
                 array = _regrouped(array, len(parts), rule.groups)
+            if isinstance(rule, Rename) and rule.row:
+                array = array[None]
             out[theirs] = array.T if rule.transpose and array.ndim == 2 else array
         return out
 

@@ -19,6 +19,7 @@ class LoadReport:
     Attributes:
         loaded: Our names of the tensors that came from the checkpoint.
         dropped: Incoming names that the part does not need, with the reason.
+        lost: Incoming names of trained tensors that the part has no place for, with what can be done.
         fresh: Our names of the tensors that no checkpoint holds and that were initialised at random.
         computed: Our names of the tensors that the checkpoint left out and that follow from the configuration.
         missing: Our names that the checkpoint should hold but does not.
@@ -29,6 +30,7 @@ class LoadReport:
     source: str = ""
     loaded: list[str] = field(default_factory=list)
     dropped: dict[str, str] = field(default_factory=dict)
+    lost: dict[str, str] = field(default_factory=dict)
     fresh: list[str] = field(default_factory=list)
     computed: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
@@ -67,6 +69,7 @@ class LoadReport:
             source=" and ".join(dict.fromkeys(source for source in (self.source, other.source) if source)),
             loaded=self.loaded + [prefix + name for name in other.loaded],
             dropped={**self.dropped, **other.dropped},
+            lost={**self.lost, **other.lost},
             fresh=self.fresh + [prefix + name for name in other.fresh],
             computed=self.computed + [prefix + name for name in other.computed],
             missing=self.missing + [prefix + name for name in other.missing],
@@ -80,6 +83,7 @@ class LoadReport:
         if self.fresh:
             are = "is new and needs" if len(self.fresh) == 1 else "are new and need"
             lines.append(f"{_tensors(self.fresh)} {are} training: {_listed(self.fresh, _IN_A_SUMMARY)}")
+        lines += [f"{name} is trained, but left out: {remedy}" for name, remedy in self.lost.items()]
         by_reason: dict[str, list[str]] = {}
         for name, why in self.dropped.items():
             by_reason.setdefault(why, []).append(name)

@@ -18,6 +18,7 @@ class BartConfig(bart_like.TwoStackConfig):
     max_position_embeddings: int = 1024
     forced_bos_token_id: int | None = None
     forced_eos_token_id: int | list[int] | None = 2
+    keep_final_logits_bias: bool | None = None  # ours: upstream's decoder alone leaves the bias of its head out
 
     def text_spec(self) -> TextDecoderSpec:
         """Describe the decoder: its first two positions belong to no token."""
@@ -25,11 +26,13 @@ class BartConfig(bart_like.TwoStackConfig):
 
     def _text_spec(self, norm_order: NormOrder) -> TextDecoderSpec:
         spec = self.decoder_spec(norm_order, self.max_position_embeddings)
-        return replace(spec, position_offset=2, embed_norm=EmbedNorm.SUM)
+        head = replace(spec.head, bias=bool(self.keep_final_logits_bias))
+        return replace(spec, position_offset=2, embed_norm=EmbedNorm.SUM, head=head)
 
 
 def _rules(config: BartConfig) -> tuple[Rule, ...]:
-    names = (*bart_like.BLOCKS, bart_like.EMBED_NORM, *bart_like.SEQ2SEQ, *bart_like.OTHER_HEADS)
+    seq2seq = bart_like.seq2seq_rules(config.keep_final_logits_bias)
+    names = (*bart_like.BLOCKS, bart_like.EMBED_NORM, *seq2seq, *bart_like.OTHER_HEADS)
     return (*names, head_rule(config.tie_word_embeddings))
 
 

@@ -9,8 +9,8 @@ from dragoman.checkpoint.keymap import Alias, Drop, Rename, Rule
 from dragoman.families.base import FieldAlias, ModelConfig
 from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, StackSpec, TextDecoderSpec
 
-__all__ = ["BLOCKS", "EMBED_NORM", "FINAL_NORM", "OTHER_HEADS", "SEQ2SEQ", "SHARED", "BartLikeConfig", "TwoStackConfig"]
-__all__ += ["block_rules"]
+__all__ = ["BLOCKS", "EMBED_NORM", "FINAL_NORM", "OTHER_HEADS", "SHARED", "BartLikeConfig", "TwoStackConfig"]
+__all__ += ["block_rules", "seq2seq_rules"]
 
 
 @dataclass(kw_only=True)
@@ -121,11 +121,6 @@ BLOCKS: tuple[Rule, ...] = (
 )
 EMBED_NORM = Rename("model.decoder.layernorm_embedding.*", "embed.norm.*")
 FINAL_NORM = Rename("model.decoder.layer_norm.*",       "stack.final_norm.*")
-# What a full sequence-to-sequence checkpoint holds beside the decoder.
-SEQ2SEQ: tuple[Rule, ...] = (
-    Drop("model.encoder.*",                             why="the text encoder is not used"),
-    Drop("final_logits_bias",                           why="always zero"),
-)
 # What the checkpoints of models with other heads hold.
 OTHER_HEADS: tuple[Rule, ...] = (
     Drop("classification_head.*",                       why="a head that a decoder does not need"),
@@ -136,4 +131,17 @@ SHARED = (
     Alias("shared.weight",                              "model.decoder.embed_tokens.weight"),
     Alias("model.shared.weight",                        "model.decoder.embed_tokens.weight"),
 )
+
+
+def seq2seq_rules(keep_bias: bool | None) -> tuple[Rule, ...]:
+    """Return the table of what a full checkpoint holds beside the decoder, a bias of its head perhaps.
+
+    In BART and its like that is a buffer of zeros. Marian trained it, and upstream's decoder alone leaves it out.
+    """
+    bias = "final_logits_bias"
+    remedy = "upstream's decoder alone has no such bias; `keep_final_logits_bias=True` of its configuration keeps it"
+    return (
+        Drop("model.encoder.*",                         why="the text encoder is not used"),
+        Rename(bias, "head.bias", row=True) if keep_bias else Drop(bias, why="all zero", lost=remedy),
+    )
 # fmt: on

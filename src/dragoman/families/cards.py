@@ -140,7 +140,7 @@ CARDS: dict[str, Card] = {
         paper="https://arxiv.org/abs/1804.00344",
         checkpoints=("Helsinki-NLP/opus-mt-en-de",),
         licence="Apache-2.0 or CC BY 4.0, by model",
-        own="the translation model's bias of the logits is left out",
+        own="the trained bias of its logits only with `decoder_keep_final_logits_bias=True`",
     ),
     "mbart": Card(
         name="mBART, mBART-50, its decoder",

@@ -1,9 +1,12 @@
-"""The decoder of Marian, of the OPUS-MT translation models (https://arxiv.org/abs/1804.00344)."""
+"""The decoder of Marian, of the OPUS-MT translation models (https://arxiv.org/abs/1804.00344).
+
+Their heads have a trained bias that upstream's decoder alone lacks: see `bart_like.seq2seq_rules`.
+"""
 
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from dragoman.checkpoint.keymap import Drop, Rule
+from dragoman.checkpoint.keymap import Rule
 from dragoman.families import bart_like
 from dragoman.families.bart import BartConfig
 from dragoman.families.base import Family, Part, head_rule
@@ -43,8 +46,7 @@ class MarianConfig(BartConfig):
 def _rules(config: MarianConfig) -> tuple[Rule, ...]:
     return (
         *bart_like.BLOCKS,
-        Drop("model.encoder.*", why="the text encoder is not used"),
-        Drop("final_logits_bias", why="belongs to the translation model; upstream's decoder has none"),
+        *bart_like.seq2seq_rules(config.keep_final_logits_bias),
         head_rule(config.tie_word_embeddings),
     )
 

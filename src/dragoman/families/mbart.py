@@ -24,12 +24,13 @@ class MBartConfig(BartConfig):
 
 
 def _rules(config: MBartConfig) -> tuple[Rule, ...]:
+    seq2seq = bart_like.seq2seq_rules(config.keep_final_logits_bias)
     head = head_rule(config.tie_word_embeddings)
     return (
         *bart_like.BLOCKS,
         bart_like.EMBED_NORM,
         bart_like.FINAL_NORM,
-        *bart_like.SEQ2SEQ,
+        *seq2seq,
         *bart_like.OTHER_HEADS,
         head,
     )

@@ -29,7 +29,8 @@ class PegasusConfig(BartConfig):
 
 
 def _rules(config: PegasusConfig) -> tuple[Rule, ...]:
-    return (*bart_like.BLOCKS, bart_like.FINAL_NORM, *bart_like.SEQ2SEQ, head_rule(config.tie_word_embeddings))
+    seq2seq = bart_like.seq2seq_rules(config.keep_final_logits_bias)
+    return (*bart_like.BLOCKS, bart_like.FINAL_NORM, *seq2seq, head_rule(config.tie_word_embeddings))
 
 
 FAMILY = Family(

@@ -161,6 +161,6 @@ def load_language(encoder: SpeechEncoder, language: str, options: LoadOptions) -
 
 
 def log_new(report: LoadReport) -> None:
-    """Tell the user what a model holds that no checkpoint gave it."""
-    if report.fresh:
+    """Tell the user what a model holds that no checkpoint gave it, and what of a checkpoint it does not hold."""
+    if report.fresh or report.lost:
         _log.warning("%s", report.summary())
