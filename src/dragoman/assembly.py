@@ -19,6 +19,7 @@ from dragoman.config import SpeechEncoderDecoderConfig, settled_fusion
 from dragoman.errors import ConfigError, did_you_mean
 from dragoman.families import ModelConfig, config_from_dict, find
 from dragoman.generation.options import GenerationConfig
+from dragoman.generation.settings import set_on
 from dragoman.spec import SpecialIds
 from dragoman.text.chat import speech_prompt
 
@@ -337,14 +338,11 @@ def half(
 
 def model_files(config: SpeechEncoderDecoderConfig, generation: GenerationConfig, processing: Sequence[Any]) -> Files:
     """Return all files of a model's folder but its weights: configuration, generation options, processing."""
-    chosen = generation.to_dict()
+    chosen = generation.replace(**set_on(config)).to_dict()
     saved = shared_config(config) or config.copy(architectures=["SpeechEncoderDecoderModel"])
+    known = {field.name for field in fields(saved)}
     # options of `generate` belong into their own file: release 5 refuses to use a model that has them here
-    about = {
-        name: value
-        for name, value in saved.to_dict().items()
-        if name not in saved.extra or name not in _GENERATION_FIELDS
-    }
+    about = {name: value for name, value in saved.to_dict().items() if name in known or name not in _GENERATION_FIELDS}
     ids = {name: value for name, value in vars(config.special_ids).items() if value is not None}
     about |= {name: value for name, value in ids.items() if not name.startswith("forced_")}
     files: Files = {

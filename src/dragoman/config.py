@@ -6,11 +6,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
-from dragoman.checkpoint.source import resolve
-from dragoman.errors import ConfigError, ModelNotFoundError
+from dragoman.errors import ConfigError
 from dragoman.families import config_from_dict, find, speech_part, text_part
 from dragoman.families.base import ModelConfig
-from dragoman.files import as_path, read_json
 from dragoman.spec import SharedId, SpecialIds
 from dragoman.spec.checks import check_sizes
 
@@ -187,48 +185,25 @@ class AutoConfig:
         return config_from_dict(data, **overrides)
 
     @staticmethod
-    def from_pretrained(
-        name_or_path: str | Path,
-        *,
-        revision: str | None = None,
-        cache_dir: str | Path | None = None,
-        token: str | bool | None = None,
-        local_files_only: bool = False,
-        force_download: bool = False,
-        subfolder: str | None = None,
-        return_unused_kwargs: bool = False,
-        **overrides: Any,
-    ) -> Any:
+    def for_model(model_type: str, **fields: Any) -> ModelConfig:
+        """Build the configuration class of a `model_type` with the given fields."""
+        return AutoConfig.from_dict({"model_type": model_type}, **fields)
+
+    @staticmethod
+    def from_pretrained(name_or_path: str | Path, *, return_unused_kwargs: bool = False, **options: Any) -> Any:
         """Read the `config.json` of a folder or a hub id.
 
         Args:
             name_or_path: A local folder, a `config.json`, or a hub id.
-            revision: Branch, tag or commit on the hub.
-            cache_dir: Where hub files are kept, instead of the standard cache.
-            token: Hub token, for private or gated models.
-            local_files_only: Never ask the hub.
-            force_download: Fetch again what the cache has.
-            subfolder: Folder inside the repository.
             return_unused_kwargs: Return `(config, unused)`, unused being the keywords that are no field.
-            **overrides: Fields that win over the file.
+            **options: `revision`, `cache_dir`, `token`, `local_files_only`, `force_download`, `subfolder`; fields that
+                win over the file.
 
         Raises:
             ModelNotFoundError: If there is no such folder, id or file.
             ConfigError: If the file does not describe a model of a known type.
         """
-        path = as_path(name_or_path, "The name of a model (a folder or a hub id)", ModelNotFoundError)
-        if not (path.suffix == ".json" and path.is_file()):
-            path = resolve(
-                name_or_path,
-                revision=revision,
-                cache_dir=cache_dir,
-                token=token,
-                local_files_only=local_files_only,
-                force_download=force_download,
-                subfolder=subfolder,
-                patterns=["config.json"],
-            ).joinpath("config.json")
-        data = read_json(path)
+        data, overrides = ModelConfig.get_config_dict(name_or_path, **options)
         if not return_unused_kwargs:
             return AutoConfig.from_dict(data, **overrides)
         model_type = data.get("model_type")

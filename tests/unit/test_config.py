@@ -3,6 +3,7 @@
 Upstream's traps have their tests in tests/traps, equality with upstream's defaults is in tests/parity/test_config.py.
 """
 
+import copy
 import json
 from contextlib import suppress
 from dataclasses import fields
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dragoman import AutoConfig, ConfigError, SpeechEncoderDecoderConfig
+from dragoman import AutoConfig, BertConfig, ConfigError, GPT2Config, SpeechEncoderDecoderConfig
 from dragoman.errors import DragomanError, ModelNotFoundError, UntrustedFileError
 from dragoman.families import FAMILIES, Family, config_from_dict
 from dragoman.generation.options import GenerationConfig
@@ -29,6 +30,42 @@ VARIANTS = {
     "wav2vec2": {"do_stable_layer_norm": True, "add_adapter": True, "adapter_attn_dim": 4},
     "hubert": {"conv_pos_batch_norm": True, "apply_spec_augment": True},
 }
+
+
+def test_the_methods_of_upstreams_configurations(tmp_path: Path) -> None:
+    config = BertConfig(hidden_size=24, num_attention_heads=2)
+    config.save_pretrained(tmp_path)
+    config.to_json_file(tmp_path / "other.json")
+    assert (tmp_path / "other.json").read_bytes() == (tmp_path / "config.json").read_bytes()
+    again = BertConfig.from_pretrained(tmp_path, num_hidden_layers=3, trust_remote_code=True)
+    assert (again.hidden_size, again.num_hidden_layers) == (24, 3)
+    assert BertConfig.from_json_file(tmp_path / "other.json") == config == AutoConfig.from_pretrained(tmp_path)
+    data, rest = BertConfig.get_config_dict(tmp_path, colour="red", local_files_only=True)
+    assert (data["hidden_size"], rest) == (24, {"colour": "red"})
+    assert config.to_diff_dict() == {"hidden_size": 24, "model_type": "bert", "num_attention_heads": 2}
+    assert AutoConfig.for_model("bert", hidden_size=24, num_attention_heads=2) == config
+    with pytest.raises(ConfigError, match="holds a 'bert' model, not a 'gpt2' one"):
+        GPT2Config.from_pretrained(tmp_path)
+
+
+def test_update_sets_all_or_nothing() -> None:
+    config = BertConfig()
+    config.update({"hidden_dropout_prob": 0.2, "colour": "red"})
+    assert (config.hidden_dropout_prob, config.to_dict()["colour"]) == (0.2, "red")
+    with pytest.raises(ConfigError, match="`hidden_size` must be a whole number, but is 'wide'"):
+        config.update({"hidden_dropout_prob": 0.3, "hidden_size": "wide"})
+    assert config.hidden_dropout_prob == 0.2
+
+
+def test_unknown_keys_are_read_by_their_names_and_new_ones_are_saved() -> None:
+    config = BertConfig.from_dict({"task_specific_params": {"a": 1}, "torch_dtype": "float16"})
+    assert config.task_specific_params == {"a": 1}
+    assert config.dtype == config.torch_dtype == "float16"
+    config.processor_class = "Wav2Vec2Processor"
+    again = BertConfig.from_dict(config.to_dict())
+    assert again.processor_class == "Wav2Vec2Processor"
+    assert copy.deepcopy(config) == config
+    assert not hasattr(config, "colour")
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)

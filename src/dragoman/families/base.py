@@ -10,13 +10,14 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from dragoman.checkpoint.keymap import Alias, Drop, KeyMap, Rename, Rule
-from dragoman.errors import ConfigError
-from dragoman.files import as_path, write_bytes
+from dragoman.checkpoint.source import resolve
+from dragoman.errors import ConfigError, ModelNotFoundError
+from dragoman.files import as_path, read_json, write_bytes
 from dragoman.spec import SpecAugmentSpec, SpeechEncoderSpec, TextDecoderSpec
 
 __all__ = [
@@ -44,6 +45,9 @@ ANY_SPELLING = (
 CROSS = ("stack.layers.{i}.cross_attn.*", "stack.layers.{i}.cross_attn_norm.*")
 # What is inserted into a text model that has none.
 INSERTED = (*CROSS, "stack.layers.{i}.cross_attn_gate")
+
+
+_HUB_OPTIONS = frozenset({"cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token"})
 
 
 def head_rule(tied: bool, theirs: str = "lm_head.weight") -> Rule:
@@ -97,6 +101,15 @@ class ModelConfig:
     name_or_path: str = field(default="", repr=False)
     extra: dict[str, Any] = field(default_factory=dict, repr=False)
 
+    torch_dtype = FieldAlias("dtype")  # the name before 4.56
+
+    def __getattr__(self, name: str) -> Any:
+        # Python comes here only for names that are no field; other keys of the file can be read by theirs.
+        if name in self.__dict__.get("extra", {}):
+            return self.extra[name]
+        # Python itself suggests a near name, where somebody sees the error
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+
     def __post_init__(self) -> None:
         """Check that every value is of the kind that its field takes."""
         wrong = [
@@ -123,6 +136,51 @@ class ModelConfig:
         """
         raise ConfigError(f"A {self.model_type!r} model has no text decoder.")
 
+    @staticmethod
+    def get_config_dict(name_or_path: str | Path, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return what the `config.json` of a folder or a hub id says, and the options that are not about finding it.
+
+        Args:
+            name_or_path: A local folder, a `config.json`, or a hub id.
+            **options: `revision`, `cache_dir`, `token`, `local_files_only`, `force_download`, `subfolder`.
+
+        Raises:
+            ModelNotFoundError: If there is no such folder, id or file.
+        """
+        from dragoman.checkpoint.options import IDLE_OPTIONS  # which loads the readers of all formats
+
+        hub = {name: value for name, value in options.items() if name in _HUB_OPTIONS}
+        rest = {name: value for name, value in options.items() if name not in _HUB_OPTIONS | IDLE_OPTIONS}
+        path = as_path(name_or_path, "The name of a model (a folder or a hub id)", ModelNotFoundError)
+        if not (path.suffix == ".json" and path.is_file()):
+            path = resolve(name_or_path, patterns=["config.json"], **hub) / "config.json"
+        return read_json(path), rest
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path, **options: Any) -> Any:
+        """Read the `config.json` of a model of this family.
+
+        Args:
+            name_or_path: A local folder, a `config.json`, or a hub id.
+            **options: What `get_config_dict` takes; fields that win over the file's.
+
+        Raises:
+            ModelNotFoundError: If there is no such folder, id or file.
+            ConfigError: If it is of another family.
+        """
+        data, overrides = cls.get_config_dict(name_or_path, **options)
+        if data.get("model_type") != cls.model_type:
+            raise ConfigError(
+                f"{name_or_path} holds a {data.get('model_type')!r} model, not a {cls.model_type!r} one, which "
+                f"{cls.__name__} is for. Use AutoConfig.from_pretrained."
+            )
+        return cls.from_dict(data, **overrides)
+
+    @classmethod
+    def from_json_file(cls, json_file: str | Path) -> Self:
+        """Build from a `config.json`, whatever its `model_type`."""
+        return cls.from_dict(read_json(json_file))
+
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], **overrides: Any) -> Self:
         """Build from the keys of a `config.json`; `overrides` win over the file.
@@ -134,16 +192,15 @@ class ModelConfig:
         taken = {k: v for k, v in data.items() if k != "model_type" and (k in names or not k.startswith("_"))}
         given = {_field_name(cls, k): v for k, v in taken.items()}
         given["name_or_path"] = data.get("_name_or_path") or data.get("name_or_path") or ""
-        if "torch_dtype" in given:  # the spelling before 4.56
-            given["dtype"] = given.pop("torch_dtype")
         given |= {_field_name(cls, key): value for key, value in overrides.items()}
         known = {key: value for key, value in given.items() if key in names}
         return cls(**known, extra={key: deepcopy(value) for key, value in given.items() if key not in names})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return every field under its name in a `config.json`, unknown keys of the file included."""
+        """Return every field under its name in a `config.json`, unknown keys of the file and attributes included."""
         skipped = {"extra", "name_or_path"}
-        own: dict[str, Any] = {}
+        known = {*(f.name for f in fields(self)), "special_ids"}
+        own: dict[str, Any] = {name: deepcopy(value) for name, value in vars(self).items() if name not in known}
         for f in fields(self):
             value = deepcopy(getattr(self, f.name))
             if f.name not in skipped and not (value is None and f.default is None):
@@ -155,6 +212,26 @@ class ModelConfig:
     def to_json_string(self) -> str:
         """Return the text of a `config.json`: sorted keys, two spaces."""
         return json.dumps(self.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """Return what differs from the defaults of the class, and the type."""
+        defaults = {f.name: f.default for f in fields(self)}
+        kept = {name: value for name, value in self.to_dict().items() if value != defaults.get(name, MISSING)}
+        return {**kept, "model_type": self.model_type}
+
+    def to_json_file(self, json_file_path: str | Path) -> None:
+        """Write `to_json_string` into a file."""
+        write_bytes(json_file_path, self.to_json_string().encode())
+
+    def update(self, config_dict: Mapping[str, Any]) -> None:
+        """Set several attributes at once.
+
+        Raises:
+            ConfigError: If a value is not of the kind that its field takes; nothing is then changed.
+        """
+        ModelConfig.__post_init__(self.copy(**config_dict))
+        for name, value in config_dict.items():
+            setattr(self, name, value)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `config.json` into `folder`."""

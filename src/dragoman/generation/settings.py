@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from dragoman.generation.plan import Plan
 from dragoman.inputs import check_ids, check_rows, check_tokens
 from dragoman.spec import SpecialIds
 
-__all__ = ["prompt_of", "settings_of", "warn_if_cut_off"]
+__all__ = ["prompt_of", "set_on", "settings_of", "warn_if_cut_off"]
 
 _IDLE = ("decoder_attention_mask", "labels", "synced_gpus")
 
@@ -31,13 +32,23 @@ def settings_of(
     Raises:
         GenerationError: If an option is unknown or impossible.
     """
-    base = GenerationConfig.of(base)
+    base = GenerationConfig.of(base).replace(**set_on(config))
     options = _without_idle(options)
     settings = (base if given is None else GenerationConfig.of(given).over(base)).replace(**options)
     for name in SpecialIds.names():
         if getattr(settings, name) is None and name not in options:
             setattr(settings, name, config.special_id(name))
     return settings
+
+
+def set_on(config: SpeechEncoderDecoderConfig) -> dict[str, Any]:
+    """Return the options of `generate` that somebody set on the configuration, as was usual before release 5."""
+    own = {field.name for field in fields(config)}
+    return {
+        field.name: vars(config)[field.name]
+        for field in fields(GenerationConfig)
+        if field.name in vars(config).keys() - own
+    }
 
 
 def _without_idle(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -195,6 +195,11 @@ class SpeechProcessor:
         (folder / "processor_config.json").unlink(missing_ok=True)
         return (*written, str(folder / "preprocessor_config.json"))
 
+    def __getattr__(self, name: str) -> Any:
+        # Python comes here only for names that do not exist.
+        hint = "; give the text as processor(text=…)" if name == "as_target_processor" else ""
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}", name=name, obj=self)
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}(feature_extractor={self.feature_extractor!r}, tokenizer={self.tokenizer!r})"
 

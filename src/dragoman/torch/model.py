@@ -20,6 +20,7 @@ from dragoman.config import SpeechEncoderDecoderConfig
 from dragoman.errors import AudioError, ConfigError
 from dragoman.files import as_path
 from dragoman.generation.options import GenerationConfig
+from dragoman.generation.result import compute_transition_scores
 from dragoman.inputs import check_loss, check_rows, one_audio
 from dragoman.outputs import ModelOutput
 from dragoman.spec import Padding
@@ -468,6 +469,21 @@ class SpeechEncoderDecoderModel(PretrainedModule):
     def resize_token_embeddings(self, new_num_tokens: int | None = None) -> nn.Embedding:
         """Change the size of the vocabulary; see `TextDecoder.resize_token_embeddings`."""
         return self.decoder.resize_token_embeddings(new_num_tokens)
+
+    @classmethod
+    def can_generate(cls) -> bool:
+        """Return `True`."""
+        return True
+
+    def compute_transition_scores(
+        self, sequences: Any, scores: Sequence[Any], beam_indices: Any = None, normalize_logits: bool = False
+    ) -> Any:
+        """Return the score of each generated token; see `dragoman.generation.result.compute_transition_scores`."""
+        return compute_transition_scores(sequences, scores, beam_indices, normalize_logits)
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        """Put another table in the place of the decoder's token embedding; see `TextDecoder.set_input_embeddings`."""
+        self.decoder.set_input_embeddings(value)
 
     def get_output_embeddings(self) -> nn.Module:
         """Return the decoder's head."""

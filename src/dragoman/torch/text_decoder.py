@@ -75,6 +75,20 @@ class TextDecoder(PretrainedPart):
         """Return the token embedding."""
         return self.embed.tokens
 
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        """Put another table in the place of the token embedding, of the same size; a tied head follows.
+
+        Raises:
+            ConfigError: If it is no embedding, or of another size; see `resize_token_embeddings`.
+        """
+        own = self.embed.tokens.weight
+        if not isinstance(value, nn.Embedding) or value.weight.shape != own.shape:
+            raise ConfigError(
+                f"The token embedding must be an nn.Embedding of the shape {list(own.shape)}, but is {value}. "
+                "model.resize_token_embeddings changes the number of tokens."
+            )
+        self.embed.tokens = value  # type: ignore[assignment]
+
     def get_output_embeddings(self) -> nn.Module:
         """Return the head."""
         return self.head
