@@ -1,14 +1,18 @@
 """Numbers of parts: precision, padding, convolutions."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from jaxtyping import Array
 
 from dragoman import FlaxSpeechEncoderDecoderModel, SpeechEncoderDecoderModel
+from dragoman.jax.layers import linear
 
 from .conftest import build
 
@@ -55,3 +59,22 @@ def test_padding_does_not_matter(fields: dict[str, Any]) -> None:
     frames = alone.last_hidden_state.shape[1]
     assert int(together.lengths[1]) == frames
     assert np.abs(together.last_hidden_state[1, :frames] - alone.last_hidden_state[0]).max() < 1e-5
+
+
+@pytest.mark.parametrize("rows", [(1,), (2,), (5,), (3, 3), (10, 1), (2, 9), (41,), (0,)])
+def test_a_product_of_few_rows_is_the_product(rows: tuple[int, ...]) -> None:
+    random = np.random.default_rng(0)
+    x, weight, bias = (jnp.asarray(random.standard_normal(shape)) for shape in ((*rows, 24), (7, 24), (7,)))
+
+    def squared(x: Array, weight: Array, bias: Array) -> Array:
+        return jnp.square(linear(x, weight, bias)).sum()
+
+    for compiled in (False, True):
+        product = jax.jit(linear) if compiled else linear
+        assert np.allclose(product(x, weight, bias), np.asarray(x) @ np.asarray(weight).T + np.asarray(bias), atol=1e-5)
+    found = jax.grad(squared, (0, 1, 2))(x, weight, bias)
+    wanted = jax.grad(lambda x, w, b: jnp.square(x @ w.T + b).sum(), (0, 1, 2))(x, weight, bias)
+    assert all(map(partial(np.allclose, atol=1e-4), found, wanted))
+    both = jax.vmap(linear, (0, None, None))(jnp.stack([x, 2 * x]), weight, bias)
+    assert np.allclose(both[1], linear(2 * x, weight, bias), atol=1e-5)
+    assert linear(x.astype(jnp.bfloat16), weight.astype(jnp.bfloat16)).dtype == jnp.bfloat16
