@@ -154,7 +154,7 @@ def errors(heard: Any, words: list[Word]) -> tuple[int, list[float]]:
     return right, found
 
 
-def measure(folder: Path, real: Path | None, **options: int) -> None:
+def measure(folder: Path, real: Path | None, kinds: list[str], **options: int) -> None:
     """Transcribe, check, and print the table."""
     from dragoman import Transcriber
 
@@ -162,6 +162,8 @@ def measure(folder: Path, real: Path | None, **options: int) -> None:
     own = transcriber.model.generation_config.alignment_heads
     print("| speech | heads | words | heard right | median | 90 % within |\n|---|---|---|---|---|---|")
     for kind, some in recordings(folder, real).items():
+        if kind not in kinds:
+            continue
         for name, heads in (("the checkpoint's", own), ("upper half", None)):
             transcriber.model.generation_config.alignment_heads = heads
             window = {"chunk_length_s": 10} if kind == "long" else {}
@@ -188,10 +190,12 @@ if __name__ == "__main__":
     parser.add_argument("--lines", type=Path, help="sentences to speak, one a line, instead of the built-in ones")
     parser.add_argument("--beam_size", type=int, default=5)
     parser.add_argument("--batch_size", type=int, default=8)
+    parser.add_argument("--kinds", nargs="*", default=["running", "joined", "long", "real"], help="speech to measure")
     parser.add_argument("--real", type=Path, help="folder of real clips")
     arguments = parser.parse_args()
     if arguments.speak:
         given = arguments.lines.read_text().splitlines() if arguments.lines else re.split(r"(?<=[.?])\s+", LINES)
         speak(arguments.folder, given)
     else:
-        measure(arguments.folder, arguments.real, beam_size=arguments.beam_size, batch_size=arguments.batch_size)
+        searched = {"beam_size": arguments.beam_size, "batch_size": arguments.batch_size}
+        measure(arguments.folder, arguments.real, arguments.kinds, **searched)

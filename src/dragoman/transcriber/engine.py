@@ -178,6 +178,7 @@ class Engine:
         self.processor = processor
         self.info = info
         self.tokenizer = processor.tokenizer
+        self.language_model: tuple[object, Voice] | None = None  # the last one, and what it was asked for by
 
     @classmethod
     def load(

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -62,10 +63,19 @@ def phrase_tokens(tokenizer: Any, phrase: str) -> list[tuple[int, ...]]:
 
 
 def _language_model(engine: Engine, options: TranscribeOptions, vocab_size: int) -> Voice:
-    """Return the language model that `lm` names."""
+    """Return the language model that `lm` names; the last one is kept, for the recordings that follow."""
+    path = Path(str(options.lm))
+    wanted = (str(path), options.lm_unit, path.stat().st_mtime_ns if path.exists() else None)
+    kept = engine.language_model
+    if kept is None or kept[0] != wanted:
+        kept = engine.language_model = wanted, _read_language_model(engine, options, vocab_size)
+    return replace(kept[1], weight=options.lm_weight)
+
+
+def _read_language_model(engine: Engine, options: TranscribeOptions, vocab_size: int) -> Voice:
     name, model = str(options.lm), engine.model
     if name.endswith((".arpa", ".arpa.gz")):
-        return _ngrams(engine, name, options, vocab_size)
+        return _ngrams(engine, name, options.lm_unit, vocab_size)
     if Path(name).is_file():
         raise ConfigError(
             f"`lm` must be an ARPA file (.arpa or .arpa.gz), or a folder or hub id of a language model, but is {name}."
@@ -84,22 +94,20 @@ def _language_model(engine: Engine, options: TranscribeOptions, vocab_size: int)
     steps = require("dragoman.torch.generate", "A neural language model").CachedDecoder
     begin = lm.config.bos_token_id
     prompt = np.array([[_edges(model)[0] if begin is None else begin]])
-    return Voice(
-        model=steps(lm, None, None, lm.spec.num_positions), weight=options.lm_weight, normalize=True, prompt=prompt
-    )
+    return Voice(model=steps(lm, None, None, lm.spec.num_positions), normalize=True, prompt=prompt)
 
 
-def _ngrams(engine: Engine, name: str, options: TranscribeOptions, vocab_size: int) -> Voice:
+def _ngrams(engine: Engine, name: str, unit: str | None, vocab_size: int) -> Voice:
     """Return the language model of an ARPA file."""
     start, end = _edges(engine.model)
     tokens = engine.tokenizer.get_vocab()
     found: NGramModel | WordNGramModel
-    if (options.lm_unit or _unit_of(name, tokens)) == "tokens":
+    if (unit or _unit_of(name, tokens)) == "tokens":
         found = NGramModel(name, tokens, vocab_size=vocab_size, start=start, end=end)
     else:
         starts = word_starts(engine.text, vocab_size)
         found = WordNGramModel(name, starts=starts, decode=engine.text, vocab_size=vocab_size, end=end)
-    return Voice(model=found, weight=options.lm_weight, prompt=np.array([[start]]))
+    return Voice(model=found, prompt=np.array([[start]]))
 
 
 def _unit_of(name: str, tokens: Mapping[str, int]) -> str:

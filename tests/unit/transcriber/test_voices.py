@@ -56,7 +56,12 @@ def test_an_arpa_file_over_words_has_a_say(transcriber, sample, tmp_path):
     options = TranscribeOptions(lm=path, lm_weight=40)
     (voice,) = voices_of(transcriber._engine, options)
     assert isinstance(voice.model, WordNGramModel)
+    (again,) = voices_of(transcriber._engine, TranscribeOptions(lm=str(path), lm_weight=1))
+    assert (again.model, again.weight) == (voice.model, 1), "a language model is read once for many recordings"
     swayed = texts(transcriber, sample, lm=path, lm_weight=40)
+    path.touch()
+    (anew,) = voices_of(transcriber._engine, options)
+    assert anew.model is not voice.model
     assert texts(transcriber, sample, lm=path, lm_weight=0) == texts(transcriber, sample) != swayed
     with pytest.raises(ConfigError, match="knows none of its"):
         transcriber.transcribe(sample, lm=path, lm_unit="tokens")
