@@ -182,7 +182,10 @@ def changed(config: ModelConfig, overrides: Mapping[str, Any]) -> Any:
     """
     if not isinstance(config, ModelConfig):
         raise ConfigError(f"`config` must be a configuration of dragoman, but is a {type(config).__name__}.")
-    return config.from_dict(config.to_dict(), **overrides)
+    made = config.from_dict(config.to_dict(), **overrides)
+    for name in vars(config).keys() & made.extra.keys():  # set on it later, which is more than a key of a file
+        setattr(made, name, made.extra.pop(name))
+    return made
 
 
 class Only:

@@ -1,6 +1,7 @@
 """The trainers of transformers take the model as it is: gradients accumulated, losses smoothed, texts generated."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,11 @@ import torch
 import transformers
 
 from dragoman import (
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoModelForSpeechSeq2Seq,
+    AutoProcessor,
+    AutoTokenizer,
     GenerationConfig,
     GenerationError,
     ModelNotFoundError,
@@ -206,10 +212,90 @@ def test_options_of_trainers(tmp_path: Path, options: dict[str, Any]) -> None:
     assert [x.shape[0] for x in done.predict(clips(3)).predictions] == [3, 3]
 
 
-def test_the_folder_of_a_trainer_says_what_it_lacks(tmp_path: Path) -> None:
-    train(tmp_path, *PLAIN, save_steps=2)
-    with pytest.raises(ModelNotFoundError, match=r"Trainer of transformers .* model\.save_pretrained\(folder\)"):
-        SpeechEncoderDecoderModel.from_pretrained(tmp_path / "checkpoint-2")
+def test_the_folder_of_a_trainer_is_a_model_once_its_configuration_is_there(tmp_path: Path) -> None:
+    """A trainer writes the bare tensors of a model that is not its own, under our names."""
+    done = train(tmp_path, *PLAIN, save_steps=2)
+    folder = tmp_path / "checkpoint-2"
+    with pytest.raises(
+        ModelNotFoundError, match=r"Trainer of transformers .* model\.config\.save_pretrained\(folder\)"
+    ):
+        SpeechEncoderDecoderModel.from_pretrained(folder)
+    done.model.config.save_pretrained(folder)
+    again = SpeechEncoderDecoderModel.from_pretrained(folder)
+    for name, tensor in done.model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor), name
+    half = SpeechEncoderDecoderModel.from_pretrained(folder, dtype="float16")
+    assert {tensor.dtype for tensor in half.parameters()} == {torch.float16}
+    assert half.config.dtype == "float16"
+
+
+@dataclass
+class Collator:
+    """As the scripts of transformers have it."""
+
+    processor: Any
+    decoder_start_token_id: int
+
+    def __call__(self, features: list[dict[str, Any]]) -> Any:
+        name = self.processor.feature_extractor.model_input_names[0]
+        batch = self.processor.feature_extractor.pad(
+            [{name: feature[name]} for feature in features], return_tensors="pt"
+        )
+        texts = self.processor.tokenizer.pad(
+            [{"input_ids": feature["labels"]} for feature in features], return_tensors="pt"
+        )
+        labels = texts["input_ids"].masked_fill(texts.attention_mask.ne(1), -100)
+        if (labels[:, 0] == self.decoder_start_token_id).all().cpu().item():
+            labels = labels[:, 1:]
+        batch["labels"] = labels
+        return batch
+
+
+def test_the_script_of_transformers_for_such_models(tmp_path: Path) -> None:
+    """Its steps in its order: parts, special ids, saved processing, a map, training, evaluation, the saved folder."""
+    build().save_pretrained(tmp_path / "start")
+    processor().save_pretrained(tmp_path / "start")
+    config = AutoConfig.from_pretrained(tmp_path / "start", revision="main", token=None, trust_remote_code=False)
+    config.update({"forced_decoder_ids": None, "suppress_tokens": [5]})
+    extractor = AutoFeatureExtractor.from_pretrained(tmp_path / "start", trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "start", use_fast=True)
+    model = AutoModelForSpeechSeq2Seq.from_pretrained(tmp_path / "start", config=config, attn_implementation="sdpa")
+    assert model.config.decoder_start_token_id == 3
+    model.freeze_feature_encoder()
+
+    def prepare(row: dict[str, Any]) -> dict[str, Any]:
+        inputs = extractor(row["audio"], sampling_rate=16_000, return_attention_mask=False)
+        name = extractor.model_input_names[0]
+        return {
+            name: inputs.get(name)[0],
+            "input_length": len(row["audio"]),
+            "labels": tokenizer(row["text"]).input_ids,
+        }
+
+    rng = np.random.default_rng(0)
+    audio = [rng.standard_normal(800 + 40 * i).astype(np.float32) for i in range(4)]
+    data = [prepare({"audio": wave, "text": " ".join(f"w{9 + i}" for i in range(2 + len(wave) % 3))}) for wave in audio]
+    out = tmp_path / "out"
+    for part in (extractor, tokenizer, config):
+        part.save_pretrained(out)
+    own = AutoProcessor.from_pretrained(out)
+    arguments = transformers.Seq2SeqTrainingArguments(
+        output_dir=out, max_steps=2, per_device_train_batch_size=2, report_to=[], disable_tqdm=True, use_cpu=True,
+        predict_with_generate=True, generation_max_length=8, generation_num_beams=2,
+    )  # fmt: skip
+    trainer = transformers.Seq2SeqTrainer(
+        model=model, args=arguments, train_dataset=data, eval_dataset=data, processing_class=extractor,
+        data_collator=Collator(own, model.config.decoder_start_token_id), compute_metrics=count_words,
+    )  # fmt: skip
+    trainer.train()
+    trainer.save_model()
+    assert trainer.evaluate(metric_key_prefix="eval")["eval_words"] >= 0
+    trainer.create_model_card(finetuned_from="start", tasks="automatic-speech-recognition")
+    again = SpeechEncoderDecoderModel.from_pretrained(out)
+    waves = torch.from_numpy(audio[0])[None]
+    expected = model.generate(waves, max_length=8)
+    assert again.generation_config.suppress_tokens == model.config.suppress_tokens == [5]
+    assert torch.equal(again.generate(waves, max_length=8), expected)
 
 
 def test_sharded_generation_is_refused() -> None:

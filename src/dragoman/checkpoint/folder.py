@@ -107,9 +107,8 @@ def open_folder(
         return Checkpoint(folder=folder, config=file.config, generation=None, weights=weights, gguf=file)
     if not (folder / "config.json").is_file():
         raise ModelNotFoundError(
-            f"{folder} has weights but no config.json, so the kind of model is unknown. Add it. If a Trainer of "
-            "transformers wrote the folder, it holds the bare tensors: load them with load_state_dict into a model of "
-            "the same configuration, and use model.save_pretrained(folder) for a complete one."
+            f"{folder} has weights but no config.json, so the kind of model is unknown. Add it; to what a Trainer of "
+            "transformers wrote, by model.config.save_pretrained(folder)."
         )
     generation = folder / "generation_config.json"
     return Checkpoint(

@@ -19,6 +19,7 @@ from dragoman.assembly import (
     route,
     whole_config,
 )
+from dragoman.checkpoint.keymap import KeyMap, Rename
 from dragoman.checkpoint.options import LoadOptions
 from dragoman.checkpoint.report import LoadReport
 from dragoman.checkpoint.tensors import TensorFile
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from dragoman.torch.model import SpeechEncoderDecoderModel
 
 __all__ = ["Parts", "load", "warm_start"]
+
+# The names of our own `state_dict`, which upstream's trainers write of a model that is not theirs.
+_BARE = KeyMap((Rename("*", "*"),))
 
 Model = TypeVar("Model", bound="SpeechEncoderDecoderModel")
 
@@ -56,12 +60,17 @@ def load(cls: type[Model], name_or_path: str | Path, keywords: Mapping[str, Any]
     config.name_or_path = str(name_or_path)
     model = cls(config=config, empty=True)
     with checkpoint.tensors("pt", PickleFile) as file:
-        found = {
-            prefix: fill_part(part, file, options, prefix="" if halves else prefix, warm=False)
-            for prefix, part in (("encoder.", model.encoder), ("decoder.", model.decoder))
-        }
-        found["bridge."] = _fill_bridge(model, file, options)
-        report = joint_report(checkpoint, found, file.keys())
+        if set(file.keys()) == model.state_dict().keys():
+            found = dict.fromkeys(("encoder.", "decoder."), LoadReport())
+            dtype, device = target_dtype(options, config.decoder), target_device(options)
+            report = fill(model, _BARE, file, dtype=dtype, device=device)
+        else:
+            found = {
+                prefix: fill_part(part, file, options, prefix="" if halves else prefix, warm=False)
+                for prefix, part in (("encoder.", model.encoder), ("decoder.", model.decoder))
+            }
+            found["bridge."] = _fill_bridge(model, file, options)
+            report = joint_report(checkpoint, found, file.keys())
     report.raise_if_unfit()
     for prefix, part in ("encoder.", model.encoder), ("decoder.", model.decoder):
         finish(part, found[prefix], options)
