@@ -73,12 +73,13 @@ def test_speech_put_together_from_words(whisper, sample, truth):
     check(whisper.transcribe(np.concatenate(parts), word_timestamps=True), known)
 
 
-def test_a_batch_of_windows(whisper, sample, truth):
+@pytest.mark.parametrize("beam_size", [1, 5])
+def test_a_batch_of_windows(whisper, sample, truth, beam_size):
     pause = np.zeros(3 * RATE, np.float32)
     length = (len(sample) + len(pause)) / RATE
     known = [(word, start + n * length, end + n * length) for n in range(3) for word, start, end in truth]
     audio = np.concatenate([sample, pause] * 3)
-    transcript = whisper.transcribe(audio, word_timestamps=True, beam_size=1, chunk_length_s=9, batch_size=3)
+    transcript = whisper.transcribe(audio, word_timestamps=True, beam_size=beam_size, chunk_length_s=9, batch_size=3)
     check(transcript, known)
     assert len(transcript.segments) == 6
     assert [s.text[-1] for s in transcript.segments] == ["."] * 6
