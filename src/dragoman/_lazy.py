@@ -28,6 +28,7 @@ EXTRAS = {
     "sounddevice": "live",
     "gguf": "gguf",
     "jinja2": "chat",
+    "sacremoses": "moses",
 }
 
 

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer as RustTokenizer
 
 from dragoman.errors import TokenizerError
 from dragoman.files import parse_json
+from dragoman.text.biogpt import BioGptTokenizer
 from dragoman.text.ctc import Wav2Vec2CTCTokenizer
 from dragoman.text.marian import MarianTokenizer
 from dragoman.text.mbart import MBART50_LANGUAGES, MBART_LANGUAGES, MBart50Tokenizer, MBartTokenizer
@@ -24,6 +25,8 @@ from dragoman.text.pieces import (
     BlenderbotPieces,
     CharacterPieces,
     MarianPieces,
+    MosesPieces,
+    NumberedPieces,
     Numbering,
     PythonPieces,
     SentencePieces,
@@ -31,6 +34,7 @@ from dragoman.text.pieces import (
 )
 from dragoman.text.settings import flag
 from dragoman.text.special_tokens import ROLES, added_token
+from dragoman.text.speech2text import LANGUAGES, Speech2TextTokenizer
 from dragoman.text.speech2text2 import BlenderbotSmallTokenizer, Speech2Text2Tokenizer
 from dragoman.text.tokenizer import Tokenizer
 from dragoman.text.whisper import WhisperTokenizer
@@ -150,6 +154,25 @@ def _marian(files: list[File], settings: Settings) -> Built:
     built = _with_pieces(vocab, MarianPieces(source.content, str(source.path), vocab, _token(settings, "unk_token")))
     built.backend.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
     return built
+
+
+def _numbered(files: list[File], settings: Settings) -> Built:
+    vocab, model = _vocab(files[0]), files[1]
+    lower = bool(flag(settings, "do_lower_case"))
+    pieces = NumberedPieces(model.content, str(model.path), vocab, _token(settings, "unk_token"), lower=lower)
+    return _with_pieces(vocab, pieces, [f"<lang:{code}>" for code in _codes(settings)])
+
+
+def _codes(settings: Settings) -> tuple[str, ...]:
+    name = settings.get("lang_codes")
+    if name is not None and name not in LANGUAGES:
+        raise TokenizerError(f"`lang_codes` must be null or one of {', '.join(LANGUAGES)}, but is {name!r}.")
+    return () if name is None else LANGUAGES[name]
+
+
+def _moses(files: list[File], settings: Settings) -> Built:
+    vocab = _vocab(files[0])
+    return _with_pieces(vocab, MosesPieces(vocab, _merges(files[1]), _token(settings, "unk_token")))
 
 
 def _sentence_piece(
@@ -290,6 +313,24 @@ _KINDS = (
         around=("$A",),
     ),
     Kind(
+        name="Speech2TextTokenizer",
+        tokenizer=Speech2TextTokenizer,
+        files=(("vocab.json",), ("sentencepiece.bpe.model",)),
+        build=_numbered,
+        reads_json=False,
+        roles=_FAIRSEQ | {"bos_token": "<s>"},
+        around=("$A", "eos_token"),
+    ),
+    Kind(
+        name="BioGptTokenizer",
+        tokenizer=BioGptTokenizer,
+        files=_BYTES,
+        build=_moses,
+        reads_json=False,
+        roles=_FAIRSEQ | {"bos_token": "<s>", "sep_token": "</s>"},
+        around=("sep_token", "$A"),
+    ),
+    Kind(
         name="Wav2Vec2CTCTokenizer",
         tokenizer=Wav2Vec2CTCTokenizer,
         files=(("vocab.json",),),
@@ -403,6 +444,7 @@ MODEL_TYPES = {
     "bart": "RobertaTokenizer",
     "bert": "BertTokenizer",
     "bert-generation": "BertGenerationTokenizer",
+    "biogpt": "BioGptTokenizer",
     "blenderbot": "BlenderbotTokenizer",
     "blenderbot-small": "BlenderbotSmallTokenizer",
     "camembert": "CamembertTokenizer",
@@ -423,6 +465,7 @@ MODEL_TYPES = {
     "roberta": "RobertaTokenizer",
     "sew": "Wav2Vec2CTCTokenizer",
     "sew-d": "Wav2Vec2CTCTokenizer",
+    "speech_to_text": "Speech2TextTokenizer",
     "speech_to_text_2": "Speech2Text2Tokenizer",
     "t5": "T5Tokenizer",
     "trocr": "RobertaTokenizer",

@@ -11,12 +11,13 @@ trained with.
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import sentencepiece
 from tokenizers import PreTokenizedString, Token, pre_tokenizers
 from tokenizers import Tokenizer as RustTokenizer
 
+from dragoman._lazy import require
 from dragoman.errors import TokenizerError
 
 __all__ = [
@@ -26,6 +27,8 @@ __all__ = [
     "BlenderbotPieces",
     "CharacterPieces",
     "MarianPieces",
+    "MosesPieces",
+    "NumberedPieces",
     "Numbering",
     "PythonPieces",
     "SentencePieces",
@@ -148,20 +151,32 @@ class SentencePieces:
         return {piece: i for i, piece in enumerate(pieces)}
 
 
-class MarianPieces:
-    """Marian's: SentencePiece cuts the text, another file numbers the pieces; `>>fra<<` in front names a language.
+class NumberedPieces:
+    """SentencePiece cuts the text, another file numbers the pieces (Speech to Text).
 
     Args:
-        proto: The content of the `.spm` file.
+        proto: The content of the SentencePiece file.
         where: The file's name, for messages.
         vocab: Piece to id.
         unk_token: Stands for pieces outside the vocabulary.
+        lower: Lower-case the text first.
     """
 
-    def __init__(self, proto: bytes, where: str, vocab: Mapping[str, int], unk_token: str | None) -> None:
+    def __init__(
+        self, proto: bytes, where: str, vocab: Mapping[str, int], unk_token: str | None, *, lower: bool = False
+    ) -> None:
         self.processor = SentencePieces(proto, where).processor
         self.vocab = vocab
         self.unk = vocab.get(unk_token or "")
+        self.lower = lower
+
+    def __call__(self, text: str) -> list[int]:
+        """Return the ids of `text`."""
+        return _ids(self.processor.encode(text.lower() if self.lower else text, out_type=str), self.vocab, self.unk)
+
+
+class MarianPieces(NumberedPieces):
+    """Marian's: `>>fra<<` in front names a language."""
 
     def __call__(self, text: str) -> list[int]:
         """Return the ids of `text`."""
@@ -215,7 +230,9 @@ class WordPieces:
         if self.ranks is None:
             raise TokenizerError("merges.txt is missing: without it this tokenizer can decode, but not encode.")
         words = (text.lower() if self.lower else text).split()
-        return _ids([piece for word in words for piece in _cut(word, self.ranks)], self.vocab, self.unk)
+        cut = (_cut(word, self.ranks) for word in words)
+        pieces = [[*(f"{piece}@@" for piece in begun), end.removesuffix("</w>")] for *begun, end in cut]
+        return _ids(chain.from_iterable(pieces), self.vocab, self.unk)
 
 
 class BlenderbotPieces(WordPieces):
@@ -227,8 +244,38 @@ class BlenderbotPieces(WordPieces):
         return super().__call__(re.sub(r"([.,!?()'])", r" \1 ", lines))
 
 
+class MosesPieces:
+    """The words of the Moses scripts, their brackets and quotes escaped as in XML, then BPE (BioGPT).
+
+    Args:
+        vocab: Piece to id; the last piece of a word ends in `</w>`.
+        merges: Pairs in order of preference.
+        unk_token: Stands for pieces outside the vocabulary.
+
+    Raises:
+        MissingDependencyError: If the package `sacremoses` is not installed.
+    """
+
+    def __init__(self, vocab: Mapping[str, int], merges: list[tuple[str, str]], unk_token: str | None) -> None:
+        moses = require("sacremoses", "BioGPT's tokenizer")
+        self.words, self.sentences = moses.MosesTokenizer(lang="en"), moses.MosesDetokenizer(lang="en")
+        self.vocab = vocab
+        self.ranks = {pair: rank for rank, pair in enumerate(merges)}
+        self.unk = vocab.get(unk_token or "")
+
+    def __call__(self, text: str) -> list[int]:
+        """Return the ids of `text`."""
+        words = self.words.tokenize(text, aggressive_dash_splits=True, return_str=False, escape=True)
+        return _ids((piece for word in words if word for piece in _cut(word, self.ranks)), self.vocab, self.unk)
+
+    def text(self, tokens: Iterable[str]) -> str:
+        """Put pieces together to a text."""
+        words = "".join(token.replace("</w>", " ") for token in tokens).split()
+        return str(self.sentences.detokenize(words))
+
+
 def _cut(word: str, ranks: Mapping[tuple[str, str], int]) -> list[str]:
-    """Merge the letters of `word` as long as a merge is known, the preferred ones first."""
+    """Merge the letters of `word` as long as a merge is known, the preferred ones first; the last has `</w>`."""
     pieces = [*word[:-1], word[-1] + "</w>"]
     while len(pieces) > 1:
         best = min(pairwise(pieces), key=lambda pair: ranks.get(pair, len(ranks)))
@@ -241,4 +288,4 @@ def _cut(word: str, ranks: Mapping[tuple[str, str], int]) -> list[str]:
             else:
                 merged.append(piece)
         pieces = merged
-    return [f"{piece}@@" for piece in pieces[:-1]] + [pieces[-1].removesuffix("</w>")]
+    return pieces

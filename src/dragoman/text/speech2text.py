@@ -1,0 +1,86 @@
+"""Speech to Text's tokenizer: SentencePiece with a vocabulary of its own, and perhaps a language before each text."""
+
+from typing import Any
+
+from tokenizers import processors
+
+from dragoman.errors import TokenizerError, did_you_mean
+from dragoman.text.normalize import clean_up_tokenization
+from dragoman.text.pieces import NumberedPieces
+from dragoman.text.tokenizer import Tokenizer
+
+__all__ = ["LANGUAGES", "Speech2TextTokenizer"]
+
+# What a tokenizer_config.json names as `lang_codes`.
+LANGUAGES = {"mustc": ("pt", "fr", "ru", "nl", "ro", "it", "es", "de")}
+
+
+class Speech2TextTokenizer(Tokenizer):
+    """`text </s>`, or `<lang:de> text </s>` where the settings name languages (`lang_codes`).
+
+    `tgt_lang` is the language of the texts and may be set at any time. With `do_upper_case` texts come back in
+    capitals, but for special tokens.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        languages = self.lang_code_to_id
+        given = self.init_kwargs.get("tgt_lang") if languages else None
+        self._tgt_lang = next(iter(languages), None) if given is None else self._language(given)
+
+    @property
+    def lang_code_to_id(self) -> dict[str, int]:
+        """The id of each language, for `forced_bos_token_id`: the one that SentencePiece's model has for its token."""
+        languages = LANGUAGES.get(str(self.init_kwargs.get("lang_codes")), ())
+        return {language: self._numbered.processor.piece_to_id(f"<lang:{language}>") for language in languages}
+
+    @property
+    def tgt_lang(self) -> str | None:
+        """The language of the texts; `None` for a tokenizer of one language."""
+        return self._tgt_lang
+
+    @tgt_lang.setter
+    def tgt_lang(self, language: str) -> None:
+        self._tgt_lang = self._language(language)
+
+    @property
+    def _numbered(self) -> NumberedPieces:
+        assert self._pieces is not None
+        assert isinstance(self._pieces.encode, NumberedPieces)
+        return self._pieces.encode
+
+    def _language(self, language: str) -> str:
+        known = self.lang_code_to_id
+        if language not in known:
+            raise TokenizerError(
+                f"`tgt_lang` must be one of {', '.join(known) or 'no languages, since there are none here'}, but is "
+                f"{language!r}.{did_you_mean(str(language), known)}"
+            )
+        return language
+
+    def _template(self, *, target: bool) -> Any:
+        if self.tgt_lang is None:
+            return super()._template(target=target)
+        name, eos = f"<lang:{self.tgt_lang}>", self.eos_token or ""
+        # under another name in the template, where a colon has a meaning
+        language = {"id": "language", "ids": [self.lang_code_to_id[self.tgt_lang]], "tokens": [name]}
+        special = [language, (eos, self.eos_token_id)]
+        return processors.TemplateProcessing(single=["language", "$A", eos], special_tokens=special)
+
+    def _decode(self, ids: list[int], skip_special_tokens: bool, clean: bool) -> str:
+        special = set(self.all_special_tokens)
+        text, run = "", list[str]()
+        for token in (self.backend_tokenizer.id_to_token(i) or self.unk_token or "" for i in ids):
+            if token not in special:
+                run.append(token)
+            elif not skip_special_tokens:
+                text, run = f"{text}{self._joined(run)}{token} ", []
+        text = (text + self._joined(run)).strip()
+        return clean_up_tokenization(text) if clean else text
+
+    def _joined(self, pieces: list[str]) -> str:
+        text = str(self._numbered.processor.decode(pieces))
+        return text.upper() if self.init_kwargs.get("do_upper_case") else text
+
+    def _config(self) -> dict[str, Any]:
+        return super()._config() | {"tgt_lang": self.tgt_lang}
