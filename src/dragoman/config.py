@@ -170,7 +170,8 @@ def _copy_of(part: ModelConfig | Mapping[str, Any]) -> ModelConfig:
     if isinstance(part, Mapping):
         return config_from_dict(part)
     raise ConfigError(
-        f"`encoder` and `decoder` must be configurations or their dictionaries, but one is {type(part).__name__}."
+        "`encoder` and `decoder` must be configurations of dragoman or their dictionaries, but one is a "
+        f"{type(part).__module__}.{type(part).__qualname__}. Import its class from dragoman, or pass its `to_dict()`."
     )
 
 

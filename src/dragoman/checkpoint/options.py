@@ -11,10 +11,37 @@ from dragoman.errors import ConfigError, did_you_mean
 
 __all__ = ["IDLE_OPTIONS", "LoadOptions", "check_saving", "tensors_to_save"]
 
+# Options of transformers that are on for something which is not done here -> what to do instead.
+_INSTEAD = {
+    "ignore_mismatched_sizes": "load the checkpoint at its own sizes, then change them (`resize_token_embeddings`)",
+    "load_in_4bit": 'weights are not quantised here; dtype="bfloat16" halves them',
+    "load_in_8bit": 'weights are not quantised here; dtype="bfloat16" halves them',
+    "output_loading_info": "what became of each tensor is in `model.load_report`",
+    "proxies": "set HTTPS_PROXY in the environment",
+    "quantization_config": 'weights are not quantised here; dtype="bfloat16" halves them',
+    "tie_encoder_decoder": "speech and text have no weights in common",
+    "use_auth_token": "its name is `token` now",
+}
 # Options of transformers that choose between ways to the same result, of which there is one here. Code from a
 # repository is never run, so there is nothing to trust; and files of either framework are read by both.
 IDLE_OPTIONS = frozenset(
-    {"attn_implementation", "code_revision", "from_flax", "from_pt", "low_cpu_mem_usage", "trust_remote_code"}
+    {
+        "_fast_init",
+        "attn_implementation",
+        "code_revision",
+        "from_flax",
+        "from_pt",
+        "low_cpu_mem_usage",
+        "max_memory",
+        "offload_buffers",
+        "offload_folder",
+        "offload_state_dict",
+        "resume_download",
+        "trust_remote_code",
+        "use_flash_attention_2",
+        "weights_only",
+        *_INSTEAD,
+    }
 )
 
 # Options of its `save_pretrained`: ways to write what is written here in one way.
@@ -75,6 +102,7 @@ class LoadOptions:
             default float32.
         torch_dtype: The older name of `dtype`.
         device: Where the tensors go, as the backend has it.
+        device_map: The same in words of transformers: one device, `"auto"` for an accelerator, or `{"": device}`.
         target_lang: Language whose small networks a speech encoder begins with, for the models that have such (MMS).
         allow_new: Templates of tensors that may start at random although the checkpoint should hold them.
     """
@@ -90,6 +118,7 @@ class LoadOptions:
     dtype: Any = None
     torch_dtype: Any = None
     device: Any = None
+    device_map: Any = None
     target_lang: str | None = None
     allow_new: Sequence[str] = ()
 
@@ -111,8 +140,15 @@ class LoadOptions:
 
     @classmethod
     def split(cls, keywords: Mapping[str, Any]) -> tuple[Self, dict[str, Any]]:
-        """Take these options out of keywords, and those that mean nothing here; return them and the rest."""
+        """Take these options out of keywords, and those that mean nothing here; return them and the rest.
+
+        Raises:
+            ConfigError: If one of them asks for what is not done here.
+        """
         names = {field.name for field in fields(cls)}
+        for name, instead in _INSTEAD.items():
+            if keywords.get(name):
+                raise ConfigError(f"`{name}` is not done here: {instead}.")
         own = {name: value for name, value in keywords.items() if name in names}
         return cls(**own), {name: value for name, value in keywords.items() if name not in names | IDLE_OPTIONS}
 
@@ -144,6 +180,23 @@ class LoadOptions:
     def wanted_dtype(self) -> Any:
         """The type asked for under either name, `None` if under neither."""
         return self.dtype if self.dtype is not None else self.torch_dtype
+
+    @property
+    def wanted_device(self) -> Any:
+        """The device asked for under either name, `None` if under neither.
+
+        Raises:
+            ConfigError: If several are.
+        """
+        if self.device is not None or not isinstance(self.device_map, Mapping):
+            return self.device_map if self.device is None else self.device
+        places = list(dict.fromkeys(self.device_map.values()))
+        if len(places) != 1:
+            raise ConfigError(
+                f"A model is on one device here, but `device_map` names {len(places)}: {str(places)[:80]}. Pass "
+                'device="cuda:0".'
+            )
+        return places[0]
 
     def new_within(self, prefix: str) -> list[str]:
         """Return the templates of `allow_new` that concern the part `prefix` ("encoder."), without its word."""

@@ -246,6 +246,8 @@ class GenerationConfig:
             values["sequence_bias"] = [[list(ids), bias] for ids, bias in self.sequence_bias.items()]
         return {**self.extra, **values}
 
+    to_diff_dict = to_dict
+
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, *, revision: str | None = None) -> Self:
         """Read the `generation_config.json` of a model, a folder or an id on the hub.

@@ -18,7 +18,15 @@ from dragoman.spec import SpecialIds
 
 __all__ = ["prompt_of", "set_on", "settings_of", "warn_if_cut_off"]
 
-_IDLE = ("decoder_attention_mask", "labels", "synced_gpus")
+# Of upstream's trainers, and of its ways to keep a cache, of which there is one here.
+_IDLE = (
+    "cache_implementation",
+    "decoder_attention_mask",
+    "disable_compile",
+    "labels",
+    "synced_gpus",
+    "use_model_defaults",
+)
 
 
 def settings_of(
@@ -52,7 +60,7 @@ def set_on(config: SpeechEncoderDecoderConfig) -> dict[str, Any]:
 
 
 def _without_idle(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return keywords without those that upstream's trainers pass along and `generate` has no use for.
+    """Return keywords without those that upstream's code passes along and `generate` has no use for.
 
     Raises:
         GenerationError: If one of them asks for something that is not done.

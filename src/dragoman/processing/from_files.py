@@ -49,7 +49,7 @@ _BY_MODEL_TYPE = {
 _HUB_OPTIONS = frozenset({"cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token"})
 # Options of transformers that choose between implementations, of which there is one here. Code from a repository is
 # never run, so there is nothing to trust.
-_IDLE_OPTIONS = frozenset({"code_revision", "legacy", "trust_remote_code", "use_fast"})
+_IDLE_OPTIONS = frozenset({"code_revision", "legacy", "resume_download", "trust_remote_code", "use_fast"})
 _SMALL_FILES = ("*.json", "*.txt", "*.model", "*.spm")
 
 

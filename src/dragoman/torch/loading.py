@@ -49,7 +49,9 @@ def target_device(options: LoadOptions) -> str | torch.device:
     Raises:
         ConfigError: If this machine or this build of PyTorch has no such device.
     """
-    device = "cpu" if options.device is None else options.device
+    device = "cpu" if options.wanted_device is None else options.wanted_device
+    if device in ("auto", "balanced", "balanced_low_0", "sequential"):  # upstream's words for several devices
+        device = torch.accelerator.current_accelerator() or "cpu"
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, TypeError) as error:

@@ -466,9 +466,21 @@ class SpeechEncoderDecoderModel(PretrainedModule):
         """Return the decoder."""
         return self.decoder
 
-    def resize_token_embeddings(self, new_num_tokens: int | None = None) -> nn.Embedding:
+    def resize_token_embeddings(
+        self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
+    ) -> nn.Embedding:
         """Change the size of the vocabulary; see `TextDecoder.resize_token_embeddings`."""
-        return self.decoder.resize_token_embeddings(new_num_tokens)
+        return self.decoder.resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
+
+    @property
+    def enc_to_dec_proj(self) -> nn.Linear:
+        """Upstream's name of the projection between widths, which is there where they differ."""
+        proj = None if isinstance(self.bridge, Prefix) else self.bridge.proj
+        if proj is None:
+            raise AttributeError(
+                "there is no projection: the encoder is as wide as the decoder, or a prefix is stacked"
+            )
+        return proj
 
     @classmethod
     def can_generate(cls) -> bool:

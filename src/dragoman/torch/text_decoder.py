@@ -93,17 +93,30 @@ class TextDecoder(PretrainedPart):
         """Return the head."""
         return self.head
 
-    def resize_token_embeddings(self, new_num_tokens: int | None = None) -> nn.Embedding:
+    def resize_token_embeddings(
+        self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
+    ) -> nn.Embedding:
         """Change the size of the vocabulary: embedding, head and configuration.
 
         New tokens begin close to the average of the old ones; tokens that go are cut off at the end.
 
         Args:
             new_num_tokens: The new size; `None` changes nothing.
+            pad_to_multiple_of: Round the size up, the present one too.
+            mean_resizing: Must be `True`.
 
         Returns:
             The token embedding.
+
+        Raises:
+            ConfigError: If a size is below 1, or new tokens should begin as others do.
         """
+        if not mean_resizing:
+            raise ConfigError("New tokens begin close to the average of the old ones; leave out mean_resizing=False.")
+        if pad_to_multiple_of is not None:
+            check_sizes("The vocabulary", {"pad_to_multiple_of": pad_to_multiple_of})
+            wanted = self.spec.vocab_size if new_num_tokens is None else new_num_tokens
+            new_num_tokens = -(-wanted // pad_to_multiple_of) * pad_to_multiple_of
         if new_num_tokens is not None and new_num_tokens != self.spec.vocab_size:
             check_sizes("The vocabulary", {"new_num_tokens": new_num_tokens})
             for module, name in (self.embed.tokens, "weight"), (self.head, "weight"), (self.head, "bias"):

@@ -1,0 +1,129 @@
+"""What people who port a program of transformers write: it works, or an error says what to do instead."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+import dragoman
+from dragoman import ConfigError, SpeechEncoderDecoderModel
+
+WAVE = torch.from_numpy(np.random.default_rng(0).standard_normal((1, 4000)).astype(np.float32))
+load = SpeechEncoderDecoderModel.from_pretrained
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"torch_dtype": torch.float32},
+        {"attn_implementation": "sdpa", "low_cpu_mem_usage": True, "use_safetensors": True, "trust_remote_code": True},
+        {"device_map": "auto"},
+        {"device_map": "cpu"},
+        {"device_map": {"": "cpu"}, "offload_folder": "offload", "max_memory": None},
+        {"resume_download": True, "revision": "main", "force_download": False, "local_files_only": True, "token": None},
+        {"output_loading_info": False, "load_in_8bit": False, "quantization_config": None, "proxies": None},
+    ],
+)
+def test_options_of_loading(tiny_checkpoint: Path, options: dict[str, Any]) -> None:
+    assert torch.equal(load(tiny_checkpoint, **options).generate(WAVE), load(tiny_checkpoint).generate(WAVE))
+
+
+@pytest.mark.parametrize(
+    ("options", "instead"),
+    [
+        ({"output_loading_info": True}, r"`model\.load_report`"),
+        ({"load_in_8bit": True}, 'dtype="bfloat16" halves'),
+        ({"quantization_config": object()}, 'dtype="bfloat16" halves'),
+        ({"ignore_mismatched_sizes": True}, "`resize_token_embeddings`"),
+        ({"use_auth_token": True}, "its name is `token` now"),
+        ({"proxies": {"https": "x"}}, "HTTPS_PROXY"),
+        ({"device_map": {"encoder": "cpu", "decoder": "meta"}}, "one device here, but `device_map` names 2: "),
+        ({"device_map": "no such device"}, "must be one that PyTorch has here"),
+    ],
+)
+def test_options_of_what_is_not_done(tiny_checkpoint: Path, options: dict[str, Any], instead: str) -> None:
+    with pytest.raises(ConfigError, match=instead):
+        load(tiny_checkpoint, **options)
+
+
+def test_a_warm_start_takes_and_refuses_the_same(tiny_checkpoint: Path) -> None:
+    model = load(tiny_checkpoint)
+    parts = {"encoder_model": model.encoder, "decoder_model": model.decoder}
+    SpeechEncoderDecoderModel.from_encoder_decoder_pretrained(**parts, tie_encoder_decoder=False, device_map="cpu")
+    with pytest.raises(ConfigError, match="have no weights in common"):
+        SpeechEncoderDecoderModel.from_encoder_decoder_pretrained(**parts, tie_encoder_decoder=True)
+
+
+CALLS: dict[str, Callable[[SpeechEncoderDecoderModel], Any]] = {
+    "none": lambda model: {"logits_processor": None, "stopping_criteria": None, "num_beams": None, "streamer": None},
+    "processors": lambda model: {
+        "logits_processor": transformers.LogitsProcessorList([transformers.TemperatureLogitsWarper(2.0)]),
+        "stopping_criteria": transformers.StoppingCriteriaList([transformers.MaxLengthCriteria(99)]),
+    },
+    "cache": lambda model: {"cache_implementation": "static", "use_cache": True, "disable_compile": True},
+    "options": lambda model: {"generation_config": transformers.GenerationConfig(num_beams=1)},
+    "encoded": lambda model: {"encoder_outputs": model.get_encoder()(WAVE)},
+    "trainer": lambda model: {"labels": torch.tensor([[5]]), "synced_gpus": False},
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_keywords_of_generate(tiny_checkpoint: Path, call: str) -> None:
+    model = load(tiny_checkpoint)
+    given = CALLS[call](model)
+    inputs = {} if "encoder_outputs" in given else {"input_values": WAVE}
+    assert torch.equal(model.generate(**inputs, **given), model.generate(WAVE))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+def test_the_pipeline_of_transformers_takes_the_model(tiny_checkpoint: Path) -> None:
+    model, processor = load(tiny_checkpoint), dragoman.AutoProcessor.from_pretrained(tiny_checkpoint)
+    speak = transformers.pipeline(
+        "automatic-speech-recognition",
+        model=model,
+        tokenizer=processor.tokenizer,
+        feature_extractor=processor.feature_extractor,
+    )
+    inputs = processor(WAVE[0].numpy(), sampling_rate=16_000, return_tensors="pt")
+    best = model.generate(**inputs, num_beams=5)  # what that pipeline asks for when nobody does
+    assert speak(WAVE[0].numpy())["text"] == processor.decode(best[0], skip_special_tokens=True)
+
+
+def test_the_vocabulary_grows_to_a_multiple(tiny_checkpoint: Path) -> None:
+    model = load(tiny_checkpoint)
+    count = model.config.decoder.vocab_size
+    assert model.resize_token_embeddings(count + 1, pad_to_multiple_of=64).num_embeddings % 64 == 0
+    with pytest.raises(ConfigError, match="`pad_to_multiple_of` must be a whole number from 1"):
+        model.resize_token_embeddings(pad_to_multiple_of=0)
+    with pytest.raises(ConfigError, match="leave out mean_resizing=False"):
+        model.resize_token_embeddings(count, mean_resizing=False)
+
+
+def test_the_projection_by_its_name(tiny_checkpoint: Path) -> None:
+    model = load(tiny_checkpoint)
+    assert model.enc_to_dec_proj is model.bridge.proj
+    config = model.config.copy()
+    config.encoder.hidden_size = config.decoder.n_embd
+    same = dragoman.SpeechEncoderDecoderModel(config=dragoman.SpeechEncoderDecoderConfig.from_dict(config.to_dict()))
+    with pytest.raises(AttributeError, match="enc_to_dec_proj"):
+        same.enc_to_dec_proj  # noqa: B018
+
+
+def test_configurations_of_transformers_are_told_where_ours_are() -> None:
+    theirs = transformers.Wav2Vec2Config(), transformers.BertConfig()
+    with pytest.raises(ConfigError, match=r"one is a transformers\.models\..*Import its class from dragoman"):
+        dragoman.SpeechEncoderDecoderConfig.from_encoder_decoder_configs(*theirs)
+    fields = [config.to_dict() for config in theirs]
+    assert dragoman.SpeechEncoderDecoderConfig(encoder=fields[0], decoder=fields[1]).decoder.hidden_size == 768
+
+
+def test_the_old_way_to_encode_labels_is_told_the_new_one(tiny_checkpoint: Path) -> None:
+    processor = dragoman.AutoProcessor.from_pretrained(tiny_checkpoint)
+    with pytest.raises(
+        AttributeError, match=r"no attribute 'as_target_processor'; give the text as processor\(text=…\)"
+    ):
+        processor.as_target_processor()
