@@ -154,9 +154,12 @@ class WindowCutter:
         return [(window, self._play(window)) for window in (*windows, *self._packer.finish())]
 
     def unfinished(self) -> tuple[int, Waveform] | None:
-        """Return the first sample and the samples of the speech that is in no window yet; `None` if there is none."""
+        """Return the first sample and the samples of the speech that is in no window yet; `None` if there is none.
+
+        No more than a window takes: what is beyond will be in another one.
+        """
         start = self._packer.start if self._packer.start is not None else self._detector.speaking_since
-        return None if start is None else (start, self._tape.play(start, self._tape.end))
+        return None if start is None else (start, self._tape.play(start, min(self._tape.end, start + self._longest)))
 
     def _play(self, window: Window) -> Waveform:
         return self._tape.play(window.start - window.before, window.end + window.after)

