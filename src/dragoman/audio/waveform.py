@@ -129,6 +129,11 @@ def _numeric(array: Any) -> np.ndarray[Any, Any]:
 def _one_dimensional(samples: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     if samples.ndim == 2 and 1 in samples.shape:
         return samples.reshape(-1)
+    if samples.ndim == 0:
+        raise AudioError(
+            f"Samples come as arrays `[samples]`, but a single number came: {samples}. Give them together: "
+            "`numpy.asarray(samples)`, or blocks of it."
+        )
     if samples.ndim != 1:
         raise AudioError(
             f"Samples must be mono and one-dimensional, but have the shape {samples.shape}. Mix channels down "

@@ -64,6 +64,8 @@ def live_texts(
     cutter = WindowCutter(window_seconds(engine, options), **cutting_rules(options))
     decoder, partial = WindowDecoder(engine, options, "the stream"), _Partial(interval_s)
     for chunk in chunks:
+        if np.size(chunk) == 0:  # a resampler has nothing to give yet
+            continue
         for window in cutter.push(as_waveform(chunk, sampling_rate=SAMPLING_RATE)):
             yield from _final(decoder.push([window]))
         unfinished = cutter.unfinished()

@@ -3,12 +3,22 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
-from typing import Literal
+from types import NoneType
+from typing import Any, Literal, get_args, get_type_hints
 
 from dragoman.errors import ConfigError
 
 __all__ = ["TranscribeOptions"]
+
+# Types whose values are checked, and what to call them; True is no number here.
+_KINDS: dict[type, tuple[type, str]] = {
+    int: (Integral, "a whole number"),
+    float: (Real, "a number"),
+    str: (str, "a text"),
+    NoneType: (NoneType, "None"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +103,7 @@ class TranscribeOptions:
     vad_speech_pad_ms: int = 200
 
     def __post_init__(self) -> None:
-        problems = list(self._problems())
+        problems = list(self._wrong_types()) or list(self._problems())
         if problems:
             raise ConfigError(" ".join(problems))
 
@@ -108,6 +118,15 @@ class TranscribeOptions:
         """The hot words, one phrase each."""
         given = self.hotwords.split(",") if isinstance(self.hotwords, str) else self.hotwords or ()
         return tuple(filter(None, (phrase.strip() for phrase in given)))
+
+    def _wrong_types(self) -> Iterator[str]:
+        for name, hint in get_type_hints(type(self)).items():
+            kinds = get_args(hint) or (hint,)
+            value = getattr(self, name)
+            if set(kinds) <= _KINDS.keys() and (
+                not isinstance(value, tuple(_KINDS[kind][0] for kind in kinds)) or isinstance(value, bool)
+            ):
+                yield f"`{name}` must be {' or '.join(_KINDS[kind][1] for kind in kinds)}, but is {value!r}."
 
     def _problems(self) -> Iterator[str]:
         yield from self._faults_of_guards()
@@ -144,7 +163,8 @@ class TranscribeOptions:
             yield f"`lm_unit` must be 'words', 'tokens' or None, but is {self.lm_unit!r}."
 
     def _faults_of_guards(self) -> Iterator[str]:
-        if not self.temperatures or not all(0 <= one < math.inf for one in self.temperatures):
+        temperatures: Sequence[Any] = self.temperatures
+        if not temperatures or not all(isinstance(one, Real) and 0 <= float(one) < math.inf for one in temperatures):
             yield f"`temperature` must be one or more numbers of at least 0, but is {self.temperature}."
         if not 0 <= self.stride_length_s < math.inf:
             yield f"`stride_length_s` must be at least 0 seconds, but is {self.stride_length_s}."

@@ -34,6 +34,18 @@ def test_final_texts_are_those_of_a_recording(transcriber, talk, size, chunk_len
     assert all(one.segments == () for one in live if not one.is_final)
 
 
+def test_pieces_without_samples_are_nothing(transcriber, sample):
+    nothing = np.zeros(0, np.float32)
+    with_them = [nothing, *(part for piece in pieces(sample, 20_000) for part in (piece, nothing))]
+    finals = [[one for one in transcriber.stream(some, **OPTIONS) if one.is_final] for some in (with_them, [sample])]
+    assert finals[0] == finals[1]
+    assert list(transcriber.stream([nothing, []], **OPTIONS)) == []
+    with pytest.raises(AudioError, match=r"Samples come as arrays `\[samples\]`, but a single number came"):
+        list(transcriber.stream(sample, **OPTIONS))
+    with pytest.raises(AudioError, match="a single number came"):
+        transcriber.transcribe(sample.tolist(), **OPTIONS)
+
+
 def test_partial_texts_come_in_time_and_what_is_agreed_on_stays(transcriber, talk):
     live = list(transcriber.stream(pieces(talk, 1_600), interval_s=0.5, **OPTIONS))
     finals = [place for place, one in enumerate(live) if one.is_final]

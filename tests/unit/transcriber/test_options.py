@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from dragoman.errors import ConfigError
@@ -17,6 +18,13 @@ from dragoman.transcriber.options import TranscribeOptions
         ({"vad_threshold": 1.5}, "`vad_threshold` must lie between 0 and 1, but is 1.5."),
         ({"vad_max_speech_duration_s": 0}, "`vad_max_speech_duration_s` must be at least 1 second, but is 0."),
         ({"vad_min_silence_duration_ms": -5}, "`vad_min_silence_duration_ms` must be at least 0"),
+        ({"beam_size": "5"}, "`beam_size` must be a whole number, but is '5'."),
+        ({"beam_size": 2.5}, "`beam_size` must be a whole number, but is 2.5."),
+        ({"batch_size": None}, "`batch_size` must be a whole number, but is None."),
+        ({"max_new_tokens": True}, "`max_new_tokens` must be a whole number or None, but is True."),
+        ({"vad_threshold": "half"}, "`vad_threshold` must be a number, but is 'half'."),
+        ({"language": 3}, "`language` must be a text or None, but is 3."),
+        ({"temperature": "0"}, "`temperature` must be one or more numbers of at least 0, but is 0."),
         ({"task": "summarise"}, "`task` must be 'transcribe' or 'translate', but is 'summarise'."),
     ],
 )
@@ -24,6 +32,11 @@ def test_an_impossible_option_says_what_is_allowed(options, message):
     with pytest.raises(ConfigError) as caught:
         TranscribeOptions(**options)
     assert message in str(caught.value)
+
+
+def test_numbers_of_numpy_are_numbers():
+    options = TranscribeOptions(beam_size=np.int64(2), lm_weight=np.float32(0.5), temperature=np.float64(0))
+    assert options.temperatures == (0,)
 
 
 def test_every_problem_is_told_at_once():
