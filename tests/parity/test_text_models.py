@@ -23,6 +23,11 @@ LLAMA3 = {
     "rope_type": "llama3", "rope_theta": 10000.0, "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
     "original_max_position_embeddings": 16,
 }  # fmt: skip
+YARN = {"rope_type": "yarn", "rope_theta": 100.0, "factor": 4.0, "original_max_position_embeddings": 16}
+LONG = {
+    "rope_type": "longrope", "rope_theta": 100.0, "short_factor": [1.0, 2.0, 1.5], "long_factor": [9.0, 9.0, 9.0],
+    "original_max_position_embeddings": 16,
+}  # fmt: skip
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     **{
         family.model_type: (family.model_type, {})
@@ -31,6 +36,9 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     },
     "llama-3": ("llama", {"rope_parameters": LLAMA3, "attention_bias": False, "mlp_bias": False}),
     "llama-linear": ("llama", {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 100.0}}),
+    "llama-yarn": ("llama", {"rope_parameters": YARN}),
+    "llama-dynamic": ("llama", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 100.0}}),
+    "llama-longrope": ("llama", {"rope_parameters": LONG}),
     "mistral-no-window": ("mistral", {"sliding_window": None, "tie_word_embeddings": True}),
     "qwen3-windows": ("qwen3", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}),
     "gpt_neox-serial": ("gpt_neox", {"use_parallel_residual": False, "attention_bias": False}),

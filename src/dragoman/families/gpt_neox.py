@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule, Split
 from dragoman.families.base import INSERTED, Family, ModelConfig, Part, head_rule, inserted_rules
-from dragoman.families.rope import rope_parameters_of, rotary_of
+from dragoman.families.rope import longest_text, rope_parameters_of, rotary_of
 from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, Positions, StackSpec, TextDecoderSpec
 
 
@@ -44,6 +44,7 @@ class GPTNeoXConfig(ModelConfig):
 
     def text_spec(self) -> TextDecoderSpec:
         """Describe the decoder."""
+        head_width, rope = self.hidden_size // max(self.num_attention_heads, 1), self.rope_parameters or {}
         block = BlockSpec(
             width=self.hidden_size,
             num_heads=self.num_attention_heads,
@@ -55,14 +56,14 @@ class GPTNeoXConfig(ModelConfig):
             attention_dropout=self.attention_dropout,
             qkv_bias=self.attention_bias,
             out_bias=self.attention_bias,
-            rotary=rotary_of(self.rope_parameters or {}, self.hidden_size // max(self.num_attention_heads, 1)),
+            rotary=rotary_of(rope, head_width, self.max_position_embeddings),
             causal=True,
             cross_attention=self.add_cross_attention,
             cross_gate=self.add_cross_attention,
         )
         return TextDecoderSpec(
             vocab_size=self.vocab_size,
-            num_positions=self.max_position_embeddings,
+            num_positions=longest_text(rope, self.max_position_embeddings),
             positions=Positions.NONE,
             dropout=self.hidden_dropout,
             stack=StackSpec(block=block, num_layers=self.num_hidden_layers, final_norm=True),

@@ -8,7 +8,7 @@ from typing import Any
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
 from dragoman.families.base import INSERTED, ModelConfig, Part, head_rule, inserted_rules
-from dragoman.families.rope import rope_parameters_of, rotary_of
+from dragoman.families.rope import longest_text, rope_parameters_of, rotary_of
 from dragoman.spec import Activation, BlockSpec, HeadSpec, Norm, NormOrder, Positions, StackSpec, TextDecoderSpec
 
 __all__ = ["LlamaLikeConfig", "part", "rules"]
@@ -60,14 +60,14 @@ class LlamaLikeConfig(ModelConfig):
             qkv_bias=qkv_bias,
             out_bias=out_bias,
             ffn_bias=ffn_bias,
-            rotary=rotary_of(self.rope_parameters or {}, head_width),
+            rotary=rotary_of(self.rope_parameters or {}, head_width, self.max_position_embeddings),
             causal=True,
             cross_attention=self.add_cross_attention,
             cross_gate=self.add_cross_attention,
         )
         return TextDecoderSpec(
             vocab_size=self.vocab_size,
-            num_positions=self.max_position_embeddings,
+            num_positions=longest_text(self.rope_parameters or {}, self.max_position_embeddings),
             positions=Positions.NONE,
             stack=StackSpec(block=block, num_layers=self.num_hidden_layers, final_norm=True),
             head=HeadSpec(tied=self.tie_word_embeddings),

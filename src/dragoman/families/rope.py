@@ -1,17 +1,21 @@
 """How configurations say what rotary positions a model has, in the words of any release of transformers."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from dragoman.errors import ConfigError
-from dragoman.spec import RotaryScaling, RotarySpec
+from dragoman.spec import PairScaling, RotaryScaling, RotarySpec, YarnScaling
 
-__all__ = ["rope_parameters_of", "rotary_of"]
+__all__ = ["longest_text", "rope_parameters_of", "rotary_of"]
 
 _NEEDED: dict[str, tuple[str, ...]] = {
     "default": (),
     "linear": ("factor",),
+    "dynamic": ("factor",),  # which acts on texts that are longer than we allow
     "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+    "yarn": ("factor", "original_max_position_embeddings", "beta_fast", "beta_slow"),
+    "longrope": ("factor", "original_max_position_embeddings"),
 }
 
 
@@ -22,10 +26,20 @@ def rope_parameters_of(given: Mapping[str, Any] | None, extra: Mapping[str, Any]
     kind = found.pop("type", "default")
     found.setdefault("rope_type", kind)
     found.setdefault("rope_theta", extra.get("rope_theta", 10_000.0))
+    if extra.get("original_max_position_embeddings") is not None:  # beside them, which then counts
+        found["original_max_position_embeddings"] = extra["original_max_position_embeddings"]
     return found
 
 
-def rotary_of(parameters: Mapping[str, Any], head_dim: int) -> RotarySpec:
+def longest_text(parameters: Mapping[str, Any], max_positions: int) -> int:
+    """Return how many positions a text may have: LongRoPE has other angles for the longer ones, which are not here."""
+    given = parameters.get("original_max_position_embeddings")
+    if parameters.get("rope_type") == "longrope" and isinstance(given, int):
+        return min(given, max_positions)
+    return max_positions
+
+
+def rotary_of(parameters: Mapping[str, Any], head_dim: int, max_positions: int) -> RotarySpec:
     """Return the rotary positions that `rope_parameters` ask for.
 
     Raises:
@@ -38,6 +52,8 @@ def rotary_of(parameters: Mapping[str, Any], head_dim: int) -> RotarySpec:
             'longer than the model was first trained for work with "default".'
         )
     numbers = {"partial_rotary_factor": 1.0, **parameters}
+    if kind in ("yarn", "longrope"):
+        _complete(numbers, max_positions)
     names = ("rope_theta", "partial_rotary_factor", *_NEEDED[kind])
     wrong = [f"`{name}` is {numbers.get(name)!r}" for name in names if type(numbers.get(name)) not in (int, float)]
     if wrong or not 0 < numbers["partial_rotary_factor"] <= 1:
@@ -45,13 +61,66 @@ def rotary_of(parameters: Mapping[str, Any], head_dim: int) -> RotarySpec:
             f"The `rope_parameters` of the type {kind!r} must hold numbers, and turn a share from 0 to 1 of each head, "
             f"but {'; '.join(wrong) or 'the share is ' + repr(numbers['partial_rotary_factor'])}."
         )
-    scaling = None
-    if kind != "default":
-        scaling = RotaryScaling(
+    width = int(head_dim * numbers["partial_rotary_factor"])
+    return RotarySpec(
+        width=width, theta=numbers["rope_theta"], scaling=_scaling(kind, numbers), magnitude=_magnitude(kind, numbers)
+    )
+
+
+def _complete(numbers: dict[str, Any], max_positions: int) -> None:
+    """Fill in what follows from the rest, as upstream does."""
+    if numbers.get("original_max_position_embeddings") is None:
+        numbers["original_max_position_embeddings"] = max_positions
+    original = numbers["original_max_position_embeddings"]
+    if numbers.get("factor") is None and type(original) is int and original > 0:
+        numbers["factor"] = max_positions / original
+    numbers["beta_fast"] = numbers.get("beta_fast") or 32
+    numbers["beta_slow"] = numbers.get("beta_slow") or 1
+
+
+def _scaling(kind: str, numbers: Mapping[str, Any]) -> RotaryScaling | YarnScaling | PairScaling | None:
+    if kind in ("linear", "llama3"):
+        return RotaryScaling(
             factor=numbers["factor"],
             low=numbers.get("low_freq_factor"),
             high=numbers.get("high_freq_factor"),
             original_positions=numbers.get("original_max_position_embeddings", 0),
         )
-    width = int(head_dim * numbers["partial_rotary_factor"])
-    return RotarySpec(width=width, theta=numbers["rope_theta"], scaling=scaling)
+    if kind == "yarn":
+        return YarnScaling(
+            factor=numbers["factor"],
+            original_positions=numbers["original_max_position_embeddings"],
+            fast=numbers["beta_fast"],
+            slow=numbers["beta_slow"],
+            whole=numbers.get("truncate", True) is not False,
+        )
+    if kind == "longrope":
+        factors = numbers.get("short_factor")
+        if not isinstance(factors, list | tuple) or any(type(one) not in (int, float) for one in factors):
+            raise ConfigError(f"`short_factor` of `rope_parameters` must be a list of numbers, but is {factors!r:.60}.")
+        return PairScaling(factors=tuple(factors))
+    return None
+
+
+def _magnitude(kind: str, numbers: Mapping[str, Any]) -> float:
+    """Return what the turned numbers are multiplied by."""
+    if kind not in ("yarn", "longrope"):
+        return 1.0
+    given, factor = numbers.get("attention_factor"), numbers["factor"]
+    if given is not None:
+        if type(given) not in (int, float):
+            raise ConfigError(f"`attention_factor` of `rope_parameters` must be a number or null, but is {given!r}.")
+        return float(given)
+    if factor <= 1:
+        return 1.0
+    if kind == "longrope":
+        original = numbers["original_max_position_embeddings"]
+        if original < 2:
+            raise ConfigError(f"`original_max_position_embeddings` must be at least 2, but is {original!r}.")
+        return math.sqrt(1 + math.log(factor) / math.log(original))
+    above, below = numbers.get("mscale") or 0, numbers.get("mscale_all_dim") or 0
+    if not (above and below):  # one of them alone says nothing
+        above, below = 1, 0
+    if not all(type(scale) in (int, float) for scale in (above, below)):
+        raise ConfigError(f"`mscale` and `mscale_all_dim` must be numbers or null, but are {above!r} and {below!r}.")
+    return (0.1 * above * math.log(factor) + 1) / (0.1 * below * math.log(factor) + 1)

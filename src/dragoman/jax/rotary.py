@@ -34,4 +34,5 @@ def turn_of(spec: RotarySpec, positions: Int[Array, "rows tokens"], like: Array)
     """Return the turn of `positions`, `[rows or 1, tokens]`, in the type of `like`; the angles are float32."""
     frequencies = jnp.asarray(spec.frequencies, jnp.float32)
     angles = positions[:, None, :, None].astype(jnp.float32) * frequencies  # [rows, 1, tokens, pairs]
-    return Turn(jnp.cos(angles).astype(like.dtype), jnp.sin(angles).astype(like.dtype))
+    cos, sin = jnp.cos(angles) * spec.magnitude, jnp.sin(angles) * spec.magnitude
+    return Turn(cos.astype(like.dtype), sin.astype(like.dtype))

@@ -20,7 +20,7 @@ from dragoman.spec.positions import (
     SinusoidPositionSpec,
     TablePositionSpec,
 )
-from dragoman.spec.rotary import RotaryScaling, RotarySpec
+from dragoman.spec.rotary import PairScaling, RotaryScaling, RotarySpec, YarnScaling
 from dragoman.spec.speech import ConvAdapterSpec, SpecAugmentSpec, SpeechEncoderSpec
 from dragoman.spec.text import HeadSpec, TextDecoderSpec
 
@@ -44,6 +44,7 @@ __all__ = [
     "Norm",
     "NormOrder",
     "Padding",
+    "PairScaling",
     "PositionSpec",
     "Positions",
     "RotaryScaling",
@@ -57,4 +58,5 @@ __all__ = [
     "SubsampleFrontendSpec",
     "TablePositionSpec",
     "TextDecoderSpec",
+    "YarnScaling",
 ]

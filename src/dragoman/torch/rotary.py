@@ -33,4 +33,5 @@ def turn_of(spec: RotarySpec, positions: Int[Tensor, "rows tokens"], like: Tenso
     """Return the turn of `positions`, `[rows or 1, tokens]`, in the type of `like`; the angles are float32."""
     frequencies = torch.tensor(spec.frequencies, dtype=torch.float32, device=like.device)
     angles = positions[:, None, :, None].float() * frequencies  # [rows, 1, tokens, pairs]
-    return Turn(angles.cos().to(like.dtype), angles.sin().to(like.dtype))
+    cos, sin = angles.cos() * spec.magnitude, angles.sin() * spec.magnitude
+    return Turn(cos.to(like.dtype), sin.to(like.dtype))

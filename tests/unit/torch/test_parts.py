@@ -8,7 +8,8 @@ import transformers
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from dragoman.errors import ConfigError
-from dragoman.spec import Activation, BlockSpec, NormOrder, RotaryScaling, RotarySpec, StackSpec
+from dragoman.families.llama import LlamaConfig
+from dragoman.spec import Activation, BlockSpec, NormOrder, RotarySpec, StackSpec
 from dragoman.torch.block import Stack
 from dragoman.torch.layers import RMSNorm
 from dragoman.torch.rotary import turn_of
@@ -37,34 +38,69 @@ def test_rotary_scores_depend_on_distances_only() -> None:
     assert not torch.allclose(score(3, 1), score(3, 2), atol=1e-3)
 
 
+LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+YARN: dict[str, object] = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512}
+LONG: dict[str, object] = {
+    "rope_type": "longrope",
+    "long_factor": [9.0] * 32,
+    "short_factor": [1.0 + i for i in range(32)],
+}
+
+
 @pytest.mark.parametrize(
-    ("parameters", "scaling"),
+    "parameters",
     [
-        ({"rope_type": "linear", "factor": 4.0}, RotaryScaling(factor=4.0)),
-        (
-            {
-                "rope_type": "llama3",
-                "factor": 8.0,
-                "low_freq_factor": 1.0,
-                "high_freq_factor": 4.0,
-                "original_max_position_embeddings": 8192,
-            },
-            RotaryScaling(factor=8.0, low=1.0, high=4.0, original_positions=8192),
-        ),
+        {"rope_type": "linear", "factor": 4.0},
+        {"rope_type": "dynamic", "factor": 4.0},
+        {"rope_type": "llama3", "factor": 8.0, **LLAMA3},
+        YARN,
+        YARN | {"beta_fast": 20, "beta_slow": 2, "truncate": False},
+        YARN | {"attention_factor": 1.5, "rope_theta": 100.0},
+        YARN | {"mscale": 0.7, "mscale_all_dim": 0.3},
+        YARN | {"partial_rotary_factor": 0.5, "factor": None},
+        {"rope_type": "yarn", "factor": 4.0},
+        LONG | {"original_max_position_embeddings": 512},
+        LONG | {"original_max_position_embeddings": 512, "attention_factor": 1.2},
+        LONG | {"factor": 3.0},
     ],
 )
-def test_scaled_frequencies_are_the_references(parameters: dict[str, float], scaling: RotaryScaling) -> None:
-    config = transformers.LlamaConfig(
-        hidden_size=256, num_attention_heads=4, rope_parameters={"rope_theta": 500000.0, **parameters}
-    )
-    theirs, _ = ROPE_INIT_FUNCTIONS[str(parameters["rope_type"])](config, None)
-    ours = RotarySpec(width=64, theta=500000.0, scaling=scaling).frequencies
-    assert torch.allclose(torch.tensor(ours), theirs, rtol=1e-5, atol=0)
+def test_scaled_frequencies_are_the_references(parameters: dict[str, object]) -> None:
+    parameters = {"rope_theta": 500000.0, **parameters}
+    sizes = {"hidden_size": 256, "num_attention_heads": 4, "max_position_embeddings": 2048}
+    config = transformers.LlamaConfig(**sizes, rope_parameters=dict(parameters))
+    frequencies, magnitude = ROPE_INIT_FUNCTIONS[str(parameters["rope_type"])](config, None)
+    ours = LlamaConfig(**sizes, rope_parameters=parameters).text_spec()  # type: ignore[arg-type]
+    rotary = ours.stack.block.rotary
+    assert rotary is not None
+    assert torch.allclose(torch.tensor(rotary.frequencies), frequencies, rtol=1e-5, atol=0)
+    assert rotary.magnitude == pytest.approx(magnitude)
+    longrope = parameters["rope_type"] == "longrope"
+    assert ours.num_positions == (parameters.get("original_max_position_embeddings", 2048) if longrope else 2048)
 
 
 @pytest.mark.parametrize(
-    "fields", [{"width": 3}, {"width": 0}, {"width": 4, "theta": 0.0}, {"width": 4, "scaling": RotaryScaling(factor=0)}]
+    ("parameters", "message"),
+    [
+        (YARN | {"factor": -1.0}, "factor and positions above 0"),
+        (YARN | {"factor": "4"}, "`factor` is '4'"),
+        (YARN | {"beta_fast": 0.5}, "`slow` from 0 to `fast`"),
+        (YARN | {"attention_factor": -2.0}, "must be above 0, not -2.0"),
+        (YARN | {"attention_factor": "big"}, "must be a number or null"),
+        (YARN | {"rope_theta": 1.0}, "must be above 1"),
+        (LONG | {"short_factor": [1.0] * 3}, "need as many factors"),
+        (LONG | {"short_factor": [0.0] * 32}, "must be above 0"),
+        (LONG | {"short_factor": 2.0}, "must be a list of numbers"),
+        (LONG | {"original_max_position_embeddings": 1}, "at least 2"),
+        ({"rope_type": "proportional"}, "must be one of default, linear, dynamic"),
+    ],
 )
+def test_impossible_scalings_are_refused(parameters: dict[str, object], message: str) -> None:
+    sizes = {"hidden_size": 256, "num_attention_heads": 4, "max_position_embeddings": 2048}
+    with pytest.raises(ConfigError, match=message):
+        LlamaConfig(**sizes, rope_parameters=parameters).text_spec()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("fields", [{"width": 3}, {"width": 0}, {"width": 4, "theta": 0.0}])
 def test_impossible_rotary_positions_are_refused(fields: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match="otary positions"):
         RotarySpec(**fields)  # type: ignore[arg-type]
