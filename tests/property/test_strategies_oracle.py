@@ -1,6 +1,7 @@
 """Diverse, contrastive and speculative search against plain Python on tiny vocabularies: 2,000 cases each in all.
 
-Decoder, cases and helpers are those of `test_search_oracle.py`.
+Decoder, cases and helpers are those of `test_search_oracle.py`. In JAX only diverse search is compiled; contrastive and
+speculative search are the NumPy ones there, around a compiled decoder.
 """
 
 import math
@@ -12,9 +13,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from dragoman.generation import beams
+from dragoman.generation.arrays import ops_of
 from dragoman.generation.decoder import Step
 from dragoman.generation.loop import generate
 from dragoman.generation.options import GenerationConfig
+from dragoman.generation.plan import plan_of
+from dragoman.generation.result import GenerationResult
+from dragoman.generation.run import Run
+from dragoman.generation.search import BeamState
+from dragoman.generation.stopping import stops_of
 
 ORACLE = runpy.run_path(str(Path(__file__).with_name("test_search_oracle.py")))
 HASHES, FACTOR, START, LIBRARIES = (ORACLE[name] for name in ("HASHES", "FACTOR", "START", "LIBRARIES"))
@@ -66,16 +74,66 @@ def test_diverse_beams(library: str, seed: int) -> None:
     groups = rng.choice([2, 3])
     case = ORACLE["case_of"](seed, 20, groups * rng.choice([1, 2]), with_processors=False)
     case.options.update(num_beam_groups=groups, diversity_penalty=rng.choice([0.3, 1.0, 5.0]))
-    beams = case.options["num_beams"]
-    result = ORACLE["run"](case, library, num_return_sequences=beams)
+    count = case.options["num_beams"]
+    result = ORACLE["run"](case, library, num_return_sequences=count)
+    for i, found in enumerate(check_diverse(case, result)):
+        for own, (_, text) in zip(result.token_log_probs.tolist()[i * count :], found, strict=False):
+            ORACLE["check_log_probs"](case.table[i], case.prompt.shape[1], text, own)
+
+
+def check_diverse(case: Any, result: GenerationResult) -> list[list[tuple[float, list[int]]]]:
+    """Compare all hypotheses with the oracle's; return those of each utterance."""
     texts, scores = texts_of(result, case.prompt.shape[1], case.eos), result.sequences_scores.tolist()
+    count, checked = case.options["num_beams"], []
     for i, (table, prompt) in enumerate(zip(case.table, case.prompt, strict=True)):
         expected = diverse_oracle(table, prompt.tolist(), case.eos, case.options)
-        found = list(zip(scores, texts, strict=True))[i * beams : i * beams + len(expected)]
+        found = list(zip(scores, texts, strict=True))[i * count : i * count + len(expected)]
         assert [score for score, _ in found] == pytest.approx([score for score, _ in expected], abs=1e-5, rel=1e-6)
         assert sorted(text for _, text in found) == sorted(text for _, text in expected)
-        for own, (_, text) in zip(result.token_log_probs.tolist()[i * beams :], found, strict=False):
-            ORACLE["check_log_probs"](table, len(prompt), text, own)
+        checked.append(found)
+    return checked
+
+
+def run_groups_jitted(case: Any) -> GenerationResult:
+    """What JAX's driver does with groups of beams: one `while_loop` under `jit`."""
+    jax = pytest.importorskip("jax", reason="needs JAX")
+    options = GenerationConfig(
+        eos_token_id=case.eos, pad_token_id=1, num_return_sequences=case.options["num_beams"], **case.options
+    )
+    plan = plan_of(options, case.prompt.shape[1], None)
+
+    def run_of(prompt: Any) -> Run:
+        return Run(ops_of(prompt), plan, options, [], None, stops_of(options, plan.prompt_length, (), None), None)
+
+    def search(table: Any, prompt: Any) -> list[BeamState]:
+        decoder, ops = TableDecoder(table), ops_of(prompt)
+        group, rules, states = beams.begin(run_of(prompt), prompt)
+        states = [state._replace(length=jax.numpy.asarray(state.length)) for state in states]
+        first = decoder.start(prompt)
+
+        def step(carry: Any) -> Any:
+            states, memory, logits, _ = carry
+            states, rows, chosen, done = beams.advance(group, rules, states, ops.log_softmax(logits))
+            logits, memory, *_ = decoder.step(chosen.reshape(-1), decoder.select(memory, rows.reshape(-1)))
+            return states, memory, logits, done
+
+        logits = first.logits.repeat(plan.num_beams, axis=0)
+        carry = states, decoder.expand(first.state, plan.num_beams), logits, jax.numpy.zeros((), bool)
+        return jax.lax.while_loop(lambda carry: ~carry[3], step, carry)[0]  # type: ignore[no-any-return]
+
+    found = jax.device_get(jax.jit(search)(jax.numpy.asarray(case.table), jax.numpy.asarray(case.prompt)))
+    found = [state._replace(length=int(state.length)) for state in found]
+    return beams.best(run_of(case.prompt), found)
+
+
+@pytest.mark.parametrize("seed", [pytest.param(seed, marks=pytest.mark.slow if seed > 1 else ()) for seed in range(10)])
+def test_diverse_beams_compiled(seed: int) -> None:
+    """200 cases each, in one program."""
+    rng = random.Random(seed)
+    groups = rng.choice([2, 3])
+    case = ORACLE["case_of"](seed, 200, groups * rng.choice([1, 2]), with_processors=False)
+    case.options.update(num_beam_groups=groups, diversity_penalty=rng.choice([0.3, 1.0, 5.0]))
+    check_diverse(case, run_groups_jitted(case))
 
 
 # --- contrastive search -----------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ from typing import Any
 import jax
 from flax import nnx
 
-from dragoman.jax.joint import Joint
 from dragoman.jax.tree import Tree, flat, merge, nested, tree_of, update, variables
 
 __all__ = ["Programs"]
@@ -28,7 +27,7 @@ class Programs:
         module: Its structure is compiled in, its arrays are arguments of every program.
     """
 
-    def __init__(self, module: Joint) -> None:
+    def __init__(self, module: nnx.Module) -> None:
         self._module = module
         self._variables = variables(module)
         self._compiled: dict[Callable[..., Any], Callable[..., Any]] = {}
@@ -48,10 +47,10 @@ class Programs:
         self._variables = variables(self._module)
 
     def of(self, function: Callable[..., Any], static: tuple[str, ...] = _STATIC) -> Callable[..., Any]:
-        """Return `function(joint, …)` as a compiled `(params or None, …)`.
+        """Return `function(module, …)` as a compiled `(params or None, …)`.
 
         Args:
-            function: Takes a `Joint` and arrays; one of a module's top level or of `Joint`, so that it is met again.
+            function: Takes such a module and arrays; one of a file's top level or a method, so that it is met again.
             static: Names of the arguments that are no arrays. All of them must be given by name.
         """
         if function not in self._compiled:

@@ -4,22 +4,27 @@ Axes: rows (utterances, or utterances x beams), batch (utterances), tokens, widt
 """
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 from jaxtyping import Array
 
+from dragoman.checkpoint.options import LoadOptions
 from dragoman.generation.decoder import Step
 from dragoman.generation.options import GenerationConfig
 from dragoman.jax.block import StackOutput
 from dragoman.jax.cache import Cache, Memory
 from dragoman.jax.joint import Joint
+from dragoman.jax.loading import load_part
+from dragoman.jax.programs import Programs
+from dragoman.jax.text_decoder import TextDecoder
 
 if TYPE_CHECKING:
     from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
 
-__all__ = ["CachedDecoder"]
+__all__ = ["CachedDecoder", "LanguageModel"]
 
 
 class CachedDecoder:
@@ -97,7 +102,62 @@ class CachedDecoder:
         )
 
 
+class LanguageModel:
+    """A text model that hears nothing, to be a `Voice` in shallow fusion; a `StepDecoder` over NumPy arrays.
+
+    Args:
+        decoder: The text model.
+    """
+
+    def __init__(self, decoder: TextDecoder) -> None:
+        self.decoder = decoder
+        self._programs = Programs(decoder)
+        self._params = self._programs.params
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> "LanguageModel":
+        """Load a causal language model.
+
+        Raises:
+            ModelNotFoundError: If it is nowhere.
+            ConfigError: If it is no text model.
+            CheckpointError: If its tensors do not fit.
+        """
+        return cls(load_part(TextDecoder, name_or_path, LoadOptions(), is_decoder=True)[0])
+
+    def start(self, prompt: np.ndarray[Any, Any]) -> Step[Cache]:
+        """Read the prompt."""
+        room = min(_LEAST_ROOM, self.decoder.spec.num_positions)
+        return self._run(prompt, self.decoder.new_cache(prompt.shape[0], room))
+
+    def expand(self, state: Cache, copies: int) -> Cache:
+        """Repeat each row."""
+        return self.select(state, np.repeat(np.arange(state.rows), copies))
+
+    def step(self, tokens: np.ndarray[Any, Any], state: Cache) -> Step[Cache]:
+        """Read one more token of each row."""
+        return self._run(tokens[:, None], state)
+
+    def select(self, state: Cache, rows: np.ndarray[Any, Any]) -> Cache:
+        """Let row `i` continue row `rows[i]`."""
+        selected: Cache = _select(state, rows.astype(np.int32))
+        return selected
+
+    def _run(self, tokens: np.ndarray[Any, Any], state: Cache) -> Step[Cache]:
+        """Read tokens; the cache doubles when it is full, so that few programs are compiled."""
+        fitted = self.decoder.fitted(state, tokens.shape[1])
+        logits, cache = self._programs.of(_text_step)(self._params, tokens.astype(np.int32), fitted)
+        return Step(logits=np.asarray(logits, dtype=np.float32), state=cache)
+
+
+_LEAST_ROOM = 64  # tokens that fit into a language model's first cache
+
 _select = jax.jit(Cache.selected)
+
+
+def _text_step(decoder: TextDecoder, tokens: Array, state: Cache) -> tuple[Array, Cache | None]:
+    out, cache = decoder.decode(tokens, None, state)
+    return decoder.logits(out.states[:, -1]), cache
 
 
 def _step(joint: Joint, tokens: Array, memory: Memory, state: Cache, **asked: Any) -> tuple[StackOutput, Array]:

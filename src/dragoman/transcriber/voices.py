@@ -80,21 +80,22 @@ def _read_language_model(engine: Engine, options: TranscribeOptions, vocab_size:
         raise ConfigError(
             f"`lm` must be an ARPA file (.arpa or .arpa.gz), or a folder or hub id of a language model, but is {name}."
         )
-    if model.backend != "torch":
-        raise ConfigError(
-            f"`lm` must be an ARPA file with the {model.backend} backend, but is {name}. Use the torch backend."
-        )
-    decoder_class = require("dragoman.torch.text_decoder", "A neural language model").TextDecoder
-    lm = decoder_class.from_pretrained(name, is_decoder=True).to(model.device)
+    needed = "A neural language model"
+    if model.backend == "torch":
+        decoder_class = require("dragoman.torch.text_decoder", needed).TextDecoder
+        lm = decoder_class.from_pretrained(name, is_decoder=True).to(model.device)
+        steps = require("dragoman.torch.generate", needed).CachedDecoder(lm, None, None, lm.spec.num_positions)
+    else:
+        steps = require("dragoman.jax.steps", needed).LanguageModel.load(name)
+        lm = steps.decoder
     if lm.spec.vocab_size != vocab_size:
         raise ConfigError(
             f"`lm` must have the vocabulary of the model, {vocab_size} tokens, but {name} has {lm.spec.vocab_size}. "
             "A language model can only be added to a decoder with the same tokenizer."
         )
-    steps = require("dragoman.torch.generate", "A neural language model").CachedDecoder
     begin = lm.config.bos_token_id
     prompt = np.array([[_edges(model)[0] if begin is None else begin]])
-    return Voice(model=steps(lm, None, None, lm.spec.num_positions), normalize=True, prompt=prompt)
+    return Voice(model=steps, normalize=True, prompt=prompt)
 
 
 def _ngrams(engine: Engine, name: str, unit: str | None, vocab_size: int) -> Voice:

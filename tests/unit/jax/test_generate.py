@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from dragoman import SpeechEncoderDecoderModel
+from dragoman import GPT2LMHeadModel, SpeechEncoderDecoderModel
 from dragoman.errors import AudioError, GenerationError
 from dragoman.generation.fusion import Voice
 from dragoman.generation.hotwords import HotWords
 from dragoman.jax.buckets import rounded
+from dragoman.jax.steps import LanguageModel
+from dragoman.testing import tiny_config
+from dragoman.torch.generate import CachedDecoder
 
 from .conftest import build
 
@@ -198,3 +201,41 @@ def test_voices_and_log_probabilities(model: Any, num_beams: int) -> None:
     logits = jax.nn.log_softmax(model(speech, decoder_input_ids=found.sequences[:, :-1]).logits)
     expected = np.take_along_axis(np.asarray(logits), np.asarray(found.sequences)[:, 1:, None], axis=-1)[..., 0]
     assert np.asarray(found.token_log_probs) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def voices(tmp_path_factory: pytest.TempPathFactory, model: Any) -> tuple[Any, LanguageModel]:
+    """A language model of the same vocabulary in PyTorch and in JAX."""
+    folder = tmp_path_factory.mktemp("lm")
+    torch.manual_seed(1)
+    config = tiny_config("gpt2", vocab_size=model.config.decoder.vocab_size, initializer_range=0.5, n_positions=100)
+    in_torch = GPT2LMHeadModel(config).eval()
+    in_torch.save_pretrained(folder)
+    return in_torch, LanguageModel.load(folder)
+
+
+def test_a_language_model_reads_on_when_its_cache_is_full(voices: tuple[Any, LanguageModel]) -> None:
+    in_torch, in_jax = voices
+    tokens = np.random.default_rng(0).integers(5, 60, (2, 70))
+    step = in_jax.start(tokens[:, :3])
+    for column in tokens.T[3:]:
+        step = in_jax.step(column, step.state)
+    with torch.inference_mode():
+        expected = in_torch(torch.from_numpy(tokens)).logits[:, -1].numpy()
+    assert step.logits == pytest.approx(expected, abs=1e-4)
+    with pytest.raises(GenerationError, match="positions for 100 tokens, but the text has 101"):
+        in_jax.start(np.zeros((1, 101), np.int32))
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_a_language_model_has_the_same_say_as_in_pytorch(
+    model: Any, theirs: Any, voices: tuple[Any, LanguageModel], num_beams: int
+) -> None:
+    speech = waves(2, 900)
+    options = {"num_beams": num_beams, "max_new_tokens": 8, "min_new_tokens": 8}
+    how = {"weight": 0.5, "normalize": True, "prompt": np.array([[2]])}
+    in_torch = CachedDecoder(voices[0], None, None, 100)
+    expected = theirs.generate(torch.from_numpy(speech), voices=[Voice(model=in_torch, **how)], **options)
+    found = np.asarray(model.generate(speech, voices=[Voice(model=voices[1], **how)], **options))
+    assert found.tolist() == expected.tolist()
+    assert found.tolist() != np.asarray(model.generate(speech, **options)).tolist(), "it must matter"

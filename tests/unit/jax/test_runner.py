@@ -9,10 +9,12 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+import torch
 
-from dragoman import FlaxSpeechEncoderDecoderModel, Transcriber
+from dragoman import FlaxSpeechEncoderDecoderModel, GPT2LMHeadModel, Transcriber
 from dragoman.errors import ConfigError
 from dragoman.jax.runner import Runner
+from dragoman.testing import tiny_config
 
 COMMAND = """
 import sys
@@ -42,6 +44,20 @@ def test_both_backends_write_the_same(in_jax: Transcriber, tiny_checkpoint: Path
         assert mine.words
         assert [word.word for word in mine.words] == [word.word for word in other.words]
         assert mine.start == pytest.approx(other.start, abs=0.11)  # ties of a random model
+
+
+@pytest.mark.filterwarnings("ignore:.*words may be missing")
+def test_a_neural_language_model_has_a_say(in_jax: Transcriber, sample: Any, tmp_path: Path) -> None:
+    vocab = in_jax.model.decoder.spec.vocab_size
+    lm = GPT2LMHeadModel(tiny_config("gpt2", vocab_size=vocab, initializer_range=0.5, bos_token_id=2)).eval()
+    lm.save_pretrained(tmp_path)
+    first = int(lm(torch.tensor([[2]])).logits[0, -1].argmax())
+    options = {"beam_size": 1, "temperature": 0, "no_speech_threshold": None}
+    swayed = in_jax.transcribe(sample[:40_000], lm=tmp_path, lm_weight=100, **options)
+    assert [segment.tokens[0] for segment in swayed.segments] == [first]
+    GPT2LMHeadModel(tiny_config("gpt2", vocab_size=99)).save_pretrained(tmp_path / "other")
+    with pytest.raises(ConfigError, match="`lm` must have the vocabulary of the model"):
+        in_jax.transcribe(sample[:40_000], lm=tmp_path / "other")
 
 
 def test_a_model_in_memory_brings_its_backend(in_jax: Transcriber) -> None:
