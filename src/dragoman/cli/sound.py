@@ -53,15 +53,19 @@ def sound_from(source: str, *, sampling_rate: int, microphone: str | None) -> It
 
 
 class _Pipe:
-    """Standard input, read as soon as anything comes."""
+    """Standard input, read as soon as anything comes. Ctrl-C ends it as it ends the microphone's sound."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file, self._held = file, b""
+        self._file, self._held, self._ended = file, b"", False
 
     def peek(self, count: int) -> bytes:
         """Wait for so many bytes, or the end, and return them without taking them."""
-        while len(self._held) < count and (data := self._file.read1(1 << 16)):  # type: ignore[attr-defined]
-            self._held += data
+        try:
+            while len(self._held) < count and not self._ended:
+                data = self._file.read1(1 << 16)  # type: ignore[attr-defined]  # stdin has it
+                self._held, self._ended = self._held + data, not data
+        except KeyboardInterrupt:
+            self._ended = True
         return self._held[:count]
 
     def take(self, count: int) -> bytes:

@@ -99,6 +99,18 @@ def test_the_header_of_a_wav_stream_is_believed(monkeypatch, sample):
     assert np.array_equal(listened(monkeypatch, noted), once)
 
 
+def test_ctrl_c_ends_the_sound_and_not_the_program(monkeypatch, sample):
+    class Interrupted(Pipe):
+        def read1(self, size):
+            if self.file.tell() > 40_000:
+                raise KeyboardInterrupt
+            return super().read1(size)
+
+    monkeypatch.setattr(sys, "stdin", Interrupted(as_bytes(sample)))
+    found = np.concatenate(list(sound_from("-", sampling_rate=16_000, microphone=None)))
+    assert 20_000 <= len(found) < 22_000
+
+
 @pytest.mark.parametrize("first", [b"\xff\xfb\x90\x00", b"\xff\xf1\x00\x01", b"RIFF"])
 def test_samples_that_look_like_a_recording_at_first(monkeypatch, sample, first):
     data = first + as_bytes(sample)
