@@ -5,7 +5,7 @@ import random
 import runpy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,11 +22,15 @@ class Clip(NamedTuple):
     text: str
 
 
+def fetch_rows(folder: Path) -> list[dict[str, Any]]:
+    """Return what is known of each clip; fetch the clips, unless they are there."""
+    recipe = runpy.run_path(str(Path(__file__).parent.parent / "recipes" / "amazon_queen.py"))
+    return [json.loads(line) for line in recipe["main"](folder).read_text(encoding="utf-8").splitlines()]
+
+
 def fetch_clips(folder: Path, count: int, seed: int) -> list[Clip]:
     """Return random clips of three words or more."""
-    recipe = runpy.run_path(str(Path(__file__).parent.parent / "recipes" / "amazon_queen.py"))
-    rows = [json.loads(line) for line in recipe["main"](folder).read_text(encoding="utf-8").splitlines()]
-    rows = [row for row in rows if len(row["text"].split()) >= 3]
+    rows = [row for row in fetch_rows(folder) if len(row["text"].split()) >= 3]
     picked = random.Random(seed).sample(rows, count)
     return [Clip(row["id"], load_audio(folder / row["audio_filepath"]), row["text"]) for row in picked]
 

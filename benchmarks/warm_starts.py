@@ -15,10 +15,7 @@ stopped, and `--curve` draws all rows so far. Small decoders are on PyPI: `gt-al
 """
 
 import argparse
-import importlib.util
-import json
 import random
-import sys
 import time
 import zlib
 from dataclasses import dataclass
@@ -27,13 +24,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from clips import RATE, fetch_rows
 from torch import Tensor
 
 from dragoman import AutoTokenizer, SpeechEncoder, SpeechEncoderDecoderModel, WhisperFeatureExtractor
 from dragoman.audio.io import load_audio
 from dragoman.checkpoint.default_model import default_model_folder
-
-RATE = 16_000
 
 
 @dataclass(frozen=True)
@@ -49,27 +45,13 @@ class Clips:
         return [i for i, text in enumerate(self.texts) if (zlib.crc32(text.lower().encode()) % 8 == 0) is held_out]
 
 
-def rows_of(folder: Path) -> list[dict[str, Any]]:
-    """Fetch the clips, unless they are there."""
-    path = Path(__file__).parent.parent / "recipes" / "amazon_queen.py"
-    spec = importlib.util.spec_from_file_location("amazon_queen", path)
-    assert spec is not None
-    assert spec.loader is not None
-    recipe = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = recipe
-    spec.loader.exec_module(recipe)
-    manifest = folder / "manifest.jsonl"
-    manifest = manifest if manifest.is_file() else recipe.main(folder)
-    return [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]
-
-
 def hear(folder: Path, seconds: float, most: int) -> Clips:
     """Return what the encoder hears of the clips that are short enough; what was heard before is read again."""
     kept = folder / f"heard-{seconds:g}-{most}.npz"
     if kept.is_file():
         found = np.load(kept)
         return Clips(found["states"], found["silence"], [str(text) for text in found["texts"]])
-    rows = [row for row in rows_of(folder) if 3 <= len(row["text"].split()) <= 10]
+    rows = [row for row in fetch_rows(folder) if 3 <= len(row["text"].split()) <= 10]
     random.Random(0).shuffle(rows)
     encoder = SpeechEncoder.from_pretrained(default_model_folder())
     extract = WhisperFeatureExtractor(chunk_length=int(seconds))
@@ -112,8 +94,17 @@ class Run:
         if arguments.freeze_decoder:
             self.model.freeze_decoder()
         self.trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
-        self.optimizer = torch.optim.AdamW(self.trained.values(), lr=arguments.rate, weight_decay=0.01, fused=True)
+        self.optimizer = torch.optim.AdamW(self.groups(arguments), weight_decay=0.01, fused=True)
         self.warm_up = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: min(1.0, (step + 1) / 50))
+
+    def groups(self, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+        """Return what learns at which rate: gates that begin closed, what else is new, and the text model itself."""
+        rates = {"gate": 10 * arguments.rate, "new": arguments.rate, "old": arguments.decoder_rate or arguments.rate}
+        kinds: dict[str, list[Tensor]] = {kind: [] for kind in rates}
+        for name, parameter in self.trained.items():
+            new = name.startswith("bridge.") or ".cross_attn" in name
+            kinds["gate" if name.endswith("cross_attn_gate") else "new" if new else "old"].append(parameter)
+        return [{"params": kinds[kind], "lr": rate} for kind, rate in rates.items() if kinds[kind]]
 
     def losses(self, picked: list[int]) -> Tensor:
         """Return the loss of every token of some clips, `[clips, tokens]`; 0 behind the ends."""
@@ -184,6 +175,9 @@ def main() -> None:
     parser.add_argument("--fusion")
     parser.add_argument("--freeze_decoder", action="store_true")
     parser.add_argument("--rate", type=float, default=3e-4)
+    parser.add_argument(
+        "--decoder_rate", type=float, help="of the text model itself, where that of the new parts is not its own"
+    )
     parser.add_argument("--seconds", type=float, default=4)
     parser.add_argument("--clips", type=int, default=4_000)
     parser.add_argument("--held_out", type=int, default=128)
