@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from dragoman.jax.attention import Attention
 from dragoman.jax.block import FeedForward
-from dragoman.jax.layers import Conv1d, LayerNorm, Linear, frame_mask, zero_padding
+from dragoman.jax.layers import Conv1d, Key, LayerNorm, Linear, dropout, frame_mask, split, zero_padding
 from dragoman.spec import BlockSpec, ConvAdapterSpec
 
 __all__ = ["AttentiveAdapter", "ConvAdapter", "adapter_of"]
@@ -31,10 +31,11 @@ class ConvAdapter(nnx.Module):
         lengths: Int[Array, " batch"] | None,
         *,
         leaks: bool = False,
+        key: Key = None,
     ) -> Float[Array, "batch frames_out width_out"]:
         """Shorten; frames beyond `lengths` are zero at each convolution, as they are at the edge of a single clip.
 
-        With `leaks` they are heard, as upstream has it.
+        With `leaks` they are heard, as upstream has it. There is nothing here to drop by the `key`.
         """
         if self.proj is not None and self.norm is not None:
             states = self.norm(self.proj(states))
@@ -62,6 +63,7 @@ class AttentiveLayer(nnx.Module):
         lengths: Int[Array, " batch"] | None,
         *,
         leaks: bool = False,
+        key: Key = None,
     ) -> tuple[Float[Array, "batch fewer width"], Int[Array, " batch"] | None]:
         """Return the new states and their lengths; see `ConvAdapter`."""
         keep = None if lengths is None or leaks else frame_mask(lengths, states.shape[1])
@@ -71,9 +73,11 @@ class AttentiveLayer(nnx.Module):
         if lengths is not None:
             lengths = self.spec.shortened(lengths)
             mask = frame_mask(lengths, own.shape[1])[:, None, None]
-        mixed, _ = self.self_attn(own, self.self_attn.project(own), mask)
-        states = residual + mixed
-        return states + self.ffn(self.ffn_norm(states)), lengths
+        look_key, mixed_key, ffn_key, last_key = split(key, 4)
+        mixed, _ = self.self_attn(own, self.self_attn.project(own), mask, key=look_key)
+        states = residual + dropout(mixed, self.spec.dropout, mixed_key)
+        inner = self.ffn(self.ffn_norm(states), ffn_key)
+        return states + dropout(inner, self.block.dropout, last_key), lengths
 
 
 class AttentiveAdapter(nnx.Module):
@@ -95,14 +99,16 @@ class AttentiveAdapter(nnx.Module):
         lengths: Int[Array, " batch"] | None,
         *,
         leaks: bool = False,
+        key: Key = None,
     ) -> Float[Array, "batch frames_out width_out"]:
         """Shorten; see `ConvAdapter`."""
+        first_key, *keys = split(key, 1 + len(self.layers))
         if self.first_ffn is not None:
-            states = states + 0.5 * self.first_ffn(states)
+            states = states + 0.5 * self.first_ffn(states, first_key)
         if self.proj is not None and self.norm is not None:
             states = self.norm(self.proj(states))
-        for layer in self.layers:
-            states, lengths = layer(states, lengths, leaks=leaks)
+        for layer, layer_key in zip(self.layers, keys, strict=True):
+            states, lengths = layer(states, lengths, leaks=leaks, key=layer_key)
         return states
 
 

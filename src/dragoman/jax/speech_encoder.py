@@ -282,7 +282,7 @@ class SpeechEncoder(nnx.Module):
         Reference: wav2vec 2.0, section 2, https://arxiv.org/abs/2006.11477.
         """
         exact = self.padding is Padding.EXACT
-        front_key, stack_key = split(key, 2)
+        front_key, stack_key, adapter_key = split(key, 3)
         masked = self.spec.frontend.masked
         if not masked:  # of a spectrogram, the spectrogram itself is hidden
             inputs = self._hide(inputs.swapaxes(1, 2), masks).swapaxes(1, 2)
@@ -294,7 +294,7 @@ class SpeechEncoder(nnx.Module):
         out = self._transform(zero_padding(states, mask), frames, all_states, weights, stack_key)
         states = out.states
         if self.adapter is not None:
-            states = self.adapter(states, frames, leaks=not exact)
+            states = self.adapter(states, frames, leaks=not exact, key=adapter_key)
         return EncoderOutput(
             last_hidden_state=states,
             hidden_states=out.all_states,
