@@ -13,9 +13,16 @@ import numpy as np
 from dragoman._lazy import require
 from dragoman.errors import ConfigError, did_you_mean
 
-__all__ = ["Batch", "to_framework", "to_numpy"]
+__all__ = ["Batch", "rows_at_once", "to_framework", "to_numpy"]
+
+_NUMBERS_AT_ONCE = 2**26  # 256 MiB as float32
 
 _FRAMEWORKS = ("np", "pt", "jax", "flax")
+
+
+def rows_at_once(numbers: int) -> int:
+    """Return how many rows are computed together whose scores or attention weights are so many numbers a row."""
+    return max(1, _NUMBERS_AT_ONCE // numbers)
 
 
 def to_framework(array: Any, name: str | None) -> Any:

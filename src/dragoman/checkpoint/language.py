@@ -12,7 +12,6 @@ from dragoman.checkpoint import filling
 from dragoman.checkpoint.folder import PickleReader
 from dragoman.checkpoint.keymap import KeyMap, match
 from dragoman.checkpoint.options import LoadOptions
-from dragoman.checkpoint.source import resolve
 from dragoman.checkpoint.tensors import Framework, SafetensorsFile, TensorFile
 from dragoman.errors import ConfigError, MissingDependencyError, ModelNotFoundError, did_you_mean
 
@@ -70,16 +69,7 @@ def _find(name_or_path: str | Path, language: str, options: LoadOptions) -> Path
     if not _FILE.fullmatch(f"adapter.{language}.bin"):
         raise ConfigError(f'A language is letters like "eng" or "uig-script_arabic", but not {language!r}.')
     names = [f"adapter.{language}.{ending}" for ending in ("safetensors", "bin")]
-    folder = resolve(
-        name_or_path,
-        revision=options.revision,
-        cache_dir=options.cache_dir,
-        token=options.token,
-        local_files_only=options.local_files_only,
-        force_download=options.force_download,
-        subfolder=options.subfolder,
-        patterns=names,
-    )
+    folder = options.find(name_or_path, patterns=names)
     found = next((folder / name for name in names if (folder / name).is_file()), None)
     if found is not None:
         return found

@@ -152,6 +152,23 @@ class LoadOptions:
         own = {name: value for name, value in keywords.items() if name in names}
         return cls(**own), {name: value for name, value in keywords.items() if name not in names | IDLE_OPTIONS}
 
+    def find(self, name_or_path: str | Path, **wanted: Any) -> Path:
+        """Return the folder of a model, on this machine or from the hub; `wanted` says of which files (see `resolve`).
+
+        Raises:
+            ModelNotFoundError: If it is nowhere.
+        """
+        return resolve(
+            name_or_path,
+            revision=self.revision,
+            cache_dir=self.cache_dir,
+            token=self.token,
+            local_files_only=self.local_files_only,
+            force_download=self.force_download,
+            subfolder=self.subfolder,
+            **wanted,
+        )
+
     def open(self, name_or_path: str | Path, *, pickles: bool = True) -> Checkpoint:
         """Find a checkpoint, on this machine or on the hub.
 
@@ -162,18 +179,7 @@ class LoadOptions:
         Raises:
             ModelNotFoundError: If it is nowhere.
         """
-        folder = resolve(
-            name_or_path,
-            revision=self.revision,
-            cache_dir=self.cache_dir,
-            token=self.token,
-            local_files_only=self.local_files_only,
-            force_download=self.force_download,
-            subfolder=self.subfolder,
-            use_safetensors=self.use_safetensors,
-            variant=self.variant,
-            pickles=pickles,
-        )
+        folder = self.find(name_or_path, use_safetensors=self.use_safetensors, variant=self.variant, pickles=pickles)
         return open_folder(folder, use_safetensors=self.use_safetensors, variant=self.variant, pickles=pickles)
 
     @property

@@ -14,6 +14,7 @@ import numpy as np
 from jax import numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from dragoman.batch import rows_at_once
 from dragoman.errors import ConfigError
 from dragoman.jax.buckets import fill_rows, pad_to_bucket, rounded
 from dragoman.jax.joint import Joint
@@ -21,9 +22,6 @@ from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
 from dragoman.jax.speech_encoder import EncoderOutput
 
 __all__ = ["Runner"]
-
-# Scores or attention weights that are held at once: 256 MiB as float32.
-_NUMBERS_AT_ONCE = 2**26
 
 _LEAST_TOKENS = 16
 
@@ -145,7 +143,7 @@ class Runner:
         """Yield something of each text, computed with `size` tokens, few rows at once if `numbers` a token are many."""
         # Padding stands behind the text, where the decoder does not look.
         padded = np.pad(tokens, ((0, 0), (0, size - tokens.shape[1])))
-        rows = max(1, _NUMBERS_AT_ONCE // (size * numbers))
+        rows = rows_at_once(size * numbers)
         for first in range(0, len(padded), rows):
             some = padded[first : first + rows]
             yield from self._scored(score, self.take(encoded, range(first, first + len(some))), some, *rest)

@@ -190,7 +190,8 @@ def _sentence_piece(
         for token in [*extra, _token(settings, "mask_token") or "<mask>"] if mask else extra:
             vocab.setdefault(token, len(vocab))
         if numbering is not None:
-            extra = [*(token for token in numbering.first if token not in _named(settings)), *extra]
+            named = _named(settings)
+            extra = [*(token for token in numbering.first if token not in named), *extra]
         built = _with_pieces(vocab, pieces, extra)
         built.backend.decoder = decoders.Sequence(
             [decoders.ByteFallback(), decoders.Metaspace(replacement="▁", prepend_scheme="always")]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from dragoman.spec import BlockSpec
-from dragoman.torch.layers import Linear, RMSNorm
+from dragoman.torch.layers import Linear, RMSNorm, forbid
 from dragoman.torch.position_bias import BiasGate
 from dragoman.torch.rotary import Turn
 
@@ -110,6 +110,6 @@ def plain_attention(
     if mask is not None and mask.is_floating_point():
         scores = scores + mask
     elif mask is not None:
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+        scores = forbid(scores, mask)
     probs = scores.softmax(-1)
     return F.dropout(probs, dropout) @ values, probs

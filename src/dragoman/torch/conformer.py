@@ -14,7 +14,7 @@ from torch.nn import functional as F  # noqa: N812
 from dragoman.spec import BlockSpec, ConformerSpec, Distance
 from dragoman.torch.attention import plain_attention
 from dragoman.torch.block import FeedForward
-from dragoman.torch.layers import ACTIVATIONS, Embedding, Linear, zero_padding
+from dragoman.torch.layers import ACTIVATIONS, Embedding, Linear, forbid, split_heads, zero_padding
 from dragoman.torch.rotary import Turn
 
 __all__ = [
@@ -87,10 +87,6 @@ class ConformerAttention(nn.Module):
         elif self.distance is Distance.VECTOR:
             self.vectors = Embedding(sum(conformer.reach) + 1, spec.head_dim)
 
-    def _heads(self, x: Tensor) -> Tensor:
-        # [b, t, w] -> [b, h, t, d]
-        return x.unflatten(-1, (self.num_heads, self.head_dim)).transpose(-3, -2)
-
     def forward(
         self,
         states: Float[Tensor, "batch frames width"],
@@ -101,19 +97,19 @@ class ConformerAttention(nn.Module):
         weights: bool = False,
     ) -> tuple[Float[Tensor, "batch frames width"], Float[Tensor, "batch heads frames frames"] | None]:
         """Let the frames look at each other; rotary positions turn what queries and keys are made from."""
-        turned = states if turn is None else turn(self._heads(states)).transpose(1, 2).flatten(2)
-        queries, keys = self._heads(self.q_proj(turned)), self._heads(self.k_proj(turned))
-        values = self._heads(self.v_proj(states))
+        turned = states if turn is None else turn(split_heads(states, self.num_heads)).transpose(1, 2).flatten(2)
+        queries, keys = (split_heads(proj(turned), self.num_heads) for proj in (self.q_proj, self.k_proj))
+        values = split_heads(self.v_proj(states), self.num_heads)
         bias = None
         if self.distance is Distance.SINUSOID and places is not None:
-            offsets = self._heads(self.place_proj(places))  # [h, 2 t - 1, d]
+            offsets = split_heads(self.place_proj(places), self.num_heads)  # [h, 2 t - 1, d]
             bias = _by_key((queries + self.place_bias[:, None]) @ offsets.transpose(1, 2))
             queries = queries + self.content_bias[:, None]
         elif self.distance is Distance.VECTOR and places is not None:
             bias = (queries @ self.vectors.weight.t()).gather(3, places.expand(*queries.shape[:2], -1, -1))
         if bias is not None:
             bias = bias * self.head_dim**-0.5
-            mask = bias if mask is None else bias.masked_fill(~mask, torch.finfo(bias.dtype).min)
+            mask = forbid(bias, mask)
         dropout = self.dropout if self.training else 0.0
         probs = None
         if weights:

@@ -14,7 +14,7 @@ from torch.nn import functional as F  # noqa: N812
 from dragoman.spec import BlockSpec, DisentangledSpec
 from dragoman.torch.attention import plain_attention
 from dragoman.torch.block import FeedForward
-from dragoman.torch.layers import Embedding, Linear
+from dragoman.torch.layers import Embedding, Linear, forbid, split_heads
 from dragoman.torch.rotary import Turn
 
 __all__ = ["DisentangledBlock", "DistanceVectors", "Distances", "distance_index"]
@@ -72,29 +72,24 @@ class DisentangledAttention(nn.Module):
         self.place_k_proj = Linear(spec.width, spec.width) if own and self.by_query else None
         self.place_q_proj = Linear(spec.width, spec.width) if own and self.by_key else None
 
-    def _heads(self, x: Tensor) -> Tensor:
-        # [b, t, w] -> [b, h, t, d]
-        return x.unflatten(-1, (self.num_heads, self.head_dim)).transpose(-3, -2)
-
     def forward(
         self, states: Float[Tensor, "batch frames width"], mask: Bool[Tensor, "..."] | None, distances: Distances
     ) -> tuple[Float[Tensor, "batch frames width"], Float[Tensor, "batch heads frames frames"]]:
         """Let the frames look at each other; also return the attention weights."""
-        queries, keys = self._heads(self.q_proj(states)), self._heads(self.k_proj(states))
-        values = self._heads(self.v_proj(states))
+        projs = self.q_proj, self.k_proj, self.v_proj
+        queries, keys, values = (split_heads(proj(states), self.num_heads) for proj in projs)
         scale = (self.head_dim * (1 + self.by_query + self.by_key)) ** -0.5
         vectors = F.dropout(distances.vectors, self.vector_dropout, self.training)
         index = distances.index.expand(*queries.shape[:2], -1, -1)
         bias = queries.new_zeros(())
         if self.by_query:
-            places = self._heads((self.place_k_proj or self.k_proj)(vectors))  # [h, p, d]
+            places = split_heads((self.place_k_proj or self.k_proj)(vectors), self.num_heads)  # [h, p, d]
             bias = bias + (queries @ places.transpose(1, 2)).gather(3, index)
         if self.by_key:
-            places = self._heads((self.place_q_proj or self.q_proj)(vectors))
+            places = split_heads((self.place_q_proj or self.q_proj)(vectors), self.num_heads)
             bias = bias + (keys @ places.transpose(1, 2)).gather(3, index.transpose(2, 3)).transpose(2, 3)
         bias = (bias * scale).expand(*queries.shape[:3], queries.shape[2])
-        if mask is not None:
-            bias = bias.masked_fill(~mask, torch.finfo(bias.dtype).min)
+        bias = forbid(bias, mask)
         dropout = self.dropout if self.training else 0.0
         mixed, probs = plain_attention(queries * scale, keys, values, bias, False, dropout)
         return self.out_proj(mixed.transpose(1, 2).flatten(2)), probs

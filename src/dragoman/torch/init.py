@@ -79,7 +79,8 @@ def _values(module: nn.Module, path: str, spec: SpeechEncoderSpec | TextDecoderS
         values["weight_v"] = direction
         values["weight_g"] = direction.square().sum(dim=(0, 1), keepdim=True).sqrt()
     elif isinstance(module, TablePositions):
-        values["weight"] = _sinusoids(*shapes["weight"])
+        length, width = shapes["weight"]
+        values["weight"] = _sinusoids(length, width, width // 2 - 1)  # Whisper's
     elif isinstance(module, nn.Linear | nn.Embedding) or path == "head":
         if "weight" in values:
             values["weight"].normal_(0.0, _std(path, spec))
@@ -87,7 +88,8 @@ def _values(module: nn.Module, path: str, spec: SpeechEncoderSpec | TextDecoderS
             bound = math.sqrt(1.0 / shapes["weight"][1])
             values = {name: value.uniform_(-bound, bound) for name, value in values.items()}
         if path == "embed.positions" and isinstance(spec, TextDecoderSpec) and spec.positions is Positions.STORED:
-            values["weight"] = _sinusoids_in_pairs(*shapes["weight"])
+            length, width = shapes["weight"]
+            values["weight"] = _sinusoids(length, width, width / 2)  # Marian's
         if path == "embed.tokens" and isinstance(spec, TextDecoderSpec) and spec.pad_token_id is not None:
             values["weight"][spec.pad_token_id : spec.pad_token_id + 1] = 0.0
     elif isinstance(module, BiasGate):
@@ -113,15 +115,11 @@ def _conv(module: nn.Conv1d, values: dict[str, Tensor]) -> None:
         values["bias"].uniform_(-math.sqrt(1.0 / inputs), math.sqrt(1.0 / inputs))
 
 
-def _sinusoids(length: int, width: int) -> Tensor:
-    """Return Whisper's position table: sines, then cosines, of geometrically spaced frequencies down to 1/10,000."""
-    frequencies = torch.exp(-math.log(10_000) / (width // 2 - 1) * torch.arange(width // 2))
-    angles = torch.arange(length)[:, None] * frequencies
-    return torch.cat([angles.sin(), angles.cos()], dim=1)
+def _sinusoids(length: int, width: int, steps: float) -> Tensor:
+    """Return a table of positions: sines, then cosines, of frequencies that fall to 1/10,000 in so many equal steps.
 
-
-def _sinusoids_in_pairs(length: int, width: int) -> Tensor:
-    """Return Marian's position table: the sinusoids of https://arxiv.org/abs/1706.03762 (3.5), sines before cosines."""
-    frequencies = torch.exp(-2 * math.log(10_000) / width * torch.arange(width // 2))
+    Reference: https://arxiv.org/abs/1706.03762, section 3.5.
+    """
+    frequencies = torch.exp(-math.log(10_000) / steps * torch.arange(width // 2))
     angles = torch.arange(length)[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], dim=1)

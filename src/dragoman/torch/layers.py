@@ -23,9 +23,11 @@ __all__ = [
     "LoraLinear",
     "RMSNorm",
     "WeightNormConv1d",
+    "forbid",
     "frame_mask",
     "linear",
     "norm_of",
+    "split_heads",
     "zero_padding",
 ]
 
@@ -197,3 +199,13 @@ class WeightNormConv1d(nn.Module):
         length = direction.square().sum(dim=(0, 1), keepdim=True).sqrt().to(self.weight_v.dtype)
         weight = self.weight_v * (self.weight_g / length)
         return F.conv1d(features, weight, self.bias, self.stride, self.padding, 1, self.groups)
+
+
+def forbid(scores: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None) -> Float[Tensor, "..."]:
+    """Give scores the lowest number where `mask` is False, so that nobody looks there; without a mask, leave them."""
+    return scores if mask is None else scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+
+
+def split_heads(x: Float[Tensor, "*rows frames width"], count: int) -> Float[Tensor, "*rows heads frames head_dim"]:
+    """Cut vectors into those of `count` heads."""
+    return x.unflatten(-1, (count, -1)).transpose(-3, -2)

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from dragoman.spec import BlockSpec, BucketBiasSpec
-from dragoman.torch.layers import Embedding
+from dragoman.torch.layers import Embedding, forbid, split_heads
 
 __all__ = ["BiasGate", "BucketBias", "LookBackBias", "buckets"]
 
@@ -64,7 +64,7 @@ class LookBackBias(nn.Module):
         back = (own - torch.arange(capacity, device=own.device)).clamp(min=0)
         index = _bucket(back, self.spec.num_buckets, self.spec.max_distance)
         added = self.embed(index).permute(2, 0, 1)[None]  # [q, k, h] -> [1, h, q, k]
-        return added if mask is None else added.masked_fill(~mask, torch.finfo(added.dtype).min)
+        return forbid(added, mask)
 
 
 class BiasGate(nn.Module):
@@ -83,7 +83,7 @@ class BiasGate(nn.Module):
         mask: Bool[Tensor, "..."] | None,
     ) -> Float[Tensor, "batch heads frames frames"]:
         """Return what to add to the attention scores; the lowest number where `mask` forbids looking."""
-        heads = states.unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # [b, t, w] -> [b, h, t, d]
+        heads = split_heads(states, self.num_heads)
         first, second = self.linear(heads).unflatten(-1, (2, 4)).sum(-1).sigmoid().chunk(2, dim=-1)
         added = (first * (second * self.const - 1.0) + 2.0) * bias
-        return added if mask is None else added.masked_fill(~mask, torch.finfo(added.dtype).min)
+        return forbid(added, mask)

@@ -11,14 +11,12 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from dragoman.batch import rows_at_once
 from dragoman.errors import ConfigError
 from dragoman.torch.model import SpeechEncoderDecoderModel
 from dragoman.torch.speech_encoder import EncoderOutput
 
 __all__ = ["Runner"]
-
-# Scores or attention weights that are held at once: 256 MiB as float32.
-_NUMBERS_AT_ONCE = 2**26
 
 
 class Runner:
@@ -115,7 +113,7 @@ class Runner:
         spec, frames = self.model.decoder.spec.stack, encoded.last_hidden_state.shape[1]
         # All weights are computed, and the scores of the next tokens too.
         numbers = max(spec.num_layers * spec.block.num_heads * frames, self.model.decoder.spec.vocab_size)
-        rows = max(1, _NUMBERS_AT_ONCE // (texts.shape[1] * numbers))
+        rows = rows_at_once(texts.shape[1] * numbers)
         for first in range(0, len(texts), rows):
             some = texts[first : first + rows]
             heard = self.take(encoded, range(first, first + len(some)))

@@ -248,7 +248,7 @@ class TextDecoder(PretrainedPart):
         near = None
         if window is not None and start + count > window:
             near = self._mask(count, start, token_mask, given.device, window)
-        if positions is None:
+        if positions is None and self.spec.stack.block.rotary is not None:
             positions = torch.arange(start, start + count, device=given.device)[None]
         out = self.stack(
             states,

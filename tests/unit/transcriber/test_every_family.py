@@ -69,7 +69,7 @@ def test_rows_are_computed_apart_where_memory_is_short(monkeypatch):
     audio = np.random.default_rng(0).standard_normal((3, 2_000)).astype(np.float32)
     encoded, tokens = runner.encode({"input_values": audio}), np.array([[2, 5], [2, 8], [2, 9]])
     together = list(runner.cross_attention(encoded, tokens, [(0, 1), (1, 0)]))
-    monkeypatch.setattr("dragoman.torch.runner._NUMBERS_AT_ONCE", 1)
+    monkeypatch.setattr("dragoman.batch._NUMBERS_AT_ONCE", 1)
     apart = list(runner.cross_attention(encoded, tokens, [(0, 1), (1, 0)]))
     assert len(together) == len(apart) == 3
     assert all(np.allclose(one, other, atol=1e-6) for one, other in zip(together, apart, strict=True))
