@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from clips import RATE, fetch_rows
 from torch import Tensor
 
+from clips import RATE, fetch_rows
 from dragoman import AutoTokenizer, SpeechEncoder, SpeechEncoderDecoderModel, WhisperFeatureExtractor
 from dragoman.audio.io import load_audio
 from dragoman.checkpoint.default_model import default_model_folder
