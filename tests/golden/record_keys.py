@@ -470,6 +470,8 @@ def _alone() -> Iterator[tuple[str, Iterator[Source]]]:
     buffers = tuple(attention + name for name in ("bias", "masked_bias", "rotary_emb.inv_freq"))
     yield "gpt_neox", _text_model("GPTNeoX", "gpt_neox.", "gpt_neox.layers.0", buffers, older_head)
     yield "opt", _text_model("OPT", "model.", "model.decoder.layers.0", ())
+    narrow = {"word_embed_proj_dim": 16, "do_layer_norm_before": False}  # as the 350m
+    yield "opt", iter([Source(tf.OPTForCausalLM, tf.OPTForCausalLM, fields=narrow)])
     yield "biogpt", _text_model("BioGpt", "biogpt.", "biogpt.layers.0", ())
 
 

@@ -42,6 +42,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "mistral-no-window": ("mistral", {"sliding_window": None, "tie_word_embeddings": True}),
     "qwen3-windows": ("qwen3", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}),
     "gpt_neox-serial": ("gpt_neox", {"use_parallel_residual": False, "attention_bias": False}),
+    "opt-350m": ("opt", {"word_embed_proj_dim": 16, "do_layer_norm_before": False}),
     "opt-no-bias": ("opt", {"enable_bias": False}),
 }
 

@@ -20,7 +20,9 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "cross-neox": ("gpt_neox", {"fusion": "cross_attention"}),
     "prefix-gemma": ("gemma", {"fusion": "prefix", "fusion_stacking": 3, "fusion_prompt": PROMPT}),
     "prefix-opt": ("opt", {"fusion": "prefix"}),
+    "cross-opt": ("opt", {"fusion": "cross_attention"}),
 }
+OWN = {"opt": {"word_embed_proj_dim": 16, "do_layer_norm_before": False}}  # as its 350m
 QUICK = ("cross-llama", "prefix-gemma")  # in JAX, which compiles for seconds
 BOTH = pytest.mark.parametrize("kind", KINDS)
 LABELS = torch.tensor([[11, 12, 13, 2], [14, 2, -100, -100], [15, 16, 2, -100]])
@@ -32,7 +34,10 @@ def built(kind: str) -> SpeechEncoderDecoderModel:
     decoder, fields = KINDS[kind]
     encoder = tiny_config("wav2vec2", feat_extract_norm="layer", do_stable_layer_norm=True)
     config = SpeechEncoderDecoderConfig(
-        encoder=encoder, decoder=tiny_config(decoder, tie_word_embeddings=False), **fields, **IDS
+        encoder=encoder,
+        decoder=tiny_config(decoder, tie_word_embeddings=False, **OWN.get(decoder, {})),
+        **fields,
+        **IDS,
     )
     model = SpeechEncoderDecoderModel(config=config).eval()
     with torch.no_grad():

@@ -167,7 +167,7 @@ CARDS: dict[str, Card] = {
         paper="https://arxiv.org/abs/2205.01068",
         checkpoints=("facebook/opt-125m", "facebook/opt-1.3b"),
         licence="OPT licence, not commercial",
-        own="learned positions; all sizes but 350m",
+        own="learned positions",
     ),
     "pegasus": Card(
         name="PEGASUS, its decoder",

@@ -41,20 +41,23 @@ class OPTConfig(ModelConfig):
         if self.word_embed_proj_dim is None:
             self.word_embed_proj_dim = self.hidden_size
 
+    @property
+    def _narrow(self) -> bool:
+        return self.word_embed_proj_dim != self.hidden_size
+
     def text_spec(self) -> TextDecoderSpec:
         """Describe the decoder."""
-        wrong = self.word_embed_proj_dim != self.hidden_size or not self.do_layer_norm_before
-        if wrong or not self.layer_norm_elementwise_affine:
+        if not self.layer_norm_elementwise_affine:
             raise ConfigError(
-                "dragoman builds the OPT models that normalise before each layer and whose embeddings are as wide as "
-                "the layers: all sizes but 350m. Use opt-125m or opt-1.3b, for instance."
+                "dragoman builds the OPT models whose norms have weights, so `layer_norm_elementwise_affine` must be "
+                "true. Use opt-125m or opt-1.3b, for instance."
             )
         block = BlockSpec(
             width=self.hidden_size,
             num_heads=self.num_attention_heads,
             ffn_width=self.ffn_dim,
             activation=Activation.parse(self.activation_function),
-            norm_order=NormOrder.PRE,
+            norm_order=NormOrder.PRE if self.do_layer_norm_before else NormOrder.POST,
             dropout=self.dropout,
             attention_dropout=self.attention_dropout,
             qkv_bias=self.enable_bias,
@@ -68,10 +71,12 @@ class OPTConfig(ModelConfig):
             vocab_size=self.vocab_size,
             num_positions=self.max_position_embeddings,
             position_offset=2,
+            embed_width=self.word_embed_proj_dim if self._narrow else None,
+            narrow_tokens=self._narrow,
             stack=StackSpec(
                 block=block,
                 num_layers=self.num_hidden_layers,
-                final_norm=not self._remove_final_layer_norm,
+                final_norm=self.do_layer_norm_before and not self._remove_final_layer_norm,
                 layerdrop=self.layerdrop,
             ),
             head=HeadSpec(tied=self.tie_word_embeddings),
@@ -81,6 +86,12 @@ class OPTConfig(ModelConfig):
 
 
 # fmt: off
+_PROJECTIONS: tuple[Rule, ...] = (  # of the 350m
+    Rename("model.decoder.project_in.weight",                     "embed.proj.weight"),
+    Rename("model.decoder.project_out.weight",                    "head.back.weight"),
+)
+
+
 def _rules(config: OPTConfig) -> tuple[Rule, ...]:
     return (
         # theirs                                                  ours
@@ -95,6 +106,7 @@ def _rules(config: OPTConfig) -> tuple[Rule, ...]:
         Drop("score.weight",                                      why="a head that a decoder does not need"),
         head_rule(config.tie_word_embeddings),
         *inserted_rules("model.decoder.layers.{i}"),
+        *(_PROJECTIONS if config.word_embed_proj_dim != config.hidden_size else ()),
     )
 # fmt: on
 

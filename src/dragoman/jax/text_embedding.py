@@ -23,11 +23,12 @@ class TextEmbedding(nnx.Module):
         self.spec = spec
         width = spec.token_width
         self.tokens = Embedding(spec.vocab_size, width)
+        self.proj = Linear(width, spec.width, bias=not spec.narrow_tokens) if spec.embed_width else None
+        width = spec.width if spec.narrow_tokens else width
         table = spec.positions in (Positions.LEARNED, Positions.STORED)
         self.positions = Embedding(spec.num_positions + spec.position_offset, width) if table else None
         self.token_types = Embedding(spec.num_token_types, width) if spec.num_token_types else None
         self.norm = LayerNorm(width, spec.norm_eps) if spec.embed_norm else None
-        self.proj = Linear(width, spec.width) if spec.embed_width else None
 
     def look_up(self, tokens: Int[Array, "rows tokens"]) -> Float[Array, "rows tokens width"]:
         """Return the embeddings of tokens alone."""
@@ -48,6 +49,8 @@ class TextEmbedding(nnx.Module):
         else:
             assert tokens is not None
             states = self.look_up(tokens)
+        if self.proj is not None and self.spec.narrow_tokens:
+            states = self.proj(states)
         if self.norm is not None and self.spec.embed_norm is EmbedNorm.TOKENS:
             states = self.norm(states)
         places = self._places(tokens, start, states, positions)
@@ -58,7 +61,7 @@ class TextEmbedding(nnx.Module):
         if self.norm is not None and self.spec.embed_norm is EmbedNorm.SUM:
             states = self.norm(states)
         states = dropout(states, self.spec.dropout, key)
-        return states if self.proj is None else self.proj(states)
+        return states if self.proj is None or self.spec.narrow_tokens else self.proj(states)
 
     def _places(self, tokens: Array | None, start: Array | int, states: Array, positions: Array | None) -> Array | None:
         """Return what tells the places of the tokens, `[tokens, width]` or `[rows, tokens, width]`."""
@@ -98,6 +101,7 @@ class Head(nnx.Module):
     def __init__(self, spec: TextDecoderSpec) -> None:
         head = spec.head
         self.scale = head.scale
+        self.back = Linear(spec.width, spec.token_width, bias=False) if spec.narrow_tokens else None
         self.transform = Linear(spec.width, spec.token_width) if head.transform else None
         self.norm = LayerNorm(spec.token_width, spec.norm_eps) if head.transform else None
         self.activation = ACTIVATIONS[head.transform] if head.transform else None
@@ -106,6 +110,8 @@ class Head(nnx.Module):
 
     def __call__(self, states: Float[Array, "*rows width"], embedding: Array) -> Float[Array, "*rows vocab"]:
         """Score every token."""
+        if self.back is not None:
+            states = self.back(states)
         if self.transform is not None and self.activation is not None and self.norm is not None:
             states = self.norm(self.activation(self.transform(states)))
         if self.scale != 1.0:

@@ -31,7 +31,8 @@ class TextDecoderSpec:
     `position_offset` rows at the start of the position table belong to no position (BART has 2), so the table holds
     `num_positions + position_offset` rows. With `padding_apart` the last of these rows is that of padding tokens,
     which take no number (RoBERTa), else padding stands where it stands. `embed_width` is the width of the embeddings
-    where it is not the stack's and a projection follows (ELECTRA). `position_bias` adds a learned number to the scores
+    where it is not the stack's and a projection follows (ELECTRA); with `narrow_tokens` it follows right behind the
+    tokens, and another leads back before the head (OPT). `position_bias` adds a learned number to the scores
     of self-attention, by how far back a token looks (T5); all layers share it.
     """
 
@@ -46,6 +47,7 @@ class TextDecoderSpec:
     num_token_types: int = 0
     embed_scale: float = 1.0
     embed_width: int | None = None
+    narrow_tokens: bool = False
     embed_norm: EmbedNorm | None = None
     norm_eps: float = 1e-5
     dropout: float = 0.0

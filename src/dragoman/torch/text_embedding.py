@@ -24,13 +24,14 @@ class TextEmbedding(nn.Module):
         self.spec = spec
         width = spec.token_width
         self.tokens = Embedding(spec.vocab_size, width)
+        self.proj = Linear(width, spec.width, bias=not spec.narrow_tokens) if spec.embed_width else None
+        width = spec.width if spec.narrow_tokens else width
         self.positions: Embedding | None = None
         if spec.positions in (Positions.LEARNED, Positions.STORED):
             self.positions = Embedding(spec.num_positions + spec.position_offset, width)
             self.positions.weight.requires_grad_(spec.positions is Positions.LEARNED)
         self.token_types = Embedding(spec.num_token_types, width) if spec.num_token_types else None
         self.norm = nn.LayerNorm(width, spec.norm_eps) if spec.embed_norm else None
-        self.proj = Linear(width, spec.width) if spec.embed_width else None
 
     def look_up(self, tokens: Int[Tensor, "rows tokens"]) -> Float[Tensor, "rows tokens width"]:
         """Return the embeddings of tokens alone."""
@@ -50,6 +51,8 @@ class TextEmbedding(nn.Module):
         else:
             assert tokens is not None
             states = self.look_up(tokens)
+        if self.proj is not None and self.spec.narrow_tokens:
+            states = self.proj(states)
         if self.norm is not None and self.spec.embed_norm is EmbedNorm.TOKENS:
             states = self.norm(states)
         places = self._places(tokens, start, states, positions)
@@ -60,7 +63,7 @@ class TextEmbedding(nn.Module):
         if self.norm is not None and self.spec.embed_norm is EmbedNorm.SUM:
             states = self.norm(states)
         states = F.dropout(states, self.spec.dropout, self.training)
-        return states if self.proj is None else self.proj(states)
+        return states if self.proj is None or self.spec.narrow_tokens else self.proj(states)
 
     def _places(self, tokens: Tensor | None, start: int, states: Tensor, positions: Tensor | None) -> Tensor | None:
         """Return what tells the places of the tokens, `[tokens, width]` or `[rows, tokens, width]`."""
@@ -101,6 +104,7 @@ class Head(nn.Module):
         super().__init__()
         head = spec.head
         self.scale = head.scale
+        self.back = Linear(spec.width, spec.token_width, bias=False) if spec.narrow_tokens else None
         self.transform = Linear(spec.width, spec.token_width) if head.transform else None
         self.norm = nn.LayerNorm(spec.token_width, spec.norm_eps) if head.transform else None
         self.activation = ACTIVATIONS[head.transform] if head.transform else None
@@ -109,6 +113,8 @@ class Head(nn.Module):
 
     def forward(self, states: Float[Tensor, "*rows width"], embedding: Tensor) -> Float[Tensor, "*rows vocab"]:
         """Score every token."""
+        if self.back is not None:
+            states = self.back(states)
         if self.transform is not None and self.activation is not None and self.norm is not None:
             states = self.norm(self.activation(self.transform(states)))
         if self.scale != 1.0:
