@@ -165,9 +165,11 @@ def _numbered(files: list[File], settings: Settings) -> Built:
 
 def _codes(settings: Settings) -> tuple[str, ...]:
     name = settings.get("lang_codes")
-    if name is not None and name not in LANGUAGES:
+    if name is None:
+        return ()
+    if not isinstance(name, str) or name not in LANGUAGES:
         raise TokenizerError(f"`lang_codes` must be null or one of {', '.join(LANGUAGES)}, but is {name!r}.")
-    return () if name is None else LANGUAGES[name]
+    return LANGUAGES[name]
 
 
 def _moses(files: list[File], settings: Settings) -> Built:

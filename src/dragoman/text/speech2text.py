@@ -51,7 +51,7 @@ class Speech2TextTokenizer(Tokenizer):
 
     def _language(self, language: str) -> str:
         known = self.lang_code_to_id
-        if language not in known:
+        if language not in tuple(known):  # which takes values of any kind
             raise TokenizerError(
                 f"`tgt_lang` must be one of {', '.join(known) or 'no languages, since there are none here'}, but is "
                 f"{language!r}.{did_you_mean(str(language), known)}"
