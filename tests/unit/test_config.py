@@ -55,6 +55,8 @@ def test_update_sets_all_or_nothing() -> None:
     with pytest.raises(ConfigError, match="`hidden_size` must be a whole number, but is 'wide'"):
         config.update({"hidden_dropout_prob": 0.3, "hidden_size": "wide"})
     assert config.hidden_dropout_prob == 0.2
+    with pytest.raises(ConfigError, match="takes a dictionary, but got a NoneType"):
+        config.update(None)  # type: ignore[arg-type]
 
 
 def test_unknown_keys_are_read_by_their_names_and_new_ones_are_saved() -> None:
@@ -62,6 +64,9 @@ def test_unknown_keys_are_read_by_their_names_and_new_ones_are_saved() -> None:
     assert config.task_specific_params == {"a": 1}
     assert config.dtype == config.torch_dtype == "float16"
     config.processor_class = "Wav2Vec2Processor"
+    config._attn_implementation, config.handle = "sdpa", object()  # not for a file
+    assert not {"_attn_implementation", "handle"} & json.loads(config.to_json_string()).keys()
+    del config.handle
     again = BertConfig.from_dict(config.to_dict())
     assert again.processor_class == "Wav2Vec2Processor"
     assert copy.deepcopy(config) == config

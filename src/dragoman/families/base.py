@@ -47,6 +47,7 @@ CROSS = ("stack.layers.{i}.cross_attn.*", "stack.layers.{i}.cross_attn_norm.*")
 INSERTED = (*CROSS, "stack.layers.{i}.cross_attn_gate")
 
 
+_JSON = (str, int, float, list, tuple, dict)
 _HUB_OPTIONS = frozenset({"cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token"})
 
 
@@ -200,7 +201,8 @@ class ModelConfig:
         """Return every field under its name in a `config.json`, unknown keys of the file and attributes included."""
         skipped = {"extra", "name_or_path"}
         known = {*(f.name for f in fields(self)), "special_ids"}
-        own: dict[str, Any] = {name: deepcopy(value) for name, value in vars(self).items() if name not in known}
+        later = {n: v for n, v in vars(self).items() if n not in known and not n.startswith("_")}
+        own: dict[str, Any] = {n: deepcopy(v) for n, v in later.items() if isinstance(v, _JSON)}
         for f in fields(self):
             value = deepcopy(getattr(self, f.name))
             if f.name not in skipped and not (value is None and f.default is None):
@@ -229,6 +231,8 @@ class ModelConfig:
         Raises:
             ConfigError: If a value is not of the kind that its field takes; nothing is then changed.
         """
+        if not isinstance(config_dict, Mapping):
+            raise ConfigError(f"`update` takes a dictionary, but got a {type(config_dict).__name__}.")
         ModelConfig.__post_init__(self.copy(**config_dict))
         for name, value in config_dict.items():
             setattr(self, name, value)

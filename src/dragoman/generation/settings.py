@@ -72,7 +72,7 @@ def _without_idle(options: Mapping[str, Any]) -> dict[str, Any]:
     mask = options.get("decoder_attention_mask")
     if mask is not None and not to_numpy(mask).all():
         raise GenerationError(
-            "`decoder_attention_mask` must be all ones: prompts cannot be padded. Pass prompts of one length together."
+            "`decoder_attention_mask` must be all ones: all of a prompt is looked at. Pass texts of one length."
         )
     return {name: value for name, value in options.items() if name not in _IDLE}
 
