@@ -11,9 +11,14 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from hypothesis import settings
 
 from dragoman import SpeechEncoderDecoderConfig, SpeechEncoderDecoderModel, Wav2Vec2FeatureExtractor
 from dragoman.testing import tiny_config
+
+# No time limit for single examples: on a busy machine any of them may wait.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 DATA = Path(__file__).parents[1] / "src/dragoman/testing/data"
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

@@ -39,7 +39,7 @@ texts = st.one_of(
         alphabet=sorted({letter for word in WORDS for letter in word} | set("  \t\n\u200f\u0301\ufeff")), max_size=40
     ),
 )
-many = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+many = settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def train_word_piece(folder: Path) -> None:

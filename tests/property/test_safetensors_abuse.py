@@ -161,7 +161,7 @@ def test_the_largest_header_is_parsed_in_a_second(tmp_path: Path) -> None:
     assert time.process_time() - start < 3
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.integers(0, len(GOOD) - 1), mask=st.integers(1, 255))
 def test_a_flipped_byte_is_refused_or_read_whole(place: int, mask: int, tmp_path: Path) -> None:
     flipped = bytearray(GOOD)
@@ -191,7 +191,7 @@ ENTRIES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(header=st.dictionaries(st.text(max_size=10), ENTRIES | JSON, max_size=4), data=st.binary(max_size=64))
 def test_any_header_is_refused_or_read_whole(header: Any, data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
@@ -204,7 +204,7 @@ def test_any_header_is_refused_or_read_whole(header: Any, data: bytes, tmp_path:
         pass
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(index=st.fixed_dictionaries({"weight_map": st.dictionaries(st.text(max_size=10), st.text() | JSON)}) | JSON)
 def test_any_index_is_refused_or_names_files_that_exist(index: Any, tmp_path: Path) -> None:
     folder = tmp_path / "model"
@@ -227,7 +227,7 @@ def test_any_index_is_refused_or_names_files_that_exist(index: Any, tmp_path: Pa
 PARTS = ["..", ".", "/", "\\", "a", "outside", "inside", "C:", "~", "\0", " ", "%2e%2e", "\u2025", "\uff0f"]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=st.lists(st.sampled_from(PARTS), max_size=6).map("".join))
 def test_no_shard_name_leads_outside(name: str, tmp_path: Path) -> None:
     folder = tmp_path / "model"
@@ -243,7 +243,7 @@ def test_no_shard_name_leads_outside(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.nightly
-@settings(max_examples=50_000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=50_000, suppress_health_check=list(HealthCheck))
 @given(
     raw=st.binary(max_size=300)
     | st.tuples(st.integers(0, 300), st.binary(max_size=300)).map(lambda x: file(x[1], b"", x[0]))

@@ -45,7 +45,7 @@ def assert_same(ours: Any, theirs: Any, **tolerance: float) -> None:
 # --- wav2vec 2.0 -----------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     lengths=st.lists(st.integers(1, 400), min_size=1, max_size=5),
     fields=st.fixed_dictionaries(
@@ -287,7 +287,7 @@ def test_dither_repeats_and_reaches_the_padding() -> None:
     assert WhisperFeatureExtractor()(speech, sampling_rate=RATE).input_features[0, :, 2_000:].std() == 0
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(samples=st.integers(1, 3_000), silence=st.integers(0, 3_000))
 def test_silence_at_the_end_costs_nothing_and_changes_nothing(samples: int, silence: int) -> None:
     filters = mel_filter_bank(num_bins=201, num_mels=80, sampling_rate=RATE)

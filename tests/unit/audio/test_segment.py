@@ -53,7 +53,7 @@ rules = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(runs=runs, rules=rules, tail=st.integers(0, CHUNK - 1), block=st.sampled_from([CHUNK, 3_000, 20_000, 10**6]))
 def test_spans_are_ordered_fit_and_cover_all_speech(
     runs: list[tuple[int, float]], rules: dict[str, Any], tail: int, block: int
@@ -102,7 +102,7 @@ def _bursts(probabilities: list[float], rules: dict[str, Any]) -> list[tuple[int
     return [*found, (first, last)] if first is not None else found
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(runs=runs, rules=rules, blocks=st.lists(st.integers(50, 40_000), min_size=1, max_size=6))
 def test_blocks_do_not_matter(runs: list[tuple[int, float]], rules: dict[str, Any], blocks: list[int]) -> None:
     samples = with_probabilities([probability for length, probability in runs for _ in range(length)], 77)
