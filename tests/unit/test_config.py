@@ -196,7 +196,9 @@ class TestJoint:
         assert (encoder.to_dict(), decoder.to_dict()) == before
 
     def test_wrong_kinds_of_parts(self) -> None:
-        with pytest.raises(ConfigError, match="must be configurations or their dictionaries, but one is str"):
+        with pytest.raises(
+            ConfigError, match="configurations of dragoman or their dictionaries, but one is a builtins"
+        ):
             SpeechEncoderDecoderConfig(encoder="wav2vec2", decoder=tiny_config("bert"))
 
     def test_overrides_are_routed(self) -> None:
