@@ -15,10 +15,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dragoman.families import FAMILIES
 from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
 from dragoman.jax.tree import flat
-from dragoman.testing import TOLERANCES
+from dragoman.testing import TOLERANCES, configs
 
 from .conftest import eloquent, own_pair
 
@@ -42,20 +41,11 @@ PAIRS += [
     pytest.param(("wav2vec2-layer", decoder), id=f"wav2vec2-layer-{decoder}", marks=pytest.mark.slow)
     for decoder in MORE_DECODERS
 ]
-FUSED = [
-    (family.model_type, fusion)
-    for family in FAMILIES if family.text
-    for fusion in ([None] if family.text.cross_attends else ["cross_attention", "prefix"])
-]  # fmt: skip
 PAIRS += [
-    pytest.param(
-        (encoder.model_type, decoder, fusion),
-        id=f"own-{encoder.model_type}-{decoder}-{fusion or 'native'}",
-        marks=pytest.mark.nightly,
-    )
-    for encoder, (decoder, fusion) in product(FAMILIES, FUSED)
-    if encoder.speech
-]
+    pytest.param((encoder, *decoder), id=f"own-{encoder}-{decoder[0]}-{decoder[1] or 'native'}",
+                 marks=pytest.mark.nightly)
+    for encoder, decoder in product(configs.ENCODERS, configs.DECODERS)
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=PAIRS)

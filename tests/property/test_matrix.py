@@ -11,17 +11,10 @@ import pytest
 import torch
 
 from dragoman import SpeechEncoderDecoderConfig, SpeechEncoderDecoderModel
-from dragoman.families import FAMILIES
 from dragoman.spec import ConvFrontendSpec, MelFrontendSpec
 from dragoman.testing import tiny_config
+from dragoman.testing.configs import DECODERS, ENCODERS
 
-ENCODERS = [family.model_type for family in FAMILIES if family.speech]
-DECODERS = [
-    (family.model_type, fusion)
-    for family in FAMILIES
-    if family.text
-    for fusion in ([None] if family.text.cross_attends else ["cross_attention", "prefix"])
-]
 IDS = {"decoder_start_token_id": 3, "pad_token_id": 1, "eos_token_id": 2}
 CLIPS, TOKENS = 2, 6
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from dragoman.checkpoint.ctranslate2 import Ct2File
 from dragoman.checkpoint.ctranslate2_whisper import WhisperTensors, whisper_config, whisper_generation_config
-from dragoman.checkpoint.gguf import GgufFile, GgufTensors, open_gguf
+from dragoman.checkpoint.gguf import GgufTensors, open_gguf
 from dragoman.checkpoint.layout import WeightFiles, find_weights
 from dragoman.checkpoint.msgpack import MsgpackFile
 from dragoman.checkpoint.tensors import Framework, SafetensorsFile, Shards, TensorFile
@@ -35,14 +35,12 @@ class Checkpoint:
         config: What `config.json` says.
         generation: What `generation_config.json` says, `None` if there is no such file.
         weights: The files of its tensors.
-        gguf: The GGUF file, opened.
     """
 
     folder: Path
     config: Mapping[str, Any]
     generation: Mapping[str, Any] | None
     weights: WeightFiles
-    gguf: GgufFile | None = None
 
     def tensors(
         self, framework: Framework, read_pickle: PickleReader | None = None
@@ -59,8 +57,8 @@ class Checkpoint:
         kind, paths = self.weights.format, self.weights.paths
         if kind == "ctranslate2":
             return WhisperTensors(Ct2File(paths[0]))
-        if self.gguf is not None:
-            return GgufTensors(self.gguf)
+        if kind == "gguf":
+            return GgufTensors(open_gguf(paths[0]))
         if kind == "flax":
             return MsgpackFile(paths)
         if kind == "safetensors":
@@ -104,7 +102,7 @@ def open_folder(
         return Checkpoint(folder=folder, config=config, generation=whisper_generation_config(folder), weights=weights)
     if weights.format == "gguf":
         file = open_gguf(weights.paths[0])
-        return Checkpoint(folder=folder, config=file.config, generation=None, weights=weights, gguf=file)
+        return Checkpoint(folder=folder, config=file.config, generation=None, weights=weights)
     if not (folder / "config.json").is_file():
         raise ModelNotFoundError(
             f"{folder} has weights but no config.json, so the kind of model is unknown. Add it; to what a Trainer of "

@@ -65,7 +65,7 @@ class CachedDecoder:
 
     def expand(self, state: Cache, copies: int) -> Cache:
         """Repeat each row; the memory stays one an utterance."""
-        return self.select(state, np.repeat(np.arange(state.keys[0].shape[0]), copies))
+        return self.select(state, np.repeat(np.arange(state.rows), copies))
 
     def step(self, tokens: np.ndarray[Any, Any], state: Cache) -> Step[Cache]:
         """Read one more token of each row."""

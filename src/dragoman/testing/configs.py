@@ -2,11 +2,23 @@
 
 from typing import Any
 
+from dragoman.config import FUSIONS
 from dragoman.errors import ConfigError
-from dragoman.families import find
+from dragoman.families import FAMILIES, find
 from dragoman.families.base import ModelConfig
 
-__all__ = ["tiny_config"]
+__all__ = ["DECODERS", "ENCODERS", "tiny_config"]
+
+ENCODERS = [family.model_type for family in FAMILIES if family.speech]
+"""The `model_type` of every family that hears."""
+
+DECODERS = [
+    (family.model_type, fusion)
+    for family in FAMILIES
+    if family.text
+    for fusion in ((None,) if family.text.cross_attends else FUSIONS)
+]
+"""The `model_type` of every family that writes, with each `fusion` by which it can be joined."""
 
 _SPEECH: dict[str, Any] = {
     "hidden_size": 32,

@@ -14,8 +14,5 @@ class BioGptTokenizer(Tokenizer):
         assert self._pieces is not None
         moses = self._pieces.encode
         assert isinstance(moses, MosesPieces)
-        skipped = set(self.all_special_ids) if skip_special_tokens else set()
-        text = moses.text(
-            self.backend_tokenizer.id_to_token(i) or self.unk_token or "" for i in ids if i not in skipped
-        )
+        text = moses.text(self._written(ids, skip_special_tokens))
         return clean_up_tokenization(text) if clean else text

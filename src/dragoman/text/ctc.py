@@ -73,8 +73,7 @@ class Wav2Vec2CTCTokenizer(Tokenizer):
     def _runs(self, ids: list[int], left_out: set[str], group_tokens: bool) -> list[dict[str, Any]]:
         """Return the tokens with the frames from `start_offset` up to `end_offset` that each takes."""
         runs: list[dict[str, Any]] = []
-        for frame, i in enumerate(ids):
-            token = self.backend_tokenizer.id_to_token(i) or self.unk_token or ""
+        for frame, token in enumerate(self._written(ids)):
             if token in left_out:
                 continue
             if group_tokens and runs and runs[-1]["char"] == token:

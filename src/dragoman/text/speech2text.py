@@ -70,7 +70,7 @@ class Speech2TextTokenizer(Tokenizer):
     def _decode(self, ids: list[int], skip_special_tokens: bool, clean: bool) -> str:
         special = set(self.all_special_tokens)
         text, run = "", list[str]()
-        for token in (self.backend_tokenizer.id_to_token(i) or self.unk_token or "" for i in ids):
+        for token in self._written(ids):
             if token not in special:
                 run.append(token)
             elif not skip_special_tokens:

@@ -12,9 +12,7 @@ class _WordTokenizer(Tokenizer):
     """Word pieces; those that their word goes on after end in `@@`. Nothing is put around a text."""
 
     def _decode(self, ids: list[int], skip_special_tokens: bool, clean: bool) -> str:
-        skipped = set(self.all_special_ids) if skip_special_tokens else set()
-        tokens = (self.backend_tokenizer.id_to_token(i) or self.unk_token or "" for i in ids if i not in skipped)
-        text = " ".join(tokens).replace("@@ ", "")
+        text = " ".join(self._written(ids, skip_special_tokens)).replace("@@ ", "")
         return clean_up_tokenization(text) if clean else text
 
 

@@ -326,6 +326,11 @@ class Tokenizer:
         skipped = set(self.all_special_ids) if skip_special_tokens else ()
         return [self.convert_ids_to_tokens(i) for i in id_rows(ids)[0][0] if i not in skipped]
 
+    def _written(self, ids: Sequence[int], skip_special_tokens: bool = False) -> list[str]:
+        """Return the tokens with some ids; where an id has none, the unknown token."""
+        skipped = set(self.all_special_ids) if skip_special_tokens else ()
+        return [self.backend_tokenizer.id_to_token(i) or self.unk_token or "" for i in ids if i not in skipped]
+
     def add_tokens(
         self, new_tokens: str | AddedToken | Sequence[str | AddedToken], special_tokens: bool = False
     ) -> int:

@@ -475,17 +475,11 @@ class SpeechEncoderDecoderModel(PretrainedModule):
     @property
     def enc_to_dec_proj(self) -> nn.Linear:
         """Upstream's name of the projection between widths, which is there where they differ."""
-        proj = None if isinstance(self.bridge, Prefix) else self.bridge.proj
-        if proj is None:
+        if isinstance(self.bridge, Prefix) or self.bridge.proj is None:
             raise AttributeError(
                 "there is no projection: the encoder is as wide as the decoder, or a prefix is stacked"
             )
-        return proj
-
-    @classmethod
-    def can_generate(cls) -> bool:
-        """Return `True`."""
-        return True
+        return self.bridge.proj
 
     def compute_transition_scores(
         self, sequences: Any, scores: Sequence[Any], beam_indices: Any = None, normalize_logits: bool = False
