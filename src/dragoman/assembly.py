@@ -17,7 +17,7 @@ from dragoman.checkpoint.report import LoadReport
 from dragoman.checkpoint.tensors import TensorFile
 from dragoman.config import SpeechEncoderDecoderConfig, settled_fusion
 from dragoman.errors import ConfigError, did_you_mean
-from dragoman.families import ModelConfig, config_from_dict, find
+from dragoman.families import ModelConfig, config_from_dict, find, speech_part
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.settings import set_on
 from dragoman.spec import SpecialIds
@@ -30,6 +30,7 @@ __all__ = [
     "add_prompt",
     "adopt_ids",
     "changed",
+    "check_roles",
     "generation_of",
     "half",
     "is_sequence_to_sequence",
@@ -96,14 +97,13 @@ def _first(tokenizer: Any, *names: str) -> int | None:
 
 
 def whole_config(
-    checkpoint: Checkpoint, name_or_path: str | Path, overrides: dict[str, Any]
+    data: Mapping[str, Any], name_or_path: str | Path, overrides: Mapping[str, Any]
 ) -> SpeechEncoderDecoderConfig:
-    """Return the joint configuration of a checkpoint that holds a whole model.
+    """Return the joint configuration of a checkpoint that holds a whole model; `data` is what its `config.json` says.
 
     Raises:
         ConfigError: If it holds only one of the two parts.
     """
-    data = checkpoint.config
     known = {field.name for field in fields(SpeechEncoderDecoderConfig)}
     for name in overrides:
         if name not in known and not name.startswith(("encoder_", "decoder_")):
@@ -154,21 +154,21 @@ def saved_prefixes(config: SpeechEncoderDecoderConfig) -> tuple[str, str]:
     return ("encoder.", "decoder.") if shared_config(config) is None else ("model.encoder.", "")
 
 
-def part_config(checkpoint: Checkpoint, name_or_path: str | Path, overrides: Mapping[str, Any]) -> ModelConfig:
-    """Return the configuration of a checkpoint that holds one part.
+def part_config(data: Mapping[str, Any], name_or_path: str | Path, overrides: Mapping[str, Any]) -> ModelConfig:
+    """Return the configuration of a checkpoint that holds one part; `data` is what its `config.json` says.
 
     Raises:
         ConfigError: If it holds a whole model or one of an unknown type, or an override is a field of neither the
             family nor the file.
     """
-    if checkpoint.config.get("model_type") == SpeechEncoderDecoderConfig.model_type:
+    if data.get("model_type") == SpeechEncoderDecoderConfig.model_type:
         raise ConfigError(
             f"{name_or_path} holds a whole speech encoder-decoder. Load it with "
             "SpeechEncoderDecoderModel.from_pretrained and take its part."
         )
-    config = config_from_dict(checkpoint.config, **overrides)
+    config = config_from_dict(data, **overrides)
     for name in overrides:
-        if name in config.extra and name not in checkpoint.config:
+        if name in config.extra and name not in data:
             known = [field.name for field in fields(config)]
             raise ConfigError(f"A {config.model_type!r} model has no field {name!r}.{did_you_mean(name, known)}")
     return config
@@ -292,6 +292,30 @@ def add_prompt(config: dict[str, Any], tokenizer: Any) -> None:
     config["fusion_prompt"] = [before, after[:-1]]
 
 
+def check_roles(encoder: Any, decoder: Any, routed: Mapping[str, dict[str, Any]]) -> None:
+    """Refuse checkpoints that cannot be joined, before gigabytes of either are fetched and read.
+
+    Args:
+        encoder: The part or the name of its checkpoint.
+        decoder: The same.
+        routed: What `route` found for each part.
+
+    Raises:
+        ConfigError: If one is of an unknown family, or of one that cannot play its role.
+    """
+    for role, given in ("encoder", encoder), ("decoder", decoder):
+        if not isinstance(given, str | Path):
+            continue
+        options, overrides = LoadOptions.split(routed[role])
+        config, data = overrides.get("config"), options.announced(given)
+        if config is None and data:
+            config = part_config(data, given, {})
+        if config is not None and role == "encoder":
+            speech_part(config)
+        elif config is not None:
+            settled_fusion(config, routed["config"].get("fusion"))
+
+
 def half(
     role: str,
     cls: type[Any],
@@ -329,11 +353,8 @@ def half(
         )
     if not isinstance(given, str | Path):
         raise ConfigError(f"`{role}_model` must be a {cls.__name__} of dragoman, but is a {type(given).__name__}.")
-    fusion = routed["config"].get("fusion")
     checkpoint = options.open(given, pickles=pickles)
-    if role == "decoder":  # before gigabytes are read
-        settled_fusion(part_config(checkpoint, given, {}), fusion)
-    crosses = role == "decoder" and fusion != "prefix"
+    crosses = role == "decoder" and routed["config"].get("fusion") != "prefix"
     flags = {"is_decoder": role == "decoder", "add_cross_attention": crosses}
     config = overrides.pop("config", None)
     return load(cls, given, options, config, checkpoint=checkpoint, **{**overrides, **flags})

@@ -263,7 +263,7 @@ class TestJoint:
         ("[]", UntrustedFileError, "must hold a JSON object"),
         ("{}", ConfigError, "no `model_type`"),
         ('{"model_type": "wav2vec"}', ConfigError, 'Did you mean "wav2vec2"'),
-        ('{"model_type": ["bert"]}', ConfigError, "is not known to dragoman, which has bart, bert"),
+        ('{"model_type": ["bert"]}', ConfigError, "is not known to dragoman: no family here"),
         ('{"model_type": "speech-encoder-decoder", "encoder": {"model_type": "bert"}}', ConfigError, "not both"),
         ('{"model_type": "speech-encoder-decoder", "encoder": 3, "decoder": 4}', ConfigError, "dictionaries"),
     ],

@@ -7,7 +7,8 @@ from typing import Any, Self
 
 from dragoman.checkpoint.folder import Checkpoint, open_folder
 from dragoman.checkpoint.source import resolve
-from dragoman.errors import ConfigError, did_you_mean
+from dragoman.errors import ConfigError, ModelNotFoundError, did_you_mean
+from dragoman.files import read_json
 
 __all__ = ["IDLE_OPTIONS", "LoadOptions", "check_saving", "tensors_to_save"]
 
@@ -168,6 +169,18 @@ class LoadOptions:
             subfolder=self.subfolder,
             **wanted,
         )
+
+    def announced(self, name_or_path: str | Path) -> Mapping[str, Any]:
+        """Return what `config.json` says, and fetch nothing else; nothing if there is none that names its family.
+
+        Who asks before `open` can refuse a model without gigabytes being fetched in vain.
+        """
+        try:
+            path = self.find(name_or_path, patterns=["config.json"]) / "config.json"
+        except ModelNotFoundError:
+            return {}  # `open` says what is wrong
+        data = read_json(path) if path.is_file() else {}
+        return data if "model_type" in data else {}
 
     def open(self, name_or_path: str | Path, *, pickles: bool = True) -> Checkpoint:
         """Find a checkpoint, on this machine or on the hub.

@@ -4,7 +4,7 @@ The list is closed: nothing in a checkpoint can add to it.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from dragoman.errors import ConfigError, did_you_mean
 from dragoman.families import (
@@ -49,6 +49,7 @@ from dragoman.families import (
     xlm_roberta,
 )
 from dragoman.families.base import Family, ModelConfig, Part
+from dragoman.families.refusals import WHY
 
 __all__ = ["FAMILIES", "Family", "ModelConfig", "Part", "config_from_dict", "find", "speech_part", "text_part"]
 
@@ -97,6 +98,11 @@ FAMILIES: tuple[Family, ...] = (
 _BY_TYPE = {family.model_type: family for family in FAMILIES}
 
 
+def _able(part: Literal["speech", "text"]) -> list[str]:
+    """Return the types of the families that have a part."""
+    return [family.model_type for family in FAMILIES if getattr(family, part)]
+
+
 def _type_of(config: object) -> str:
     """Return the type of a configuration.
 
@@ -112,13 +118,15 @@ def find(model_type: object) -> Family:
     """Return the family of a `model_type`.
 
     Raises:
-        ConfigError: If there is none; the message lists those there are.
+        ConfigError: If there is none; the message says why, and lists those there are.
     """
     family = _BY_TYPE.get(model_type) if isinstance(model_type, str) else None
     if family is None:
+        reason = WHY.get(str(model_type), "no family here describes its network")
         raise ConfigError(
-            f"The model type {model_type!r} is not known to dragoman, which has {', '.join(_BY_TYPE)}. "
-            "Take a model of one of these; how a family is added is in CONTRIBUTING.md."
+            f"The model type {model_type!r} is not known to dragoman: {reason}. Encoders are "
+            f"{', '.join(_able('speech'))}; decoders are {', '.join(_able('text'))}. "
+            f"Take a model of one of these; how a family is added is in CONTRIBUTING.md."
             f"{did_you_mean(str(model_type), _BY_TYPE)}"
         )
     return family
@@ -132,8 +140,10 @@ def speech_part(config: ModelConfig) -> Part:
     """
     part = find(_type_of(config)).speech
     if part is None:
-        able = ", ".join(family.model_type for family in FAMILIES if family.speech)
-        raise ConfigError(f"A {config.model_type!r} model cannot be the encoder: it does not take speech; use {able}.")
+        raise ConfigError(
+            f"A {config.model_type!r} model cannot be the encoder: it does not take speech; "
+            f"use {', '.join(_able('speech'))}."
+        )
     return part
 
 
@@ -145,10 +155,9 @@ def text_part(config: ModelConfig) -> Part:
     """
     part = find(_type_of(config)).text
     if part is None:
-        able = ", ".join(family.model_type for family in FAMILIES if family.text)
         raise ConfigError(
             f"A {config.model_type!r} model cannot be the decoder: it has no text decoder that attends to speech; "
-            f"use {able}."
+            f"use {', '.join(_able('text'))}."
         )
     return part
 

@@ -11,6 +11,7 @@ from dragoman.assembly import (
     add_prompt,
     adopt_ids,
     changed,
+    check_roles,
     generation_of,
     half,
     is_sequence_to_sequence,
@@ -50,9 +51,11 @@ def load(cls: type[Model], name_or_path: str | Path, keywords: Mapping[str, Any]
     """Load a model that was saved whole; see `FlaxSpeechEncoderDecoderModel.from_pretrained`."""
     options, overrides = LoadOptions.split(keywords)
     config = overrides.pop("config", None)
+    if config is None and (announced := options.announced(name_or_path)):
+        whole_config(announced, name_or_path, overrides)  # for its error, before gigabytes are fetched
     checkpoint = options.open(name_or_path, pickles=False)
     halves = is_sequence_to_sequence(checkpoint.config)
-    config = whole_config(checkpoint, name_or_path, overrides) if config is None else changed(config, overrides)
+    config = whole_config(checkpoint.config, name_or_path, overrides) if config is None else changed(config, overrides)
     config.name_or_path = str(name_or_path)
     model = cls(config=config, empty=True)
     with checkpoint.tensors("np") as file:
@@ -77,6 +80,7 @@ def warm_start(
     routed = route(keywords)
     processing = processing_of(feature_extractor, tokenizer)
     add_prompt(routed["config"], tokenizer)
+    check_roles(parts.encoder, parts.decoder, routed)
     encoder, encoder_report = half("encoder", SpeechEncoder, load_part, parts.encoder, routed, pickles=False)
     decoder, decoder_report = half("decoder", TextDecoder, load_part, parts.decoder, routed, pickles=False)
     config = SpeechEncoderDecoderConfig(encoder=encoder.config, decoder=decoder.config, **routed["config"])

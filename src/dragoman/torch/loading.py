@@ -130,7 +130,7 @@ def load_part(
         CheckpointError: If its tensors do not fit.
     """
     checkpoint = checkpoint or options.open(name_or_path)
-    config = part_config(checkpoint, name_or_path, overrides) if config is None else changed(config, overrides)
+    config = part_config(checkpoint.config, name_or_path, overrides) if config is None else changed(config, overrides)
     config.name_or_path = str(name_or_path)
     part = cls(config, empty=True)
     with checkpoint.tensors("pt", PickleFile) as file:

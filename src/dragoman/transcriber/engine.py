@@ -415,7 +415,7 @@ def _processor_of(folder: Path, name: str) -> Any:
     try:
         return dragoman.AutoProcessor.from_pretrained(folder)
     except DragomanError:
-        whole_config(open_folder(folder), name, {})
+        whole_config(open_folder(folder).config, name, {})
         raise
 
 

@@ -47,6 +47,7 @@ REPOSITORIES: dict[str, dict[str, bytes]] = {
     "tiny": files(*SMALL, "model.safetensors"),
     "org/two": files("config.json", "model.safetensors"),
     "org/broken": files("config.json", "model.safetensors"),
+    "org/mamba": files("model.safetensors") | {"config.json": b'{"model_type": "mamba"}'},
 }
 
 
@@ -237,6 +238,30 @@ def test_cached_models_need_no_hub(hub: ThreadingHTTPServer, tmp_path: Path) -> 
         assert answer["error"] == "ModelNotFoundError"
         assert "Go online, or pass a local folder" in answer["message"]
     assert "cannot be fetched from http://127.0.0.1:9" in down[1]["message"]
+
+
+def test_a_model_that_cannot_join_is_not_downloaded(hub: ThreadingHTTPServer, tmp_path: Path) -> None:
+    """Its family is refused after its configuration has come: for a part, for a whole model, in both backends."""
+    code = textwrap.dedent("""
+        from dragoman import ConfigError, FlaxSpeechEncoderDecoderModel, SpeechEncoderDecoderModel
+        for cls in SpeechEncoderDecoderModel, FlaxSpeechEncoderDecoderModel:
+            for load, names in (
+                (cls.from_pretrained, ["org/mamba"]),
+                (cls.from_encoder_decoder_pretrained, ["org/all", "org/mamba"]),
+            ):
+                try:
+                    load(*names)
+                except ConfigError as error:
+                    assert "'mamba' is not known" in str(error)
+                else:
+                    raise AssertionError
+    """)
+    before = len(hub.seen)  # type: ignore[attr-defined]
+    environment = {"HF_HOME": str(tmp_path), "HF_ENDPOINT": endpoint(hub), "HF_HUB_DISABLE_TELEMETRY": "1"}
+    subprocess.run([sys.executable, "-c", code], env=os.environ | environment, check=True, timeout=120)
+    fetched = [line for line in hub.seen[before:] if "resolve" in line]  # type: ignore[attr-defined]
+    assert fetched
+    assert all(line.endswith("config.json") for line in fetched)
 
 
 def test_force_download_asks_again(hub: ThreadingHTTPServer, tmp_path: Path) -> None:
