@@ -44,6 +44,6 @@ def _rules(config: Speech2Text2Config) -> tuple[Rule, ...]:
 
 FAMILY = Family(
     config=Speech2Text2Config,
-    text=Part(rules=_rules, classes=("Speech2Text2ForCausalLM",), prefixes=("model.",)),
+    text=Part(rules=_rules, classes=("Speech2Text2ForCausalLM",)),
     tokenizer="Speech2Text2Tokenizer",
 )

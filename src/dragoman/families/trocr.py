@@ -41,6 +41,6 @@ def _rules(config: TrOCRConfig) -> tuple[Rule, ...]:
 
 FAMILY = Family(
     config=TrOCRConfig,
-    text=Part(rules=_rules, classes=("TrOCRForCausalLM",), prefixes=("model.",)),
+    text=Part(rules=_rules, classes=("TrOCRForCausalLM",)),
     tokenizer="RobertaTokenizer",
 )

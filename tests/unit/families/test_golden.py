@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from dragoman import families
-from dragoman.checkpoint.keymap import KeyMap, Rule
+from dragoman.checkpoint.keymap import Alias, KeyMap, Rule
 from dragoman.families import FAMILIES, Family, Part
+from dragoman.families.base import ANY_SPELLING
 from dragoman.testing import tiny_config
 from dragoman.torch.speech_encoder import SpeechEncoder
 from dragoman.torch.text_decoder import TextDecoder
@@ -69,6 +70,17 @@ class TestTables:
                 needed[rule] = needed.get(rule, False) or unclaimed(rest, recording) != []
         assert [rule for rule, is_needed in needed.items() if not is_needed] == []
 
+    def test_every_other_spelling_is_needed(self, family: Family, name: str, part: Part) -> None:
+        """Without any one alias or prefix of the part, a recorded name is lost."""
+        cases = [(recording, config_of(family, recording)) for recording in recordings(family, name)]
+
+        def lost_without(word: Any) -> bool:
+            aliases = [alias for alias in part.aliases + ANY_SPELLING if alias is not word]
+            prefixes = [prefix for prefix in part.prefixes if prefix is not word]
+            return any(unclaimed(KeyMap(part.rules(config), aliases, prefixes), case) for case, config in cases)
+
+        assert [word for word in (*part.aliases, *part.prefixes) if not lost_without(word)] == []
+
     def test_the_module_has_exactly_these_tensors(self, family: Family, name: str, part: Part) -> None:
         """A checkpoint of the plain part fills our part completely, and nothing of it is left over."""
         plain, *others = recordings(family, name)
@@ -81,6 +93,18 @@ class TestTables:
             assert arrived <= tensors, recording["about"]
             if recording is plain:
                 assert arrived == tensors, recording["about"]
+
+
+@pytest.mark.parametrize("alias", ANY_SPELLING, ids=lambda alias: alias.spelled)
+def test_each_spelling_that_any_file_may_show_is_needed(alias: Alias) -> None:
+    others = [other for other in ANY_SPELLING if other is not alias]
+    for family in FAMILIES:
+        for name, part in ("speech", family.speech), ("text", family.text):
+            for recording in recordings(family, name) if part else ():
+                config = config_of(family, recording)
+                if unclaimed(KeyMap(part.rules(config), [*part.aliases, *others], part.prefixes), recording):
+                    return
+    raise AssertionError(f"No recorded name is spelled {alias.spelled}.")
 
 
 FILES = sorted(Path(str(families.__file__)).parent.glob("*.py"))
