@@ -48,7 +48,8 @@ def _linears(model: "FlaxSpeechEncoderDecoderModel") -> dict[str, Linear]:
 def trained(params: Tree) -> Tree:
     """Return for each parameter of a model whether it is new: LoRA, cross-attention and bridge.
 
-    A mask of optimizers that leaves encoder and text model as they are:
+    For a step of your own, a mask of optimizers that leaves encoder and text model as they are (a `Trainer` has
+    `freeze_encoder` and `freeze_decoder`):
 
         >>> labels = jax.tree.map(lambda new: "new" if new else "old", trained(model.params))
         >>> optimizer = optax.multi_transform({"new": optax.adamw(1e-3), "old": optax.set_to_zero()}, labels)
@@ -59,7 +60,8 @@ def trained(params: Tree) -> Tree:
 def add(model: "FlaxSpeechEncoderDecoderModel", spec: LoraSpec) -> None:
     """Give layers of the decoder a LoRA, which changes nothing until it is trained.
 
-    `save_pretrained` folds it in; `save` writes it alone. `trained` says what an optimizer should change.
+    `save_pretrained` folds it in; `save` writes it alone. A `Trainer` then leaves the text model as it is; an optimizer
+    of your own is told by `trained` what to change.
 
     Args:
         model: The model.

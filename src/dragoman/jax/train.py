@@ -14,11 +14,13 @@ import numpy as np
 import optax  # type: ignore[import-untyped]
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from dragoman.checkpoint.adapter import is_new
 from dragoman.errors import ConfigError
 from dragoman.inputs import IGNORED
 from dragoman.jax.joint import Joint
+from dragoman.jax.lora import layers_of
 from dragoman.jax.loss import without_start
-from dragoman.jax.tree import Tree
+from dragoman.jax.tree import Tree, flat, nested
 from dragoman.spec_augment import Masks
 
 if TYPE_CHECKING:
@@ -66,6 +68,9 @@ class Trainer:
         optimizer: Of optax.
         dtype: Type to compute in, `jnp.bfloat16` for instance; parameters, their sums and the loss stay in float32.
         freeze_feature_encoder: Do not train the convolutional front end.
+        freeze_encoder: Do not train the encoder; bridge and decoder still learn.
+        freeze_decoder: Do not train the text model; its cross-attention, its LoRA and the bridge still learn. By
+            default it is frozen where it has a LoRA, as in PyTorch.
         label_smoothing: Share of the target spread evenly over the vocabulary.
 
     Example:
@@ -82,9 +87,16 @@ class Trainer:
         *,
         dtype: Any = None,
         freeze_feature_encoder: bool = False,
+        freeze_encoder: bool = False,
+        freeze_decoder: bool | None = None,
         label_smoothing: float = 0.0,
     ) -> None:
-        self._model, self._optimizer, self._dtype = model, optimizer, dtype
+        self._model, self._dtype = model, dtype
+        still = bool(layers_of(model)) if freeze_decoder is None else freeze_decoder
+        self._learning = _learning(model.params, encoder=not freeze_encoder, decoder=not still)
+        labels = jax.tree.map(lambda learns: "learning" if learns else "frozen", self._learning)
+        # frozen parameters need no state of the optimizer, and its weight decay does not reach them
+        self._optimizer = optax.multi_transform({"learning": optimizer, "frozen": optax.set_to_zero()}, labels)
         self._fixed = {"frozen": freeze_feature_encoder, "label_smoothing": label_smoothing}
         self._compiled: Callable[..., tuple[TrainState, Array]] = jax.jit(self._step, donate_argnums=0)
 
@@ -170,6 +182,7 @@ class Trainer:
 
     def _loss(self, params: Tree, part: Batch, key: PRNGKeyArray, count: Array) -> Array:
         """Return this part's share of the loss."""
+        params = jax.tree.map(lambda x, learns: x if learns else jax.lax.stop_gradient(x), params, self._learning)
         if self._dtype is not None:
             params = jax.tree.map(
                 lambda x: x.astype(self._dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, params
@@ -188,3 +201,8 @@ class Trainer:
         )
         loss: Array = output.loss
         return loss
+
+
+def _learning(params: Tree, *, encoder: bool, decoder: bool) -> Tree:
+    """Return for each parameter whether it is trained; what is new beside a frozen text model always is."""
+    return nested({name: encoder if name.startswith("encoder.") else decoder or is_new(name) for name in flat(params)})

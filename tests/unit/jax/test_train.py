@@ -113,6 +113,27 @@ def test_a_frozen_front_end_stays(quiet: Any) -> None:
     assert "encoder.frontend.proj.weight" in moved
 
 
+@pytest.mark.parametrize(
+    ("options", "still"),
+    [
+        ({"freeze_encoder": True}, lambda name: name.startswith("encoder.")),
+        ({"freeze_decoder": True}, lambda name: name.startswith("decoder.") and "cross_attn" not in name),
+    ],
+)
+def test_a_frozen_part_stays_and_costs_the_optimizer_nothing(quiet: Any, options: Any, still: Any) -> None:
+    """Also where the optimizer makes all that it is given smaller."""
+    trainer = Trainer(quiet, optax.adamw(0.1, weight_decay=0.5), **options)
+    begun = trainer.begin()
+    before = flat(jax.tree.map(np.array, begun.params))
+    frozen = {name for name in before if still(name)}
+    assert frozen
+    moments = sum(leaf.size for leaf in jax.tree.leaves(begun.optimizer) if leaf.ndim)
+    assert moments == 2 * sum(array.size for name, array in before.items() if name not in frozen and array.ndim)
+    state, _ = trainer.step(begun, trainer.batch([clips(2)], np.random.default_rng(0)))
+    moved = {name for name, array in flat(state.params).items() if not np.array_equal(array, before[name])}
+    assert moved == before.keys() - frozen
+
+
 def test_bad_batches_are_refused(quiet: Any) -> None:
     trainer = Trainer(quiet, optax.sgd(0.1))
     with pytest.raises(ConfigError, match="at least one batch"):
