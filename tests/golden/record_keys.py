@@ -150,7 +150,18 @@ ONE_LAYER = {
     "mt5": {"num_layers": 1},
     **{
         name: {"num_hidden_layers": 1}
-        for name in ("llama", "mistral", "qwen2", "qwen3", "gemma", "gpt_neox", "opt", "biogpt")
+        for name in (
+            "llama",
+            "mistral",
+            "qwen2",
+            "qwen3",
+            "gemma",
+            "gemma2",
+            "gemma3_text",
+            "gpt_neox",
+            "opt",
+            "biogpt",
+        )
     },
     "bart": {"encoder_layers": 1, "decoder_layers": 1},
     "mbart": {"encoder_layers": 1, "decoder_layers": 1},
@@ -464,8 +475,15 @@ def _alone() -> Iterator[tuple[str, Iterator[Source]]]:
     inv_freq = "model.layers.0.self_attn.rotary_emb.inv_freq"
     for family, word in (
         ("llama", "Llama"), ("mistral", "Mistral"), ("qwen2", "Qwen2"), ("qwen3", "Qwen3"), ("gemma", "Gemma"),
+        ("gemma2", "Gemma2"),
     ):  # fmt: skip
         yield family, _text_model(word, "model.", "model.layers.0", (inv_freq,))
+    yield "gemma3_text", _text_model("Gemma3", "model.", "model.layers.0", (inv_freq,), part="Text")
+    half = without_pictures
+    yield "gemma3_text", iter([
+        Source(Gemma3WithPictures, tf.Gemma3ForCausalLM, half, aliases=True),
+        Source(Gemma3WithPictures, tf.Gemma3ForCausalLM, half, fields=UNTIED, aliases=True, spelling=pictures_apart),
+    ])  # fmt: skip
     attention = "gpt_neox.layers.0.attention."
     buffers = tuple(attention + name for name in ("bias", "masked_bias", "rotary_emb.inv_freq"))
     yield "gpt_neox", _text_model("GPTNeoX", "gpt_neox.", "gpt_neox.layers.0", buffers, older_head)
@@ -475,10 +493,36 @@ def _alone() -> Iterator[tuple[str, Iterator[Source]]]:
     yield "biogpt", _text_model("BioGpt", "biogpt.", "biogpt.layers.0", ())
 
 
+class Gemma3WithPictures(tf.Gemma3ForConditionalGeneration):
+    """The model that sees pictures too, from the configuration of its text half."""
+
+    def __init__(self, config: Any) -> None:
+        eye = {"num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28, "hidden_size": 8}
+        super().__init__(
+            tf.Gemma3Config(
+                text_config=config.to_dict(),
+                vision_config={**eye, "intermediate_size": 8},
+                mm_tokens_per_image=4,
+                tie_word_embeddings=config.tie_word_embeddings,
+            )
+        )
+
+
+def without_pictures(name: str) -> str:
+    return name.replace("model.language_model.", "model.")
+
+
+def pictures_apart(name: str) -> str:
+    """The names in files: the text half is a whole model there."""
+    name = "language_model." + without_pictures(name)
+    return name.replace("language_model.model.vision", "vision").replace("language_model.model.multi", "multi")
+
+
 def _text_model(
-    word: str, prefix: str, layer: str, buffers: tuple[str, ...], written: Rename = same
+    word: str, prefix: str, layer: str, buffers: tuple[str, ...], written: Rename = same, part: str = ""
 ) -> Iterator[Source]:
-    plain, base, classifier = (getattr(tf, word + end) for end in ("ForCausalLM", "Model", "ForSequenceClassification"))
+    ends = "ForCausalLM", f"{part}Model", f"{part}ForSequenceClassification"
+    plain, base, classifier = (getattr(tf, word + end) for end in ends)
     projections = "cross_attn.q_proj", "cross_attn.k_proj", "cross_attn.v_proj", "cross_attn.out_proj"
     parts = (*(f"{name}.weight" for name in projections), "cross_attn_norm.weight", "cross_attn_gate")
     yield Source(plain, plain, aliases=True, extras=buffers, written=written)

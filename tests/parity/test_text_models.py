@@ -1,5 +1,6 @@
 """Text models without cross-attention, alone: what transformers saved gives its logits and texts in both backends."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 import torch
 import transformers
 from flax import nnx
+from safetensors.torch import save_file
 
 from dragoman.checkpoint.options import LoadOptions
 from dragoman.families import FAMILIES
@@ -28,6 +30,7 @@ LONG = {
     "rope_type": "longrope", "rope_theta": 100.0, "short_factor": [1.0, 2.0, 1.5], "long_factor": [9.0, 9.0, 9.0],
     "original_max_position_embeddings": 16,
 }  # fmt: skip
+LOCAL = {"rope_type": "linear", "rope_theta": 10.0, "factor": 4.0}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     **{
         family.model_type: (family.model_type, {})
@@ -41,6 +44,13 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama-longrope": ("llama", {"rope_parameters": LONG}),
     "mistral-no-window": ("mistral", {"sliding_window": None, "tie_word_embeddings": True}),
     "qwen3-windows": ("qwen3", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}),
+    "gemma2-no-caps": ("gemma2", {"attn_logit_softcapping": None, "final_logit_softcapping": None}),
+    "gemma2-no-windows": ("gemma2", {"layer_types": ["full_attention"] * 2, "attention_bias": True}),
+    "gemma3_text-scaled": (
+        "gemma3_text",
+        {"rope_parameters": {"full_attention": LLAMA3, "sliding_attention": LOCAL}, "final_logit_softcapping": 2.0},
+    ),
+    "gemma3_text-untied": ("gemma3_text", {"tie_word_embeddings": False, "sliding_window": 2}),
     "gpt_neox-serial": ("gpt_neox", {"use_parallel_residual": False, "attention_bias": False}),
     "opt-350m": ("opt", {"word_embed_proj_dim": 16, "do_layer_norm_before": False}),
     "opt-no-bias": ("opt", {"enable_bias": False}),
@@ -72,7 +82,7 @@ class Both:
 
 
 # JAX compiles each of them for seconds; these hold every part once.
-QUICK = ("gemma", "gpt_neox", "qwen3-windows")
+QUICK = ("gemma2", "gemma3_text", "gpt_neox", "qwen3-windows")
 JAX = [pytest.param(kind, marks=[] if kind in QUICK else [pytest.mark.slow]) for kind in VARIANTS]
 
 
@@ -142,3 +152,31 @@ def test_transformers_loads_what_we_save(both: Both, tmp_path: Path) -> None:
     again, info = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
     assert {name: keys for name, keys in info.items() if keys} == {}
     assert torch.equal(again(both.tokens).logits, both.theirs(both.tokens).logits)
+
+
+def test_the_text_half_of_a_model_that_sees_pictures(tmp_path: Path) -> None:
+    """Under either spelling of its names, and with what releases before 5.0 wrote into config.json."""
+    text = tiny_config("gemma3_text").to_dict()
+    eye = {"num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28, "hidden_size": 8, "intermediate_size": 8}
+    config = transformers.Gemma3Config(text_config=text, vision_config=eye, mm_tokens_per_image=4)
+    theirs = transformers.Gemma3ForConditionalGeneration(config).eval()
+    enliven(theirs)
+    tokens = torch.randint(3, 99, (2, 12), generator=torch.Generator().manual_seed(1))
+    expected = theirs(tokens).logits
+    theirs.save_pretrained(tmp_path / "files")
+    ours = TextDecoder.from_pretrained(tmp_path / "files")
+    assert (ours(tokens).logits - expected).abs().max() <= TOLERANCES["logits"]
+    save_file(
+        {name: tensor.clone() for name, tensor in theirs.state_dict().items()}, tmp_path / "files/model.safetensors"
+    )
+    said = json.loads((tmp_path / "files/config.json").read_text())
+    half = said["text_config"]
+    half |= {"rope_theta": 1e6, "rope_local_base_freq": 1e4, "sliding_window_pattern": 2}
+    del half["rope_parameters"], half["layer_types"], half["_sliding_window_pattern"]
+    (tmp_path / "files/config.json").write_text(json.dumps(said))
+    ours = TextDecoder.from_pretrained(tmp_path / "files")
+    assert (ours(tokens).logits - expected).abs().max() <= TOLERANCES["logits"]
+    ours.save_pretrained(tmp_path / "ours")
+    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours")
+    assert type(again) is transformers.Gemma3ForCausalLM
+    assert (again(tokens).logits - expected).abs().max() <= TOLERANCES["logits"]

@@ -19,6 +19,8 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "cross-llama": ("llama", {"fusion": "cross_attention"}),
     "cross-neox": ("gpt_neox", {"fusion": "cross_attention"}),
     "prefix-gemma": ("gemma", {"fusion": "prefix", "fusion_stacking": 3, "fusion_prompt": PROMPT}),
+    "cross-gemma2": ("gemma2", {"fusion": "cross_attention"}),
+    "prefix-gemma3": ("gemma3_text", {"fusion": "prefix", "fusion_prompt": PROMPT}),
     "prefix-opt": ("opt", {"fusion": "prefix"}),
     "cross-opt": ("opt", {"fusion": "cross_attention"}),
 }
@@ -44,7 +46,7 @@ def built(kind: str) -> SpeechEncoderDecoderModel:
         for name, tensor in model.named_parameters():
             if tensor.ndim > 1 and not name.startswith("encoder"):
                 tensor.normal_(
-                    std=(1.0 if "embed" in name or decoder != "gemma" else 1.2)
+                    std=(1.0 if "embed" in name or not decoder.startswith("gemma") else 1.2)
                     * (tensor.shape[0] / tensor.numel()) ** 0.5
                 )
             if name.endswith("gate"):

@@ -18,6 +18,8 @@ from dragoman.families import (
     data2vec_audio,
     electra,
     gemma,
+    gemma2,
+    gemma3_text,
     gpt2,
     gpt_bigcode,
     gpt_neox,
@@ -64,6 +66,8 @@ FAMILIES: tuple[Family, ...] = (
     data2vec_audio.FAMILY,
     electra.FAMILY,
     gemma.FAMILY,
+    gemma2.FAMILY,
+    gemma3_text.FAMILY,
     gpt2.FAMILY,
     gpt_bigcode.FAMILY,
     gpt_neox.FAMILY,
@@ -95,7 +99,7 @@ FAMILIES: tuple[Family, ...] = (
     xlm_roberta.FAMILY,
 )
 
-_BY_TYPE = {family.model_type: family for family in FAMILIES}
+_BY_TYPE = {name: family for family in FAMILIES for name in (family.model_type, *family.also)}
 
 
 def _able(part: Literal["speech", "text"]) -> list[str]:

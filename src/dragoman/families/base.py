@@ -348,6 +348,7 @@ class Family:
 
     Attributes:
         config: Its configuration class.
+        also: Other `model_type`s whose `config.json` this class reads, and whose checkpoints the tables fit.
         speech: Its speech encoder.
         text: Its text decoder.
         whole: Hugging Face's class of the model that is both parts under one configuration, where there is one. In its
@@ -357,6 +358,7 @@ class Family:
     """
 
     config: type[ModelConfig]
+    also: tuple[str, ...] = ()
     speech: Part | None = None
     text: Part | None = None
     whole: str | None = None

@@ -101,6 +101,20 @@ CARDS: dict[str, Card] = {
         licence="Gemma terms of use; gated",
         own="norms that count from one, scaled embeddings",
     ),
+    "gemma2": Card(
+        name="Gemma 2",
+        paper="https://arxiv.org/abs/2408.00118",
+        checkpoints=("google/gemma-2-2b", "google/gemma-2-9b-it"),
+        licence="Gemma terms of use; gated",
+        own="norms before and behind each half, capped scores and logits, a window in every other layer",
+    ),
+    "gemma3_text": Card(
+        name="Gemma 3",
+        paper="https://arxiv.org/abs/2503.19786",
+        checkpoints=("google/gemma-3-270m", "google/gemma-3-1b-it", "google/gemma-3-4b-it"),
+        licence="Gemma terms of use; gated",
+        own="two kinds of positions, five layers of six with a window; of `gemma3`, which sees pictures, the text half",
+    ),
     "gpt2": Card(
         name="GPT-2",
         paper="https://openai.com/index/better-language-models/",

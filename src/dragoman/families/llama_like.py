@@ -3,15 +3,18 @@
 They are text models alone: the cross-attention that `fusion="cross_attention"` inserts has names only dragoman knows.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
+from dragoman.errors import ConfigError
 from dragoman.families.base import INSERTED, ModelConfig, Part, head_rule, inserted_rules
 from dragoman.families.rope import longest_text, rope_parameters_of, rotary_of
 from dragoman.spec import Activation, BlockSpec, HeadSpec, Norm, NormOrder, Positions, StackSpec, TextDecoderSpec
+from dragoman.spec.checks import MOST_LAYERS
 
-__all__ = ["LlamaLikeConfig", "part", "rules"]
+__all__ = ["LlamaLikeConfig", "alternating", "part", "rules", "windowed"]
 
 
 @dataclass(kw_only=True)
@@ -43,6 +46,11 @@ class LlamaLikeConfig(ModelConfig):
         """Return the width of a head, where the file does not say it."""
         return given if given is not None else self.hidden_size // max(self.num_attention_heads, 1)
 
+    @property
+    def rope(self) -> dict[str, Any]:
+        """The `rope_parameters` of the layers that see the whole text."""
+        return self.rope_parameters or {}
+
     def decoder_spec(self, *, head_width: int, qkv_bias: bool, out_bias: bool, ffn_bias: bool) -> TextDecoderSpec:
         """Describe the decoder."""
         block = BlockSpec(
@@ -60,14 +68,14 @@ class LlamaLikeConfig(ModelConfig):
             qkv_bias=qkv_bias,
             out_bias=out_bias,
             ffn_bias=ffn_bias,
-            rotary=rotary_of(self.rope_parameters or {}, head_width, self.max_position_embeddings),
+            rotary=rotary_of(self.rope, head_width, self.max_position_embeddings),
             causal=True,
             cross_attention=self.add_cross_attention,
             cross_gate=self.add_cross_attention,
         )
         return TextDecoderSpec(
             vocab_size=self.vocab_size,
-            num_positions=longest_text(self.rope_parameters or {}, self.max_position_embeddings),
+            num_positions=longest_text(self.rope, self.max_position_embeddings),
             positions=Positions.NONE,
             stack=StackSpec(block=block, num_layers=self.num_hidden_layers, final_norm=True),
             head=HeadSpec(tied=self.tie_word_embeddings),
@@ -76,9 +84,33 @@ class LlamaLikeConfig(ModelConfig):
         )
 
 
+def alternating(layers: int, every: int) -> list[str]:
+    """Return `layer_types` of which one in `every` sees the whole text, the last one of so many."""
+    count = min(max(layers, 0), MOST_LAYERS)  # a greater number is refused by the stack
+    return ["full_attention" if (i + 1) % every == 0 else "sliding_attention" for i in range(count)]
+
+
+def windowed(stack: StackSpec, kinds: Sequence[str] | None, window: int | None) -> StackSpec:
+    """Return the stack with windows where `layer_types` says so.
+
+    Raises:
+        ConfigError: If `layer_types` does not fit the layers.
+    """
+    kinds = kinds or []
+    if len(kinds) != stack.num_layers or not set(kinds) <= {"full_attention", "sliding_attention"}:
+        raise ConfigError(
+            f'`layer_types` must be "full_attention" or "sliding_attention" for each of the {stack.num_layers} '
+            f"layers, but is {kinds}."
+        )
+    layers = frozenset(i for i, kind in enumerate(kinds) if kind == "sliding_attention")
+    if layers and window is None:
+        raise ConfigError('Some `layer_types` are "sliding_attention", so `sliding_window` must be a number.')
+    return replace(stack, window=window, windowed=layers)
+
+
 # fmt: off
-def rules(config: LlamaLikeConfig) -> tuple[Rule, ...]:
-    """Return the table of names."""
+def rules(config: LlamaLikeConfig, before_ffn: str = "post_attention_layernorm") -> tuple[Rule, ...]:
+    """Return the table of names; `before_ffn` is theirs for the norm before the feed-forward network."""
     return (
         # theirs                                                  ours
         Rename("model.embed_tokens.weight",                       "embed.tokens.weight"),
@@ -87,7 +119,7 @@ def rules(config: LlamaLikeConfig) -> tuple[Rule, ...]:
         Rename("model.layers.{i}.self_attn.k_proj.*",             "stack.layers.{i}.self_attn.k_proj.*"),
         Rename("model.layers.{i}.self_attn.v_proj.*",             "stack.layers.{i}.self_attn.v_proj.*"),
         Rename("model.layers.{i}.self_attn.o_proj.*",             "stack.layers.{i}.self_attn.out_proj.*"),
-        Rename("model.layers.{i}.post_attention_layernorm.weight", "stack.layers.{i}.ffn_norm.weight"),
+        Rename(f"model.layers.{{i}}.{before_ffn}.weight",         "stack.layers.{i}.ffn_norm.weight"),
         Rename("model.layers.{i}.mlp.gate_proj.*",                "stack.layers.{i}.ffn.gate_proj.*"),
         Rename("model.layers.{i}.mlp.up_proj.*",                  "stack.layers.{i}.ffn.in_proj.*"),
         Rename("model.layers.{i}.mlp.down_proj.*",                "stack.layers.{i}.ffn.out_proj.*"),

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from dragoman.errors import ConfigError
 from dragoman.families.base import Family
-from dragoman.families.llama_like import LlamaLikeConfig, part
-from dragoman.spec import StackSpec, TextDecoderSpec
+from dragoman.families.llama_like import LlamaLikeConfig, part, windowed
+from dragoman.spec import TextDecoderSpec
+from dragoman.spec.checks import MOST_LAYERS
 
 
 @dataclass(kw_only=True)
@@ -28,25 +28,8 @@ class QwenConfig(LlamaLikeConfig):
         self.sliding_window = self.sliding_window if self.use_sliding_window else None
         if self.layer_types is None:
             first = self.num_hidden_layers if self.sliding_window is None else self.max_window_layers
-            count = min(max(self.num_hidden_layers, 0), 1_000)  # a greater number is refused by the stack
+            count = min(max(self.num_hidden_layers, 0), MOST_LAYERS)  # a greater number is refused by the stack
             self.layer_types = ["sliding_attention" if i >= first else "full_attention" for i in range(count)]
-
-    def windowed(self, stack: StackSpec) -> StackSpec:
-        """Return the stack with windows where `layer_types` says so.
-
-        Raises:
-            ConfigError: If `layer_types` does not fit the layers.
-        """
-        kinds = self.layer_types or []
-        if len(kinds) != stack.num_layers or not set(kinds) <= {"full_attention", "sliding_attention"}:
-            raise ConfigError(
-                f'`layer_types` must be "full_attention" or "sliding_attention" for each of the {stack.num_layers} '
-                f"layers, but is {kinds}."
-            )
-        windowed = frozenset(i for i, kind in enumerate(kinds) if kind == "sliding_attention")
-        if windowed and self.sliding_window is None:
-            raise ConfigError('Some `layer_types` are "sliding_attention", so `sliding_window` must be a number.')
-        return replace(stack, window=self.sliding_window, windowed=windowed)
 
 
 @dataclass(kw_only=True)
@@ -58,7 +41,7 @@ class Qwen2Config(QwenConfig):
     def text_spec(self) -> TextDecoderSpec:
         """Describe the decoder."""
         spec = self.decoder_spec(head_width=self.head_width(None), qkv_bias=True, out_bias=False, ffn_bias=False)
-        return replace(spec, stack=self.windowed(spec.stack))
+        return replace(spec, stack=windowed(spec.stack, self.layer_types, self.sliding_window))
 
 
 FAMILY = Family(config=Qwen2Config, text=part("Qwen2ForCausalLM"), tokenizer="Qwen2Tokenizer")

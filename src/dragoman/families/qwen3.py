@@ -23,8 +23,8 @@ class Qwen3Config(QwenConfig):
         """Describe the decoder."""
         bias = self.attention_bias
         spec = self.decoder_spec(head_width=self.head_dim, qkv_bias=bias, out_bias=bias, ffn_bias=False)
-        block = replace(spec.stack.block, query_norm=True)
-        return replace(spec, stack=self.windowed(replace(spec.stack, block=block)))
+        stack = replace(spec.stack, block=replace(spec.stack.block, query_norm=True))
+        return replace(spec, stack=llama_like.windowed(stack, self.layer_types, self.sliding_window))
 
 
 # fmt: off

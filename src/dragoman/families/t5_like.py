@@ -81,7 +81,7 @@ class T5LikeConfig(ModelConfig):
             qkv_bias=False,
             out_bias=False,
             ffn_bias=False,
-            scaled_scores=False,
+            score_width=1,
             dropout=self.dropout_rate,
             attention_dropout=self.dropout_rate,
             activation_dropout=self.dropout_rate,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from dragoman.jax.layers import NEVER, Key, Linear, RMSNorm, dropout, widened
+from dragoman.jax.layers import NEVER, Key, Linear, dropout, norm_of, widened
 from dragoman.jax.position_bias import BiasGate
 from dragoman.jax.rotary import Turn
 from dragoman.spec import BlockSpec
@@ -22,12 +22,13 @@ class Attention(nnx.Module):
     """Scaled dot-product attention (https://arxiv.org/abs/1706.03762, section 3.2).
 
     Several heads of queries may share one of keys and values (https://arxiv.org/abs/2305.13245). Self-attention may
-    normalise and turn its heads; attention to a memory (`across`) does neither.
+    normalise and turn its heads and cap its scores; attention to a memory (`across`) does none of it.
     """
 
     def __init__(self, spec: BlockSpec, bias_gate: BiasGate | None = None, *, across: bool = False) -> None:
         self.num_heads, self.key_heads, self.head_dim = spec.num_heads, spec.key_heads, spec.head_dim
         self.dropout, self.scale = spec.attention_dropout, spec.score_scale
+        self.cap = None if across else spec.score_cap
         inside, shared = self.num_heads * self.head_dim, self.key_heads * self.head_dim
         self.q_proj = Linear(spec.width, inside, bias=spec.qkv_bias)
         source = (spec.memory_width if across else None) or spec.width
@@ -35,8 +36,8 @@ class Attention(nnx.Module):
         self.v_proj = Linear(source, shared, bias=spec.qkv_bias)
         self.out_proj = Linear(inside, spec.width, bias=spec.out_bias)
         normed = spec.query_norm and not across
-        self.q_norm = RMSNorm(spec.head_dim, spec.norm_eps) if normed else None
-        self.k_norm = RMSNorm(spec.head_dim, spec.norm_eps) if normed else None
+        self.q_norm = norm_of(spec.norm, spec.head_dim, spec.norm_eps) if normed else None
+        self.k_norm = norm_of(spec.norm, spec.head_dim, spec.norm_eps) if normed else None
         self.bias_gate = bias_gate
 
     def project(self, states: Float[Array, "batch frames width"], turn: Turn | None = None) -> KeysValues:
@@ -89,6 +90,8 @@ class Attention(nnx.Module):
         queries = queries.reshape(batch, self.key_heads, -1, self.head_dim) * self.scale
         scores = widened(jnp.einsum("bkqd,bktd->bkqt", queries, keys))
         scores = scores.reshape(batch, self.num_heads, -1, keys.shape[2])
+        if self.cap is not None:
+            scores = jnp.tanh(scores / self.cap) * self.cap
         if causal:
             mask = jnp.tril(jnp.ones(scores.shape[-2:], bool))
         if mask is not None and jnp.issubdtype(mask.dtype, jnp.floating):

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dragoman.jax.attention import Attention
 from dragoman.jax.cache import Cache, Memory
-from dragoman.jax.layers import ACTIVATIONS, Key, LayerNorm, Linear, dropout, norm_of, param, split
+from dragoman.jax.layers import ACTIVATIONS, Key, LayerNorm, Linear, RMSNorm, dropout, norm_of, param, split
 from dragoman.jax.position_bias import BiasGate
 from dragoman.jax.rotary import Turn, turn_of
 from dragoman.spec import BlockSpec, NormOrder, StackSpec
@@ -68,6 +68,9 @@ class Block(nnx.Module):
             self.cross_attn_gate = param(1) if spec.cross_gate else None
         self.ffn = FeedForward(spec)
         self.ffn_norm = norm_of(spec.norm, spec.width, spec.norm_eps)
+        both = spec.norm_order is NormOrder.BOTH
+        self.self_attn_post_norm = norm_of(spec.norm, spec.width, spec.norm_eps) if both else None
+        self.ffn_post_norm = norm_of(spec.norm, spec.width, spec.norm_eps) if both else None
         self.bottleneck = Bottleneck(spec.width, spec.bottleneck) if spec.bottleneck else None
 
     def __call__(
@@ -102,19 +105,20 @@ class Block(nnx.Module):
             states = self.ffn_norm(states + self._drop(self.ffn(states, ffn_key), drop[2]))
         else:
             mixed, cache, self_weights = self._look_back(index, self.self_attn_norm(states), *look)
-            before, states = states, states + self._drop(mixed, drop[0])
+            before, states = states, states + self._drop(mixed, drop[0], self.self_attn_post_norm)
             if crosses:
                 own = self.cross_attn_norm(states)
                 mixed, cross_weights = self._look_across(index, own, memory, weights, cross_key)
                 states = states + self._drop(mixed, drop[1])
             source = before if self.spec.norm_order is NormOrder.PARALLEL else states
-            states = states + self._drop(self.ffn(self.ffn_norm(source), ffn_key), drop[2])
+            states = states + self._drop(self.ffn(self.ffn_norm(source), ffn_key), drop[2], self.ffn_post_norm)
         if self.bottleneck is not None:
             states = states + self.bottleneck(states)
         return states, cache, self_weights, cross_weights
 
-    def _drop(self, states: Array, key: Key) -> Array:
-        return dropout(states, self.spec.dropout, key)
+    def _drop(self, states: Array, key: Key, norm: LayerNorm | RMSNorm | None = None) -> Array:
+        """Return what a residual connection adds: normalised if there is a `norm`, in training not all of it."""
+        return dropout(states if norm is None else norm(states), self.spec.dropout, key)
 
     def _look_back(
         self,
@@ -217,15 +221,13 @@ class Stack(nnx.Module):
         seen: list[Array] = []
         self_weights: list[Array | None] = []
         cross_weights: list[Array | None] = []
-        turn = None
-        if self.spec.block.rotary is not None:
-            if positions is None:
-                positions = jnp.arange(states.shape[1])[None]
-            turn = turn_of(self.spec.block.rotary, positions, states)
+        far, nearby = self._turns(positions, states)
         for index, (layer, layer_key) in enumerate(zip(self.layers, split(key, self.spec.num_layers), strict=True)):
             if all_states:
                 seen.append(states)
-            look = (near, False) if near is not None and index in self.spec.windowed else (mask, causal)
+            windowed = index in self.spec.windowed
+            look = (near, False) if near is not None and windowed else (mask, causal)
+            turn = nearby if windowed else far
             arguments = (*look, memory, cache, weights, bias, turn, layer_key)
             states, cache, own, across = self._run(layer, index, states, *arguments)
             self_weights.append(own)
@@ -268,3 +270,13 @@ class Stack(nnx.Module):
             left_out = jax.random.uniform(jax.random.fold_in(key, 1)) < self.spec.layerdrop
             new = jnp.where(left_out, states, new)
         return new, cache, own, across
+
+    def _turns(self, positions: Array | None, states: Array) -> tuple[Turn | None, Turn | None]:
+        """Return the turns of the layers that see the whole text, and of those that look back only so far."""
+        rotary = self.spec.block.rotary
+        if rotary is None:
+            return None, None
+        if positions is None:
+            positions = jnp.arange(states.shape[1])[None]
+        turn, near = turn_of(rotary, positions, states), self.spec.near_rotary
+        return turn, turn if near is None else turn_of(near, positions, states)

@@ -100,7 +100,7 @@ class Head(nnx.Module):
 
     def __init__(self, spec: TextDecoderSpec) -> None:
         head = spec.head
-        self.scale = head.scale
+        self.scale, self.cap = head.scale, head.cap
         self.back = Linear(spec.width, spec.token_width, bias=False) if spec.narrow_tokens else None
         self.transform = Linear(spec.width, spec.token_width) if head.transform else None
         self.norm = LayerNorm(spec.token_width, spec.norm_eps) if head.transform else None
@@ -117,4 +117,5 @@ class Head(nnx.Module):
         if self.scale != 1.0:
             states = states * self.scale
         weight = embedding if self.weight is None else self.weight[...]
-        return linear(states, weight, None if self.bias is None else self.bias[...])
+        logits = linear(states, weight, None if self.bias is None else self.bias[...])
+        return logits if self.cap is None else jnp.tanh(logits / self.cap) * self.cap

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from dragoman.errors import ConfigError
-from dragoman.spec.checks import MOST_LAYERS, check_numbers, check_sizes
+from dragoman.spec.checks import MOST_LAYERS, check_cap, check_numbers, check_sizes
 from dragoman.spec.conformer import ConformerSpec
 from dragoman.spec.enums import Activation, Norm, NormOrder
 from dragoman.spec.positions import DisentangledSpec
@@ -23,8 +23,9 @@ class BlockSpec:
     kin); `num_kv_heads` lets several heads of queries share one of keys and values; `query_norm` normalises each head
     of queries and keys (Qwen3); `cross_gate` means that the cross-attention is not the family's own but inserted, and
     stands behind a gate that begins shut. With `conformer` the block is a Conformer's, with `disentangled` it
-    is DeBERTa's. Scores of attention are divided
-    by the square root of the width of a head, unless `scaled_scores` is false (T5).
+    is DeBERTa's. Scores of attention are divided by the square root of the width of a head, or of `score_width` (1 for
+    T5, which leaves them as they are); with a `score_cap` those of self-attention are bent so that none is beyond it:
+    `cap * tanh(score / cap)` (Gemma 2, https://arxiv.org/abs/2408.00118, section 2).
     """
 
     width: int
@@ -54,16 +55,18 @@ class BlockSpec:
     cross_gate: bool = False
     conformer: ConformerSpec | None = None
     disentangled: DisentangledSpec | None = None
-    scaled_scores: bool = True
+    score_width: int | None = None
+    score_cap: float | None = None
 
     def __post_init__(self) -> None:
         """Check that the sizes fit each other."""
         sizes = {"width": self.width, "num_heads": self.num_heads, "ffn_width": self.ffn_width}
-        optional = "bottleneck", "memory_width", "num_kv_heads", "head_width"
+        optional = "bottleneck", "memory_width", "num_kv_heads", "head_width", "score_width"
         sizes |= {name: getattr(self, name) for name in optional if getattr(self, name) is not None}
         check_sizes("A Transformer block", sizes)
         dropouts = "dropout", "attention_dropout", "activation_dropout"
         check_numbers("A Transformer block", {name: getattr(self, name) for name in (*dropouts, "norm_eps")})
+        check_cap("The cap of the scores of attention", self.score_cap)
         if self.head_width is None and self.width % self.num_heads:
             raise ConfigError(
                 f"The width of a Transformer block must be a multiple of its number of attention heads, "
@@ -89,7 +92,7 @@ class BlockSpec:
     @property
     def score_scale(self) -> float:
         """What scores of attention are multiplied by."""
-        return float(self.head_dim**-0.5) if self.scaled_scores else 1.0
+        return float((self.score_width or self.head_dim) ** -0.5)
 
     @property
     def key_heads(self) -> int:
@@ -101,7 +104,8 @@ class BlockSpec:
 class StackSpec:
     """`num_layers` equal blocks, and a final normalisation where the blocks normalise before they act.
 
-    The layers numbered in `windowed` look back at the last `window` tokens only, themselves included.
+    The layers numbered in `windowed` look back at the last `window` tokens only, themselves included; where
+    `near_rotary` is given, their positions turn by that and not by the block's (Gemma 3).
     """
 
     block: BlockSpec
@@ -110,6 +114,7 @@ class StackSpec:
     layerdrop: float = 0.0
     window: int | None = None
     windowed: frozenset[int] = frozenset()
+    near_rotary: RotarySpec | None = None
 
     def __post_init__(self) -> None:
         """Check the number of layers."""

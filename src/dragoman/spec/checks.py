@@ -1,10 +1,11 @@
 """Checks that the specs share: sizes and probabilities that make sense."""
 
+import math
 from collections.abc import Mapping
 
 from dragoman.errors import ConfigError
 
-__all__ = ["MOST_LAYERS", "check_numbers", "check_sizes"]
+__all__ = ["MOST_LAYERS", "check_cap", "check_numbers", "check_sizes"]
 
 # Beyond these a configuration is a mistake or an attack: no published model comes near.
 _LARGEST = 2**24
@@ -31,3 +32,9 @@ def check_numbers(owner: str, numbers: Mapping[str, float], at_most: float = 1.0
     ]
     if wrong:
         raise ConfigError(f"{owner} cannot be built: {'; '.join(wrong)}.")
+
+
+def check_cap(what: str, cap: float | None) -> None:
+    """Raise a `ConfigError` if there is a cap that is not above 0."""
+    if cap is not None and not 0 < cap < math.inf:
+        raise ConfigError(f"{what} must be a number above 0, or null for none, but is {cap!r}.")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from dragoman.errors import ConfigError
 from dragoman.spec.block import StackSpec
-from dragoman.spec.checks import check_numbers, check_sizes
+from dragoman.spec.checks import check_cap, check_numbers, check_sizes
 from dragoman.spec.enums import Activation, EmbedNorm, Positions
 from dragoman.spec.positions import BucketBiasSpec
 
@@ -16,12 +16,18 @@ class HeadSpec:
     """From states to logits: an optional dense layer (`transform`, BERT's), then one row of weights a token.
 
     A tied head reads the token embedding; an untied one has weights of its own. States are multiplied by `scale` (T5).
+    With a `cap` logits are bent so that none is beyond it: `cap * tanh(logit / cap)` (Gemma 2).
     """
 
     tied: bool = True
     bias: bool = False
     transform: Activation | None = None
     scale: float = 1.0
+    cap: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the cap."""
+        check_cap("The cap of the logits", self.cap)
 
 
 @dataclass(frozen=True, kw_only=True)

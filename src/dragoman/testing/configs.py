@@ -63,6 +63,7 @@ _ALONE: dict[str, Any] = {
     "bos_token_id": 0,
     "eos_token_id": 2,
 }
+_GEMMA2 = {**_ALONE, "head_dim": 8, "query_pre_attn_scalar": 12, "sliding_window": 5}
 _GPT2: dict[str, Any] = {
     "vocab_size": 99,
     "n_embd": 24,
@@ -110,6 +111,9 @@ _SMALL: dict[str, dict[str, Any]] = {
     "qwen2": {**_ALONE, "use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1},
     "qwen3": {**_ALONE, "head_dim": 8},
     "gemma": {**_ALONE, "head_dim": 8, "num_key_value_heads": 1},
+    # caps so low that tiny weights come near them
+    "gemma2": {**_GEMMA2, "attn_logit_softcapping": 1.5, "final_logit_softcapping": 2.0},
+    "gemma3_text": {**_GEMMA2, "_sliding_window_pattern": 2},
     "gpt_neox": {
         **{name: value for name, value in _ALONE.items() if name != "num_key_value_heads"},
         "hidden_size": 32,  # a quarter of a head of 8 is turned

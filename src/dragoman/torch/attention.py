@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from dragoman.spec import BlockSpec
-from dragoman.torch.layers import Linear, RMSNorm, forbid
+from dragoman.torch.layers import Linear, forbid, norm_of
 from dragoman.torch.position_bias import BiasGate
 from dragoman.torch.rotary import Turn
 
@@ -22,7 +22,7 @@ class Attention(nn.Module):
     """Scaled dot-product attention (https://arxiv.org/abs/1706.03762, section 3.2).
 
     Several heads of queries may share one of keys and values (https://arxiv.org/abs/2305.13245). Self-attention may
-    normalise and turn its heads; attention to a memory (`across`) does neither.
+    normalise and turn its heads and cap its scores; attention to a memory (`across`) does none of it.
     """
 
     def __init__(self, spec: BlockSpec, bias_gate: BiasGate | None = None, *, across: bool = False) -> None:
@@ -30,6 +30,7 @@ class Attention(nn.Module):
         self.bias_gate = bias_gate
         self.num_heads, self.key_heads, self.head_dim = spec.num_heads, spec.key_heads, spec.head_dim
         self.dropout, self.scale = spec.attention_dropout, spec.score_scale
+        self.cap = None if across else spec.score_cap
         inside, shared = self.num_heads * self.head_dim, self.key_heads * self.head_dim
         self.q_proj = Linear(spec.width, inside, bias=spec.qkv_bias)
         source = (spec.memory_width if across else None) or spec.width
@@ -37,8 +38,8 @@ class Attention(nn.Module):
         self.v_proj = Linear(source, shared, bias=spec.qkv_bias)
         self.out_proj = Linear(inside, spec.width, bias=spec.out_bias)
         normed = spec.query_norm and not across
-        self.q_norm = RMSNorm(spec.head_dim, spec.norm_eps) if normed else None
-        self.k_norm = RMSNorm(spec.head_dim, spec.norm_eps) if normed else None
+        self.q_norm = norm_of(spec.norm, spec.head_dim, spec.norm_eps) if normed else None
+        self.k_norm = norm_of(spec.norm, spec.head_dim, spec.norm_eps) if normed else None
 
     def project(self, states: Float[Tensor, "batch frames width"], turn: Turn | None = None) -> KeysValues:
         """Return the keys and values of `states`, the keys turned by their positions if there is a `turn`."""
@@ -86,30 +87,46 @@ class Attention(nn.Module):
             queries = turn(queries)
         dropout = self.dropout if self.training else 0.0
         grouped = self.key_heads != self.num_heads
-        if weights:
-            if grouped:
-                keys, values = (x.repeat_interleave(self.num_heads // self.key_heads, 1) for x in (keys, values))
-            mixed, probs = plain_attention(queries * self.scale, keys, values, mask, causal, dropout)
-            probs = probs.unflatten(2, (rows // batch, tokens)).transpose(1, 2).flatten(0, 1)
+        probs = None
+        if weights or self.cap is not None:  # PyTorch's own function gives no weights and knows no cap
+            mixed, probs = plain_attention(queries * self.scale, keys, values, mask, causal, dropout, self.cap)
         else:
             mixed = F.scaled_dot_product_attention(
                 queries, keys, values, mask, dropout, is_causal=causal, enable_gqa=grouped, scale=self.scale
             )
-            probs = None
         # [b, h, beams * u, d] -> [rows, u, w]
-        return self.out_proj(mixed.transpose(1, 2).reshape(rows, tokens, -1)), probs
+        out = self.out_proj(mixed.transpose(1, 2).reshape(rows, tokens, -1))
+        if not weights or probs is None:
+            return out, None
+        return out, probs.unflatten(2, (rows // batch, tokens)).transpose(1, 2).flatten(0, 1)
 
 
 def plain_attention(
-    queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, causal: bool, dropout: float
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    mask: Tensor | None,
+    causal: bool,
+    dropout: float,
+    cap: float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Attend step by step, by queries that are scaled, keeping the weights `[batch, heads, tokens, frames]`."""
-    scores = queries @ keys.transpose(2, 3)
+    """Attend step by step, by queries that are scaled, keeping the weights `[batch, heads, tokens, frames]`.
+
+    Heads of queries that share one of keys and values stand below each other, as beams do, so that nothing is copied.
+    """
+    batch, heads, tokens, width = queries.shape
+    shared = keys.shape[1], heads // keys.shape[1] * tokens
+    # [b, h, t, d] -> [b, k, h / k * t, d] -> [b, h, t, f]
+    scores = (queries.reshape(batch, *shared, width) @ keys.transpose(2, 3)).view(batch, heads, tokens, -1)
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    if cap is not None:
+        scores = torch.tanh(scores / cap) * cap
     if causal:
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
     if mask is not None and mask.is_floating_point():
         scores = scores + mask
     elif mask is not None:
         scores = forbid(scores, mask)
-    probs = scores.softmax(-1)
-    return F.dropout(probs, dropout) @ values, probs
+    probs = scores.softmax(-1).to(values.dtype)
+    mixed = F.dropout(probs, dropout).reshape(batch, *shared, -1) @ values
+    return mixed.view(batch, heads, tokens, -1), probs

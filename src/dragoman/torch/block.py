@@ -72,6 +72,9 @@ class Block(nn.Module):
             self.cross_attn_gate = nn.Parameter(torch.empty(1)) if spec.cross_gate else None
         self.ffn = FeedForward(spec)
         self.ffn_norm = norm_of(spec.norm, spec.width, spec.norm_eps)
+        both = spec.norm_order is NormOrder.BOTH
+        self.self_attn_post_norm = norm_of(spec.norm, spec.width, spec.norm_eps) if both else None
+        self.ffn_post_norm = norm_of(spec.norm, spec.width, spec.norm_eps) if both else None
         self.bottleneck = Bottleneck(spec.width, spec.bottleneck) if spec.bottleneck else None
 
     def forward(
@@ -103,18 +106,19 @@ class Block(nn.Module):
         else:
             own = self.self_attn_norm(states)
             mixed, self_weights = self._look_back(index, own, mask, causal, cache, weights, bias, turn)
-            before, states = states, states + self._drop(mixed)
+            before, states = states, states + self._drop(mixed, self.self_attn_post_norm)
             if crosses:
                 mixed, cross_weights = self._look_across(index, self.cross_attn_norm(states), memory, weights)
                 states = states + self._drop(mixed)
             source = before if self.spec.norm_order is NormOrder.PARALLEL else states
-            states = states + self._drop(self.ffn(self.ffn_norm(source)))
+            states = states + self._drop(self.ffn(self.ffn_norm(source)), self.ffn_post_norm)
         if self.bottleneck is not None:
             states = states + self.bottleneck(states)
         return states, self_weights, cross_weights
 
-    def _drop(self, states: Tensor) -> Tensor:
-        return F.dropout(states, self.spec.dropout, self.training)
+    def _drop(self, states: Tensor, norm: nn.Module | None = None) -> Tensor:
+        """Return what a residual connection adds: normalised if there is a `norm`, in training not all of it."""
+        return F.dropout(states if norm is None else norm(states), self.spec.dropout, self.training)
 
     def _look_back(
         self,
@@ -217,11 +221,7 @@ class Stack(nn.Module):
         seen: list[Tensor] = []
         self_weights: list[Tensor | None] = []
         cross_weights: list[Tensor | None] = []
-        turn = None
-        if self.spec.block.rotary is not None:
-            if positions is None:
-                positions = torch.arange(states.shape[1], device=states.device)[None]
-            turn = turn_of(self.spec.block.rotary, positions, states)
+        far, nearby = self._turns(positions, states)
         for index, layer in enumerate(self.layers):
             if all_states:
                 seen.append(states)
@@ -229,7 +229,9 @@ class Stack(nn.Module):
                 self_weights.append(None)
                 cross_weights.append(None)
                 continue
-            look = (near, False) if near is not None and index in self.spec.windowed else (mask, causal)
+            windowed = index in self.spec.windowed
+            look = (near, False) if near is not None and windowed else (mask, causal)
+            turn = nearby if windowed else far
             arguments = (index, states, *look, memory, cache, weights, bias, turn)
             if self.training and self.gradient_checkpointing and index % self.gradient_checkpointing == 0:
                 states, own, across = checkpoint(layer, *arguments, use_reentrant=False)
@@ -246,3 +248,13 @@ class Stack(nn.Module):
             self_weights=tuple(self_weights) if weights else None,
             cross_weights=tuple(cross_weights) if crosses else None,
         )
+
+    def _turns(self, positions: Tensor | None, states: Tensor) -> tuple[Turn | None, Turn | None]:
+        """Return the turns of the layers that see the whole text, and of those that look back only so far."""
+        rotary = self.spec.block.rotary
+        if rotary is None:
+            return None, None
+        if positions is None:
+            positions = torch.arange(states.shape[1], device=states.device)[None]
+        turn, near = turn_of(rotary, positions, states), self.spec.near_rotary
+        return turn, turn if near is None else turn_of(near, positions, states)

@@ -103,7 +103,7 @@ class Head(nn.Module):
     def __init__(self, spec: TextDecoderSpec) -> None:
         super().__init__()
         head = spec.head
-        self.scale = head.scale
+        self.scale, self.cap = head.scale, head.cap
         self.back = Linear(spec.width, spec.token_width, bias=False) if spec.narrow_tokens else None
         self.transform = Linear(spec.width, spec.token_width) if head.transform else None
         self.norm = nn.LayerNorm(spec.token_width, spec.norm_eps) if head.transform else None
@@ -119,4 +119,5 @@ class Head(nn.Module):
             states = self.norm(self.activation(self.transform(states)))
         if self.scale != 1.0:
             states = states * self.scale
-        return linear(states, embedding if self.weight is None else self.weight, self.bias)
+        logits = linear(states, embedding if self.weight is None else self.weight, self.bias)
+        return logits if self.cap is None else torch.tanh(logits / self.cap) * self.cap

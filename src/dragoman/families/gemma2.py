@@ -1,0 +1,73 @@
+"""Gemma 2 (https://arxiv.org/abs/2408.00118): norms behind each half too, capped scores, a window in every other layer.
+
+Scores and logits are bent by a hyperbolic tangent so that none is beyond a cap.
+"""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from dragoman.checkpoint.keymap import Rename, Rule
+from dragoman.families import llama_like
+from dragoman.families.base import Family, FieldAlias
+from dragoman.families.gemma_like import GemmaLikeConfig
+from dragoman.spec import NormOrder, TextDecoderSpec
+
+
+@dataclass(kw_only=True)
+class Gemma2Config(GemmaLikeConfig):
+    """Fields and defaults of a Gemma 2 `config.json`; the defaults are the model of 2 billion parameters."""
+
+    model_type: ClassVar[str] = "gemma2"
+
+    hidden_size: int = 2304
+    intermediate_size: int = 9216
+    num_hidden_layers: int = 26
+    num_attention_heads: int = 8
+    num_key_value_heads: int | None = 4
+    hidden_activation: str = "gelu_pytorch_tanh"
+    query_pre_attn_scalar: int = 256
+    sliding_window: int | None = 4096
+    layer_types: list[str] | None = None
+    attn_logit_softcapping: float | None = 50.0
+    final_logit_softcapping: float | None = 30.0
+
+    hidden_act: ClassVar = FieldAlias("hidden_activation")  # type: ignore[misc]  # the name before Gemma 2
+
+    def __post_init__(self) -> None:
+        """Check the fields, and fill those that follow from others."""
+        super().__post_init__()
+        if self.layer_types is None:
+            self.layer_types = llama_like.alternating(self.num_hidden_layers, self.pattern)
+
+    @property
+    def pattern(self) -> int:
+        """One layer in so many sees the whole text, unless `layer_types` says otherwise."""
+        return 2
+
+    def text_spec(self) -> TextDecoderSpec:
+        """Describe the decoder."""
+        spec = super().text_spec()
+        block = replace(
+            spec.stack.block,
+            norm_order=NormOrder.BOTH,
+            score_width=self.query_pre_attn_scalar,
+            score_cap=self.attn_logit_softcapping,
+        )
+        stack = llama_like.windowed(replace(spec.stack, block=block), self.layer_types, self.sliding_window)
+        return replace(spec, stack=stack, head=replace(spec.head, cap=self.final_logit_softcapping))
+
+
+# fmt: off
+def rules(config: Gemma2Config) -> tuple[Rule, ...]:
+    """Return the table of names, which is that of Gemma 3 in part."""
+    layer, ours = "model.layers.{i}.", "stack.layers.{i}."
+    return (
+        # theirs                                            ours
+        *llama_like.rules(config, before_ffn="pre_feedforward_layernorm"),
+        Rename(layer + "post_attention_layernorm.weight",   ours + "self_attn_post_norm.weight"),
+        Rename(layer + "post_feedforward_layernorm.weight", ours + "ffn_post_norm.weight"),
+    )
+# fmt: on
+
+
+FAMILY = Family(config=Gemma2Config, text=llama_like.part("Gemma2ForCausalLM", table=rules), tokenizer="GemmaTokenizer")

@@ -1,0 +1,110 @@
+"""Gemma 3 (https://arxiv.org/abs/2503.19786), its text model: Gemma 2 without caps, with normalised queries and keys.
+
+Layers with a window count positions by shorter waves than those that see the whole text. Of a model that sees pictures
+too (`gemma3`) the text half is read, and saved as what it is: a `gemma3_text`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
+
+from dragoman.checkpoint.keymap import Alias, Drop, Rename, Rule
+from dragoman.errors import ConfigError
+from dragoman.families import gemma2, llama_like
+from dragoman.families.base import Family
+from dragoman.families.rope import rope_parameters_of, rotary_of
+from dragoman.spec import TextDecoderSpec
+
+_KINDS = ("full_attention", "sliding_attention")
+_OF_BOTH = ("pad_token_id", "bos_token_id", "eos_token_id", "tie_word_embeddings", "dtype", "torch_dtype")
+
+
+@dataclass(kw_only=True)
+class Gemma3TextConfig(gemma2.Gemma2Config):
+    """Fields and defaults of a Gemma 3 `config.json`; the defaults are the text half of 4 billion parameters.
+
+    `rope_parameters` holds one set for each kind of layer: "full_attention" and "sliding_attention".
+    """
+
+    model_type: ClassVar[str] = "gemma3_text"
+
+    vocab_size: int = 262208
+    max_position_embeddings: int = 131072
+    attn_logit_softcapping: float | None = None  # upstream reads it and caps nothing
+    final_logit_softcapping: float | None = None
+    use_bidirectional_attention: bool | None = False
+    _sliding_window_pattern: int = 6
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], **overrides: Any) -> Self:
+        """Build from the keys of a `config.json`; of a model with pictures from those of its text half."""
+        half = data.get("text_config")
+        if isinstance(half, Mapping):
+            data = {**{name: data[name] for name in _OF_BOTH if name in data}, **half}
+        return super().from_dict(data, **overrides)
+
+    def __post_init__(self) -> None:
+        """Check the fields, and fill those that follow from others."""
+        given = self.rope_parameters
+        super().__post_init__()
+        self.rope_parameters = _rope_parameters(given or {}, self.extra)
+
+    @property
+    def pattern(self) -> int:
+        """One layer in so many sees the whole text, unless `layer_types` says otherwise."""
+        pattern = self.extra.get("sliding_window_pattern", self._sliding_window_pattern)
+        if type(pattern) is not int or pattern < 1:
+            raise ConfigError(f"`sliding_window_pattern` must be a whole number above 0, but is {pattern!r}.")
+        return pattern
+
+    @property
+    def rope(self) -> dict[str, Any]:
+        """The `rope_parameters` of the layers that see the whole text."""
+        return dict((self.rope_parameters or {})["full_attention"])
+
+    def text_spec(self) -> TextDecoderSpec:
+        """Describe the decoder."""
+        spec = super().text_spec()
+        near = rotary_of((self.rope_parameters or {})["sliding_attention"], self.head_dim, self.max_position_embeddings)
+        block = replace(spec.stack.block, query_norm=True, score_cap=None)
+        return replace(spec, stack=replace(spec.stack, block=block, near_rotary=near))
+
+
+def _rope_parameters(given: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Return both sets, completed by what releases before 5.0 wrote beside each other."""
+    far, near = (given.get(kind) or {} for kind in _KINDS)
+    if not isinstance(far, Mapping) or not isinstance(near, Mapping):
+        raise ConfigError(f"`rope_parameters` must hold a dictionary for each of {', '.join(_KINDS)}, but is {given}.")
+    local = extra.get("rope_local_base_freq", 10_000.0)
+    sets = (
+        rope_parameters_of(far, {"rope_theta": 1_000_000.0, **extra}),
+        rope_parameters_of(near, {"rope_theta": local}),
+    )
+    return dict(zip(_KINDS, sets, strict=True))
+
+
+# fmt: off
+def _rules(config: Gemma3TextConfig) -> tuple[Rule, ...]:
+    layer, ours = "model.layers.{i}.self_attn.", "stack.layers.{i}.self_attn."
+    return (
+        # theirs                         ours
+        *gemma2.rules(config),
+        Rename(layer + "q_norm.weight",  ours + "q_norm.weight"),
+        Rename(layer + "k_norm.weight",  ours + "k_norm.weight"),
+        Drop("vision_tower.*",           why="it sees pictures"),
+        Drop("multi_modal_projector.*",  why="it brings pictures to the text"),
+    )
+# fmt: on
+
+
+_HALF = (  # names in a model that sees pictures too, in files and in memory
+    Alias("language_model.model.*", "model.*"),
+    Alias("language_model.lm_head.*", "lm_head.*"),
+    Alias("model.language_model.*", "model.*"),
+)
+FAMILY = Family(
+    config=Gemma3TextConfig,
+    also=("gemma3",),
+    text=replace(llama_like.part("Gemma3ForCausalLM", table=_rules), aliases=_HALF),
+    tokenizer="GemmaTokenizer",
+)

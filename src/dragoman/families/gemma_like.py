@@ -1,0 +1,34 @@
+"""What Gemma and its successors share: Llama's network with norms that count from one and scaled embeddings."""
+
+from dataclasses import dataclass, replace
+
+from dragoman.errors import ConfigError
+from dragoman.families.llama_like import LlamaLikeConfig
+from dragoman.spec import Norm, TextDecoderSpec
+
+__all__ = ["GemmaLikeConfig"]
+
+
+@dataclass(kw_only=True)
+class GemmaLikeConfig(LlamaLikeConfig):
+    """The fields and defaults that they have in common."""
+
+    vocab_size: int = 256000
+    head_dim: int = 256
+    hidden_act: str = "gelu_pytorch_tanh"
+    max_position_embeddings: int = 8192
+    attention_bias: bool = False
+    use_bidirectional_attention: bool | None = None
+    tie_word_embeddings: bool = True
+    pad_token_id: int | None = 0
+    bos_token_id: int | None = 2
+    eos_token_id: int | list[int] | None = 1
+
+    def text_spec(self) -> TextDecoderSpec:
+        """Describe the decoder."""
+        if self.use_bidirectional_attention:
+            raise ConfigError("A Gemma with `use_bidirectional_attention` cannot write a text, so it is no decoder.")
+        bias = self.attention_bias
+        spec = self.decoder_spec(head_width=self.head_dim, qkv_bias=bias, out_bias=bias, ffn_bias=False)
+        stack = replace(spec.stack, block=replace(spec.stack.block, norm=Norm.RMS_FROM_ONE))
+        return replace(spec, stack=stack, embed_scale=self.hidden_size**0.5)
