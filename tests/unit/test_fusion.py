@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from dragoman import ConfigError, SpeechEncoderDecoderConfig, SpeechEncoderDecoderModel, TextDecoder
+from dragoman import ConfigError, SpeechEncoder, SpeechEncoderDecoderConfig, SpeechEncoderDecoderModel, TextDecoder
 from dragoman.jax.buckets import pad_to_bucket
 from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
 from dragoman.testing import TOLERANCES, tiny_config
+from dragoman.testing.configs import DECODERS
 
 IDS = {"decoder_start_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
 PROMPT = [[5, 6], [7, 8, 9]]
@@ -62,22 +63,32 @@ def audio() -> dict[str, torch.Tensor]:
     return {"input_values": waves * mask, "attention_mask": mask.long()}
 
 
-def test_inserted_cross_attention_changes_nothing_before_training() -> None:
+@pytest.mark.parametrize("family", [family for family, fusion in DECODERS if fusion == "cross_attention"])
+def test_inserted_cross_attention_changes_nothing_before_training(family: str, tmp_path: Path) -> None:
     """The fresh model writes what the text model alone would write, to the last bit, whatever it hears."""
-    encoder, text = tiny_config("wav2vec2"), tiny_config("llama")
     torch.manual_seed(0)
-    alone = TextDecoder(text).eval()
-    config = SpeechEncoderDecoderConfig(encoder=encoder, decoder=text, fusion="cross_attention", **IDS)
-    model = SpeechEncoderDecoderModel(config=config).eval()
-    missing, unexpected = model.decoder.load_state_dict(alone.state_dict(), strict=False)
-    assert unexpected == []
-    assert {name.split(".")[3] for name in missing} == {"cross_attn", "cross_attn_norm", "cross_attn_gate"}
+    SpeechEncoder(tiny_config("wav2vec2", num_hidden_layers=1)).save_pretrained(tmp_path / "speech")
+    alone = TextDecoder(tiny_config(family)).eval()
+    with torch.no_grad():
+        for tensor in alone.parameters():
+            if tensor.ndim > 1:
+                tensor.normal_(std=0.4)
+    alone.save_pretrained(tmp_path / "text")
+    folders = tmp_path / "speech", tmp_path / "text"
     tokens = torch.randint(3, 99, (3, 7), generator=torch.Generator().manual_seed(2))
+    waves, mask = audio().values()
+    model = SpeechEncoderDecoderModel.from_encoder_decoder_pretrained(*folders, fusion="cross_attention")
     with torch.no_grad():
         expected = alone(tokens).logits
-        assert torch.equal(model(**audio(), decoder_input_ids=tokens).logits, expected)
+        assert torch.equal(model(waves, mask, decoder_input_ids=tokens).logits, expected)
         model.decoder.stack.layers[0].cross_attn_gate.fill_(0.5)
-        assert not torch.equal(model(**audio(), decoder_input_ids=tokens).logits, expected)
+        assert not torch.equal(model(waves, mask, decoder_input_ids=tokens).logits, expected)
+    flax = FlaxSpeechEncoderDecoderModel.from_encoder_decoder_pretrained(*folders, fusion="cross_attention")
+    heard, other = (
+        np.asarray(flax(x.numpy(), mask.numpy(), decoder_input_ids=tokens.numpy()).logits) for x in (waves, 3 - waves)
+    )
+    assert np.array_equal(heard, other)
+    assert np.abs(heard - expected.numpy()).max() <= TOLERANCES["logits"]
 
 
 @BOTH
