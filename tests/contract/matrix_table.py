@@ -15,9 +15,9 @@ generates with beams, whenever the tests run in full (`tests/property/test_matri
 the loss, and the tokens of greedy and beam search are compared with a model that `transformers` saved
 (`tests/parity/`); ○ is one that no test compares as a pair, though each of its halves is compared in others. Text
 models without cross-attention, T5, Speech2Text2 and GPT-BigCode cannot be joined by today's `transformers`: their tests
-compare them with the models that upstream has. In JAX the nightly tests compare every pair with PyTorch: logits,
+compare them with the models that upstream has. `scripts/matrix` compares JAX with PyTorch for every pair: logits,
 gradients, an optimizer step, and the tokens of greedy and beam search for 100 random clips
-(`tests/parity/test_jax.py`).
+(`tests/parity/test_jax.py`; [when it was last run](jax.md#the-same-as-pytorch-pair-by-pair)).
 
 """
 

@@ -1,7 +1,8 @@
 """JAX against PyTorch from the same folder: logits, gradients, an optimizer step, texts, and the way back.
 
 `pair_of` is in conftest.py: models that transformers built at random and saved to disk. The nightly tests take every
-pair of families besides, in models that we saved ourselves, since upstream cannot join most of them.
+pair of families besides, in models that we saved ourselves, since upstream cannot join most of them; `scripts/matrix`
+runs them, by programs that compile quickly: else most of their time is XLA's.
 """
 
 from itertools import product
@@ -15,11 +16,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from dragoman import SpeechEncoder
+from dragoman.checkpoint.options import LoadOptions
+from dragoman.families import find
+from dragoman.families.base import SpecAugmentConfig
+from dragoman.jax.loading import load_part
 from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
+from dragoman.jax.speech_encoder import SpeechEncoder as JaxEncoder
 from dragoman.jax.tree import flat
-from dragoman.testing import TOLERANCES, configs
+from dragoman.testing import TOLERANCES, configs, tiny_config
 
-from .conftest import eloquent, own_pair
+from .conftest import Encoder, Pair, eloquent, enliven, own_pair
 
 ENCODERS = (
     "wav2vec2-group", "wav2vec2-layer", "wav2vec2-adapter", "wav2vec2-adapter-proj", "wav2vec2-language-adapter",
@@ -42,10 +49,13 @@ PAIRS += [
     for decoder in MORE_DECODERS
 ]
 PAIRS += [
-    pytest.param((encoder, *decoder), id=f"own-{encoder}-{decoder[0]}-{decoder[1] or 'native'}",
+    pytest.param((encoder, *decoder), id=f"own-{encoder}-to-{decoder[0]}-{decoder[1] or 'native'}",
                  marks=pytest.mark.nightly)
     for encoder, decoder in product(configs.ENCODERS, configs.DECODERS)
 ]  # fmt: skip
+
+
+AUGMENTED = [name for name in configs.ENCODERS if issubclass(find(name).config, SpecAugmentConfig)]
 
 
 @pytest.fixture(scope="module", params=PAIRS)
@@ -131,6 +141,36 @@ def test_there_and_back(both: Any, tmp_path: Path) -> None:
     again = FlaxSpeechEncoderDecoderModel.from_pretrained(tmp_path)
     assert all(map(np.array_equal, jax.tree.leaves(again.params), jax.tree.leaves(ours.params)))
     assert again.generation_config.eos_token_id == ours.generation_config.eos_token_id
+
+
+@pytest.mark.parametrize("name", AUGMENTED)
+def test_spec_augment_hides_the_same(name: str, tmp_path: Path) -> None:
+    """For one seed both hide the same frames and channels, padding aside, and put the same in their place."""
+    quiet = {"dropout" if name == "whisper" else "hidden_dropout": 0.0, "apply_spec_augment": True}
+    hidden = {"mask_time_prob": 0.3, "mask_time_length": 2, "mask_feature_prob": 0.3, "mask_feature_length": 2}
+    theirs = SpeechEncoder(tiny_config(name, **quiet, **hidden)).eval()
+    enliven(theirs)
+    theirs.save_pretrained(tmp_path)
+    ours, _ = load_part(JaxEncoder, tmp_path, LoadOptions())
+    batch = Pair(None, tmp_path, Encoder(name, {}, "exact"), "bert").audio(3, seed=1)
+    ready, lengths = ours.prepare(
+        *(batch[key].numpy() if key in batch else None for key in ("inputs", "attention_mask"))
+    )
+    torch.manual_seed(7)
+    seed = int(torch.randint(2**31, ()))  # which PyTorch's generator gives to NumPy's
+    torch.manual_seed(7)
+    theirs.training = True  # its parts are not: nothing but SpecAugment is random
+    expected = theirs(*batch.values()).last_hidden_state
+
+    def difference(seed: int) -> float:
+        masks = ours.draw_masks(ready, lengths, np.random.default_rng(seed))
+        assert masks.time.any()
+        assert masks.channels.any()
+        found = ours.encode(ready, lengths, masks=masks).last_hidden_state
+        return float(np.abs(np.asarray(found) - expected.numpy()).max())
+
+    assert difference(seed) <= TOLERANCES["logits"]
+    assert difference(seed + 1) > 0.01, "other masks must show"
 
 
 @pytest.mark.parametrize("decoder", MORE_DECODERS)
