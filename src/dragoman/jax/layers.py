@@ -15,6 +15,7 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Bool, DTypeLike, Float, Int, PRNGKeyArray
 
+from dragoman.jax.convolution import convolve
 from dragoman.spec import Activation, Norm
 from dragoman.spec.lora import LoraSpec
 
@@ -246,21 +247,6 @@ class ChannelNorm(nnx.Module):
         variance = jnp.square(zero_padding(centred, mask)).sum(1, keepdims=True) / count
         scale = self.weight[...] * lax.rsqrt(variance + self.eps)
         return (centred * scale + self.bias[...]).astype(features.dtype)
-
-
-def convolve(
-    features: Array, weight: Float[Array, "out in kernel"], bias: Array | None, stride: int, padding: int, groups: int
-) -> Array:
-    """Convolve `[batch, frames, channels]` over the frames."""
-    out = lax.conv_general_dilated(
-        features,
-        weight,
-        window_strides=(stride,),
-        padding=[(padding, padding)],
-        dimension_numbers=("NWC", "OIW", "NWC"),
-        feature_group_count=groups,
-    )
-    return out if bias is None else out + bias
 
 
 class Conv1d(nnx.Module):

@@ -172,10 +172,7 @@ class Trainer:
 
         keys = jax.random.split(key, batch.labels.shape[0])
         nothing = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params))
-        if batch.labels.shape[0] > 1:
-            (loss, gradients), _ = jax.lax.scan(add, nothing, (batch, keys))
-        else:  # without a loop, inside which XLA for CPUs convolves many times more slowly
-            (loss, gradients), _ = add(nothing, jax.tree.map(lambda x: x[0], (batch, keys)))
+        (loss, gradients), _ = jax.lax.scan(add, nothing, (batch, keys))
         updates, optimizer = self._optimizer.update(gradients, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         return TrainState(params=params, optimizer=optimizer, step=state.step + 1, key=state.key), loss
