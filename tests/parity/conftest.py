@@ -3,6 +3,7 @@
 Upstream's composite has gaps, which are closed here on its side, never on ours: each adaptation says which.
 """
 
+import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -333,6 +334,11 @@ def own_pair(folder: Path, encoder: str, decoder: str, fusion: str | None) -> Pa
 def eloquent(texts: torch.Tensor) -> bool:
     """Whether so many texts differ that they prove something."""
     return len({tuple(text) for text in texts.tolist()}) > 5
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quick() -> None:
+    gc.freeze()  # each collection would go through the million objects of transformers, PyTorch and JAX
 
 
 @pytest.fixture(autouse=True, scope="session")
