@@ -114,6 +114,26 @@ def test_padding_changes_nothing(kind: str) -> None:
             assert torch.equal(text[0], texts[row, : text.shape[1]])
 
 
+@pytest.mark.parametrize("kind", ["prefix-gemma", "prefix-opt", "cross-opt"])
+def test_prompts_of_several_lengths_change_nothing(kind: str) -> None:
+    """A prompt that is padded on the left writes what it writes alone, and is scored like that."""
+    model, batch = built(kind), audio()
+    prompts = torch.tensor([[0, 11, 12, 13], [1, 1, 0, 14], [1, 0, 15, 16]])
+    counts = (prompts != 1).long()
+    given = {"decoder_input_ids": prompts, "decoder_attention_mask": counts}
+    texts = model.generate(**batch, **given, max_new_tokens=6, num_beams=2)
+    with torch.no_grad():
+        together = model(**batch, **given).logits
+    for row, samples in enumerate((800, 500, 650)):
+        clip = {"input_values": batch["input_values"][row : row + 1, :samples]}
+        prompt = prompts[row : row + 1, 4 - int(counts[row].sum()) :]
+        text = model.generate(**clip, decoder_input_ids=prompt, max_new_tokens=6, num_beams=2)[0, prompt.shape[1] :]
+        assert torch.equal(text, texts[row, 4 : 4 + len(text)])
+        with torch.no_grad():
+            alone = model(**clip, decoder_input_ids=prompt).logits[0]
+        assert (alone - together[row, -len(alone) :]).abs().max() <= TOLERANCES["batch"]
+
+
 @BOTH
 @pytest.mark.parametrize("beams", [1, 3])
 def test_a_cached_search_finds_what_reading_everything_anew_finds(kind: str, beams: int) -> None:

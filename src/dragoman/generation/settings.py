@@ -16,12 +16,11 @@ from dragoman.generation.plan import Plan
 from dragoman.inputs import check_ids, check_rows, check_tokens
 from dragoman.spec import SpecialIds
 
-__all__ = ["prompt_of", "set_on", "settings_of", "warn_if_cut_off"]
+__all__ = ["prompt_mask_of", "prompt_of", "set_on", "settings_of", "warn_if_cut_off"]
 
 # Of upstream's trainers, and of its ways to keep a cache, of which there is one here.
 _IDLE = (
     "cache_implementation",
-    "decoder_attention_mask",
     "disable_compile",
     "labels",
     "synced_gpus",
@@ -68,11 +67,6 @@ def _without_idle(options: Mapping[str, Any]) -> dict[str, Any]:
     if options.get("synced_gpus"):
         raise GenerationError(
             "`synced_gpus` is not done here: texts are generated where the whole model is. Gather its weights first."
-        )
-    mask = options.get("decoder_attention_mask")
-    if mask is not None and not to_numpy(mask).all():
-        raise GenerationError(
-            "`decoder_attention_mask` must be all ones: all of a prompt is looked at. Pass texts of one length."
         )
     return {name: value for name, value in options.items() if name not in _IDLE}
 
@@ -124,6 +118,36 @@ def prompt_of(
             "Some rows of `decoder_input_ids` begin with the start id and some do not; begin all of them the same way."
         )
     return np.concatenate([first, tokens], axis=1), {}
+
+
+def prompt_mask_of(mask: Any, given: Any, prompt: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
+    """Return which tokens of the prompts count, for prompts of several lengths that are padded on the left.
+
+    Args:
+        mask: `decoder_attention_mask`, 1 where a token counts, of any framework, or `None`.
+        given: `decoder_input_ids`, which it is about.
+        prompt: What `prompt_of` made of them.
+
+    Returns:
+        Bool `[batch, tokens]` of the prompt, or `None` if all of them count.
+
+    Raises:
+        GenerationError: If it is about other tokens, or leaves out the last one, behind which a text goes on.
+    """
+    if mask is None or (counts := to_numpy(mask).astype(bool)).all():
+        return None
+    if given is None or counts.shape != tuple(given.shape):
+        raise GenerationError(
+            "`decoder_attention_mask` must have a number for each of the `decoder_input_ids`, which are "
+            f"{'not given' if given is None else list(given.shape)}, but has the shape {list(counts.shape)}."
+        )
+    if not counts[:, -1].all():
+        raise GenerationError(
+            "`decoder_attention_mask` leaves out the last token of a prompt, behind which the text is to go on. Pad "
+            'prompts on the left: tokenizer.padding_side = "left".'
+        )
+    started = np.ones((len(counts), prompt.shape[1] - counts.shape[1]), bool)  # where the start id was put before them
+    return np.concatenate([started, counts], axis=1)
 
 
 def warn_if_cut_off(settings: GenerationConfig, plan: Plan, ended: Any) -> None:

@@ -50,14 +50,16 @@ class Cache:
     """Keys and values of the tokens so far, in buffers of a fixed size that are filled from the left.
 
     `length` tokens are valid. Where speech comes before the text, the first places are the speech's, and `prefix_mask`
-    says which of them count. `memory` may hold keys and values of the encoded speech besides. Every method returns a
-    new value; inside `jit` XLA writes into the old one's memory.
+    says which of them count. Where texts begin with prompts of several lengths, `text_mask` says which of the first
+    tokens count, padding on the left not; later ones all do. `memory` may hold keys and values of the encoded speech
+    besides. Every method returns a new value; inside `jit` XLA writes into the old one's memory.
     """
 
     keys: tuple[Float[Array, "rows heads capacity head_dim"], ...]
     values: tuple[Float[Array, "rows heads capacity head_dim"], ...]
     length: Int[Array, ""]
     prefix_mask: Bool[Array, "rows prefix"] | None = None
+    text_mask: Bool[Array, "rows prompt"] | None = None
     memory: Memory | None = None
 
     @property
@@ -108,8 +110,8 @@ class Cache:
         return self._changed(lambda x: jnp.pad(x, ((0, 0), (0, 0), (0, more), (0, 0))))
 
     def _rows(self, change: Callable[[Array], Array]) -> "Cache":
-        prefix = None if self.prefix_mask is None else change(self.prefix_mask)
-        return replace(self._changed(change), prefix_mask=prefix)
+        prefix, text = (None if x is None else change(x) for x in (self.prefix_mask, self.text_mask))
+        return replace(self._changed(change), prefix_mask=prefix, text_mask=text)
 
     def _changed(self, change: Callable[[Array], Array]) -> "Cache":
         return replace(self, keys=tuple(map(change, self.keys)), values=tuple(map(change, self.values)))

@@ -29,7 +29,7 @@ from dragoman.generation.result import GenerationResult
 from dragoman.generation.run import Run
 from dragoman.generation.sampling import build_filters, draw
 from dragoman.generation.search import BeamState, RowState, advance_rows, begin_rows
-from dragoman.generation.settings import prompt_of, settings_of, warn_if_cut_off
+from dragoman.generation.settings import prompt_mask_of, prompt_of, settings_of, warn_if_cut_off
 from dragoman.generation.stopping import stops_of
 from dragoman.inputs import one_audio
 from dragoman.jax.arguments import hear
@@ -81,6 +81,7 @@ def generate(
     attention_mask: Any = None,
     encoder_outputs: Any = None,
     decoder_input_ids: Int[Array, "batch tokens"] | None = None,
+    decoder_attention_mask: Any = None,
     logits_processor: Sequence[Any] | None = None,
     prefix_allowed_tokens_fn: Any = None,
     stopping_criteria: Sequence[Any] | None = None,
@@ -105,6 +106,8 @@ def generate(
         attention_mask: 1 where a sample counts, `[batch, samples]`.
         encoder_outputs: What the encoder gave before; the audio is then not needed.
         decoder_input_ids: Beginning of the texts. The start id is put before it where it is not there yet.
+        decoder_attention_mask: 1 where a token of these counts, `[batch, tokens]`: beginnings of several lengths are
+            padded on the left.
         logits_processor: Callables `(tokens, scores) -> scores` over NumPy arrays, after the built-in ones.
         prefix_allowed_tokens_fn: `(utterance, tokens) -> ids` that may come next.
         stopping_criteria: Callables `(tokens, scores) -> bool or bools` that end texts, in Hugging Face's form.
@@ -135,6 +138,7 @@ def generate(
     heard = hear(model.encoder, audio, attention_mask, encoder_outputs)
     batch = (heard[2].last_hidden_state if heard[2] is not None else heard[0]).shape[0]
     prompt, later = prompt_of(settings, batch, decoder_input_ids, model.decoder.spec.vocab_size)
+    counts = prompt_mask_of(decoder_attention_mask, decoder_input_ids, prompt)
     plan = plan_of(settings, prompt.shape[1], _room(model, heard))
     if seed is not None and prng_key is not None:
         raise GenerationError("`seed` and `prng_key` both say how to sample; pass one of them.")
@@ -148,6 +152,7 @@ def generate(
             heard,
             settings,
             prompt,
+            counts,
             plan,
             params,
             seed=seed,
@@ -156,12 +161,12 @@ def generate(
             criteria=stopping_criteria or (),
             streamer=streamer,
             decode=None if tokenizer is None else tokenizer.decode,
-            draft=None if assistant_model is None else _drafting(assistant_model, audio, attention_mask, plan),
+            draft=None if assistant_model is None else _drafting(assistant_model, audio, attention_mask, plan, counts),
             voices=voices,
             token_log_probs=token_log_probs,
         )
     else:
-        result, encoded = _compiled(model, heard, _recipe(plan, settings, later), prompt, params, seed), None
+        result, encoded = _compiled(model, heard, _recipe(plan, settings, later), prompt, counts, params, seed), None
     warn_if_cut_off(settings, plan, result.ended)
     if not settings.return_dict_in_generate:
         return jax.device_put(np.asarray(result.sequences, np.int32))
@@ -204,20 +209,22 @@ def warm_up(
     shape = model.encoder.spec.frontend.input_shape(batch, samples)
     heard = (*model.encoder.prepare(np.zeros(shape, np.float32), None), None)
     plan = plan_of(settings, prompt.shape[1], _room(model, heard))
-    _compiled(model, heard, _recipe(plan, settings, later), prompt, params, 0, rehearse=True)
+    _compiled(model, heard, _recipe(plan, settings, later), prompt, None, params, 0, rehearse=True)
 
 
 def _recipe(plan: Plan, settings: GenerationConfig, later: Mapping[int, int]) -> "Recipe":
     return Recipe(plan, repr(sorted(settings.to_dict().items())), tuple(sorted(later.items())), settings)
 
 
-def _drafting(model: "FlaxSpeechEncoderDecoderModel", audio: Any, attention_mask: Any, plan: Plan) -> CachedDecoder:
+def _drafting(
+    model: "FlaxSpeechEncoderDecoderModel", audio: Any, attention_mask: Any, plan: Plan, counts: Any
+) -> CachedDecoder:
     """Return the decoder of a smaller model, looking at what its own encoder hears."""
     if model.backend != "jax":
         raise GenerationError("`assistant_model` must be a model in JAX too: a FlaxSpeechEncoderDecoderModel.")
     heard = hear(model.encoder, audio, attention_mask, None)
     memory = _memory(model, heard, heard[0].shape[0], model.params)
-    return CachedDecoder(model, memory, plan.max_length, GenerationConfig(), None)
+    return CachedDecoder(model, memory, plan.max_length, GenerationConfig(), None, counts)
 
 
 def _room(model: "FlaxSpeechEncoderDecoderModel", heard: tuple[Any, Any, Any]) -> int:
@@ -249,6 +256,7 @@ def _compiled(
     heard: tuple[Any, Any, Any],
     recipe: Recipe,
     prompt: np.ndarray[Any, Any],
+    counts: np.ndarray[Any, Any] | None,
     params: Any,
     seed: int | Sequence[int],
     *,
@@ -261,13 +269,13 @@ def _compiled(
     rows = rounded(batch, 2)
     memory = _memory(model, heard, rows, params)
     prompt = fill_rows(prompt.astype(np.int32), rows)
-    keys = None if keys is None else fill_rows(keys, rows)
+    keys, counts = (None if x is None else fill_rows(x, rows) for x in (keys, counts))
     # A rehearsal compiles every program, but lets none of them take a step.
     limit = np.int32(0 if rehearse else plan.max_length)
     static = ("recipe", "capacity")
     capacity = min(_FIRST_CAPACITY, plan.max_length)
     first = model.program(_begin_and_search, static)
-    found = first(params, memory, prompt, keys, limit, recipe=recipe, capacity=capacity)
+    found = first(params, memory, prompt, counts, keys, limit, recipe=recipe, capacity=capacity)
     while capacity < plan.max_length and (rehearse or not bool(found.done)):
         capacity = min(2 * capacity, plan.max_length)
         found = model.program(_search_on, static)(params, memory, found, keys, limit, recipe=recipe, capacity=capacity)
@@ -286,11 +294,18 @@ def _memory(model: "FlaxSpeechEncoderDecoderModel", heard: tuple[Any, Any, Any],
 
 
 def _begin_and_search(
-    joint: Joint, memory: Memory, prompt: Array, keys: Array | None, limit: Array, recipe: Recipe, capacity: int
+    joint: Joint,
+    memory: Memory,
+    prompt: Array,
+    counts: Array | None,
+    keys: Array | None,
+    limit: Array,
+    recipe: Recipe,
+    capacity: int,
 ) -> Search:
     """Read the prompt but for its last token, which the first step reads, and search until the cache is full."""
     plan, (batch, tokens) = recipe.plan, prompt.shape
-    cache = joint.decoder.begin(memory, batch, max(capacity, tokens))
+    cache = replace(joint.decoder.begin(memory, batch, max(capacity, tokens)), text_mask=counts)
     if tokens > 1:
         _, read = joint.decoder.decode(prompt[:, :-1], memory, cache)
         assert read is not None
@@ -408,6 +423,7 @@ def _stepwise(
     heard: tuple[Any, Any, Any],
     settings: GenerationConfig,
     prompt: np.ndarray[Any, Any],
+    counts: np.ndarray[Any, Any] | None,
     plan: Plan,
     params: Any,
     **search: Any,
@@ -421,7 +437,7 @@ def _stepwise(
             params, *heard[:2], all_states=settings.output_hidden_states, weights=settings.output_attentions
         )
         memory = model.program(Joint.project)(params, encoded)
-    decoder = CachedDecoder(model, memory, plan.max_length, settings, params)
+    decoder = CachedDecoder(model, memory, plan.max_length, settings, params, counts)
     result = loop.generate(
         decoder,
         prompt,

@@ -38,6 +38,7 @@ class CachedDecoder:
         capacity: Tokens to make room for.
         settings: Says whether attention weights and states are to be returned.
         params: Used instead of the model's own.
+        prompt_mask: True where a token of the prompt counts, `[batch, tokens]`; all of them do without.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class CachedDecoder:
         capacity: int,
         settings: GenerationConfig,
         params: Any,
+        prompt_mask: np.ndarray[Any, Any] | None = None,
     ) -> None:
         self._model, self._capacity = model, capacity
         self._params = model.params if params is None else params
@@ -54,14 +56,17 @@ class CachedDecoder:
             "all_states": settings.output_hidden_states or bool(settings.penalty_alpha),
             "weights": settings.output_attentions,
         }
-        self._memory = memory
+        self._memory, self._prompt_mask = memory, prompt_mask
 
     def start(self, prompt: np.ndarray[Any, Any]) -> Step[Cache]:
         """Read the prompt."""
         if self._memory.states is None:
-            return self._run(prompt, self._model.decoder.new_cache(prompt.shape[0], self._capacity))
-        begin = self._model.program(Joint.begin, ("capacity",))
-        return self._run(prompt, begin(self._params, self._memory, capacity=self._capacity))
+            cache = self._model.decoder.new_cache(prompt.shape[0], self._capacity)
+        else:
+            begin = self._model.program(Joint.begin, ("capacity",))
+            cache = begin(self._params, self._memory, capacity=self._capacity)
+        counts = None if self._prompt_mask is None else jax.device_put(self._prompt_mask)
+        return self._run(prompt, replace(cache, text_mask=counts))
 
     def expand(self, state: Cache, copies: int) -> Cache:
         """Repeat each row; the memory stays one an utterance."""

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from dragoman.errors import GenerationError
@@ -196,13 +197,17 @@ class TextDecoder(nnx.Module):
         count = given.shape[1]
         cache = self.fitted(cache, count)
         start = cache.length if cache else 0
+        capacity = cache.capacity if cache else count
+        if cache is not None and token_mask is None:
+            token_mask = cache.text_mask
         if cache is not None and cache.prefix_mask is not None:
-            token_mask, positions = _behind(cache.prefix_mask, start, count, token_mask, positions)
+            token_mask, positions = _behind(cache.prefix_mask, start, count, capacity, token_mask, positions)
+        if positions is None and token_mask is not None and self.spec.number_by_mask:
+            positions = _numbered(token_mask, start, count, capacity)
         embed_key, stack_key = split(key, 2)
         states = self.embed(tokens, embeds, start, positions, embed_key)
         causal = self.spec.stack.block.causal
         mask = None
-        capacity = cache.capacity if cache else count
         if cache is not None or token_mask is not None or self.position_bias is not None:
             mask = self._mask(count, start, capacity, token_mask)
         window, near = self.spec.stack.window, None
@@ -254,7 +259,7 @@ class TextDecoder(nnx.Module):
         prefix, places = _prefix_of(memory)
         if token_mask is None:
             token_mask = jnp.ones(text.shape[:2], bool)
-        token_mask, positions = _behind(prefix, prefix.shape[1], text.shape[1], token_mask, positions)
+        token_mask, positions = _behind(prefix, prefix.shape[1], text.shape[1], text.shape[1], token_mask, positions)
         out, cache = self.decode(
             None,
             None,
@@ -311,9 +316,7 @@ class TextDecoder(nnx.Module):
             seen = seen & (places > own - window)
         mask = seen[None, None]
         if token_mask is not None:
-            token_mask = token_mask[:, :capacity]
-            missing = capacity - token_mask.shape[1]
-            token_mask = jnp.pad(token_mask, ((0, 0), (0, missing)), constant_values=True)
+            token_mask = _filled(token_mask, capacity)
             # a token always sees itself, so that padding on the left never leaves a row with nothing to look at
             mask = (mask & token_mask[:, None, None, :]) | (places == own)
         return mask
@@ -342,16 +345,34 @@ def _prefix_of(memory: Memory) -> tuple[Bool[Array, "rows prefix"], Int[Array, "
     """Return which states of a memory that comes before the text count, and their positions."""
     assert memory.states is not None
     mask = jnp.ones(memory.states.shape[:2], bool) if memory.mask is None else memory.mask
-    return mask, jnp.clip(jnp.cumsum(mask, axis=1) - 1, 0)
+    return mask, _counted(mask)
+
+
+def _counted(mask: Bool[Array, "rows places"]) -> Int[Array, "rows places"]:
+    """Return the positions of what a mask keeps; what it leaves out takes none."""
+    return jnp.clip(jnp.cumsum(mask, axis=1) - 1, 0)
+
+
+def _filled(mask: Bool[Array, "rows places"], size: int) -> Bool[Array, "rows size"]:
+    """Return a mask of `size` places; those that it leaves out on the right count."""
+    mask = mask[:, :size]
+    return jnp.pad(mask, ((0, 0), (0, size - mask.shape[1])), constant_values=True)
+
+
+def _numbered(mask: Array, start: Array | int, count: int, size: int) -> Int[Array, "rows count"]:
+    """Return the positions of the `count` tokens from number `start` on, of at most `size`, among those that count."""
+    return lax.dynamic_slice_in_dim(_counted(_filled(mask, size)), start, count, axis=1)
 
 
 def _behind(
-    prefix: Array, start: Array | int, count: int, token_mask: Array | None, positions: Array | None
+    prefix: Array, start: Array | int, count: int, size: int, token_mask: Array | None, positions: Array | None
 ) -> tuple[Array, Array]:
     """Return the mask of the places so far and the positions of the `count` tokens from place `start` on, behind a
     prefix; places that the mask leaves out count.
     """
+    read = start - prefix.shape[1]
     if positions is None:
-        positions = (start - prefix.shape[1] + jnp.arange(count))[None]
+        along = (read + jnp.arange(count))[None]
+        positions = along if token_mask is None else _numbered(token_mask, read, count, size)
     mask = prefix if token_mask is None else jnp.concatenate([prefix, token_mask], 1)
     return mask, positions + prefix.sum(1, keepdims=True)

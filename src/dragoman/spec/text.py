@@ -36,7 +36,8 @@ class TextDecoderSpec:
 
     `position_offset` rows at the start of the position table belong to no position (BART has 2), so the table holds
     `num_positions + position_offset` rows. With `padding_apart` the last of these rows is that of padding tokens,
-    which take no number (RoBERTa), else padding stands where it stands. `embed_width` is the width of the embeddings
+    which take no number (RoBERTa), with `number_by_mask` what the attention mask leaves out takes none (OPT), else
+    padding stands where it stands. `embed_width` is the width of the embeddings
     where it is not the stack's and a projection follows (ELECTRA); with `narrow_tokens` it follows right behind the
     tokens, and another leads back before the head (OPT). `position_bias` adds a learned number to the scores
     of self-attention, by how far back a token looks (T5); all layers share it.
@@ -49,6 +50,7 @@ class TextDecoderSpec:
     positions: Positions = Positions.LEARNED
     position_offset: int = 0
     padding_apart: bool = False
+    number_by_mask: bool = False
     position_bias: BucketBiasSpec | None = None
     num_token_types: int = 0
     embed_scale: float = 1.0

@@ -45,19 +45,26 @@ class Cache:
     """Keys and values of the tokens so far, in buffers that are allocated once and filled from the left.
 
     `length` tokens are valid. Where speech comes before the text, the first places are the speech's, and `prefix_mask`
-    says which of them count. `write` fills the buffers in place and `advanced` returns the value with the new length:
-    the buffers have one owner, the newest value.
+    says which of them count. Where texts begin with prompts of several lengths, `text_mask` says which of the first
+    tokens count, padding on the left not; later ones all do. `write` fills the buffers in place and `advanced` returns
+    the value with the new length: the buffers have one owner, the newest value.
     """
 
     keys: Float[Tensor, "layers rows heads capacity head_dim"]
     values: Float[Tensor, "layers rows heads capacity head_dim"]
     length: int = 0
     prefix_mask: Bool[Tensor, "rows prefix"] | None = None
+    text_mask: Bool[Tensor, "rows prompt"] | None = None
 
     @property
     def rows(self) -> int:
         """How many texts there are."""
         return self.keys.shape[1]
+
+    @property
+    def prefix_length(self) -> int:
+        """How many places are the speech's."""
+        return 0 if self.prefix_mask is None else self.prefix_mask.shape[1]
 
     @property
     def capacity(self) -> int:
@@ -77,12 +84,13 @@ class Cache:
 
     def expanded(self, num_beams: int) -> "Cache":
         """Return a cache with each row repeated `num_beams` times."""
-        prefix = self.prefix_mask
+        prefix, text = self.prefix_mask, self.text_mask
         return replace(
             self,
             keys=self.keys.repeat_interleave(num_beams, 1),
             values=self.values.repeat_interleave(num_beams, 1),
             prefix_mask=None if prefix is None else prefix.repeat_interleave(num_beams, 0),
+            text_mask=None if text is None else text.repeat_interleave(num_beams, 0),
         )
 
     def selected(self, parents: Int[Tensor, " rows"]) -> "Cache":
@@ -90,7 +98,7 @@ class Cache:
         for buffer in self.keys, self.values:
             valid = buffer[:, :, :, : self.length]
             valid.copy_(valid.index_select(1, parents))
-        return self  # a parent is a beam of the same utterance, so the prefix is the same
+        return self  # a parent is a beam of the same utterance, so prefix and prompt are the same
 
     def grown(self, capacity: int) -> "Cache":
         """Return a cache with room for at least `capacity` tokens."""

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from dragoman.generation.forced import ForcedTokens
@@ -17,7 +18,7 @@ from dragoman.generation.loop import Step
 from dragoman.generation.loop import generate as search
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.plan import plan_of
-from dragoman.generation.settings import prompt_of, settings_of, warn_if_cut_off
+from dragoman.generation.settings import prompt_mask_of, prompt_of, settings_of, warn_if_cut_off
 from dragoman.inputs import one_audio
 from dragoman.torch.cache import Cache, Memory
 from dragoman.torch.speech_encoder import EncoderOutput
@@ -39,6 +40,7 @@ class CachedDecoder:
         states: Memory, `[batch, frames, width]`, as wide as the decoder; `None` for a plain language model.
         mask: True where a frame counts, `[batch, frames]`.
         capacity: Tokens to make room for.
+        prompt_mask: True where a token of the prompt counts, `[batch, tokens]`; all of them do without.
         attentions: Return the attention weights of each step.
         hidden_states: Return the states of each step.
     """
@@ -49,6 +51,7 @@ class CachedDecoder:
         states: Tensor | None,
         mask: Tensor | None,
         capacity: int,
+        prompt_mask: Bool[Tensor, "batch tokens"] | None = None,
         *,
         attentions: bool = False,
         hidden_states: bool = False,
@@ -56,6 +59,7 @@ class CachedDecoder:
         self._decoder = decoder
         self._memory: Memory | None = None if states is None else decoder.project_memory(states, mask)
         self._capacity = capacity
+        self._prompt_mask = prompt_mask
         self._attentions = attentions
         self._hidden_states = hidden_states
 
@@ -63,8 +67,10 @@ class CachedDecoder:
         """Read the prompt."""
         rows = prompt.shape[0]
         if self._memory is None:
-            return self._run(prompt, self._decoder.new_cache(rows, self._capacity))
-        return self._run(prompt, self._decoder.begin(self._memory, rows, self._capacity))
+            cache = self._decoder.new_cache(rows, self._capacity)
+        else:
+            cache = self._decoder.begin(self._memory, rows, self._capacity)
+        return self._run(prompt, replace(cache, text_mask=self._prompt_mask))
 
     def expand(self, state: Cache, copies: int) -> Cache:
         """Repeat each row; the memory stays one an utterance."""
@@ -104,14 +110,21 @@ def _decoder_of(
     model: "SpeechEncoderDecoderModel",
     encoded: EncoderOutput,
     capacity: int,
+    counts: np.ndarray[Any, Any] | None,
     *,
     attentions: bool = False,
     hidden_states: bool = False,
 ) -> CachedDecoder:
-    """Return the decoder of a model, looking at what its encoder heard."""
+    """Return the decoder of a model, looking at what its encoder heard; `counts` says what of the prompts does."""
     memory = model.remember(encoded)
     return CachedDecoder(
-        model.decoder, memory.states, memory.mask, capacity, attentions=attentions, hidden_states=hidden_states
+        model.decoder,
+        memory.states,
+        memory.mask,
+        capacity,
+        None if counts is None else torch.from_numpy(counts).to(model.device),
+        attentions=attentions,
+        hidden_states=hidden_states,
     )
 
 
@@ -125,6 +138,7 @@ def generate(
     attention_mask: Tensor | None = None,
     encoder_outputs: Any = None,
     decoder_input_ids: Int[Tensor, "batch tokens"] | None = None,
+    decoder_attention_mask: Tensor | None = None,
     logits_processor: Sequence[Any] | None = None,
     prefix_allowed_tokens_fn: Any = None,
     stopping_criteria: Sequence[Any] | None = None,
@@ -147,6 +161,8 @@ def generate(
         attention_mask: 1 where a sample counts, `[batch, samples]`.
         encoder_outputs: What the encoder gave before; the audio is then not needed.
         decoder_input_ids: Beginning of the texts. The start id is put before it where it is not there yet.
+        decoder_attention_mask: 1 where a token of these counts, `[batch, tokens]`: beginnings of several lengths are
+            padded on the left.
         logits_processor: Callables `(tokens, scores) -> scores`, after the built-in ones.
         prefix_allowed_tokens_fn: `(utterance, tokens) -> ids` that may come next.
         stopping_criteria: Callables `(tokens, scores) -> bool or bools` that end texts, in Hugging Face's form.
@@ -182,6 +198,7 @@ def generate(
         batch = encoded.last_hidden_state.shape[0]
         tokens, later = prompt_of(settings, batch, decoder_input_ids, model.decoder.spec.vocab_size)
         prompt = torch.from_numpy(tokens).to(model.device)
+        counts = prompt_mask_of(decoder_attention_mask, decoder_input_ids, tokens)
         forced_later = [ForcedTokens(later)] if later else []
         plan = plan_of(settings, prompt.shape[1], model.room(encoded.last_hidden_state.shape[1]))
         result = search(
@@ -189,6 +206,7 @@ def generate(
                 model,
                 encoded,
                 plan.max_length,
+                counts,
                 attentions=settings.output_attentions,
                 hidden_states=settings.output_hidden_states or settings.penalty_alpha is not None,
             ),
@@ -203,7 +221,7 @@ def generate(
             streamer=streamer,
             draft=None
             if assistant_model is None
-            else _decoder_of(assistant_model, assistant_model.encode(audio, attention_mask), plan.max_length),
+            else _decoder_of(assistant_model, assistant_model.encode(audio, attention_mask), plan.max_length, counts),
             voices=voices,
             token_log_probs=token_log_probs,
         )

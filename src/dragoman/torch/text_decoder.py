@@ -235,8 +235,12 @@ class TextDecoder(PretrainedPart):
             )
         if cache is not None:
             cache = cache.grown(start + count)
+            if token_mask is None and cache.text_mask is not None:
+                token_mask = _filled(cache.text_mask, start + count - cache.prefix_length)
             if cache.prefix_mask is not None:
                 token_mask, positions = _behind(cache.prefix_mask, start, count, token_mask, positions)
+        if positions is None and token_mask is not None and self.spec.number_by_mask:
+            positions = _counted(token_mask)[:, start:]
         states = self.embed(tokens, embeds, start, positions)
         causal = self.spec.stack.block.causal
         mask = None
@@ -360,7 +364,18 @@ def _prefix_of(memory: Memory) -> tuple[Bool[Tensor, "rows prefix"], Int[Tensor,
     mask = memory.mask
     if mask is None:
         mask = torch.ones(memory.states.shape[:2], dtype=torch.bool, device=memory.states.device)
-    return mask, (mask.cumsum(1) - 1).clamp(min=0)
+    return mask, _counted(mask)
+
+
+def _counted(mask: Bool[Tensor, "rows places"]) -> Int[Tensor, "rows places"]:
+    """Return the positions of what a mask keeps; what it leaves out takes none."""
+    return (mask.cumsum(1) - 1).clamp(min=0)
+
+
+def _filled(mask: Bool[Tensor, "rows places"], size: int) -> Bool[Tensor, "rows size"]:
+    """Return a mask of `size` places; those that it leaves out on the right count."""
+    mask = mask[:, :size]
+    return nn.functional.pad(mask, (0, size - mask.shape[1]), value=True)
 
 
 def _behind(
@@ -371,5 +386,5 @@ def _behind(
     if token_mask is None:
         token_mask = prefix.new_ones(prefix.shape[0], read + count)
     if positions is None:
-        positions = torch.arange(read, read + count, device=prefix.device)[None]
+        positions = _counted(token_mask)[:, read:]
     return torch.cat([prefix, token_mask], 1), positions + prefix.sum(1, keepdim=True)
