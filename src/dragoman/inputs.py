@@ -61,7 +61,7 @@ def check_rows(texts: int, others: int, what: str = "clips") -> None:
 
 
 def check_tokens(name: str, shape: Sequence[int], kind: str) -> None:
-    """Check that tokens are whole numbers, one row a text.
+    """Check that tokens are whole numbers, one row a text, and at least one in each.
 
     Args:
         name: What the caller calls them.
@@ -76,6 +76,8 @@ def check_tokens(name: str, shape: Sequence[int], kind: str) -> None:
             f"`{name}` must be whole numbers of the shape [batch, tokens], but have the shape {list(shape)} and the "
             f"type {kind}."
         )
+    if shape[1] < 1:
+        raise ConfigError(f"`{name}` must hold at least one token of each text, but has the shape {list(shape)}.")
 
 
 def check_ids(name: str, ids: Iterable[int], vocab_size: int, *, ignored: bool = False) -> None:

@@ -50,14 +50,39 @@ _FEW_ROWS = 40  # from 64 on nothing is gained
 Key = PRNGKeyArray | None
 """A random key for dropout and its kin in training; `None` in evaluation."""
 
+
+def _gelu(x: Array) -> Array:
+    return 0.5 * x * (1.0 + lax.erf(x * math.sqrt(0.5)))  # jax.nn.gelu takes erfc, which XLA computes more slowly
+
+
+def _gelu_tanh(x: Array) -> Array:
+    return jax.nn.gelu(x, approximate=True)
+
+
+def _quick_gelu(x: Array) -> Array:
+    return x * jax.nn.sigmoid(1.702 * x)
+
+
+def _relu(x: Array) -> Array:
+    return jax.nn.relu(x)
+
+
+def _silu(x: Array) -> Array:
+    return jax.nn.silu(x)
+
+
+def _tanh(x: Array) -> Array:
+    return jnp.tanh(x)
+
+
+# Functions with names of our own, because modules that hold them are pickled, and JAX hides its own behind `jit`.
 ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {
-    # jax.nn.gelu takes the error function's complement, which XLA computes more slowly
-    Activation.GELU: lambda x: 0.5 * x * (1.0 + lax.erf(x * math.sqrt(0.5))),
-    Activation.GELU_TANH: lambda x: jax.nn.gelu(x, approximate=True),
-    Activation.QUICK_GELU: lambda x: x * jax.nn.sigmoid(1.702 * x),
-    Activation.RELU: jax.nn.relu,
-    Activation.SILU: jax.nn.silu,
-    Activation.TANH: jnp.tanh,
+    Activation.GELU: _gelu,
+    Activation.GELU_TANH: _gelu_tanh,
+    Activation.QUICK_GELU: _quick_gelu,
+    Activation.RELU: _relu,
+    Activation.SILU: _silu,
+    Activation.TANH: _tanh,
 }
 
 

@@ -32,6 +32,14 @@ class Programs:
         self._variables = variables(module)
         self._compiled: dict[Callable[..., Any], Callable[..., Any]] = {}
 
+    def __getstate__(self) -> nnx.Module:
+        """Return what a copy or a pickle keeps: it compiles anew."""
+        return self._module
+
+    def __setstate__(self, module: nnx.Module) -> None:
+        """Begin with a copy of the module."""
+        Programs.__init__(self, module)
+
     @property
     def params(self) -> Tree:
         """All parameters as nested dictionaries."""

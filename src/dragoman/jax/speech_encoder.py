@@ -213,8 +213,8 @@ class SpeechEncoder(nnx.Module):
             The inputs, packed to the left, and the valid samples of each row; `None` where every sample counts.
 
         Raises:
-            AudioError: If the input is no array of floating numbers with the right axes, holds no clip, or a row is too
-                short to give one frame.
+            AudioError: If the input is no array of floating numbers with the right axes, holds no clip or (looked for
+                where it is not on a device yet) a number that is not finite, or a row is too short to give one frame.
         """
         inputs = checked_tensor(self.main_input_name, inputs, AudioError)
         front = self.spec.frontend
@@ -243,6 +243,11 @@ class SpeechEncoder(nnx.Module):
         else:
             inputs, lengths = pack_left(inputs, attention_mask.astype(bool))
         self._check_lengths(inputs.shape[front.time_axis], lengths)
+        if isinstance(inputs, np.ndarray) and not np.isfinite(inputs).all():
+            raise AudioError(
+                f"`{self.main_input_name}` has values that are no finite numbers (NaN or infinite). Silence that was "
+                "divided by its own loudness is like that; give it to the feature extractor as it was recorded."
+            )
         return inputs, lengths
 
     def _check_lengths(self, longest: int, lengths: Any) -> None:

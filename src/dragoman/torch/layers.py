@@ -34,10 +34,20 @@ __all__ = [
 # Up to so many rows a matrix product is faster on a CPU the other way round; benchmarks/thin_linear.py shows it.
 _FEW_ROWS = 5
 
+
+def _gelu_tanh(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
+
+
+def _quick_gelu(x: Tensor) -> Tensor:
+    return x * torch.sigmoid(1.702 * x)
+
+
+# Functions with names, because modules that hold them are pickled.
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     Activation.GELU: F.gelu,
-    Activation.GELU_TANH: lambda x: F.gelu(x, approximate="tanh"),
-    Activation.QUICK_GELU: lambda x: x * torch.sigmoid(1.702 * x),
+    Activation.GELU_TANH: _gelu_tanh,
+    Activation.QUICK_GELU: _quick_gelu,
     Activation.RELU: F.relu,
     Activation.SILU: F.silu,
     Activation.TANH: torch.tanh,

@@ -205,8 +205,8 @@ class SpeechEncoder(PretrainedPart):
             The inputs, packed to the left, and the valid samples of each row; `None` where every sample counts.
 
         Raises:
-            AudioError: If the input is no tensor with the right number of axes, holds no clip, or a row is too short to
-                give one frame.
+            AudioError: If the input is no tensor with the right number of axes, holds no clip or, on a CPU, a number
+                that is not finite, or a row is too short to give one frame.
         """
         inputs = checked_tensor(self.main_input_name, inputs, AudioError)
         front = self.spec.frontend
@@ -234,6 +234,12 @@ class SpeechEncoder(PretrainedPart):
         else:
             inputs, lengths = pack_left(inputs, attention_mask.bool())
         self._check_lengths(inputs.shape[front.time_axis], lengths)
+        looks = inputs.device.type == "cpu" and not torch.compiler.is_compiling()  # elsewhere that means waiting
+        if looks and not bool(torch.isfinite(inputs).all()):
+            raise AudioError(
+                f"`{self.main_input_name}` has values that are no finite numbers (NaN or infinite). Silence that was "
+                "divided by its own loudness is like that; give it to the feature extractor as it was recorded."
+            )
         return inputs, lengths
 
     def _check_lengths(self, longest: int, lengths: Tensor | None) -> None:

@@ -23,6 +23,8 @@ MISTAKES: dict[str, tuple[dict[str, Any], type[DragomanError], str]] = {
     "whole numbers": ({"inputs": AUDIO.astype(np.int16)}, AudioError, "floating numbers, but are int16"),
     "no clips": ({"inputs": AUDIO[:0]}, AudioError, "holds no clip"),
     "a mask in a list": ({"attention_mask": [[1] * 400] * 2}, ConfigError, "`attention_mask` must be an array"),
+    "labels of no token": ({"labels": TOKENS[:, :0]}, ConfigError, "at least one token of each text"),
+    "no number": ({"inputs": AUDIO * float("nan")}, AudioError, "NaN or infinite"),
     "labels beyond": ({"labels": BEYOND}, ConfigError, "`labels` must be from 0 to 98, .*, but got 106"),
     "the same in JAX": ({"labels": jnp.asarray(BEYOND)}, ConfigError, "but got 106"),
     "labels of one axis": ({"labels": TOKENS[0]}, ConfigError, r"the shape \[3\]"),

@@ -48,6 +48,8 @@ MISTAKES: dict[str, tuple[dict[str, Any], type[DragomanError], str]] = {
         "first frame, but the clip in row 1 has 12",
     ),
     "one axis": ({"inputs": AUDIO[0]}, AudioError, r"\[batch, samples\], but has \[400\]"),
+    "labels of no token": ({"labels": LABELS[:, :0]}, ConfigError, "at least one token of each text"),
+    "no number": ({"inputs": AUDIO * float("nan")}, AudioError, "NaN or infinite"),
     "labels of one axis": ({"labels": LABELS[0]}, ConfigError, r"the shape \[3\]"),
     "fractional labels": ({"labels": LABELS.float()}, ConfigError, "the type float32"),
     "labels in a list": ({"labels": LABELS.tolist()}, ConfigError, "must be a tensor, but is a list"),
