@@ -40,6 +40,8 @@ PUBLIC = {
     "GPT2LMHeadModel",
     "GPTBigCodeConfig",
     "GPTBigCodeForCausalLM",
+    "GPTNeoConfig",
+    "GPTNeoForCausalLM",
     "GPTNeoXConfig",
     "GPTNeoXForCausalLM",
     "Gemma2Config",

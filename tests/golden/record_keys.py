@@ -146,6 +146,7 @@ ONE_LAYER = {
     "blenderbot": {"encoder_layers": 1, "decoder_layers": 1},
     "blenderbot-small": {"encoder_layers": 1, "decoder_layers": 1},
     "trocr": {"decoder_layers": 1},
+    "gpt_neo": {"num_layers": 1, "attention_types": [[["local"], 1]]},
     "t5": {"num_layers": 1},
     "mt5": {"num_layers": 1},
     **{
@@ -487,6 +488,8 @@ def _alone() -> Iterator[tuple[str, Iterator[Source]]]:
     attention = "gpt_neox.layers.0.attention."
     buffers = tuple(attention + name for name in ("bias", "masked_bias", "rotary_emb.inv_freq"))
     yield "gpt_neox", _text_model("GPTNeoX", "gpt_neox.", "gpt_neox.layers.0", buffers, older_head)
+    buffers = tuple(f"transformer.h.0.attn.attention.{name}" for name in ("bias", "masked_bias"))
+    yield "gpt_neo", _text_model("GPTNeo", "transformer.", "transformer.h.0", buffers)
     yield "opt", _text_model("OPT", "model.", "model.decoder.layers.0", ())
     narrow = {"word_embed_proj_dim": 16, "do_layer_norm_before": False}  # as the 350m
     yield "opt", iter([Source(tf.OPTForCausalLM, tf.OPTForCausalLM, fields=narrow)])

@@ -150,6 +150,26 @@ def test_impossible_numbers_are_named_before_anything_is_built(
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("model_type", "fields_", "words"),
+    [
+        ("gemma2", {"attn_logit_softcapping": 0.0}, "cap of the scores of attention must be a number above 0"),
+        ("gemma2", {"final_logit_softcapping": float("nan")}, "cap of the logits must be a number above 0"),
+        ("gemma2", {"layer_types": ["full_attention"]}, "for each of the 2 layers"),
+        ("gemma2", {"sliding_window": None}, "`sliding_window` must be a number"),
+        ("gemma2", {"use_bidirectional_attention": True}, "is no decoder"),
+        ("gemma3_text", {"_sliding_window_pattern": 0}, "must be a whole number above 0"),
+        ("gemma3_text", {"rope_parameters": {"factor": 8.0, "rope_type": "linear"}}, "a dictionary for each of"),
+        ("gemma3_text", {"rope_parameters": {"full_attention": 3}}, "a dictionary for each of"),
+        ("gpt_neo", {"attention_types": [["global"], 2]}, "must be like"),
+        ("gpt_neo", {"attention_types": [[["global"], 3]]}, "of each of the 2 layers"),
+    ],
+)
+def test_layers_that_do_not_fit_are_named(model_type: str, fields_: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        tiny_config(model_type, **fields_).text_spec()
+
+
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
 def test_a_file_says_what_the_object_said(family: Family, tmp_path: Path) -> None:
     config = tiny_config(family.model_type, extra={"a_later_field": [1]}, name_or_path="somewhere")

@@ -129,6 +129,13 @@ CARDS: dict[str, Card] = {
         licence="BigCode OpenRAIL-M",
         ends=r"`<\|endoftext\|>` for both; padding to be set",
     ),
+    "gpt_neo": Card(
+        name="GPT-Neo",
+        paper="https://doi.org/10.5281/zenodo.5297715",
+        checkpoints=("EleutherAI/gpt-neo-125m", "EleutherAI/gpt-neo-1.3B"),
+        licence="MIT",
+        own="scores that are not scaled, a window in every other layer",
+    ),
     "gpt_neox": Card(
         name="GPT-NeoX, Pythia",
         paper="https://arxiv.org/abs/2204.06745",

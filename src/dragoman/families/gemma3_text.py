@@ -73,7 +73,8 @@ class Gemma3TextConfig(gemma2.Gemma2Config):
 def _rope_parameters(given: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
     """Return both sets, completed by what releases before 5.0 wrote beside each other."""
     far, near = (given.get(kind) or {} for kind in _KINDS)
-    if not isinstance(far, Mapping) or not isinstance(near, Mapping):
+    one = given and not given.keys() & set(_KINDS)  # for all layers, which would be of neither kind
+    if one or not isinstance(far, Mapping) or not isinstance(near, Mapping):
         raise ConfigError(f"`rope_parameters` must hold a dictionary for each of {', '.join(_KINDS)}, but is {given}.")
     local = extra.get("rope_local_base_freq", 10_000.0)
     sets = (

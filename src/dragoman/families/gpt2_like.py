@@ -7,7 +7,7 @@ from dragoman.errors import ConfigError
 from dragoman.families.base import FieldAlias, ModelConfig, head_rule
 from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, StackSpec, TextDecoderSpec
 
-__all__ = ["FUSED", "GPT2LikeConfig", "rules"]
+__all__ = ["FUSED", "GPT2LikeConfig", "rules", "rules_around"]
 
 
 @dataclass(kw_only=True)
@@ -77,15 +77,23 @@ def rules(config: GPT2LikeConfig, fused: Split, transpose: bool) -> tuple[Rule, 
     """Return the table of GPT-2 and GPT-BigCode, which fuse q, k, v, and of which one stores matrices `[in, out]`."""
     return (
         # theirs                                              ours
-        Rename("transformer.wte.weight",                      "embed.tokens.weight"),
-        Rename("transformer.wpe.weight",                      "embed.positions.weight"),
-        Rename("transformer.h.{i}.ln_1.*",                    "stack.layers.{i}.self_attn_norm.*"),
+        *rules_around(config, transpose),
         fused,
         Rename("transformer.h.{i}.attn.c_proj.*",             _SELF + "out_proj.*", transpose),
         Rename("transformer.h.{i}.ln_cross_attn.*",           "stack.layers.{i}.cross_attn_norm.*"),
         Rename("transformer.h.{i}.crossattention.q_attn.*",   _CROSS + "q_proj.*", transpose),
         Split("transformer.h.{i}.crossattention.c_attn.*",    (_CROSS + "k_proj.*", _CROSS + "v_proj.*"), transpose),
         Rename("transformer.h.{i}.crossattention.c_proj.*",   _CROSS + "out_proj.*", transpose),
+    )
+
+
+def rules_around(config: ModelConfig, transpose: bool = False) -> tuple[Rule, ...]:
+    """Return the table of all but attention, which GPT-Neo has in common with them."""
+    return (
+        # theirs                                              ours
+        Rename("transformer.wte.weight",                      "embed.tokens.weight"),
+        Rename("transformer.wpe.weight",                      "embed.positions.weight"),
+        Rename("transformer.h.{i}.ln_1.*",                    "stack.layers.{i}.self_attn_norm.*"),
         Rename("transformer.h.{i}.ln_2.*",                    "stack.layers.{i}.ffn_norm.*"),
         Rename("transformer.h.{i}.mlp.c_fc.*",                "stack.layers.{i}.ffn.in_proj.*", transpose),
         Rename("transformer.h.{i}.mlp.c_proj.*",              "stack.layers.{i}.ffn.out_proj.*", transpose),

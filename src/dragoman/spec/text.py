@@ -37,10 +37,10 @@ class TextDecoderSpec:
     `position_offset` rows at the start of the position table belong to no position (BART has 2), so the table holds
     `num_positions + position_offset` rows. With `padding_apart` the last of these rows is that of padding tokens,
     which take no number (RoBERTa), with `number_by_mask` what the attention mask leaves out takes none (OPT), else
-    padding stands where it stands. `embed_width` is the width of the embeddings
-    where it is not the stack's and a projection follows (ELECTRA); with `narrow_tokens` it follows right behind the
-    tokens, and another leads back before the head (OPT). `position_bias` adds a learned number to the scores
-    of self-attention, by how far back a token looks (T5); all layers share it.
+    padding stands where it stands. `embed_width` is the width of the embeddings where it is not the stack's and a
+    projection follows (ELECTRA); with `narrow_tokens` it follows right behind the tokens, and another leads back before
+    the head (OPT). `position_bias` adds a learned number to the scores of self-attention, by how far back a token looks
+    (T5); all layers share it.
     """
 
     vocab_size: int

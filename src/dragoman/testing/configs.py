@@ -114,6 +114,19 @@ _SMALL: dict[str, dict[str, Any]] = {
     # caps so low that tiny weights come near them
     "gemma2": {**_GEMMA2, "attn_logit_softcapping": 1.5, "final_logit_softcapping": 2.0},
     "gemma3_text": {**_GEMMA2, "_sliding_window_pattern": 2},
+    "gpt_neo": {
+        "vocab_size": 99,
+        "hidden_size": 24,
+        "num_layers": 2,
+        "num_heads": 4,
+        "intermediate_size": 30,
+        "attention_types": [[["global", "local"], 1]],
+        "window_size": 5,
+        "max_position_embeddings": 64,
+        "pad_token_id": 1,
+        "bos_token_id": 0,
+        "eos_token_id": 2,
+    },
     "gpt_neox": {
         **{name: value for name, value in _ALONE.items() if name != "num_key_value_heads"},
         "hidden_size": 32,  # a quarter of a head of 8 is turned

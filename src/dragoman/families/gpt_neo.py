@@ -1,0 +1,119 @@
+"""GPT-Neo (https://doi.org/10.5281/zenodo.5297715): GPT-2 whose scores are not scaled, with a window in some layers."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from dragoman.checkpoint.keymap import Drop, Rename, Rule
+from dragoman.errors import ConfigError
+from dragoman.families import gpt2_like
+from dragoman.families.base import INSERTED, Family, FieldAlias, ModelConfig, Part, inserted_rules
+from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, StackSpec, TextDecoderSpec
+from dragoman.spec.checks import MOST_LAYERS
+
+
+@dataclass(kw_only=True)
+class GPTNeoConfig(ModelConfig):
+    """Fields and defaults of a GPT-Neo `config.json`; the defaults are the model of 1.3 billion parameters.
+
+    `attention_types` says in short what `attention_layers` says layer by layer: "global", or "local" with a window.
+    """
+
+    model_type: ClassVar[str] = "gpt_neo"
+
+    vocab_size: int = 50257
+    max_position_embeddings: int = 2048
+    hidden_size: int = 2048
+    num_layers: int = 24
+    attention_types: list[Any] | None = None
+    attention_layers: list[str] | None = None
+    num_heads: int = 16
+    intermediate_size: int | None = None
+    window_size: int = 256
+    activation_function: str = "gelu_new"
+    resid_dropout: float = 0.0
+    embed_dropout: float = 0.0
+    attention_dropout: float = 0.0
+    layer_norm_epsilon: float = 1e-5
+    initializer_range: float = 0.02
+    bos_token_id: int | None = 50256
+    eos_token_id: int | list[int] | None = 50256
+
+    num_hidden_layers = FieldAlias("num_layers")
+    num_attention_heads = FieldAlias("num_heads")
+
+    def __post_init__(self) -> None:
+        """Check the fields, and fill those that follow from others."""
+        super().__post_init__()
+        self.attention_types = self.attention_types or [[["global", "local"], 12]]
+        self.attention_layers = _layer_by_layer(self.attention_types)
+
+    def text_spec(self) -> TextDecoderSpec:
+        """Describe the decoder."""
+        kinds = self.attention_layers or []
+        if len(kinds) != self.num_layers or not set(kinds) <= {"global", "local"}:
+            raise ConfigError(
+                f'`attention_types` must make "global" or "local" of each of the {self.num_layers} layers, but makes '
+                f"{kinds}."
+            )
+        block = BlockSpec(
+            width=self.hidden_size,
+            num_heads=self.num_heads,
+            ffn_width=self.intermediate_size or 4 * self.hidden_size,
+            activation=Activation.parse(self.activation_function),
+            norm_order=NormOrder.PRE,
+            norm_eps=self.layer_norm_epsilon,
+            dropout=self.resid_dropout,
+            attention_dropout=self.attention_dropout,
+            qkv_bias=False,
+            score_width=1,
+            causal=True,
+            cross_attention=self.add_cross_attention,
+            cross_gate=self.add_cross_attention,
+        )
+        return TextDecoderSpec(
+            vocab_size=self.vocab_size,
+            num_positions=self.max_position_embeddings,
+            number_by_mask=True,
+            dropout=self.embed_dropout,
+            stack=StackSpec(
+                block=block,
+                num_layers=self.num_layers,
+                final_norm=True,
+                window=self.window_size,
+                windowed=frozenset(i for i, kind in enumerate(kinds) if kind == "local"),
+            ),
+            head=HeadSpec(tied=self.tie_word_embeddings),
+            pad_token_id=self.pad_token_id,
+            init_std=self.initializer_range,
+        )
+
+
+def _layer_by_layer(types: list[Any]) -> list[str]:
+    try:
+        return [str(kind) for kinds, times in types for kind in kinds * min(times, MOST_LAYERS)]
+    except (TypeError, ValueError):
+        raise ConfigError(f'`attention_types` must be like [[["global"], 24]], but is {types!r:.80}.') from None
+
+
+# fmt: off
+def _rules(config: GPTNeoConfig) -> tuple[Rule, ...]:
+    theirs, ours = "transformer.h.{i}.attn.attention.", "stack.layers.{i}.self_attn."
+    return (
+        # theirs                        ours
+        *gpt2_like.rules_around(config),
+        Rename(theirs + "q_proj.weight", ours + "q_proj.weight"),
+        Rename(theirs + "k_proj.weight", ours + "k_proj.weight"),
+        Rename(theirs + "v_proj.weight", ours + "v_proj.weight"),
+        Rename(theirs + "out_proj.*",    ours + "out_proj.*"),
+        Drop(theirs + "bias",            why="a mask buffer, not a weight"),
+        Drop(theirs + "masked_bias",     why="a mask buffer, not a weight"),
+        *inserted_rules("transformer.h.{i}"),
+    )
+# fmt: on
+
+
+FAMILY = Family(
+    config=GPTNeoConfig,
+    text=Part(rules=_rules, classes=("GPTNeoForCausalLM",), prefixes=("transformer.",), fresh=INSERTED),
+    tokenizer="GPT2Tokenizer",
+)
