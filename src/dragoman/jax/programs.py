@@ -10,6 +10,7 @@ from typing import Any
 import jax
 from flax import nnx
 
+from dragoman.errors import CheckpointError
 from dragoman.jax.tree import Tree, flat, merge, nested, tree_of, update, variables
 
 __all__ = ["Programs"]
@@ -30,6 +31,7 @@ class Programs:
     def __init__(self, module: nnx.Module) -> None:
         self._module = module
         self._variables = variables(module)
+        self._structure: Any = None  # of the parameters, once somebody asks
         self._compiled: dict[Callable[..., Any], Callable[..., Any]] = {}
 
     def __getstate__(self) -> nnx.Module:
@@ -49,9 +51,25 @@ class Programs:
     def params(self, tree: Mapping[str, Any]) -> None:
         update(self._module, tree)
 
+    def _checked(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return parameters that the caller passes in, checked for every name."""
+        self._structure = self._structure or jax.tree.structure(self.params)
+        if jax.tree.structure(params) == self._structure:
+            return params
+        wanted = {name for name, leaf in self._variables.items() if isinstance(leaf, nnx.Param)}
+        given = flat(params).keys() if isinstance(params, Mapping) else set()
+        if given == wanted:  # nested in another kind of mapping
+            return params
+        raise CheckpointError(
+            f"`params` must be a tree like `model.params`, but of its {len(wanted)} tensors "
+            f"{len(wanted - given)} are missing ({', '.join(sorted(wanted - given)[:3])}) and "
+            f"{len(given - wanted)} are of another model ({', '.join(sorted(given - wanted)[:3])})."
+        )
+
     def forget(self) -> None:
         """Compile anew from now on, because the structure of the module has changed."""
         self._compiled.clear()
+        self._structure = None
         self._variables = variables(self._module)
 
     def of(self, function: Callable[..., Any], static: tuple[str, ...] = _STATIC) -> Callable[..., Any]:
@@ -73,7 +91,7 @@ class Programs:
         compiled = self._compiled[function]
 
         def call(params: Mapping[str, Any] | None, *args: Any, **kwargs: Any) -> Any:
-            own = self.params if params is None else params
+            own = self.params if params is None else self._checked(params)
             return compiled(own, tree_of(self._variables, nnx.BatchStat), *args, **kwargs)
 
         return call

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dragoman.errors import AudioError, ConfigError, DragomanError
+from dragoman.errors import AudioError, CheckpointError, ConfigError, DragomanError
 from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
 
 AUDIO = np.random.default_rng(0).standard_normal((2, 400)).astype(np.float32)
@@ -83,3 +83,10 @@ def test_saving_what_was_trained(model: FlaxSpeechEncoderDecoderModel, tmp_path:
         model.save_pretrained(tmp_path / "wrong", params={"encoder": {}})
     model.save_pretrained(tmp_path / "none", is_main_process=False)
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
+
+
+@pytest.mark.parametrize("wrap", [lambda params: {"params": params}, lambda params: {}, lambda params: 3], ids=str)
+def test_parameters_of_another_shape_are_told(model: FlaxSpeechEncoderDecoderModel, wrap: Any) -> None:
+    for call in model, model.encode, model.generate:
+        with pytest.raises(CheckpointError, match=r"a tree like `model.params`, but .* are missing \("):
+            call(AUDIO, params=wrap(model.params), **({"labels": TOKENS} if call is model else {}))
