@@ -51,12 +51,29 @@ class LoadReport:
         if self.misshapen:
             shapes = [f"{name}: {list(got)} instead of {list(want)}" for name, (got, want) in self.misshapen.items()]
             problems.append(f"{len(shapes)} of another shape ({_listed(shapes)})")
+        absent = [prefix for prefix in ("", "encoder.", "decoder.") if self._lacks_all_layers(prefix)]
+        remedy = (
+            "Check that config.json belongs to these weights; to start some tensors at random on purpose, name them: "
+            'allow_new=["decoder.head.*"].'
+        )
+        if absent:
+            part = absent[0].rstrip(".") or "part that is wanted"
+            remedy = (
+                f"Not one layer of the {part} is there: such files are saved by a class that has only another part of "
+                "the network (T5EncoderModel, WhisperForAudioClassification, …). Take a checkpoint of the whole network."
+            )
         if problems:
             raise CheckpointError(
-                f"The checkpoint {self.source or ''} does not fit its configuration: {'; '.join(problems)}. "
-                "Check that config.json belongs to these weights; to start some tensors at random on purpose, "
-                'name them: allow_new=["decoder.head.*"].'
+                f"The checkpoint {self.source or ''} does not fit its configuration: {'; '.join(problems)}. {remedy}"
             )
+
+    def _lacks_all_layers(self, prefix: str) -> bool:
+        layers = f"{prefix}stack.layers."
+        if 2 * len(self.unexpected) > len(self.missing):  # they may be there under other names
+            return False
+        return any(name.startswith(layers) for name in self.missing) and not any(
+            name.startswith(layers) for name in (*self.loaded, *self.misshapen)
+        )
 
     def set_computed(self, names: Sequence[str]) -> None:
         """Take those of `fresh` that need no training, because they can be computed, for what they are."""
