@@ -60,7 +60,7 @@ class LoadReport:
             part = absent[0].rstrip(".") or "part that is wanted"
             remedy = (
                 f"Not one layer of the {part} is there: such files are saved by a class that has only another part of "
-                "the network (T5EncoderModel, WhisperForAudioClassification, …). Take a checkpoint of the whole network."
+                "the network (T5EncoderModel, WhisperForAudioClassification, …). Take one of the whole network."
             )
         if problems:
             raise CheckpointError(
