@@ -1,19 +1,23 @@
 """What the methods of the model are called with, as the network wants it."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from dragoman.config import SpeechEncoderDecoderConfig
-from dragoman.errors import ConfigError
+from dragoman.errors import AudioError, ConfigError
 from dragoman.inputs import check_loss
-from dragoman.jax.inputs import checked_texts, checked_tokens
+from dragoman.jax.inputs import checked_mask, checked_tensor, checked_texts, checked_tokens
 from dragoman.jax.layers import Key
 from dragoman.jax.loss import shift_right, without_start
-from dragoman.jax.speech_encoder import EncoderOutput, SpeechEncoder, earlier_output
+from dragoman.jax.speech_encoder import EncoderOutput, SpeechEncoder
 from dragoman.jax.text_decoder import TextDecoder
+from dragoman.outputs import ModelOutput
 
-__all__ = ["dropout_key", "hear", "shifted", "texts_of"]
+__all__ = ["dropout_key", "earlier_output", "hear", "shifted", "texts_of"]
 
 
 def hear(
@@ -29,6 +33,40 @@ def hear(
     if inputs is None:
         raise ConfigError("You have to specify either input_values or input_features, or `encoder_outputs`.")
     return (*encoder.prepare(inputs, attention_mask), None)
+
+
+def earlier_output(encoder: SpeechEncoder, given: Any, attention_mask: Any) -> EncoderOutput:
+    """Return what an encoder gave before (object, tuple, list or dictionary), with the lengths that a mask tells.
+
+    Raises:
+        ConfigError: If it begins with no states, or with states of another width.
+        AudioError: If the mask is neither for samples nor for frames.
+    """
+    names = ("last_hidden_state", "hidden_states", "attentions")
+    if isinstance(given, EncoderOutput):
+        found = given
+    elif isinstance(given, Sequence) and given:
+        found = EncoderOutput(**dict(zip(names, given, strict=False)))
+    elif isinstance(given, Mapping | ModelOutput) and "last_hidden_state" in given:
+        found = EncoderOutput(**{name: given.get(name) for name in names})  # type: ignore[arg-type]
+    else:
+        raise ConfigError("`encoder_outputs` must begin with the `last_hidden_state` of the encoder, or name it.")
+    attention_mask = checked_mask("attention_mask", attention_mask)
+    shape = list(checked_tensor("encoder_outputs[0]", found.last_hidden_state).shape)
+    if len(shape) != 3 or shape[2] != encoder.spec.output_width:
+        raise ConfigError(
+            f"`encoder_outputs` must have the shape [batch, frames, {encoder.spec.output_width}], but has {shape}."
+        )
+    if attention_mask is None or found.lengths is not None or not encoder.spec.frontend.masked:
+        return found
+    samples, frames = attention_mask.astype(np.int32).sum(1), found.last_hidden_state.shape[1]
+    at_frames = attention_mask.shape[1] == frames
+    if not at_frames and encoder.spec.frame_lengths(attention_mask.shape[1]) != frames:
+        raise AudioError(
+            f"`attention_mask` must have one number for each sample that gave the {frames} frames of "
+            f"`encoder_outputs`, or for each of these frames, but has {attention_mask.shape[1]}."
+        )
+    return replace(found, lengths=samples if at_frames else encoder.spec.frame_lengths(samples))
 
 
 def dropout_key(train: bool, dropout_rng: PRNGKeyArray | None) -> Key:

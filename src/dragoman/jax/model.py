@@ -18,7 +18,7 @@ from dragoman.files import as_path
 from dragoman.generation.options import GenerationConfig
 from dragoman.inputs import check_rows, one_audio
 from dragoman.jax import assembly, generate, lora, saving
-from dragoman.jax.arguments import dropout_key, hear, shifted, texts_of
+from dragoman.jax.arguments import dropout_key, earlier_output, hear, shifted, texts_of
 from dragoman.jax.bridge import Prefix, bridge_of, check_joinable, check_parts
 from dragoman.jax.cache import Cache
 from dragoman.jax.init import initialise, persistent_names
@@ -26,7 +26,7 @@ from dragoman.jax.inputs import checked_mask, checked_texts, checked_tokens
 from dragoman.jax.joint import Joint, Seq2SeqLMOutput
 from dragoman.jax.layers import Embedding
 from dragoman.jax.pretrained import PretrainedModule
-from dragoman.jax.speech_encoder import EncoderOutput, SpeechEncoder, earlier_output
+from dragoman.jax.speech_encoder import EncoderOutput, SpeechEncoder
 from dragoman.jax.text_decoder import CausalLMOutput, TextDecoder
 from dragoman.spec import Padding
 from dragoman.spec.lora import LoraSpec

@@ -3,7 +3,6 @@
 Axes: batch, samples (or mels and spectrogram frames), frames, width.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +22,7 @@ from dragoman.jax.conformer import ConformerBlock, surroundings
 from dragoman.jax.disentangled import DisentangledBlock, DistanceVectors
 from dragoman.jax.frontend import frontend_of
 from dragoman.jax.init import initialise, persistent_names
-from dragoman.jax.inputs import checked_mask, checked_tensor
+from dragoman.jax.inputs import checked_tensor
 from dragoman.jax.layers import Key, LayerNorm, dropout, frame_mask, param, split, zero_padding
 from dragoman.jax.position_bias import BucketBias
 from dragoman.jax.positions import positions_of
@@ -34,7 +33,7 @@ from dragoman.spec import BlockSpec, ConvPositionSpec, Padding, SpeechEncoderSpe
 from dragoman.spec.frontend import fits, shape_in_words
 from dragoman.spec_augment import Masks, draw_masks
 
-__all__ = ["EncoderOutput", "SpeechEncoder", "earlier_output", "pack_left"]
+__all__ = ["EncoderOutput", "SpeechEncoder", "pack_left"]
 
 jax.tree_util.register_dataclass(Masks)
 
@@ -368,37 +367,3 @@ class SpeechEncoder(nnx.Module):
         if masks.channels is not None:
             states = jnp.where(jnp.asarray(masks.channels)[:, None, :], jnp.zeros_like(states), states)
         return states
-
-
-def earlier_output(encoder: SpeechEncoder, given: Any, attention_mask: Any) -> EncoderOutput:
-    """Return what an encoder gave before (object, tuple, list or dictionary), with the lengths that a mask tells.
-
-    Raises:
-        ConfigError: If it begins with no states, or with states of another width.
-        AudioError: If the mask is neither for samples nor for frames.
-    """
-    names = ("last_hidden_state", "hidden_states", "attentions")
-    if isinstance(given, EncoderOutput):
-        found = given
-    elif isinstance(given, Sequence) and given:
-        found = EncoderOutput(**dict(zip(names, given, strict=False)))
-    elif isinstance(given, Mapping | ModelOutput) and "last_hidden_state" in given:
-        found = EncoderOutput(**{name: given.get(name) for name in names})  # type: ignore[arg-type]
-    else:
-        raise ConfigError("`encoder_outputs` must begin with the `last_hidden_state` of the encoder, or name it.")
-    attention_mask = checked_mask("attention_mask", attention_mask)
-    shape = list(checked_tensor("encoder_outputs[0]", found.last_hidden_state).shape)
-    if len(shape) != 3 or shape[2] != encoder.spec.output_width:
-        raise ConfigError(
-            f"`encoder_outputs` must have the shape [batch, frames, {encoder.spec.output_width}], but has {shape}."
-        )
-    if attention_mask is None or found.lengths is not None or not encoder.spec.frontend.masked:
-        return found
-    samples, frames = attention_mask.astype(np.int32).sum(1), found.last_hidden_state.shape[1]
-    at_frames = attention_mask.shape[1] == frames
-    if not at_frames and encoder.spec.frame_lengths(attention_mask.shape[1]) != frames:
-        raise AudioError(
-            f"`attention_mask` must have one number for each sample that gave the {frames} frames of "
-            f"`encoder_outputs`, or for each of these frames, but has {attention_mask.shape[1]}."
-        )
-    return replace(found, lengths=samples if at_frames else encoder.spec.frame_lengths(samples))

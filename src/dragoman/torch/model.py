@@ -17,21 +17,22 @@ from dragoman.checkpoint.adapter import is_new
 from dragoman.checkpoint.options import check_saving
 from dragoman.checkpoint.report import LoadReport
 from dragoman.config import SpeechEncoderDecoderConfig
-from dragoman.errors import AudioError, ConfigError
+from dragoman.errors import ConfigError
 from dragoman.files import as_path
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.result import compute_transition_scores
-from dragoman.inputs import check_loss, check_rows, one_audio
+from dragoman.inputs import check_rows, one_audio
 from dragoman.outputs import ModelOutput
 from dragoman.spec import Padding
 from dragoman.spec.lora import LoraSpec
 from dragoman.torch import assembly, generate, lora, saving
+from dragoman.torch.arguments import earlier_output, shifted, texts_of
 from dragoman.torch.bridge import Prefix, bridge_of, check_joinable, check_parts
 from dragoman.torch.cache import Cache, Memory
 from dragoman.torch.init import initialise, persistent_names
-from dragoman.torch.inputs import checked_mask, checked_tensor, checked_texts, checked_tokens
+from dragoman.torch.inputs import checked_mask, checked_tokens
 from dragoman.torch.layers import frame_mask
-from dragoman.torch.loss import cross_entropy, shift_right, without_start
+from dragoman.torch.loss import cross_entropy
 from dragoman.torch.pretrained import PretrainedModule
 from dragoman.torch.speech_encoder import EncoderOutput, SpeechEncoder
 from dragoman.torch.text_decoder import TextDecoder
@@ -271,8 +272,8 @@ class SpeechEncoderDecoderModel(PretrainedModule):
         weights = self.config.output_attentions if output_attentions is None else output_attentions
         states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         token_mask = checked_mask("decoder_attention_mask", decoder_attention_mask)
-        tokens, embeds, labels = self._texts(
-            decoder_input_ids, decoder_inputs_embeds, past_key_values, labels, smoothing
+        tokens, embeds, labels = texts_of(
+            self.config, self.decoder, decoder_input_ids, decoder_inputs_embeds, past_key_values, labels, smoothing
         )
         audio = one_audio(inputs, input_values, input_features)
         encoded = self.encode(audio, attention_mask, encoder_outputs, all_states=states, weights=weights)
@@ -308,32 +309,6 @@ class SpeechEncoderDecoderModel(PretrainedModule):
         )
         return output if (self.config.return_dict if return_dict is None else return_dict) else output.to_tuple()
 
-    def _texts(
-        self, tokens: Any, embeds: Any, cache: Any, labels: Any, smoothing: float
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Return what the decoder reads, tokens or embeddings, and what it should write, all of it checked.
-
-        Before the encoder runs: on an accelerator, looking at a number means waiting for all that was begun.
-        """
-        vocab_size = self.decoder.spec.vocab_size
-        if labels is not None:
-            labels = checked_tokens("labels", labels, vocab_size, ignored=True)
-        if tokens is None and embeds is None:
-            if labels is None:
-                raise ConfigError(
-                    "You have to specify either `labels`, `decoder_input_ids` or `decoder_inputs_embeds`. A trainer "
-                    "that smooths labels itself keeps them from the model: let the collator add "
-                    "decoder_input_ids=model.prepare_decoder_input_ids_from_labels(labels)."
-                )
-            labels = without_start(labels, self.config.special_id("decoder_start_token_id"))
-            tokens = self._shifted(labels)
-        else:
-            tokens, embeds = checked_texts(self.decoder.spec, tokens, embeds, cache, "decoder_")
-        if labels is not None:
-            given = tokens if embeds is None else embeds
-            check_loss(labels.shape, given.shape, smoothing)
-        return tokens, embeds, labels
-
     def encode(
         self,
         inputs: Tensor | None,
@@ -349,47 +324,11 @@ class SpeechEncoderDecoderModel(PretrainedModule):
             ConfigError: If there is neither audio nor an earlier output.
         """
         if encoder_outputs is not None:
-            return self._earlier(encoder_outputs, attention_mask)
+            return earlier_output(self.encoder, encoder_outputs, attention_mask)
         if inputs is None:
             raise ConfigError("You have to specify either input_values or input_features, or `encoder_outputs`.")
         inputs, lengths = self.encoder.prepare(inputs, attention_mask)
         return self.encoder.encode(inputs, lengths, all_states=all_states, weights=weights)
-
-    def _earlier(self, given: Any, attention_mask: Tensor | None) -> EncoderOutput:
-        if isinstance(given, EncoderOutput):
-            found = given
-        elif isinstance(given, Sequence) and given:
-            names = ("last_hidden_state", "hidden_states", "attentions")
-            found = EncoderOutput(**dict(zip(names, given, strict=False)))
-        elif isinstance(given, Mapping | ModelOutput) and "last_hidden_state" in given:
-            found = EncoderOutput(
-                last_hidden_state=given["last_hidden_state"],
-                hidden_states=given.get("hidden_states"),
-                attentions=given.get("attentions"),
-            )
-        else:
-            raise ConfigError("`encoder_outputs` must begin with the `last_hidden_state` of the encoder, or name it.")
-        attention_mask = checked_mask("attention_mask", attention_mask)
-        states = checked_tensor("encoder_outputs[0]", found.last_hidden_state)
-        shape, width = list(states.shape), self.encoder.spec.output_width
-        if len(shape) != 3 or shape[2] != width:
-            raise ConfigError(f"`encoder_outputs` must have the shape [batch, frames, {width}], but has {shape}.")
-        if attention_mask is None or found.lengths is not None or not self.encoder.spec.frontend.masked:
-            return found
-        samples, frames = attention_mask.sum(1), found.last_hidden_state.shape[1]
-        at_frames = attention_mask.shape[1] == frames
-        if not at_frames and self.encoder.spec.frame_lengths(attention_mask.shape[1]) != frames:
-            raise AudioError(
-                f"`attention_mask` must have one number for each sample that gave the {frames} frames of "
-                f"`encoder_outputs`, or for each of these frames, but has {attention_mask.shape[1]}."
-            )
-        lengths = samples if at_frames else self.encoder.spec.frame_lengths(samples)
-        return EncoderOutput(
-            last_hidden_state=found.last_hidden_state,
-            hidden_states=found.hidden_states,
-            attentions=found.attentions,
-            lengths=lengths,
-        )
 
     def remember(self, encoded: EncoderOutput) -> Memory:
         """Return encoder states as the decoder sees them."""
@@ -406,11 +345,9 @@ class SpeechEncoderDecoderModel(PretrainedModule):
 
     def prepare_decoder_input_ids_from_labels(self, labels: Int[Tensor, "batch tokens"]) -> Tensor:
         """Return the labels moved right by one behind the start id, ignored positions turned into padding."""
-        return self._shifted(checked_tokens("labels", labels, self.decoder.spec.vocab_size, ignored=True))
-
-    def _shifted(self, labels: Tensor) -> Tensor:
-        pad, start = (self.config.special_id(name) for name in ("pad_token_id", "decoder_start_token_id"))
-        return shift_right(labels, pad, start, self.decoder.spec.vocab_size)
+        return shifted(
+            self.config, self.decoder, checked_tokens("labels", labels, self.decoder.spec.vocab_size, ignored=True)
+        )
 
     def generate(
         self, inputs: Tensor | None = None, generation_config: GenerationConfig | None = None, **kwargs: Any
