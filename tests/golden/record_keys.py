@@ -345,6 +345,7 @@ def _gpt_bigcode() -> Iterator[Source]:
     yield Source(plain, plain, aliases=True)
     yield Source(tf.GPTBigCodeModel, plain, behind("transformer."))
     yield Source(tf.GPTBigCodeForSequenceClassification, plain)
+    yield Source(tf.GPTBigCodeForTokenClassification, plain)
 
 
 def _roberta(plain: type[Any], base: type[Any], masked: type[Any], *others: type[Any]) -> Iterator[Source]:
@@ -371,6 +372,7 @@ def _electra() -> Iterator[Source]:
     yield Source(tf.ElectraForPreTraining, plain, fields=alone, spelling=tensorflow_norm)
     yield Source(tf.ElectraForSequenceClassification, plain, fields=alone)
     yield Source(tf.ElectraForQuestionAnswering, plain, fields=alone)
+    yield Source(tf.ElectraForMultipleChoice, plain, fields=alone)
 
 
 def _bert_generation() -> Iterator[Source]:
@@ -407,7 +409,8 @@ def _gpt2() -> Iterator[Source]:
     yield Source(plain, plain, fields=UNTIED)
     yield Source(tf.GPT2Model, plain, behind("transformer."), fields=alone, extras=buffers)
     yield Source(tf.GPT2DoubleHeadsModel, plain, fields=alone, aliases=True)
-    yield Source(tf.GPT2ForSequenceClassification, plain, fields=alone)
+    for head in tf.GPT2ForSequenceClassification, tf.GPT2ForTokenClassification, tf.GPT2ForQuestionAnswering:
+        yield Source(head, plain, fields=alone)
 
 
 class T5(tf.T5ForConditionalGeneration):
@@ -451,12 +454,14 @@ def _t5() -> Iterator[Source]:
     yield Source(T5, T5Decoder)
     yield Source(T5, T5Decoder, aliases=True, extras=old)
     yield Source(T5, T5Decoder, fields=gated, aliases=True)
+    yield Source(tf.T5ForQuestionAnswering, T5Decoder)
 
 
 def _mt5() -> Iterator[Source]:
     old = ("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",)
     yield Source(MT5Decoder, MT5Decoder)
     yield Source(MT5, MT5Decoder, aliases=True, extras=old)
+    yield Source(tf.MT5ForQuestionAnswering, MT5Decoder)
 
 
 def _seq2seq(plain: type[Any], base: type[Any], full: type[Any], *others: type[Any]) -> Iterator[Source]:
@@ -533,6 +538,11 @@ def _text_model(
     yield Source(plain, plain, fields={"tie_word_embeddings": True}, aliases=True, written=written)
     yield Source(base, plain, behind(prefix))
     yield Source(classifier, plain)
+    # heads of the kin of Llama for answers, most of which stand over a network under another name: refused
+    apart = {f"{name}ForQuestionAnswering" for name in ("Llama", "Mistral", "Qwen2", "Qwen3")}
+    for other in (f"{word}{part}ForTokenClassification", f"{word}{part}ForQuestionAnswering"):
+        if other not in apart and hasattr(tf, other):
+            yield Source(getattr(tf, other), plain)
     crossing = {"add_cross_attention": True}
     yield Source(plain, plain, fields=crossing, written=written, inserted=tuple(f"{layer}.{part}" for part in parts))
 

@@ -31,6 +31,7 @@ __all__ = [
     "SpecAugmentConfig",
     "head_rule",
     "inserted_rules",
+    "other_heads",
 ]
 
 # Spelling drift that any checkpoint may show: TensorFlow's names of a LayerNorm, the two generations of weight norm.
@@ -54,6 +55,11 @@ _HUB_OPTIONS = frozenset({"cache_dir", "force_download", "local_files_only", "re
 def head_rule(tied: bool, theirs: str = "lm_head.weight") -> Rule:
     """Return the rule of the last layer."""
     return Drop(theirs, why="tied to the token embedding") if tied else Rename(theirs, "head.weight")
+
+
+def other_heads(*theirs: str) -> tuple[Rule, ...]:
+    """Return the rules of heads that do something else than write."""
+    return tuple(Drop(name, why="a head that a decoder does not need") for name in theirs)
 
 
 def inserted_rules(layer: str) -> tuple[Rule, ...]:

@@ -6,8 +6,8 @@ A text model alone: the cross-attention that `fusion="cross_attention"` inserts 
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dragoman.checkpoint.keymap import Drop, Rename, Rule
-from dragoman.families.base import INSERTED, Family, ModelConfig, Part, head_rule, inserted_rules
+from dragoman.checkpoint.keymap import Rename, Rule
+from dragoman.families.base import INSERTED, Family, ModelConfig, Part, head_rule, inserted_rules, other_heads
 from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, StackSpec, TextDecoderSpec
 
 
@@ -76,7 +76,7 @@ def _rules(config: BioGptConfig) -> tuple[Rule, ...]:
         Rename("biogpt.layers.{i}.fc1.*",                  "stack.layers.{i}.ffn.in_proj.*"),
         Rename("biogpt.layers.{i}.fc2.*",                  "stack.layers.{i}.ffn.out_proj.*"),
         Rename("biogpt.layer_norm.*",                      "stack.final_norm.*"),
-        Drop("score.weight",                               why="a head that a decoder does not need"),
+        *other_heads("score.weight", "classifier.*"),
         head_rule(config.tie_word_embeddings, "output_projection.weight"),
         *inserted_rules("biogpt.layers.{i}"),
     )

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
 from dragoman.families import bert_like
-from dragoman.families.base import Family, Part, head_rule
+from dragoman.families.base import Family, Part, head_rule, other_heads
 from dragoman.families.bert import BertConfig
 from dragoman.spec import Activation, TextDecoderSpec
 
@@ -43,6 +43,7 @@ def _rules(config: ElectraConfig) -> tuple[Rule, ...]:
         Rename("generator_lm_head.bias",              "head.bias"),
         head_rule(config.tie_word_embeddings, "generator_lm_head.weight"),
         Drop("discriminator_predictions.*",           why="a decoder does not tell true tokens from false ones"),
+        *other_heads("sequence_summary.*"),
         *bert_like.OTHER_HEADS,
     )
 # fmt: on

@@ -6,7 +6,7 @@ from typing import ClassVar
 from dragoman.checkpoint.keymap import Drop, Rule, Split
 from dragoman.errors import ConfigError
 from dragoman.families import gpt2_like
-from dragoman.families.base import CROSS, Family, Part
+from dragoman.families.base import CROSS, Family, Part, other_heads
 from dragoman.spec import TextDecoderSpec
 
 
@@ -33,7 +33,7 @@ def _rules(config: GPT2Config) -> tuple[Rule, ...]:
     fused = Split("transformer.h.{i}.attn.c_attn.*", gpt2_like.FUSED, transpose=True)
     return (
         *gpt2_like.rules(config, fused, transpose=True),
-        Drop("multiple_choice_head.*",                        why="a head that a decoder does not need"),
+        *other_heads("multiple_choice_head.*", "qa_outputs.*"),
         Drop("transformer.h.{i}.attn.bias",                   why="a mask buffer, not a weight"),
         Drop("transformer.h.{i}.attn.masked_bias",            why="a mask buffer, not a weight"),
         Drop("transformer.h.{i}.crossattention.bias",         why="a mask buffer, not a weight"),

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from dragoman.checkpoint.keymap import Drop, Rename, Rule, Split
+from dragoman.checkpoint.keymap import Rename, Rule, Split
 from dragoman.errors import ConfigError
-from dragoman.families.base import FieldAlias, ModelConfig, head_rule
+from dragoman.families.base import FieldAlias, ModelConfig, head_rule, other_heads
 from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, StackSpec, TextDecoderSpec
 
 __all__ = ["FUSED", "GPT2LikeConfig", "rules", "rules_around"]
@@ -98,7 +98,7 @@ def rules_around(config: ModelConfig, transpose: bool = False) -> tuple[Rule, ..
         Rename("transformer.h.{i}.mlp.c_fc.*",                "stack.layers.{i}.ffn.in_proj.*", transpose),
         Rename("transformer.h.{i}.mlp.c_proj.*",              "stack.layers.{i}.ffn.out_proj.*", transpose),
         Rename("transformer.ln_f.*",                          "stack.final_norm.*"),
-        Drop("score.weight",                                  why="a head that a decoder does not need"),
+        *other_heads("score.weight", "classifier.*"),
         head_rule(config.tie_word_embeddings),
     )
 # fmt: on

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
 from dragoman.errors import ConfigError
 from dragoman.families import gpt2_like
-from dragoman.families.base import INSERTED, Family, FieldAlias, ModelConfig, Part, inserted_rules
+from dragoman.families.base import INSERTED, Family, FieldAlias, ModelConfig, Part, inserted_rules, other_heads
 from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, StackSpec, TextDecoderSpec
 from dragoman.spec.checks import MOST_LAYERS
 
@@ -101,6 +101,7 @@ def _rules(config: GPTNeoConfig) -> tuple[Rule, ...]:
     return (
         # theirs                        ours
         *gpt2_like.rules_around(config),
+        *other_heads("qa_outputs.*"),
         Rename(theirs + "q_proj.weight", ours + "q_proj.weight"),
         Rename(theirs + "k_proj.weight", ours + "k_proj.weight"),
         Rename(theirs + "v_proj.weight", ours + "v_proj.weight"),

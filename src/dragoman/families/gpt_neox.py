@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule, Split
-from dragoman.families.base import INSERTED, Family, ModelConfig, Part, head_rule, inserted_rules
+from dragoman.families.base import INSERTED, Family, ModelConfig, Part, head_rule, inserted_rules, other_heads
 from dragoman.families.rope import longest_text, rope_parameters_of, rotary_of
 from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, Positions, StackSpec, TextDecoderSpec
 
@@ -92,7 +92,7 @@ def _rules(config: GPTNeoXConfig) -> tuple[Rule, ...]:
         Drop("gpt_neox.layers.{i}.attention.bias",                    why="a mask buffer, not a weight"),
         Drop("gpt_neox.layers.{i}.attention.masked_bias",             why="a mask buffer, not a weight"),
         Drop("gpt_neox.layers.{i}.attention.rotary_emb.inv_freq",     why="a buffer, not a weight"),
-        Drop("score.weight",                                          why="a head that a decoder does not need"),
+        *other_heads("score.*", "classifier.*", "qa_outputs.*"),
         head_rule(config.tie_word_embeddings, "embed_out.weight"),
         *inserted_rules("gpt_neox.layers.{i}"),
     )

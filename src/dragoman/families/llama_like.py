@@ -9,7 +9,7 @@ from typing import Any
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
 from dragoman.errors import ConfigError
-from dragoman.families.base import INSERTED, ModelConfig, Part, head_rule, inserted_rules
+from dragoman.families.base import INSERTED, ModelConfig, Part, head_rule, inserted_rules, other_heads
 from dragoman.families.rope import longest_text, rope_parameters_of, rotary_of
 from dragoman.spec import Activation, BlockSpec, HeadSpec, Norm, NormOrder, Positions, StackSpec, TextDecoderSpec
 from dragoman.spec.checks import MOST_LAYERS
@@ -125,7 +125,7 @@ def rules(config: LlamaLikeConfig, before_ffn: str = "post_attention_layernorm")
         Rename("model.layers.{i}.mlp.down_proj.*",                "stack.layers.{i}.ffn.out_proj.*"),
         Rename("model.norm.weight",                               "stack.final_norm.weight"),
         Drop("model.layers.{i}.self_attn.rotary_emb.inv_freq",    why="a buffer, not a weight"),
-        Drop("score.weight",                                      why="a head that a decoder does not need"),
+        *other_heads("score.*"),
         head_rule(config.tie_word_embeddings),
         *inserted_rules("model.layers.{i}"),
     )

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dragoman.checkpoint.keymap import Drop, Rename, Rule
+from dragoman.checkpoint.keymap import Rename, Rule
 from dragoman.errors import ConfigError
-from dragoman.families.base import INSERTED, Family, ModelConfig, Part, head_rule, inserted_rules
+from dragoman.families.base import INSERTED, Family, ModelConfig, Part, head_rule, inserted_rules, other_heads
 from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, StackSpec, TextDecoderSpec
 
 
@@ -104,7 +104,7 @@ def _rules(config: OPTConfig) -> tuple[Rule, ...]:
         Rename("model.decoder.layers.{i}.fc1.*",                  "stack.layers.{i}.ffn.in_proj.*"),
         Rename("model.decoder.layers.{i}.fc2.*",                  "stack.layers.{i}.ffn.out_proj.*"),
         Rename("model.decoder.final_layer_norm.*",                "stack.final_norm.*"),
-        Drop("score.weight",                                      why="a head that a decoder does not need"),
+        *other_heads("score.weight", "qa_outputs.*"),
         head_rule(config.tie_word_embeddings),
         *inserted_rules("model.decoder.layers.{i}"),
         *(_PROJECTIONS if config.word_embed_proj_dim != config.hidden_size else ()),

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from dragoman.checkpoint.keymap import Alias, Drop, Rename, Rule
 from dragoman.errors import ConfigError
-from dragoman.families.base import FieldAlias, ModelConfig, head_rule
+from dragoman.families.base import FieldAlias, ModelConfig, head_rule, other_heads
 from dragoman.spec import (
     Activation,
     BlockSpec,
@@ -133,6 +133,7 @@ def rules(config: T5LikeConfig) -> tuple[Rule, ...]:
         Rename("decoder.final_layer_norm.*",            "stack.final_norm.*"),
         Drop(f"decoder.block.0.layer.1.EncDecAttention.{bias}", why="not used, even where it was trained"),
         Drop("encoder.*",                               why="the text encoder is not used"),
+        *other_heads("qa_outputs.*"),
         head_rule(config.tied),
     )
 # fmt: on
