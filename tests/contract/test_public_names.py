@@ -70,6 +70,8 @@ PUBLIC = {
     "OutOfMemoryError",
     "PegasusConfig",
     "PegasusForCausalLM",
+    "PhiConfig",
+    "PhiForCausalLM",
     "Qwen2Config",
     "Qwen2ForCausalLM",
     "Qwen3Config",

@@ -162,6 +162,7 @@ ONE_LAYER = {
             "gpt_neox",
             "opt",
             "biogpt",
+            "phi",
         )
     },
     "bart": {"encoder_layers": 1, "decoder_layers": 1},
@@ -493,6 +494,8 @@ def _alone() -> Iterator[tuple[str, Iterator[Source]]]:
     attention = "gpt_neox.layers.0.attention."
     buffers = tuple(attention + name for name in ("bias", "masked_bias", "rotary_emb.inv_freq"))
     yield "gpt_neox", _text_model("GPTNeoX", "gpt_neox.", "gpt_neox.layers.0", buffers, older_head)
+    yield "phi", _text_model("Phi", "model.", "model.layers.0", (inv_freq,))
+    yield "phi", iter([Source(tf.PhiForCausalLM, tf.PhiForCausalLM, fields={"qk_layernorm": True})])
     buffers = tuple(f"transformer.h.0.attn.attention.{name}" for name in ("bias", "masked_bias"))
     yield "gpt_neo", _text_model("GPTNeo", "transformer.", "transformer.h.0", buffers)
     yield "opt", _text_model("OPT", "model.", "model.decoder.layers.0", ())

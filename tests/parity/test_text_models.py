@@ -53,6 +53,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma3_text-untied": ("gemma3_text", {"tie_word_embeddings": False, "sliding_window": 2}),
     "gpt_neo-global": ("gpt_neo", {"attention_types": [[["global"], 2]], "tie_word_embeddings": False}),
     "gpt_neox-serial": ("gpt_neox", {"use_parallel_residual": False, "attention_bias": False}),
+    "phi-normed": ("phi", {"qk_layernorm": True, "tie_word_embeddings": True, "num_key_value_heads": 4}),
     "opt-350m": ("opt", {"word_embed_proj_dim": 16, "do_layer_norm_before": False}),
     "opt-no-bias": ("opt", {"enable_bias": False}),
 }

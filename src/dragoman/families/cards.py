@@ -196,6 +196,13 @@ CARDS: dict[str, Card] = {
         checkpoints=("google/pegasus-large", "google/pegasus-xsum"),
         licence="see their cards",
     ),
+    "phi": Card(
+        name="Phi 1, 1.5 and 2",
+        paper="https://arxiv.org/abs/2306.11644",
+        checkpoints=("microsoft/phi-1_5", "microsoft/phi-2"),
+        licence="MIT",
+        own="both halves of a block read the same states, normalised once",
+    ),
     "qwen2": Card(
         name="Qwen 2, Qwen 2.5",
         paper="https://arxiv.org/abs/2407.10671",

@@ -67,7 +67,8 @@ class Block(nnx.Module):
             self.cross_attn_norm = norm_of(spec.norm, spec.width, spec.norm_eps)
             self.cross_attn_gate = param(1) if spec.cross_gate else None
         self.ffn = FeedForward(spec)
-        self.ffn_norm = norm_of(spec.norm, spec.width, spec.norm_eps)
+        shared = spec.norm_order is NormOrder.SHARED
+        self.ffn_norm = None if shared else norm_of(spec.norm, spec.width, spec.norm_eps)
         both = spec.norm_order is NormOrder.BOTH
         self.self_attn_post_norm = norm_of(spec.norm, spec.width, spec.norm_eps) if both else None
         self.ffn_post_norm = norm_of(spec.norm, spec.width, spec.norm_eps) if both else None
@@ -92,8 +93,8 @@ class Block(nnx.Module):
         look_key, cross_key, ffn_key, *drop = split(key, 6)
         look = (mask, causal, cache, weights, bias, turn, look_key)
         if crosses and self.cross_attn_gate is not None:
-            own = self.cross_attn_norm(states)
-            mixed, cross_weights = self._look_across(index, own, memory, weights, cross_key)
+            asks = self.cross_attn_norm(states)
+            mixed, cross_weights = self._look_across(index, asks, memory, weights, cross_key)
             states = states + jnp.tanh(self.cross_attn_gate[...]) * self._drop(mixed, drop[1])
             crosses = False
         if self.spec.norm_order is NormOrder.POST:
@@ -102,16 +103,19 @@ class Block(nnx.Module):
             if crosses:
                 mixed, cross_weights = self._look_across(index, states, memory, weights, cross_key)
                 states = self.cross_attn_norm(states + self._drop(mixed, drop[1]))
+            assert self.ffn_norm is not None
             states = self.ffn_norm(states + self._drop(self.ffn(states, ffn_key), drop[2]))
         else:
-            mixed, cache, self_weights = self._look_back(index, self.self_attn_norm(states), *look)
+            own = self.self_attn_norm(states)
+            mixed, cache, self_weights = self._look_back(index, own, *look)
             before, states = states, states + self._drop(mixed, drop[0], self.self_attn_post_norm)
             if crosses:
-                own = self.cross_attn_norm(states)
-                mixed, cross_weights = self._look_across(index, own, memory, weights, cross_key)
+                asks = self.cross_attn_norm(states)
+                mixed, cross_weights = self._look_across(index, asks, memory, weights, cross_key)
                 states = states + self._drop(mixed, drop[1])
-            source = before if self.spec.norm_order is NormOrder.PARALLEL else states
-            states = states + self._drop(self.ffn(self.ffn_norm(source), ffn_key), drop[2], self.ffn_post_norm)
+            if self.ffn_norm is not None:
+                own = self.ffn_norm(before if self.spec.norm_order is NormOrder.PARALLEL else states)
+            states = states + self._drop(self.ffn(own, ffn_key), drop[2], self.ffn_post_norm)
         if self.bottleneck is not None:
             states = states + self.bottleneck(states)
         return states, cache, self_weights, cross_weights

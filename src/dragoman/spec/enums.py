@@ -13,6 +13,7 @@ class NormOrder(Enum):
     PRE = "pre"  # x + f(norm(x)), as GPT-2, Whisper and the "stable" wav2vec 2.0
     POST = "post"  # norm(x + f(x)), as BERT, BART and wav2vec 2.0 base
     PARALLEL = "parallel"  # x + f(norm(x)) + g(other_norm(x)), as GPT-NeoX
+    SHARED = "shared"  # n = norm(x); x + f(n) + g(n), as Phi
     BOTH = "both"  # x + other_norm(f(norm(x))), as Gemma 2
 
 

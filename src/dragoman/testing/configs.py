@@ -114,6 +114,7 @@ _SMALL: dict[str, dict[str, Any]] = {
     # caps so low that tiny weights come near them
     "gemma2": {**_GEMMA2, "attn_logit_softcapping": 1.5, "final_logit_softcapping": 2.0},
     "gemma3_text": {**_GEMMA2, "_sliding_window_pattern": 2},
+    "phi": {**_ALONE, "hidden_size": 32},  # half of a head of 8 is turned
     "gpt_neo": {
         "vocab_size": 99,
         "hidden_size": 24,

@@ -71,7 +71,8 @@ class Block(nn.Module):
             self.cross_attn_norm = norm_of(spec.norm, spec.width, spec.norm_eps)
             self.cross_attn_gate = nn.Parameter(torch.empty(1)) if spec.cross_gate else None
         self.ffn = FeedForward(spec)
-        self.ffn_norm = norm_of(spec.norm, spec.width, spec.norm_eps)
+        shared = spec.norm_order is NormOrder.SHARED
+        self.ffn_norm = None if shared else norm_of(spec.norm, spec.width, spec.norm_eps)
         both = spec.norm_order is NormOrder.BOTH
         self.self_attn_post_norm = norm_of(spec.norm, spec.width, spec.norm_eps) if both else None
         self.ffn_post_norm = norm_of(spec.norm, spec.width, spec.norm_eps) if both else None
@@ -102,6 +103,7 @@ class Block(nn.Module):
             if crosses:
                 mixed, cross_weights = self._look_across(index, states, memory, weights)
                 states = self.cross_attn_norm(states + self._drop(mixed))
+            assert self.ffn_norm is not None
             states = self.ffn_norm(states + self._drop(self.ffn(states)))
         else:
             own = self.self_attn_norm(states)
@@ -110,8 +112,9 @@ class Block(nn.Module):
             if crosses:
                 mixed, cross_weights = self._look_across(index, self.cross_attn_norm(states), memory, weights)
                 states = states + self._drop(mixed)
-            source = before if self.spec.norm_order is NormOrder.PARALLEL else states
-            states = states + self._drop(self.ffn(self.ffn_norm(source)), self.ffn_post_norm)
+            if self.ffn_norm is not None:
+                own = self.ffn_norm(before if self.spec.norm_order is NormOrder.PARALLEL else states)
+            states = states + self._drop(self.ffn(own), self.ffn_post_norm)
         if self.bottleneck is not None:
             states = states + self.bottleneck(states)
         return states, self_weights, cross_weights

@@ -1,0 +1,111 @@
+"""Phi (https://arxiv.org/abs/2306.11644): both halves of a block read the same states, normalised once."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from dragoman.checkpoint.keymap import Drop, Rename, Rule
+from dragoman.families.base import INSERTED, Family, ModelConfig, Part, head_rule, inserted_rules
+from dragoman.families.rope import longest_text, rope_parameters_of, rotary_of
+from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, Positions, StackSpec, TextDecoderSpec
+
+
+@dataclass(kw_only=True)
+class PhiConfig(ModelConfig):
+    """Fields and defaults of a Phi `config.json`; the defaults are phi-1."""
+
+    model_type: ClassVar[str] = "phi"
+
+    vocab_size: int = 51200
+    hidden_size: int = 2048
+    intermediate_size: int = 8192
+    num_hidden_layers: int = 24
+    num_attention_heads: int = 32
+    num_key_value_heads: int | None = None
+    resid_pdrop: float = 0.0
+    embd_pdrop: float = 0.0
+    attention_dropout: float = 0.0
+    hidden_act: str = "gelu_new"
+    max_position_embeddings: int = 2048
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-5
+    rope_parameters: dict[str, Any] | None = None
+    qk_layernorm: bool = False
+    tie_word_embeddings: bool = False
+    bos_token_id: int | None = 1
+    eos_token_id: int | list[int] | None = 2
+
+    def __post_init__(self) -> None:
+        """Check the fields, and fill those that follow from others."""
+        super().__post_init__()
+        if self.num_key_value_heads is None:
+            self.num_key_value_heads = self.num_attention_heads
+        share = self.extra.get("partial_rotary_factor", 0.5)  # beside the others before release 5
+        given = {"partial_rotary_factor": share, **(self.rope_parameters or {})}
+        self.rope_parameters = rope_parameters_of(given, self.extra)
+
+    def text_spec(self) -> TextDecoderSpec:
+        """Describe the decoder."""
+        head_width, rope = self.hidden_size // max(self.num_attention_heads, 1), self.rope_parameters or {}
+        block = BlockSpec(
+            width=self.hidden_size,
+            num_heads=self.num_attention_heads,
+            num_kv_heads=self.num_key_value_heads,
+            ffn_width=self.intermediate_size,
+            activation=Activation.parse(self.hidden_act),
+            norm_order=NormOrder.SHARED,
+            norm_eps=self.layer_norm_eps,
+            dropout=self.resid_pdrop,
+            attention_dropout=self.attention_dropout,
+            rotary=rotary_of(rope, head_width, self.max_position_embeddings),
+            query_norm=self.qk_layernorm,
+            causal=True,
+            cross_attention=self.add_cross_attention,
+            cross_gate=self.add_cross_attention,
+        )
+        return TextDecoderSpec(
+            vocab_size=self.vocab_size,
+            num_positions=longest_text(rope, self.max_position_embeddings),
+            positions=Positions.NONE,
+            dropout=self.embd_pdrop,
+            stack=StackSpec(block=block, num_layers=self.num_hidden_layers, final_norm=True),
+            head=HeadSpec(tied=self.tie_word_embeddings, bias=True),
+            pad_token_id=self.pad_token_id,
+            init_std=self.initializer_range,
+        )
+
+
+# fmt: off
+_NORMS: tuple[Rule, ...] = (
+    Rename("model.layers.{i}.self_attn.q_layernorm.*",   "stack.layers.{i}.self_attn.q_norm.*"),
+    Rename("model.layers.{i}.self_attn.k_layernorm.*",   "stack.layers.{i}.self_attn.k_norm.*"),
+)
+
+
+def _rules(config: PhiConfig) -> tuple[Rule, ...]:
+    layer, ours = "model.layers.{i}.", "stack.layers.{i}."
+    return (
+        # theirs                                         ours
+        Rename("model.embed_tokens.weight",              "embed.tokens.weight"),
+        Rename(layer + "input_layernorm.*",              ours + "self_attn_norm.*"),
+        Rename(layer + "self_attn.q_proj.*",             ours + "self_attn.q_proj.*"),
+        Rename(layer + "self_attn.k_proj.*",             ours + "self_attn.k_proj.*"),
+        Rename(layer + "self_attn.v_proj.*",             ours + "self_attn.v_proj.*"),
+        Rename(layer + "self_attn.dense.*",              ours + "self_attn.out_proj.*"),
+        Rename(layer + "mlp.fc1.*",                      ours + "ffn.in_proj.*"),
+        Rename(layer + "mlp.fc2.*",                      ours + "ffn.out_proj.*"),
+        Rename("model.final_layernorm.*",                "stack.final_norm.*"),
+        Rename("lm_head.bias",                           "head.bias"),
+        Drop(layer + "self_attn.rotary_emb.inv_freq",    why="a buffer, not a weight"),
+        Drop("score.weight",                             why="a head that a decoder does not need"),
+        head_rule(config.tie_word_embeddings),
+        *inserted_rules("model.layers.{i}"),
+        *(_NORMS if config.qk_layernorm else ()),
+    )
+# fmt: on
+
+
+FAMILY = Family(
+    config=PhiConfig,
+    text=Part(rules=_rules, classes=("PhiForCausalLM",), prefixes=("model.",), fresh=(*INSERTED, "head.*")),
+    tokenizer="CodeGenTokenizer",
+)
