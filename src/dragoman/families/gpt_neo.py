@@ -101,14 +101,13 @@ def _rules(config: GPTNeoConfig) -> tuple[Rule, ...]:
     return (
         # theirs                        ours
         *gpt2_like.rules_around(config),
-        *other_heads("qa_outputs.*"),
         Rename(theirs + "q_proj.weight", ours + "q_proj.weight"),
         Rename(theirs + "k_proj.weight", ours + "k_proj.weight"),
         Rename(theirs + "v_proj.weight", ours + "v_proj.weight"),
         Rename(theirs + "out_proj.*",    ours + "out_proj.*"),
         Drop(theirs + "bias",            why="a mask buffer, not a weight"),
         Drop(theirs + "masked_bias",     why="a mask buffer, not a weight"),
-        *inserted_rules("transformer.h.{i}"),
+        *(*other_heads("qa_outputs.*"), *inserted_rules("transformer.h.{i}")),
     )
 # fmt: on
 
