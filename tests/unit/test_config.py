@@ -162,7 +162,7 @@ def test_impossible_numbers_are_named_before_anything_is_built(
         ("gemma3_text", {"rope_parameters": {"factor": 8.0, "rope_type": "linear"}}, "a dictionary for each of"),
         ("gemma3_text", {"rope_parameters": {"full_attention": 3}}, "a dictionary for each of"),
         ("gpt_neo", {"attention_types": [["global"], 2]}, "must be like"),
-        ("gpt_neo", {"attention_types": [[["global"], 3]]}, "of each of the 2 layers"),
+        ("gpt_neo", {"attention_types": [[["global"], 3]]}, "for each of the 2 layers, but says"),
     ],
 )
 def test_layers_that_do_not_fit_are_named(model_type: str, fields_: dict[str, Any], words: str) -> None:

@@ -51,10 +51,8 @@ class GPTNeoConfig(ModelConfig):
         """Describe the decoder."""
         kinds = self.attention_layers or []
         if len(kinds) != self.num_layers or not set(kinds) <= {"global", "local"}:
-            raise ConfigError(
-                f'`attention_types` must make "global" or "local" of each of the {self.num_layers} layers, but makes '
-                f"{kinds}."
-            )
+            wanted = f'"global" or "local" for each of the {self.num_layers} layers'
+            raise ConfigError(f"`attention_types` must say {wanted}, but says {kinds}.")
         block = BlockSpec(
             width=self.hidden_size,
             num_heads=self.num_heads,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
-from dragoman.families.base import INSERTED, Family, ModelConfig, Part, head_rule, inserted_rules
+from dragoman.families.base import INSERTED, Family, ModelConfig, Part, head_rule, inserted_rules, other_heads
 from dragoman.families.rope import longest_text, rope_parameters_of, rotary_of
 from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, Positions, StackSpec, TextDecoderSpec
 
@@ -96,7 +96,7 @@ def _rules(config: PhiConfig) -> tuple[Rule, ...]:
         Rename("model.final_layernorm.*",                "stack.final_norm.*"),
         Rename("lm_head.bias",                           "head.bias"),
         Drop(layer + "self_attn.rotary_emb.inv_freq",    why="a buffer, not a weight"),
-        Drop("score.weight",                             why="a head that a decoder does not need"),
+        *other_heads("score.*"),
         head_rule(config.tie_word_embeddings),
         *inserted_rules("model.layers.{i}"),
         *(_NORMS if config.qk_layernorm else ()),
