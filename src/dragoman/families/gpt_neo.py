@@ -97,7 +97,7 @@ def _layer_by_layer(types: list[Any]) -> list[str]:
 def _rules(config: GPTNeoConfig) -> tuple[Rule, ...]:
     theirs, ours = "transformer.h.{i}.attn.attention.", "stack.layers.{i}.self_attn."
     return (
-        # theirs                        ours
+        # theirs                         ours
         *gpt2_like.rules_around(config),
         Rename(theirs + "q_proj.weight", ours + "q_proj.weight"),
         Rename(theirs + "k_proj.weight", ours + "k_proj.weight"),
@@ -105,7 +105,8 @@ def _rules(config: GPTNeoConfig) -> tuple[Rule, ...]:
         Rename(theirs + "out_proj.*",    ours + "out_proj.*"),
         Drop(theirs + "bias",            why="a mask buffer, not a weight"),
         Drop(theirs + "masked_bias",     why="a mask buffer, not a weight"),
-        *(*other_heads("qa_outputs.*"), *inserted_rules("transformer.h.{i}")),
+        *other_heads("qa_outputs.*"),
+        *inserted_rules("transformer.h.{i}"),
     )
 # fmt: on
 
