@@ -1,7 +1,7 @@
 """Diverse, contrastive and speculative search against plain Python on tiny vocabularies: 2,000 cases each in all.
 
-Decoder, cases and helpers are those of `test_search_oracle.py`. In JAX only diverse search is compiled; contrastive and
-speculative search are the NumPy ones there, around a compiled decoder.
+Decoder, cases and helpers are those of `test_search_oracle.py`. In JAX diverse and contrastive search are compiled
+(the latter is compared in tests/unit/jax), and speculative search is NumPy's, around a compiled decoder.
 """
 
 import math

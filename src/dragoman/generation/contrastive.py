@@ -1,4 +1,4 @@
-"""The driver of contrastive search: likely tokens that do not repeat what the text says already.
+"""Contrastive search and its driver in Python: likely tokens that do not repeat what the text says already.
 
 Each step tries the `top_k` likeliest tokens and takes the one with the greatest
 
@@ -15,7 +15,27 @@ from dragoman.generation.result import GenerationResult
 from dragoman.generation.run import Run
 from dragoman.generation.search import advance_rows, begin_rows
 
-__all__ = ["search_contrastively"]
+__all__ = ["choose", "directions", "search_contrastively"]
+
+
+def directions(ops: Ops, states: Array) -> Array:
+    """Return states `[..., width]` with length 1."""
+    return states / ops.xp.sum(states * states, axis=-1, keepdims=True) ** 0.5
+
+
+def choose(ops: Ops, alpha: float, log_probs: Array, candidates: Array, before: Array) -> Array:
+    """Return which candidate of each utterance is both likely and new, int `[batch, 1]`.
+
+    Args:
+        ops: The array library.
+        alpha: How much being new counts, from 0 to 1.
+        log_probs: Of the candidates, `[batch, top_k]`.
+        candidates: Where their states point, `[batch, top_k, width]`.
+        before: Where the states of the text so far point, `[batch, tokens, width]`.
+    """
+    xp = ops.xp
+    similarity = xp.max(candidates @ xp.permute_dims(before, (0, 2, 1)), axis=-1)
+    return xp.argmax((1.0 - alpha) * xp.exp(log_probs) - alpha * similarity, axis=-1)[:, None]
 
 
 def search_contrastively(run: Run, decoder: StepDecoder[State], prompt: Array, step: Step[State]) -> GenerationResult:
@@ -39,8 +59,7 @@ def search_contrastively(run: Run, decoder: StepDecoder[State], prompt: Array, s
         log_probs, tokens = ops.top_k(ops.log_softmax(scores), count)
         step = decoder.step(xp.reshape(tokens, (-1,)), decoder_state)
         new = xp.reshape(_directions(ops, step)[:, -1], (batch, count, -1))
-        similarity = xp.max(new @ xp.permute_dims(before, (0, 2, 1)), axis=-1)
-        choice = xp.argmax((1.0 - alpha) * xp.exp(log_probs) - alpha * similarity, axis=-1)[:, None]
+        choice = choose(ops, alpha, log_probs, new, before)
         new_tokens = ops.gather(tokens, choice)[:, 0]
         run.note(new_tokens, state)
         state = run.advanced(advance_rows(ops, plan, state, new_tokens))
@@ -54,14 +73,13 @@ def search_contrastively(run: Run, decoder: StepDecoder[State], prompt: Array, s
 
 
 def _directions(ops: Ops, step: Step[State]) -> Array:
-    """Return the states of the last layer with length 1, `[rows, tokens read, width]`."""
+    """Return where the states of the last layer point, `[rows, tokens read, width]`."""
     if step.decoder_hidden_states is None:
         raise GenerationError(
             "Contrastive search (`penalty_alpha`) compares the decoder's states, which this decoder does not return. "
             "Use another strategy, such as beam search with `no_repeat_ngram_size`."
         )
-    last = step.decoder_hidden_states[-1]
-    return last / ops.xp.sum(last * last, axis=-1, keepdims=True) ** 0.5
+    return directions(ops, step.decoder_hidden_states[-1])
 
 
 def _only(ops: Ops, step: Step[State], rows: Array) -> Step[State]:

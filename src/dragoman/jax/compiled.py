@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from dragoman.generation import beams
 from dragoman.generation.arrays import Ops, ops_of
+from dragoman.generation.contrastive import choose, directions
 from dragoman.generation.noise import fold, sample_keys, utterance_keys
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.plan import Plan
@@ -28,6 +29,7 @@ from dragoman.generation.stopping import stops_of
 from dragoman.jax.buckets import fill_rows, pad_to_bucket, rounded
 from dragoman.jax.cache import Cache, Memory
 from dragoman.jax.joint import Joint
+from dragoman.jax.layers import widened
 
 if TYPE_CHECKING:
     from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
@@ -54,12 +56,20 @@ class Recipe:
     options: GenerationConfig = field(compare=False)
 
 
+class Contrast(NamedTuple):
+    """What contrastive search knows besides: the scores of the next token, and where the states so far point."""
+
+    logits: Float[Array, "batch vocab"]
+    before: Float[Array, "batch max_length width"]
+
+
 class Search(NamedTuple):
     """A search between two programs: what was found so far, and what the decoder remembers."""
 
     states: RowState | list[BeamState]
     cache: Cache
     done: Array
+    contrast: Contrast | None = None
 
 
 def recipe_of(plan: Plan, settings: GenerationConfig, later: Mapping[int, int]) -> Recipe:
@@ -130,15 +140,17 @@ def _begin_and_search(
     recipe: Recipe,
     capacity: int,
 ) -> Search:
-    """Read the prompt but for its last token, which the first step reads, and search until the cache is full."""
+    """Read the prompt, its last token only if the first step does not, and search until the cache is full."""
     plan, (batch, tokens) = recipe.plan, prompt.shape
     cache = replace(joint.decoder.begin(memory, batch, max(capacity, tokens)), text_mask=counts)
+    run = _run(recipe, prompt, joint.decoder.spec.vocab_size, keys)
+    if recipe.options.penalty_alpha:
+        return _search(joint, run, memory, _begin_contrast(joint, run, memory, prompt, cache), limit)
     if tokens > 1:
         _, read = joint.decoder.decode(prompt[:, :-1], memory, cache)
         assert read is not None
         cache = read
     cache = cache.expanded(plan.num_beams * plan.num_samples)
-    run = _run(recipe, prompt, joint.decoder.spec.vocab_size, keys)
     states: RowState | list[BeamState]
     if plan.num_beams > 1:
         states = [_traced(state) for state in beams.begin(run, prompt)[2]]
@@ -162,6 +174,8 @@ def _search(joint: Joint, run: Run, memory: Memory, found: Search, limit: Array)
         return ~found.done & (found.cache.length < found.cache.capacity) & (first.length < limit)
 
     step = _beam_step if run.plan.num_beams > 1 else _row_step
+    if found.contrast is not None:
+        step = _contrastive_step
     return lax.while_loop(goes_on, lambda found: step(joint, run, memory, found), found)
 
 
@@ -177,8 +191,49 @@ def _row_step(joint: Joint, run: Run, memory: Memory, found: Search) -> Search:
         keys = sample_keys(ops, run.keys, run.plan.num_samples)
         chosen = draw(ops, fold(ops, keys, state.length), scores)
     state = advance_rows(ops, run.plan, state, chosen)
-    done = state.length >= run.plan.max_length
-    return Search(state, cache, done | (state.ended.all() if run.plan.eos else False))
+    return Search(state, cache, _over(run, state))
+
+
+def _over(run: Run, state: RowState) -> Array:
+    """Return whether all texts have ended, or must."""
+    over: Array = state.length >= run.plan.max_length
+    return over | state.ended.all() if run.plan.eos else over
+
+
+def _begin_contrast(joint: Joint, run: Run, memory: Memory, prompt: Array, cache: Cache) -> Search:
+    """Begin contrastive search, which has read all of a text between two steps; the candidates have a row each."""
+    out, read = joint.decoder.decode(prompt, memory, cache)
+    assert read is not None
+    state = _traced(begin_rows(run.ops, run.plan, prompt))
+    pointing = directions(run.ops, widened(out.states))
+    # What is not written yet points where the first token does, which changes no greatest similarity.
+    later = jnp.repeat(pointing[:, :1], run.plan.max_length - prompt.shape[1], axis=1)
+    logits = joint.decoder.logits(out.states[:, -1]).astype(jnp.float32)
+    contrast = Contrast(logits, jnp.concatenate([pointing, later], axis=1))
+    return Search(state, read.expanded(min(run.options.top_k, logits.shape[-1])), jnp.zeros((), bool), contrast)
+
+
+def _contrastive_step(joint: Joint, run: Run, memory: Memory, found: Search) -> Search:
+    """Contrastive search: read the likeliest tokens of each text, and go on with the one that repeats least."""
+    state, contrast, ops, alpha = found.states, found.contrast, run.ops, run.options.penalty_alpha
+    assert isinstance(state, RowState)
+    assert contrast is not None
+    assert alpha is not None
+    batch = state.tokens.shape[0]
+    count = found.cache.rows // batch
+    scores = run.scores_of(state.tokens, state.length, contrast.logits)
+    log_probs, tokens = ops.top_k(ops.log_softmax(scores), count)
+    out, read = joint.decoder.decode(tokens.reshape(-1, 1), memory, found.cache)
+    assert read is not None
+    states = out.states[:, -1].reshape(batch, count, -1)
+    pointing = directions(ops, widened(states))
+    choice = choose(ops, alpha, log_probs, pointing, contrast.before)
+    state = advance_rows(ops, run.plan, state, ops.gather(tokens, choice)[:, 0])
+    chosen = ops.gather(pointing, choice[:, :, None])
+    before = lax.dynamic_update_slice_in_dim(contrast.before, chosen, state.length - 1, axis=1)
+    logits = joint.decoder.logits(ops.gather(states, choice[:, :, None])[:, 0]).astype(jnp.float32)
+    rows = choice[:, 0] + count * jnp.arange(batch)
+    return Search(state, read.selected(jnp.repeat(rows, count)), _over(run, state), Contrast(logits, before))
 
 
 def _beam_step(joint: Joint, run: Run, memory: Memory, found: Search) -> Search:

@@ -202,8 +202,7 @@ def _needs_steps(settings: GenerationConfig) -> bool:
         settings.output_scores or settings.output_logits or settings.output_attentions or settings.output_hidden_states
     )
     looks = settings.stop_strings is not None or settings.max_time is not None
-    others = bool(settings.penalty_alpha) or settings.force_words_ids is not None
-    return looks or others or (settings.return_dict_in_generate and records)
+    return looks or settings.force_words_ids is not None or (settings.return_dict_in_generate and records)
 
 
 def _seed_of(key: PRNGKeyArray) -> int:

@@ -13,6 +13,7 @@ from dragoman import GPT2LMHeadModel, SpeechEncoderDecoderModel
 from dragoman.errors import AudioError, GenerationError
 from dragoman.generation.fusion import Voice
 from dragoman.generation.hotwords import HotWords
+from dragoman.jax import compiled
 from dragoman.jax.buckets import rounded
 from dragoman.jax.steps import LanguageModel
 from dragoman.testing import tiny_config
@@ -72,6 +73,28 @@ def test_long_texts_outgrow_the_cache_and_lose_nothing(model: Any) -> None:
     assert np.array_equal(found, stepwise)
 
 
+@pytest.mark.parametrize("new", [{"max_length": 62, "eos_token_id": None}, {"max_new_tokens": 8}], ids=["long", "ends"])
+def test_contrastive_search_in_one_program_writes_what_steps_and_pytorch_do(
+    model: Any, theirs: Any, monkeypatch: pytest.MonkeyPatch, new: dict[str, Any]
+) -> None:
+    """From prompts of two lengths, with a cache that has to grow on the way."""
+    monkeypatch.setattr(compiled, "_FIRST_CAPACITY", 16)
+    speech, prompt, counts = waves(3, 900), np.asarray([[1, 0, 5], [0, 7, 8], [0, 7, 9]]), np.ones((3, 3), int)
+    counts[0, 0] = 0
+    options = {"penalty_alpha": 0.6, "top_k": 4, "repetition_penalty": 1.2, **new}
+    given = {"decoder_input_ids": prompt, "decoder_attention_mask": counts}
+    found = np.asarray(model.generate(speech, **given, **options))
+    stepwise = model.generate(speech, **given, **options, logits_processor=[lambda tokens, scores: scores])
+    assert np.array_equal(found, stepwise)
+    tensors = {name: torch.from_numpy(value) for name, value in given.items()}
+    assert found.tolist() == theirs.generate(torch.from_numpy(speech), **tensors, **options).tolist()
+    greedy = model.generate(speech, **given, **options | {"penalty_alpha": None})
+    assert not np.array_equal(found, greedy), "the option must matter"
+    model.warm_up(3, 900, **options | {"max_length": 30})
+    with compilations(0):
+        model.generate(speech, **options | {"max_length": 30})
+
+
 def test_rows_of_a_batch_do_not_meet(model: Any) -> None:
     speech = waves(3, 900)
     options = {"max_new_tokens": 8, "eos_token_id": None}
@@ -125,7 +148,7 @@ class Letters:
 @pytest.mark.parametrize(
     "options",
     [
-        {"penalty_alpha": 0.6, "top_k": 4},
+        {"penalty_alpha": 0.6, "top_k": 4, "logits_processor": [lambda tokens, scores: scores]},
         pytest.param({"force_words_ids": [[40, 41]], "num_beams": 3}, marks=pytest.mark.slow),
         {"stop_strings": ["a", "e", "i"], "tokenizer": Letters()},
         {"max_time": 1e-9},
