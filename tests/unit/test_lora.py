@@ -16,7 +16,7 @@ from dragoman.errors import ModelNotFoundError
 from dragoman.jax.lora import trained
 from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
 from dragoman.jax.train import Trainer
-from dragoman.jax.tree import flat
+from dragoman.jax.tree import flat, nested
 from dragoman.testing import TOLERANCES, tiny_config
 
 LABELS = torch.tensor([[11, 12, 13, 2], [14, 2, -100, -100]])
@@ -129,6 +129,38 @@ def test_files_go_between_the_backends(fusion: str, tmp_path: Path) -> None:
     flax.merge_lora()
     assert "lora_a" not in str(jax.tree.structure(flax.params))
     assert np.abs(logits(flax) - before).max() <= TOLERANCES["logits"]
+
+
+def test_it_drops_out_in_training_in_both_backends() -> None:
+    """Only what goes into the narrow matrices: with all of that gone, the text model is as it was."""
+    still = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "feat_proj_dropout": 0.0}
+    encoder = tiny_config("wav2vec2", num_hidden_layers=1, layerdrop=0.0, apply_spec_augment=False, **still)
+    ids = {"decoder_start_token_id": 0, "pad_token_id": 1}
+    joint = SpeechEncoderDecoderConfig(encoder=encoder, decoder=tiny_config("llama"), fusion="prefix", **ids)
+    model, flax = SpeechEncoderDecoderModel(config=joint), FlaxSpeechEncoderDecoderModel(config=joint)
+    waves, labels = speech().numpy(), LABELS.numpy()
+
+    def in_torch() -> np.ndarray:
+        return model.train()(speech(), labels=LABELS).logits.detach().numpy()
+
+    def in_jax(seed: int = 0) -> np.ndarray:
+        return np.asarray(flax(waves, labels=labels, train=True, dropout_rng=jax.random.key(seed)).logits)
+
+    before, flax_before = in_torch(), in_jax()
+    for rate in 1.0, 0.5:
+        for joined in model, flax:
+            joined.add_lora(targets=("q_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"), dropout=rate)
+        enliven(model)
+        flax.params = nested({n: a + 0.3 if "lora_b" in n else a for n, a in flat(flax.params).items()})
+        gone = rate == 1.0
+        assert np.allclose(in_torch(), before, atol=TOLERANCES["cached"]) == gone
+        assert np.allclose(in_jax(), flax_before, atol=TOLERANCES["cached"]) == gone
+        assert np.array_equal(in_jax(0), in_jax(1)) == gone
+        evaluated = np.asarray(flax(waves, labels=labels).logits)
+        flax.merge_lora()
+        assert np.abs(np.asarray(flax(waves, labels=labels).logits) - evaluated).max() <= TOLERANCES["cached"]
+        model.merge_lora()
+        before, flax_before = in_torch(), in_jax()
 
 
 def test_what_cannot_be_is_named(tmp_path: Path) -> None:

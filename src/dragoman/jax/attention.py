@@ -40,12 +40,14 @@ class Attention(nnx.Module):
         self.k_norm = norm_of(spec.norm, spec.head_dim, spec.norm_eps) if normed else None
         self.bias_gate = bias_gate
 
-    def project(self, states: Float[Array, "batch frames width"], turn: Turn | None = None) -> KeysValues:
+    def project(
+        self, states: Float[Array, "batch frames width"], turn: Turn | None = None, key: Key = None
+    ) -> KeysValues:
         """Return the keys and values of `states`, the keys turned by their positions if there is a `turn`."""
         # [b, t, w] -> [b, h, t, d]
         keys, values = (
             x.reshape(*states.shape[:2], self.key_heads, self.head_dim).swapaxes(1, 2)
-            for x in (self.k_proj(states), self.v_proj(states))
+            for x in (self.k_proj(states, key), self.v_proj(states, key))
         )
         if self.k_norm is not None:
             keys = self.k_norm(keys)
@@ -81,7 +83,7 @@ class Attention(nnx.Module):
         rows, tokens, _ = states.shape
         batch = keys.shape[0]
         # [rows, u, w] -> [b, beams * u, h, d] -> [b, h, beams * u, d]
-        queries = self.q_proj(states).reshape(batch, -1, self.num_heads, self.head_dim).swapaxes(1, 2)
+        queries = self.q_proj(states, key).reshape(batch, -1, self.num_heads, self.head_dim).swapaxes(1, 2)
         if self.q_norm is not None:
             queries = self.q_norm(queries)
         if turn is not None:
@@ -102,7 +104,7 @@ class Attention(nnx.Module):
         shared = dropout(probs, self.dropout, key).reshape(batch, self.key_heads, -1, keys.shape[2])
         # [b, k, h / k * q, d] -> [b, h, q, d] -> [b, q, h, d]
         mixed = jnp.einsum("bkqt,bktd->bkqd", shared, values).reshape(batch, self.num_heads, -1, self.head_dim)
-        out = self.out_proj(mixed.swapaxes(1, 2).reshape(rows, tokens, -1))
+        out = self.out_proj(mixed.swapaxes(1, 2).reshape(rows, tokens, -1), key)
         if not weights:
             return out, None
         # [b, h, beams * u, t] -> [rows, h, u, t]

@@ -36,10 +36,10 @@ class FeedForward(nnx.Module):
 
     def __call__(self, states: Float[Array, "*rows width"], key: Key = None) -> Float[Array, "*rows width"]:
         """Transform each position on its own."""
-        inner = self.in_proj(states)
+        inner = self.in_proj(states, key)
         gate = self.gate_proj
-        inner = self.activation(inner) if gate is None else self.activation(gate(states)) * inner
-        return self.out_proj(dropout(inner, self.dropout, key))
+        inner = self.activation(inner) if gate is None else self.activation(gate(states, key)) * inner
+        return self.out_proj(dropout(inner, self.dropout, key), key)
 
 
 class Bottleneck(nnx.Module):
@@ -136,7 +136,7 @@ class Block(nnx.Module):
         turn: Turn | None,
         key: Key,
     ) -> tuple[Array, Cache | None, Array | None]:
-        keys_values = self.self_attn.project(states, turn)
+        keys_values = self.self_attn.project(states, turn, key)
         if cache is not None:
             cache = cache.write(index, *keys_values)
             keys_values = cache.layer(index)

@@ -131,8 +131,8 @@ class Linear(nnx.Module):
         self.weight = param(width_out, width_in)
         self.bias = param(width_out) if bias else None
 
-    def __call__(self, x: Float[Array, "*rows width_in"]) -> Float[Array, "*rows width_out"]:
-        """Multiply each row by the matrix."""
+    def __call__(self, x: Float[Array, "*rows width_in"], key: Key = None) -> Float[Array, "*rows width_out"]:
+        """Multiply each row by the matrix; the random key is for a LoRA in this place."""
         return linear(x, self.weight[...], None if self.bias is None else self.bias[...])
 
 
@@ -167,26 +167,26 @@ def _few_rows(x: Array, weight: Float[Array, "out in"]) -> Array:
 class LoraLinear(Linear):
     """A linear layer whose weights are another's, and beside it a product of two narrow matrices.
 
-    The first matrix begins at random and the second at zero, so that at first nothing changes. Unlike its twin it drops
-    nothing out in training.
+    The first matrix begins at random and the second at zero, so that at first nothing changes.
 
     Args:
         base: The layer whose weights it shares.
         spec: Sizes and scale.
-        seed: Of the random matrix.
+        seed: Of the random matrix and, beside a random key, of what it drops out; another one for each layer.
     """
 
     def __init__(self, base: Linear, spec: LoraSpec, seed: int = 0) -> None:
-        self.weight, self.bias, self.spec = base.weight, base.bias, spec
+        self.weight, self.bias, self.spec, self.seed = base.weight, base.bias, spec, seed
         width_out, width_in = base.weight.shape
         bound = width_in**-0.5
         first = np.random.default_rng(seed).uniform(-bound, bound, (spec.rank, width_in))
         self.lora_a = nnx.Param(jnp.asarray(first, base.weight.dtype))
         self.lora_b = nnx.Param(jnp.zeros((width_out, spec.rank), base.weight.dtype))
 
-    def __call__(self, x: Float[Array, "*rows width_in"]) -> Float[Array, "*rows width_out"]:
-        """Multiply each row by the matrices."""
-        narrow = linear(x, self.lora_a[...])
+    def __call__(self, x: Float[Array, "*rows width_in"], key: Key = None) -> Float[Array, "*rows width_out"]:
+        """Multiply each row by the matrices; with a random key, the narrow ones see not all of it."""
+        own = None if key is None else jax.random.fold_in(key, self.seed)
+        narrow = linear(dropout(x, self.spec.dropout, own), self.lora_a[...])
         return super().__call__(x) + linear(narrow, self.lora_b[...]) * self.spec.scale
 
     def merged(self) -> Float[Array, "width_out width_in"]:

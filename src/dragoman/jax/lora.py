@@ -3,7 +3,6 @@
 Axes: width_in, width_out, rank.
 """
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,10 +68,8 @@ def add(model: "FlaxSpeechEncoderDecoderModel", spec: LoraSpec) -> None:
             "o_proj", "gate_proj", "query", "c_attn", …); those of cross-attention are never meant.
 
     Raises:
-        ConfigError: If there is a LoRA already, a target does not exist, or it should drop out.
+        ConfigError: If there is a LoRA already, or a target does not exist.
     """
-    if spec.dropout:
-        raise ConfigError(f"In JAX a LoRA drops nothing out, but `dropout` is {spec.dropout}. Leave it at 0.")
     if layers_of(model):
         raise ConfigError("This model has a LoRA already. Fold it in first: model.merge_lora().")
     linears = _linears(model)
@@ -120,7 +117,7 @@ def load(model: "FlaxSpeechEncoderDecoderModel", folder: Path) -> None:
     spec, keymap = adapter_spec(folder), text_part(model.decoder.config).keymap(model.decoder.config)
     with SafetensorsFile(folder / ADAPTER_WEIGHTS, "np") as file:
         tensors = from_adapter({name: file.read(name) for name in file.keys()}, keymap, BRIDGE_KEYS)  # noqa: SIM118
-    add(model, replace(spec, dropout=0.0))
+    add(model, spec)
     own = flat(tree_of(model.module))
     strange = [n for n, t in tensors.items() if n not in own or own[n].shape != t.shape]
     missing = [name for name in own if ".lora_" in name and name not in tensors]
