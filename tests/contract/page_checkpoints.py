@@ -16,6 +16,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from sentencepiece import sentencepiece_model_pb2 as protocol
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS, *(f"##{letter}" for letter in LETTERS), "'")
@@ -85,6 +86,23 @@ def _gpt2(folder: Path, full: bool) -> None:
     small = {"vocab_size": 60, "n_positions": 128, "n_embd": 24, "n_layer": 2, "n_head": 2}
     config = transformers.GPT2Config(**({} if full else {**small, "bos_token_id": 0, "eos_token_id": 0}))
     transformers.GPT2LMHeadModel(config).save_pretrained(folder)
+
+
+def _llama(folder: Path, full: bool) -> None:
+    """A text model of today, without cross-attention, and its tokenizer: bytes, and one token that begins and ends."""
+    end, alphabet = "<|endoftext|>", sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate([end, *alphabet])}, []))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(False), decoders.ByteLevel()
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=end, eos_token=end, unk_token=end
+    ).save_pretrained(folder)
+    sizes: dict[str, Any] = {"vocab_size": 1 + len(alphabet), "hidden_size": 24, "num_hidden_layers": 2}
+    sizes |= {"num_attention_heads": 3, "num_key_value_heads": 1, "intermediate_size": 48}
+    if full:
+        sizes = {"vocab_size": 49152, "hidden_size": 576, "num_hidden_layers": 30}
+        sizes |= {"num_attention_heads": 9, "num_key_value_heads": 3, "intermediate_size": 1536}
+    config = transformers.LlamaConfig(**sizes, bos_token_id=0, eos_token_id=0, tie_word_embeddings=True)
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
 
 
 def _only_shared(folder: Path) -> None:
@@ -273,6 +291,7 @@ CHECKPOINTS = {
     "facebook/wav2vec2-base-960h": _wav2vec2,
     TRANSLATOR: _translator,
     "google-bert/bert-base-uncased": _bert,
+    "HuggingFaceTB/SmolLM2-135M": _llama,
     "openai-community/gpt2": _gpt2,
 }
 
