@@ -117,11 +117,11 @@ def _numeric(array: Any) -> np.ndarray[Any, Any]:
         raise AudioError(f"Samples must form an array of numbers, but are a {type(array).__name__}: {error}") from error
     allowed = (np.floating, np.int8, np.int16, np.int32, np.uint8)
     if not any(np.issubdtype(samples.dtype, kind) for kind in allowed):
-        hint = (
-            " Say how integers are scaled: `.astype(np.int16)`, or floats in -1…1."
-            if samples.dtype.kind in "iu"
-            else ""
-        )
+        hint = ""
+        if samples.dtype.kind in "iu":
+            hint = " Say how integers are scaled: `.astype(np.int16)`, or floats in -1…1."
+        elif samples.dtype.kind in "UO":  # a name, perhaps as a path
+            hint = " A file is read first: load_audio(path)."
         raise AudioError(f"Samples must be floats or integers of 8, 16 or 32 bits, but are {samples.dtype}.{hint}")
     return samples
 

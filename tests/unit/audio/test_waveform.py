@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,8 @@ def test_resampling_is_soxrs_and_its_length_exact(rate: int, target: int, length
         (np.array(["a"]), "<U1"),
         ([[0.1, 0.2], [0.3]], "array of numbers"),
         (None, "object"),
+        ("clip.wav", r"<U8.*load_audio\(path\)"),
+        (Path("clip.wav"), "load_audio"),
         (np.array([0.0, np.nan]), "sample 1 .* nan"),
         (np.array([np.inf, 0.0]), "sample 0 .* inf"),
         (np.array([1e300]), "inf"),
