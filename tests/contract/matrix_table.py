@@ -18,7 +18,8 @@ the loss, and the tokens of greedy and beam search are compared with a model tha
 cross-attention and T5 cannot be joined by `transformers` at all: of those marked ◐ its text model gets what our encoder
 heard, and has to write the same as ours. ○ is a pair that no test compares, though each of its halves is compared in
 others. `scripts/matrix` compares JAX with PyTorch for every pair: logits, gradients, an optimizer step, and the tokens
-of greedy and beam search for 100 random clips (`tests/parity/test_jax.py`; [when it was last run](jax.md#the-same-as-pytorch-pair-by-pair)).
+of greedy and beam search for 100 random clips (`tests/parity/test_jax.py`;
+[when it was last run](jax.md#the-same-as-pytorch-pair-by-pair)).
 
 """
 
