@@ -85,7 +85,11 @@ def test_saving_what_was_trained(model: FlaxSpeechEncoderDecoderModel, tmp_path:
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
 
 
-@pytest.mark.parametrize("wrap", [lambda params: {"params": params}, lambda params: {}, lambda params: 3], ids=str)
+@pytest.mark.parametrize(
+    "wrap",
+    [lambda params: {"params": params}, lambda params: {}, lambda params: 3],
+    ids=["one tree deeper", "empty", "no tree"],
+)
 def test_parameters_of_another_shape_are_told(model: FlaxSpeechEncoderDecoderModel, wrap: Any) -> None:
     for call in model, model.encode, model.generate:
         with pytest.raises(CheckpointError, match=r"a tree like `model.params`, but .* are missing \("):
