@@ -59,6 +59,9 @@ def test_the_same_weights(tmp_path: Path, model_type: str, recording: dict[str, 
 
     assert not loaded.training
     expected, found = original.state_dict(), loaded.state_dict()
+    for name, source in tables.copies:  # begins as a copy where the file has no tensor of its own for it
+        if name in expected and not any(torch.equal(expected[name], tensor) for tensor in tensors.values()):
+            expected[name] = expected[source]
     assert found.keys() == expected.keys()
     assert {*report.loaded, *report.fresh, *report.computed} == set(expected)
     assert all(torch.equal(found[name], expected[name]) for name in report.loaded)
