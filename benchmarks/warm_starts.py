@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jiwer
 import numpy as np
 import torch
 from torch import Tensor
@@ -35,6 +36,7 @@ from clips import RATE, fetch_rows
 from dragoman import AutoTokenizer, SpeechEncoder, SpeechEncoderDecoderModel, WhisperFeatureExtractor
 from dragoman.audio.io import load_audio
 from dragoman.checkpoint.default_model import default_model_folder
+from dragoman.text.normalize import normalize_english
 from dragoman.torch.bridge import Prefix
 
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # of a Llama
@@ -159,6 +161,16 @@ class Run:
         self.warm_up.step()
         self.optimizer.zero_grad()
 
+    def written(self, picked: list[int]) -> list[str]:
+        """Return what the model writes for some clips, by greedy search."""
+        self.model.eval()
+        texts: list[str] = []
+        for first in range(0, len(picked), 16):
+            heard = self.heard(picked[first : first + 16])
+            ids = self.model.generate(encoder_outputs=(heard,), max_new_tokens=30)
+            texts += self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return texts
+
     def state(self) -> dict[str, Any]:
         """Return all that training changes."""
         return {
@@ -188,6 +200,14 @@ def interval(hearing: tuple[np.ndarray, np.ndarray], deaf: tuple[np.ndarray, np.
     gains = (deaf[0][draws].sum(1) - hearing[0][draws].sum(1)) / deaf[1][draws].sum(1)
     low, high = np.quantile(gains, [0.025, 0.975])
     return float(low), float(high)
+
+
+def show(said: list[str], written: list[str], count: int) -> None:
+    """Print the first texts beside what was said, and the word error rate of all."""
+    rate = jiwer.wer(*([normalize_english(text) for text in texts] for texts in (said, written)))
+    print(f"\nword error rate of {len(said)} held-out clips, greedy: {rate:.1%}\n\n| said | written |\n|---|---|")
+    for pair in list(zip(said, written, strict=True))[:count]:
+        print(f"| {' | '.join(text.strip() for text in pair)} |")
 
 
 def draw(rows: list[list[float]], path: Path, title: str) -> None:
@@ -223,6 +243,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--state", type=Path, help="where training is kept between calls")
+    parser.add_argument("--write", type=int, default=0, help="in the end, so many texts of the model that hears")
     parser.add_argument("--curve", type=Path, help="a PNG or SVG of all rows")
     arguments = parser.parse_args()
     clips = hear(arguments.folder, arguments.seconds, arguments.clips)
@@ -258,6 +279,8 @@ def main() -> None:
     if arguments.state is not None:
         kept = {"step": step, "minutes": minutes, "rows": rows, "runs": [run.state() for run in runs]}
         torch.save(kept, arguments.state)
+    if arguments.write:
+        show([clips.texts[i] for i in held_out], runs[0].written(held_out), arguments.write)
     if arguments.curve is not None:
         draw(rows, arguments.curve, f"Whisper tiny.en + {Path(arguments.decoder).name}")
 
