@@ -70,6 +70,8 @@ PUBLIC = {
     "OutOfMemoryError",
     "PegasusConfig",
     "PegasusForCausalLM",
+    "Phi3Config",
+    "Phi3ForCausalLM",
     "PhiConfig",
     "PhiForCausalLM",
     "Qwen2Config",

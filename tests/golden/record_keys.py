@@ -163,6 +163,7 @@ ONE_LAYER = {
             "opt",
             "biogpt",
             "phi",
+            "phi3",
         )
     },
     "bart": {"encoder_layers": 1, "decoder_layers": 1},
@@ -496,6 +497,7 @@ def _alone() -> Iterator[tuple[str, Iterator[Source]]]:
     yield "gpt_neox", _text_model("GPTNeoX", "gpt_neox.", "gpt_neox.layers.0", buffers, older_head)
     yield "phi", _text_model("Phi", "model.", "model.layers.0", (inv_freq,))
     yield "phi", iter([Source(tf.PhiForCausalLM, tf.PhiForCausalLM, fields={"qk_layernorm": True})])
+    yield "phi3", _text_model("Phi3", "model.", "model.layers.0", (inv_freq,))
     buffers = tuple(f"transformer.h.0.attn.attention.{name}" for name in ("bias", "masked_bias"))
     yield "gpt_neo", _text_model("GPTNeo", "transformer.", "transformer.h.0", buffers)
     yield "opt", _text_model("OPT", "model.", "model.decoder.layers.0", ())

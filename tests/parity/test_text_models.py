@@ -54,6 +54,12 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt_neo-global": ("gpt_neo", {"attention_types": [[["global"], 2]], "tie_word_embeddings": False}),
     "gpt_neox-serial": ("gpt_neox", {"use_parallel_residual": False, "attention_bias": False}),
     "phi-normed": ("phi", {"qk_layernorm": True, "tie_word_embeddings": True, "num_key_value_heads": 4}),
+    "phi3-longrope": (
+        "phi3",
+        {"rope_parameters": {**LONG, "partial_rotary_factor": 0.75}, "original_max_position_embeddings": 16},
+    ),
+    "phi3-mini": ("phi3", {"rope_parameters": None, "sliding_window": None, "num_key_value_heads": 4}),
+    "phi3-tied": ("phi3", {"tie_word_embeddings": True, "sliding_window": None}),
     "opt-350m": ("opt", {"word_embed_proj_dim": 16, "do_layer_norm_before": False}),
     "opt-no-bias": ("opt", {"enable_bias": False}),
 }
@@ -154,6 +160,22 @@ def test_transformers_loads_what_we_save(both: Both, tmp_path: Path) -> None:
     again, info = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
     assert {name: keys for name, keys in info.items() if keys} == {}
     assert torch.equal(again(both.tokens).logits, both.theirs(both.tokens).logits)
+
+
+@pytest.mark.parametrize("kind", ["su", "yarn"])
+def test_the_first_files_of_phi3(kind: str, tmp_path: Path) -> None:
+    """Which called LongRoPE by other names, and kept what is in `rope_parameters` now beside each other.
+
+    Release 5 means to read both names, and stumbles over "su".
+    """
+    both = Both(tmp_path, *VARIANTS["phi3-longrope"])
+    said = json.loads((tmp_path / "config.json").read_text())
+    rope = said.pop("rope_parameters")
+    factors = {name: rope[name] for name in ("short_factor", "long_factor")}
+    said |= {name: rope[name] for name in ("rope_theta", "partial_rotary_factor")}
+    said |= {"rope_scaling": {"type": kind, **factors}}
+    (tmp_path / "config.json").write_text(json.dumps(said))
+    assert (torch_logits(both) - both.theirs(both.tokens).logits).abs().max() <= TOLERANCES["logits"]
 
 
 def test_the_text_half_of_a_model_that_sees_pictures(tmp_path: Path) -> None:

@@ -161,6 +161,8 @@ def test_impossible_numbers_are_named_before_anything_is_built(
         ("gemma3_text", {"_sliding_window_pattern": 0}, "must be a whole number above 0"),
         ("gemma3_text", {"rope_parameters": {"factor": 8.0, "rope_type": "linear"}}, "a dictionary for each of"),
         ("gemma3_text", {"rope_parameters": {"full_attention": 3}}, "a dictionary for each of"),
+        ("phi3", {"rope_parameters": {"rope_type": "linear", "factor": 2.0}}, 'must be "default" or "longrope"'),
+        ("phi3", {"rope_parameters": {"rope_type": "longrope", "short_factor": [1.0]}}, "4 pairs need as many factors"),
         ("gpt_neo", {"attention_types": [["global"], 2]}, "must be like"),
         ("gpt_neo", {"attention_types": [[["global"], 3]]}, "for each of the 2 layers, but says"),
     ],

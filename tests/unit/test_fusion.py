@@ -22,6 +22,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "prefix-gemma": ("gemma", {"fusion": "prefix", "fusion_stacking": 3, "fusion_prompt": PROMPT}),
     "cross-gemma2": ("gemma2", {"fusion": "cross_attention"}),
     "prefix-gemma3": ("gemma3_text", {"fusion": "prefix", "fusion_prompt": PROMPT}),
+    "cross-phi3": ("phi3", {"fusion": "cross_attention"}),
     "prefix-opt": ("opt", {"fusion": "prefix"}),
     "cross-opt": ("opt", {"fusion": "cross_attention"}),
 }

@@ -50,7 +50,7 @@ def to_adapter(tensors: Mapping[str, Any], keymap: KeyMap, bridge: KeyMap) -> di
     """Turn new tensors of a model, by our names, into those of an adapter file.
 
     Raises:
-        CheckpointError: If a layer with a LoRA is none of its own in the checkpoint (q, k, v of GPT-2 and GPT-NeoX).
+        CheckpointError: If a layer with a LoRA is none of its own in the checkpoint (q, k, v of GPT-2, NeoX and Phi-3).
     """
     found: dict[str, Any] = {}
     decoder = {n.removeprefix("decoder."): t for n, t in tensors.items() if n.startswith("decoder.")}

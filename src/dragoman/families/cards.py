@@ -203,6 +203,13 @@ CARDS: dict[str, Card] = {
         licence="MIT",
         own="both halves of a block read the same states, normalised once",
     ),
+    "phi3": Card(
+        name="Phi-3, Phi-3.5, Phi-4",
+        paper="https://arxiv.org/abs/2404.14219",
+        checkpoints=("microsoft/Phi-3-mini-4k-instruct", "microsoft/Phi-4-mini-instruct"),
+        licence="MIT",
+        own="fused projections, a window in some models, LongRoPE (texts of 4096 tokens)",
+    ),
     "qwen2": Card(
         name="Qwen 2, Qwen 2.5",
         paper="https://arxiv.org/abs/2407.10671",

@@ -14,7 +14,7 @@ from dragoman.families.rope import longest_text, rope_parameters_of, rotary_of
 from dragoman.spec import Activation, BlockSpec, HeadSpec, Norm, NormOrder, Positions, StackSpec, TextDecoderSpec
 from dragoman.spec.checks import MOST_LAYERS
 
-__all__ = ["LlamaLikeConfig", "alternating", "part", "rules", "windowed"]
+__all__ = ["LlamaLikeConfig", "alternating", "part", "rules", "rules_around", "windowed"]
 
 
 @dataclass(kw_only=True)
@@ -113,15 +113,23 @@ def rules(config: LlamaLikeConfig, before_ffn: str = "post_attention_layernorm")
     """Return the table of names; `before_ffn` is theirs for the norm before the feed-forward network."""
     return (
         # theirs                                                  ours
-        Rename("model.embed_tokens.weight",                       "embed.tokens.weight"),
-        Rename("model.layers.{i}.input_layernorm.weight",         "stack.layers.{i}.self_attn_norm.weight"),
+        *rules_around(config, before_ffn),
         Rename("model.layers.{i}.self_attn.q_proj.*",             "stack.layers.{i}.self_attn.q_proj.*"),
         Rename("model.layers.{i}.self_attn.k_proj.*",             "stack.layers.{i}.self_attn.k_proj.*"),
         Rename("model.layers.{i}.self_attn.v_proj.*",             "stack.layers.{i}.self_attn.v_proj.*"),
-        Rename("model.layers.{i}.self_attn.o_proj.*",             "stack.layers.{i}.self_attn.out_proj.*"),
-        Rename(f"model.layers.{{i}}.{before_ffn}.weight",         "stack.layers.{i}.ffn_norm.weight"),
         Rename("model.layers.{i}.mlp.gate_proj.*",                "stack.layers.{i}.ffn.gate_proj.*"),
         Rename("model.layers.{i}.mlp.up_proj.*",                  "stack.layers.{i}.ffn.in_proj.*"),
+    )
+
+
+def rules_around(config: LlamaLikeConfig, before_ffn: str = "post_attention_layernorm") -> tuple[Rule, ...]:
+    """Return the table of all but the projections that Phi-3 fuses."""
+    return (
+        # theirs                                                  ours
+        Rename("model.embed_tokens.weight",                       "embed.tokens.weight"),
+        Rename("model.layers.{i}.input_layernorm.weight",         "stack.layers.{i}.self_attn_norm.weight"),
+        Rename("model.layers.{i}.self_attn.o_proj.*",             "stack.layers.{i}.self_attn.out_proj.*"),
+        Rename(f"model.layers.{{i}}.{before_ffn}.weight",         "stack.layers.{i}.ffn_norm.weight"),
         Rename("model.layers.{i}.mlp.down_proj.*",                "stack.layers.{i}.ffn.out_proj.*"),
         Rename("model.norm.weight",                               "stack.final_norm.weight"),
         Drop("model.layers.{i}.self_attn.rotary_emb.inv_freq",    why="a buffer, not a weight"),

@@ -115,6 +115,12 @@ _SMALL: dict[str, dict[str, Any]] = {
     "gemma2": {**_GEMMA2, "attn_logit_softcapping": 1.5, "final_logit_softcapping": 2.0},
     "gemma3_text": {**_GEMMA2, "_sliding_window_pattern": 2},
     "phi": {**_ALONE, "hidden_size": 32},  # half of a head of 8 is turned
+    "phi3": {
+        **_ALONE,
+        "hidden_size": 32,  # three quarters of a head of 8 are turned
+        "rope_parameters": {"partial_rotary_factor": 0.75},
+        "sliding_window": 5,
+    },
     "gpt_neo": {
         "vocab_size": 99,
         "hidden_size": 24,

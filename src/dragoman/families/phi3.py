@@ -1,0 +1,78 @@
+"""Phi-3 (https://arxiv.org/abs/2404.14219) and Phi-4, mini too: Llama with fused projections and LongRoPE."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from dragoman.checkpoint.keymap import Rule, Split
+from dragoman.errors import ConfigError
+from dragoman.families import llama_like
+from dragoman.families.base import Family
+from dragoman.spec import TextDecoderSpec
+
+_OLD_NAMES = ("su", "yarn")  # of LongRoPE, in the first files
+
+
+@dataclass(kw_only=True)
+class Phi3Config(llama_like.LlamaLikeConfig):
+    """Fields and defaults of a Phi-3 `config.json`; the defaults are Phi-3 mini.
+
+    `original_max_position_embeddings` is how long the texts of the first training were, where `rope_parameters` are
+    those of LongRoPE; longer ones are refused, since they need other angles.
+    """
+
+    model_type: ClassVar[str] = "phi3"
+
+    vocab_size: int = 32064
+    hidden_size: int = 3072
+    intermediate_size: int = 8192
+    resid_pdrop: float = 0.0
+    embd_pdrop: float = 0.0  # upstream reads it and drops nothing
+    max_position_embeddings: int = 4096
+    original_max_position_embeddings: int = 4096
+    rms_norm_eps: float = 1e-5
+    sliding_window: int | None = None
+    pad_token_id: int | None = 32000
+    bos_token_id: int | None = 1
+    eos_token_id: int | list[int] | None = 32000
+
+    def __post_init__(self) -> None:
+        """Check the fields, and read the angles of positions under the names of any release."""
+        super().__post_init__()
+        rope = {"partial_rotary_factor": self.extra.get("partial_rotary_factor", 1.0), **self.rope}
+        if rope["rope_type"] in _OLD_NAMES:
+            rope["rope_type"] = "longrope"
+        if rope["rope_type"] == "longrope":
+            rope["original_max_position_embeddings"] = self.original_max_position_embeddings
+        self.rope_parameters = rope
+
+    def text_spec(self) -> TextDecoderSpec:
+        """Describe the decoder."""
+        kind = self.rope.get("rope_type", "default")
+        if kind not in ("default", "longrope"):
+            raise ConfigError(
+                f'The `rope_type` of the `rope_parameters` of a Phi-3 must be "default" or "longrope", but is {kind!r}.'
+            )
+        width = self.head_width(self.extra.get("head_dim"))
+        spec = self.decoder_spec(head_width=width, qkv_bias=False, out_bias=False, ffn_bias=False)
+        block = replace(spec.stack.block, dropout=self.resid_pdrop)
+        windowed = frozenset(range(spec.stack.num_layers))
+        return replace(spec, stack=replace(spec.stack, block=block, window=self.sliding_window, windowed=windowed))
+
+
+def _rules(config: Phi3Config) -> tuple[Rule, ...]:
+    attention, ffn = "stack.layers.{i}.self_attn.", "stack.layers.{i}.ffn."
+    keys = config.num_key_value_heads or config.num_attention_heads
+    return (
+        *llama_like.rules_around(config),
+        Split(
+            "model.layers.{i}.self_attn.qkv_proj.*",
+            into=(attention + "q_proj.*", attention + "k_proj.*", attention + "v_proj.*"),
+            shares=(config.num_attention_heads, keys, keys),
+        ),
+        Split("model.layers.{i}.mlp.gate_up_proj.*", into=(ffn + "gate_proj.*", ffn + "in_proj.*")),
+    )
+
+
+FAMILY = Family(
+    config=Phi3Config, text=llama_like.part("Phi3ForCausalLM", table=_rules), tokenizer="PreTrainedTokenizerFast"
+)
