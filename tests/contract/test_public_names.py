@@ -84,6 +84,8 @@ PUBLIC = {
     "SEWDConfig",
     "SEWDModel",
     "SEWModel",
+    "SmolLM3Config",
+    "SmolLM3ForCausalLM",
     "Speech2Text2Config",
     "Speech2Text2ForCausalLM",
     "Speech2Text2Processor",

@@ -164,6 +164,7 @@ ONE_LAYER = {
             "biogpt",
             "phi",
             "phi3",
+            "smollm3",
         )
     },
     "bart": {"encoder_layers": 1, "decoder_layers": 1},
@@ -483,7 +484,7 @@ def _alone() -> Iterator[tuple[str, Iterator[Source]]]:
     inv_freq = "model.layers.0.self_attn.rotary_emb.inv_freq"
     for family, word in (
         ("llama", "Llama"), ("mistral", "Mistral"), ("qwen2", "Qwen2"), ("qwen3", "Qwen3"), ("gemma", "Gemma"),
-        ("gemma2", "Gemma2"),
+        ("gemma2", "Gemma2"), ("smollm3", "SmolLM3"),
     ):  # fmt: skip
         yield family, _text_model(word, "model.", "model.layers.0", (inv_freq,))
     yield "gemma3_text", _text_model("Gemma3", "model.", "model.layers.0", (inv_freq,), part="Text")
@@ -544,7 +545,7 @@ def _text_model(
     yield Source(base, plain, behind(prefix))
     yield Source(classifier, plain)
     # heads of the kin of Llama for answers, most of which stand over a network under another name: refused
-    apart = {f"{name}ForQuestionAnswering" for name in ("Llama", "Mistral", "Qwen2", "Qwen3")}
+    apart = {f"{name}ForQuestionAnswering" for name in ("Llama", "Mistral", "Qwen2", "Qwen3", "SmolLM3")}
     for other in (f"{word}{part}ForTokenClassification", f"{word}{part}ForQuestionAnswering"):
         if other not in apart and hasattr(tf, other):
             yield Source(getattr(tf, other), plain)

@@ -85,7 +85,7 @@ def test_texts_behind_masked_prompts(pair_of: Callable[[str, str], Any], decoder
     assert torch.equal(pair.load().generate(**batch, **options), expected)
 
 
-ALONE = ("opt", "biogpt", "gpt_neo", "gemma3_text", "gpt_neox", "phi3")
+ALONE = ("opt", "biogpt", "gpt_neo", "gemma3_text", "gpt_neox", "phi3", "smollm3")
 
 
 @pytest.fixture(scope="module", params=ALONE)

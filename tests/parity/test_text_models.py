@@ -60,6 +60,17 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "phi3-mini": ("phi3", {"rope_parameters": None, "sliding_window": None, "num_key_value_heads": 4}),
     "phi3-tied": ("phi3", {"tie_word_embeddings": True, "sliding_window": None}),
+    "smollm3-3b": ("smollm3", {"use_sliding_window": False, "sliding_window": None}),
+    "smollm3-apart": (
+        "smollm3",
+        {
+            "no_rope_layers": [0, 1, 0],  # of which only as many count as there are layers
+            "layer_types": ["full_attention", "sliding_attention"],
+            "attention_bias": True,
+            "mlp_bias": True,
+            "tie_word_embeddings": False,
+        },
+    ),
     "opt-350m": ("opt", {"word_embed_proj_dim": 16, "do_layer_norm_before": False}),
     "opt-no-bias": ("opt", {"enable_bias": False}),
 }

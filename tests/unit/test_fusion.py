@@ -23,6 +23,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "cross-gemma2": ("gemma2", {"fusion": "cross_attention"}),
     "prefix-gemma3": ("gemma3_text", {"fusion": "prefix", "fusion_prompt": PROMPT}),
     "cross-phi3": ("phi3", {"fusion": "cross_attention"}),
+    "cross-smollm3": ("smollm3", {"fusion": "cross_attention"}),
     "prefix-opt": ("opt", {"fusion": "prefix"}),
     "cross-opt": ("opt", {"fusion": "cross_attention"}),
 }

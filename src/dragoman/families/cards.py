@@ -246,6 +246,13 @@ CARDS: dict[str, Card] = {
         checkpoints=("asapp/sew-d-tiny-100k", "asapp/sew-d-mid-100k"),
         licence="Apache-2.0",
     ),
+    "smollm3": Card(
+        name="SmolLM3",
+        paper="https://huggingface.co/blog/smollm3",
+        checkpoints=("HuggingFaceTB/SmolLM3-3B", "HuggingFaceTB/SmolLM3-3B-Base"),
+        licence="Apache-2.0",
+        own="no positions in every fourth layer",
+    ),
     "speech_to_text": Card(
         name="Speech to Text",
         paper="https://arxiv.org/abs/2010.05171",

@@ -5,7 +5,7 @@ They are text models alone: the cross-attention that `fusion="cross_attention"` 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
 from dragoman.errors import ConfigError
@@ -20,6 +20,8 @@ __all__ = ["LlamaLikeConfig", "alternating", "part", "rules", "rules_around", "w
 @dataclass(kw_only=True)
 class LlamaLikeConfig(ModelConfig):
     """The fields that Llama and its kin have in common."""
+
+    default_theta: ClassVar[float] = 10_000.0  # the base of rotary positions where a file says nothing
 
     vocab_size: int = 32000
     hidden_size: int = 4096
@@ -40,7 +42,9 @@ class LlamaLikeConfig(ModelConfig):
         super().__post_init__()
         if self.num_key_value_heads is None:
             self.num_key_value_heads = self.num_attention_heads
-        self.rope_parameters = rope_parameters_of(self.rope_parameters, self.extra)
+        self.rope_parameters = rope_parameters_of(
+            self.rope_parameters, {"rope_theta": self.default_theta, **self.extra}
+        )
 
     def head_width(self, given: int | None) -> int:
         """Return the width of a head, where the file does not say it."""

@@ -231,7 +231,7 @@ class Stack(nnx.Module):
                 seen.append(states)
             windowed = index in self.spec.windowed
             look = (near, False) if near is not None and windowed else (mask, causal)
-            turn = nearby if windowed else far
+            turn = None if index in self.spec.unturned else nearby if windowed else far
             arguments = (*look, memory, cache, weights, bias, turn, layer_key)
             states, cache, own, across = self._run(layer, index, states, *arguments)
             self_weights.append(own)

@@ -105,7 +105,9 @@ class StackSpec:
     """`num_layers` equal blocks, and a final normalisation where the blocks normalise before they act.
 
     The layers numbered in `windowed` look back at the last `window` tokens only, themselves included; where
-    `near_rotary` is given, their positions turn by that and not by the block's (Gemma 3).
+    `near_rotary` is given, their positions turn by that and not by the block's (Gemma 3). Those numbered in `unturned`
+    have no rotary positions: of the order they know what causal attention shows (NoPE,
+    https://arxiv.org/abs/2305.19466; SmolLM3).
     """
 
     block: BlockSpec
@@ -115,6 +117,7 @@ class StackSpec:
     window: int | None = None
     windowed: frozenset[int] = frozenset()
     near_rotary: RotarySpec | None = None
+    unturned: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         """Check the number of layers."""

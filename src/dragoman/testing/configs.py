@@ -121,6 +121,7 @@ _SMALL: dict[str, dict[str, Any]] = {
         "rope_parameters": {"partial_rotary_factor": 0.75},
         "sliding_window": 5,
     },
+    "smollm3": {**_ALONE, "no_rope_layer_interval": 2, "use_sliding_window": True, "sliding_window": 5},
     "gpt_neo": {
         "vocab_size": 99,
         "hidden_size": 24,

@@ -234,7 +234,7 @@ class Stack(nn.Module):
                 continue
             windowed = index in self.spec.windowed
             look = (near, False) if near is not None and windowed else (mask, causal)
-            turn = nearby if windowed else far
+            turn = None if index in self.spec.unturned else nearby if windowed else far
             arguments = (index, states, *look, memory, cache, weights, bias, turn)
             if self.training and self.gradient_checkpointing and index % self.gradient_checkpointing == 0:
                 states, own, across = checkpoint(layer, *arguments, use_reentrant=False)
