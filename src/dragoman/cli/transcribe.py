@@ -156,7 +156,8 @@ def transcribe(
         float, Option("--lm_weight", help="How much say the language model has.")
     ] = DEFAULTS.lm_weight,
     max_new_tokens: Annotated[
-        int | None, Option("--max_new_tokens", help="Most tokens for a window; by default what fits.")
+        int | None,
+        Option("--max_new_tokens", help="Most tokens for a window; by default what fits, at most 448 or 50 a second."),
     ] = DEFAULTS.max_new_tokens,
     batch_size: Annotated[int, Option("--batch_size", help="Windows decoded at once.")] = DEFAULTS.batch_size,
     chunk_length_s: ChunkLengthS = DEFAULTS.chunk_length_s,

@@ -40,6 +40,10 @@ SAMPLING_RATE = 16_000  # of every speech encoder here
 # Encoders that do not say how much they take: the longest clips that they are usually fine-tuned on.
 _USUAL_SECONDS = 20.0
 
+# Some decoders can hold 131,072 tokens, but a text has lost the speech long before: nobody says as much as this in a
+# second, not even in letters. A short window may have as many as Whisper has for 30 s.
+_TOKENS_PER_SECOND, _TOKENS_OF_ANY = 50, 448
+
 # Whisper's token for "nobody speaks", by the names that its files have given it.
 _NO_SPEECH = ("<|nospeech|>", "<|nocaptions|>")
 
@@ -285,11 +289,12 @@ class Engine:
         """Decode windows at one temperature after the other, each until its text passes the guards."""
         encoded = self.encode(waveforms)
         no_speech = self._no_speech_probs(encoded, waveforms)
+        limit = self._limit(encoded, waveforms, options, search.prompt)
         tried: list[list[Decoded]] = [[] for _ in waveforms]
         todo = list(range(len(waveforms)))
         for attempt, temperature in enumerate(options.temperatures):
             heard = self.runner.take(encoded, todo) if attempt else encoded
-            found = self._search(heard, options, search.only(todo), temperature, attempt)
+            found = self._search(heard, options, search.only(todo), limit, temperature, attempt)
             for place, one in zip(todo, found, strict=True):
                 tried[place].append(replace(one, no_speech_prob=no_speech[place]))
             last = [(place, tried[place][-1]) for place in todo]
@@ -299,13 +304,20 @@ class Engine:
         best = [best_of(texts, options) if place in todo else texts[-1] for place, texts in enumerate(tried)]
         return self._aligned(encoded, waveforms, search.prompt, best) if options.word_timestamps else best
 
+    def _limit(
+        self, encoded: Any, waveforms: Sequence[Waveform], options: TranscribeOptions, prompt: Sequence[int]
+    ) -> int:
+        """Return how many tokens the text of a window may have: never more than the decoder has room for."""
+        seconds = max(map(len, waveforms)) / SAMPLING_RATE
+        most = options.max_new_tokens or max(round(seconds * _TOKENS_PER_SECOND), _TOKENS_OF_ANY)
+        room: int = self.model.room(encoded.last_hidden_state.shape[1])
+        return min(most, room - len(prompt))
+
     def _search(
-        self, encoded: Any, options: TranscribeOptions, search: "Search", temperature: float, attempt: int
+        self, encoded: Any, options: TranscribeOptions, search: "Search", limit: int, temperature: float, attempt: int
     ) -> Iterator[Decoded]:
-        """Decode windows once: with beams, or sampled at a temperature above 0."""
+        """Decode windows once, texts of `limit` tokens: with beams, or sampled at a temperature above 0."""
         prompt, rows = search.prompt, len(search.numbers)
-        room = self.model.config.decoder.text_spec().num_positions - len(prompt)
-        limit = min(options.max_new_tokens or room, room)
         copies = max(options.best_of if temperature else 1, options.num_return_sequences)
         sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "num_beams": 1}
         # Never the file's own `max_length`: it was set for clips, and would cut off windows without a word.

@@ -56,7 +56,8 @@ class TranscribeOptions:
         lm_unit: What an ARPA file counts, `"words"` or `"tokens"`; `None` finds it out: tokens, if 19 of 20 of its
             words are in the tokenizer's vocabulary.
         lm_weight: What the language model's log-probabilities are multiplied with.
-        max_new_tokens: Most tokens for a window; `None` takes what the decoder can hold. Whoever reaches it is warned.
+        max_new_tokens: Most tokens for a window; `None` takes what the decoder can hold, but no more than 448, or 50
+            a second where that is more. Whoever reaches it is warned.
         batch_size: Windows that are decoded at once.
         chunk_length_s: Longest window in seconds; `None` takes what the model can.
         stride_length_s: What two windows hear of each other, in seconds on each side, where nobody pauses and the cut

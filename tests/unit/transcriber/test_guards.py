@@ -79,9 +79,9 @@ def temperatures(monkeypatch):
     seen = []
     search = engine.Engine._search
 
-    def recorded(self, encoded, options, its_search, temperature, attempt):
+    def recorded(self, encoded, options, its_search, limit, temperature, attempt):
         seen.append((temperature, list(its_search.numbers)))
-        return search(self, encoded, options, its_search, temperature, attempt)
+        return search(self, encoded, options, its_search, limit, temperature, attempt)
 
     monkeypatch.setattr(engine.Engine, "_search", recorded)
     return seen

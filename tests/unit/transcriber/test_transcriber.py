@@ -2,15 +2,18 @@ import ctypes
 import io
 import itertools
 import os
+import shutil
 import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 
-from dragoman import AutoProcessor, SpeechEncoderDecoderModel
+from dragoman import AutoProcessor, SpeechEncoderDecoderConfig, SpeechEncoderDecoderModel
 from dragoman.errors import AudioError, ConfigError, ModelNotFoundError, OutOfMemoryError
+from dragoman.testing import tiny_config
 from dragoman.transcriber import TranscribeOptions, Transcriber
 
 
@@ -161,6 +164,32 @@ def test_reaching_the_length_limit_is_never_silent(transcriber, sample, tmp_path
     with pytest.warns(UserWarning, match=r"talk\.wav: words may be missing before \d+\.\d\d s: .* limit of 3 tokens"):
         transcript = transcriber.transcribe(tmp_path / "talk.wav", max_new_tokens=3)
     assert all(segment.truncated and len(segment.tokens) == 3 for segment in transcript.segments)
+
+
+def test_a_decoder_with_room_for_a_book_writes_none(tiny_checkpoint, sample, tmp_path):
+    """A text that has lost the speech ends, although the decoder could go on; and a prefix takes some of its room."""
+    shutil.copytree(tiny_checkpoint, tmp_path, dirs_exist_ok=True)
+    processor = AutoProcessor.from_pretrained(tiny_checkpoint)
+    size = {"vocab_size": len(processor.tokenizer), "max_position_embeddings": 1_000, "tie_word_embeddings": False}
+    config = SpeechEncoderDecoderConfig(
+        encoder=tiny_config("wav2vec2", conv_stride=(5, 8, 8)),
+        decoder=tiny_config("llama", **size),
+        fusion="prefix",
+        decoder_start_token_id=2,
+        eos_token_id=3,
+        pad_token_id=0,
+    )
+    torch.manual_seed(0)
+    model = SpeechEncoderDecoderModel(config=config)
+    with torch.no_grad():
+        model.decoder.head.weight[3] = 0.0  # some other token is always likelier than the end
+    model.save_pretrained(tmp_path)
+    options = {"beam_size": 1, "temperature": 0, "vad_filter": False, "no_speech_threshold": None}
+    for seconds, limit in (2, 448), (10, 500):
+        with pytest.warns(UserWarning, match=f"limit of {limit} tokens") as warned:
+            (segment,) = Transcriber(tmp_path).transcribe(np.resize(sample, seconds * 16_000), **options).segments
+        assert len(segment.tokens) == limit
+        assert len(warned) == 1, "what nobody asked for is no matter for a warning"
 
 
 def test_an_end_that_the_model_is_forced_to_is_no_end(transcriber, sample, monkeypatch):
