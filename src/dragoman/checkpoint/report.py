@@ -51,21 +51,25 @@ class LoadReport:
         if self.misshapen:
             shapes = [f"{name}: {list(got)} instead of {list(want)}" for name, (got, want) in self.misshapen.items()]
             problems.append(f"{len(shapes)} of another shape ({_listed(shapes)})")
+        if problems:
+            raise CheckpointError(
+                f"The checkpoint {self.source or ''} does not fit its configuration: {'; '.join(problems)}. "
+                f"{self._remedy()}"
+            )
+
+    def _remedy(self) -> str:
+        """Return what somebody whose checkpoint does not fit can do."""
         absent = [prefix for prefix in ("", "encoder.", "decoder.") if self._lacks_all_layers(prefix)]
-        remedy = (
-            "Check that config.json belongs to these weights; to start some tensors at random on purpose, name them: "
-            'allow_new=["decoder.head.*"].'
-        )
         if absent:
             part = absent[0].rstrip(".") or "part that is wanted"
-            remedy = (
+            return (
                 f"Not one layer of the {part} is there: such files are saved by a class that has only another part of "
                 "the network (T5EncoderModel, WhisperForAudioClassification, …). Take one of the whole network."
             )
-        if problems:
-            raise CheckpointError(
-                f"The checkpoint {self.source or ''} does not fit its configuration: {'; '.join(problems)}. {remedy}"
-            )
+        return (
+            "Check that config.json belongs to these weights; to start some tensors at random on purpose, name them: "
+            'allow_new=["decoder.head.*"].'
+        )
 
     def _lacks_all_layers(self, prefix: str) -> bool:
         layers = f"{prefix}stack.layers."
