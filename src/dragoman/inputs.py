@@ -6,11 +6,13 @@ Not here: audio (`speech_encoder` of each backend) and the options of `generate`
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from dragoman.errors import ConfigError
+from dragoman.errors import AudioError, ConfigError
 
 __all__ = [
     "IGNORED",
     "check_embeds",
+    "check_encoded",
+    "check_encoded_mask",
     "check_id",
     "check_ids",
     "check_loss",
@@ -144,6 +146,34 @@ def check_memory(shape: Sequence[int], width: int, mask: Sequence[int] | None) -
         raise ConfigError(
             f"`encoder_attention_mask` must have the shape {list(shape[:2])}, a number for each frame, but has "
             f"{list(mask)}."
+        )
+
+
+def check_encoded(shape: Sequence[int], width: int) -> None:
+    """Check the states that an encoder is said to have given before.
+
+    Raises:
+        ConfigError: If they are not as wide as the encoder's.
+    """
+    if len(shape) != 3 or shape[2] != width:
+        raise ConfigError(f"`encoder_outputs` must have the shape [batch, frames, {width}], but has {list(shape)}.")
+
+
+def check_encoded_mask(numbers: int, frames: int, due: int) -> None:
+    """Check the mask beside `encoder_outputs`, where it has not a number for each of their frames.
+
+    Args:
+        numbers: How many it has for a row.
+        frames: How many frames there are.
+        due: How many frames so many samples give.
+
+    Raises:
+        AudioError: If it is not for the samples either.
+    """
+    if due != frames:
+        raise AudioError(
+            f"`attention_mask` must have one number for each sample that gave the {frames} frames of "
+            f"`encoder_outputs`, or for each of these frames, but has {numbers}."
         )
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from dragoman.config import SpeechEncoderDecoderConfig
-from dragoman.errors import AudioError, ConfigError
-from dragoman.inputs import check_loss
+from dragoman.errors import ConfigError
+from dragoman.inputs import check_encoded, check_encoded_mask, check_loss
 from dragoman.jax.inputs import checked_mask, checked_tensor, checked_texts, checked_tokens
 from dragoman.jax.layers import Key
 from dragoman.jax.loss import shift_right, without_start
@@ -52,20 +52,14 @@ def earlier_output(encoder: SpeechEncoder, given: Any, attention_mask: Any) -> E
     else:
         raise ConfigError("`encoder_outputs` must begin with the `last_hidden_state` of the encoder, or name it.")
     attention_mask = checked_mask("attention_mask", attention_mask)
-    shape = list(checked_tensor("encoder_outputs[0]", found.last_hidden_state).shape)
-    if len(shape) != 3 or shape[2] != encoder.spec.output_width:
-        raise ConfigError(
-            f"`encoder_outputs` must have the shape [batch, frames, {encoder.spec.output_width}], but has {shape}."
-        )
+    check_encoded(checked_tensor("encoder_outputs[0]", found.last_hidden_state).shape, encoder.spec.output_width)
     if attention_mask is None or found.lengths is not None or not encoder.spec.frontend.masked:
         return found
     samples, frames = attention_mask.astype(np.int32).sum(1), found.last_hidden_state.shape[1]
     at_frames = attention_mask.shape[1] == frames
-    if not at_frames and encoder.spec.frame_lengths(attention_mask.shape[1]) != frames:
-        raise AudioError(
-            f"`attention_mask` must have one number for each sample that gave the {frames} frames of "
-            f"`encoder_outputs`, or for each of these frames, but has {attention_mask.shape[1]}."
-        )
+    if not at_frames:
+        numbers = attention_mask.shape[1]
+        check_encoded_mask(numbers, frames, encoder.spec.frame_lengths(numbers))
     return replace(found, lengths=samples if at_frames else encoder.spec.frame_lengths(samples))
 
 
