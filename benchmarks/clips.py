@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dragoman.audio.io import load_audio
+from dragoman.audio.reading.io import load_audio
 
 RATE = 16_000
 

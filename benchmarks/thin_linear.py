@@ -1,4 +1,4 @@
-"""Time a linear layer for the few rows of a decoder's step: PyTorch's own, and the one of dragoman.torch.layers.
+"""Time a linear layer for the few rows of a decoder's step: PyTorch's own, and the one of dragoman.torch.net.layers.
 
 python benchmarks/thin_linear.py [THREADS]
 """
@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-from dragoman.torch.layers import linear
+from dragoman.torch.net.layers import linear
 
 
 def milliseconds(function: Callable[[], object], runs: int = 15) -> float:

@@ -28,9 +28,9 @@ import torch
 
 import dragoman
 from clips import RATE, Clip, fetch_clips, joined
-from dragoman.checkpoint.ctranslate2 import Ct2File
-from dragoman.checkpoint.ctranslate2_whisper import WhisperTensors, whisper_config
-from dragoman.checkpoint.default_model import default_model_folder
+from dragoman.checkpoint.formats.ctranslate2 import Ct2File
+from dragoman.checkpoint.formats.ctranslate2_whisper import WhisperTensors, whisper_config
+from dragoman.checkpoint.formats.default_model import default_model_folder
 from dragoman.text.normalize import normalize_english
 
 PAUSE_S = 0.5  # behind each clip of the long file

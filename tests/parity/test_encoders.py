@@ -18,12 +18,12 @@ from transformers.models.sew_d.modeling_sew_d import build_relative_position
 
 from dragoman import FlaxSpeechEncoderDecoderModel, SpeechEncoder, SpeechEncoderDecoderModel
 from dragoman.checkpoint.options import LoadOptions
-from dragoman.jax.disentangled import distance_index as jax_distance_index
 from dragoman.jax.loading import load_part
-from dragoman.jax.speech_encoder import SpeechEncoder as JaxEncoder
+from dragoman.jax.net.disentangled import distance_index as jax_distance_index
+from dragoman.jax.net.speech_encoder import SpeechEncoder as JaxEncoder
 from dragoman.spec import DisentangledSpec
 from dragoman.testing import tiny_config
-from dragoman.torch.disentangled import distance_index
+from dragoman.torch.net.disentangled import distance_index
 
 from .conftest import assert_close
 

@@ -9,7 +9,7 @@ import pytest
 import transformers
 
 import dragoman
-from dragoman.audio.filter_bank import filter_bank, frame_count, samples_for
+from dragoman.audio.features.filter_bank import filter_bank, frame_count, samples_for
 from dragoman.errors import AudioError, ConfigError
 from dragoman.testing import synthetic_speech
 

@@ -22,8 +22,8 @@ from dragoman.families import find
 from dragoman.families.base import SpecAugmentConfig
 from dragoman.jax.loading import load_part
 from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
-from dragoman.jax.speech_encoder import SpeechEncoder as JaxEncoder
-from dragoman.jax.tree import flat
+from dragoman.jax.net.speech_encoder import SpeechEncoder as JaxEncoder
+from dragoman.jax.net.tree import flat
 from dragoman.testing import TOLERANCES, configs, tiny_config
 
 from .conftest import Encoder, Pair, eloquent, enliven, own_pair

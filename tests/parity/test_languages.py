@@ -13,7 +13,7 @@ from dragoman import FlaxSpeechEncoderDecoderModel, SpeechEncoder, SpeechEncoder
 from dragoman.checkpoint.options import LoadOptions
 from dragoman.errors import CheckpointError, ConfigError, ModelNotFoundError
 from dragoman.jax.loading import load_part
-from dragoman.jax.speech_encoder import SpeechEncoder as JaxEncoder
+from dragoman.jax.net.speech_encoder import SpeechEncoder as JaxEncoder
 from dragoman.testing import TOLERANCES, tiny_config
 
 LANGUAGES = "eng", "fra", "uig-script_arabic"

@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 from dragoman import SpeechEncoderDecoderModel
 from dragoman.checkpoint.options import LoadOptions
 from dragoman.jax.loading import load_part as load_jax_part
-from dragoman.jax.text_decoder import TextDecoder as JaxTextDecoder
+from dragoman.jax.net.text_decoder import TextDecoder as JaxTextDecoder
 from dragoman.testing import TOLERANCES, tiny_config
 from dragoman.torch.loading import load_part
-from dragoman.torch.speech_encoder import SpeechEncoder
-from dragoman.torch.text_decoder import TextDecoder
+from dragoman.torch.net.speech_encoder import SpeechEncoder
+from dragoman.torch.net.text_decoder import TextDecoder
 
 from .conftest import enliven, reference_config
 

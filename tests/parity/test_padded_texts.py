@@ -22,7 +22,7 @@ from dragoman import (
 from dragoman.checkpoint.options import LoadOptions
 from dragoman.jax.loading import load_part
 from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
-from dragoman.jax.text_decoder import TextDecoder as JaxTextDecoder
+from dragoman.jax.net.text_decoder import TextDecoder as JaxTextDecoder
 from dragoman.testing import TOLERANCES, tiny_config
 
 from .conftest import EOS, PAD, START, VOCAB, assert_close, enliven, reference_config

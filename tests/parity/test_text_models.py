@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 from dragoman.checkpoint.options import LoadOptions
 from dragoman.families import FAMILIES
 from dragoman.jax.loading import load_part as load_jax_part
-from dragoman.jax.text_decoder import TextDecoder as JaxTextDecoder
+from dragoman.jax.net.text_decoder import TextDecoder as JaxTextDecoder
 from dragoman.testing import TOLERANCES, tiny_config
-from dragoman.torch.text_decoder import TextDecoder
+from dragoman.torch.net.text_decoder import TextDecoder
 
 from .conftest import enliven, reference_config
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from dragoman import SpeechEncoderDecoderConfig, SpeechEncoderDecoderModel
-from dragoman.jax import layers as jax_layers
 from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
-from dragoman.jax.tree import flat
+from dragoman.jax.net import layers as jax_layers
+from dragoman.jax.net.tree import flat
 from dragoman.spec import Activation
 from dragoman.testing import tiny_config
 from dragoman.testing.configs import DECODERS, ENCODERS
-from dragoman.torch import layers as torch_layers
+from dragoman.torch.net import layers as torch_layers
 
 IDS = {"decoder_start_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
 BOTH = pytest.mark.parametrize("cls", [SpeechEncoderDecoderModel, FlaxSpeechEncoderDecoderModel])

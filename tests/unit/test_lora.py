@@ -15,8 +15,8 @@ from dragoman import CheckpointError, ConfigError, SpeechEncoderDecoderConfig, S
 from dragoman.errors import ModelNotFoundError
 from dragoman.jax.lora import trained
 from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
+from dragoman.jax.net.tree import flat, nested
 from dragoman.jax.train import Trainer
-from dragoman.jax.tree import flat, nested
 from dragoman.testing import TOLERANCES, tiny_config
 
 LABELS = torch.tensor([[11, 12, 13, 2], [14, 2, -100, -100]])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import dragoman
-from dragoman.audio.features import Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
+from dragoman.audio.features.wav2vec2 import Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
 from dragoman.errors import AudioError, ConfigError, ModelNotFoundError, TokenizerError
 from dragoman.processing import (
     AutoFeatureExtractor,

@@ -11,11 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dragoman.checkpoint.ctranslate2 import Ct2File
-from dragoman.checkpoint.ctranslate2_whisper import WhisperTensors, whisper_config, whisper_generation_config
-from dragoman.checkpoint.gguf import GgufTensors, open_gguf
+from dragoman.checkpoint.formats.ctranslate2 import Ct2File
+from dragoman.checkpoint.formats.ctranslate2_whisper import WhisperTensors, whisper_config, whisper_generation_config
+from dragoman.checkpoint.formats.gguf import GgufTensors, open_gguf
+from dragoman.checkpoint.formats.msgpack import MsgpackFile
 from dragoman.checkpoint.layout import WeightFiles, find_weights
-from dragoman.checkpoint.msgpack import MsgpackFile
 from dragoman.checkpoint.tensors import Framework, SafetensorsFile, Shards, TensorFile
 from dragoman.errors import MissingDependencyError, ModelNotFoundError
 from dragoman.files import read_json

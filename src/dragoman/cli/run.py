@@ -10,11 +10,11 @@ from pathlib import Path
 
 from dragoman._lazy import require
 from dragoman.cli.console import LOG, describe
-from dragoman.cli.inputs import Input, find_inputs, told_apart
 from dragoman.cli.progress import progress_bar
 from dragoman.errors import ConfigError, DragomanError, MissingDependencyError
 from dragoman.transcriber.options import TranscribeOptions
 from dragoman.transcriber.plots import plot_window
+from dragoman.transcriber.recordings import Input, find_inputs, told_apart
 from dragoman.transcriber.segmenting import Examined
 from dragoman.transcriber.subtitles import Layout
 from dragoman.transcriber.transcriber import Transcriber

@@ -11,8 +11,8 @@ import numpy as np
 import soxr
 
 from dragoman._lazy import require
-from dragoman.audio.containers import UNKNOWN_SIZE, container_of
-from dragoman.audio.mpeg import frame_length
+from dragoman.audio.reading.containers import UNKNOWN_SIZE, container_of
+from dragoman.audio.reading.mpeg import frame_length
 from dragoman.audio.waveform import MAX_RATE, MIN_RATE, Waveform
 from dragoman.cli.console import LOG
 from dragoman.errors import AudioError, ConfigError, MissingDependencyError

@@ -257,7 +257,7 @@ class ModelConfig:
 
 @dataclass(kw_only=True)
 class SpecAugmentConfig(ModelConfig):
-    """The fields of the families whose training hides spans of the input (see `dragoman.spec_augment`)."""
+    """The fields of the families whose training hides spans of the input (see `dragoman.spec.augment`)."""
 
     apply_spec_augment: bool = True
     mask_time_prob: float = 0.05

@@ -9,10 +9,7 @@ from typing import Any, cast
 from dragoman.errors import GenerationError
 from dragoman.generation.arrays import Array, ops_of
 from dragoman.generation.beams import search_beams
-from dragoman.generation.constrained import search_with_words
-from dragoman.generation.contrastive import search_contrastively
 from dragoman.generation.decoder import State, Step, StepDecoder
-from dragoman.generation.fusion import Fused, Voice
 from dragoman.generation.noise import utterance_keys
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.plan import Plan, plan_of
@@ -21,8 +18,11 @@ from dragoman.generation.result import GenerationResult
 from dragoman.generation.rows import search_rows
 from dragoman.generation.run import Run
 from dragoman.generation.sampling import build_filters
-from dragoman.generation.speculative import RewindableDecoder, search_with_draft
+from dragoman.generation.scorers.fusion import Fused, Voice
 from dragoman.generation.stopping import StoppingCriterion, stops_of
+from dragoman.generation.strategies.constrained import search_with_words
+from dragoman.generation.strategies.contrastive import search_contrastively
+from dragoman.generation.strategies.speculative import RewindableDecoder, search_with_draft
 from dragoman.generation.streamers import Streamer
 from dragoman.generation.token_log_probs import TokenLogProbs
 
@@ -63,7 +63,7 @@ def generate(
         streamer: Is told the prompt and each new token of each utterance; without beams only.
         draft: A smaller decoder of the same vocabulary, which makes greedy search faster; both must then be
             `RewindableDecoder`s.
-        voices: What else has a say in each step: language models, hot words (`dragoman.generation.fusion`).
+        voices: What else has a say in each step: language models, hot words (`dragoman.generation.scorers.fusion`).
         token_log_probs: Record the decoder's own log-probability of each token; greedy search, sampling and beams.
 
     Raises:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dragoman.api.outputs import ModelOutput
 from dragoman.generation.arrays import Array, ops_of
-from dragoman.outputs import ModelOutput
 
 __all__ = [
     "GenerateBeamEncoderDecoderOutput",

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from dragoman.api.checks import check_ids, check_rows, check_tokens
+from dragoman.api.config import SpeechEncoderDecoderConfig
 from dragoman.batch import to_numpy
-from dragoman.config import SpeechEncoderDecoderConfig
 from dragoman.errors import GenerationError
 from dragoman.generation.forced import split_forced
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.plan import Plan
-from dragoman.inputs import check_ids, check_rows, check_tokens
 from dragoman.spec import SpecialIds
 
 __all__ = ["prompt_mask_of", "prompt_of", "set_on", "settings_of", "warn_if_cut_off"]

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from dragoman.config import SpeechEncoderDecoderConfig
+from dragoman.api.checks import check_encoded, check_encoded_mask, check_loss
+from dragoman.api.config import SpeechEncoderDecoderConfig
+from dragoman.api.outputs import ModelOutput
 from dragoman.errors import ConfigError
-from dragoman.inputs import check_encoded, check_encoded_mask, check_loss
-from dragoman.jax.inputs import checked_mask, checked_tensor, checked_texts, checked_tokens
-from dragoman.jax.layers import Key
-from dragoman.jax.loss import shift_right, without_start
-from dragoman.jax.speech_encoder import EncoderOutput, SpeechEncoder
-from dragoman.jax.text_decoder import TextDecoder
-from dragoman.outputs import ModelOutput
+from dragoman.jax.net.inputs import checked_mask, checked_tensor, checked_texts, checked_tokens
+from dragoman.jax.net.layers import Key
+from dragoman.jax.net.loss import shift_right, without_start
+from dragoman.jax.net.speech_encoder import EncoderOutput, SpeechEncoder
+from dragoman.jax.net.text_decoder import TextDecoder
 
 __all__ = ["dropout_key", "earlier_output", "hear", "shifted", "texts_of"]
 

@@ -5,7 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dragoman.assembly import (
+from dragoman.api.config import SpeechEncoderDecoderConfig
+from dragoman.checkpoint.options import LoadOptions
+from dragoman.checkpoint.report import LoadReport
+from dragoman.checkpoint.tensors import TensorFile
+from dragoman.jax.loading import fill_part, finish, load_part, log_new, target_dtype
+from dragoman.jax.net.bridge import BRIDGE_KEYS
+from dragoman.jax.net.init import initialise, persistent_names
+from dragoman.jax.net.speech_encoder import SpeechEncoder
+from dragoman.jax.net.text_decoder import TextDecoder
+from dragoman.jax.weights import fill
+from dragoman.model.assembly import (
     BRIDGE_NAMES,
     Only,
     add_prompt,
@@ -20,16 +30,6 @@ from dragoman.assembly import (
     route,
     whole_config,
 )
-from dragoman.checkpoint.options import LoadOptions
-from dragoman.checkpoint.report import LoadReport
-from dragoman.checkpoint.tensors import TensorFile
-from dragoman.config import SpeechEncoderDecoderConfig
-from dragoman.jax.bridge import BRIDGE_KEYS
-from dragoman.jax.init import initialise, persistent_names
-from dragoman.jax.loading import fill_part, finish, load_part, log_new, target_dtype
-from dragoman.jax.speech_encoder import SpeechEncoder
-from dragoman.jax.text_decoder import TextDecoder
-from dragoman.jax.weights import fill
 
 if TYPE_CHECKING:
     from dragoman.jax.model import FlaxSpeechEncoderDecoderModel

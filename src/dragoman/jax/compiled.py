@@ -16,7 +16,6 @@ from jaxtyping import Array, Float
 
 from dragoman.generation import beams
 from dragoman.generation.arrays import Ops, ops_of
-from dragoman.generation.contrastive import choose, directions
 from dragoman.generation.noise import fold, sample_keys, utterance_keys
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.plan import Plan
@@ -26,10 +25,11 @@ from dragoman.generation.run import Run
 from dragoman.generation.sampling import build_filters, draw
 from dragoman.generation.search import BeamState, RowState, advance_rows, begin_rows
 from dragoman.generation.stopping import stops_of
+from dragoman.generation.strategies.contrastive import choose, directions
 from dragoman.jax.buckets import fill_rows, pad_to_bucket, rounded
-from dragoman.jax.cache import Cache, Memory
-from dragoman.jax.joint import Joint
-from dragoman.jax.layers import widened
+from dragoman.jax.net.cache import Cache, Memory
+from dragoman.jax.net.joint import Joint
+from dragoman.jax.net.layers import widened
 
 if TYPE_CHECKING:
     from dragoman.jax.model import FlaxSpeechEncoderDecoderModel

@@ -14,19 +14,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
 
+from dragoman.api.checks import one_audio
 from dragoman.errors import GenerationError
 from dragoman.generation import loop
 from dragoman.generation.forced import ForcedTokens
-from dragoman.generation.fusion import Voice
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.plan import Plan, plan_of
 from dragoman.generation.result import GenerationResult
+from dragoman.generation.scorers.fusion import Voice
 from dragoman.generation.settings import prompt_mask_of, prompt_of, settings_of, warn_if_cut_off
-from dragoman.inputs import one_audio
 from dragoman.jax.arguments import hear
 from dragoman.jax.buckets import pad_to_bucket
 from dragoman.jax.compiled import memory_of, recipe_of, search
-from dragoman.jax.joint import Joint
+from dragoman.jax.net.joint import Joint
 from dragoman.jax.steps import CachedDecoder
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def generate(
         streamer: Is told each token as it comes (`dragoman.generation.streamers`); without beams.
         tokenizer: Turns ids into text, for `stop_strings`.
         assistant_model: A smaller model of the same vocabulary that drafts for greedy search: the same text.
-        voices: What else has a say in each step: hot words, language models (`dragoman.generation.fusion`).
+        voices: What else has a say in each step: hot words, language models (`dragoman.generation.scorers.fusion`).
         token_log_probs: Return the decoder's own log-probability of each token, in an output of
             `return_dict_in_generate`.
         seed: For sampling; a number for the batch or one an utterance: the same one gives the same texts in PyTorch.

@@ -6,18 +6,18 @@ from typing import Any, TypeVar
 
 import jax.numpy as jnp
 
-from dragoman.assembly import changed, part_config
 from dragoman.checkpoint.folder import Checkpoint
-from dragoman.checkpoint.language import fill_language
+from dragoman.checkpoint.language_adapter import fill_language
 from dragoman.checkpoint.options import LoadOptions
 from dragoman.checkpoint.report import LoadReport
 from dragoman.checkpoint.tensors import TensorFile
 from dragoman.families import ModelConfig, Part, speech_part, text_part
-from dragoman.jax.init import initialise
-from dragoman.jax.speech_encoder import SpeechEncoder
-from dragoman.jax.text_decoder import TextDecoder
-from dragoman.jax.tree import flat, nested, tree_of, update, variables
+from dragoman.jax.net.init import initialise
+from dragoman.jax.net.speech_encoder import SpeechEncoder
+from dragoman.jax.net.text_decoder import TextDecoder
+from dragoman.jax.net.tree import flat, nested, tree_of, update, variables
 from dragoman.jax.weights import fill, jax_dtype
+from dragoman.model.assembly import changed, part_config
 
 __all__ = ["fill_part", "finish", "load_language", "load_part", "log_new", "part_tables", "target_dtype"]
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from dragoman.checkpoint.adapter import (
+from dragoman.checkpoint.lora import (
     ADAPTER_WEIGHTS,
     adapter_files,
     adapter_spec,
@@ -23,9 +23,9 @@ from dragoman.checkpoint.saving import save_folder
 from dragoman.checkpoint.tensors import SafetensorsFile, save_safetensors
 from dragoman.errors import CheckpointError, ConfigError
 from dragoman.families import text_part
-from dragoman.jax.bridge import BRIDGE_KEYS
-from dragoman.jax.layers import Linear, LoraLinear
-from dragoman.jax.tree import Tree, flat, nested, tree_of, update
+from dragoman.jax.net.bridge import BRIDGE_KEYS
+from dragoman.jax.net.layers import Linear, LoraLinear
+from dragoman.jax.net.tree import Tree, flat, nested, tree_of, update
 from dragoman.spec.lora import LoraSpec
 
 if TYPE_CHECKING:

@@ -10,27 +10,27 @@ from typing import Any, Self
 
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from dragoman.api.checks import check_rows, one_audio
+from dragoman.api.config import SpeechEncoderDecoderConfig
 from dragoman.checkpoint.options import check_saving
 from dragoman.checkpoint.report import LoadReport
-from dragoman.config import SpeechEncoderDecoderConfig
 from dragoman.errors import ConfigError
 from dragoman.files import as_path
 from dragoman.generation.options import GenerationConfig
-from dragoman.inputs import check_rows, one_audio
 from dragoman.jax import assembly, generate, lora, saving
 from dragoman.jax.arguments import dropout_key, earlier_output, hear, shifted, texts_of
-from dragoman.jax.bridge import Prefix, bridge_of, check_joinable, check_parts
-from dragoman.jax.cache import Cache
-from dragoman.jax.init import initialise, persistent_names
-from dragoman.jax.inputs import checked_mask, checked_texts, checked_tokens
-from dragoman.jax.joint import Joint, Seq2SeqLMOutput
-from dragoman.jax.layers import Embedding
+from dragoman.jax.net.bridge import Prefix, bridge_of, check_joinable, check_parts
+from dragoman.jax.net.cache import Cache
+from dragoman.jax.net.init import initialise, persistent_names
+from dragoman.jax.net.inputs import checked_mask, checked_texts, checked_tokens
+from dragoman.jax.net.joint import Joint, Seq2SeqLMOutput
+from dragoman.jax.net.layers import Embedding
+from dragoman.jax.net.speech_encoder import EncoderOutput, SpeechEncoder
+from dragoman.jax.net.text_decoder import CausalLMOutput, TextDecoder
 from dragoman.jax.pretrained import PretrainedModule
-from dragoman.jax.speech_encoder import EncoderOutput, SpeechEncoder
-from dragoman.jax.text_decoder import CausalLMOutput, TextDecoder
 from dragoman.spec import Padding
+from dragoman.spec.augment import Masks
 from dragoman.spec.lora import LoraSpec
-from dragoman.spec_augment import Masks
 
 __all__ = ["FlaxSpeechEncoderDecoderModel"]
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import jax
 
-from dragoman.jax.bridge import Bridge, Prefix
-from dragoman.jax.frontend import ConvFrontend
-from dragoman.jax.joint import Joint
+from dragoman.jax.net.bridge import Bridge, Prefix
+from dragoman.jax.net.frontend import ConvFrontend
+from dragoman.jax.net.joint import Joint
+from dragoman.jax.net.speech_encoder import SpeechEncoder
+from dragoman.jax.net.text_decoder import TextDecoder
+from dragoman.jax.net.tree import Tree
 from dragoman.jax.programs import Programs
-from dragoman.jax.speech_encoder import SpeechEncoder
-from dragoman.jax.text_decoder import TextDecoder
-from dragoman.jax.tree import Tree
 
 __all__ = ["PretrainedModule"]
 

@@ -11,7 +11,7 @@ import jax
 from flax import nnx
 
 from dragoman.errors import CheckpointError
-from dragoman.jax.tree import Tree, flat, merge, nested, tree_of, update, variables
+from dragoman.jax.net.tree import Tree, flat, merge, nested, tree_of, update, variables
 
 __all__ = ["Programs"]
 

@@ -17,9 +17,9 @@ from jaxtyping import Array, Float, Int
 from dragoman.batch import rows_at_once
 from dragoman.errors import ConfigError
 from dragoman.jax.buckets import fill_rows, pad_to_bucket, rounded
-from dragoman.jax.joint import Joint
 from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
-from dragoman.jax.speech_encoder import EncoderOutput
+from dragoman.jax.net.joint import Joint
+from dragoman.jax.net.speech_encoder import EncoderOutput
 
 __all__ = ["Runner"]
 

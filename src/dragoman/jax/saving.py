@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from flax import nnx
 
-from dragoman.assembly import Files, model_files, saved_prefixes
 from dragoman.checkpoint.layout import plan_shards
 from dragoman.checkpoint.options import tensors_to_save
 from dragoman.checkpoint.saving import save_folder
 from dragoman.checkpoint.tensors import save_safetensors
-from dragoman.jax.bridge import BRIDGE_KEYS
 from dragoman.jax.loading import part_tables
-from dragoman.jax.tree import flat, tree_of
+from dragoman.jax.net.bridge import BRIDGE_KEYS
+from dragoman.jax.net.tree import flat, tree_of
 from dragoman.jax.weights import their_tensors
+from dragoman.model.assembly import Files, model_files, saved_prefixes
 
 if TYPE_CHECKING:
     from dragoman.jax.model import FlaxSpeechEncoderDecoderModel

@@ -12,8 +12,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
 from dragoman.checkpoint.keymap import matches_any
+from dragoman.jax.net.tree import Tree, flat, nested
 from dragoman.jax.train import Batch
-from dragoman.jax.tree import Tree, flat, nested
 
 __all__ = ["batch_sharding", "param_shardings", "place_batch", "place_params"]
 

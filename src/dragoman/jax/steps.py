@@ -14,12 +14,12 @@ from jaxtyping import Array
 from dragoman.checkpoint.options import LoadOptions
 from dragoman.generation.decoder import Step
 from dragoman.generation.options import GenerationConfig
-from dragoman.jax.block import StackOutput
-from dragoman.jax.cache import Cache, Memory
-from dragoman.jax.joint import Joint
 from dragoman.jax.loading import load_part
+from dragoman.jax.net.block import StackOutput
+from dragoman.jax.net.cache import Cache, Memory
+from dragoman.jax.net.joint import Joint
+from dragoman.jax.net.text_decoder import TextDecoder
 from dragoman.jax.programs import Programs
-from dragoman.jax.text_decoder import TextDecoder
 
 if TYPE_CHECKING:
     from dragoman.jax.model import FlaxSpeechEncoderDecoderModel

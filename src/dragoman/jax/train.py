@@ -14,14 +14,14 @@ import numpy as np
 import optax  # type: ignore[import-untyped]
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from dragoman.checkpoint.adapter import is_new
+from dragoman.api.checks import IGNORED
+from dragoman.checkpoint.lora import is_new
 from dragoman.errors import ConfigError
-from dragoman.inputs import IGNORED
-from dragoman.jax.joint import Joint
 from dragoman.jax.lora import layers_of
-from dragoman.jax.loss import without_start
-from dragoman.jax.tree import Tree, flat, nested
-from dragoman.spec_augment import Masks
+from dragoman.jax.net.joint import Joint
+from dragoman.jax.net.loss import without_start
+from dragoman.jax.net.tree import Tree, flat, nested
+from dragoman.spec.augment import Masks
 
 if TYPE_CHECKING:
     from dragoman.jax.model import FlaxSpeechEncoderDecoderModel

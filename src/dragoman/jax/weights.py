@@ -17,9 +17,9 @@ from dragoman.checkpoint.filling import Readable
 from dragoman.checkpoint.keymap import KeyMap
 from dragoman.checkpoint.report import LoadReport
 from dragoman.errors import CheckpointError
-from dragoman.jax.init import shapes_of
-from dragoman.jax.layers import LoraLinear
-from dragoman.jax.tree import flat, nested, tree_of, update
+from dragoman.jax.net.init import shapes_of
+from dragoman.jax.net.layers import LoraLinear
+from dragoman.jax.net.tree import flat, nested, tree_of, update
 
 __all__ = ["fill", "jax_dtype", "their_tensors"]
 

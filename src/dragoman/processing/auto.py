@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from dragoman.audio.features import FeatureExtractor
+from dragoman.audio.features.wav2vec2 import FeatureExtractor
 from dragoman.processing.from_files import (
     local_folder,
     processor_class,

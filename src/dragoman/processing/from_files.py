@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from dragoman.audio.features import FeatureExtractor, WhisperFeatureExtractor
-from dragoman.audio.preprocessor_config import read_preprocessor_config
-from dragoman.checkpoint.ctranslate2 import Ct2File
-from dragoman.checkpoint.ctranslate2_whisper import whisper_config
-from dragoman.checkpoint.gguf import open_gguf
+from dragoman.audio.features.preprocessor_config import read_preprocessor_config
+from dragoman.audio.features.wav2vec2 import FeatureExtractor, WhisperFeatureExtractor
+from dragoman.checkpoint.formats.ctranslate2 import Ct2File
+from dragoman.checkpoint.formats.ctranslate2_whisper import whisper_config
+from dragoman.checkpoint.formats.gguf import open_gguf
 from dragoman.checkpoint.source import resolve
 from dragoman.errors import ConfigError, ModelNotFoundError, did_you_mean
 from dragoman.files import find_json

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from dragoman.audio.features import (
+from dragoman.audio.features.wav2vec2 import (
     FeatureExtractor,
     SeamlessM4TFeatureExtractor,
     Speech2TextFeatureExtractor,

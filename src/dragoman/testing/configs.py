@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dragoman.config import FUSIONS
+from dragoman.api.config import FUSIONS
 from dragoman.errors import ConfigError
 from dragoman.families import FAMILIES, find
 from dragoman.families.base import ModelConfig

@@ -6,14 +6,14 @@ from typing import Any
 
 from torch import Tensor
 
-from dragoman.config import SpeechEncoderDecoderConfig
+from dragoman.api.checks import check_encoded, check_encoded_mask, check_loss
+from dragoman.api.config import SpeechEncoderDecoderConfig
+from dragoman.api.outputs import ModelOutput
 from dragoman.errors import ConfigError
-from dragoman.inputs import check_encoded, check_encoded_mask, check_loss
-from dragoman.outputs import ModelOutput
-from dragoman.torch.inputs import checked_mask, checked_tensor, checked_texts, checked_tokens
-from dragoman.torch.loss import shift_right, without_start
-from dragoman.torch.speech_encoder import EncoderOutput, SpeechEncoder
-from dragoman.torch.text_decoder import TextDecoder
+from dragoman.torch.net.inputs import checked_mask, checked_tensor, checked_texts, checked_tokens
+from dragoman.torch.net.loss import shift_right, without_start
+from dragoman.torch.net.speech_encoder import EncoderOutput, SpeechEncoder
+from dragoman.torch.net.text_decoder import TextDecoder
 
 __all__ = ["earlier_output", "shifted", "texts_of"]
 

@@ -5,7 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dragoman.assembly import (
+from dragoman.api.config import SpeechEncoderDecoderConfig
+from dragoman.checkpoint.keymap import KeyMap, Rename
+from dragoman.checkpoint.options import LoadOptions
+from dragoman.checkpoint.report import LoadReport
+from dragoman.checkpoint.tensors import TensorFile
+from dragoman.model.assembly import (
     BRIDGE_NAMES,
     Only,
     add_prompt,
@@ -20,16 +25,11 @@ from dragoman.assembly import (
     route,
     whole_config,
 )
-from dragoman.checkpoint.keymap import KeyMap, Rename
-from dragoman.checkpoint.options import LoadOptions
-from dragoman.checkpoint.report import LoadReport
-from dragoman.checkpoint.tensors import TensorFile
-from dragoman.config import SpeechEncoderDecoderConfig
-from dragoman.torch.bridge import BRIDGE_KEYS
-from dragoman.torch.init import initialise
 from dragoman.torch.loading import fill_part, finish, load_part, log_new, target_device, target_dtype
-from dragoman.torch.speech_encoder import SpeechEncoder
-from dragoman.torch.text_decoder import TextDecoder
+from dragoman.torch.net.bridge import BRIDGE_KEYS
+from dragoman.torch.net.init import initialise
+from dragoman.torch.net.speech_encoder import SpeechEncoder
+from dragoman.torch.net.text_decoder import TextDecoder
 from dragoman.torch.weights import PickleFile, fill
 
 if TYPE_CHECKING:

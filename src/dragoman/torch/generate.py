@@ -12,17 +12,17 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from dragoman.api.checks import one_audio
 from dragoman.generation.forced import ForcedTokens
-from dragoman.generation.fusion import Voice
 from dragoman.generation.loop import Step
 from dragoman.generation.loop import generate as search
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.plan import plan_of
+from dragoman.generation.scorers.fusion import Voice
 from dragoman.generation.settings import prompt_mask_of, prompt_of, settings_of, warn_if_cut_off
-from dragoman.inputs import one_audio
-from dragoman.torch.cache import Cache, Memory
-from dragoman.torch.speech_encoder import EncoderOutput
-from dragoman.torch.text_decoder import TextDecoder
+from dragoman.torch.net.cache import Cache, Memory
+from dragoman.torch.net.speech_encoder import EncoderOutput
+from dragoman.torch.net.text_decoder import TextDecoder
 
 if TYPE_CHECKING:
     from dragoman.torch.model import SpeechEncoderDecoderModel
@@ -169,7 +169,7 @@ def generate(
         streamer: Is told each token as it comes (`dragoman.generation.streamers`); without beams.
         tokenizer: Turns ids into text, for `stop_strings`.
         assistant_model: A smaller model of the same vocabulary that drafts for greedy search: the same text, sooner.
-        voices: What else has a say in each step: hot words, language models (`dragoman.generation.fusion`).
+        voices: What else has a say in each step: hot words, language models (`dragoman.generation.scorers.fusion`).
         token_log_probs: Return the decoder's own log-probability of each token, in an output of
             `return_dict_in_generate`.
         seed: For sampling; a number for the batch or one an utterance. By default drawn from PyTorch's generator.

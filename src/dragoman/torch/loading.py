@@ -7,17 +7,17 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from dragoman.assembly import changed, part_config
 from dragoman.checkpoint.folder import Checkpoint
-from dragoman.checkpoint.language import fill_language
+from dragoman.checkpoint.language_adapter import fill_language
 from dragoman.checkpoint.options import LoadOptions
 from dragoman.checkpoint.report import LoadReport
 from dragoman.checkpoint.tensors import TensorFile
 from dragoman.errors import ConfigError
 from dragoman.families import ModelConfig, Part, speech_part, text_part
-from dragoman.torch.init import initialise, put
-from dragoman.torch.speech_encoder import SpeechEncoder
-from dragoman.torch.text_decoder import TextDecoder
+from dragoman.model.assembly import changed, part_config
+from dragoman.torch.net.init import initialise, put
+from dragoman.torch.net.speech_encoder import SpeechEncoder
+from dragoman.torch.net.text_decoder import TextDecoder
 from dragoman.torch.weights import PickleFile, fill, torch_dtype
 
 __all__ = [

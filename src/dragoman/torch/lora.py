@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from dragoman.checkpoint.adapter import (
+from dragoman.checkpoint.lora import (
     ADAPTER_WEIGHTS,
     adapter_files,
     adapter_spec,
@@ -23,8 +23,8 @@ from dragoman.checkpoint.tensors import SafetensorsFile, save_safetensors
 from dragoman.errors import CheckpointError, ConfigError
 from dragoman.families import text_part
 from dragoman.spec.lora import LoraSpec
-from dragoman.torch.bridge import BRIDGE_KEYS
-from dragoman.torch.layers import Linear, LoraLinear
+from dragoman.torch.net.bridge import BRIDGE_KEYS
+from dragoman.torch.net.layers import Linear, LoraLinear
 
 if TYPE_CHECKING:
     from dragoman.torch.model import SpeechEncoderDecoderModel

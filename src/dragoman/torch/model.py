@@ -12,30 +12,30 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from dragoman.assembly import shared_options
-from dragoman.checkpoint.adapter import is_new
+from dragoman.api.checks import check_rows, one_audio
+from dragoman.api.config import SpeechEncoderDecoderConfig
+from dragoman.api.outputs import ModelOutput
+from dragoman.checkpoint.lora import is_new
 from dragoman.checkpoint.options import check_saving
 from dragoman.checkpoint.report import LoadReport
-from dragoman.config import SpeechEncoderDecoderConfig
 from dragoman.errors import ConfigError
 from dragoman.files import as_path
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.result import compute_transition_scores
-from dragoman.inputs import check_rows, one_audio
-from dragoman.outputs import ModelOutput
+from dragoman.model.assembly import shared_options
 from dragoman.spec import Padding
 from dragoman.spec.lora import LoraSpec
 from dragoman.torch import assembly, generate, lora, saving
 from dragoman.torch.arguments import earlier_output, shifted, texts_of
-from dragoman.torch.bridge import Prefix, bridge_of, check_joinable, check_parts
-from dragoman.torch.cache import Cache, Memory
-from dragoman.torch.init import initialise, persistent_names
-from dragoman.torch.inputs import checked_mask, checked_tokens
-from dragoman.torch.layers import frame_mask
-from dragoman.torch.loss import cross_entropy
+from dragoman.torch.net.bridge import Prefix, bridge_of, check_joinable, check_parts
+from dragoman.torch.net.cache import Cache, Memory
+from dragoman.torch.net.init import initialise, persistent_names
+from dragoman.torch.net.inputs import checked_mask, checked_tokens
+from dragoman.torch.net.layers import frame_mask
+from dragoman.torch.net.loss import cross_entropy
+from dragoman.torch.net.speech_encoder import EncoderOutput, SpeechEncoder
+from dragoman.torch.net.text_decoder import TextDecoder
 from dragoman.torch.pretrained import PretrainedModule
-from dragoman.torch.speech_encoder import EncoderOutput, SpeechEncoder
-from dragoman.torch.text_decoder import TextDecoder
 
 __all__ = ["Seq2SeqLMOutput", "SpeechEncoderDecoderModel"]
 

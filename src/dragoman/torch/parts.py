@@ -9,8 +9,8 @@ from typing import Any
 from dragoman.errors import ConfigError
 from dragoman.families import FAMILIES, Family, ModelConfig
 from dragoman.torch.model import SpeechEncoderDecoderModel
-from dragoman.torch.speech_encoder import SpeechEncoder
-from dragoman.torch.text_decoder import TextDecoder
+from dragoman.torch.net.speech_encoder import SpeechEncoder
+from dragoman.torch.net.text_decoder import TextDecoder
 
 __all__ = ["AutoModelForSpeechSeq2Seq", "part_classes"]
 

@@ -11,8 +11,8 @@ from dragoman.checkpoint.options import LoadOptions, check_saving
 from dragoman.errors import ConfigError
 from dragoman.files import as_path
 from dragoman.spec.checks import check_sizes
-from dragoman.torch.block import Stack
-from dragoman.torch.frontend import ConvFrontend
+from dragoman.torch.net.block import Stack
+from dragoman.torch.net.frontend import ConvFrontend
 
 __all__ = ["PretrainedModule", "PretrainedPart"]
 

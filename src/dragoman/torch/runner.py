@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from dragoman.batch import rows_at_once
 from dragoman.errors import ConfigError
 from dragoman.torch.model import SpeechEncoderDecoderModel
-from dragoman.torch.speech_encoder import EncoderOutput
+from dragoman.torch.net.speech_encoder import EncoderOutput
 
 __all__ = ["Runner"]
 

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from dragoman.assembly import Files, model_files, saved_prefixes
 from dragoman.checkpoint.layout import plan_shards
 from dragoman.checkpoint.options import tensors_to_save
 from dragoman.checkpoint.saving import save_folder
 from dragoman.checkpoint.tensors import save_safetensors
-from dragoman.torch.bridge import BRIDGE_KEYS
+from dragoman.model.assembly import Files, model_files, saved_prefixes
 from dragoman.torch.loading import part_tables
-from dragoman.torch.speech_encoder import SpeechEncoder
-from dragoman.torch.text_decoder import TextDecoder
+from dragoman.torch.net.bridge import BRIDGE_KEYS
+from dragoman.torch.net.speech_encoder import SpeechEncoder
+from dragoman.torch.net.text_decoder import TextDecoder
 from dragoman.torch.weights import their_tensors
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from dragoman.checkpoint.filling import Readable
 from dragoman.checkpoint.keymap import KeyMap
 from dragoman.checkpoint.report import LoadReport
 from dragoman.errors import CheckpointError, UntrustedFileError
-from dragoman.torch.init import put
-from dragoman.torch.layers import LoraLinear
+from dragoman.torch.net.init import put
+from dragoman.torch.net.layers import LoraLinear
 
 __all__ = ["PickleFile", "fill", "their_tensors", "torch_dtype"]
 

@@ -20,8 +20,8 @@ from dragoman.transcriber.merging import merged
 from dragoman.transcriber.options import TranscribeOptions
 from dragoman.transcriber.prompt import PromptWriter
 from dragoman.transcriber.result import Segment
+from dragoman.transcriber.scorers import voices_of
 from dragoman.transcriber.segmenting import Examined, examined, segments_of
-from dragoman.transcriber.voices import voices_of
 
 __all__ = ["WindowDecoder", "cutting_rules", "window_seconds"]
 

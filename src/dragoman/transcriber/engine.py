@@ -18,14 +18,14 @@ import numpy as np
 
 import dragoman
 from dragoman._lazy import require
-from dragoman.assembly import whole_config
 from dragoman.audio.speech import speech_probability
 from dragoman.audio.waveform import Waveform
-from dragoman.checkpoint.default_model import DEFAULT_MODEL_NAME, default_model_folder
 from dragoman.checkpoint.folder import open_folder
+from dragoman.checkpoint.formats.default_model import DEFAULT_MODEL_NAME, default_model_folder
 from dragoman.checkpoint.source import commit_of, resolve
 from dragoman.errors import CheckpointError, ConfigError, DragomanError, OutOfMemoryError
-from dragoman.generation.fusion import Voice
+from dragoman.generation.scorers.fusion import Voice
+from dragoman.model.assembly import whole_config
 from dragoman.text.ctc import Wav2Vec2CTCTokenizer
 from dragoman.text.whisper import WhisperTokenizer
 from dragoman.transcriber.aligner import Alignment, align_tokens

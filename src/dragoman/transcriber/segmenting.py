@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from dragoman.audio.quiet import settle
 from dragoman.audio.segment import Window
 from dragoman.audio.waveform import Waveform
 from dragoman.transcriber.aligner import Alignment
+from dragoman.transcriber.quiet import settle
 from dragoman.transcriber.result import Segment, Word, compression_ratio
 from dragoman.transcriber.sentences import sentence_starts
 from dragoman.transcriber.words import Spelling, boundaries, spell, timed

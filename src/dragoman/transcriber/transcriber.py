@@ -11,9 +11,9 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 
-from dragoman.audio.io import stream_audio
+from dragoman.audio.reading.io import stream_audio
+from dragoman.audio.reading.source import AudioSource
 from dragoman.audio.segment import Window, speech_windows
-from dragoman.audio.source import AudioSource
 from dragoman.audio.waveform import Waveform, as_float32, as_waveform
 from dragoman.errors import AudioError, ConfigError, did_you_mean
 from dragoman.transcriber.decoding import WindowDecoder, cutting_rules, window_seconds

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dragoman.audio import vad
-from dragoman.audio.io import load_audio, stream_audio
+from dragoman.audio.reading.io import load_audio, stream_audio
 from dragoman.audio.segment import Span, Window, find_speech, plan_windows, speech_windows
 from dragoman.audio.speech import Detector, Rules
 from dragoman.audio.vad import CHUNK, SAMPLING_RATE, VadState

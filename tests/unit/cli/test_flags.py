@@ -11,7 +11,7 @@ from dragoman import SpeechEncoderDecoderModel
 from dragoman.cli import app, main
 from dragoman.transcriber import decoding, engine, transcriber
 from dragoman.transcriber.guards import fails
-from dragoman.transcriber.voices import voices_of
+from dragoman.transcriber.scorers import voices_of
 
 # flag -> (what is typed, where it must arrive, under which name, as what)
 ARRIVES = {

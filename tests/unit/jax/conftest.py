@@ -2,7 +2,7 @@
 
 import pytest
 
-from dragoman.config import SpeechEncoderDecoderConfig
+from dragoman.api.config import SpeechEncoderDecoderConfig
 from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
 from dragoman.testing import tiny_config
 

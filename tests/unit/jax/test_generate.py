@@ -11,8 +11,8 @@ import torch
 
 from dragoman import GPT2LMHeadModel, SpeechEncoderDecoderModel
 from dragoman.errors import AudioError, GenerationError
-from dragoman.generation.fusion import Voice
-from dragoman.generation.hotwords import HotWords
+from dragoman.generation.scorers.fusion import Voice
+from dragoman.generation.scorers.hotwords import HotWords
 from dragoman.jax import compiled
 from dragoman.jax.buckets import rounded
 from dragoman.jax.steps import LanguageModel

@@ -9,11 +9,11 @@ import pytest
 PROGRAM = """
 import jax, numpy as np, optax
 from jax.sharding import Mesh
-from dragoman.config import SpeechEncoderDecoderConfig
+from dragoman.api.config import SpeechEncoderDecoderConfig
 from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
 from dragoman.jax.sharding import place_batch, place_params
 from dragoman.jax.train import Trainer
-from dragoman.jax.tree import flat
+from dragoman.jax.net.tree import flat
 from dragoman.testing import tiny_config
 
 quiet = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "layerdrop": 0.0}

@@ -9,8 +9,8 @@ import optax
 import pytest
 
 from dragoman.errors import AudioError, ConfigError
+from dragoman.jax.net.tree import flat
 from dragoman.jax.train import Trainer
-from dragoman.jax.tree import flat
 
 from .conftest import build
 

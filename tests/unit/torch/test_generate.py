@@ -7,8 +7,8 @@ import torch
 
 import dragoman
 from dragoman.errors import GenerationError
-from dragoman.generation.fusion import Voice
-from dragoman.generation.hotwords import HotWords
+from dragoman.generation.scorers.fusion import Voice
+from dragoman.generation.scorers.hotwords import HotWords
 from dragoman.generation.streamers import TextIteratorStreamer
 from dragoman.testing import tiny_config
 from dragoman.torch.generate import CachedDecoder

@@ -10,9 +10,9 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from dragoman.errors import ConfigError
 from dragoman.families.llama import LlamaConfig
 from dragoman.spec import Activation, BlockSpec, NormOrder, RotarySpec, StackSpec
-from dragoman.torch.block import Stack
-from dragoman.torch.layers import RMSNorm
-from dragoman.torch.rotary import turn_of
+from dragoman.torch.net.block import Stack
+from dragoman.torch.net.layers import RMSNorm
+from dragoman.torch.net.rotary import turn_of
 
 
 def test_rms_norm_has_mean_square_one_before_its_weight() -> None:

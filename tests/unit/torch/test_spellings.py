@@ -13,8 +13,8 @@ from dragoman.checkpoint.options import LoadOptions
 from dragoman.families import find
 from dragoman.testing import tiny_config
 from dragoman.torch.loading import load_part
-from dragoman.torch.speech_encoder import SpeechEncoder
-from dragoman.torch.text_decoder import TextDecoder
+from dragoman.torch.net.speech_encoder import SpeechEncoder
+from dragoman.torch.net.text_decoder import TextDecoder
 from dragoman.torch.weights import their_tensors
 
 GOLDEN = Path(__file__).parents[2] / "golden"

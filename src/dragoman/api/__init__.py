@@ -1,0 +1,1 @@
+"""What callers see, without a framework: joint configuration, outputs, checks of arguments."""

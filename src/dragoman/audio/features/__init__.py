@@ -1,0 +1,1 @@
+"""Feature extractors: waveforms to the inputs of an encoder."""

@@ -1,0 +1,161 @@
+"""Reading audio: any file, at any rate, with any number of channels, as mono float32 samples at the rate that a model
+wants.
+
+Lives here: `load_audio` for what fits into memory, `stream_audio` for what may not, `find_audio_files` for folders, and
+`as_waveform` for samples that are already arrays.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import soxr
+
+from dragoman.audio.reading.decode import DecodedStream, decode
+from dragoman.audio.reading.source import AudioSource, open_audio
+from dragoman.audio.waveform import Waveform, as_waveform, check_rate
+from dragoman.errors import AudioError
+
+__all__ = [
+    "AUDIO_EXTENSIONS",
+    "AudioSource",
+    "Waveform",
+    "as_waveform",
+    "find_audio_files",
+    "load_audio",
+    "stream_audio",
+]
+
+#: What `find_audio_files` picks out of a folder. A file that is named itself may be called anything.
+AUDIO_EXTENSIONS = frozenset({
+    ".wav", ".wave", ".rf64", ".w64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mpga", ".aif", ".aiff", ".aifc",
+    ".au", ".snd", ".caf", ".sph", ".m4a", ".m4b", ".mp4", ".m4v", ".mov", ".3gp", ".aac", ".webm", ".mkv", ".mka",
+    ".wma", ".asf", ".amr", ".avi", ".g722",
+})  # fmt: skip
+
+
+def load_audio(source: AudioSource, *, sampling_rate: int = 16_000, max_seconds: float | None = None) -> Waveform:
+    """Read a whole recording.
+
+    Args:
+        source: A path, the bytes of a file, or a binary file object (`sys.stdin.buffer` for standard input). WAV,
+            FLAC, OGG (Vorbis, Opus), MP3, AIFF, AU, CAF, W64 and NIST SPHERE are read as they are; M4A, MP4, WebM,
+            AAC, WMA and more need `pip install 'dragoman[media]'`. The content decides, not the name.
+        sampling_rate: Of the result, in hertz; soxr resamples.
+        max_seconds: Refuse what lasts longer, as soon as that is known. Set it wherever a stranger chooses the file: a
+            few megabytes may hold days of silence.
+
+    Returns:
+        Mono float32 samples `[samples]` around -1…1, the mean of all channels; `n` samples at rate `r` become
+        `round(n * sampling_rate / r)`.
+
+    Raises:
+        AudioError: If the file is missing, empty, cut short, malformed, too long, not audio, or holds values that are
+            not finite. The message is one line and names the file, the cause and the remedy.
+        MissingDependencyError: If reading it takes the extra `media`.
+    """
+    return np.concatenate(list(stream_audio(source, sampling_rate=sampling_rate, max_seconds=max_seconds)))
+
+
+def stream_audio(
+    source: AudioSource, *, sampling_rate: int = 16_000, block_seconds: float = 10.0, max_seconds: float | None = None
+) -> Iterator[Waveform]:
+    """Read a recording block by block, in memory that does not grow with its length.
+
+    The blocks joined are exactly what `load_audio` returns. An error may come after blocks that were good: only the
+    end of a file tells that it was cut short.
+
+    Args:
+        source: As for `load_audio`.
+        sampling_rate: Of the result, in hertz.
+        block_seconds: How much to yield at a time; the last block is shorter.
+        max_seconds: Refuse what lasts longer, as soon as that is known.
+
+    Yields:
+        Mono float32 samples `[samples]`, never empty.
+
+    Raises:
+        AudioError: As `load_audio`.
+        MissingDependencyError: As `load_audio`.
+    """
+    check_rate("sampling_rate", sampling_rate)
+    if not block_seconds > 0:
+        raise AudioError(f"`block_seconds` must be more than 0, but is {block_seconds!r}.")
+    if max_seconds is not None and not max_seconds > 0:
+        raise AudioError(f"`max_seconds` must be more than 0 or None, but is {max_seconds!r}.")
+    block = max(1, round(min(block_seconds, 3600.0) * sampling_rate))
+    limit = None if max_seconds is None else max_seconds * sampling_rate
+    total = 0
+    with open_audio(source) as audio:
+        resampled = (part for stream in decode(audio) for part in _resample(stream, sampling_rate))
+        for samples in _rebatch(resampled, block):
+            total += len(samples)
+            if limit is not None and total > limit:
+                raise AudioError(
+                    f"{audio.name}: lasts more than {max_seconds:g} s, the limit here. Cut it into shorter files."
+                )
+            yield samples
+        if total == 0:
+            raise AudioError(f"{audio.name}: holds no samples. Record or export the audio again.")
+
+
+def _resample(stream: DecodedStream, sampling_rate: int) -> Iterator[Waveform]:
+    if stream.sampling_rate == sampling_rate:
+        yield from stream.blocks
+        return
+    resampler = soxr.ResampleStream(stream.sampling_rate, sampling_rate, num_channels=1)
+    for block in stream.blocks:
+        yield resampler.resample_chunk(np.ascontiguousarray(block))
+    yield resampler.resample_chunk(np.empty(0, np.float32), last=True)  # what its filter still held back
+
+
+def _rebatch(parts: Iterable[Waveform], length: int) -> Iterator[Waveform]:
+    """Join and cut `parts` into blocks of `length` samples, the last one shorter."""
+    held: list[Waveform] = []
+    count = 0
+    for part in parts:
+        while count + len(part) >= length:
+            head, part = part[: length - count], part[length - count :]
+            yield np.concatenate([*held, head])
+            held, count = [], 0
+        held.append(part)
+        count += len(part)
+    if count:
+        yield np.concatenate(held)
+
+
+def find_audio_files(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """Expand folders into the audio files in them, at any depth, sorted.
+
+    What is no folder is kept as it is, whatever its name: whether it can be read is for `load_audio` to say, so that
+    one bad file does not stop the others. Hidden files and folders inside a folder are passed over, as are links to
+    folders.
+
+    Raises:
+        AudioError: If a folder cannot be listed or holds no audio.
+    """
+    found: dict[Path, None] = {}  # ordered, without repetitions
+    for path in map(Path, paths):
+        inside = _files_in(path) if os.path.isdir(path) else [path]
+        if not inside:
+            raise AudioError(f"{path}: no audio files in this folder. Looked for {' '.join(sorted(AUDIO_EXTENSIONS))}.")
+        found.update(dict.fromkeys(inside))
+    return list(found)
+
+
+def _files_in(folder: Path) -> list[Path]:
+    def refuse(error: OSError) -> None:
+        raise AudioError(
+            f"{error.filename}: this folder cannot be listed: {error.strerror}. Check its permissions."
+        ) from error
+
+    files: list[Path] = []
+    for parent, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files += [
+            Path(parent, name)
+            for name in names
+            if not name.startswith(".") and Path(name).suffix.lower() in AUDIO_EXTENSIONS
+        ]
+    return sorted(files)

@@ -1,0 +1,155 @@
+"""MP3 files as they are found: frames, among tags, tables of contents and whatever else was put between them.
+
+A frame is a header of 4 bytes (sync, version, layer, bitrate, rate, padding, mode) and sound; it tells its own length
+and nothing else, so that the length of a file is known only by counting. Decoders estimate it, or believe a table in
+the first frame, and stop there: a file without a table, or joined out of several by `cat`, loses its end. Here the
+frames are counted.
+
+Reference: ISO/IEC 11172-3 and 13818-3, section 2.4; https://www.codeproject.com/Articles/8295/MPEG-Audio-Frame-Header
+    for the
+table of contents.
+"""
+
+import re
+from collections.abc import Iterator
+
+from dragoman.audio.reading.source import AudioFile
+from dragoman.errors import AudioError
+
+__all__ = ["frame_groups", "frame_length", "skip_id3", "table_bytes"]
+
+# Bits a second in thousands by bitrate index 1…14: for MPEG 1 by layer, for MPEG 2 and 2.5 with layers II and III
+# alike.
+_BITRATES = {
+    (1, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
+    (1, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (1, 3): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (2, 1): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (2, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+_RATES = (44_100, 48_000, 32_000)  # hertz; halved in MPEG 2, quartered in MPEG 2.5
+_TABLES = re.compile(b"Xing|Info")
+_HEADER = re.compile(  # no reserved version, layer, bitrate or rate
+    rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff][%b]" % re.escape(bytes(b for b in range(0x10, 0xF0) if b & 0x0C != 0x0C))
+)
+_MAX_MISSES = 20_000  # places that look like a frame and are not; a picture within a tag has some hundreds
+_LOOK = 48  # bytes of a frame that are enough to find its table: header, side information, name
+
+
+def skip_id3(audio: AudioFile) -> int:
+    """Return the offset after any ID3v2 tags at the beginning; beyond the end of the file if it ends within one."""
+    offset = 0
+    while offset < audio.size and (size := _id3_length(audio.at(offset, 10))):
+        offset += size
+    return offset
+
+
+def _id3_length(head: bytes) -> int:
+    """Return the length of the ID3v2 tag that begins with `head`, or 0: 10 bytes, four of them a size of 4 x 7 bits."""
+    if len(head) < 10 or head[:3] != b"ID3":
+        return 0
+    size = 0
+    for byte in head[6:10]:
+        size = size << 7 | byte & 0x7F
+    return 10 + size + (10 if head[5] & 0x10 else 0)  # a footer repeats the header
+
+
+def frame_length(head: bytes) -> int:
+    """Return the length in bytes of the frame that begins with `head`, or 0 if none does.
+
+    Free-format frames (bitrate index 0), which do not tell their length and which nobody uses, count as none.
+    """
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
+        return 0
+    version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)
+    bitrate, rate, padding = head[2] >> 4, head[2] >> 2 & 3, head[2] >> 1 & 1
+    if version == 1 or layer == 4 or rate == 3 or not 1 <= bitrate <= 14:
+        return 0
+    table = (1, layer) if version == 3 else (2, min(layer, 2))
+    bits = 1000 * _BITRATES[table][bitrate - 1]
+    hertz = _RATES[rate] >> {3: 0, 2: 1, 0: 2}[version]
+    if layer == 1:
+        return (12 * bits // hertz + padding) * 4
+    samples = 576 if layer == 3 and version != 3 else 1152
+    return samples // 8 * bits // hertz + padding
+
+
+def table_bytes(frame: bytes) -> int | None:
+    """Return how many bytes of sound the table in a file's first frame counts, or None if there is no such count."""
+    if frame[36:40] == b"VBRI":
+        return int.from_bytes(frame[46:50], "big")
+    match = _TABLES.search(frame, 0, _LOOK)
+    if match is None:
+        return None
+    flags = int.from_bytes(frame[match.end() : match.end() + 4], "big")
+    if not flags & 2:
+        return None
+    count = match.end() + (8 if flags & 1 else 4)  # the number of frames may stand before it
+    return int.from_bytes(frame[count : count + 4], "big")
+
+
+def frame_groups(audio: AudioFile, start: int) -> list[list[tuple[int, int]]]:
+    """Find the sound in an MP3 by walking from frame to frame.
+
+    Returns:
+        For each stretch of one format (sampling rate, mono or not), the byte ranges `(offset, size)` of its frames.
+        Tables, tags, junk and a last frame that is incomplete are left out.
+
+    Raises:
+        AudioError: If there is no complete frame, or far more junk than frames.
+    """
+    groups: list[list[tuple[int, int]]] = []
+    current = None
+    for kind, offset, size in _frames(audio, start):
+        if kind != current:
+            groups.append([])
+            current = kind
+        ranges = groups[-1]
+        if ranges and sum(ranges[-1]) == offset:
+            ranges[-1] = (ranges[-1][0], ranges[-1][1] + size)
+        else:
+            ranges.append((offset, size))
+    if not groups:
+        raise AudioError(f"{audio.name}: no MP3 frame in it is complete. Copy it again, or check that it is an MP3.")
+    return groups
+
+
+def _frames(audio: AudioFile, offset: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield format, offset and size of every complete frame that holds sound."""
+    synchronised, misses = False, 0
+    while offset < audio.size:
+        head = audio.at(offset, _LOOK)
+        length = frame_length(head)
+        end = offset + length
+        if length and (synchronised or end == audio.size or _kind(audio.at(end, 4)) == _kind(head)):
+            if end > audio.size:
+                return
+            if not (_TABLES.search(head) or head[36:40] == b"VBRI"):
+                yield _kind(head), offset, length
+            synchronised, offset = True, end
+        elif tag := _id3_length(head):
+            offset += tag
+        else:
+            synchronised, misses = False, misses + 1
+            if misses > _MAX_MISSES:
+                raise AudioError(
+                    f"{audio.name}: is damaged: too little in it is MP3. Try `ffmpeg -i INPUT output.wav`."
+                )
+            offset = _next_header(audio, offset + 1)
+
+
+def _kind(head: bytes) -> bytes:
+    """Return what all frames of a stream share: version, layer, sampling rate, and whether they are mono."""
+    if not frame_length(head):
+        return b""
+    return bytes((head[1] & 0xFE, head[2] & 0x0C, head[3] & 0xC0 == 0xC0))
+
+
+def _next_header(audio: AudioFile, offset: int) -> int:
+    """Return where something that looks like a frame header is next, or the end of the file."""
+    while offset < audio.size:
+        window = audio.at(offset, 1 << 16)
+        if match := _HEADER.search(window):
+            return offset + match.start()
+        offset += max(1, len(window) - 2)  # a header may lie across the border
+    return audio.size

@@ -1,0 +1,1 @@
+"""Readers of weight formats other than safetensors; nothing outside `dragoman.checkpoint` imports them."""

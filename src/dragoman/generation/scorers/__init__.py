@@ -1,0 +1,1 @@
+"""Scorers for shallow fusion: hot words, n-grams, language models."""

@@ -1,0 +1,1 @@
+"""Search strategies beyond greedy search, beam search and sampling."""

@@ -1,0 +1,112 @@
+"""Multi-head attention over keys and values that may be cached, and that several beams may share.
+
+Axes: rows (utterances, or utterances x beams), batch (utterances), tokens, frames, heads, head_dim, width.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from dragoman.jax.net.layers import NEVER, Key, Linear, dropout, norm_of, widened
+from dragoman.jax.net.position_bias import BiasGate
+from dragoman.jax.net.rotary import Turn
+from dragoman.spec import BlockSpec
+
+__all__ = ["Attention"]
+
+KeysValues = tuple[Float[Array, "batch heads frames head_dim"], Float[Array, "batch heads frames head_dim"]]
+
+
+class Attention(nnx.Module):
+    """Scaled dot-product attention (https://arxiv.org/abs/1706.03762, section 3.2).
+
+    Several heads of queries may share one of keys and values (https://arxiv.org/abs/2305.13245). Self-attention may
+    normalise and turn its heads and cap its scores; attention to a memory (`across`) does none of it.
+    """
+
+    def __init__(self, spec: BlockSpec, bias_gate: BiasGate | None = None, *, across: bool = False) -> None:
+        self.num_heads, self.key_heads, self.head_dim = spec.num_heads, spec.key_heads, spec.head_dim
+        self.dropout, self.scale = spec.attention_dropout, spec.score_scale
+        self.cap = None if across else spec.score_cap
+        inside, shared = self.num_heads * self.head_dim, self.key_heads * self.head_dim
+        self.q_proj = Linear(spec.width, inside, bias=spec.qkv_bias)
+        source = (spec.memory_width if across else None) or spec.width
+        self.k_proj = Linear(source, shared, bias=spec.qkv_bias and spec.key_bias)
+        self.v_proj = Linear(source, shared, bias=spec.qkv_bias)
+        self.out_proj = Linear(inside, spec.width, bias=spec.out_bias)
+        normed = spec.query_norm and not across
+        self.q_norm = norm_of(spec.norm, spec.head_dim, spec.norm_eps) if normed else None
+        self.k_norm = norm_of(spec.norm, spec.head_dim, spec.norm_eps) if normed else None
+        self.bias_gate = bias_gate
+
+    def project(
+        self, states: Float[Array, "batch frames width"], turn: Turn | None = None, key: Key = None
+    ) -> KeysValues:
+        """Return the keys and values of `states`, the keys turned by their positions if there is a `turn`."""
+        # [b, t, w] -> [b, h, t, d]
+        keys, values = (
+            x.reshape(*states.shape[:2], self.key_heads, self.head_dim).swapaxes(1, 2)
+            for x in (self.k_proj(states, key), self.v_proj(states, key))
+        )
+        if self.k_norm is not None:
+            keys = self.k_norm(keys)
+        return keys if turn is None else turn(keys), values
+
+    def __call__(
+        self,
+        states: Float[Array, "rows tokens width"],
+        keys_values: KeysValues,
+        mask: Bool[Array, "..."] | Float[Array, "..."] | None = None,
+        *,
+        causal: bool = False,
+        weights: bool = False,
+        turn: Turn | None = None,
+        key: Key = None,
+    ) -> tuple[Float[Array, "rows tokens width"], Float[Array, "rows heads tokens frames"] | None]:
+        """Let `states` look at keys and values.
+
+        Where there are more rows than keys, consecutive rows are the beams of one utterance: they are folded into the
+        query axis, so the keys and values of an utterance exist once however many beams look at them.
+
+        Args:
+            states: What asks.
+            keys_values: What `project` gave.
+            mask: True where looking is allowed, or numbers to add to the scores; broadcastable to
+                `[batch, heads, tokens, frames]`.
+            causal: Let a token see itself and what came before (no `mask` besides).
+            weights: Also return the attention weights.
+            turn: Turns the queries by their positions.
+            key: For dropout.
+        """
+        keys, values = keys_values
+        rows, tokens, _ = states.shape
+        batch = keys.shape[0]
+        # [rows, u, w] -> [b, beams * u, h, d] -> [b, h, beams * u, d]
+        queries = self.q_proj(states, key).reshape(batch, -1, self.num_heads, self.head_dim).swapaxes(1, 2)
+        if self.q_norm is not None:
+            queries = self.q_norm(queries)
+        if turn is not None:
+            queries = turn(queries)
+        # [b, h, q, d] -> [b, k, h / k * q, d]: heads that share keys stand below each other, as beams do
+        queries = queries.reshape(batch, self.key_heads, -1, self.head_dim) * self.scale
+        scores = widened(jnp.einsum("bkqd,bktd->bkqt", queries, keys))
+        scores = scores.reshape(batch, self.num_heads, -1, keys.shape[2])
+        if self.cap is not None:
+            scores = jnp.tanh(scores / self.cap) * self.cap
+        if causal:
+            mask = jnp.tril(jnp.ones(scores.shape[-2:], bool))
+        if mask is not None and jnp.issubdtype(mask.dtype, jnp.floating):
+            scores = scores + mask
+        elif mask is not None:
+            scores = jnp.where(mask, scores, NEVER)
+        probs = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
+        shared = dropout(probs, self.dropout, key).reshape(batch, self.key_heads, -1, keys.shape[2])
+        # [b, k, h / k * q, d] -> [b, h, q, d] -> [b, q, h, d]
+        mixed = jnp.einsum("bkqt,bktd->bkqd", shared, values).reshape(batch, self.num_heads, -1, self.head_dim)
+        out = self.out_proj(mixed.swapaxes(1, 2).reshape(rows, tokens, -1), key)
+        if not weights:
+            return out, None
+        # [b, h, beams * u, t] -> [rows, h, u, t]
+        probs = probs.reshape(batch, self.num_heads, rows // batch, tokens, -1).swapaxes(1, 2)
+        return out, probs.reshape(rows, self.num_heads, tokens, -1)

@@ -1,0 +1,125 @@
+"""The convolutional adapters that shorten the memory of a speech encoder.
+
+Axes: batch, frames, width.
+"""
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from dragoman.jax.net.attention import Attention
+from dragoman.jax.net.block import FeedForward
+from dragoman.jax.net.layers import Conv1d, Key, LayerNorm, Linear, dropout, frame_mask, split, zero_padding
+from dragoman.spec import BlockSpec, ConvAdapterSpec
+
+__all__ = ["AttentiveAdapter", "ConvAdapter", "adapter_of"]
+
+
+class ConvAdapter(nnx.Module):
+    """Gated strided convolutions, behind a projection where the widths differ (XLS-R, section 4.2)."""
+
+    def __init__(self, spec: ConvAdapterSpec, width: int) -> None:
+        self.spec = spec
+        projects = spec.width != width
+        self.proj = Linear(width, spec.width) if projects else None
+        self.norm = LayerNorm(spec.width) if projects else None
+        self.layers = nnx.List(_conv(spec) for _ in range(spec.num_layers))
+
+    def __call__(
+        self,
+        states: Float[Array, "batch frames width"],
+        lengths: Int[Array, " batch"] | None,
+        *,
+        leaks: bool = False,
+        key: Key = None,
+    ) -> Float[Array, "batch frames_out width_out"]:
+        """Shorten; frames beyond `lengths` are zero at each convolution, as they are at the edge of a single clip.
+
+        With `leaks` they are heard, as upstream has it. There is nothing here to drop by the `key`.
+        """
+        if self.proj is not None and self.norm is not None:
+            states = self.norm(self.proj(states))
+        for conv in self.layers:
+            if lengths is not None and not leaks:
+                states = zero_padding(states, frame_mask(lengths, states.shape[1]))
+                lengths = self.spec.shortened(lengths)
+            states = _shortened(conv, states)
+        return states
+
+
+class AttentiveLayer(nnx.Module):
+    """Shorten by gated convolutions what looks and what is added to it; then attention and a feed-forward network."""
+
+    def __init__(self, spec: ConvAdapterSpec, block: BlockSpec) -> None:
+        self.spec, self.block = spec, block
+        self.residual_norm, self.residual_conv = LayerNorm(spec.width, block.norm_eps), _conv(spec)
+        self.self_attn_norm, self.self_attn_conv = LayerNorm(spec.width, block.norm_eps), _conv(spec)
+        self.self_attn = Attention(block)
+        self.ffn_norm, self.ffn = LayerNorm(spec.width, block.norm_eps), FeedForward(block)
+
+    def __call__(
+        self,
+        states: Float[Array, "batch frames width"],
+        lengths: Int[Array, " batch"] | None,
+        *,
+        leaks: bool = False,
+        key: Key = None,
+    ) -> tuple[Float[Array, "batch fewer width"], Int[Array, " batch"] | None]:
+        """Return the new states and their lengths; see `ConvAdapter`."""
+        keep = None if lengths is None or leaks else frame_mask(lengths, states.shape[1])
+        residual = _shortened(self.residual_conv, zero_padding(self.residual_norm(states), keep))
+        own = _shortened(self.self_attn_conv, zero_padding(self.self_attn_norm(states), keep))
+        mask = None
+        if lengths is not None:
+            lengths = self.spec.shortened(lengths)
+            mask = frame_mask(lengths, own.shape[1])[:, None, None]
+        look_key, mixed_key, ffn_key, last_key = split(key, 4)
+        mixed, _ = self.self_attn(own, self.self_attn.project(own), mask, key=look_key)
+        states = residual + dropout(mixed, self.spec.dropout, mixed_key)
+        inner = self.ffn(self.ffn_norm(states), ffn_key)
+        return states + dropout(inner, self.block.dropout, last_key), lengths
+
+
+class AttentiveAdapter(nnx.Module):
+    """Such layers one after the other, behind half a feed-forward network where there is one, and a projection.
+
+    Reference: the length adapter of https://arxiv.org/abs/2312.05187, section 3.2.1.
+    """
+
+    def __init__(self, spec: ConvAdapterSpec, block: BlockSpec, width: int) -> None:
+        projects = spec.width != width
+        self.first_ffn = FeedForward(spec.first_ffn) if spec.first_ffn else None
+        self.proj = Linear(width, spec.width) if projects else None
+        self.norm = LayerNorm(spec.width, block.norm_eps) if projects else None
+        self.layers = nnx.List(AttentiveLayer(spec, block) for _ in range(spec.num_layers))
+
+    def __call__(
+        self,
+        states: Float[Array, "batch frames width"],
+        lengths: Int[Array, " batch"] | None,
+        *,
+        leaks: bool = False,
+        key: Key = None,
+    ) -> Float[Array, "batch frames_out width_out"]:
+        """Shorten; see `ConvAdapter`."""
+        first_key, *keys = split(key, 1 + len(self.layers))
+        if self.first_ffn is not None:
+            states = states + 0.5 * self.first_ffn(states, first_key)
+        if self.proj is not None and self.norm is not None:
+            states = self.norm(self.proj(states))
+        for layer, layer_key in zip(self.layers, keys, strict=True):
+            states, lengths = layer(states, lengths, leaks=leaks, key=layer_key)
+        return states
+
+
+def _conv(spec: ConvAdapterSpec) -> Conv1d:
+    return Conv1d(spec.width, 2 * spec.width, spec.kernel, spec.stride, padding=spec.padding)
+
+
+def _shortened(conv: Conv1d, states: Array) -> Array:
+    return jax.nn.glu(conv(states), axis=-1)
+
+
+def adapter_of(spec: ConvAdapterSpec, width: int) -> ConvAdapter | AttentiveAdapter:
+    """Build the adapter that a spec describes, behind a stack of a width."""
+    return ConvAdapter(spec, width) if spec.block is None else AttentiveAdapter(spec, spec.block, width)

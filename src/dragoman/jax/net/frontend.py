@@ -1,0 +1,185 @@
+"""From audio to frames: convolutions over raw samples (wav2vec 2.0) or over spectrograms, or a projection of these.
+
+Axes: batch, samples, channels, frames, mels, width.
+"""
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from dragoman.jax.net.layers import (
+    ACTIVATIONS,
+    ChannelNorm,
+    Conv1d,
+    Key,
+    LayerNorm,
+    Linear,
+    dropout,
+    frame_mask,
+    zero_padding,
+)
+from dragoman.spec import (
+    ConvFrontendSpec,
+    FeatureFrontendSpec,
+    FrontendNorm,
+    FrontendSpec,
+    MelFrontendSpec,
+    SubsampleFrontendSpec,
+)
+
+__all__ = ["ConvFrontend", "FeatureFrontend", "Frontend", "MelFrontend", "SubsampleFrontend", "frontend_of"]
+
+
+class ConvLayer(nnx.Module):
+    """One strided convolution, its normalisation if it has one, its non-linearity."""
+
+    def __init__(self, spec: ConvFrontendSpec, index: int) -> None:
+        channels_in = spec.channels[index - 1] if index else 1
+        channels = spec.channels[index]
+        self.kernel, self.stride = spec.kernels[index], spec.strides[index]
+        self.conv = Conv1d(channels_in, channels, self.kernel, self.stride, bias=spec.bias)
+        self.norm: LayerNorm | ChannelNorm | None
+        if spec.norm is FrontendNorm.LAYER:
+            self.norm = LayerNorm(channels)
+        else:
+            self.norm = ChannelNorm(channels) if index == 0 else None
+        self.activation = ACTIVATIONS[spec.activation]
+
+    def __call__(self, features: Array, lengths: Array | None) -> Array:
+        """Convolve `[batch, frames, channels]`; `lengths` are those of the output."""
+        features = self.conv(features)
+        if isinstance(self.norm, ChannelNorm):
+            features = self.norm(features, lengths)
+        elif self.norm is not None:
+            features = self.norm(features)
+        return self.activation(features)
+
+
+class ConvFrontend(nnx.Module):
+    """The feature encoder of wav2vec 2.0 and its projection to the width of the stack."""
+
+    def __init__(self, spec: ConvFrontendSpec, width: int) -> None:
+        self.spec = spec
+        self.convs = nnx.List(ConvLayer(spec, index) for index in range(len(spec.channels)))
+        self.norm = LayerNorm(spec.channels[-1], spec.norm_eps) if spec.feature_norm else None
+        self.proj = Linear(spec.channels[-1], width) if spec.project else None
+        self.gradient_checkpointing = False
+
+    def __call__(
+        self,
+        waveforms: Float[Array, "batch samples"],
+        lengths: Int[Array, " batch"] | None,
+        *,
+        frozen: bool = False,
+        key: Key = None,
+    ) -> tuple[Float[Array, "batch frames width"], Float[Array, "batch frames channels"]]:
+        """Return the frames for the stack, and the normalised features before their projection.
+
+        Args:
+            waveforms: Raw samples.
+            lengths: Valid samples of each row, for normalisation over time; `None` trusts every sample.
+            frozen: Let no gradient through to the convolutions.
+            key: For dropout.
+        """
+        features = waveforms[:, :, None].astype(self.convs[0].conv.weight.dtype)  # [b, n, 1]
+        for conv in self.convs:
+            if lengths is not None:
+                lengths = (lengths - conv.kernel) // conv.stride + 1
+            saves = self.gradient_checkpointing and key is not None
+            features = (jax.checkpoint(conv.__call__) if saves else conv)(features, lengths)
+        if frozen:
+            features = jax.lax.stop_gradient(features)
+        if self.norm is not None:
+            features = self.norm(features)
+        states = features if self.proj is None else self.proj(features)
+        return dropout(states, self.spec.dropout, key), features
+
+
+class MelFrontend(nnx.Module):
+    """Whisper's two convolutions; padding is part of its input, so lengths do not matter to it."""
+
+    def __init__(self, spec: MelFrontendSpec, width: int) -> None:
+        self.activation = ACTIVATIONS[spec.activation]
+        self.conv1 = Conv1d(spec.num_mels, width, 3, padding=1)
+        self.conv2 = Conv1d(width, width, 3, 2, padding=1)
+
+    def __call__(
+        self,
+        features: Float[Array, "batch mels frames"],
+        lengths: Int[Array, " batch"] | None,
+        *,
+        frozen: bool = False,
+        key: Key = None,
+    ) -> tuple[Float[Array, "batch frames_out width"], None]:
+        """Return the frames for the stack."""
+        # [b, m, t] -> [b, t, m]
+        states = self.activation(self.conv1(features.swapaxes(1, 2).astype(self.conv1.weight.dtype)))
+        states = self.activation(self.conv2(states))
+        return (jax.lax.stop_gradient(states) if frozen else states), None
+
+
+class FeatureFrontend(nnx.Module):
+    """Frames of a filter bank, normalised and projected: each on its own, so that lengths do not matter."""
+
+    def __init__(self, spec: FeatureFrontendSpec, width: int) -> None:
+        self.dropout = spec.dropout
+        self.norm = LayerNorm(spec.num_features, spec.norm_eps)
+        self.proj = Linear(spec.num_features, width)
+
+    def __call__(
+        self,
+        features: Float[Array, "batch frames features"],
+        lengths: Int[Array, " batch"] | None,
+        *,
+        frozen: bool = False,
+        key: Key = None,
+    ) -> tuple[Float[Array, "batch frames width"], Float[Array, "batch frames features"]]:
+        """Return the frames for the stack, and the normalised features before their projection.
+
+        There is no convolution that `frozen` could stop from learning.
+        """
+        features = self.norm(features.astype(self.proj.weight.dtype))
+        return dropout(self.proj(features), self.dropout, key), features
+
+
+class SubsampleFrontend(nnx.Module):
+    """Gated convolutions, each of which halves the frame rate, then a scale."""
+
+    def __init__(self, spec: SubsampleFrontendSpec, width: int) -> None:
+        self.scale = spec.scale
+        between = [spec.channels // 2] * (len(spec.kernels) - 1)
+        self.convs = nnx.List(
+            Conv1d(channels_in, 2 * channels_out, kernel, 2, padding=kernel // 2)
+            for channels_in, channels_out, kernel in zip(
+                [spec.num_features, *between], [*between, width], spec.kernels, strict=True
+            )
+        )
+
+    def __call__(
+        self,
+        features: Float[Array, "batch frames features"],
+        lengths: Int[Array, " batch"] | None,
+        *,
+        frozen: bool = False,
+        key: Key = None,
+    ) -> tuple[Float[Array, "batch frames_out width"], None]:
+        """Return the frames for the stack; those beyond `lengths` are zero before each convolution."""
+        states = features.astype(self.convs[0].weight.dtype)
+        for conv in self.convs:
+            if lengths is not None:
+                states = zero_padding(states, frame_mask(lengths, states.shape[1]))
+                lengths = (lengths - 1) // 2 + 1
+            states = jax.nn.glu(conv(states), axis=-1)
+        return (jax.lax.stop_gradient(states) if frozen else states) * self.scale, None
+
+
+Frontend = ConvFrontend | MelFrontend | FeatureFrontend | SubsampleFrontend
+
+
+def frontend_of(spec: FrontendSpec, width: int) -> Frontend:
+    """Build the front end that a spec describes."""
+    if isinstance(spec, ConvFrontendSpec):
+        return ConvFrontend(spec, width)
+    if isinstance(spec, MelFrontendSpec):
+        return MelFrontend(spec, width)
+    return FeatureFrontend(spec, width) if isinstance(spec, FeatureFrontendSpec) else SubsampleFrontend(spec, width)

@@ -1,0 +1,319 @@
+"""Small layers that the parts share, in PyTorch's names and layouts: a matrix is `[out, in]`, a kernel `[out, in, k]`.
+
+Tensors begin as shapes without memory; `init.py` or a checkpoint fills them. Inside, features lie channels last, which
+is what XLA convolves fastest. Axes: batch, frames, channels, width.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Bool, DTypeLike, Float, Int, PRNGKeyArray
+
+from dragoman.jax.net.convolution import convolve
+from dragoman.spec import Activation, Norm
+from dragoman.spec.lora import LoraSpec
+
+__all__ = [
+    "ACTIVATIONS",
+    "NEVER",
+    "ChannelNorm",
+    "Conv1d",
+    "Embedding",
+    "Key",
+    "LayerNorm",
+    "Linear",
+    "LoraLinear",
+    "RMSNorm",
+    "WeightNormConv1d",
+    "dropout",
+    "frame_mask",
+    "linear",
+    "norm_of",
+    "param",
+    "shape_only",
+    "split",
+    "standardise",
+    "widened",
+    "zero_padding",
+]
+
+NEVER = -3.4e38  # the score of what may not be looked at; finite, so that a row of it has no NaN
+
+_FEW_ROWS = 40  # from 64 on nothing is gained
+
+Key = PRNGKeyArray | None
+"""A random key for dropout and its kin in training; `None` in evaluation."""
+
+
+def _gelu(x: Array) -> Array:
+    return 0.5 * x * (1.0 + lax.erf(x * math.sqrt(0.5)))  # jax.nn.gelu takes erfc, which XLA computes more slowly
+
+
+def _gelu_tanh(x: Array) -> Array:
+    return jax.nn.gelu(x, approximate=True)
+
+
+def _quick_gelu(x: Array) -> Array:
+    return x * jax.nn.sigmoid(1.702 * x)
+
+
+def _relu(x: Array) -> Array:
+    return jax.nn.relu(x)
+
+
+def _silu(x: Array) -> Array:
+    return jax.nn.silu(x)
+
+
+def _tanh(x: Array) -> Array:
+    return jnp.tanh(x)
+
+
+# Functions with names of our own, because modules that hold them are pickled, and JAX hides its own behind `jit`.
+ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {
+    Activation.GELU: _gelu,
+    Activation.GELU_TANH: _gelu_tanh,
+    Activation.QUICK_GELU: _quick_gelu,
+    Activation.RELU: _relu,
+    Activation.SILU: _silu,
+    Activation.TANH: _tanh,
+}
+
+
+def param(*shape: int) -> nnx.Param[Array]:
+    """Return a parameter that has a shape but no memory yet."""
+    return nnx.Param(shape_only(shape))
+
+
+def shape_only(shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Any:
+    """Return what stands for an array of that shape until it has memory."""
+    return jax.ShapeDtypeStruct(shape, dtype)  # type: ignore[no-untyped-call]
+
+
+def widened(x: Array) -> Array:
+    """Return numbers in float32 if their own type is shorter: for sums and exponentials of many."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def split(key: Key, count: int) -> tuple[Key, ...]:
+    """Return `count` independent keys; `None` gives as many `None`."""
+    return (None,) * count if key is None else tuple(jax.random.split(key, count))
+
+
+def dropout(x: Array, rate: float, key: Key) -> Array:
+    """Set a share `rate` of the numbers to zero and scale the others up; without a key do nothing."""
+    if key is None or rate == 0.0:
+        return x
+    kept = jax.random.bernoulli(key, 1.0 - rate, x.shape)
+    return jnp.where(kept, x / (1.0 - rate), jnp.zeros_like(x))
+
+
+def frame_mask(lengths: Int[Array, " batch"], frames: int) -> Bool[Array, "batch frames"]:
+    """Return True for the first `lengths[row]` frames of each row."""
+    return jnp.arange(frames) < lengths[:, None]
+
+
+def zero_padding(states: Float[Array, "batch frames width"], mask: Bool[Array, "batch frames"] | None) -> Array:
+    """Set padded frames to zero, so that a convolution sees what it would see at the edge of a single clip."""
+    return states if mask is None else jnp.where(mask[:, :, None], states, jnp.zeros_like(states))
+
+
+class Linear(nnx.Module):
+    """A matrix `[out, in]` and a bias."""
+
+    def __init__(self, width_in: int, width_out: int, *, bias: bool = True) -> None:
+        self.weight = param(width_out, width_in)
+        self.bias = param(width_out) if bias else None
+
+    def __call__(self, x: Float[Array, "*rows width_in"], key: Key = None) -> Float[Array, "*rows width_out"]:
+        """Multiply each row by the matrix; the random key is for a LoRA in this place."""
+        return linear(x, self.weight[...], None if self.bias is None else self.bias[...])
+
+
+def linear(x: Array, weight: Float[Array, "out in"], bias: Array | None = None) -> Array:
+    """Return `x @ weight.T + bias`."""
+    if 1 < math.prod(x.shape[:-1]) <= _FEW_ROWS:
+        out: Array = lax.platform_dependent(x, weight, cpu=_few_rows, default=_product)
+    else:
+        out = _product(x, weight)
+    return out if bias is None else out + bias
+
+
+def _product(x: Array, weight: Float[Array, "out in"]) -> Array:
+    return lax.dot_general(x, weight, (((x.ndim - 1,), (1,)), ((), ())))
+
+
+def _few_rows(x: Array, weight: Float[Array, "out in"]) -> Array:
+    """Return the product for the rows of some beams: `weight @ x.T`, filled up to a number of rows that is fast.
+
+    The other way round XLA for CPUs copies the whole weight into another order at every step, which takes longer than
+    multiplying by it (decision 012). The barrier keeps XLA from turning the product round again.
+    """
+    rows = x.reshape(-1, x.shape[-1])
+    count = rows.shape[0]
+    size = 1 << (count - 1).bit_length() if count <= 16 else -(-count // 4) * 4
+    rows = jnp.pad(rows, ((0, size - count), (0, 0)))
+    out = lax.dot_general(weight, rows, (((1,), (1,)), ((), ())))
+    held: Array = lax.optimization_barrier(out)  # type: ignore[no-untyped-call]
+    return held.T[:count].reshape(*x.shape[:-1], weight.shape[0])
+
+
+class LoraLinear(Linear):
+    """A linear layer whose weights are another's, and beside it a product of two narrow matrices.
+
+    The first matrix begins at random and the second at zero, so that at first nothing changes.
+
+    Args:
+        base: The layer whose weights it shares.
+        spec: Sizes and scale.
+        seed: Of the random matrix and, beside a random key, of what it drops out; another one for each layer.
+    """
+
+    def __init__(self, base: Linear, spec: LoraSpec, seed: int = 0) -> None:
+        self.weight, self.bias, self.spec, self.seed = base.weight, base.bias, spec, seed
+        width_out, width_in = base.weight.shape
+        bound = width_in**-0.5
+        first = np.random.default_rng(seed).uniform(-bound, bound, (spec.rank, width_in))
+        self.lora_a = nnx.Param(jnp.asarray(first, base.weight.dtype))
+        self.lora_b = nnx.Param(jnp.zeros((width_out, spec.rank), base.weight.dtype))
+
+    def __call__(self, x: Float[Array, "*rows width_in"], key: Key = None) -> Float[Array, "*rows width_out"]:
+        """Multiply each row by the matrices; with a random key, the narrow ones see not all of it."""
+        own = None if key is None else jax.random.fold_in(key, self.seed)
+        narrow = linear(dropout(x, self.spec.dropout, own), self.lora_a[...])
+        return super().__call__(x) + linear(narrow, self.lora_b[...]) * self.spec.scale
+
+    def merged(self) -> Float[Array, "width_out width_in"]:
+        """Return the weight of a plain layer that does the same."""
+        weight: Array = self.spec.folded(self.weight[...], self.lora_a[...], self.lora_b[...])
+        return weight
+
+
+class Embedding(nnx.Module):
+    """One row of numbers a token."""
+
+    def __init__(self, count: int, width: int) -> None:
+        self.weight = param(count, width)
+
+    def __call__(self, tokens: Int[Array, "*rows"]) -> Float[Array, "*rows width"]:
+        """Look the rows up."""
+        return jnp.take(self.weight[...], tokens, axis=0)
+
+
+def standardise(states: Float[Array, "*rows width"], eps: float) -> Float[Array, "*rows width"]:
+    """Shift and scale the last axis to zero mean and unit variance, in float32 or better."""
+    x = widened(states)
+    centred = x - x.mean(-1, keepdims=True)
+    return centred * lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + eps)
+
+
+class LayerNorm(nnx.Module):
+    """Normalise the last axis, in float32 or better."""
+
+    def __init__(self, width: int, eps: float = 1e-5) -> None:
+        self.eps = eps
+        self.weight, self.bias = param(width), param(width)
+
+    def __call__(self, states: Float[Array, "*rows width"]) -> Float[Array, "*rows width"]:
+        """Normalise."""
+        return (standardise(states, self.eps) * self.weight[...] + self.bias[...]).astype(states.dtype)
+
+
+class RMSNorm(nnx.Module):
+    """Give the last axis the mean square 1, in float32 or better (https://arxiv.org/abs/1910.07467).
+
+    Its weight is stored as it is, or (`from_one`, Gemma's way) as what it has more than 1.
+    """
+
+    def __init__(self, width: int, eps: float = 1e-6, *, from_one: bool = False) -> None:
+        self.eps, self.from_one = eps, from_one
+        self.weight = param(width)
+
+    def __call__(self, states: Float[Array, "*rows width"]) -> Float[Array, "*rows width"]:
+        """Normalise."""
+        x = widened(states)
+        x = x * lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + self.eps)
+        weight = self.weight[...]
+        return (x * (1.0 + weight if self.from_one else weight)).astype(states.dtype)
+
+
+def norm_of(kind: Norm, width: int, eps: float) -> LayerNorm | RMSNorm:
+    """Return a normalisation of the last axis."""
+    if kind is Norm.LAYER:
+        return LayerNorm(width, eps)
+    return RMSNorm(width, eps, from_one=kind is Norm.RMS_FROM_ONE)
+
+
+class ChannelNorm(nnx.Module):
+    """Normalise each channel over time: a group norm with one channel a group, over the valid frames only.
+
+    The reference averages over padding too, which makes a clip's result depend on its neighbours in the batch; without
+    `lengths` (or with padding declared trustworthy) this does the same.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        self.eps = eps
+        self.weight, self.bias = param(channels), param(channels)
+
+    def __call__(
+        self, features: Float[Array, "batch frames channels"], lengths: Int[Array, " batch"] | None
+    ) -> Float[Array, "batch frames channels"]:
+        """Normalise; frames beyond `lengths` do not count (and come out as whatever they are)."""
+        x = widened(features)
+        mask = None if lengths is None else frame_mask(lengths, x.shape[1])
+        count = x.shape[1] if lengths is None else lengths[:, None, None].astype(x.dtype)
+        centred = x - zero_padding(x, mask).sum(1, keepdims=True) / count
+        variance = jnp.square(zero_padding(centred, mask)).sum(1, keepdims=True) / count
+        scale = self.weight[...] * lax.rsqrt(variance + self.eps)
+        return (centred * scale + self.bias[...]).astype(features.dtype)
+
+
+class Conv1d(nnx.Module):
+    """A convolution over the frames."""
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        kernel: int,
+        stride: int = 1,
+        *,
+        padding: int = 0,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> None:
+        self.stride, self.padding, self.groups = stride, padding, groups
+        self.weight = param(channels_out, channels_in // groups, kernel)
+        self.bias = param(channels_out) if bias else None
+
+    def __call__(self, features: Float[Array, "batch frames channels_in"]) -> Float[Array, "batch frames_out channels"]:
+        """Convolve, with `padding` zeros on both sides."""
+        bias = None if self.bias is None else self.bias[...]
+        return convolve(features, self.weight[...], bias, self.stride, self.padding, self.groups)
+
+
+class WeightNormConv1d(nnx.Module):
+    """Grouped convolution whose weight is stored as a direction `weight_v` and a length `weight_g` per kernel position.
+
+    The weight is computed in the call: no hooks (weight normalisation, https://arxiv.org/abs/1602.07868).
+    """
+
+    def __init__(self, width: int, kernel: int, groups: int, stride: int = 1) -> None:
+        self.groups, self.stride = groups, stride
+        self.padding = kernel // 2
+        self.weight_g = param(1, 1, kernel)
+        self.weight_v = param(width, width // groups, kernel)
+        self.bias = param(width)
+
+    def __call__(self, features: Float[Array, "batch frames width"]) -> Array:
+        """Convolve with `kernel // 2` zeros on both sides."""
+        direction = self.weight_v[...]
+        squares = jnp.square(widened(direction)).sum((0, 1), keepdims=True)
+        weight = direction * (self.weight_g[...] / jnp.sqrt(squares).astype(direction.dtype))
+        return convolve(features, weight, self.bias[...], self.stride, self.padding, self.groups)

@@ -1,0 +1,134 @@
+"""What tells a speech encoder where a frame stands.
+
+Axes: batch, frames, width.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from dragoman.errors import AudioError
+from dragoman.jax.net.layers import ACTIVATIONS, Conv1d, WeightNormConv1d, param, shape_only, standardise, zero_padding
+from dragoman.jax.net.text_embedding import sinusoids
+from dragoman.spec import (
+    ConvPositionSpec,
+    ConvStackPositionSpec,
+    PositionSpec,
+    SinusoidPositionSpec,
+    TablePositionSpec,
+)
+
+__all__ = ["ConvPositions", "ConvStackPositions", "Positions", "SinusoidPositions", "TablePositions", "positions_of"]
+
+
+class StoredNorm(nnx.Module):
+    """Batch normalisation by the statistics of the checkpoint, which training here leaves as they are."""
+
+    def __init__(self, width: int) -> None:
+        self.weight, self.bias = param(width), param(width)
+        self.running_mean = nnx.BatchStat(shape_only((width,)))
+        self.running_var = nnx.BatchStat(shape_only((width,)))
+        self.num_batches_tracked = nnx.BatchStat(shape_only((), jnp.int32))
+
+    def __call__(self, states: Float[Array, "batch frames width"]) -> Float[Array, "batch frames width"]:
+        """Normalise."""
+        scale = self.weight[...] * jax.lax.rsqrt(self.running_var[...] + 1e-5)
+        return ((states - self.running_mean[...]) * scale + self.bias[...]).astype(states.dtype)
+
+
+class ConvPositions(nnx.Module):
+    """A wide grouped convolution over the frames (wav2vec 2.0, section 2)."""
+
+    def __init__(self, spec: ConvPositionSpec, width: int) -> None:
+        self.activation, self.stride = ACTIVATIONS[spec.activation], spec.stride
+        self.conv: Conv1d | WeightNormConv1d
+        if spec.batch_norm:
+            self.batch_norm: StoredNorm | None = StoredNorm(width)
+            self.conv = Conv1d(width, width, spec.kernel, spec.stride, padding=spec.kernel // 2, groups=spec.groups)
+        else:
+            self.batch_norm = None
+            self.conv = WeightNormConv1d(width, spec.kernel, spec.groups, spec.stride)
+
+    def __call__(
+        self, states: Float[Array, "batch frames width"], mask: Bool[Array, "batch frames"] | None = None
+    ) -> Float[Array, "batch frames width"]:
+        """Return what to add to `states`, whose padded frames are zero; `mask` keeps them so before the convolution.
+
+        With a stride there are fewer frames, as many as `squeeze.average` makes of `states`.
+        """
+        if self.batch_norm is not None:
+            states = zero_padding(self.batch_norm(states), mask)  # its shift would make padding matter
+        x = self.conv(states)[:, : states.shape[1] // self.stride]  # an even kernel gives one frame too many
+        return self.activation(x)
+
+
+class ConvStackPositions(nnx.Module):
+    """Narrower grouped convolutions one after the other, each normalised without weights (data2vec, section 3.1)."""
+
+    def __init__(self, spec: ConvStackPositionSpec, width: int) -> None:
+        self.activation = ACTIVATIONS[spec.activation]
+        self.layers = nnx.List(
+            Conv1d(width, width, spec.kernel, padding=spec.kernel // 2, groups=spec.groups)
+            for _ in range(spec.num_layers)
+        )
+
+    def __call__(
+        self, states: Float[Array, "batch frames width"], mask: Bool[Array, "batch frames"] | None = None
+    ) -> Float[Array, "batch frames width"]:
+        """Return what to add to `states`; `mask` sets padded frames to zero before each convolution."""
+        x = states
+        for conv in self.layers:
+            x = conv(zero_padding(x, mask))[:, : states.shape[1]]  # an even kernel gives one frame too many
+            x = self.activation(standardise(x, 1e-5).astype(states.dtype))
+        return x
+
+
+class TablePositions(nnx.Module):
+    """One stored vector a frame: Whisper's sinusoids, kept among the weights and not trained."""
+
+    def __init__(self, spec: TablePositionSpec, width: int) -> None:
+        self.weight = param(spec.num_positions, width)
+
+    def __call__(
+        self, states: Float[Array, "batch frames width"], mask: Bool[Array, "batch frames"] | None = None
+    ) -> Float[Array, "frames width"]:
+        """Return what to add to `states`; the `mask` does not matter to a table.
+
+        Raises:
+            AudioError: If there are more frames than positions.
+        """
+        frames, most = states.shape[1], self.weight.shape[0]
+        if frames > most:
+            raise AudioError(
+                f"The input gives {frames} frames, but this encoder has positions for {most}. "
+                "Cut the audio into shorter windows (the Transcriber does)."
+            )
+        return jax.lax.stop_gradient(self.weight[...][:frames])
+
+
+class SinusoidPositions(nnx.Module):
+    """Sines and cosines, computed for as many frames as there are; padding has none (fairseq's, in speech_to_text)."""
+
+    def __init__(self, spec: SinusoidPositionSpec) -> None:
+        self.first = spec.first
+
+    def __call__(
+        self, states: Float[Array, "batch frames width"], mask: Bool[Array, "batch frames"] | None = None
+    ) -> Float[Array, "..."]:
+        """Return what to add to `states`, `[frames, width]`, or `[batch, frames, width]` with a `mask`."""
+        places = jnp.arange(self.first, self.first + states.shape[1])
+        table = sinusoids(places, states.shape[2]).astype(states.dtype)
+        return table if mask is None else table * mask[:, :, None]
+
+
+Positions = ConvPositions | ConvStackPositions | TablePositions | SinusoidPositions
+
+
+def positions_of(spec: PositionSpec, width: int) -> Positions:
+    """Build the positions that a spec describes."""
+    if isinstance(spec, ConvPositionSpec):
+        return ConvPositions(spec, width)
+    if isinstance(spec, ConvStackPositionSpec):
+        return ConvStackPositions(spec, width)
+    return TablePositions(spec, width) if isinstance(spec, TablePositionSpec) else SinusoidPositions(spec)

@@ -1,0 +1,34 @@
+"""Squeezing: the stack runs at a lower frame rate than the front end, and its states are spread out again.
+
+Axes: batch, frames, width. Reference: SEW, section 4.3, https://arxiv.org/abs/2109.06870.
+"""
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from dragoman.jax.net.layers import ACTIVATIONS, Linear
+from dragoman.spec import ConvPositionSpec
+
+__all__ = ["Upsample", "average"]
+
+
+def average(states: Float[Array, "batch frames width"], factor: int) -> Float[Array, "batch fewer width"]:
+    """Return the mean of each `factor` frames; what is left over at the end is dropped."""
+    batch, frames, width = states.shape
+    fewer = frames // factor
+    return states[:, : fewer * factor].reshape(batch, fewer, factor, width).mean(2)
+
+
+class Upsample(nnx.Module):
+    """Each state becomes several frames, by a projection."""
+
+    def __init__(self, spec: ConvPositionSpec, width: int) -> None:
+        self.factor = spec.stride
+        self.activation = ACTIVATIONS[spec.activation]
+        self.proj = Linear(width, width * spec.stride)
+
+    def __call__(self, states: Float[Array, "batch fewer width"], frames: int) -> Float[Array, "batch frames width"]:
+        """Return `frames` frames; those that `average` dropped are zero."""
+        spread = self.activation(self.proj(states)).reshape(states.shape[0], -1, states.shape[2])
+        return jnp.pad(spread, ((0, 0), (0, frames - spread.shape[1]), (0, 0)))

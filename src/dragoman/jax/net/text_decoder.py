@@ -1,0 +1,378 @@
+"""From memory to text: the one text decoder, whatever the family.
+
+Axes: rows (utterances, or utterances x beams), batch (utterances), tokens, frames, width, vocab.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from dragoman.api.checks import check_loss, check_memory, check_rows, check_text_mask
+from dragoman.api.outputs import ModelOutput
+from dragoman.errors import GenerationError
+from dragoman.families import ModelConfig, text_part
+from dragoman.jax.net.block import Stack, StackOutput
+from dragoman.jax.net.cache import Cache, Memory
+from dragoman.jax.net.init import initialise, persistent_names
+from dragoman.jax.net.inputs import checked_mask, checked_tensor, checked_texts, checked_tokens
+from dragoman.jax.net.layers import Embedding, Key, split
+from dragoman.jax.net.loss import shifted_cross_entropy
+from dragoman.jax.net.position_bias import LookBackBias
+from dragoman.jax.net.text_embedding import Head, TextEmbedding
+from dragoman.jax.net.tree import Held
+
+__all__ = ["CausalLMOutput", "TextDecoder"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class CausalLMOutput(ModelOutput):
+    """What a text decoder returns: scores of every token at every position, and what was asked for besides."""
+
+    loss: Array | None = None
+    logits: Float[Array, "rows tokens vocab"]
+    past_key_values: Cache | None = None
+    hidden_states: tuple[Array, ...] | None = None
+    attentions: tuple[Array | None, ...] | None = None
+    cross_attentions: tuple[Array | None, ...] | None = None
+
+
+class TextDecoder(nnx.Module):
+    """A text decoder built from the configuration of its family.
+
+    Args:
+        config: The configuration of a family that has a text decoder. `is_decoder` makes it causal and
+            `add_cross_attention` gives it cross-attention, where the family leaves the choice.
+        empty: Give the tensors shapes only, for a checkpoint to fill.
+        seed: Of the random weights.
+
+    Raises:
+        ConfigError: If the family has none, or sizes do not fit each other.
+    """
+
+    main_input_name = "input_ids"
+
+    def __init__(self, config: ModelConfig, *, empty: bool = False, seed: int = 0) -> None:
+        text_part(config)
+        self._held = Held(config)
+        self.spec = config.text_spec()
+        self.embed = TextEmbedding(self.spec)
+        bias, heads = self.spec.position_bias, self.spec.stack.block.num_heads
+        self.position_bias = LookBackBias(bias, heads) if bias else None
+        self.stack = Stack(self.spec.stack)
+        self.head = Head(self.spec)
+        if not empty:
+            initialise(self, persistent_names(self), self.spec, seed=seed)
+
+    @property
+    def config(self) -> ModelConfig:
+        """The configuration that it was built from."""
+        return self._held.value
+
+    @config.setter
+    def config(self, config: ModelConfig) -> None:
+        self._held.value = config
+
+    def get_input_embeddings(self) -> Embedding:
+        """Return the token embedding."""
+        return self.embed.tokens
+
+    def __call__(
+        self,
+        input_ids: Int[Array, "rows tokens"] | None = None,
+        attention_mask: Array | None = None,
+        *,
+        encoder_hidden_states: Float[Array, "batch frames width"] | None = None,
+        encoder_attention_mask: Array | None = None,
+        inputs_embeds: Float[Array, "rows tokens width"] | None = None,
+        labels: Int[Array, "rows tokens"] | None = None,
+        past_key_values: Cache | None = None,
+        use_cache: bool = False,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        return_dict: bool | None = None,
+        num_items_in_batch: Array | int | None = None,
+    ) -> Any:
+        """Score the next token at every position, in Hugging Face's terms.
+
+        Args:
+            input_ids: Tokens; or give `inputs_embeds`.
+            attention_mask: 1 where a token counts, `[rows, tokens so far]`.
+            encoder_hidden_states: Memory, as wide as the decoder.
+            encoder_attention_mask: 1 where a frame counts, `[batch, frames]`.
+            inputs_embeds: Embeddings in place of tokens.
+            labels: The same tokens, for the loss of a plain language model: position `t` is scored against `t + 1`;
+                −100 is ignored.
+            past_key_values: The cache that an earlier call returned.
+            use_cache: Return a cache.
+            output_hidden_states: Return the states before each layer and after the last.
+            output_attentions: Return the attention weights.
+            return_dict: `False` for a plain tuple.
+            num_items_in_batch: Divide the summed loss by this instead of by the number of labels here.
+
+        Returns:
+            A `CausalLMOutput`, or its tuple.
+        """
+        tokens, embeds = checked_texts(self.spec, input_ids, inputs_embeds, past_key_values)
+        given = tokens if embeds is None else embeds
+        assert given is not None
+        if labels is not None:
+            labels = checked_tokens("labels", labels, self.spec.vocab_size, ignored=True)
+            check_loss(labels.shape, given.shape)
+        cache = past_key_values
+        if cache is None and use_cache:
+            cache = self.new_cache(given.shape[0], given.shape[1])
+        pick = self.config
+        out, cache = self.decode(
+            tokens,
+            self._memory(given.shape[0], encoder_hidden_states, encoder_attention_mask),
+            cache,
+            embeds=embeds,
+            token_mask=checked_mask("attention_mask", attention_mask),
+            all_states=pick.output_hidden_states if output_hidden_states is None else output_hidden_states,
+            weights=pick.output_attentions if output_attentions is None else output_attentions,
+        )
+        logits = self.logits(out.states)
+        output = CausalLMOutput(
+            loss=None if labels is None else shifted_cross_entropy(logits, labels, num_items_in_batch),
+            logits=logits,
+            past_key_values=cache,
+            hidden_states=out.all_states,
+            attentions=out.self_weights,
+            cross_attentions=out.cross_weights,
+        )
+        return output if (pick.return_dict if return_dict is None else return_dict) else output.to_tuple()
+
+    def _memory(self, rows: int, states: Any, mask: Any) -> Memory | None:
+        """Return what `rows` texts are about, checked."""
+        if states is None:
+            return None
+        states, mask = checked_tensor("encoder_hidden_states", states), checked_mask("encoder_attention_mask", mask)
+        check_memory(states.shape, self.spec.memory_width, None if mask is None else mask.shape)
+        check_rows(rows, states.shape[0])
+        return Memory(states=states, mask=mask)
+
+    def decode(
+        self,
+        tokens: Int[Array, "rows tokens"] | None,
+        memory: Memory | None,
+        cache: Cache | None = None,
+        *,
+        embeds: Array | None = None,
+        token_mask: Bool[Array, "rows tokens_so_far"] | None = None,
+        positions: Int[Array, "rows tokens"] | None = None,
+        all_states: bool = False,
+        weights: bool = False,
+        key: Key = None,
+    ) -> tuple[StackOutput, Cache | None]:
+        """Run the stack over new tokens, after those in the cache.
+
+        Args:
+            tokens: New tokens, or `embeds` in their place.
+            memory: What cross-attention looks at.
+            cache: What came before. Where its length is traced, the caller sees to it that the new tokens fit.
+            embeds: Embeddings in place of tokens.
+            token_mask: True where a token counts; what it leaves out on the right counts.
+            positions: Of the new tokens in their texts, where they do not simply follow one another.
+            all_states: Keep the states before each layer and after the last.
+            weights: Keep the attention weights, those of the cache's empty places included.
+            key: For dropout and LayerDrop.
+
+        Returns:
+            The stack's output, and the cache with the new tokens in it.
+
+        Raises:
+            GenerationError: If the text would be longer than the decoder has positions for.
+        """
+        given = tokens if embeds is None else embeds
+        assert given is not None
+        if token_mask is not None:
+            check_text_mask(token_mask.shape, given.shape[0])
+        count = given.shape[1]
+        cache = self.fitted(cache, count)
+        start = cache.length if cache else 0
+        capacity = cache.capacity if cache else count
+        if cache is not None and token_mask is None:
+            token_mask = cache.text_mask
+        if cache is not None and cache.prefix_mask is not None:
+            token_mask, positions = _behind(cache.prefix_mask, start, count, capacity, token_mask, positions)
+        if positions is None and token_mask is not None and self.spec.number_by_mask:
+            positions = _numbered(token_mask, start, count, capacity)
+        embed_key, stack_key = split(key, 2)
+        states = self.embed(tokens, embeds, start, positions, embed_key)
+        causal = self.spec.stack.block.causal
+        mask = None
+        if cache is not None or token_mask is not None or self.position_bias is not None:
+            mask = self._mask(count, start, capacity, token_mask)
+        window, near = self.spec.stack.window, None
+        if window is not None and capacity > window:
+            near = self._mask(count, start, capacity, token_mask, window)
+        if self.position_bias is not None:
+            mask = self.position_bias(count, start, capacity, mask)
+        if positions is None:
+            positions = start + jnp.arange(count)[None]
+        out = self.stack(
+            states,
+            mask,
+            causal=causal and mask is None and count > 1,
+            memory=memory,
+            cache=cache,
+            positions=positions,
+            near=near,
+            all_states=all_states,
+            weights=weights,
+            key=stack_key,
+        )
+        return out, out.cache.advanced(count) if out.cache else None
+
+    def decode_behind(
+        self,
+        tokens: Int[Array, "rows tokens"] | None,
+        memory: Memory,
+        cache: Cache | None = None,
+        *,
+        embeds: Array | None = None,
+        token_mask: Bool[Array, "rows tokens"] | None = None,
+        positions: Int[Array, "rows tokens"] | None = None,
+        all_states: bool = False,
+        weights: bool = False,
+        key: Key = None,
+    ) -> tuple[StackOutput, Cache | None]:
+        """Run the stack over a memory that comes before the text, and over the first tokens of the text.
+
+        The arguments are those of `decode`; `token_mask` and `positions` are of the text alone.
+
+        Returns:
+            The stack's output for the tokens, and the cache with the memory and the tokens in it.
+        """
+        assert memory.states is not None
+        text = embeds
+        if text is None:
+            assert tokens is not None
+            text = self.embed.look_up(tokens)
+        prefix, places = _prefix_of(memory)
+        if token_mask is None:
+            token_mask = jnp.ones(text.shape[:2], bool)
+        token_mask, positions = _behind(prefix, prefix.shape[1], text.shape[1], text.shape[1], token_mask, positions)
+        out, cache = self.decode(
+            None,
+            None,
+            cache,
+            embeds=jnp.concatenate([memory.states, text], 1),
+            token_mask=token_mask,
+            positions=jnp.concatenate([places, positions], 1),
+            all_states=all_states,
+            weights=weights,
+            key=key,
+        )
+        return out.last(text.shape[1]), None if cache is None else replace(cache, prefix_mask=prefix)
+
+    def begin(self, memory: Memory, rows: int, capacity: int) -> Cache:
+        """Return a cache with room for `capacity` tokens of `rows` texts, a memory that comes before them read."""
+        if self.spec.stack.block.cross_attention:
+            return self.new_cache(rows, capacity)
+        assert memory.states is not None
+        prefix, places = _prefix_of(memory)
+        empty = self.new_cache(rows, capacity + prefix.shape[1])
+        _, cache = self.decode(None, None, empty, embeds=memory.states, token_mask=prefix, positions=places)
+        assert cache is not None
+        return replace(cache, prefix_mask=prefix)
+
+    def fitted(self, cache: Cache | None, count: int) -> Cache | None:
+        """Return the cache with room for `count` more tokens; one whose length is traced is left as it is.
+
+        Raises:
+            GenerationError: If the text would be longer than the decoder has positions for.
+        """
+        if cache is not None and isinstance(cache.length, jax.core.Tracer):
+            return cache
+        total = count + (0 if cache is None else int(cache.length))
+        if total > self.spec.num_positions:
+            raise GenerationError(
+                f"The decoder has positions for {self.spec.num_positions} tokens, but the text has {total}. "
+                "Use shorter labels or a smaller `max_length`."
+            )
+        return None if cache is None else cache.grown(total)
+
+    def _mask(
+        self,
+        count: int,
+        start: Int[Array, ""] | int,
+        capacity: int,
+        token_mask: Array | None,
+        window: int | None = None,
+    ) -> Bool[Array, "..."]:
+        """Return where the `count` tokens from number `start` on may look, `[rows or 1, 1, count, capacity]`."""
+        own = start + jnp.arange(count)[:, None]
+        places = jnp.arange(capacity)[None, :]
+        seen = places <= own if self.spec.stack.block.causal else places < start + count
+        if window is not None:
+            seen = seen & (places > own - window)
+        mask = seen[None, None]
+        if token_mask is not None:
+            token_mask = _filled(token_mask, capacity)
+            # a token always sees itself, so that padding on the left never leaves a row with nothing to look at
+            mask = (mask & token_mask[:, None, None, :]) | (places == own)
+        return mask
+
+    def logits(self, states: Float[Array, "*rows width"]) -> Float[Array, "*rows vocab"]:
+        """Score every token of the vocabulary."""
+        return self.head(states, self.embed.tokens.weight[...])
+
+    def new_cache(self, rows: int, capacity: int) -> Cache:
+        """Return an empty cache with room for `capacity` tokens of `rows` texts."""
+        block, dtype = self.spec.stack.block, self.embed.tokens.weight.dtype
+        shape = (rows, block.key_heads, capacity, block.head_dim)
+        empty = tuple(jnp.zeros(shape, dtype) for _ in range(self.spec.stack.num_layers))
+        return Cache(keys=empty, values=empty, length=jax.device_put(np.int32(0)))
+
+    def project_memory(self, states: Float[Array, "batch frames width"], mask: Array | None) -> Memory:
+        """Compute the keys and values of the memory for every layer, once; one that comes before the text is kept."""
+        if not self.spec.stack.block.cross_attention:
+            return Memory(states=states, mask=mask)
+        pairs = [layer.cross_attn.project(states) for layer in self.stack.layers]
+        keys, values = (tuple(side) for side in zip(*pairs, strict=True))
+        return Memory(keys=keys, values=values, mask=mask)
+
+
+def _prefix_of(memory: Memory) -> tuple[Bool[Array, "rows prefix"], Int[Array, "rows prefix"]]:
+    """Return which states of a memory that comes before the text count, and their positions."""
+    assert memory.states is not None
+    mask = jnp.ones(memory.states.shape[:2], bool) if memory.mask is None else memory.mask
+    return mask, _counted(mask)
+
+
+def _counted(mask: Bool[Array, "rows places"]) -> Int[Array, "rows places"]:
+    """Return the positions of what a mask keeps; what it leaves out takes none."""
+    return jnp.clip(jnp.cumsum(mask, axis=1) - 1, 0)
+
+
+def _filled(mask: Bool[Array, "rows places"], size: int) -> Bool[Array, "rows size"]:
+    """Return a mask of `size` places; those that it leaves out on the right count."""
+    mask = mask[:, :size]
+    return jnp.pad(mask, ((0, 0), (0, size - mask.shape[1])), constant_values=True)
+
+
+def _numbered(mask: Array, start: Array | int, count: int, size: int) -> Int[Array, "rows count"]:
+    """Return the positions of the `count` tokens from number `start` on, of at most `size`, among those that count."""
+    return lax.dynamic_slice_in_dim(_counted(_filled(mask, size)), start, count, axis=1)
+
+
+def _behind(
+    prefix: Array, start: Array | int, count: int, size: int, token_mask: Array | None, positions: Array | None
+) -> tuple[Array, Array]:
+    """Return the mask of the places so far and the positions of the `count` tokens from place `start` on, behind a
+    prefix; places that the mask leaves out count.
+    """
+    read = start - prefix.shape[1]
+    if positions is None:
+        along = (read + jnp.arange(count))[None]
+        positions = along if token_mask is None else _numbered(token_mask, read, count, size)
+    mask = prefix if token_mask is None else jnp.concatenate([prefix, token_mask], 1)
+    return mask, positions + prefix.sum(1, keepdims=True)

@@ -1,0 +1,121 @@
+"""The two ends of a text decoder: from tokens to the states that enter the stack, and from its states to logits.
+
+Axes: rows (utterances, or utterances x beams), tokens, width, vocab.
+"""
+
+import math
+
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from dragoman.jax.net.layers import ACTIVATIONS, Embedding, Key, LayerNorm, Linear, dropout, linear, param
+from dragoman.spec import EmbedNorm, Positions, TextDecoderSpec
+
+__all__ = ["Head", "TextEmbedding"]
+
+
+class TextEmbedding(nnx.Module):
+    """Tokens, positions and, in BERT's kin, a type, added up."""
+
+    def __init__(self, spec: TextDecoderSpec) -> None:
+        self.spec = spec
+        width = spec.token_width
+        self.tokens = Embedding(spec.vocab_size, width)
+        self.proj = Linear(width, spec.width, bias=not spec.narrow_tokens) if spec.embed_width else None
+        width = spec.width if spec.narrow_tokens else width
+        table = spec.positions in (Positions.LEARNED, Positions.STORED)
+        self.positions = Embedding(spec.num_positions + spec.position_offset, width) if table else None
+        self.token_types = Embedding(spec.num_token_types, width) if spec.num_token_types else None
+        self.norm = LayerNorm(width, spec.norm_eps) if spec.embed_norm else None
+
+    def look_up(self, tokens: Int[Array, "rows tokens"]) -> Float[Array, "rows tokens width"]:
+        """Return the embeddings of tokens alone."""
+        states = self.tokens(tokens)
+        return states if self.spec.embed_scale == 1.0 else states * self.spec.embed_scale
+
+    def __call__(
+        self,
+        tokens: Int[Array, "rows tokens"] | None,
+        embeds: Float[Array, "rows tokens width"] | None,
+        start: Int[Array, ""] | int,
+        positions: Int[Array, "rows tokens"] | None = None,
+        key: Key = None,
+    ) -> Float[Array, "rows tokens width"]:
+        """Embed tokens (or take their embeddings), the first of which is number `start` of its text."""
+        if embeds is not None:
+            states = embeds
+        else:
+            assert tokens is not None
+            states = self.look_up(tokens)
+        if self.proj is not None and self.spec.narrow_tokens:
+            states = self.proj(states)
+        if self.norm is not None and self.spec.embed_norm is EmbedNorm.TOKENS:
+            states = self.norm(states)
+        places = self._places(tokens, start, states, positions)
+        if places is not None:
+            states = states + places
+        if self.token_types is not None:
+            states = states + self.token_types.weight[...][0]
+        if self.norm is not None and self.spec.embed_norm is EmbedNorm.SUM:
+            states = self.norm(states)
+        states = dropout(states, self.spec.dropout, key)
+        return states if self.proj is None or self.spec.narrow_tokens else self.proj(states)
+
+    def _places(self, tokens: Array | None, start: Array | int, states: Array, positions: Array | None) -> Array | None:
+        """Return what tells the places of the tokens, `[tokens, width]` or `[rows, tokens, width]`."""
+        if self.spec.positions is Positions.NONE:
+            return None
+        first = start + self.spec.position_offset
+        pad, apart = self.spec.pad_token_id, None  # `apart`: where padding is
+        if self.spec.padding_apart and tokens is not None and pad is not None:
+            apart = jnp.equal(tokens, pad)
+            if positions is None:
+                positions = start + jnp.cumsum(~apart, 1) - 1  # fairseq numbers no padding, but all that a cache holds
+        if self.positions is None:
+            index = first + jnp.arange(states.shape[1]) if positions is None else positions + self.spec.position_offset
+            places = sinusoids(index, states.shape[2]).astype(states.dtype)
+            return places if apart is None else places * ~apart[:, :, None]  # padding has the place 0 everywhere
+        table = self.positions.weight[...]
+        if self.spec.positions is Positions.STORED:
+            table = lax.stop_gradient(table)
+        if positions is not None:
+            places = jnp.take(table, positions + self.spec.position_offset, axis=0)
+        else:
+            places = lax.dynamic_slice_in_dim(table, first, states.shape[1])
+        return places if apart is None else jnp.where(apart[:, :, None], table[self.spec.position_offset - 1], places)
+
+
+def sinusoids(places: Int[Array, "*rows tokens"], width: int) -> Float[Array, "*rows tokens width"]:
+    """Return fairseq's sinusoids: sines, then cosines, of frequencies that fall geometrically from 1 to 1/10,000."""
+    half = width // 2
+    frequencies = jnp.exp(jnp.arange(half) * (-math.log(10_000) / (half - 1)))
+    angles = places[..., None] * frequencies
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+
+
+class Head(nnx.Module):
+    """From states to logits; a tied head is handed the token embedding."""
+
+    def __init__(self, spec: TextDecoderSpec) -> None:
+        head = spec.head
+        self.scale, self.cap = head.scale, head.cap
+        self.back = Linear(spec.width, spec.token_width, bias=False) if spec.narrow_tokens else None
+        self.transform = Linear(spec.width, spec.token_width) if head.transform else None
+        self.norm = LayerNorm(spec.token_width, spec.norm_eps) if head.transform else None
+        self.activation = ACTIVATIONS[head.transform] if head.transform else None
+        self.weight = None if head.tied else param(spec.vocab_size, spec.token_width)
+        self.bias = param(spec.vocab_size) if head.bias else None
+
+    def __call__(self, states: Float[Array, "*rows width"], embedding: Array) -> Float[Array, "*rows vocab"]:
+        """Score every token."""
+        if self.back is not None:
+            states = self.back(states)
+        if self.transform is not None and self.activation is not None and self.norm is not None:
+            states = self.norm(self.activation(self.transform(states)))
+        if self.scale != 1.0:
+            states = states * self.scale
+        weight = embedding if self.weight is None else self.weight[...]
+        logits = linear(states, weight, None if self.bias is None else self.bias[...])
+        return logits if self.cap is None else jnp.tanh(logits / self.cap) * self.cap

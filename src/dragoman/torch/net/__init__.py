@@ -1,0 +1,1 @@
+"""The networks in PyTorch; how they are loaded and saved is not their business."""

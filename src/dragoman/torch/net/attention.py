@@ -1,0 +1,132 @@
+"""Multi-head attention over keys and values that may be cached, and that several beams may share.
+
+Axes: rows (utterances, or utterances x beams), batch (utterances), tokens, frames, heads, head_dim, width.
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from dragoman.spec import BlockSpec
+from dragoman.torch.net.layers import Linear, forbid, norm_of
+from dragoman.torch.net.position_bias import BiasGate
+from dragoman.torch.net.rotary import Turn
+
+__all__ = ["Attention", "plain_attention"]
+
+KeysValues = tuple[Float[Tensor, "batch heads frames head_dim"], Float[Tensor, "batch heads frames head_dim"]]
+
+
+class Attention(nn.Module):
+    """Scaled dot-product attention (https://arxiv.org/abs/1706.03762, section 3.2).
+
+    Several heads of queries may share one of keys and values (https://arxiv.org/abs/2305.13245). Self-attention may
+    normalise and turn its heads and cap its scores; attention to a memory (`across`) does none of it.
+    """
+
+    def __init__(self, spec: BlockSpec, bias_gate: BiasGate | None = None, *, across: bool = False) -> None:
+        super().__init__()
+        self.bias_gate = bias_gate
+        self.num_heads, self.key_heads, self.head_dim = spec.num_heads, spec.key_heads, spec.head_dim
+        self.dropout, self.scale = spec.attention_dropout, spec.score_scale
+        self.cap = None if across else spec.score_cap
+        inside, shared = self.num_heads * self.head_dim, self.key_heads * self.head_dim
+        self.q_proj = Linear(spec.width, inside, bias=spec.qkv_bias)
+        source = (spec.memory_width if across else None) or spec.width
+        self.k_proj = Linear(source, shared, bias=spec.qkv_bias and spec.key_bias)
+        self.v_proj = Linear(source, shared, bias=spec.qkv_bias)
+        self.out_proj = Linear(inside, spec.width, bias=spec.out_bias)
+        normed = spec.query_norm and not across
+        self.q_norm = norm_of(spec.norm, spec.head_dim, spec.norm_eps) if normed else None
+        self.k_norm = norm_of(spec.norm, spec.head_dim, spec.norm_eps) if normed else None
+
+    def project(self, states: Float[Tensor, "batch frames width"], turn: Turn | None = None) -> KeysValues:
+        """Return the keys and values of `states`, the keys turned by their positions if there is a `turn`."""
+        # [b, t, w] -> [b, h, t, d]
+        keys, values = (
+            x.view(*states.shape[:2], self.key_heads, self.head_dim).transpose(1, 2)
+            for x in (self.k_proj(states), self.v_proj(states))
+        )
+        if self.k_norm is not None:
+            keys = self.k_norm(keys)
+        return keys if turn is None else turn(keys), values
+
+    def forward(
+        self,
+        states: Float[Tensor, "rows tokens width"],
+        keys_values: KeysValues,
+        mask: Bool[Tensor, "..."] | Float[Tensor, "..."] | None = None,
+        *,
+        causal: bool = False,
+        weights: bool = False,
+        turn: Turn | None = None,
+    ) -> tuple[Float[Tensor, "rows tokens width"], Float[Tensor, "rows heads tokens frames"] | None]:
+        """Let `states` look at keys and values.
+
+        Where there are more rows than keys, consecutive rows are the beams of one utterance: they are folded into the
+        query axis, so the keys and values of an utterance exist once however many beams look at them.
+
+        Args:
+            states: What asks.
+            keys_values: What `project` gave.
+            mask: True where looking is allowed, or numbers to add to the scores; broadcastable to
+                `[batch, heads, tokens, frames]`.
+            causal: Let a token see itself and what came before (no `mask` besides).
+            weights: Also return the attention weights, which needs the slower plain computation.
+            turn: Turns the queries by their positions.
+        """
+        keys, values = keys_values
+        rows, tokens, _ = states.shape
+        batch = keys.shape[0]
+        # [rows, u, w] -> [b, beams * u, h, d] -> [b, h, beams * u, d]
+        queries = self.q_proj(states).view(batch, -1, self.num_heads, self.head_dim).transpose(1, 2)
+        if self.q_norm is not None:
+            queries = self.q_norm(queries)
+        if turn is not None:
+            queries = turn(queries)
+        dropout = self.dropout if self.training else 0.0
+        grouped = self.key_heads != self.num_heads
+        probs = None
+        if weights or self.cap is not None:  # PyTorch's own function gives no weights and knows no cap
+            mixed, probs = plain_attention(queries * self.scale, keys, values, mask, causal, dropout, self.cap)
+        else:
+            mixed = F.scaled_dot_product_attention(
+                queries, keys, values, mask, dropout, is_causal=causal, enable_gqa=grouped, scale=self.scale
+            )
+        # [b, h, beams * u, d] -> [rows, u, w]
+        out = self.out_proj(mixed.transpose(1, 2).reshape(rows, tokens, -1))
+        if not weights or probs is None:
+            return out, None
+        return out, probs.unflatten(2, (rows // batch, tokens)).transpose(1, 2).flatten(0, 1)
+
+
+def plain_attention(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    mask: Tensor | None,
+    causal: bool,
+    dropout: float,
+    cap: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Attend step by step, by queries that are scaled, keeping the weights `[batch, heads, tokens, frames]`.
+
+    Heads of queries that share one of keys and values stand below each other, as beams do, so that nothing is copied.
+    """
+    batch, heads, tokens, width = queries.shape
+    shared = keys.shape[1], heads // keys.shape[1] * tokens
+    # [b, h, t, d] -> [b, k, h / k * t, d] -> [b, h, t, f]
+    scores = (queries.reshape(batch, *shared, width) @ keys.transpose(2, 3)).view(batch, heads, tokens, -1)
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    if cap is not None:
+        scores = torch.tanh(scores / cap) * cap
+    if causal:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    if mask is not None and mask.is_floating_point():
+        scores = scores + mask
+    elif mask is not None:
+        scores = forbid(scores, mask)
+    probs = scores.softmax(-1).to(values.dtype)
+    mixed = F.dropout(probs, dropout).reshape(batch, *shared, -1) @ values
+    return mixed.view(batch, heads, tokens, -1), probs

@@ -1,0 +1,125 @@
+"""Disentangled attention: queries and keys look at each other, and each at vectors of the distance between them.
+
+Axes: batch, frames, heads, head_dim, distances, width. Reference: DeBERTa, section 3.1, https://arxiv.org/abs/2006.03654;
+buckets and shared projections: version 3, section 3, https://arxiv.org/abs/2111.09543.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from dragoman.spec import BlockSpec, DisentangledSpec
+from dragoman.torch.net.attention import plain_attention
+from dragoman.torch.net.block import FeedForward
+from dragoman.torch.net.layers import Embedding, Linear, forbid, split_heads
+from dragoman.torch.net.rotary import Turn
+
+__all__ = ["DisentangledBlock", "DistanceVectors", "Distances", "distance_index"]
+
+
+@dataclass(frozen=True)
+class Distances:
+    """What all layers share: a vector for each distance, and which one is between each pair of frames."""
+
+    vectors: Float[Tensor, "distances width"]
+    index: Int[Tensor, "q k"]
+
+
+def distance_index(frames: int, spec: DisentangledSpec, device: torch.device | None = None) -> Int[Tensor, "q k"]:
+    """Return the number of the vector for each pair of frames; `span` is that of a frame and itself."""
+    place = torch.arange(frames, device=device)
+    distance = place[:, None] - place[None, :]
+    if spec.max_distance is not None:
+        half = spec.span // 2
+        apart = distance.abs().clamp(min=half)
+        share = torch.log(apart / half) / torch.log(torch.tensor((spec.max_distance - 1) / half, device=device))
+        far = (torch.ceil(share * (half - 1)).long() + half) * distance.sign()
+        distance = torch.where(distance.abs() <= half, distance, far)
+    return (distance + spec.span).clamp(0, 2 * spec.span - 1)
+
+
+class DistanceVectors(nn.Module):
+    """The vectors, normalised where the model was trained so."""
+
+    def __init__(self, spec: BlockSpec, disentangled: DisentangledSpec) -> None:
+        super().__init__()
+        self.spec = disentangled
+        self.embed = Embedding(2 * disentangled.span, spec.width)
+        self.norm = nn.LayerNorm(spec.width, spec.norm_eps) if disentangled.norm else None
+
+    def forward(self, frames: int) -> Distances:
+        """Return what the layers share about so many frames."""
+        vectors = self.embed.weight
+        if self.norm is not None:
+            vectors = self.norm(vectors)
+        return Distances(vectors, distance_index(frames, self.spec, vectors.device))
+
+
+class DisentangledAttention(nn.Module):
+    """Self-attention whose scores are sums: content with content, content with distance, distance with content."""
+
+    def __init__(self, spec: BlockSpec, disentangled: DisentangledSpec) -> None:
+        super().__init__()
+        self.num_heads, self.head_dim = spec.num_heads, spec.head_dim
+        self.by_query, self.by_key = disentangled.by_query, disentangled.by_key
+        self.dropout, self.vector_dropout = spec.attention_dropout, spec.dropout
+        self.q_proj, self.k_proj = Linear(spec.width, spec.width), Linear(spec.width, spec.width)
+        self.v_proj, self.out_proj = Linear(spec.width, spec.width), Linear(spec.width, spec.width)
+        own = not disentangled.shared
+        self.place_k_proj = Linear(spec.width, spec.width) if own and self.by_query else None
+        self.place_q_proj = Linear(spec.width, spec.width) if own and self.by_key else None
+
+    def forward(
+        self, states: Float[Tensor, "batch frames width"], mask: Bool[Tensor, "..."] | None, distances: Distances
+    ) -> tuple[Float[Tensor, "batch frames width"], Float[Tensor, "batch heads frames frames"]]:
+        """Let the frames look at each other; also return the attention weights."""
+        projs = self.q_proj, self.k_proj, self.v_proj
+        queries, keys, values = (split_heads(proj(states), self.num_heads) for proj in projs)
+        scale = (self.head_dim * (1 + self.by_query + self.by_key)) ** -0.5
+        vectors = F.dropout(distances.vectors, self.vector_dropout, self.training)
+        index = distances.index.expand(*queries.shape[:2], -1, -1)
+        bias = queries.new_zeros(())
+        if self.by_query:
+            places = split_heads((self.place_k_proj or self.k_proj)(vectors), self.num_heads)  # [h, p, d]
+            bias = bias + (queries @ places.transpose(1, 2)).gather(3, index)
+        if self.by_key:
+            places = split_heads((self.place_q_proj or self.q_proj)(vectors), self.num_heads)
+            bias = bias + (keys @ places.transpose(1, 2)).gather(3, index.transpose(2, 3)).transpose(2, 3)
+        bias = (bias * scale).expand(*queries.shape[:3], queries.shape[2])
+        bias = forbid(bias, mask)
+        dropout = self.dropout if self.training else 0.0
+        mixed, probs = plain_attention(queries * scale, keys, values, bias, False, dropout)
+        return self.out_proj(mixed.transpose(1, 2).flatten(2)), probs
+
+
+class DisentangledBlock(nn.Module):
+    """One layer, in the place of a `Block`: attention, then feed-forward, each added and normalised."""
+
+    def __init__(self, spec: BlockSpec) -> None:
+        super().__init__()
+        assert spec.disentangled is not None
+        self.spec = spec
+        self.self_attn = DisentangledAttention(spec, spec.disentangled)
+        self.self_attn_norm = nn.LayerNorm(spec.width, spec.norm_eps)
+        self.ffn, self.ffn_norm = FeedForward(spec), nn.LayerNorm(spec.width, spec.norm_eps)
+
+    def forward(
+        self,
+        index: int,
+        states: Float[Tensor, "batch frames width"],
+        mask: Bool[Tensor, "..."] | None,
+        causal: bool,
+        memory: None,
+        cache: None,
+        weights: bool,
+        bias: Distances,
+        turn: Turn | None,
+    ) -> tuple[Tensor, Tensor | None, None]:
+        """Return the new states and, if `weights`, the attention weights; `bias` is what `DistanceVectors` gave."""
+        mixed, probs = self.self_attn(states, mask, bias)
+        states = self.self_attn_norm(states + F.dropout(mixed, self.spec.dropout, self.training))
+        states = self.ffn_norm(states + F.dropout(self.ffn(states), self.spec.dropout, self.training))
+        return states, probs if weights else None, None

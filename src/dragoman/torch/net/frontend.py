@@ -1,0 +1,155 @@
+"""From audio to frames: convolutions over raw samples (wav2vec 2.0) or over spectrograms, or a projection of these.
+
+Axes: batch, samples, channels, frames, mels, width.
+"""
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+from torch.utils.checkpoint import checkpoint
+
+from dragoman.spec import (
+    ConvFrontendSpec,
+    FeatureFrontendSpec,
+    FrontendNorm,
+    FrontendSpec,
+    MelFrontendSpec,
+    SubsampleFrontendSpec,
+)
+from dragoman.torch.net.layers import ACTIVATIONS, ChannelNorm, LayerNormChannels, frame_mask, zero_padding
+
+__all__ = ["ConvFrontend", "FeatureFrontend", "Frontend", "MelFrontend", "SubsampleFrontend", "frontend_of"]
+
+
+class ConvLayer(nn.Module):
+    """One strided convolution, its normalisation if it has one, its non-linearity."""
+
+    def __init__(self, spec: ConvFrontendSpec, index: int) -> None:
+        super().__init__()
+        channels_in = spec.channels[index - 1] if index else 1
+        channels = spec.channels[index]
+        self.kernel, self.stride = spec.kernels[index], spec.strides[index]
+        self.conv = nn.Conv1d(channels_in, channels, self.kernel, self.stride, bias=spec.bias)
+        self.norm: nn.Module | None = None
+        if spec.norm is FrontendNorm.LAYER:
+            self.norm = LayerNormChannels(channels)
+        elif index == 0:
+            self.norm = ChannelNorm(channels)
+        self.activation = ACTIVATIONS[spec.activation]
+
+    def forward(self, features: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Convolve `[batch, channels, frames]`; return the features and how many frames of each row are valid."""
+        features = self.conv(features)
+        if lengths is not None:
+            lengths = (lengths - self.kernel) // self.stride + 1
+        if self.norm is not None:
+            features = self.norm(features, lengths)
+        return self.activation(features), lengths
+
+
+class ConvFrontend(nn.Module):
+    """The feature encoder of wav2vec 2.0 and its projection to the width of the stack."""
+
+    def __init__(self, spec: ConvFrontendSpec, width: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.convs = nn.ModuleList(ConvLayer(spec, index) for index in range(len(spec.channels)))
+        self.norm = nn.LayerNorm(spec.channels[-1], spec.norm_eps) if spec.feature_norm else None
+        self.proj = nn.Linear(spec.channels[-1], width) if spec.project else None
+        self.gradient_checkpointing = 0
+
+    def forward(
+        self, waveforms: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"] | None
+    ) -> tuple[Float[Tensor, "batch frames width"], Float[Tensor, "batch frames channels"]]:
+        """Return the frames for the stack, and the normalised features before their projection.
+
+        Args:
+            waveforms: Raw samples.
+            lengths: Valid samples of each row, for normalisation over time; `None` trusts every sample.
+        """
+        features = waveforms[:, None].to(next(self.parameters()).dtype)  # [b, 1, n]
+        for conv in self.convs:
+            if self.gradient_checkpointing and self.training:
+                features, lengths = checkpoint(conv, features, lengths, use_reentrant=False)
+            else:
+                features, lengths = conv(features, lengths)
+        features = features.transpose(1, 2)  # [b, c, t] -> [b, t, c]
+        if self.norm is not None:
+            features = self.norm(features)
+        states = features if self.proj is None else self.proj(features)
+        return F.dropout(states, self.spec.dropout, self.training), features
+
+
+class MelFrontend(nn.Module):
+    """Whisper's two convolutions; padding is part of its input, so lengths do not matter to it."""
+
+    def __init__(self, spec: MelFrontendSpec, width: int) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[spec.activation]
+        self.conv1 = nn.Conv1d(spec.num_mels, width, 3, padding=1)
+        self.conv2 = nn.Conv1d(width, width, 3, stride=2, padding=1)
+
+    def forward(
+        self, features: Float[Tensor, "batch mels frames"], lengths: Int[Tensor, " batch"] | None
+    ) -> tuple[Float[Tensor, "batch frames_out width"], None]:
+        """Return the frames for the stack."""
+        features = self.activation(self.conv1(features.to(self.conv1.weight.dtype)))
+        # [b, w, t] -> [b, t, w]
+        return self.activation(self.conv2(features)).transpose(1, 2), None
+
+
+class FeatureFrontend(nn.Module):
+    """Frames of a filter bank, normalised and projected: each on its own, so that lengths do not matter."""
+
+    def __init__(self, spec: FeatureFrontendSpec, width: int) -> None:
+        super().__init__()
+        self.dropout = spec.dropout
+        self.norm = nn.LayerNorm(spec.num_features, spec.norm_eps)
+        self.proj = nn.Linear(spec.num_features, width)
+
+    def forward(
+        self, features: Float[Tensor, "batch frames features"], lengths: Int[Tensor, " batch"] | None
+    ) -> tuple[Float[Tensor, "batch frames width"], Float[Tensor, "batch frames features"]]:
+        """Return the frames for the stack, and the normalised features before their projection."""
+        features = self.norm(features.to(self.proj.weight.dtype))
+        return F.dropout(self.proj(features), self.dropout, self.training), features
+
+
+class SubsampleFrontend(nn.Module):
+    """Gated convolutions, each of which halves the frame rate, then a scale."""
+
+    def __init__(self, spec: SubsampleFrontendSpec, width: int) -> None:
+        super().__init__()
+        self.scale = spec.scale
+        between = [spec.channels // 2] * (len(spec.kernels) - 1)
+        self.convs = nn.ModuleList(
+            nn.Conv1d(channels_in, 2 * channels_out, kernel, 2, padding=kernel // 2)
+            for channels_in, channels_out, kernel in zip(
+                [spec.num_features, *between], [*between, width], spec.kernels, strict=True
+            )
+        )
+
+    def forward(
+        self, features: Float[Tensor, "batch frames features"], lengths: Int[Tensor, " batch"] | None
+    ) -> tuple[Float[Tensor, "batch frames_out width"], None]:
+        """Return the frames for the stack; those beyond `lengths` are zero before each convolution."""
+        states = features.to(next(self.parameters()).dtype)
+        for conv in self.convs:
+            if lengths is not None:
+                states = zero_padding(states, frame_mask(lengths, states.shape[1]))
+                lengths = (lengths - 1) // 2 + 1
+            # [b, t, c] -> [b, 2c, t'] -> [b, t', c]
+            states = F.glu(conv(states.transpose(1, 2)), dim=1).transpose(1, 2)
+        return states * self.scale, None
+
+
+Frontend = ConvFrontend | MelFrontend | FeatureFrontend | SubsampleFrontend
+
+
+def frontend_of(spec: FrontendSpec, width: int) -> Frontend:
+    """Build the front end that a spec describes."""
+    if isinstance(spec, ConvFrontendSpec):
+        return ConvFrontend(spec, width)
+    if isinstance(spec, MelFrontendSpec):
+        return MelFrontend(spec, width)
+    return FeatureFrontend(spec, width) if isinstance(spec, FeatureFrontendSpec) else SubsampleFrontend(spec, width)

@@ -1,0 +1,126 @@
+"""What tells a speech encoder where a frame stands.
+
+Axes: batch, frames, width.
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from dragoman.errors import AudioError
+from dragoman.spec import (
+    ConvPositionSpec,
+    ConvStackPositionSpec,
+    PositionSpec,
+    SinusoidPositionSpec,
+    TablePositionSpec,
+)
+from dragoman.torch.net.layers import ACTIVATIONS, WeightNormConv1d, zero_padding
+from dragoman.torch.net.text_embedding import sinusoids
+
+__all__ = ["ConvPositions", "ConvStackPositions", "Positions", "SinusoidPositions", "TablePositions", "positions_of"]
+
+
+class ConvPositions(nn.Module):
+    """A wide grouped convolution over the frames (wav2vec 2.0, section 2)."""
+
+    def __init__(self, spec: ConvPositionSpec, width: int) -> None:
+        super().__init__()
+        self.activation, self.stride = ACTIVATIONS[spec.activation], spec.stride
+        self.conv: nn.Module
+        if spec.batch_norm:
+            self.batch_norm: nn.Module | None = nn.BatchNorm1d(width)
+            self.conv = nn.Conv1d(width, width, spec.kernel, spec.stride, padding=spec.kernel // 2, groups=spec.groups)
+        else:
+            self.batch_norm = None
+            self.conv = WeightNormConv1d(width, spec.kernel, spec.groups, spec.stride)
+
+    def forward(
+        self, states: Float[Tensor, "batch frames width"], mask: Bool[Tensor, "batch frames"] | None = None
+    ) -> Float[Tensor, "batch frames width"]:
+        """Return what to add to `states`, whose padded frames are zero; `mask` keeps them so before the convolution.
+
+        With a stride there are fewer frames, as many as `squeeze.average` makes of `states`.
+        """
+        if self.batch_norm is not None:
+            # [b, t, w] -> [b, w, t] -> [b, t, w]; its shift would make padding matter
+            states = zero_padding(self.batch_norm(states.transpose(1, 2)).transpose(1, 2), mask)
+        x = states.transpose(1, 2)  # [b, t, w] -> [b, w, t]
+        x = self.conv(x)[:, :, : states.shape[1] // self.stride]  # an even kernel gives one frame too many
+        return self.activation(x).transpose(1, 2)
+
+
+class ConvStackPositions(nn.Module):
+    """Narrower grouped convolutions one after the other, each normalised without weights (data2vec, section 3.1)."""
+
+    def __init__(self, spec: ConvStackPositionSpec, width: int) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[spec.activation]
+        self.layers = nn.ModuleList(
+            nn.Conv1d(width, width, spec.kernel, padding=spec.kernel // 2, groups=spec.groups)
+            for _ in range(spec.num_layers)
+        )
+
+    def forward(
+        self, states: Float[Tensor, "batch frames width"], mask: Bool[Tensor, "batch frames"] | None = None
+    ) -> Float[Tensor, "batch frames width"]:
+        """Return what to add to `states`; `mask` sets padded frames to zero before each convolution."""
+        x = states
+        for conv in self.layers:
+            # [b, t, w] -> [b, w, t] -> [b, t, w]; an even kernel gives one frame too many
+            x = conv(zero_padding(x, mask).transpose(1, 2))[:, :, : states.shape[1]].transpose(1, 2)
+            x = self.activation(F.layer_norm(x, x.shape[-1:]))
+        return x
+
+
+class TablePositions(nn.Module):
+    """One stored vector a frame: Whisper's sinusoids, kept among the weights and not trained."""
+
+    def __init__(self, spec: TablePositionSpec, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(spec.num_positions, width), requires_grad=False)
+
+    def forward(
+        self, states: Float[Tensor, "batch frames width"], mask: Bool[Tensor, "batch frames"] | None = None
+    ) -> Float[Tensor, "frames width"]:
+        """Return what to add to `states`; the `mask` does not matter to a table.
+
+        Raises:
+            AudioError: If there are more frames than positions.
+        """
+        frames = states.shape[1]
+        if frames > self.weight.shape[0]:
+            raise AudioError(
+                f"The input gives {frames} frames, but this encoder has positions for {self.weight.shape[0]}. "
+                "Cut the audio into shorter windows (the Transcriber does)."
+            )
+        return self.weight[:frames]
+
+
+class SinusoidPositions(nn.Module):
+    """Sines and cosines, computed for as many frames as there are; padding has none (fairseq's, in speech_to_text)."""
+
+    def __init__(self, spec: SinusoidPositionSpec) -> None:
+        super().__init__()
+        self.first = spec.first
+
+    def forward(
+        self, states: Float[Tensor, "batch frames width"], mask: Bool[Tensor, "batch frames"] | None = None
+    ) -> Float[Tensor, "..."]:
+        """Return what to add to `states`, `[frames, width]`, or `[batch, frames, width]` with a `mask`."""
+        places = torch.arange(self.first, self.first + states.shape[1], device=states.device)
+        table = sinusoids(places, states.shape[2]).to(states.dtype)
+        return table if mask is None else table * mask[:, :, None]
+
+
+Positions = ConvPositions | ConvStackPositions | TablePositions | SinusoidPositions
+
+
+def positions_of(spec: PositionSpec, width: int) -> Positions:
+    """Build the positions that a spec describes."""
+    if isinstance(spec, ConvPositionSpec):
+        return ConvPositions(spec, width)
+    if isinstance(spec, ConvStackPositionSpec):
+        return ConvStackPositions(spec, width)
+    return TablePositions(spec, width) if isinstance(spec, TablePositionSpec) else SinusoidPositions(spec)

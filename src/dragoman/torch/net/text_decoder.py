@@ -1,0 +1,390 @@
+"""From memory to text: the one text decoder, whatever the family.
+
+Axes: rows (utterances, or utterances x beams), batch (utterances), tokens, frames, width, vocab.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from dragoman.api.checks import check_loss, check_memory, check_rows, check_text_mask
+from dragoman.api.outputs import ModelOutput
+from dragoman.errors import ConfigError, GenerationError
+from dragoman.families import ModelConfig, text_part
+from dragoman.spec.checks import check_sizes
+from dragoman.torch.net.block import Stack, StackOutput
+from dragoman.torch.net.cache import Cache, Memory
+from dragoman.torch.net.init import initialise, persistent_names
+from dragoman.torch.net.inputs import checked_mask, checked_tensor, checked_texts, checked_tokens
+from dragoman.torch.net.loss import shifted_cross_entropy
+from dragoman.torch.net.position_bias import LookBackBias
+from dragoman.torch.net.text_embedding import Head, TextEmbedding
+from dragoman.torch.pretrained import PretrainedPart
+from dragoman.torch.resize import resized
+
+__all__ = ["CausalLMOutput", "TextDecoder"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CausalLMOutput(ModelOutput):
+    """What a text decoder returns: scores of every token at every position, and what was asked for besides."""
+
+    loss: Tensor | None = None
+    logits: Float[Tensor, "rows tokens vocab"]
+    past_key_values: Cache | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor | None, ...] | None = None
+    cross_attentions: tuple[Tensor | None, ...] | None = None
+
+
+torch.export.register_dataclass(CausalLMOutput)  # so that torch.export and sharding see the tensors in it
+
+
+class TextDecoder(PretrainedPart):
+    """A text decoder built from the configuration of its family.
+
+    Args:
+        config: The configuration of a family that has a text decoder. `is_decoder` makes it causal and
+            `add_cross_attention` gives it cross-attention, where the family leaves the choice.
+        empty: Give the tensors shapes only, on the meta device, for a checkpoint to fill.
+
+    Raises:
+        ConfigError: If the family has none, or sizes do not fit each other.
+    """
+
+    main_input_name = "input_ids"
+
+    def __init__(self, config: ModelConfig, *, empty: bool = False) -> None:
+        super().__init__()
+        text_part(config)
+        self.config = config
+        self.spec = config.text_spec()
+        with torch.device("meta"):
+            self.embed = TextEmbedding(self.spec)
+            bias, heads = self.spec.position_bias, self.spec.stack.block.num_heads
+            self.position_bias = LookBackBias(bias, heads) if bias else None
+            self.stack = Stack(self.spec.stack)
+            self.head = Head(self.spec)
+        if not empty:
+            initialise(self, persistent_names(self), self.spec)
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """Return the token embedding."""
+        return self.embed.tokens
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        """Put another table in the place of the token embedding, of the same size; a tied head follows.
+
+        Raises:
+            ConfigError: If it is no embedding, or of another size; see `resize_token_embeddings`.
+        """
+        own = self.embed.tokens.weight
+        if not isinstance(value, nn.Embedding) or value.weight.shape != own.shape:
+            raise ConfigError(
+                f"The token embedding must be an nn.Embedding of the shape {list(own.shape)}, but is {value}. "
+                "model.resize_token_embeddings changes the number of tokens."
+            )
+        self.embed.tokens = value  # type: ignore[assignment]
+
+    def get_output_embeddings(self) -> nn.Module:
+        """Return the head."""
+        return self.head
+
+    def resize_token_embeddings(
+        self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
+    ) -> nn.Embedding:
+        """Change the size of the vocabulary: embedding, head and configuration.
+
+        New tokens begin close to the average of the old ones; tokens that go are cut off at the end.
+
+        Args:
+            new_num_tokens: The new size; `None` changes nothing.
+            pad_to_multiple_of: Round the size up, the present one too.
+            mean_resizing: Must be `True`.
+
+        Returns:
+            The token embedding.
+
+        Raises:
+            ConfigError: If a size is below 1, or new tokens should begin as others do.
+        """
+        if not mean_resizing:
+            raise ConfigError("New tokens begin close to the average of the old ones; leave out mean_resizing=False.")
+        if pad_to_multiple_of is not None:
+            check_sizes("The vocabulary", {"pad_to_multiple_of": pad_to_multiple_of})
+            wanted = self.spec.vocab_size if new_num_tokens is None else new_num_tokens
+            new_num_tokens = -(-wanted // pad_to_multiple_of) * pad_to_multiple_of
+        if new_num_tokens is not None and new_num_tokens != self.spec.vocab_size:
+            check_sizes("The vocabulary", {"new_num_tokens": new_num_tokens})
+            for module, name in (self.embed.tokens, "weight"), (self.head, "weight"), (self.head, "bias"):
+                old = getattr(module, name)
+                if old is not None:
+                    setattr(module, name, resized(old, new_num_tokens))
+            self.embed.tokens.num_embeddings = new_num_tokens
+            self.config.vocab_size = new_num_tokens  # type: ignore[attr-defined]
+            self.spec = self.config.text_spec()
+        return self.embed.tokens
+
+    def forward(
+        self,
+        input_ids: Int[Tensor, "rows tokens"] | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        encoder_hidden_states: Float[Tensor, "batch frames width"] | None = None,
+        encoder_attention_mask: Tensor | None = None,
+        inputs_embeds: Float[Tensor, "rows tokens width"] | None = None,
+        labels: Int[Tensor, "rows tokens"] | None = None,
+        past_key_values: Cache | None = None,
+        use_cache: bool = False,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        return_dict: bool | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Score the next token at every position, in Hugging Face's terms.
+
+        Args:
+            input_ids: Tokens; or give `inputs_embeds`.
+            attention_mask: 1 where a token counts, `[rows, tokens so far]`.
+            encoder_hidden_states: Memory, as wide as the decoder.
+            encoder_attention_mask: 1 where a frame counts, `[batch, frames]`.
+            inputs_embeds: Embeddings in place of tokens.
+            labels: The same tokens, for the loss of a plain language model: position `t` is scored against `t + 1`;
+                −100 is ignored.
+            past_key_values: The cache that an earlier call returned.
+            use_cache: Return a cache.
+            output_hidden_states: Return the states before each layer and after the last.
+            output_attentions: Return the attention weights.
+            return_dict: `False` for a plain tuple.
+            num_items_in_batch: Divide the summed loss by this instead of by the number of labels here.
+
+        Returns:
+            A `CausalLMOutput`, or its tuple.
+        """
+        tokens, embeds = checked_texts(self.spec, input_ids, inputs_embeds, past_key_values)
+        given = tokens if embeds is None else embeds
+        assert given is not None
+        if labels is not None:
+            labels = checked_tokens("labels", labels, self.spec.vocab_size, ignored=True)
+            check_loss(labels.shape, given.shape)
+        cache = past_key_values
+        if cache is None and use_cache:
+            cache = self.new_cache(given.shape[0], given.shape[1])
+        pick = self.config
+        out, cache = self.decode(
+            tokens,
+            self._memory(given.shape[0], encoder_hidden_states, encoder_attention_mask),
+            cache,
+            embeds=embeds,
+            token_mask=checked_mask("attention_mask", attention_mask),
+            all_states=pick.output_hidden_states if output_hidden_states is None else output_hidden_states,
+            weights=pick.output_attentions if output_attentions is None else output_attentions,
+        )
+        logits = self.logits(out.states)
+        output = CausalLMOutput(
+            loss=None if labels is None else shifted_cross_entropy(logits, labels, num_items_in_batch),
+            logits=logits,
+            past_key_values=cache,
+            hidden_states=out.all_states,
+            attentions=out.self_weights,
+            cross_attentions=out.cross_weights,
+        )
+        return output if (pick.return_dict if return_dict is None else return_dict) else output.to_tuple()
+
+    def _memory(self, rows: int, states: Any, mask: Any) -> Memory | None:
+        """Return what `rows` texts are about, checked."""
+        if states is None:
+            return None
+        states, mask = checked_tensor("encoder_hidden_states", states), checked_mask("encoder_attention_mask", mask)
+        check_memory(states.shape, self.spec.memory_width, None if mask is None else mask.shape)
+        check_rows(rows, states.shape[0])
+        return Memory(states=states, mask=mask)
+
+    def decode(
+        self,
+        tokens: Int[Tensor, "rows tokens"] | None,
+        memory: Memory | None,
+        cache: Cache | None = None,
+        *,
+        embeds: Tensor | None = None,
+        token_mask: Bool[Tensor, "rows tokens_so_far"] | None = None,
+        positions: Int[Tensor, "rows tokens"] | None = None,
+        all_states: bool = False,
+        weights: bool = False,
+    ) -> tuple[StackOutput, Cache | None]:
+        """Run the stack over new tokens, after those in the cache.
+
+        Returns:
+            The stack's output, and the cache with the new tokens in it.
+
+        Raises:
+            GenerationError: If the text would be longer than the decoder has positions for.
+        """
+        given = tokens if embeds is None else embeds
+        assert given is not None
+        if token_mask is not None:
+            check_text_mask(token_mask.shape, given.shape[0])
+        count, start = given.shape[1], cache.length if cache else 0
+        if start + count > self.spec.num_positions:
+            raise GenerationError(
+                f"The decoder has positions for {self.spec.num_positions} tokens, but the text has {start + count}. "
+                "Use shorter labels or a smaller `max_length`."
+            )
+        if cache is not None:
+            cache = cache.grown(start + count)
+            if token_mask is None and cache.text_mask is not None:
+                token_mask = _filled(cache.text_mask, start + count - cache.prefix_length)
+            if cache.prefix_mask is not None:
+                token_mask, positions = _behind(cache.prefix_mask, start, count, token_mask, positions)
+        if positions is None and token_mask is not None and self.spec.number_by_mask:
+            positions = _counted(token_mask)[:, start:]
+        states = self.embed(tokens, embeds, start, positions)
+        causal = self.spec.stack.block.causal
+        mask = None
+        if token_mask is not None or (causal and (start or self.position_bias is not None)):
+            mask = self._mask(count, start, token_mask, given.device)
+        if self.position_bias is not None:
+            mask = self.position_bias(count, start, start + count, mask)
+        window = self.spec.stack.window
+        near = None
+        if window is not None and start + count > window:
+            near = self._mask(count, start, token_mask, given.device, window)
+        if positions is None and self.spec.stack.block.rotary is not None:
+            positions = torch.arange(start, start + count, device=given.device)[None]
+        out = self.stack(
+            states,
+            mask,
+            causal=causal and mask is None and count > 1,
+            memory=memory,
+            cache=cache,
+            positions=positions,
+            near=near,
+            all_states=all_states,
+            weights=weights,
+        )
+        return out, cache.advanced(count) if cache else None
+
+    def decode_behind(
+        self,
+        tokens: Int[Tensor, "rows tokens"] | None,
+        memory: Memory,
+        cache: Cache | None = None,
+        *,
+        embeds: Tensor | None = None,
+        token_mask: Bool[Tensor, "rows tokens"] | None = None,
+        positions: Int[Tensor, "rows tokens"] | None = None,
+        all_states: bool = False,
+        weights: bool = False,
+    ) -> tuple[StackOutput, Cache | None]:
+        """Run the stack over a memory that comes before the text, and over the first tokens of the text.
+
+        The arguments are those of `decode`; `token_mask` and `positions` are of the text alone.
+
+        Returns:
+            The stack's output for the tokens, and the cache with the memory and the tokens in it.
+        """
+        assert memory.states is not None
+        text = embeds
+        if text is None:
+            assert tokens is not None
+            text = self.embed.look_up(tokens)
+        prefix, places = _prefix_of(memory)
+        token_mask, positions = _behind(prefix, prefix.shape[1], text.shape[1], token_mask, positions)
+        out, cache = self.decode(
+            None,
+            None,
+            cache,
+            embeds=torch.cat([memory.states, text], 1),
+            token_mask=token_mask,
+            positions=torch.cat([places, positions], 1),
+            all_states=all_states,
+            weights=weights,
+        )
+        return out.last(text.shape[1]), None if cache is None else replace(cache, prefix_mask=prefix)
+
+    def begin(self, memory: Memory, rows: int, capacity: int) -> Cache:
+        """Return a cache with room for `capacity` tokens of `rows` texts, a memory that comes before them read."""
+        if self.spec.stack.block.cross_attention:
+            return self.new_cache(rows, capacity)
+        assert memory.states is not None
+        prefix, places = _prefix_of(memory)
+        empty = self.new_cache(rows, capacity + prefix.shape[1])
+        _, cache = self.decode(None, None, empty, embeds=memory.states, token_mask=prefix, positions=places)
+        assert cache is not None
+        return replace(cache, prefix_mask=prefix)
+
+    def _mask(
+        self, count: int, start: int, token_mask: Tensor | None, device: torch.device, window: int | None = None
+    ) -> Tensor | None:
+        """Return where the `count` tokens from number `start` on may look, `[rows or 1, 1, count, start + count]`."""
+        if token_mask is None and window is None and count == 1:
+            return None  # the newest token sees everything
+        mask = torch.ones(count, start + count, dtype=torch.bool, device=device)
+        if self.spec.stack.block.causal:
+            mask = mask.tril(start)
+        if window is not None:
+            mask = mask.triu(start - window + 1)
+        mask = mask[None, None]
+        if token_mask is not None:
+            if token_mask.shape[1] != start + count:
+                raise ConfigError(
+                    f"The attention mask of the decoder must have a number for each of the {start + count} tokens so "
+                    f"far, but has the shape {list(token_mask.shape)}."
+                )
+            # a token always sees itself, so that padding on the left never leaves a row with nothing to look at
+            itself = torch.eye(count, start + count, dtype=torch.bool, device=device).roll(start, 1)
+            mask = (mask & token_mask[:, None, None, :]) | itself
+        return mask
+
+    def logits(self, states: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows vocab"]:
+        """Score every token of the vocabulary."""
+        return self.head(states, self.embed.tokens.weight)
+
+    def new_cache(self, rows: int, capacity: int) -> Cache:
+        """Return an empty cache with room for `capacity` tokens of `rows` texts."""
+        weight, block = self.embed.tokens.weight, self.spec.stack.block
+        shape = (self.spec.stack.num_layers, rows, block.key_heads, capacity, block.head_dim)
+        return Cache(keys=weight.new_empty(shape), values=weight.new_empty(shape))
+
+    def project_memory(self, states: Float[Tensor, "batch frames width"], mask: Tensor | None) -> Memory:
+        """Compute the keys and values of the memory for every layer, once; one that comes before the text is kept."""
+        if not self.spec.stack.block.cross_attention:
+            return Memory(states=states, mask=mask)
+        pairs = [layer.cross_attn.project(states) for layer in self.stack.blocks()]
+        keys, values = (torch.stack(side) for side in zip(*pairs, strict=True))
+        return Memory(keys=keys, values=values, mask=mask)
+
+
+def _prefix_of(memory: Memory) -> tuple[Bool[Tensor, "rows prefix"], Int[Tensor, "rows prefix"]]:
+    """Return which states of a memory that comes before the text count, and their positions."""
+    assert memory.states is not None
+    mask = memory.mask
+    if mask is None:
+        mask = torch.ones(memory.states.shape[:2], dtype=torch.bool, device=memory.states.device)
+    return mask, _counted(mask)
+
+
+def _counted(mask: Bool[Tensor, "rows places"]) -> Int[Tensor, "rows places"]:
+    """Return the positions of what a mask keeps; what it leaves out takes none."""
+    return (mask.cumsum(1) - 1).clamp(min=0)
+
+
+def _filled(mask: Bool[Tensor, "rows places"], size: int) -> Bool[Tensor, "rows size"]:
+    """Return a mask of `size` places; those that it leaves out on the right count."""
+    mask = mask[:, :size]
+    return nn.functional.pad(mask, (0, size - mask.shape[1]), value=True)
+
+
+def _behind(
+    prefix: Tensor, start: int, count: int, token_mask: Tensor | None, positions: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return the mask of all places and the positions of the `count` tokens from place `start` on, behind a prefix."""
+    read = start - prefix.shape[1]
+    if token_mask is None:
+        token_mask = prefix.new_ones(prefix.shape[0], read + count)
+    if positions is None:
+        positions = _counted(token_mask)[:, read:]
+    return torch.cat([prefix, token_mask], 1), positions + prefix.sum(1, keepdim=True)

@@ -1,0 +1,123 @@
+"""The two ends of a text decoder: from tokens to the states that enter the stack, and from its states to logits.
+
+Axes: rows (utterances, or utterances x beams), tokens, width, vocab.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from dragoman.spec import EmbedNorm, Positions, TextDecoderSpec
+from dragoman.torch.net.layers import ACTIVATIONS, Embedding, Linear, linear
+
+__all__ = ["Head", "TextEmbedding"]
+
+
+class TextEmbedding(nn.Module):
+    """Tokens, positions and, in BERT's kin, a type, added up."""
+
+    def __init__(self, spec: TextDecoderSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        width = spec.token_width
+        self.tokens = Embedding(spec.vocab_size, width)
+        self.proj = Linear(width, spec.width, bias=not spec.narrow_tokens) if spec.embed_width else None
+        width = spec.width if spec.narrow_tokens else width
+        self.positions: Embedding | None = None
+        if spec.positions in (Positions.LEARNED, Positions.STORED):
+            self.positions = Embedding(spec.num_positions + spec.position_offset, width)
+            self.positions.weight.requires_grad_(spec.positions is Positions.LEARNED)
+        self.token_types = Embedding(spec.num_token_types, width) if spec.num_token_types else None
+        self.norm = nn.LayerNorm(width, spec.norm_eps) if spec.embed_norm else None
+
+    def look_up(self, tokens: Int[Tensor, "rows tokens"]) -> Float[Tensor, "rows tokens width"]:
+        """Return the embeddings of tokens alone."""
+        states = self.tokens(tokens)
+        return states if self.spec.embed_scale == 1.0 else states * self.spec.embed_scale
+
+    def forward(
+        self,
+        tokens: Int[Tensor, "rows tokens"] | None,
+        embeds: Float[Tensor, "rows tokens width"] | None,
+        start: int,
+        positions: Int[Tensor, "rows tokens"] | None = None,
+    ) -> Float[Tensor, "rows tokens width"]:
+        """Embed tokens (or take their embeddings), the first of which is number `start` of its text."""
+        if embeds is not None:
+            states = embeds
+        else:
+            assert tokens is not None
+            states = self.look_up(tokens)
+        if self.proj is not None and self.spec.narrow_tokens:
+            states = self.proj(states)
+        if self.norm is not None and self.spec.embed_norm is EmbedNorm.TOKENS:
+            states = self.norm(states)
+        places = self._places(tokens, start, states, positions)
+        if places is not None:
+            states = states + places
+        if self.token_types is not None:
+            states = states + self.token_types.weight[0]
+        if self.norm is not None and self.spec.embed_norm is EmbedNorm.SUM:
+            states = self.norm(states)
+        states = F.dropout(states, self.spec.dropout, self.training)
+        return states if self.proj is None or self.spec.narrow_tokens else self.proj(states)
+
+    def _places(self, tokens: Tensor | None, start: int, states: Tensor, positions: Tensor | None) -> Tensor | None:
+        """Return what tells the places of the tokens, `[tokens, width]` or `[rows, tokens, width]`."""
+        if self.spec.positions is Positions.NONE:
+            return None
+        first = start + self.spec.position_offset
+        pad, apart = self.spec.pad_token_id, None  # `apart`: where padding is
+        if self.spec.padding_apart and tokens is not None and pad is not None:
+            apart = torch.eq(tokens, pad)
+            if positions is None:
+                positions = start + (~apart).cumsum(1) - 1  # fairseq numbers no padding, but all that a cache holds
+        if self.positions is None:
+            along = torch.arange(first, first + states.shape[1], device=states.device)
+            index = along if positions is None else positions + self.spec.position_offset
+            places = sinusoids(index, states.shape[2]).to(states.dtype)
+            return places if apart is None else places * ~apart[:, :, None]  # padding has the place 0 everywhere
+        if positions is None:
+            places = self.positions.weight[first : first + states.shape[1]]
+        else:
+            places = self.positions.weight[positions + self.spec.position_offset]
+        if apart is None:
+            return places
+        return torch.where(apart[:, :, None], self.positions.weight[self.spec.position_offset - 1], places)
+
+
+def sinusoids(places: Int[Tensor, "*rows tokens"], width: int) -> Float[Tensor, "*rows tokens width"]:
+    """Return fairseq's sinusoids: sines, then cosines, of frequencies that fall geometrically from 1 to 1/10,000."""
+    half = width // 2
+    frequencies = torch.exp(torch.arange(half, device=places.device) * (-math.log(10_000) / (half - 1)))
+    angles = places[..., None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+class Head(nn.Module):
+    """From states to logits; a tied head is handed the token embedding."""
+
+    def __init__(self, spec: TextDecoderSpec) -> None:
+        super().__init__()
+        head = spec.head
+        self.scale, self.cap = head.scale, head.cap
+        self.back = Linear(spec.width, spec.token_width, bias=False) if spec.narrow_tokens else None
+        self.transform = Linear(spec.width, spec.token_width) if head.transform else None
+        self.norm = nn.LayerNorm(spec.token_width, spec.norm_eps) if head.transform else None
+        self.activation = ACTIVATIONS[head.transform] if head.transform else None
+        self.weight = None if head.tied else nn.Parameter(torch.empty(spec.vocab_size, spec.token_width))
+        self.bias = nn.Parameter(torch.empty(spec.vocab_size)) if head.bias else None
+
+    def forward(self, states: Float[Tensor, "*rows width"], embedding: Tensor) -> Float[Tensor, "*rows vocab"]:
+        """Score every token."""
+        if self.back is not None:
+            states = self.back(states)
+        if self.transform is not None and self.activation is not None and self.norm is not None:
+            states = self.norm(self.activation(self.transform(states)))
+        if self.scale != 1.0:
+            states = states * self.scale
+        logits = linear(states, embedding if self.weight is None else self.weight, self.bias)
+        return logits if self.cap is None else torch.tanh(logits / self.cap) * self.cap

@@ -1,0 +1,132 @@
+"""What a user adds to the decoder's own scores: hot words and a language model, made from their names."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dragoman._lazy import require
+from dragoman.errors import ConfigError
+from dragoman.generation.scorers.fusion import Voice
+from dragoman.generation.scorers.hotwords import HotWords
+from dragoman.generation.scorers.ngram import NGramModel, read_arpa
+from dragoman.generation.scorers.word_ngram import WordNGramModel, word_starts
+from dragoman.transcriber.engine import Engine
+from dragoman.transcriber.options import TranscribeOptions
+
+__all__ = ["phrase_tokens", "voices_of"]
+
+_log = logging.getLogger("dragoman")
+
+
+def voices_of(engine: Engine, options: TranscribeOptions) -> list[Voice]:
+    """Return the voices that the options ask for.
+
+    Args:
+        engine: The model whose scores they are added to, and its tokenizer.
+        options: `hotwords`, `lm` and their weights.
+
+    Raises:
+        ConfigError: If a phrase has no tokens, or the language model does not fit the decoder.
+        ModelNotFoundError: If there is no such language model.
+    """
+    vocab_size = engine.model.config.decoder.text_spec().vocab_size
+    voices = []
+    if options.phrases:
+        phrases = {
+            tokens: options.hotwords_weight
+            for phrase in options.phrases
+            for tokens in phrase_tokens(engine.tokenizer, phrase)
+        }
+        voices.append(Voice(model=HotWords(phrases, vocab_size=vocab_size)))
+    if options.lm is not None:
+        voices.append(_language_model(engine, options, vocab_size))
+    return voices
+
+
+def phrase_tokens(tokenizer: Any, phrase: str) -> list[tuple[int, ...]]:
+    """Return the ids of a phrase as it may stand in a text: at its beginning, and after a blank.
+
+    Raises:
+        ConfigError: If the tokenizer has no tokens for it.
+    """
+    unknown = tokenizer.unk_token_id
+    forms = {tuple(tokenizer.encode(form, add_special_tokens=False)) for form in (phrase, f" {phrase}")}
+    known = sorted(form for form in forms if form and unknown not in form)
+    if not known:
+        raise ConfigError(f"`hotwords`: {phrase!r} cannot be written with the tokens of this model. Leave it out.")
+    return known
+
+
+def _language_model(engine: Engine, options: TranscribeOptions, vocab_size: int) -> Voice:
+    """Return the language model that `lm` names; the last one is kept, for the recordings that follow."""
+    path = Path(str(options.lm))
+    wanted = (str(path), options.lm_unit, path.stat().st_mtime_ns if path.exists() else None)
+    kept = engine.language_model
+    if kept is None or kept[0] != wanted:
+        kept = engine.language_model = wanted, _read_language_model(engine, options, vocab_size)
+    return replace(kept[1], weight=options.lm_weight)
+
+
+def _read_language_model(engine: Engine, options: TranscribeOptions, vocab_size: int) -> Voice:
+    name, model = str(options.lm), engine.model
+    if name.endswith((".arpa", ".arpa.gz")):
+        return _ngrams(engine, name, options.lm_unit, vocab_size)
+    if Path(name).is_file():
+        raise ConfigError(
+            f"`lm` must be an ARPA file (.arpa or .arpa.gz), or a folder or hub id of a language model, but is {name}."
+        )
+    needed = "A neural language model"
+    if model.backend == "torch":
+        decoder_class = require("dragoman.torch.net.text_decoder", needed).TextDecoder
+        lm = decoder_class.from_pretrained(name, is_decoder=True).to(model.device)
+        steps = require("dragoman.torch.generate", needed).CachedDecoder(lm, None, None, lm.spec.num_positions)
+    else:
+        steps = require("dragoman.jax.steps", needed).LanguageModel.load(name)
+        lm = steps.decoder
+    if lm.spec.vocab_size != vocab_size:
+        raise ConfigError(
+            f"`lm` must have the vocabulary of the model, {vocab_size} tokens, but {name} has {lm.spec.vocab_size}. "
+            "A language model can only be added to a decoder with the same tokenizer."
+        )
+    begin = lm.config.bos_token_id
+    prompt = np.array([[_edges(model)[0] if begin is None else begin]])
+    return Voice(model=steps, normalize=True, prompt=prompt)
+
+
+def _ngrams(engine: Engine, name: str, unit: str | None, vocab_size: int) -> Voice:
+    """Return the language model of an ARPA file."""
+    start, end = _edges(engine.model)
+    tokens = engine.tokenizer.get_vocab()
+    found: NGramModel | WordNGramModel
+    if (unit or _unit_of(name, tokens)) == "tokens":
+        found = NGramModel(name, tokens, vocab_size=vocab_size, start=start, end=end)
+    else:
+        starts = word_starts(engine.text, vocab_size)
+        found = WordNGramModel(name, starts=starts, decode=engine.text, vocab_size=vocab_size, end=end)
+    return Voice(model=found, prompt=np.array([[start]]))
+
+
+def _unit_of(name: str, tokens: Mapping[str, int]) -> str:
+    """Return whether an ARPA file counts words or tokens."""
+    single = [words[0] for words, _, _ in takewhile(lambda entry: len(entry[0]) == 1, read_arpa(name))]
+    known = [word in tokens for word in single if word not in ("<s>", "</s>", "<unk>")]
+    unit = "tokens" if sum(known) >= 0.95 * len(known) else "words"
+    _log.info("%s is taken for a language model over %s; lm_unit says otherwise.", name, unit)
+    return unit
+
+
+def _edges(model: Any) -> tuple[int, int]:
+    """Return the ids that a text of the decoder begins and ends with."""
+    start, end = (model.config.special_id(name) for name in ("decoder_start_token_id", "eos_token_id"))
+    start, end = (one[0] if isinstance(one, list) else one for one in (start, end))
+    if start is None or end is None:
+        raise ConfigError(
+            "A language model needs to know how a text begins and ends: set `decoder_start_token_id` and "
+            "`eos_token_id` in the config.json of the speech model."
+        )
+    return start, end

@@ -1,0 +1,110 @@
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dragoman.errors import GenerationError
+from dragoman.generation.decoder import Step
+from dragoman.generation.loop import generate
+from dragoman.generation.options import GenerationConfig
+from dragoman.generation.strategies.constraints import Progress, words_of
+
+
+def read(force_words_ids: list[Any], tokens: list[int]) -> Progress:
+    words = words_of(force_words_ids)
+    progress = words.start()
+    for token in tokens:
+        progress = words.read(progress, token)
+    return progress
+
+
+@pytest.mark.parametrize(
+    ("words", "tokens", "complete"),
+    [
+        ([[1]], [5, 1, 6], True),
+        ([[1]], [5, 6], False),
+        ([[1, 2]], [1, 2], True),
+        ([[1, 2]], [1, 5, 2], False),
+        ([[1, 2]], [1, 5, 1, 2], True),
+        ([[1, 2], [3]], [3, 1, 2], True),
+        ([[1, 2], [3]], [1, 3, 2], False),
+        ([[1, 2], [1, 3]], [1, 2, 1, 3], True),
+        ([[1], [1]], [1], False),
+        ([[1], [1]], [1, 1], True),
+        ([[[1, 2], [3]]], [3], True),
+        ([[[1, 2], [3]], [3]], [3], False),
+        ([[[1, 2], [1, 4]]], [1, 4], True),
+    ],
+)
+def test_when_a_text_has_its_words(words: list[Any], tokens: list[int], complete: bool) -> None:
+    assert read(words, tokens).complete == complete
+
+
+def test_what_helps() -> None:
+    words = words_of([[1, 2], [3], [[1, 4], [5]]])
+    assert words.helpful(words.start()) == [1, 3, 5]
+    assert words.helpful(words.read(words.start(), 1)) == [2]
+    assert words.helpful(words.read(words.start(), 3)) == [1, 5]
+    assert words.helpful(read([[1]], [1])) == []
+    assert words.tokens == [1, 2, 3, 4, 5]
+
+
+def test_every_helpful_token_raises_the_rank() -> None:
+    words = words_of([[1, 2, 3], [4], [[5, 6], [7]]])
+    for tokens in product(range(1, 9), repeat=3):
+        progress = words.start()
+        for token in tokens:
+            progress = words.read(progress, token)
+        for token in words.helpful(progress):
+            assert words.rank(words.read(progress, token)) > words.rank(progress)
+
+
+class Constant:
+    """Always the same logits."""
+
+    def __init__(self, logits: np.ndarray) -> None:
+        self.logits = logits
+
+    def start(self, prompt: np.ndarray) -> Step[int]:
+        return Step(np.repeat(self.logits[None], len(prompt), axis=0), len(prompt))
+
+    def expand(self, state: int, copies: int) -> int:
+        return state * copies
+
+    def step(self, tokens: np.ndarray, state: int) -> Step[int]:
+        return Step(np.repeat(self.logits[None], state, axis=0), state)
+
+    def select(self, state: int, rows: np.ndarray) -> int:
+        return state
+
+
+def texts(words: list[Any], **options: Any) -> list[list[int]]:
+    config = GenerationConfig(
+        eos_token_id=0, pad_token_id=1, force_words_ids=words, **{"num_beams": 4, "max_new_tokens": 8, **options}
+    )
+    logits = np.array([2.0, -5, -5, 3, -1, -2, -3, -4], dtype=np.float32)
+    found = generate(Constant(logits), np.array([[2]]), config)
+    return [[t for t in row[1:] if t > 1] for row in found.sequences.tolist()]
+
+
+def test_unlikely_words_are_there() -> None:
+    found = texts([[7], [6, 5]], num_return_sequences=4)
+    complete = [7 in text and "65" in "".join(map(str, text)) for text in found]
+    assert complete[0]
+    assert complete == sorted(complete, reverse=True)  # those without all words come last
+
+
+def test_where_there_is_no_room_the_best_text_comes_all_the_same() -> None:
+    assert len(texts([[4, 5, 6, 7]], max_new_tokens=2)) == 1
+
+
+def test_a_word_outside_the_vocabulary() -> None:
+    with pytest.raises(GenerationError, match="from 0 to 7, the decoder's vocabulary, but holds 8"):
+        texts([[8]])
+
+
+def test_stop_strings_are_refused() -> None:
+    config = GenerationConfig(num_beams=2, force_words_ids=[[3]], stop_strings="x", max_new_tokens=3)
+    with pytest.raises(GenerationError, match="cannot be combined with `stop_strings`"):
+        generate(Constant(np.zeros(8, dtype=np.float32)), np.array([[2]]), config, decode=str)

@@ -1,0 +1,109 @@
+import io
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from dragoman.errors import ConfigError
+from dragoman.transcriber.recordings import find_inputs, told_apart
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """A folder that is the current one, with recordings that nobody decodes here."""
+    for name in ("a.wav", "a.mp3", "talks/day 1/b.flac", "talks/c.v2.ogg", "talks/notes.txt", "talks/.hidden.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"RIFF")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def stems(*names: str) -> dict[str, str]:
+    inputs, unusable = find_inputs(names)
+    assert unusable == []
+    return {item.label: item.stem.as_posix() for item in told_apart(inputs)}
+
+
+def test_outputs_are_named_after_files_and_keep_their_place_in_a_folder(folder):
+    assert stems("a.wav", "talks") == {
+        "a.wav": "a",
+        "talks/c.v2.ogg": "c.v2",
+        "talks/day 1/b.flac": "day 1/b",
+    }
+
+
+def test_the_same_file_named_twice_is_one_recording(folder):
+    assert stems("a.wav", "./a.wav", os.path.abspath("a.wav")) == {"a.wav": "a"}
+
+
+def test_files_that_differ_in_their_ending_keep_it(folder):
+    assert stems("a.wav", "a.mp3", "talks/c.v2.ogg") == {"a.wav": "a.wav", "a.mp3": "a.mp3", "talks/c.v2.ogg": "c.v2"}
+
+
+def test_names_that_only_case_tells_apart_are_no_safe_names(folder):
+    (folder / "A.ogg").write_bytes(b"OggS")
+    assert stems("a.wav", "A.ogg") == {"a.wav": "a.wav", "A.ogg": "A.ogg"}
+
+
+def test_two_recordings_never_share_a_file(folder):
+    (folder / "talks/a.wav").write_bytes(b"RIFF")
+    inputs, _ = find_inputs(["a.wav", "talks/a.wav"])
+    with pytest.raises(ConfigError, match=r"a\.wav and talks/a\.wav would be written to the same file, a\.wav"):
+        told_apart(inputs)
+
+
+def test_a_name_that_looks_like_anothers_output_is_seen(folder):
+    (folder / "a.wav.flac").write_bytes(b"fLaC")
+    inputs, _ = find_inputs(["a.wav", "a.mp3", "a.wav.flac"])
+    with pytest.raises(ConfigError, match="would be written to the same file"):
+        told_apart(inputs)
+
+
+@pytest.mark.parametrize(
+    ("name", "cause"),
+    [
+        ("missing.wav", "no such file"),
+        ("empty", "no audio files in this folder"),
+        ("void.wav", "is empty"),
+        ("pipe.wav", "is a pipe"),
+        ("x" * 300, "cannot be opened"),
+        ("a\0b.wav", "cannot be opened"),
+    ],
+)
+def test_what_cannot_be_used_is_set_aside_with_its_reason(folder, name, cause):
+    (folder / "void.wav").touch()
+    os.mkfifo(folder / "pipe.wav")
+    inputs, unusable = find_inputs([name, "a.wav"])
+    assert [item.label for item in inputs] == ["a.wav"]
+    ((label, error),) = unusable
+    assert label == name
+    assert cause in str(error)
+
+
+def test_one_unusable_file_of_a_folder_leaves_the_others(folder):
+    (folder / "talks/void.wav").touch()
+    inputs, unusable = find_inputs(["talks"])
+    assert len(inputs) == 2
+    assert [label for label, _ in unusable] == ["talks/void.wav"]
+
+
+def test_standard_input_is_read_as_bytes(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"RIFF")))
+    ((item,), unusable) = find_inputs(["-"])
+    assert unusable == []
+    assert (item.label, item.stem, item.seconds()) == ("-", Path("stdin"), None)
+    assert item.source().read() == b"RIFF"
+
+
+def test_a_terminal_is_no_audio(monkeypatch):
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    inputs, ((_, error),) = find_inputs(["-"])
+    assert inputs == []
+    assert "standard input is a terminal" in str(error)
+
+
+def test_the_length_of_a_header_is_only_a_hint(folder):
+    (item,), _ = find_inputs(["a.wav"])
+    assert item.seconds() is None
