@@ -69,7 +69,7 @@ def joined(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     theirs = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
     audio = clips()
     with torch.no_grad():
-        memory = ours.remember(ours.encode(audio["input_values"], audio["attention_mask"]))
+        memory = ours.memory_for(ours.encode(audio["input_values"], audio["attention_mask"]))
         start = theirs.get_input_embeddings()(torch.full((20, 1), START))
         embeds = torch.cat([memory.states, start], 1)
     mask = torch.cat([memory.mask, torch.ones(20, 1, dtype=torch.bool)], 1).long()

@@ -39,7 +39,7 @@ class Both:
     def encoded(self, batch: dict[str, torch.Tensor]) -> dict[str, Any]:
         """What upstream's model takes in place of speech."""
         found = self.ours.encode(**batch)
-        states = self.ours.remember(found).states
+        states = self.ours.memory_for(found).states
         mask = torch.arange(states.shape[1]) < found.lengths[:, None]
         return {"encoder_outputs": BaseModelOutput(last_hidden_state=states), "attention_mask": mask.long()}
 

@@ -230,7 +230,7 @@ def test_a_decoder_with_cross_attention_needs_no_fusion() -> None:
 def test_long_prefixes_leave_less_room_for_the_text() -> None:
     model = built("prefix-opt")
     frames = model.encoder.spec.frame_lengths(800)
-    assert model.room(frames) == 64 - (frames + 3) // 4
+    assert model.max_text_length(frames) == 64 - (frames + 3) // 4
     with pytest.warns(UserWarning, match="can take only"):
         model.generate(**audio(), max_length=64)
 
@@ -246,6 +246,6 @@ def test_the_room_for_text_is_counted_behind_frames_not_features() -> None:
     prepared = model.encoder.prepare(features, None)
     padded, _ = pad_to_bucket(model, *prepared, 1)
     frames = model.encode(padded).last_hidden_state.shape[1]
-    with pytest.warns(UserWarning, match=f"can take only {model.room(frames)}:"):
+    with pytest.warns(UserWarning, match=f"can take only {model.max_text_length(frames)}:"):
         ids = model.generate(input_features=features, eos_token_id=None, max_new_tokens=1_000)
-    assert ids.shape[1] == model.room(frames)
+    assert ids.shape[1] == model.max_text_length(frames)

@@ -94,7 +94,7 @@ def _spelled(keymap: KeyMap, file: Readable, prefix: str, report: LoadReport) ->
         if not incoming.startswith(prefix):
             continue
         bare = incoming[len(prefix) :]
-        name = keymap.spell(bare)
+        name = keymap.canonical_name(bare)
         if name not in found:
             found[name] = incoming
         elif name == bare:

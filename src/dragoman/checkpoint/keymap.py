@@ -144,7 +144,7 @@ class KeyMap:
             raise CheckpointError(f"The tensor name {name!r} fits several rules: {found}. One rule a name is allowed.")
         return found[0] if found else None
 
-    def spell(self, name: str) -> str:
+    def canonical_name(self, name: str) -> str:
         """Mend the spelling of an incoming name: aliases, then base prefixes added or taken away until a rule fits."""
         for alias in self.aliases:
             found = match(alias.spelled, name)
@@ -164,7 +164,7 @@ class KeyMap:
         return len(self.rules) if rule is None else self.rules.index(rule)
 
     def ours(self, name: str) -> tuple[str, ...]:
-        """Return our names for an incoming name that `spell` has mended: none if it is dropped or unknown."""
+        """Return our names for an incoming name that `canonical_name` has mended: none if it is dropped or unknown."""
         rule = self.rule_for(name)
         if rule is None or isinstance(rule, Drop):
             return ()

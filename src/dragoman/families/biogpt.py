@@ -54,7 +54,7 @@ class BioGptConfig(ModelConfig):
             vocab_size=self.vocab_size,
             num_positions=self.max_position_embeddings,
             position_offset=2,
-            number_by_mask=True,
+            positions_from_mask=True,
             embed_scale=self.hidden_size**0.5 if self.scale_embedding else 1.0,
             dropout=self.hidden_dropout_prob,
             stack=StackSpec(block=block, num_layers=self.num_hidden_layers, final_norm=True, layerdrop=self.layerdrop),

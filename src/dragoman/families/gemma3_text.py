@@ -67,7 +67,7 @@ class Gemma3TextConfig(gemma2.Gemma2Config):
         spec = super().text_spec()
         near = rotary_of((self.rope_parameters or {})["sliding_attention"], self.head_dim, self.max_position_embeddings)
         block = replace(spec.stack.block, query_norm=True, score_cap=None)
-        return replace(spec, stack=replace(spec.stack, block=block, near_rotary=near))
+        return replace(spec, stack=replace(spec.stack, block=block, local_rotary=near))
 
 
 def _rope_parameters(given: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class GPT2LikeConfig(ModelConfig):
             norm_eps=self.layer_norm_epsilon,
             pad_token_id=self.pad_token_id,
             init_std=self.initializer_range,
-            narrow_residuals=True,
+            scaled_residual_init=True,
         )
 
 

@@ -71,7 +71,7 @@ class GPTNeoConfig(ModelConfig):
         return TextDecoderSpec(
             vocab_size=self.vocab_size,
             num_positions=self.max_position_embeddings,
-            number_by_mask=True,
+            positions_from_mask=True,
             dropout=self.embed_dropout,
             stack=StackSpec(
                 block=block,

@@ -71,7 +71,7 @@ class OPTConfig(ModelConfig):
             vocab_size=self.vocab_size,
             num_positions=self.max_position_embeddings,
             position_offset=2,
-            number_by_mask=True,
+            positions_from_mask=True,
             embed_width=self.word_embed_proj_dim if self._narrow else None,
             narrow_tokens=self._narrow,
             stack=StackSpec(

@@ -29,7 +29,7 @@ class RobertaConfig(BertConfig):
             spec,
             num_positions=self.max_position_embeddings - offset,
             position_offset=offset,
-            padding_apart=True,
+            padding_has_own_position=True,
             head=replace(spec.head, transform=Activation.GELU),
         )
 

@@ -50,11 +50,11 @@ class SmolLM3Config(LlamaLikeConfig):
         if self.no_rope_layers is None:
             self.no_rope_layers = [int((layer + 1) % every != 0) for layer in layers]
         if self.layer_types is None:
-            near = self.unturned if self.use_sliding_window and self.sliding_window is not None else ()
+            near = self.nope_layers if self.use_sliding_window and self.sliding_window is not None else ()
             self.layer_types = ["sliding_attention" if layer in near else "full_attention" for layer in layers]
 
     @property
-    def unturned(self) -> frozenset[int]:
+    def nope_layers(self) -> frozenset[int]:
         """The layers without rotary positions."""
         return frozenset(layer for layer, turned in enumerate(self.no_rope_layers or []) if not turned)
 
@@ -66,7 +66,7 @@ class SmolLM3Config(LlamaLikeConfig):
         bias, width = self.attention_bias, self.head_width(self.extra.get("head_dim"))
         spec = self.decoder_spec(head_width=width, qkv_bias=bias, out_bias=bias, ffn_bias=self.mlp_bias)
         stack = windowed(spec.stack, self.layer_types, self.sliding_window)
-        return replace(spec, stack=replace(stack, unturned=self.unturned))
+        return replace(spec, stack=replace(stack, nope_layers=self.nope_layers))
 
 
 FAMILY = Family(config=SmolLM3Config, text=part("SmolLM3ForCausalLM"), tokenizer="PreTrainedTokenizerFast")

@@ -77,7 +77,7 @@ class Speech2TextConfig(bart_like.TwoStackConfig):
         """Describe the decoder."""
         spec = self.decoder_spec(NormOrder.PRE, self.max_target_positions)
         first = self._first_position
-        return replace(spec, positions=Positions.COMPUTED, position_offset=first, padding_apart=True)
+        return replace(spec, positions=Positions.COMPUTED, position_offset=first, padding_has_own_position=True)
 
 
 # fmt: off

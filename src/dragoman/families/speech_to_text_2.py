@@ -31,7 +31,7 @@ class Speech2Text2Config(bart_like.BartLikeConfig):
         """Describe the decoder: fairseq counts positions on from the padding's place."""
         spec = self.decoder_spec(NormOrder.POST, self.max_target_positions)
         first = 1 + (self.pad_token_id or 0)
-        return replace(spec, positions=Positions.COMPUTED, position_offset=first, padding_apart=True)
+        return replace(spec, positions=Positions.COMPUTED, position_offset=first, padding_has_own_position=True)
 
 
 def _rules(config: Speech2Text2Config) -> tuple[Rule, ...]:

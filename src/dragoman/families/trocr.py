@@ -28,7 +28,7 @@ class TrOCRConfig(bart_like.BartLikeConfig):
             spec,
             positions=Positions.LEARNED if learned else Positions.COMPUTED,
             position_offset=2 if learned else 1 + (self.pad_token_id or 0),
-            padding_apart=not learned,
+            padding_has_own_position=not learned,
             embed_norm=EmbedNorm.SUM if self.layernorm_embedding else None,
             stack=replace(spec.stack, block=block),
         )

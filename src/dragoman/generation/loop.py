@@ -18,7 +18,7 @@ from dragoman.generation.result import GenerationResult
 from dragoman.generation.rows import search_rows
 from dragoman.generation.run import Run
 from dragoman.generation.sampling import build_filters
-from dragoman.generation.scorers.fusion import Fused, Voice
+from dragoman.generation.scorers.fusion import Fused, Scorer
 from dragoman.generation.stopping import StoppingCriterion, stops_of
 from dragoman.generation.strategies.constrained import search_with_words
 from dragoman.generation.strategies.contrastive import search_contrastively
@@ -43,7 +43,7 @@ def generate(
     decode: Callable[[list[int]], str] | None = None,
     streamer: Streamer | None = None,
     draft: RewindableDecoder[Any] | None = None,
-    voices: Sequence[Voice] = (),
+    scorers: Sequence[Scorer] = (),
     token_log_probs: bool = False,
 ) -> GenerationResult:
     """Generate texts for a batch of utterances.
@@ -63,20 +63,20 @@ def generate(
         streamer: Is told the prompt and each new token of each utterance; without beams only.
         draft: A smaller decoder of the same vocabulary, which makes greedy search faster; both must then be
             `RewindableDecoder`s.
-        voices: What else has a say in each step: language models, hot words (`dragoman.generation.scorers.fusion`).
+        scorers: Extra scores added to the decoder's log-probabilities at each step (shallow fusion).
         token_log_probs: Record the decoder's own log-probability of each token; greedy search, sampling and beams.
 
     Raises:
         GenerationError: If the options are impossible, alone or for this prompt and decoder.
     """
     _check(prompt, options, streamer, draft)
-    _check_voices(options, draft, voices, token_log_probs)
+    _check_scorers(options, draft, scorers, token_log_probs)
     ops = ops_of(prompt)
     if plan is None:
         plan = plan_of(options, prompt.shape[1], capacity)
     keys = utterance_keys(ops, seed, prompt) if options.do_sample else None
     stops = stops_of(options, plan.prompt_length, criteria, decode)
-    searched: StepDecoder[Any] = Fused(decoder, voices) if voices else decoder
+    searched: StepDecoder[Any] = Fused(decoder, scorers) if scorers else decoder
     try:
         first = searched.start(prompt)
         chain = build_processors(ops, options, plan, first.logits, processors, prefix_allowed_tokens_fn)
@@ -137,16 +137,16 @@ def _check(
         )
 
 
-def _check_voices(
+def _check_scorers(
     options: GenerationConfig,
     draft: RewindableDecoder[Any] | None,
-    voices: Sequence[Voice],
+    scorers: Sequence[Scorer],
     token_log_probs: bool,
 ) -> None:
-    """Refuse strategies that cannot hear voices, or do not record what they choose."""
-    if draft is not None and voices:
+    """Refuse strategies that cannot hear scorers, or do not record what they choose."""
+    if draft is not None and scorers:
         raise GenerationError(
-            "Speculative decoding checks drafts of one decoder, to which nothing is added. Leave `voices` (hot words, "
+            "Speculative decoding checks drafts of one decoder, to which nothing is added. Leave `scorers` (hot words, "
             "language models) or the draft model out."
         )
     if token_log_probs and (draft is not None or options.force_words_ids):

@@ -80,7 +80,7 @@ class Run:
             self._record(name, logits if name == "logits" else layers and tuple(map(repeated, layers)))
         scores = ops.log_softmax(logits) if normalize else logits
         if self.token_log_probs is not None:
-            self.token_log_probs.hear(scores if normalize else ops.log_softmax(logits))
+            self.token_log_probs.record(scores if normalize else ops.log_softmax(logits))
         return scores if step.bonus is None else scores + repeated(step.bonus)
 
     def _record(self, name: str, value: Any) -> None:

@@ -29,7 +29,7 @@ class TokenLogProbs:
         self._chosen: list[Array] = []
         self._offered: list[list[_Offered]] = []
 
-    def hear(self, log_probs: Array) -> None:
+    def record(self, log_probs: Array) -> None:
         """Take the decoder's log-probabilities `[rows, vocab]` of the next token; a new step begins."""
         self._heard = log_probs
         self._offered.append([])

@@ -17,10 +17,10 @@ from dragoman.jax.net.loss import shift_right, without_start
 from dragoman.jax.net.speech_encoder import EncoderOutput, SpeechEncoder
 from dragoman.jax.net.text_decoder import TextDecoder
 
-__all__ = ["dropout_key", "earlier_output", "hear", "shifted", "texts_of"]
+__all__ = ["decoder_inputs", "dropout_key", "earlier_output", "prepare_encoder_inputs", "shifted"]
 
 
-def hear(
+def prepare_encoder_inputs(
     encoder: SpeechEncoder, inputs: Any, attention_mask: Any, encoder_outputs: Any
 ) -> tuple[Any, Any, EncoderOutput | None]:
     """Return the audio and its lengths ready for the encoder, or what the encoder gave before.
@@ -82,7 +82,7 @@ def shifted(config: SpeechEncoderDecoderConfig, decoder: TextDecoder, labels: An
     return shift_right(labels, pad, start, decoder.spec.vocab_size)
 
 
-def texts_of(
+def decoder_inputs(
     config: SpeechEncoderDecoderConfig,
     decoder: TextDecoder,
     tokens: Any,

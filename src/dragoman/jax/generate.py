@@ -21,9 +21,9 @@ from dragoman.generation.forced import ForcedTokens
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.plan import Plan, plan_of
 from dragoman.generation.result import GenerationResult
-from dragoman.generation.scorers.fusion import Voice
+from dragoman.generation.scorers.fusion import Scorer, given_scorers
 from dragoman.generation.settings import prompt_mask_of, prompt_of, settings_of, warn_if_cut_off
-from dragoman.jax.arguments import hear
+from dragoman.jax.arguments import prepare_encoder_inputs
 from dragoman.jax.buckets import pad_to_bucket
 from dragoman.jax.compiled import memory_of, recipe_of, search
 from dragoman.jax.net.joint import Joint
@@ -52,7 +52,7 @@ def generate(
     streamer: Any = None,
     tokenizer: Any = None,
     assistant_model: "FlaxSpeechEncoderDecoderModel | None" = None,
-    voices: Sequence[Voice] = (),
+    scorers: Sequence[Scorer] = (),
     token_log_probs: bool = False,
     seed: int | Sequence[int] | None = None,
     prng_key: PRNGKeyArray | None = None,
@@ -78,7 +78,8 @@ def generate(
         streamer: Is told each token as it comes (`dragoman.generation.streamers`); without beams.
         tokenizer: Turns ids into text, for `stop_strings`.
         assistant_model: A smaller model of the same vocabulary that drafts for greedy search: the same text.
-        voices: What else has a say in each step: hot words, language models (`dragoman.generation.scorers.fusion`).
+        scorers: Extra scores added to the decoder's log-probabilities at each step (shallow fusion): hot words,
+            language models.
         token_log_probs: Return the decoder's own log-probability of each token, in an output of
             `return_dict_in_generate`.
         seed: For sampling; a number for the batch or one an utterance: the same one gives the same texts in PyTorch.
@@ -96,10 +97,11 @@ def generate(
     Without `max_new_tokens` or `max_length`, a text may be as long as the decoder has positions; a text that is cut off
     is warned about.
     """
+    scorers = given_scorers(scorers, options)
     settings = settings_of(model.config, model.generation_config, generation_config, options)
     settings.validate()
     audio = one_audio(inputs, input_values, input_features)
-    heard = hear(model.encoder, audio, attention_mask, encoder_outputs)
+    heard = prepare_encoder_inputs(model.encoder, audio, attention_mask, encoder_outputs)
     batch = (heard[2].last_hidden_state if heard[2] is not None else heard[0]).shape[0]
     prompt, later = prompt_of(settings, batch, decoder_input_ids, model.decoder.spec.vocab_size)
     counts = prompt_mask_of(decoder_attention_mask, decoder_input_ids, prompt)
@@ -108,7 +110,7 @@ def generate(
         raise GenerationError("`seed` and `prng_key` both say how to sample; pass one of them.")
     if seed is None:
         seed = random.getrandbits(31) if prng_key is None else _seed_of(prng_key)
-    of_values = (logits_processor, voices, stopping_criteria)
+    of_values = (logits_processor, scorers, stopping_criteria)
     looks = any(of_values) or token_log_probs or any(x is not None for x in (prefix_allowed_tokens_fn, streamer))
     if _needs_steps(settings) or looks or assistant_model is not None:
         result, encoded = _stepwise(
@@ -126,7 +128,7 @@ def generate(
             streamer=streamer,
             decode=None if tokenizer is None else tokenizer.decode,
             draft=None if assistant_model is None else _drafting(assistant_model, audio, attention_mask, plan, counts),
-            voices=voices,
+            scorers=scorers,
             token_log_probs=token_log_probs,
         )
     else:
@@ -182,7 +184,7 @@ def _drafting(
     """Return the decoder of a smaller model, looking at what its own encoder hears."""
     if model.backend != "jax":
         raise GenerationError("`assistant_model` must be a model in JAX too: a FlaxSpeechEncoderDecoderModel.")
-    heard = hear(model.encoder, audio, attention_mask, None)
+    heard = prepare_encoder_inputs(model.encoder, audio, attention_mask, None)
     memory = memory_of(model, heard, heard[0].shape[0], model.params)
     return CachedDecoder(model, memory, plan.max_length, GenerationConfig(), None, counts)
 
@@ -191,9 +193,11 @@ def _room(model: "FlaxSpeechEncoderDecoderModel", heard: tuple[Any, Any, Any]) -
     """Return how many tokens a text may have behind this speech."""
     inputs, lengths, encoded = heard
     if encoded is not None:
-        return model.room(encoded.last_hidden_state.shape[1])
+        return model.max_text_length(encoded.last_hidden_state.shape[1])
     padded, _ = pad_to_bucket(model, inputs[:1], None if lengths is None else lengths[:1], 1)
-    return model.room(int(model.encoder.spec.frame_lengths(padded.shape[model.encoder.spec.frontend.time_axis])))
+    return model.max_text_length(
+        int(model.encoder.spec.frame_lengths(padded.shape[model.encoder.spec.frontend.time_axis]))
+    )
 
 
 def _needs_steps(settings: GenerationConfig) -> bool:

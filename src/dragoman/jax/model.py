@@ -18,7 +18,7 @@ from dragoman.errors import ConfigError
 from dragoman.files import as_path
 from dragoman.generation.options import GenerationConfig
 from dragoman.jax import assembly, generate, lora, saving
-from dragoman.jax.arguments import dropout_key, earlier_output, hear, shifted, texts_of
+from dragoman.jax.arguments import decoder_inputs, dropout_key, earlier_output, prepare_encoder_inputs, shifted
 from dragoman.jax.net.bridge import Prefix, bridge_of, check_joinable, check_parts
 from dragoman.jax.net.cache import Cache
 from dragoman.jax.net.init import initialise, persistent_names
@@ -244,11 +244,11 @@ class FlaxSpeechEncoderDecoderModel(PretrainedModule):
             AudioError: If the audio cannot be used.
         """
         token_mask = checked_mask("decoder_attention_mask", decoder_attention_mask)
-        tokens, embeds, labels = texts_of(
+        tokens, embeds, labels = decoder_inputs(
             self.config, self.decoder, decoder_input_ids, decoder_inputs_embeds, past_key_values, labels, smoothing
         )
         given = tokens if embeds is None else embeds
-        audio, lengths, encoded = hear(
+        audio, lengths, encoded = prepare_encoder_inputs(
             self.encoder, one_audio(inputs, input_values, input_features), attention_mask, encoder_outputs
         )
         check_rows(given.shape[0], (audio if encoded is None else encoded.last_hidden_state).shape[0])
@@ -295,7 +295,7 @@ class FlaxSpeechEncoderDecoderModel(PretrainedModule):
         Returns:
             An `EncoderOutput`, not yet projected to the decoder's width, or its tuple.
         """
-        audio, lengths, _ = hear(self.encoder, inputs, attention_mask, None)
+        audio, lengths, _ = prepare_encoder_inputs(self.encoder, inputs, attention_mask, None)
         output: EncoderOutput = self.program(Joint.encode)(
             params,
             audio,
@@ -346,7 +346,7 @@ class FlaxSpeechEncoderDecoderModel(PretrainedModule):
         Returns:
             A `CausalLMOutput` (with `past_key_values` if it was given), or its tuple.
         """
-        _, _, encoded = hear(self.encoder, None, encoder_attention_mask, encoder_outputs)
+        _, _, encoded = prepare_encoder_inputs(self.encoder, None, encoder_attention_mask, encoder_outputs)
         assert encoded is not None
         cache = past_key_values
         tokens, _ = checked_texts(self.decoder.spec, decoder_input_ids, None, cache, "decoder_")
@@ -391,7 +391,7 @@ class FlaxSpeechEncoderDecoderModel(PretrainedModule):
             return begun
         return replace(self.decoder.new_cache(batch_size, max_length), memory=memory)
 
-    def room(self, frames: int) -> int:
+    def max_text_length(self, frames: int) -> int:
         """Return how many tokens a text may have behind `frames` frames of the encoder."""
         taken = self.bridge.length(frames) if isinstance(self.bridge, Prefix) else 0
         return self.decoder.spec.num_positions - taken

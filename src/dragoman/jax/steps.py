@@ -108,7 +108,7 @@ class CachedDecoder:
 
 
 class LanguageModel:
-    """A text model that hears nothing, to be a `Voice` in shallow fusion; a `StepDecoder` over NumPy arrays.
+    """A text model that hears nothing, to be a `Scorer` in shallow fusion; a `StepDecoder` over NumPy arrays.
 
     Args:
         decoder: The text model.

@@ -26,15 +26,15 @@ from dragoman.text.chat import speech_prompt
 __all__ = [
     "BRIDGE_NAMES",
     "Files",
-    "Only",
+    "PrefixView",
     "add_prompt",
     "adopt_ids",
     "changed",
     "check_roles",
     "generation_of",
-    "half",
     "is_sequence_to_sequence",
     "joint_report",
+    "load_encoder_or_decoder",
     "model_files",
     "part_config",
     "processing_of",
@@ -188,7 +188,7 @@ def changed(config: ModelConfig, overrides: Mapping[str, Any]) -> Any:
     return made
 
 
-class Only:
+class PrefixView:
     """The tensors of a file whose names start with one of some words."""
 
     def __init__(self, file: TensorFile, prefixes: tuple[str, ...]) -> None:
@@ -316,7 +316,7 @@ def check_roles(encoder: Any, decoder: Any, routed: Mapping[str, dict[str, Any]]
             settled_fusion(config, routed["config"].get("fusion"))
 
 
-def half(
+def load_encoder_or_decoder(
     role: str,
     cls: type[Any],
     load: Callable[..., tuple[Any, LoadReport]],

@@ -105,8 +105,8 @@ class StackSpec:
     """`num_layers` equal blocks, and a final normalisation where the blocks normalise before they act.
 
     The layers numbered in `windowed` look back at the last `window` tokens only, themselves included; where
-    `near_rotary` is given, their positions turn by that and not by the block's (Gemma 3). Those numbered in `unturned`
-    have no rotary positions: of the order they know what causal attention shows (NoPE,
+    `local_rotary` is given, it replaces the block's rotary positions there (Gemma 3). Those numbered in `nope_layers`
+    have no rotary positions: causal attention alone gives them the order (NoPE,
     https://arxiv.org/abs/2305.19466; SmolLM3).
     """
 
@@ -116,8 +116,8 @@ class StackSpec:
     layerdrop: float = 0.0
     window: int | None = None
     windowed: frozenset[int] = frozenset()
-    near_rotary: RotarySpec | None = None
-    unturned: frozenset[int] = frozenset()
+    local_rotary: RotarySpec | None = None
+    nope_layers: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         """Check the number of layers."""

@@ -35,12 +35,12 @@ class TextDecoderSpec:
     """A text decoder: token + position (+ type) embeddings → `stack` → `head`.
 
     `position_offset` rows at the start of the position table belong to no position (BART has 2), so the table holds
-    `num_positions + position_offset` rows. With `padding_apart` the last of these rows is that of padding tokens,
-    which take no number (RoBERTa), with `number_by_mask` what the attention mask leaves out takes none (OPT), else
-    padding stands where it stands. `embed_width` is the width of the embeddings where it is not the stack's and a
-    projection follows (ELECTRA); with `narrow_tokens` it follows right behind the tokens, and another leads back before
-    the head (OPT). `position_bias` adds a learned number to the scores of self-attention, by how far back a token looks
-    (T5); all layers share it.
+    `num_positions + position_offset` rows. With `padding_has_own_position` the last of these rows is that of padding
+    tokens, which are not counted (RoBERTa); with `positions_from_mask` positions count only what the attention mask
+    keeps (OPT); otherwise padding counts like any token. `embed_width` is the width of the embeddings where it differs
+    from the stack's and a projection follows (ELECTRA); with `narrow_tokens` the projection follows the token embedding
+    directly, and another one leads back before the head (OPT). `position_bias` adds a learned number to the scores of
+    self-attention, by distance (T5); all layers share it.
     """
 
     vocab_size: int
@@ -49,8 +49,8 @@ class TextDecoderSpec:
     head: HeadSpec
     positions: Positions = Positions.LEARNED
     position_offset: int = 0
-    padding_apart: bool = False
-    number_by_mask: bool = False
+    padding_has_own_position: bool = False
+    positions_from_mask: bool = False
     position_bias: BucketBiasSpec | None = None
     num_token_types: int = 0
     embed_scale: float = 1.0
@@ -62,7 +62,7 @@ class TextDecoderSpec:
     pad_token_id: int | None = None
     init_std: float = 0.02
     # GPT-2 draws the weights that end a residual branch narrower, by the square root of the number of branches.
-    narrow_residuals: bool = False
+    scaled_residual_init: bool = False
 
     def __post_init__(self) -> None:
         """Check the sizes."""
@@ -71,7 +71,7 @@ class TextDecoderSpec:
         check_sizes("The text decoder", {"embed_width": self.token_width})
         check_numbers("The text decoder", {"dropout": self.dropout, "norm_eps": self.norm_eps})
         check_numbers("The text decoder", {"init_std": self.init_std}, at_most=100.0)
-        if self.padding_apart and (self.pad_token_id is None or self.position_offset < 1):
+        if self.padding_has_own_position and (self.pad_token_id is None or self.position_offset < 1):
             raise ConfigError(
                 "This text decoder has a position of its own for padding, so `pad_token_id` must be a token, but it is "
                 f"{self.pad_token_id!r}."

@@ -15,7 +15,7 @@ from dragoman.torch.net.loss import shift_right, without_start
 from dragoman.torch.net.speech_encoder import EncoderOutput, SpeechEncoder
 from dragoman.torch.net.text_decoder import TextDecoder
 
-__all__ = ["earlier_output", "shifted", "texts_of"]
+__all__ = ["decoder_inputs", "earlier_output", "shifted"]
 
 
 def earlier_output(encoder: SpeechEncoder, given: Any, attention_mask: Any) -> EncoderOutput:
@@ -52,7 +52,7 @@ def shifted(config: SpeechEncoderDecoderConfig, decoder: TextDecoder, labels: An
     return shift_right(labels, pad, start, decoder.spec.vocab_size)
 
 
-def texts_of(
+def decoder_inputs(
     config: SpeechEncoderDecoderConfig,
     decoder: TextDecoder,
     tokens: Any,

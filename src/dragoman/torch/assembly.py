@@ -12,15 +12,15 @@ from dragoman.checkpoint.report import LoadReport
 from dragoman.checkpoint.tensors import TensorFile
 from dragoman.model.assembly import (
     BRIDGE_NAMES,
-    Only,
+    PrefixView,
     add_prompt,
     adopt_ids,
     changed,
     check_roles,
     generation_of,
-    half,
     is_sequence_to_sequence,
     joint_report,
+    load_encoder_or_decoder,
     processing_of,
     route,
     whole_config,
@@ -90,8 +90,8 @@ def warm_start(
     processing = processing_of(feature_extractor, tokenizer)
     add_prompt(routed["config"], tokenizer)
     check_roles(parts.encoder, parts.decoder, routed)
-    encoder, encoder_report = half("encoder", SpeechEncoder, load_part, parts.encoder, routed)
-    decoder, decoder_report = half("decoder", TextDecoder, load_part, parts.decoder, routed)
+    encoder, encoder_report = load_encoder_or_decoder("encoder", SpeechEncoder, load_part, parts.encoder, routed)
+    decoder, decoder_report = load_encoder_or_decoder("decoder", TextDecoder, load_part, parts.decoder, routed)
     config = SpeechEncoderDecoderConfig(encoder=encoder.config, decoder=decoder.config, **routed["config"])
     model = cls(config=config, encoder=encoder, decoder=decoder)
     report = LoadReport().merged("encoder.", encoder_report).merged("decoder.", decoder_report)
@@ -109,7 +109,7 @@ def _fill_bridge(model: "SpeechEncoderDecoderModel", file: TensorFile, options: 
     report = fill(
         model.bridge,
         BRIDGE_KEYS,
-        Only(file, BRIDGE_NAMES),
+        PrefixView(file, BRIDGE_NAMES),
         may_be_fresh=options.new_within("bridge."),
         dtype=dtype,
         device=device,

@@ -18,7 +18,7 @@ from dragoman.generation.loop import Step
 from dragoman.generation.loop import generate as search
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.plan import plan_of
-from dragoman.generation.scorers.fusion import Voice
+from dragoman.generation.scorers.fusion import Scorer, given_scorers
 from dragoman.generation.settings import prompt_mask_of, prompt_of, settings_of, warn_if_cut_off
 from dragoman.torch.net.cache import Cache, Memory
 from dragoman.torch.net.speech_encoder import EncoderOutput
@@ -116,7 +116,7 @@ def _decoder_of(
     hidden_states: bool = False,
 ) -> CachedDecoder:
     """Return the decoder of a model, looking at what its encoder heard; `counts` says what of the prompts does."""
-    memory = model.remember(encoded)
+    memory = model.memory_for(encoded)
     return CachedDecoder(
         model.decoder,
         memory.states,
@@ -145,7 +145,7 @@ def generate(
     streamer: Any = None,
     tokenizer: Any = None,
     assistant_model: "SpeechEncoderDecoderModel | None" = None,
-    voices: Sequence[Voice] = (),
+    scorers: Sequence[Scorer] = (),
     token_log_probs: bool = False,
     seed: int | Sequence[int] | None = None,
     **options: Any,
@@ -169,7 +169,8 @@ def generate(
         streamer: Is told each token as it comes (`dragoman.generation.streamers`); without beams.
         tokenizer: Turns ids into text, for `stop_strings`.
         assistant_model: A smaller model of the same vocabulary that drafts for greedy search: the same text, sooner.
-        voices: What else has a say in each step: hot words, language models (`dragoman.generation.scorers.fusion`).
+        scorers: Extra scores added to the decoder's log-probabilities at each step (shallow fusion): hot words,
+            language models.
         token_log_probs: Return the decoder's own log-probability of each token, in an output of
             `return_dict_in_generate`.
         seed: For sampling; a number for the batch or one an utterance. By default drawn from PyTorch's generator.
@@ -185,6 +186,7 @@ def generate(
     Without `max_new_tokens` or `max_length`, a text may be as long as the decoder has positions; a text that is cut off
     is warned about.
     """
+    scorers = given_scorers(scorers, options)
     settings = settings_of(model.config, model.generation_config, generation_config, options)
     audio = one_audio(inputs, input_values, input_features)
     with torch.inference_mode():
@@ -200,7 +202,7 @@ def generate(
         prompt = torch.from_numpy(tokens).to(model.device)
         counts = prompt_mask_of(decoder_attention_mask, decoder_input_ids, tokens)
         forced_later = [ForcedTokens(later)] if later else []
-        plan = plan_of(settings, prompt.shape[1], model.room(encoded.last_hidden_state.shape[1]))
+        plan = plan_of(settings, prompt.shape[1], model.max_text_length(encoded.last_hidden_state.shape[1]))
         result = search(
             _decoder_of(
                 model,
@@ -222,7 +224,7 @@ def generate(
             draft=None
             if assistant_model is None
             else _decoder_of(assistant_model, assistant_model.encode(audio, attention_mask), plan.max_length, counts),
-            voices=voices,
+            scorers=scorers,
             token_log_probs=token_log_probs,
         )
     warn_if_cut_off(settings, plan, result.ended)

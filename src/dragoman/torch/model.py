@@ -26,7 +26,7 @@ from dragoman.model.assembly import shared_options
 from dragoman.spec import Padding
 from dragoman.spec.lora import LoraSpec
 from dragoman.torch import assembly, generate, lora, saving
-from dragoman.torch.arguments import earlier_output, shifted, texts_of
+from dragoman.torch.arguments import decoder_inputs, earlier_output, shifted
 from dragoman.torch.net.bridge import Prefix, bridge_of, check_joinable, check_parts
 from dragoman.torch.net.cache import Cache, Memory
 from dragoman.torch.net.init import initialise, persistent_names
@@ -272,12 +272,12 @@ class SpeechEncoderDecoderModel(PretrainedModule):
         weights = self.config.output_attentions if output_attentions is None else output_attentions
         states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         token_mask = checked_mask("decoder_attention_mask", decoder_attention_mask)
-        tokens, embeds, labels = texts_of(
+        tokens, embeds, labels = decoder_inputs(
             self.config, self.decoder, decoder_input_ids, decoder_inputs_embeds, past_key_values, labels, smoothing
         )
         audio = one_audio(inputs, input_values, input_features)
         encoded = self.encode(audio, attention_mask, encoder_outputs, all_states=states, weights=weights)
-        memory = self.remember(encoded)
+        memory = self.memory_for(encoded)
         given = tokens if embeds is None else embeds
         assert given is not None
         check_rows(given.shape[0], encoded.last_hidden_state.shape[0])
@@ -285,7 +285,7 @@ class SpeechEncoderDecoderModel(PretrainedModule):
         if cache is None and use_cache:
             cache = self.decoder.new_cache(given.shape[0], given.shape[1])
         unread = isinstance(self.bridge, Prefix) and (cache is None or cache.prefix_mask is None)
-        decode = self.decoder.decode_behind if unread else self.decoder.decode
+        decode = self.decoder.decode_after_prefix if unread else self.decoder.decode
         out, cache = decode(
             tokens,
             memory,
@@ -330,7 +330,7 @@ class SpeechEncoderDecoderModel(PretrainedModule):
         inputs, lengths = self.encoder.prepare(inputs, attention_mask)
         return self.encoder.encode(inputs, lengths, all_states=all_states, weights=weights)
 
-    def remember(self, encoded: EncoderOutput) -> Memory:
+    def memory_for(self, encoded: EncoderOutput) -> Memory:
         """Return encoder states as the decoder sees them."""
         states = encoded.last_hidden_state
         mask = None if encoded.lengths is None else frame_mask(encoded.lengths, states.shape[1])
@@ -338,7 +338,7 @@ class SpeechEncoderDecoderModel(PretrainedModule):
             return self.bridge(states, mask, self.decoder.embed)
         return Memory(states=self.bridge(states), mask=mask)
 
-    def room(self, frames: int) -> int:
+    def max_text_length(self, frames: int) -> int:
         """Return how many tokens a text may have behind `frames` frames of the encoder."""
         taken = self.bridge.length(frames) if isinstance(self.bridge, Prefix) else 0
         return self.decoder.spec.num_positions - taken

@@ -20,7 +20,7 @@ from dragoman.transcriber.merging import merged
 from dragoman.transcriber.options import TranscribeOptions
 from dragoman.transcriber.prompt import PromptWriter
 from dragoman.transcriber.result import Segment
-from dragoman.transcriber.scorers import voices_of
+from dragoman.transcriber.scorers import scorers_for
 from dragoman.transcriber.segmenting import Examined, examined, segments_of
 
 __all__ = ["WindowDecoder", "cutting_rules", "window_seconds"]
@@ -57,7 +57,7 @@ class WindowDecoder:
         if options.word_timestamps:
             check_alignable(engine)
         self._engine, self._options, self._name = engine, options, name
-        self._voices = voices_of(engine, options)
+        self._scorers = scorers_for(engine, options)
         self._writer = PromptWriter(engine, options, name)
         self._examine = examine
         self._windows = self._segments = 0
@@ -90,7 +90,7 @@ class WindowDecoder:
     def preview(self, samples: Waveform) -> str:
         """Return what has been said in a window that is not complete yet: a quick search, without guards."""
         quick = replace(self._options, beam_size=1, temperature=0.0, num_return_sequences=1, word_timestamps=False)
-        search = Search(prompt=self._writer.prompt(samples, keep=False), voices=self._voices, numbers=(0,))
+        search = Search(prompt=self._writer.prompt(samples, keep=False), scorers=self._scorers, numbers=(0,))
         (decoded,) = self._engine.decode([samples], quick, search)
         return "" if is_silence(decoded, quick) else decoded.text
 
@@ -99,7 +99,7 @@ class WindowDecoder:
         waveforms = [samples for _, samples in batch]
         numbers = range(self._windows, self._windows + len(batch))
         self._windows += len(batch)
-        search = Search(prompt=self._writer.prompt(waveforms[0]), voices=self._voices, numbers=numbers)
+        search = Search(prompt=self._writer.prompt(waveforms[0]), scorers=self._scorers, numbers=numbers)
         decoded = self._engine.decode(waveforms, self._options, search)
         for (window, samples), one in zip(batch, decoded, strict=True):
             if is_silence(one, self._options):

@@ -24,7 +24,7 @@ from dragoman.checkpoint.folder import open_folder
 from dragoman.checkpoint.formats.default_model import DEFAULT_MODEL_NAME, default_model_folder
 from dragoman.checkpoint.source import commit_of, resolve
 from dragoman.errors import CheckpointError, ConfigError, DragomanError, OutOfMemoryError
-from dragoman.generation.scorers.fusion import Voice
+from dragoman.generation.scorers.fusion import Scorer
 from dragoman.model.assembly import whole_config
 from dragoman.text.ctc import Wav2Vec2CTCTokenizer
 from dragoman.text.whisper import WhisperTokenizer
@@ -88,12 +88,12 @@ class Search:
 
     Attributes:
         prompt: Tokens that each text begins with, the start token included (`own_prompt`, or language and task).
-        voices: What has a say beside the decoder.
+        scorers: What has a say beside the decoder.
         numbers: Of the windows in the recording: the seeds of sampling, so that batches change nothing.
     """
 
     prompt: Sequence[int]
-    voices: Sequence[Voice]
+    scorers: Sequence[Scorer]
     numbers: Sequence[int]
 
     def only(self, places: Sequence[int]) -> "Search":
@@ -182,7 +182,7 @@ class Engine:
         self.processor = processor
         self.info = info
         self.tokenizer = processor.tokenizer
-        self.language_model: tuple[object, Voice] | None = None  # the last one, and what it was asked for by
+        self.language_model: tuple[object, Scorer] | None = None  # the last one, and what it was asked for by
 
     @classmethod
     def load(
@@ -310,7 +310,7 @@ class Engine:
         """Return how many tokens the text of a window may have: never more than the decoder has room for."""
         seconds = max(map(len, waveforms)) / SAMPLING_RATE
         most = options.max_new_tokens or max(round(seconds * _TOKENS_PER_SECOND), _TOKENS_OF_ANY)
-        room: int = self.model.room(encoded.last_hidden_state.shape[1])
+        room: int = self.model.max_text_length(encoded.last_hidden_state.shape[1])
         return min(most, room - len(prompt))
 
     def _search(
@@ -326,7 +326,7 @@ class Engine:
             np.asarray([prompt] * rows),
             max_new_tokens=limit,
             num_return_sequences=copies,
-            voices=search.voices,
+            scorers=search.scorers,
             seed=[number * 100 + attempt for number in search.numbers],
             **(sampling if temperature else {"do_sample": False, "num_beams": options.beam_size}),
             **self.search_options(options),

@@ -11,20 +11,20 @@ import numpy as np
 
 from dragoman._lazy import require
 from dragoman.errors import ConfigError
-from dragoman.generation.scorers.fusion import Voice
+from dragoman.generation.scorers.fusion import Scorer
 from dragoman.generation.scorers.hotwords import HotWords
 from dragoman.generation.scorers.ngram import NGramModel, read_arpa
 from dragoman.generation.scorers.word_ngram import WordNGramModel, word_starts
 from dragoman.transcriber.engine import Engine
 from dragoman.transcriber.options import TranscribeOptions
 
-__all__ = ["phrase_tokens", "voices_of"]
+__all__ = ["phrase_tokens", "scorers_for"]
 
 _log = logging.getLogger("dragoman")
 
 
-def voices_of(engine: Engine, options: TranscribeOptions) -> list[Voice]:
-    """Return the voices that the options ask for.
+def scorers_for(engine: Engine, options: TranscribeOptions) -> list[Scorer]:
+    """Return the scorers that the options ask for.
 
     Args:
         engine: The model whose scores they are added to, and its tokenizer.
@@ -35,17 +35,17 @@ def voices_of(engine: Engine, options: TranscribeOptions) -> list[Voice]:
         ModelNotFoundError: If there is no such language model.
     """
     vocab_size = engine.model.config.decoder.text_spec().vocab_size
-    voices = []
+    scorers = []
     if options.phrases:
         phrases = {
             tokens: options.hotwords_weight
             for phrase in options.phrases
             for tokens in phrase_tokens(engine.tokenizer, phrase)
         }
-        voices.append(Voice(model=HotWords(phrases, vocab_size=vocab_size)))
+        scorers.append(Scorer(model=HotWords(phrases, vocab_size=vocab_size)))
     if options.lm is not None:
-        voices.append(_language_model(engine, options, vocab_size))
-    return voices
+        scorers.append(_language_model(engine, options, vocab_size))
+    return scorers
 
 
 def phrase_tokens(tokenizer: Any, phrase: str) -> list[tuple[int, ...]]:
@@ -62,7 +62,7 @@ def phrase_tokens(tokenizer: Any, phrase: str) -> list[tuple[int, ...]]:
     return known
 
 
-def _language_model(engine: Engine, options: TranscribeOptions, vocab_size: int) -> Voice:
+def _language_model(engine: Engine, options: TranscribeOptions, vocab_size: int) -> Scorer:
     """Return the language model that `lm` names; the last one is kept, for the recordings that follow."""
     path = Path(str(options.lm))
     wanted = (str(path), options.lm_unit, path.stat().st_mtime_ns if path.exists() else None)
@@ -72,7 +72,7 @@ def _language_model(engine: Engine, options: TranscribeOptions, vocab_size: int)
     return replace(kept[1], weight=options.lm_weight)
 
 
-def _read_language_model(engine: Engine, options: TranscribeOptions, vocab_size: int) -> Voice:
+def _read_language_model(engine: Engine, options: TranscribeOptions, vocab_size: int) -> Scorer:
     name, model = str(options.lm), engine.model
     if name.endswith((".arpa", ".arpa.gz")):
         return _ngrams(engine, name, options.lm_unit, vocab_size)
@@ -95,10 +95,10 @@ def _read_language_model(engine: Engine, options: TranscribeOptions, vocab_size:
         )
     begin = lm.config.bos_token_id
     prompt = np.array([[_edges(model)[0] if begin is None else begin]])
-    return Voice(model=steps, normalize=True, prompt=prompt)
+    return Scorer(model=steps, normalize=True, prompt=prompt)
 
 
-def _ngrams(engine: Engine, name: str, unit: str | None, vocab_size: int) -> Voice:
+def _ngrams(engine: Engine, name: str, unit: str | None, vocab_size: int) -> Scorer:
     """Return the language model of an ARPA file."""
     start, end = _edges(engine.model)
     tokens = engine.tokenizer.get_vocab()
@@ -108,7 +108,7 @@ def _ngrams(engine: Engine, name: str, unit: str | None, vocab_size: int) -> Voi
     else:
         starts = word_starts(engine.text, vocab_size)
         found = WordNGramModel(name, starts=starts, decode=engine.text, vocab_size=vocab_size, end=end)
-    return Voice(model=found, prompt=np.array([[start]]))
+    return Scorer(model=found, prompt=np.array([[start]]))
 
 
 def _unit_of(name: str, tokens: Mapping[str, int]) -> str:

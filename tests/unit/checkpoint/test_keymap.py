@@ -74,12 +74,12 @@ def test_rules() -> None:
 
 
 def test_spelling() -> None:
-    assert KEYMAP.spell("embed.gamma") == "embed.weight"
-    assert KEYMAP.spell("model.embed.gamma") == "embed.weight"
-    assert KEYMAP.spell("model.stranger") == "model.stranger"
+    assert KEYMAP.canonical_name("embed.gamma") == "embed.weight"
+    assert KEYMAP.canonical_name("model.embed.gamma") == "embed.weight"
+    assert KEYMAP.canonical_name("model.stranger") == "model.stranger"
     added = KeyMap((Rename("model.embed.weight", "x"),), prefixes=("model.",))
-    assert added.spell("embed.weight") == "model.embed.weight"
-    assert added.spell("model.embed.weight") == "model.embed.weight"
+    assert added.canonical_name("embed.weight") == "model.embed.weight"
+    assert added.canonical_name("model.embed.weight") == "model.embed.weight"
 
 
 def test_two_rules_for_one_name_are_a_mistake_in_the_table() -> None:

@@ -11,7 +11,7 @@ from dragoman import SpeechEncoderDecoderModel
 from dragoman.cli import app, main
 from dragoman.transcriber import decoding, engine, transcriber
 from dragoman.transcriber.guards import fails
-from dragoman.transcriber.scorers import voices_of
+from dragoman.transcriber.scorers import scorers_for
 
 # flag -> (what is typed, where it must arrive, under which name, as what)
 ARRIVES = {
@@ -30,10 +30,10 @@ ARRIVES = {
     "--compression_ratio_threshold": ("1.5", "guards", "compression_ratio_threshold", 1.5),
     "--logprob_threshold": ("none", "guards", "logprob_threshold", None),
     "--no_speech_threshold": ("0.25", "guards", "no_speech_threshold", 0.25),
-    "--hotwords": ("lamp, moon", "voices", "phrases", ("lamp", "moon")),
-    "--hotwords_weight": ("1.5", "voices", "hotwords_weight", 1.5),
-    "--lm_unit": ("words", "voices", "lm_unit", "words"),
-    "--lm_weight": ("0.7", "voices", "lm_weight", 0.7),
+    "--hotwords": ("lamp, moon", "scorers", "phrases", ("lamp", "moon")),
+    "--hotwords_weight": ("1.5", "scorers", "hotwords_weight", 1.5),
+    "--lm_unit": ("words", "scorers", "lm_unit", "words"),
+    "--lm_weight": ("0.7", "scorers", "lm_weight", 0.7),
     "--batch_size": ("1", "generate", "rows", 1),
     "--chunk_length_s": ("3.5", "windows", "max_seconds", 3.5),
     "--stride_length_s": ("0.25", "windows", "reach_s", 0.25),
@@ -73,7 +73,7 @@ SEEN |= {"--vad_filter", "--verbose", "--json_logs", "--debug"}
 @pytest.fixture
 def arrived(monkeypatch):
     """What the real functions were called with, by name of the function."""
-    calls = {"resolve": [], "generate": [], "windows": [], "guards": [], "voices": []}
+    calls = {"resolve": [], "generate": [], "windows": [], "guards": [], "scorers": []}
     resolve, windows, generate = engine.resolve, transcriber.speech_windows, SpeechEncoderDecoderModel.generate
 
     def recorded_resolve(name, **options):
@@ -93,11 +93,11 @@ def arrived(monkeypatch):
         return fails(decoded, options)
 
     def recorded_voices(engine, options):
-        calls["voices"].append({**asdict(options), "phrases": options.phrases})
-        return voices_of(engine, options)
+        calls["scorers"].append({**asdict(options), "phrases": options.phrases})
+        return scorers_for(engine, options)
 
     monkeypatch.setattr(engine, "fails", recorded_fails)
-    monkeypatch.setattr(decoding, "voices_of", recorded_voices)
+    monkeypatch.setattr(decoding, "scorers_for", recorded_voices)
     monkeypatch.setattr(engine, "resolve", recorded_resolve)
     monkeypatch.setattr(transcriber, "speech_windows", recorded_windows)
     monkeypatch.setattr(SpeechEncoderDecoderModel, "generate", recorded_generate)

@@ -40,7 +40,7 @@ def unclaimed(keymap: KeyMap, recording: dict[str, Any]) -> list[str]:
     wrong = []
     arrived: set[str] = set()
     for name, plain in recording["keys"].items():
-        spelled = keymap.spell(name)
+        spelled = keymap.canonical_name(name)
         rule, ours = keymap.rule_for(spelled), keymap.ours(spelled)
         right = keymap.ours(plain) if plain else ()
         arrived.update(ours)
@@ -88,7 +88,7 @@ class TestTables:
             config = config_of(family, recording)
             module = (SpeechEncoder if name == "speech" else TextDecoder)(config, empty=True)
             keymap = part.keymap(config)
-            arrived = {our for key in recording["keys"] for our in keymap.ours(keymap.spell(key))}
+            arrived = {our for key in recording["keys"] for our in keymap.ours(keymap.canonical_name(key))}
             tensors = set(module.state_dict())
             assert arrived <= tensors, recording["about"]
             if recording is plain:

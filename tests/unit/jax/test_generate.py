@@ -11,7 +11,7 @@ import torch
 
 from dragoman import GPT2LMHeadModel, SpeechEncoderDecoderModel
 from dragoman.errors import AudioError, GenerationError
-from dragoman.generation.scorers.fusion import Voice
+from dragoman.generation.scorers.fusion import Scorer
 from dragoman.generation.scorers.hotwords import HotWords
 from dragoman.jax import compiled
 from dragoman.jax.buckets import rounded
@@ -215,19 +215,21 @@ def test_bad_requests_are_refused(model: Any) -> None:
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
-def test_voices_and_log_probabilities(model: Any, num_beams: int) -> None:
+def test_scorers_and_log_probabilities(model: Any, num_beams: int) -> None:
     speech = waves(2, 900)
-    voice = Voice(model=HotWords({(7, 9, 8): 50.0}, vocab_size=model.config.decoder.vocab_size))
+    scorer = Scorer(model=HotWords({(7, 9, 8): 50.0}, vocab_size=model.config.decoder.vocab_size))
     options = {"num_beams": num_beams, "max_new_tokens": 6, "eos_token_id": None}
-    found = model.generate(speech, **options, voices=[voice], token_log_probs=True, return_dict_in_generate=True)
+    found = model.generate(speech, **options, scorers=[scorer], token_log_probs=True, return_dict_in_generate=True)
     assert np.asarray(found.sequences)[:, 1:4].tolist() == [[7, 9, 8]] * 2
+    with pytest.warns(FutureWarning, match="`voices` is called `scorers` now"):
+        assert np.array_equal(model.generate(speech, **options, voices=[scorer]), found.sequences)
     logits = jax.nn.log_softmax(model(speech, decoder_input_ids=found.sequences[:, :-1]).logits)
     expected = np.take_along_axis(np.asarray(logits), np.asarray(found.sequences)[:, 1:, None], axis=-1)[..., 0]
     assert np.asarray(found.token_log_probs) == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.fixture(scope="module")
-def voices(tmp_path_factory: pytest.TempPathFactory, model: Any) -> tuple[Any, LanguageModel]:
+def scorers(tmp_path_factory: pytest.TempPathFactory, model: Any) -> tuple[Any, LanguageModel]:
     """A language model of the same vocabulary in PyTorch and in JAX."""
     folder = tmp_path_factory.mktemp("lm")
     torch.manual_seed(1)
@@ -237,8 +239,8 @@ def voices(tmp_path_factory: pytest.TempPathFactory, model: Any) -> tuple[Any, L
     return in_torch, LanguageModel.load(folder)
 
 
-def test_a_language_model_reads_on_when_its_cache_is_full(voices: tuple[Any, LanguageModel]) -> None:
-    in_torch, in_jax = voices
+def test_a_language_model_reads_on_when_its_cache_is_full(scorers: tuple[Any, LanguageModel]) -> None:
+    in_torch, in_jax = scorers
     tokens = np.random.default_rng(0).integers(5, 60, (2, 70))
     step = in_jax.start(tokens[:, :3])
     for column in tokens.T[3:]:
@@ -252,13 +254,13 @@ def test_a_language_model_reads_on_when_its_cache_is_full(voices: tuple[Any, Lan
 
 @pytest.mark.parametrize("num_beams", [1, 3])
 def test_a_language_model_has_the_same_say_as_in_pytorch(
-    model: Any, theirs: Any, voices: tuple[Any, LanguageModel], num_beams: int
+    model: Any, theirs: Any, scorers: tuple[Any, LanguageModel], num_beams: int
 ) -> None:
     speech = waves(2, 900)
     options = {"num_beams": num_beams, "max_new_tokens": 8, "min_new_tokens": 8}
     how = {"weight": 0.5, "normalize": True, "prompt": np.array([[2]])}
-    in_torch = CachedDecoder(voices[0], None, None, 100)
-    expected = theirs.generate(torch.from_numpy(speech), voices=[Voice(model=in_torch, **how)], **options)
-    found = np.asarray(model.generate(speech, voices=[Voice(model=voices[1], **how)], **options))
+    in_torch = CachedDecoder(scorers[0], None, None, 100)
+    expected = theirs.generate(torch.from_numpy(speech), scorers=[Scorer(model=in_torch, **how)], **options)
+    found = np.asarray(model.generate(speech, scorers=[Scorer(model=scorers[1], **how)], **options))
     assert found.tolist() == expected.tolist()
     assert found.tolist() != np.asarray(model.generate(speech, **options)).tolist(), "it must matter"

@@ -7,7 +7,7 @@ import torch
 
 import dragoman
 from dragoman.errors import GenerationError
-from dragoman.generation.scorers.fusion import Voice
+from dragoman.generation.scorers.fusion import Scorer
 from dragoman.generation.scorers.hotwords import HotWords
 from dragoman.generation.streamers import TextIteratorStreamer
 from dragoman.testing import tiny_config
@@ -89,33 +89,41 @@ def test_many_beams_together(model: Any, audio: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
-def test_voices_have_a_say(model: Any, audio: torch.Tensor, num_beams: int) -> None:
-    """A hot word is heard, and a language model of its own, whose scores are those of its own forward pass."""
+def test_scorers_change_the_transcript(model: Any, audio: torch.Tensor, num_beams: int) -> None:
+    """Hot words are generated; a language model adds the scores of its own forward pass."""
     vocab = model.config.decoder.vocab_size
     options = {"num_beams": num_beams, "max_new_tokens": 6, "min_new_tokens": 6}
     plain = model.generate(audio, **options)
-    loud = Voice(model=HotWords({(7, 9, 8): 50.0}, vocab_size=vocab))
-    assert all(row[1:4] == [7, 9, 8] for row in model.generate(audio, **options, voices=[loud]).tolist())
+    loud = Scorer(model=HotWords({(7, 9, 8): 50.0}, vocab_size=vocab))
+    assert all(row[1:4] == [7, 9, 8] for row in model.generate(audio, **options, scorers=[loud]).tolist())
 
     torch.manual_seed(3)
     config = tiny_config("gpt2", vocab_size=vocab, initializer_range=0.5, add_cross_attention=False)
     lm = dragoman.GPT2LMHeadModel(config).eval()
-    voice = Voice(model=CachedDecoder(lm, None, None, 16), weight=30.0, normalize=True)
-    swayed = model.generate(audio, **options, voices=[voice])
+    scorer = Scorer(model=CachedDecoder(lm, None, None, 16), weight=30.0, normalize=True)
+    swayed = model.generate(audio, **options, scorers=[scorer])
     assert not torch.equal(swayed, plain)
     with torch.no_grad():
         best = lm(swayed[:, :-1]).logits[:, 1:]
     best[..., 2] = -torch.inf  # no end before six tokens
     if num_beams == 1:  # so loud that it has its way
         assert torch.equal(best.argmax(-1)[:, :-1], swayed[:, 2:-1])  # BART is forced to end with the last
-    silent = Voice(model=voice.model, weight=0.0, normalize=True)
-    assert torch.equal(model.generate(audio, **options, voices=[silent]), plain)
+    silent = Scorer(model=scorer.model, weight=0.0, normalize=True)
+    assert torch.equal(model.generate(audio, **options, scorers=[silent]), plain)
 
 
-def test_voices_and_drafts_do_not_mix(model: Any, audio: torch.Tensor) -> None:
-    voice = Voice(model=HotWords({(7,): 1.0}, vocab_size=model.config.decoder.vocab_size))
+def test_the_old_name_of_scorers_warns(model: Any, audio: torch.Tensor) -> None:
+    scorer = Scorer(model=HotWords({(7, 9, 8): 50.0}, vocab_size=model.config.decoder.vocab_size))
+    options = {"max_new_tokens": 6, "min_new_tokens": 6}
+    with pytest.warns(FutureWarning, match="`voices` is called `scorers` now"):
+        found = model.generate(audio, **options, voices=[scorer])
+    assert torch.equal(found, model.generate(audio, **options, scorers=[scorer]))
+
+
+def test_scorers_and_drafts_do_not_mix(model: Any, audio: torch.Tensor) -> None:
+    scorer = Scorer(model=HotWords({(7,): 1.0}, vocab_size=model.config.decoder.vocab_size))
     with pytest.raises(GenerationError, match="Speculative decoding checks drafts of one decoder"):
-        model.generate(audio, assistant_model=model, voices=[voice])
+        model.generate(audio, assistant_model=model, scorers=[scorer])
     with pytest.raises(GenerationError, match="`token_log_probs` are recorded by"):
         model.generate(audio, num_beams=2, force_words_ids=[[7]], token_log_probs=True)
 

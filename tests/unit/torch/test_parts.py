@@ -12,7 +12,7 @@ from dragoman.families.llama import LlamaConfig
 from dragoman.spec import Activation, BlockSpec, NormOrder, RotarySpec, StackSpec
 from dragoman.torch.net.block import Stack
 from dragoman.torch.net.layers import RMSNorm
-from dragoman.torch.net.rotary import turn_of
+from dragoman.torch.net.rotary import rotary_for
 
 
 def test_rms_norm_has_mean_square_one_before_its_weight() -> None:
@@ -31,7 +31,7 @@ def test_rotary_scores_depend_on_distances_only() -> None:
     queries, keys = torch.randn(2, 1, 1, 1, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
     def score(query: int, key: int) -> torch.Tensor:
-        turned = [turn_of(spec, torch.tensor([[at]]), x)(x) for at, x in ((query, queries), (key, keys))]
+        turned = [rotary_for(spec, torch.tensor([[at]]), x)(x) for at, x in ((query, queries), (key, keys))]
         return (turned[0] * turned[1]).sum()
 
     assert torch.allclose(score(3, 1), score(43, 41), atol=1e-5)

@@ -9,7 +9,7 @@ from dragoman.errors import ConfigError, ModelNotFoundError
 from dragoman.generation.scorers.word_ngram import WordNGramModel
 from dragoman.testing import tiny_config
 from dragoman.transcriber import TranscribeOptions
-from dragoman.transcriber.scorers import phrase_tokens, voices_of
+from dragoman.transcriber.scorers import phrase_tokens, scorers_for
 
 WEIGHT = 40  # so much that the end of a text is put off
 
@@ -54,14 +54,14 @@ def test_an_arpa_file_over_words_has_a_say(transcriber, sample, tmp_path):
     path = tmp_path / "words.arpa"
     path.write_text("\\data\\\nngram 1=4\n\n\\1-grams:\n-9\t<unk>\n-99\t<s>\n-9\t</s>\n-0.01\tlamps\n\n\\end\\\n")
     options = TranscribeOptions(lm=path, lm_weight=40)
-    (voice,) = voices_of(transcriber._engine, options)
-    assert isinstance(voice.model, WordNGramModel)
-    (again,) = voices_of(transcriber._engine, TranscribeOptions(lm=str(path), lm_weight=1))
-    assert (again.model, again.weight) == (voice.model, 1), "a language model is read once for many recordings"
+    (scorer,) = scorers_for(transcriber._engine, options)
+    assert isinstance(scorer.model, WordNGramModel)
+    (again,) = scorers_for(transcriber._engine, TranscribeOptions(lm=str(path), lm_weight=1))
+    assert (again.model, again.weight) == (scorer.model, 1), "a language model is read once for many recordings"
     swayed = texts(transcriber, sample, lm=path, lm_weight=40)
     path.touch()
-    (anew,) = voices_of(transcriber._engine, options)
-    assert anew.model is not voice.model
+    (anew,) = scorers_for(transcriber._engine, options)
+    assert anew.model is not scorer.model
     assert texts(transcriber, sample, lm=path, lm_weight=0) == texts(transcriber, sample) != swayed
     with pytest.raises(ConfigError, match="knows none of its"):
         transcriber.transcribe(sample, lm=path, lm_unit="tokens")
@@ -76,8 +76,8 @@ def test_a_neural_language_model_has_a_say(transcriber, sample, tmp_path):
     lm.save_pretrained(tmp_path)
     assert texts(transcriber, sample, lm=tmp_path, lm_weight=0) == texts(transcriber, sample)
     options = TranscribeOptions(lm=tmp_path)
-    (voice,) = voices_of(transcriber._engine, options)
-    first = voice.model.start(torch.tensor([[2]])).logits
+    (scorer,) = scorers_for(transcriber._engine, options)
+    first = scorer.model.start(torch.tensor([[2]])).logits
     assert torch.allclose(first, lm(torch.tensor([[2]])).logits[:, -1], atol=1e-5)
     swayed = transcriber.transcribe(sample, lm=tmp_path, lm_weight=100, temperature=0, no_speech_threshold=None)
     assert all(segment.tokens[0] == int(first.argmax()) for segment in swayed.segments)

@@ -47,7 +47,7 @@ class Listening(NamedTuple):
 
 
 class HotWords:
-    """Scores that favour given phrases; a `StepDecoder` to be used as a `Voice` in shallow fusion.
+    """Scores that favour given phrases; a `StepDecoder` to be used as a `Scorer` in shallow fusion.
 
     Args:
         phrases: Token ids of each phrase -> boost for each of its tokens, in natural logarithms; 1 to 5 are usual. Mind

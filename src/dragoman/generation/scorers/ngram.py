@@ -1,4 +1,4 @@
-"""A language model of n-grams over the decoder's tokens, read from an ARPA file, as a voice in shallow fusion."""
+"""A language model of n-grams over the decoder's tokens, read from an ARPA file, as a scorer in shallow fusion."""
 
 import gzip
 import math

@@ -85,7 +85,7 @@ class Reading(NamedTuple):
 
 
 class WordNGramModel:
-    """Probabilities of words after the last n - 1, with back-off; a `StepDecoder` to be used as a `Voice`.
+    """Probabilities of words after the last n - 1, with back-off; a `StepDecoder` to be used as a `Scorer`.
 
     A word is looked up without the punctuation around it, as it is written, else in lower case, else as `<unk>`; where
     the file has no `<unk>`, an unknown word is as likely as the rarest one. Punctuation alone is no word.

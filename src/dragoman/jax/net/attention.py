@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from dragoman.jax.net.layers import NEVER, Key, Linear, dropout, norm_of, widened
 from dragoman.jax.net.position_bias import BiasGate
-from dragoman.jax.net.rotary import Turn
+from dragoman.jax.net.rotary import Rotary
 from dragoman.spec import BlockSpec
 
 __all__ = ["Attention"]
@@ -41,7 +41,7 @@ class Attention(nnx.Module):
         self.bias_gate = bias_gate
 
     def project(
-        self, states: Float[Array, "batch frames width"], turn: Turn | None = None, key: Key = None
+        self, states: Float[Array, "batch frames width"], rotary: Rotary | None = None, key: Key = None
     ) -> KeysValues:
         """Return the keys and values of `states`, the keys turned by their positions if there is a `turn`."""
         # [b, t, w] -> [b, h, t, d]
@@ -51,7 +51,7 @@ class Attention(nnx.Module):
         )
         if self.k_norm is not None:
             keys = self.k_norm(keys)
-        return keys if turn is None else turn(keys), values
+        return keys if rotary is None else rotary(keys), values
 
     def __call__(
         self,
@@ -61,7 +61,7 @@ class Attention(nnx.Module):
         *,
         causal: bool = False,
         weights: bool = False,
-        turn: Turn | None = None,
+        rotary: Rotary | None = None,
         key: Key = None,
     ) -> tuple[Float[Array, "rows tokens width"], Float[Array, "rows heads tokens frames"] | None]:
         """Let `states` look at keys and values.
@@ -76,7 +76,7 @@ class Attention(nnx.Module):
                 `[batch, heads, tokens, frames]`.
             causal: Let a token see itself and what came before (no `mask` besides).
             weights: Also return the attention weights.
-            turn: Turns the queries by their positions.
+            rotary: Turns the queries by their positions.
             key: For dropout.
         """
         keys, values = keys_values
@@ -86,8 +86,8 @@ class Attention(nnx.Module):
         queries = self.q_proj(states, key).reshape(batch, -1, self.num_heads, self.head_dim).swapaxes(1, 2)
         if self.q_norm is not None:
             queries = self.q_norm(queries)
-        if turn is not None:
-            queries = turn(queries)
+        if rotary is not None:
+            queries = rotary(queries)
         # [b, h, q, d] -> [b, k, h / k * q, d]: heads that share keys stand below each other, as beams do
         queries = queries.reshape(batch, self.key_heads, -1, self.head_dim) * self.scale
         scores = widened(jnp.einsum("bkqd,bktd->bkqt", queries, keys))

@@ -16,7 +16,7 @@ from dragoman.jax.net.attention import Attention
 from dragoman.jax.net.cache import Cache, Memory
 from dragoman.jax.net.layers import ACTIVATIONS, Key, LayerNorm, Linear, RMSNorm, dropout, norm_of, param, split
 from dragoman.jax.net.position_bias import BiasGate
-from dragoman.jax.net.rotary import Turn, turn_of
+from dragoman.jax.net.rotary import Rotary, rotary_for
 from dragoman.spec import BlockSpec, NormOrder, StackSpec
 
 __all__ = ["Block", "FeedForward", "Stack", "StackOutput"]
@@ -84,34 +84,34 @@ class Block(nnx.Module):
         cache: Cache | None,
         weights: bool,
         bias: Float[Array, "heads tokens tokens"] | None,
-        turn: Turn | None,
+        rotary: Rotary | None,
         key: Key = None,
     ) -> tuple[Array, Cache | None, Array | None, Array | None]:
         """Return the new states, the new cache and, if `weights`, the self- and cross-attention weights."""
         crosses = self.spec.cross_attention and memory is not None
         cross_weights = None
         look_key, cross_key, ffn_key, *drop = split(key, 6)
-        look = (mask, causal, cache, weights, bias, turn, look_key)
+        look = (mask, causal, cache, weights, bias, rotary, look_key)
         if crosses and self.cross_attn_gate is not None:
             asks = self.cross_attn_norm(states)
-            mixed, cross_weights = self._look_across(index, asks, memory, weights, cross_key)
+            mixed, cross_weights = self._cross_attention(index, asks, memory, weights, cross_key)
             states = states + jnp.tanh(self.cross_attn_gate[...]) * self._drop(mixed, drop[1])
             crosses = False
         if self.spec.norm_order is NormOrder.POST:
-            mixed, cache, self_weights = self._look_back(index, states, *look)
+            mixed, cache, self_weights = self._self_attention(index, states, *look)
             states = self.self_attn_norm(states + self._drop(mixed, drop[0]))
             if crosses:
-                mixed, cross_weights = self._look_across(index, states, memory, weights, cross_key)
+                mixed, cross_weights = self._cross_attention(index, states, memory, weights, cross_key)
                 states = self.cross_attn_norm(states + self._drop(mixed, drop[1]))
             assert self.ffn_norm is not None
             states = self.ffn_norm(states + self._drop(self.ffn(states, ffn_key), drop[2]))
         else:
             own = self.self_attn_norm(states)
-            mixed, cache, self_weights = self._look_back(index, own, *look)
+            mixed, cache, self_weights = self._self_attention(index, own, *look)
             before, states = states, states + self._drop(mixed, drop[0], self.self_attn_post_norm)
             if crosses:
                 asks = self.cross_attn_norm(states)
-                mixed, cross_weights = self._look_across(index, asks, memory, weights, cross_key)
+                mixed, cross_weights = self._cross_attention(index, asks, memory, weights, cross_key)
                 states = states + self._drop(mixed, drop[1])
             if self.ffn_norm is not None:
                 own = self.ffn_norm(before if self.spec.norm_order is NormOrder.PARALLEL else states)
@@ -124,7 +124,7 @@ class Block(nnx.Module):
         """Return what a residual connection adds: normalised if there is a `norm`, in training not all of it."""
         return dropout(states if norm is None else norm(states), self.spec.dropout, key)
 
-    def _look_back(
+    def _self_attention(
         self,
         index: int,
         states: Array,
@@ -133,19 +133,19 @@ class Block(nnx.Module):
         cache: Cache | None,
         weights: bool,
         bias: Array | None,
-        turn: Turn | None,
+        rotary: Rotary | None,
         key: Key,
     ) -> tuple[Array, Cache | None, Array | None]:
-        keys_values = self.self_attn.project(states, turn, key)
+        keys_values = self.self_attn.project(states, rotary, key)
         if cache is not None:
             cache = cache.write(index, *keys_values)
             keys_values = cache.layer(index)
         if self.self_attn.bias_gate is not None and bias is not None:
             mask = self.self_attn.bias_gate(states, bias, mask)
-        mixed, probs = self.self_attn(states, keys_values, mask, causal=causal, weights=weights, turn=turn, key=key)
+        mixed, probs = self.self_attn(states, keys_values, mask, causal=causal, weights=weights, rotary=rotary, key=key)
         return mixed, cache, probs
 
-    def _look_across(
+    def _cross_attention(
         self, index: int, states: Array, memory: Memory | None, weights: bool, key: Key
     ) -> tuple[Array, Array | None]:
         assert memory is not None
@@ -225,14 +225,14 @@ class Stack(nnx.Module):
         seen: list[Array] = []
         self_weights: list[Array | None] = []
         cross_weights: list[Array | None] = []
-        far, nearby = self._turns(positions, states)
+        far, nearby = self._rotaries(positions, states)
         for index, (layer, layer_key) in enumerate(zip(self.layers, split(key, self.spec.num_layers), strict=True)):
             if all_states:
                 seen.append(states)
             windowed = index in self.spec.windowed
             look = (near, False) if near is not None and windowed else (mask, causal)
-            turn = None if index in self.spec.unturned else nearby if windowed else far
-            arguments = (*look, memory, cache, weights, bias, turn, layer_key)
+            rotary = None if index in self.spec.nope_layers else nearby if windowed else far
+            arguments = (*look, memory, cache, weights, bias, rotary, layer_key)
             states, cache, own, across = self._run(layer, index, states, *arguments)
             self_weights.append(own)
             cross_weights.append(across)
@@ -258,13 +258,13 @@ class Stack(nnx.Module):
         cache: Cache | None,
         weights: bool,
         bias: Array | None,
-        turn: Turn | None,
+        rotary: Rotary | None,
         key: Key,
     ) -> tuple[Array, Cache | None, Array | None, Array | None]:
         """Run one layer; in training it may be left out (LayerDrop), and computed anew for the gradient."""
 
         def run(states: Array) -> tuple[Array, Cache | None, Array | None, Array | None]:
-            return layer(index, states, mask, causal, memory, cache, weights, bias, turn, key)
+            return layer(index, states, mask, causal, memory, cache, weights, bias, rotary, key)
 
         if key is None:
             return run(states)
@@ -275,12 +275,12 @@ class Stack(nnx.Module):
             new = jnp.where(left_out, states, new)
         return new, cache, own, across
 
-    def _turns(self, positions: Array | None, states: Array) -> tuple[Turn | None, Turn | None]:
+    def _rotaries(self, positions: Array | None, states: Array) -> tuple[Rotary | None, Rotary | None]:
         """Return the turns of the layers that see the whole text, and of those that look back only so far."""
-        rotary = self.spec.block.rotary
-        if rotary is None:
+        spec = self.spec.block.rotary
+        if spec is None:
             return None, None
         if positions is None:
             positions = jnp.arange(states.shape[1])[None]
-        turn, near = turn_of(rotary, positions, states), self.spec.near_rotary
-        return turn, turn if near is None else turn_of(near, positions, states)
+        rotary, local = rotary_for(spec, positions, states), self.spec.local_rotary
+        return rotary, rotary if local is None else rotary_for(local, positions, states)

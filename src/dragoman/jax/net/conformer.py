@@ -26,7 +26,7 @@ from dragoman.jax.net.layers import (
     zero_padding,
 )
 from dragoman.jax.net.positions import StoredNorm
-from dragoman.jax.net.rotary import Turn
+from dragoman.jax.net.rotary import Rotary
 from dragoman.spec import BlockSpec, ConformerSpec, Distance
 
 __all__ = [
@@ -107,13 +107,13 @@ class ConformerAttention(nnx.Module):
         states: Float[Array, "batch frames width"],
         mask: Bool[Array, "..."] | None,
         places: Array | None,
-        turn: Turn | None,
+        rotary: Rotary | None,
         *,
         weights: bool = False,
         key: Key = None,
     ) -> tuple[Float[Array, "batch frames width"], Float[Array, "batch heads frames frames"] | None]:
         """Let the frames look at each other; rotary positions turn what queries and keys are made from."""
-        turned = states if turn is None else turn(self._heads(states)).swapaxes(1, 2).reshape(states.shape)
+        turned = states if rotary is None else rotary(self._heads(states)).swapaxes(1, 2).reshape(states.shape)
         queries, keys = self._heads(self.q_proj(turned)), self._heads(self.k_proj(turned))
         values = self._heads(self.v_proj(states))
         bias: Array | float = 0.0
@@ -190,7 +190,7 @@ class ConformerBlock(nnx.Module):
         cache: None,
         weights: bool,
         bias: Surroundings,
-        turn: Turn | None,
+        rotary: Rotary | None,
         key: Key = None,
     ) -> tuple[Array, None, Array | None, None]:
         """Return the new states and, if `weights`, the attention weights; a Conformer neither writes nor looks across.
@@ -201,7 +201,7 @@ class ConformerBlock(nnx.Module):
         rate = self.spec.dropout
         states = states + 0.5 * dropout(self.ffn1(self.ffn1_norm(states), first_key), rate, drop[0])
         own = self.self_attn_norm(states)
-        mixed, probs = self.self_attn(own, mask, bias.places, turn, weights=weights, key=look_key)
+        mixed, probs = self.self_attn(own, mask, bias.places, rotary, weights=weights, key=look_key)
         states = states + dropout(mixed, self.spec.attention_dropout, drop[1])
         states = states + self.conv(states, bias.keep, conv_key)
         states = states + 0.5 * dropout(self.ffn2(self.ffn2_norm(states), second_key), rate, drop[2])

@@ -30,17 +30,18 @@ class ConvAdapter(nnx.Module):
         states: Float[Array, "batch frames width"],
         lengths: Int[Array, " batch"] | None,
         *,
-        leaks: bool = False,
+        mask_padding: bool = True,
         key: Key = None,
     ) -> Float[Array, "batch frames_out width_out"]:
         """Shorten; frames beyond `lengths` are zero at each convolution, as they are at the edge of a single clip.
 
-        With `leaks` they are heard, as upstream has it. There is nothing here to drop by the `key`.
+        With `mask_padding=False` they are not masked, which is what `transformers` does. Nothing here uses
+        the `key`.
         """
         if self.proj is not None and self.norm is not None:
             states = self.norm(self.proj(states))
         for conv in self.layers:
-            if lengths is not None and not leaks:
+            if lengths is not None and mask_padding:
                 states = zero_padding(states, frame_mask(lengths, states.shape[1]))
                 lengths = self.spec.shortened(lengths)
             states = _shortened(conv, states)
@@ -62,11 +63,11 @@ class AttentiveLayer(nnx.Module):
         states: Float[Array, "batch frames width"],
         lengths: Int[Array, " batch"] | None,
         *,
-        leaks: bool = False,
+        mask_padding: bool = True,
         key: Key = None,
     ) -> tuple[Float[Array, "batch fewer width"], Int[Array, " batch"] | None]:
         """Return the new states and their lengths; see `ConvAdapter`."""
-        keep = None if lengths is None or leaks else frame_mask(lengths, states.shape[1])
+        keep = None if lengths is None or not mask_padding else frame_mask(lengths, states.shape[1])
         residual = _shortened(self.residual_conv, zero_padding(self.residual_norm(states), keep))
         own = _shortened(self.self_attn_conv, zero_padding(self.self_attn_norm(states), keep))
         mask = None
@@ -98,7 +99,7 @@ class AttentiveAdapter(nnx.Module):
         states: Float[Array, "batch frames width"],
         lengths: Int[Array, " batch"] | None,
         *,
-        leaks: bool = False,
+        mask_padding: bool = True,
         key: Key = None,
     ) -> Float[Array, "batch frames_out width_out"]:
         """Shorten; see `ConvAdapter`."""
@@ -108,7 +109,7 @@ class AttentiveAdapter(nnx.Module):
         if self.proj is not None and self.norm is not None:
             states = self.norm(self.proj(states))
         for layer, layer_key in zip(self.layers, keys, strict=True):
-            states, lengths = layer(states, lengths, leaks=leaks, key=layer_key)
+            states, lengths = layer(states, lengths, mask_padding=mask_padding, key=layer_key)
         return states
 
 

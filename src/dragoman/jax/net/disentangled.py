@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dragoman.jax.net.block import FeedForward
 from dragoman.jax.net.layers import NEVER, Embedding, Key, LayerNorm, Linear, dropout, split
-from dragoman.jax.net.rotary import Turn
+from dragoman.jax.net.rotary import Rotary
 from dragoman.spec import BlockSpec, DisentangledSpec
 
 __all__ = ["DisentangledBlock", "DistanceVectors", "Distances", "distance_index"]
@@ -126,7 +126,7 @@ class DisentangledBlock(nnx.Module):
         cache: None,
         weights: bool,
         bias: Distances,
-        turn: Turn | None,
+        rotary: Rotary | None,
         key: Key = None,
     ) -> tuple[Array, None, Array | None, None]:
         """Return the new states and, if `weights`, the attention weights; `bias` is what `DistanceVectors` gave."""

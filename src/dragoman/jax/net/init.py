@@ -120,7 +120,7 @@ def _values(
 
 
 def _std(path: str, spec: SpeechEncoderSpec | TextDecoderSpec) -> float:
-    if isinstance(spec, TextDecoderSpec) and spec.narrow_residuals and path.endswith(".out_proj"):
+    if isinstance(spec, TextDecoderSpec) and spec.scaled_residual_init and path.endswith(".out_proj"):
         return spec.init_std / math.sqrt(2 * spec.stack.num_layers)
     return spec.init_std
 

@@ -61,7 +61,7 @@ class Joint(nnx.Module):
         """Run the encoder; see `SpeechEncoder.encode`."""
         return self.encoder.encode(inputs, lengths, **asked)
 
-    def remember(self, encoded: EncoderOutput) -> Memory:
+    def memory_for(self, encoded: EncoderOutput) -> Memory:
         """Return encoder states as the decoder sees them."""
         states = encoded.last_hidden_state
         mask = None if encoded.lengths is None else frame_mask(encoded.lengths, states.shape[1])
@@ -80,7 +80,7 @@ class Joint(nnx.Module):
 
     def project(self, encoded: EncoderOutput) -> Memory:
         """Return the keys and values of what the encoder gave, for all layers of the decoder."""
-        memory = self.remember(encoded)
+        memory = self.memory_for(encoded)
         assert memory.states is not None
         return self.decoder.project_memory(memory.states, memory.mask)
 
@@ -111,11 +111,11 @@ class Joint(nnx.Module):
             encoded = self.encoder.encode(
                 inputs, lengths, masks=masks, all_states=all_states, weights=weights, frozen=frozen, key=encoder_key
             )
-        memory = self.remember(encoded)
+        memory = self.memory_for(encoded)
         if cache is not None and cache.memory is not None:
             memory = replace(cache.memory, states=memory.states, mask=memory.mask)
         unread = isinstance(self.bridge, Prefix) and (cache is None or cache.prefix_mask is None)
-        decode = self.decoder.decode_behind if unread else self.decoder.decode
+        decode = self.decoder.decode_after_prefix if unread else self.decoder.decode
         out, cache = decode(
             tokens,
             memory,

@@ -11,12 +11,12 @@ from jaxtyping import Array, Float, Int
 
 from dragoman.spec import RotarySpec
 
-__all__ = ["Turn", "turn_of"]
+__all__ = ["Rotary", "rotary_for"]
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Turn:
+class Rotary:
     """Cosines and sines of the angles of some positions, the same for all layers of a stack."""
 
     cos: Float[Array, "rows 1 tokens pairs"]
@@ -30,9 +30,9 @@ class Turn:
         return jnp.concatenate((*turned, rest), axis=-1)
 
 
-def turn_of(spec: RotarySpec, positions: Int[Array, "rows tokens"], like: Array) -> Turn:
+def rotary_for(spec: RotarySpec, positions: Int[Array, "rows tokens"], like: Array) -> Rotary:
     """Return the turn of `positions`, `[rows or 1, tokens]`, in the type of `like`; the angles are float32."""
     frequencies = jnp.asarray(spec.frequencies, jnp.float32)
     angles = positions[:, None, :, None].astype(jnp.float32) * frequencies  # [rows, 1, tokens, pairs]
     cos, sin = jnp.cos(angles) * spec.magnitude, jnp.sin(angles) * spec.magnitude
-    return Turn(cos.astype(like.dtype), sin.astype(like.dtype))
+    return Rotary(cos.astype(like.dtype), sin.astype(like.dtype))

@@ -298,7 +298,7 @@ class SpeechEncoder(nnx.Module):
         out = self._transform(zero_padding(states, mask), frames, all_states, weights, stack_key)
         states = out.states
         if self.adapter is not None:
-            states = self.adapter(states, frames, leaks=not exact, key=adapter_key)
+            states = self.adapter(states, frames, mask_padding=exact, key=adapter_key)
         return EncoderOutput(
             last_hidden_state=states,
             hidden_states=out.all_states,

@@ -201,8 +201,8 @@ class TextDecoder(nnx.Module):
         if cache is not None and token_mask is None:
             token_mask = cache.text_mask
         if cache is not None and cache.prefix_mask is not None:
-            token_mask, positions = _behind(cache.prefix_mask, start, count, capacity, token_mask, positions)
-        if positions is None and token_mask is not None and self.spec.number_by_mask:
+            token_mask, positions = _after_prefix(cache.prefix_mask, start, count, capacity, token_mask, positions)
+        if positions is None and token_mask is not None and self.spec.positions_from_mask:
             positions = _numbered(token_mask, start, count, capacity)
         embed_key, stack_key = split(key, 2)
         states = self.embed(tokens, embeds, start, positions, embed_key)
@@ -231,7 +231,7 @@ class TextDecoder(nnx.Module):
         )
         return out, out.cache.advanced(count) if out.cache else None
 
-    def decode_behind(
+    def decode_after_prefix(
         self,
         tokens: Int[Array, "rows tokens"] | None,
         memory: Memory,
@@ -259,7 +259,9 @@ class TextDecoder(nnx.Module):
         prefix, places = _prefix_of(memory)
         if token_mask is None:
             token_mask = jnp.ones(text.shape[:2], bool)
-        token_mask, positions = _behind(prefix, prefix.shape[1], text.shape[1], text.shape[1], token_mask, positions)
+        token_mask, positions = _after_prefix(
+            prefix, prefix.shape[1], text.shape[1], text.shape[1], token_mask, positions
+        )
         out, cache = self.decode(
             None,
             None,
@@ -364,7 +366,7 @@ def _numbered(mask: Array, start: Array | int, count: int, size: int) -> Int[Arr
     return lax.dynamic_slice_in_dim(_counted(_filled(mask, size)), start, count, axis=1)
 
 
-def _behind(
+def _after_prefix(
     prefix: Array, start: Array | int, count: int, size: int, token_mask: Array | None, positions: Array | None
 ) -> tuple[Array, Array]:
     """Return the mask of the places so far and the positions of the `count` tokens from place `start` on, behind a

@@ -69,7 +69,7 @@ class TextEmbedding(nnx.Module):
             return None
         first = start + self.spec.position_offset
         pad, apart = self.spec.pad_token_id, None  # `apart`: where padding is
-        if self.spec.padding_apart and tokens is not None and pad is not None:
+        if self.spec.padding_has_own_position and tokens is not None and pad is not None:
             apart = jnp.equal(tokens, pad)
             if positions is None:
                 positions = start + jnp.cumsum(~apart, 1) - 1  # fairseq numbers no padding, but all that a cache holds

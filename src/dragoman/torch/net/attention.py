@@ -11,7 +11,7 @@ from torch.nn import functional as F  # noqa: N812
 from dragoman.spec import BlockSpec
 from dragoman.torch.net.layers import Linear, forbid, norm_of
 from dragoman.torch.net.position_bias import BiasGate
-from dragoman.torch.net.rotary import Turn
+from dragoman.torch.net.rotary import Rotary
 
 __all__ = ["Attention", "plain_attention"]
 
@@ -41,7 +41,7 @@ class Attention(nn.Module):
         self.q_norm = norm_of(spec.norm, spec.head_dim, spec.norm_eps) if normed else None
         self.k_norm = norm_of(spec.norm, spec.head_dim, spec.norm_eps) if normed else None
 
-    def project(self, states: Float[Tensor, "batch frames width"], turn: Turn | None = None) -> KeysValues:
+    def project(self, states: Float[Tensor, "batch frames width"], rotary: Rotary | None = None) -> KeysValues:
         """Return the keys and values of `states`, the keys turned by their positions if there is a `turn`."""
         # [b, t, w] -> [b, h, t, d]
         keys, values = (
@@ -50,7 +50,7 @@ class Attention(nn.Module):
         )
         if self.k_norm is not None:
             keys = self.k_norm(keys)
-        return keys if turn is None else turn(keys), values
+        return keys if rotary is None else rotary(keys), values
 
     def forward(
         self,
@@ -60,7 +60,7 @@ class Attention(nn.Module):
         *,
         causal: bool = False,
         weights: bool = False,
-        turn: Turn | None = None,
+        rotary: Rotary | None = None,
     ) -> tuple[Float[Tensor, "rows tokens width"], Float[Tensor, "rows heads tokens frames"] | None]:
         """Let `states` look at keys and values.
 
@@ -74,7 +74,7 @@ class Attention(nn.Module):
                 `[batch, heads, tokens, frames]`.
             causal: Let a token see itself and what came before (no `mask` besides).
             weights: Also return the attention weights, which needs the slower plain computation.
-            turn: Turns the queries by their positions.
+            rotary: Turns the queries by their positions.
         """
         keys, values = keys_values
         rows, tokens, _ = states.shape
@@ -83,8 +83,8 @@ class Attention(nn.Module):
         queries = self.q_proj(states).view(batch, -1, self.num_heads, self.head_dim).transpose(1, 2)
         if self.q_norm is not None:
             queries = self.q_norm(queries)
-        if turn is not None:
-            queries = turn(queries)
+        if rotary is not None:
+            queries = rotary(queries)
         dropout = self.dropout if self.training else 0.0
         grouped = self.key_heads != self.num_heads
         probs = None

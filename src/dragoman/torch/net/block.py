@@ -18,7 +18,7 @@ from dragoman.torch.net.attention import Attention
 from dragoman.torch.net.cache import Cache, Memory
 from dragoman.torch.net.layers import ACTIVATIONS, Linear, norm_of
 from dragoman.torch.net.position_bias import BiasGate
-from dragoman.torch.net.rotary import Turn, turn_of
+from dragoman.torch.net.rotary import Rotary, rotary_for
 
 __all__ = ["Block", "FeedForward", "Stack", "StackOutput"]
 
@@ -88,29 +88,29 @@ class Block(nn.Module):
         cache: Cache | None,
         weights: bool,
         bias: Float[Tensor, "heads tokens tokens"] | None,
-        turn: Turn | None,
+        rotary: Rotary | None,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Return the new states and, if `weights`, the self- and cross-attention weights."""
         crosses = self.spec.cross_attention and memory is not None
         cross_weights = None
         if crosses and self.cross_attn_gate is not None:
-            mixed, cross_weights = self._look_across(index, self.cross_attn_norm(states), memory, weights)
+            mixed, cross_weights = self._cross_attention(index, self.cross_attn_norm(states), memory, weights)
             states = states + torch.tanh(self.cross_attn_gate) * self._drop(mixed)
             crosses = False
         if self.spec.norm_order is NormOrder.POST:
-            mixed, self_weights = self._look_back(index, states, mask, causal, cache, weights, bias, turn)
+            mixed, self_weights = self._self_attention(index, states, mask, causal, cache, weights, bias, rotary)
             states = self.self_attn_norm(states + self._drop(mixed))
             if crosses:
-                mixed, cross_weights = self._look_across(index, states, memory, weights)
+                mixed, cross_weights = self._cross_attention(index, states, memory, weights)
                 states = self.cross_attn_norm(states + self._drop(mixed))
             assert self.ffn_norm is not None
             states = self.ffn_norm(states + self._drop(self.ffn(states)))
         else:
             own = self.self_attn_norm(states)
-            mixed, self_weights = self._look_back(index, own, mask, causal, cache, weights, bias, turn)
+            mixed, self_weights = self._self_attention(index, own, mask, causal, cache, weights, bias, rotary)
             before, states = states, states + self._drop(mixed, self.self_attn_post_norm)
             if crosses:
-                mixed, cross_weights = self._look_across(index, self.cross_attn_norm(states), memory, weights)
+                mixed, cross_weights = self._cross_attention(index, self.cross_attn_norm(states), memory, weights)
                 states = states + self._drop(mixed)
             if self.ffn_norm is not None:
                 own = self.ffn_norm(before if self.spec.norm_order is NormOrder.PARALLEL else states)
@@ -123,7 +123,7 @@ class Block(nn.Module):
         """Return what a residual connection adds: normalised if there is a `norm`, in training not all of it."""
         return F.dropout(states if norm is None else norm(states), self.spec.dropout, self.training)
 
-    def _look_back(
+    def _self_attention(
         self,
         index: int,
         states: Tensor,
@@ -132,16 +132,16 @@ class Block(nn.Module):
         cache: Cache | None,
         weights: bool,
         bias: Tensor | None,
-        turn: Turn | None,
+        rotary: Rotary | None,
     ) -> tuple[Tensor, Tensor | None]:
-        keys, values = self.self_attn.project(states, turn)
+        keys, values = self.self_attn.project(states, rotary)
         if cache is not None:
             keys, values = cache.write(index, keys, values)
         if self.self_attn.bias_gate is not None and bias is not None:
             mask = self.self_attn.bias_gate(states, bias, mask)
-        return self.self_attn(states, (keys, values), mask, causal=causal, weights=weights, turn=turn)
+        return self.self_attn(states, (keys, values), mask, causal=causal, weights=weights, rotary=rotary)
 
-    def _look_across(
+    def _cross_attention(
         self, index: int, states: Tensor, memory: Memory | None, weights: bool
     ) -> tuple[Tensor, Tensor | None]:
         assert memory is not None
@@ -224,7 +224,7 @@ class Stack(nn.Module):
         seen: list[Tensor] = []
         self_weights: list[Tensor | None] = []
         cross_weights: list[Tensor | None] = []
-        far, nearby = self._turns(positions, states)
+        far, nearby = self._rotaries(positions, states)
         for index, layer in enumerate(self.layers):
             if all_states:
                 seen.append(states)
@@ -234,8 +234,8 @@ class Stack(nn.Module):
                 continue
             windowed = index in self.spec.windowed
             look = (near, False) if near is not None and windowed else (mask, causal)
-            turn = None if index in self.spec.unturned else nearby if windowed else far
-            arguments = (index, states, *look, memory, cache, weights, bias, turn)
+            rotary = None if index in self.spec.nope_layers else nearby if windowed else far
+            arguments = (index, states, *look, memory, cache, weights, bias, rotary)
             if self.training and self.gradient_checkpointing and index % self.gradient_checkpointing == 0:
                 states, own, across = checkpoint(layer, *arguments, use_reentrant=False)
             else:
@@ -252,12 +252,12 @@ class Stack(nn.Module):
             cross_weights=tuple(cross_weights) if crosses else None,
         )
 
-    def _turns(self, positions: Tensor | None, states: Tensor) -> tuple[Turn | None, Turn | None]:
+    def _rotaries(self, positions: Tensor | None, states: Tensor) -> tuple[Rotary | None, Rotary | None]:
         """Return the turns of the layers that see the whole text, and of those that look back only so far."""
-        rotary = self.spec.block.rotary
-        if rotary is None:
+        spec = self.spec.block.rotary
+        if spec is None:
             return None, None
         if positions is None:
             positions = torch.arange(states.shape[1], device=states.device)[None]
-        turn, near = turn_of(rotary, positions, states), self.spec.near_rotary
-        return turn, turn if near is None else turn_of(near, positions, states)
+        rotary, local = rotary_for(spec, positions, states), self.spec.local_rotary
+        return rotary, rotary if local is None else rotary_for(local, positions, states)

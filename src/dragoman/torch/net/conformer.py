@@ -15,7 +15,7 @@ from dragoman.spec import BlockSpec, ConformerSpec, Distance
 from dragoman.torch.net.attention import plain_attention
 from dragoman.torch.net.block import FeedForward
 from dragoman.torch.net.layers import ACTIVATIONS, Embedding, Linear, forbid, split_heads, zero_padding
-from dragoman.torch.net.rotary import Turn
+from dragoman.torch.net.rotary import Rotary
 
 __all__ = [
     "ConformerAttention",
@@ -92,12 +92,12 @@ class ConformerAttention(nn.Module):
         states: Float[Tensor, "batch frames width"],
         mask: Bool[Tensor, "..."] | None,
         places: Tensor | None,
-        turn: Turn | None,
+        rotary: Rotary | None,
         *,
         weights: bool = False,
     ) -> tuple[Float[Tensor, "batch frames width"], Float[Tensor, "batch heads frames frames"] | None]:
         """Let the frames look at each other; rotary positions turn what queries and keys are made from."""
-        turned = states if turn is None else turn(split_heads(states, self.num_heads)).transpose(1, 2).flatten(2)
+        turned = states if rotary is None else rotary(split_heads(states, self.num_heads)).transpose(1, 2).flatten(2)
         queries, keys = (split_heads(proj(turned), self.num_heads) for proj in (self.q_proj, self.k_proj))
         values = split_heads(self.v_proj(states), self.num_heads)
         bias = None
@@ -179,14 +179,14 @@ class ConformerBlock(nn.Module):
         cache: None,
         weights: bool,
         bias: Surroundings,
-        turn: Turn | None,
+        rotary: Rotary | None,
     ) -> tuple[Tensor, Tensor | None, None]:
         """Return the new states and, if `weights`, the attention weights; a Conformer neither writes nor looks across.
 
         `bias` is what `surroundings` gave.
         """
         states = states + 0.5 * self._drop(self.ffn1(self.ffn1_norm(states)), self.spec.dropout)
-        mixed, probs = self.self_attn(self.self_attn_norm(states), mask, bias.places, turn, weights=weights)
+        mixed, probs = self.self_attn(self.self_attn_norm(states), mask, bias.places, rotary, weights=weights)
         states = states + self._drop(mixed, self.spec.attention_dropout)
         states = states + self.conv(states, bias.keep)
         states = states + 0.5 * self._drop(self.ffn2(self.ffn2_norm(states)), self.spec.dropout)

@@ -31,16 +31,16 @@ class ConvAdapter(nn.Module):
         states: Float[Tensor, "batch frames width"],
         lengths: Int[Tensor, " batch"] | None,
         *,
-        leaks: bool = False,
+        mask_padding: bool = True,
     ) -> Float[Tensor, "batch frames_out width_out"]:
         """Shorten; frames beyond `lengths` are zero at each convolution, as they are at the edge of a single clip.
 
-        With `leaks` they are heard, as upstream has it.
+        With `mask_padding=False` they are not masked, which is what `transformers` does.
         """
         if self.proj is not None and self.norm is not None:
             states = self.norm(self.proj(states))
         for conv in self.layers:
-            if lengths is not None and not leaks:
+            if lengths is not None and mask_padding:
                 states = zero_padding(states, frame_mask(lengths, states.shape[1]))
                 lengths = self.spec.shortened(lengths)
             states = _shortened(conv, states)
@@ -63,10 +63,10 @@ class AttentiveLayer(nn.Module):
         states: Float[Tensor, "batch frames width"],
         lengths: Int[Tensor, " batch"] | None,
         *,
-        leaks: bool = False,
+        mask_padding: bool = True,
     ) -> tuple[Float[Tensor, "batch fewer width"], Int[Tensor, " batch"] | None]:
         """Return the new states and their lengths; see `ConvAdapter`."""
-        keep = None if lengths is None or leaks else frame_mask(lengths, states.shape[1])
+        keep = None if lengths is None or not mask_padding else frame_mask(lengths, states.shape[1])
         residual = _shortened(self.residual_conv, zero_padding(self.residual_norm(states), keep))
         own = _shortened(self.self_attn_conv, zero_padding(self.self_attn_norm(states), keep))
         mask = None
@@ -97,7 +97,7 @@ class AttentiveAdapter(nn.Module):
         states: Float[Tensor, "batch frames width"],
         lengths: Int[Tensor, " batch"] | None,
         *,
-        leaks: bool = False,
+        mask_padding: bool = True,
     ) -> Float[Tensor, "batch frames_out width_out"]:
         """Shorten; see `ConvAdapter`."""
         if self.first_ffn is not None:
@@ -105,7 +105,7 @@ class AttentiveAdapter(nn.Module):
         if self.proj is not None and self.norm is not None:
             states = self.norm(self.proj(states))
         for layer in self.layers:
-            states, lengths = layer(states, lengths, leaks=leaks)
+            states, lengths = layer(states, lengths, mask_padding=mask_padding)
         return states
 
 

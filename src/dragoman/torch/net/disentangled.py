@@ -15,7 +15,7 @@ from dragoman.spec import BlockSpec, DisentangledSpec
 from dragoman.torch.net.attention import plain_attention
 from dragoman.torch.net.block import FeedForward
 from dragoman.torch.net.layers import Embedding, Linear, forbid, split_heads
-from dragoman.torch.net.rotary import Turn
+from dragoman.torch.net.rotary import Rotary
 
 __all__ = ["DisentangledBlock", "DistanceVectors", "Distances", "distance_index"]
 
@@ -116,7 +116,7 @@ class DisentangledBlock(nn.Module):
         cache: None,
         weights: bool,
         bias: Distances,
-        turn: Turn | None,
+        rotary: Rotary | None,
     ) -> tuple[Tensor, Tensor | None, None]:
         """Return the new states and, if `weights`, the attention weights; `bias` is what `DistanceVectors` gave."""
         mixed, probs = self.self_attn(states, mask, bias)

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from dragoman.spec import RotarySpec
 
-__all__ = ["Turn", "turn_of"]
+__all__ = ["Rotary", "rotary_for"]
 
 
 @dataclass(frozen=True)
-class Turn:
+class Rotary:
     """Cosines and sines of the angles of some positions, the same for all layers of a stack."""
 
     cos: Float[Tensor, "rows 1 tokens pairs"]
@@ -29,9 +29,9 @@ class Turn:
         return torch.cat((*turned, rest), dim=-1)
 
 
-def turn_of(spec: RotarySpec, positions: Int[Tensor, "rows tokens"], like: Tensor) -> Turn:
+def rotary_for(spec: RotarySpec, positions: Int[Tensor, "rows tokens"], like: Tensor) -> Rotary:
     """Return the turn of `positions`, `[rows or 1, tokens]`, in the type of `like`; the angles are float32."""
     frequencies = torch.tensor(spec.frequencies, dtype=torch.float32, device=like.device)
     angles = positions[:, None, :, None].float() * frequencies  # [rows, 1, tokens, pairs]
     cos, sin = angles.cos() * spec.magnitude, angles.sin() * spec.magnitude
-    return Turn(cos.to(like.dtype), sin.to(like.dtype))
+    return Rotary(cos.to(like.dtype), sin.to(like.dtype))

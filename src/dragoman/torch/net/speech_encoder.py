@@ -286,7 +286,7 @@ class SpeechEncoder(PretrainedPart):
         out = self._transform(zero_padding(states, mask), frames, all_states, weights)
         states = out.states
         if self.adapter is not None:
-            states = self.adapter(states, frames, leaks=not exact)
+            states = self.adapter(states, frames, mask_padding=exact)
         return EncoderOutput(
             last_hidden_state=states,
             hidden_states=out.all_states,

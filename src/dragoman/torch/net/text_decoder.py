@@ -238,8 +238,8 @@ class TextDecoder(PretrainedPart):
             if token_mask is None and cache.text_mask is not None:
                 token_mask = _filled(cache.text_mask, start + count - cache.prefix_length)
             if cache.prefix_mask is not None:
-                token_mask, positions = _behind(cache.prefix_mask, start, count, token_mask, positions)
-        if positions is None and token_mask is not None and self.spec.number_by_mask:
+                token_mask, positions = _after_prefix(cache.prefix_mask, start, count, token_mask, positions)
+        if positions is None and token_mask is not None and self.spec.positions_from_mask:
             positions = _counted(token_mask)[:, start:]
         states = self.embed(tokens, embeds, start, positions)
         causal = self.spec.stack.block.causal
@@ -267,7 +267,7 @@ class TextDecoder(PretrainedPart):
         )
         return out, cache.advanced(count) if cache else None
 
-    def decode_behind(
+    def decode_after_prefix(
         self,
         tokens: Int[Tensor, "rows tokens"] | None,
         memory: Memory,
@@ -292,7 +292,7 @@ class TextDecoder(PretrainedPart):
             assert tokens is not None
             text = self.embed.look_up(tokens)
         prefix, places = _prefix_of(memory)
-        token_mask, positions = _behind(prefix, prefix.shape[1], text.shape[1], token_mask, positions)
+        token_mask, positions = _after_prefix(prefix, prefix.shape[1], text.shape[1], token_mask, positions)
         out, cache = self.decode(
             None,
             None,
@@ -378,7 +378,7 @@ def _filled(mask: Bool[Tensor, "rows places"], size: int) -> Bool[Tensor, "rows 
     return nn.functional.pad(mask, (0, size - mask.shape[1]), value=True)
 
 
-def _behind(
+def _after_prefix(
     prefix: Tensor, start: int, count: int, token_mask: Tensor | None, positions: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Return the mask of all places and the positions of the `count` tokens from place `start` on, behind a prefix."""

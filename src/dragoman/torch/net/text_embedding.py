@@ -71,7 +71,7 @@ class TextEmbedding(nn.Module):
             return None
         first = start + self.spec.position_offset
         pad, apart = self.spec.pad_token_id, None  # `apart`: where padding is
-        if self.spec.padding_apart and tokens is not None and pad is not None:
+        if self.spec.padding_has_own_position and tokens is not None and pad is not None:
             apart = torch.eq(tokens, pad)
             if positions is None:
                 positions = start + (~apart).cumsum(1) - 1  # fairseq numbers no padding, but all that a cache holds

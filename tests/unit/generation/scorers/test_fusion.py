@@ -1,4 +1,4 @@
-"""Shallow fusion: language models of n-grams, hot words and neural models as voices beside a decoder."""
+"""Shallow fusion: language models of n-grams, hot words and neural models as scorers beside a decoder."""
 
 import gzip
 import math
@@ -13,7 +13,7 @@ from dragoman.errors import ConfigError, GenerationError
 from dragoman.generation.decoder import Step, StepDecoder
 from dragoman.generation.loop import generate
 from dragoman.generation.options import GenerationConfig
-from dragoman.generation.scorers.fusion import Fused, Voice
+from dragoman.generation.scorers.fusion import Fused, Scorer
 from dragoman.generation.scorers.hotwords import HotWords
 from dragoman.generation.scorers.ngram import NGramModel, read_arpa
 
@@ -213,11 +213,11 @@ def log_softmax(x: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.7])
 def test_scores_of_hypotheses_are_the_weighted_sums(arpa: Path, weight: float) -> None:
     decoder, neural, ngrams = Table(0), Table(1), model_of(arpa)
-    voices = [Voice(model=neural, weight=weight, normalize=True), Voice(model=ngrams, weight=0.5)]
+    scorers = [Scorer(model=neural, weight=weight, normalize=True), Scorer(model=ngrams, weight=0.5)]
     options = GenerationConfig(
         eos_token_id=END, pad_token_id=START, num_beams=4, num_return_sequences=4, max_new_tokens=5, length_penalty=0.0
     )
-    found = generate(Fused(decoder, voices), np.array([[START]]), options)
+    found = generate(Fused(decoder, scorers), np.array([[START]]), options)
     for text, score in zip(found.sequences.tolist(), found.sequences_scores.tolist(), strict=True):
         text = text[: text.index(END) + 1] if END in text else text
         total, step = 0.0, ngrams.start(np.array([[START]]))
@@ -233,18 +233,18 @@ def test_hot_words_are_heard(options: dict[str, Any]) -> None:
     hot = HotWords({(5, 4, 5): 20.0}, vocab_size=VOCAB)
     config = GenerationConfig(eos_token_id=END, pad_token_id=START, max_new_tokens=3, **options)
     plain = generate(Table(3), np.array([[START]] * 3), config).sequences.tolist()
-    found = generate(Fused(Table(3), [Voice(model=hot)]), np.array([[START]] * 3), config).sequences.tolist()
+    found = generate(Fused(Table(3), [Scorer(model=hot)]), np.array([[START]] * 3), config).sequences.tolist()
     assert plain != found == [[START, 5, 4, 5]] * 3
 
 
 def test_a_voice_may_begin_with_its_own_prompt() -> None:
-    voice = Voice(model=Table(1), prompt=np.array([[4], [5]]), normalize=True)
+    voice = Scorer(model=Table(1), prompt=np.array([[4], [5]]), normalize=True)
     step = Fused(Table(0), [voice]).start(np.array([[START], [START]]))
     np.testing.assert_allclose(step.bonus, log_softmax(Table(1).table[[4, 5]]), rtol=1e-5)
 
 
 def test_a_voice_with_another_vocabulary() -> None:
-    fused: StepDecoder[Any] = Fused(Table(0), [Voice(model=Table(1)), Voice(model=Table(1, vocab=8))])
+    fused: StepDecoder[Any] = Fused(Table(0), [Scorer(model=Table(1)), Scorer(model=Table(1, vocab=8))])
     with pytest.raises(GenerationError, match=r"their shape \(1, 6\), but number 2 has \(1, 8\)"):
         fused.start(np.array([[START]]))
 
@@ -260,8 +260,8 @@ def test_with_pytorch(arpa: Path) -> None:
             return state.repeat_interleave(copies)
 
     options = GenerationConfig(eos_token_id=END, pad_token_id=START, num_beams=3, max_new_tokens=5)
-    voices = [Voice(model=model_of(arpa), weight=0.7), Voice(model=HotWords({(2, 3): 1.0}, vocab_size=VOCAB))]
-    expected = generate(Fused(Table(5), voices), np.array([[START]] * 2), options)
-    found = generate(Fused(TorchTable(5), voices), torch.tensor([[START]] * 2), options)
+    scorers = [Scorer(model=model_of(arpa), weight=0.7), Scorer(model=HotWords({(2, 3): 1.0}, vocab_size=VOCAB))]
+    expected = generate(Fused(Table(5), scorers), np.array([[START]] * 2), options)
+    found = generate(Fused(TorchTable(5), scorers), torch.tensor([[START]] * 2), options)
     assert found.sequences.tolist() == expected.sequences.tolist()
     np.testing.assert_allclose(found.sequences_scores, expected.sequences_scores, rtol=1e-5)

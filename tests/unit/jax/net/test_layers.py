@@ -14,7 +14,7 @@ from jaxtyping import Array
 from dragoman import FlaxSpeechEncoderDecoderModel, SpeechEncoderDecoderModel
 from dragoman.jax.net.layers import linear
 
-from .conftest import build
+from ..conftest import build
 
 LONG, SHORT = 1600, 900
 
