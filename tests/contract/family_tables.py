@@ -1,4 +1,4 @@
-"""Write the tables of `docs/families.md` again, from the families: `python tests/contract/family_tables.py`."""
+"""Regenerate the tables in `docs/families.md` from the families: `python tests/contract/family_tables.py`."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ PAGE = Path(__file__).parents[2] / "docs/families.md"
 
 
 def written(page: str) -> str:
-    """Return the page with today's table behind each heading that has one."""
+    """Return the page with the current table after each heading that has one."""
     for title, table in family_tables().items():
         page, count = re.subn(
             rf"(?<=^## {title}\n\n)(?:[|<].*\n)+",
@@ -17,7 +17,7 @@ def written(page: str) -> str:
             page,
             flags=re.MULTILINE,
         )
-        assert count == 1, f"docs/families.md needs one table right behind the heading {title!r}"
+        assert count == 1, f"docs/families.md needs one table directly after the heading {title!r}"
     return page
 
 

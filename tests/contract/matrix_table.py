@@ -1,4 +1,4 @@
-"""Write `docs/matrix.md` again, from what the tests compare: `python tests/contract/matrix_table.py`."""
+"""Regenerate `docs/matrix.md` from the pairs that the tests compare: `python tests/contract/matrix_table.py`."""
 
 import runpy
 from itertools import product
@@ -9,23 +9,23 @@ from dragoman.testing import configs
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/matrix.md"
-TEXT = """# Which encoder with which decoder
+TEXT = """# Encoder-decoder pairs
 
-Every pair of this table is built at random, trains a step, is saved, loads again and writes the same numbers, and
-generates with beams, whenever the tests run in full (`tests/property/test_matrix.py`). Of those marked ●, the logits,
-the loss, and the tokens of greedy and beam search are compared with a model that `transformers` saved
-(`tests/parity/`; Speech2Text2's with one that release 4.40 saved, among the last that had it). Text models without
-cross-attention and T5 cannot be joined by `transformers` at all: of those marked ◐ its text model gets what our encoder
-heard, and has to write the same as ours. ○ is a pair that no test compares, though each of its halves is compared in
-others. `scripts/matrix` compares JAX with PyTorch for every pair: logits, gradients, an optimizer step, and the tokens
-of greedy and beam search for 100 random clips (`tests/parity/test_jax.py`;
-[when it was last run](jax.md#the-same-as-pytorch-pair-by-pair)).
+The full test run covers every pair in this table (`tests/property/test_matrix.py`): the model is built with random
+weights, trained for one step, saved and loaded again with identical outputs, and generates with beam search. For pairs
+marked ●, the logits, the loss, and the tokens of greedy and beam search are also compared with a model saved by
+`transformers` (`tests/parity/`; Speech2Text2 with a model saved by release 4.40, one of the last to include it).
+`transformers` cannot join text models without cross-attention, or T5, to a speech encoder. For pairs marked ◐, its text
+model therefore receives the states of our encoder and must produce the same output as ours. ○ marks a pair that is not
+compared with `transformers`, though its encoder and its decoder are, in other tests. `scripts/matrix` compares JAX with
+PyTorch for every pair: logits, gradients, an optimizer step, and the tokens of greedy and beam search for 100 random
+clips (`tests/parity/test_jax.py`; [latest run](jax.md#jax-and-pytorch-pair-by-pair)).
 
 """
 
 
 def compared() -> set[tuple[str, str]]:
-    """Return the families of the pairs that are compared with transformers."""
+    """Return the (encoder, decoder) families of the pairs that are compared with `transformers`."""
     names = runpy.run_path(str(ROOT / "tests/parity/conftest.py"))
     encoders = {name: encoder.model_type for name, encoder in (names["ENCODERS"] | names["MORE_ENCODERS"]).items()}
     decoders = {name: model_type for name, (model_type, _) in names["MORE_DECODERS"].items()}
@@ -36,13 +36,13 @@ def compared() -> set[tuple[str, str]]:
 
 
 def compared_by_hand() -> set[tuple[str, str]]:
-    """Return the families of the pairs whose text models transformers has, though it cannot join them."""
+    """Return the pairs whose text models `transformers` has but cannot join to a speech encoder."""
     prefixed = {decoder for decoder, fusion in configs.DECODERS if fusion == "prefix"}  # in test_prefix.py
     return {("wav2vec2", decoder) for decoder in prefixed | {"t5", "mt5"}}  # in test_t5.py
 
 
 def written() -> str:
-    """Return the page: a row a decoder, a column an encoder."""
+    """Return the page: one row per decoder, one column per encoder."""
     pairs, halves = compared(), compared_by_hand()
     encoders = [family.model_type for family in FAMILIES if family.speech]
     lines = [f"| | {' | '.join(f'`{name}`' for name in encoders)} |", "|---" * (len(encoders) + 1) + "|"]
@@ -51,7 +51,7 @@ def written() -> str:
             row = [(encoder, family.model_type) for encoder in encoders]
             marks = ("●" if pair in pairs else "◐" if pair in halves else "○" for pair in row)
             lines.append(f"| `{family.model_type}` | {' | '.join(marks)} |")
-    return TEXT + "\n".join(lines) + f"\n\n{len(pairs)} pairs of families are compared ●, {len(halves)} ◐.\n"
+    return TEXT + "\n".join(lines) + f"\n\n{len(pairs)} pairs are marked ●, {len(halves)} ◐.\n"
 
 
 if __name__ == "__main__":
