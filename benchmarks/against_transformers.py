@@ -1,10 +1,10 @@
-"""Compare dragoman with transformers side by side, in one process, on the same weights and the same audio.
+"""Compare dragoman with `transformers` in one process, on the same weights and the same audio.
 
     python benchmarks/against_transformers.py [--threads 2] [--repeats 5] [--seconds 10] [--tokens 40] [--json FILE]
 
-The model has the shapes of wav2vec2-base and BERT-base and random weights, which transformers writes and both load.
-Each row is timed in turn, A B A B …, after a warm-up of both; the table gives medians, and the median of the ratios
-pair by pair.
+The model has the shapes of wav2vec2-base and BERT-base with random weights, saved by `transformers` and loaded by both.
+After a warm-up, the two are timed alternately (A B A B …). The table shows median times and the median of the pairwise
+ratios.
 """
 
 import argparse
@@ -27,15 +27,15 @@ parser.add_argument("--seconds", type=float, default=10.0, help="length of the c
 parser.add_argument("--tokens", type=int, default=40, help="tokens to generate (about 4 a second of speech)")
 parser.add_argument("--batch", type=int, default=1)
 parser.add_argument(
-    "--clock", choices=["wall", "cpu"], default="wall", help="cpu: for a busy machine, with --threads 1"
+    "--clock", choices=["wall", "cpu"], default="wall", help="cpu: for a busy machine; use with --threads 1"
 )
-parser.add_argument("--only", nargs="*", help="names of rows")
-parser.add_argument("--json", type=Path, help="write the figures here as well")
+parser.add_argument("--only", nargs="*", help="run only the rows with these names")
+parser.add_argument("--json", type=Path, help="also write the figures to this file")
 options = parser.parse_args()
 os.environ["OMP_NUM_THREADS"] = str(options.threads)
 warnings.simplefilter("ignore")
 
-import torch  # noqa: E402 (the number of threads is read at import)
+import torch  # noqa: E402 (OMP_NUM_THREADS is read at import)
 import transformers  # noqa: E402
 
 import dragoman  # noqa: E402
@@ -47,7 +47,7 @@ transformers.logging.disable_progress_bar()
 
 
 def make_models(folder: str) -> tuple[torch.nn.Module, torch.nn.Module]:
-    """Let transformers write a random model; load it with both."""
+    """Save a random model with `transformers` and load it with both libraries."""
     torch.manual_seed(0)
     config = transformers.SpeechEncoderDecoderConfig.from_encoder_decoder_configs(
         transformers.Wav2Vec2Config(), transformers.BertConfig(is_decoder=True, add_cross_attention=True)
@@ -60,7 +60,7 @@ def make_models(folder: str) -> tuple[torch.nn.Module, torch.nn.Module]:
 
 
 def compare(name: str, ours: Callable[[], object], theirs: Callable[[], object]) -> dict[str, object]:
-    """Time two functions in turn and print a row."""
+    """Time two functions alternately and print a row."""
     ours(), theirs()
     pairs = []
     for _ in range(options.repeats):
@@ -79,7 +79,7 @@ def compare(name: str, ours: Callable[[], object], theirs: Callable[[], object])
 def rows(
     ours: torch.nn.Module, theirs: torch.nn.Module
 ) -> list[tuple[str, Callable[[], object], Callable[[], object]]]:
-    """Name each row, and what either side does for it."""
+    """Return the name of each row with the two functions to time."""
     audio = torch.randn(options.batch, int(options.seconds * 16_000))
     with torch.inference_mode():
         states = ours.encoder(audio)
@@ -89,7 +89,7 @@ def rows(
     def pair(**how: object) -> tuple[Callable[[], object], Callable[[], object]]:
         from transformers.modeling_outputs import BaseModelOutput
 
-        def fresh() -> BaseModelOutput:  # upstream grows the object it is given, so each call gets its own
+        def fresh() -> BaseModelOutput:  # `transformers` modifies this object, so each call needs its own
             return BaseModelOutput(last_hidden_state=their_states.last_hidden_state)
 
         return (
@@ -111,7 +111,7 @@ def rows(
         ("greedy, encoder states given", *pair()),
         ("beam 5, encoder states given", *pair(num_beams=5)),
         (
-            "whole job, beam 5",
+            "end to end, beam 5",
             lambda: ours.generate(audio, num_beams=5, **length),
             lambda: theirs.generate(audio, num_beams=5, **length),
         ),
@@ -126,7 +126,7 @@ def main() -> None:
         f"{options.seconds} s of audio x {options.batch}, {options.tokens} tokens, {options.repeats} pairs; "
         f"`{' '.join(sys.argv)}`\n"
     )
-    print("| row | dragoman ms | transformers ms | theirs / ours (median of pairs) |\n|---|---|---|---|")
+    print("| row | dragoman ms | transformers ms | transformers / dragoman (median of pairs) |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs = make_models(folder)
         found = [compare(name, a, b) for name, a, b in rows(ours, theirs) if not options.only or name in options.only]

@@ -1,10 +1,11 @@
-"""JAX against PyTorch, side by side in one run: encoder, greedy search, beam search, a step of training.
+"""Compare JAX with PyTorch in one run: encoder, greedy search, beam search, training step.
 
-The models are random: wav2vec2-base joined to BERT-base (`--size tiny` to try the script). Times do not depend on what
-the weights are, since texts have a fixed length. The two take turns after a first call of both, which for JAX compiles
-and is a column of its own; the table has medians, and the median of the ratios pair by pair. A step of training is one
-clip, shorter than that of the other rows, through loss, gradients and AdamW, with dropout, and without SpecAugment and
-LayerDrop, which differ between the backends. With 12 layers it takes about 9 GB of memory and minutes to compile.
+The models have random weights: wav2vec2-base joined to BERT-base (`--size tiny` to try the script). Times do not depend
+on the weights, because the output length is fixed. After a first call of each, the two are timed alternately; for JAX
+the first call includes compilation and has its own column. The table shows median times and the median of the pairwise
+ratios. A training step is one clip, shorter than in the other rows, through loss, gradients and AdamW, with dropout and
+without SpecAugment and LayerDrop, which differ between the backends. With 12 layers it takes about 9 GB of memory and
+minutes to compile.
 
     python benchmarks/jax_vs_torch.py --threads 2 --seconds 10 --tokens 32
     python benchmarks/jax_vs_torch.py --threads 2 --repeats 3 --layers 4 --only "train step"
@@ -20,20 +21,22 @@ from collections.abc import Callable
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--size", choices=("base", "tiny"), default="base")
-parser.add_argument("--layers", type=int, default=12, help="of each part of base: fewer compile sooner")
+parser.add_argument("--layers", type=int, default=12, help="layers of each part of the base size; fewer compile faster")
 parser.add_argument("--threads", type=int, default=1)
 parser.add_argument("--seconds", type=float, default=10.0)
 parser.add_argument("--tokens", type=int, default=32)
-parser.add_argument("--train_seconds", type=float, default=2.0, help="audio of the train step, with 10 tokens")
+parser.add_argument(
+    "--train_seconds", type=float, default=2.0, help="seconds of audio in the train step, with 10 tokens"
+)
 parser.add_argument("--repeats", type=int, default=5)
-parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: for a busy machine, one thread")
-parser.add_argument("--only", nargs="*", help="names of rows")
+parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: for a busy machine, with one thread")
+parser.add_argument("--only", nargs="*", help="run only the rows with these names")
 arguments = parser.parse_args()
 os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
-if sys.platform == "linux":  # XLA makes as many threads as it may use processors
+if sys.platform == "linux":  # XLA starts one thread per CPU it may use
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.threads])
 
-import jax  # noqa: E402 (after its threads are set)
+import jax  # noqa: E402 (after the thread count is set)
 import numpy as np  # noqa: E402
 import optax  # noqa: E402
 import torch  # noqa: E402
@@ -69,14 +72,14 @@ clock = time.process_time if arguments.clock == "cpu" else time.perf_counter
 
 
 def timed(run: Callable[[], object]) -> float:
-    """Return the seconds of a call."""
+    """Return the duration of a call in seconds."""
     begin = clock()
     run()
     return clock() - begin
 
 
 def compare(name: str, in_torch: Callable[[], object], in_jax: Callable[[], object]) -> None:
-    """Time both in turn and print a row."""
+    """Time both alternately and print a row."""
     first = timed(in_jax)
     in_torch()
     pairs = [(timed(in_torch), timed(in_jax)) for _ in range(arguments.repeats)]
@@ -88,7 +91,7 @@ def compare(name: str, in_torch: Callable[[], object], in_jax: Callable[[], obje
 def steps(
     torch_model: SpeechEncoderDecoderModel, jax_model: FlaxSpeechEncoderDecoderModel, speech: np.ndarray
 ) -> tuple[Callable[[], object], Callable[[], object]]:
-    """Return a step of training in both backends."""
+    """Return a training step in each backend."""
     labels = np.random.default_rng(0).integers(5, 90, (1, 10))
     waves, targets = torch.from_numpy(speech), torch.from_numpy(labels)
     optimizer = torch.optim.AdamW(torch_model.parameters(), 1e-5)
@@ -112,7 +115,7 @@ def steps(
 def rows(
     torch_model: SpeechEncoderDecoderModel, jax_model: FlaxSpeechEncoderDecoderModel
 ) -> dict[str, Callable[[], tuple[Callable[[], object], Callable[[], object]]]]:
-    """Return by name what makes the two sides of a row; what it needs is made when its turn comes."""
+    """Return, by row name, a function that builds the two functions to time; inputs are built on demand."""
     random = np.random.default_rng(0)
 
     def noise(seconds: float) -> np.ndarray:
@@ -149,7 +152,7 @@ def main() -> None:
     table = rows(*models())
     print(f"{arguments.size}, {arguments.seconds:g} s of audio, {arguments.tokens} tokens, {arguments.threads} threads")
     print(f"torch {torch.__version__}, jax {jax.__version__}, {jax.devices()[0].platform}, {arguments.clock} clock\n")
-    print(f"| {'row':28} | PyTorch (ms) | JAX (ms) | speed-up | JAX's first call (s) |")
+    print(f"| {'row':28} | PyTorch (ms) | JAX (ms) | speed-up | first JAX call (s)  |")
     print(f"|{'-' * 30}|{'-' * 14}|{'-' * 10}|{'-' * 10}|{'-' * 22}|")
     for name, pair in table.items():
         if not arguments.only or name in arguments.only:

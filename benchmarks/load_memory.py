@@ -1,11 +1,11 @@
-"""Measure how much memory loading takes: the peak, as a multiple of the size of the weights in float32.
+"""Measure peak memory during loading, relative to the float32 size of the weights.
 
     python benchmarks/load_memory.py [--size large|medium] [--decoder bart] [--format safetensors|bin] [--json FILE]
 
-transformers writes a random model (by default wav2vec2-large and BART-large, shards of 500 MB) into a temporary folder.
-dragoman and transformers then load it, each in a process of its own, and read every weight once, so that pages that a
-file lends are counted too. The peak is the largest resident memory (`VmHWM`) above what the process held before, with
-the libraries imported; "kept" is what it holds afterwards that is not a file's. Only Linux says so.
+`transformers` saves a random model (by default wav2vec2-large and BART-large, in 500 MB shards) to a temporary folder.
+dragoman and `transformers` then load it, each in its own process, and read every weight once, so that memory-mapped
+pages count too. The peak is the maximum resident memory (`VmHWM`) above that of the process with the libraries
+imported; "kept" is the anonymous memory it holds afterwards. Linux only.
 """
 
 import argparse
@@ -38,7 +38,7 @@ SIZES = {
 
 
 def write(folder: str, size: str, decoder: str, kind: str) -> None:
-    """Let transformers write the model."""
+    """Save the model with `transformers`."""
     import torch
     import transformers as tf
 
@@ -62,11 +62,11 @@ def memory(field: str) -> int:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field + ":"):
             return int(line.split()[1]) * 1024
-    raise SystemExit("Only Linux says how much memory a process had at most.")
+    raise SystemExit("Peak memory can only be measured on Linux.")
 
 
 def load(folder: str, library: str) -> None:
-    """Load the model, read every weight once, and print the figures."""
+    """Load the model, read every weight once, and print the measurements as JSON."""
     import torch
 
     torch.set_num_threads(1)
@@ -81,13 +81,13 @@ def load(folder: str, library: str) -> None:
 
 
 def main() -> None:
-    """Measure both."""
+    """Measure both libraries."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="large")
     parser.add_argument("--decoder", choices=("bart", "bert", "gpt2"), default="bart")
     parser.add_argument("--format", choices=("safetensors", "bin"), default="safetensors")
     parser.add_argument("--library", nargs="+", default=["dragoman", "transformers"])
-    parser.add_argument("--json", type=Path, help="write the figures here as well")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--step", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.step is not None:
@@ -105,7 +105,7 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         step("write", folder, options.size, options.decoder, options.format)
-        print(f"{len(list(Path(folder).glob('*.[sb]*')))} files of weights")
+        print(f"{len(list(Path(folder).glob('*.[sb]*')))} weight files")
         print(
             "| library      | weights, GB | peak, GB | peak / weights | kept, GB |\n| --- | ---: | ---: | ---: | ---: |"
         )

@@ -1,9 +1,9 @@
-"""Run the programs of docs/page.md under dragoman and, with upstream's import line, under transformers.
+"""Run the programs in docs/page.md with dragoman and, with the original import line, with `transformers`.
 
     python benchmarks/page_programs.py [--write]
 
-Prints the table of docs/comparison.md; `--write` puts it there. A test holds the page to what this script finds. The
-checkpoints are small ones with random weights, made by tests/contract/page_checkpoints.py.
+Prints the table in docs/comparison.md; `--write` writes it there. A test compares the page with the results of this
+script. The checkpoints are small and have random weights; tests/contract/page_checkpoints.py creates them.
 """
 
 import argparse
@@ -27,16 +27,20 @@ Names = dict[str, Any]
 
 @dataclass(frozen=True)
 class Program:
-    """One program of the page, and what its reader takes for granted once it has run."""
+    """One program of the page, with a check of its result."""
 
     title: str
     code: str
-    lacks: Callable[[Names], str]  # what is wrong in spite of success, "" if nothing is
+    lacks: Callable[[Names], str]  # the problem if the program runs but its result is wrong, otherwise ""
 
 
 def _causal_and_listening(names: Names) -> str:
     decoder = names["model"].config.decoder
-    return "" if decoder.is_decoder and decoder.add_cross_attention else "the decoder does not listen"
+    return (
+        ""
+        if decoder.is_decoder and decoder.add_cross_attention
+        else "the decoder has no cross-attention or is not causal"
+    )
 
 
 def _nothing(names: Names) -> str:
@@ -44,7 +48,7 @@ def _nothing(names: Names) -> str:
 
 
 def _embedding_loaded(names: Names) -> str:
-    """Of a sequence-to-sequence checkpoint: the tokens that were trained, or random ones?"""
+    """Check whether the trained token embedding of a sequence-to-sequence checkpoint was loaded."""
     from safetensors.torch import load_file
 
     folder = Path("facebook", "bart-large" if names["model"].config.decoder.model_type == "bart" else "mbart-large-50")
@@ -54,21 +58,21 @@ def _embedding_loaded(names: Names) -> str:
 
 
 def _german(names: Names) -> str:
-    """Start, German, at least one more; and a text without special tokens."""
+    """Check that the output starts with the start token and the German language token."""
     start, language = names["generated_ids"][0, :2].tolist()
     german = names["processor"].tokenizer.convert_tokens_to_ids("de_DE")
-    return "" if (start, language) == (2, german) else f"the text starts with {start} and {language}"
+    return "" if (start, language) == (2, german) else f"the output starts with {start} and {language}"
 
 
 def _learned(names: Names) -> str:
     gradient = names["model"].enc_to_dec_proj.weight.grad if "enc_to_dec_proj" in dir(names["model"]) else None
     gradient = names["model"].bridge.proj.weight.grad if gradient is None else gradient
-    return "" if gradient.abs().sum() > 0 else "nothing was learned"
+    return "" if gradient.abs().sum() > 0 else "the gradient is zero"
 
 
 def _starts_as_trained(names: Names) -> str:
     first = names["generated_ids"][0, 0].item()
-    return "" if first == names["tokenizer"].cls_token_id else f"the text starts with {first}"
+    return "" if first == names["tokenizer"].cls_token_id else f"the output starts with {first}"
 
 
 ROWS: tuple[tuple[str, Callable[[Names], str]], ...] = (
@@ -84,15 +88,15 @@ ROWS: tuple[tuple[str, Callable[[Names], str]], ...] = (
 
 
 def programs(library: str) -> list[Program]:
-    """Return the page's programs with the import line of a library."""
+    """Return the page's programs with the import line of the given library."""
     blocks = BLOCK.findall((ROOT / "docs/page.md").read_text())
-    blocks[-1] = blocks[-2] + blocks[-1]  # it goes on where training stopped
+    blocks[-1] = blocks[-2] + blocks[-1]  # it continues the training program
     code = [re.sub(r"^from dragoman import", f"from {library} import", block, flags=re.MULTILINE) for block in blocks]
     return [Program(title, text, lacks) for (title, lacks), text in zip(ROWS, code, strict=True)]
 
 
 def run(program: Program) -> Names:
-    """Run a program in the working directory, which holds the checkpoints, and return its variables."""
+    """Run a program in the working directory, which contains the checkpoints, and return its variables."""
     names: Names = {"__name__": "__main__"}
     with contextlib.redirect_stdout(io.StringIO()):
         exec(compile(program.code, program.title, "exec"), names)  # noqa: S102 (our own page)
@@ -100,7 +104,7 @@ def run(program: Program) -> Names:
 
 
 def outcome(program: Program) -> str:
-    """Say in a word, or in the error's, how a program fares."""
+    """Return the outcome of a program: "works", the problem, or the error message."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -112,7 +116,7 @@ def outcome(program: Program) -> str:
 
 
 def table(theirs: list[str], ours: list[str]) -> str:
-    """Return the table of docs/comparison.md."""
+    """Return the table in docs/comparison.md."""
     import transformers
 
     head = f"| program | transformers {transformers.__version__} | dragoman |\n|---|---|---|\n"
@@ -121,9 +125,9 @@ def table(theirs: list[str], ours: list[str]) -> str:
 
 
 def main() -> None:
-    """Make the checkpoints, run everything, print or write the table."""
+    """Create the checkpoints, run every program, and print or write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="put the table into docs/comparison.md")
+    parser.add_argument("--write", action="store_true", help="write the table into docs/comparison.md")
     options = parser.parse_args()
     import soundfile
     import transformers

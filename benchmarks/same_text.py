@@ -1,19 +1,20 @@
-"""Whether real speech gets the same text alone, in batches, as a stream and in other windows.
+"""Check whether real speech gets the same transcript alone, in batches, as a stream and in other windows.
 
     python benchmarks/same_text.py FOLDER [--clips 100] [--seed 0]
 
-FOLDER gets (or has) the clips of `recipes/amazon_queen.py`. They are joined into one recording, three seconds apart, so
-that each clip has windows of its own, which are decoded one by one ("single"). The texts are compared with those of
+The clips of `recipes/amazon_queen.py` are downloaded to FOLDER unless they exist. They are joined into one recording,
+three seconds apart, so that each clip has its own windows, which are decoded one by one ("single"). These transcripts
+are compared with those of
 
     batched    the same recording, 16 windows at once
-    streamed   the same recording, sent to `Transcriber.stream` in pieces of 0.1 s; final texts
-    alone      each clip as a recording of its own: its window begins and ends a little elsewhere
-    chunked    one recording of all clips, half a second apart, in windows of 30 s and of 10 s, which hold several
-               clips each; clips through which a window's edge goes are left out ("away from window edges")
+    streamed   the same recording, sent to `Transcriber.stream` in chunks of 0.1 s; final transcripts
+    alone      each clip as its own recording, so that its window starts and ends at slightly different times
+    chunked    one recording of all clips, half a second apart, in windows of 30 s and of 10 s, which contain several
+               clips each; clips cut by a window boundary are left out
 
-Two numbers for each: clips whose text is the same sign by sign, and clips with the same words (after
-`normalize_english`); and the word error rate of all clips. Greedy search, one thread. Each text that
-differs is printed.
+The table shows the number of clips with identical transcripts, the number with identical words (after
+`normalize_english`), and the word error rate of all clips. Greedy search, one thread. The script prints every
+transcript that differs.
 """
 
 import argparse
@@ -34,16 +35,16 @@ PIECE = RATE // 10
 OPTIONS = {"beam_size": 1}
 
 
-class Said(NamedTuple):
-    """A text and where it was heard, in seconds."""
+class Timed(NamedTuple):
+    """A transcript with its start and end in seconds."""
 
     start: float
     end: float
     text: str
 
 
-def of_clips(said: Iterable[Said], begins: Sequence[float], pause_s: float) -> list[str]:
-    """Give each text to the clip in whose stretch of the recording it begins; return one text a clip."""
+def of_clips(said: Iterable[Timed], begins: Sequence[float], pause_s: float) -> list[str]:
+    """Assign each transcript to the clip during which it starts; return one transcript per clip."""
     edges = [begin - pause_s / 2 for begin in begins[1:]]
     texts: list[list[str]] = [[] for _ in begins]
     for one in said:
@@ -51,34 +52,34 @@ def of_clips(said: Iterable[Said], begins: Sequence[float], pause_s: float) -> l
     return [" ".join(parts) for parts in texts]
 
 
-def streamed(transcriber: Transcriber, samples) -> list[Said]:
-    """Return the final texts of a stream."""
+def streamed(transcriber: Transcriber, samples) -> list[Timed]:
+    """Return the final transcripts of a stream."""
     pieces = (samples[start : start + PIECE] for start in range(0, len(samples), PIECE))
-    return [Said(one.start, one.end, one.text) for one in transcriber.stream(pieces, **OPTIONS) if one.is_final]
+    return [Timed(one.start, one.end, one.text) for one in transcriber.stream(pieces, **OPTIONS) if one.is_final]
 
 
 def differing(single: Sequence[str], text: str) -> dict[int, str]:
-    """Return which of the texts are not to be found in the text of all, and what stands there instead."""
+    """Return the indices of the transcripts that differ in the joint transcript, with the words found there instead."""
     words = [(place, word) for place, one in enumerate(single) for word in one.split()]
-    heard = text.split()
+    found_words = text.split()
     found: dict[int, str] = {}
-    matcher = SequenceMatcher(None, [word for _, word in words], heard, autojunk=False)
+    matcher = SequenceMatcher(None, [word for _, word in words], found_words, autojunk=False)
     for tag, first, last, left, right in matcher.get_opcodes():
         if tag == "equal":
             continue
         for place in {place for place, _ in words[first:last] or words[max(first - 1, 0) : first]}:
-            found[place] = " ".join([*filter(None, [found.get(place)]), *heard[left:right]])
+            found[place] = " ".join([*filter(None, [found.get(place)]), *found_words[left:right]])
     return found
 
 
 def compare_chunked(
     clips: Sequence[Clip],
     single: Sequence[str],
-    said: Sequence[Said],
+    said: Sequence[Timed],
     begins: Sequence[float],
     form: Callable[[str], str],
 ) -> tuple[int, dict[int, str]]:
-    """Return how many clips lie in one window each, and which of these have another text there."""
+    """Return the number of clips within a single window, and those among them whose transcript differs."""
     inside: dict[int, list[int]] = {}
     cut = 0
     for place, (clip, begin) in enumerate(zip(clips, begins, strict=True)):
@@ -97,9 +98,9 @@ def compare_chunked(
 
 
 def error_rate(clips: Sequence[Clip], texts: Iterable[str]) -> str:
-    """Return the word error rate of the texts of all clips."""
-    words, heard = (normalize_english(" ".join(some)) for some in ([clip.text for clip in clips], texts))
-    return f"{jiwer.wer(words, heard):.2%}"
+    """Return the word error rate over all clips."""
+    words, found_words = (normalize_english(" ".join(some)) for some in ([clip.text for clip in clips], texts))
+    return f"{jiwer.wer(words, found_words):.2%}"
 
 
 def main() -> None:
@@ -113,9 +114,9 @@ def main() -> None:
     clips = fetch_clips(options.folder, options.clips, options.seed)
     transcriber = Transcriber(device="cpu", threads=1)
 
-    def texts(samples, **others) -> list[Said]:
+    def texts(samples, **others) -> list[Timed]:
         segments = transcriber.transcribe(samples, **OPTIONS, **others).segments
-        return [Said(one.start, one.end, one.text) for one in segments]
+        return [Timed(one.start, one.end, one.text) for one in segments]
 
     apart, begins = joined(clips, 3.0)
     single = of_clips(texts(apart, batch_size=1), begins, 3.0)
@@ -123,7 +124,7 @@ def main() -> None:
         f"{len(clips)} clips, {sum(len(clip.waveform) for clip in clips) / RATE:.0f} s, seed {options.seed}\n",
         flush=True,
     )
-    print("| run | clips | the same, sign by sign | the same words | word error rate |\n|---|---|---|---|---|")
+    print("| run | clips | identical transcripts | identical words | word error rate |\n|---|---|---|---|---|")
     print(f"| single | {len(clips)} | | | {error_rate(clips, single)} |", flush=True)
     runs: dict[str, Callable[[], list[str]]] = {
         "batched": lambda: of_clips(texts(apart, batch_size=16), begins, 3.0),
@@ -146,7 +147,7 @@ def main() -> None:
         print(f"| chunked, {seconds} s | {count} | {count - len(signs)} | {count - len(words)} | {rate} |", flush=True)
         differ += [(f"chunked, {seconds} s", place, text) for place, text in signs.items()]
     for name, place, text in differ:
-        print(f"\n{name}: {clips[place].id}\n    single: {single[place]}\n    there:  {text}")
+        print(f"\n{name}: {clips[place].id}\n    single: {single[place]}\n    here:   {text}")
 
 
 if __name__ == "__main__":

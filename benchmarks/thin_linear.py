@@ -1,4 +1,4 @@
-"""Time a linear layer for the few rows of a decoder's step: PyTorch's own, and the one of dragoman.torch.net.layers.
+"""Time a linear layer for the few rows of a decoding step: PyTorch's own and the one in dragoman.torch.net.layers.
 
 python benchmarks/thin_linear.py [THREADS]
 """

