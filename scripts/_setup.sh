@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# Shared by the scripts beside it, never run alone: `. scripts/_setup.sh`, then `setup NAME EXTRAS [GROUP…]`.
+# Shared by the other scripts here, never run directly: `. scripts/_setup.sh`, then `setup NAME EXTRAS [GROUP…]`.
 #
-# Everything lives in .venv of the repository. A stamp file per script holds a hash of what decides the set-up, so that
-# the second run starts at once and a changed pyproject.toml or constraints.txt installs again.
+# Everything is installed in the repository's .venv. Each script has a stamp file with a hash of the files that determine
+# its set-up, so that a second run starts at once and a changed pyproject.toml or constraints.txt triggers a reinstall.
 
 set -eu
 
@@ -17,7 +17,7 @@ die() {
     exit 1
 }
 
-# Print the first Python >= 3.11 that can make a virtual environment.
+# Print the first Python >= 3.11 that can create a virtual environment.
 find_python() {
     local candidate found=""
     for candidate in ${PYTHON:-} python3.11 python3.12 python3.13 python3.14 python3 python; do
@@ -28,13 +28,13 @@ find_python() {
         return
     done
     if [ -n "$found" ]; then
-        die "$found cannot make virtual environments. On Debian and Ubuntu: apt install python3-venv"
+        die "$found cannot create virtual environments. On Debian and Ubuntu: apt install python3-venv"
     fi
     die "Python 3.11 or newer was not found. On Debian 12 and Ubuntu 24.04: apt install python3 python3-venv" \
-        "(or name one: PYTHON=/path/to/python3.11 $0)"
+        "(or set one: PYTHON=/path/to/python3.11 $0)"
 }
 
-# setup NAME EXTRAS [GROUP…]: make .venv and install the package (editable) with extras and dependency groups.
+# setup NAME EXTRAS [GROUP…]: create .venv and install the package (editable) with extras and dependency groups.
 setup() {
     local name=$1 extras=$2 stamp wanted python group
     shift 2
@@ -43,14 +43,14 @@ setup() {
     if [ -x "$BIN/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
         return
     fi
-    # A half-made environment, or one of a folder that was moved since, is made anew.
+    # Recreate an incomplete environment, or one whose folder was moved.
     if ! "$BIN/pip" --version >/dev/null 2>&1; then
         python=$(find_python)
-        say "Making .venv with $("$python" --version)…"
+        say "Creating .venv with $("$python" --version)…"
         "$python" -m venv --clear "$VENV"
     fi
-    say "Installing dragoman${extras:+[$extras]}${*:+ and its $* tools}: a few minutes the first time, nothing afterwards…"
-    # `pip install --group` (PEP 735) came with pip 25.1.
+    say "Installing dragoman${extras:+[$extras]}${*:+ and its $* tools}: a few minutes the first time, skipped afterwards…"
+    # `pip install --group` (PEP 735) needs pip 25.1.
     "$BIN/python" -m pip install -qq --disable-pip-version-check --upgrade 'pip>=25.1'
     for group in "$@"; do
         set -- "$@" --group "$ROOT/pyproject.toml:$group"
