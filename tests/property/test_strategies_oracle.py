@@ -13,16 +13,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from dragoman.generation import beams
 from dragoman.generation.arrays import ops_of
+from dragoman.generation.beams import BeamState
 from dragoman.generation.decoder import Step
 from dragoman.generation.loop import generate
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.plan import plan_of
 from dragoman.generation.result import GenerationResult
 from dragoman.generation.run import Run
-from dragoman.generation.search import BeamState
 from dragoman.generation.stopping import stops_of
+from dragoman.generation.strategies import beam_search
 
 ORACLE = runpy.run_path(str(Path(__file__).with_name("test_search_oracle.py")))
 HASHES, FACTOR, START, LIBRARIES = (ORACLE[name] for name in ("HASHES", "FACTOR", "START", "LIBRARIES"))
@@ -107,13 +107,13 @@ def run_groups_jitted(case: Any) -> GenerationResult:
 
     def search(table: Any, prompt: Any) -> list[BeamState]:
         decoder, ops = TableDecoder(table), ops_of(prompt)
-        group, rules, states = beams.begin(run_of(prompt), prompt)
+        group, rules, states = beam_search.begin(run_of(prompt), prompt)
         states = [state._replace(length=jax.numpy.asarray(state.length)) for state in states]
         first = decoder.start(prompt)
 
         def step(carry: Any) -> Any:
             states, memory, logits, _ = carry
-            states, rows, chosen, done = beams.advance(group, rules, states, ops.log_softmax(logits))
+            states, rows, chosen, done = beam_search.advance(group, rules, states, ops.log_softmax(logits))
             logits, memory, *_ = decoder.step(chosen.reshape(-1), decoder.select(memory, rows.reshape(-1)))
             return states, memory, logits, done
 
@@ -123,7 +123,7 @@ def run_groups_jitted(case: Any) -> GenerationResult:
 
     found = jax.device_get(jax.jit(search)(jax.numpy.asarray(case.table), jax.numpy.asarray(case.prompt)))
     found = [state._replace(length=int(state.length)) for state in found]
-    return beams.best(run_of(case.prompt), found)
+    return beam_search.best(run_of(case.prompt), found)
 
 
 @pytest.mark.parametrize("seed", [pytest.param(seed, marks=pytest.mark.slow if seed > 1 else ()) for seed in range(10)])

@@ -6,14 +6,14 @@ hand, and the methods are the rest. No framework is imported here; an array brin
 Legend: rows = sequences in flight (utterances, or utterances x beams); vocab = the size of the decoder's output.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from array_api_compat import array_namespace, is_jax_namespace, is_torch_namespace
 
-__all__ = ["Array", "Length", "Ops", "ops_of", "when"]
+__all__ = ["Array", "Length", "Ops", "is_any", "ops_of", "padded_to", "when", "written_at"]
 
 Array: TypeAlias = Any
 """An array of NumPy, PyTorch or JAX."""
@@ -132,3 +132,25 @@ def when(ops: Ops, condition: Any, changed: Callable[[], Array], unchanged: Arra
     if isinstance(condition, bool):
         return changed() if condition else unchanged
     return ops.xp.where(condition, changed(), unchanged)
+
+
+def is_any(tokens: Array, ids: Sequence[int]) -> Array:
+    """Return bool of the shape of `tokens`: whether each is one of `ids`."""
+    found = tokens == (ids[0] if ids else -1)
+    for one in ids[1:]:
+        found = found | (tokens == one)
+    return found
+
+
+def padded_to(ops: Ops, tokens: Array, length: int, value: int) -> Array:
+    """Pad `tokens` `[rows, n]` with `value` on the right -> `[rows, length]`."""
+    shape = (tokens.shape[0], length - tokens.shape[1])
+    return ops.xp.concat([tokens, ops.xp.full(shape, value, dtype=tokens.dtype, device=ops.device(tokens))], axis=1)
+
+
+def written_at(ops: Ops, buffer: Array, index: Length, values: Array, where: Array | None = None) -> Array:
+    """Return `buffer` `[..., n]` with `values` `[...]` at one index of its last axis, in the rows `where` if given."""
+    here = ops.xp.arange(buffer.shape[-1], device=ops.device(buffer)) == index
+    if where is not None:
+        here = here & where[..., None]
+    return ops.xp.where(here, values[..., None], buffer)

@@ -1,6 +1,6 @@
 """The Python driver of the search, for every decoder that takes one step at a time: NumPy, PyTorch and ONNX Runtime.
 
-The search itself is in `search.py`; what ends a text besides its end token, in `stopping.py`.
+The drivers of the strategies are in `strategies/`, their arithmetic in `rows.py` and `beams.py`.
 """
 
 from collections.abc import Callable, Sequence
@@ -8,20 +8,20 @@ from typing import Any, cast
 
 from dragoman.errors import GenerationError
 from dragoman.generation.arrays import Array, ops_of
-from dragoman.generation.beams import search_beams
 from dragoman.generation.decoder import State, Step, StepDecoder
 from dragoman.generation.noise import utterance_keys
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.plan import Plan, plan_of
 from dragoman.generation.processors import UserProcessor, build_processors
 from dragoman.generation.result import GenerationResult
-from dragoman.generation.rows import search_rows
 from dragoman.generation.run import Run
 from dragoman.generation.sampling import build_filters
 from dragoman.generation.scorers.fusion import Fused, Scorer
 from dragoman.generation.stopping import StoppingCriterion, stops_of
+from dragoman.generation.strategies.beam_search import search_beams
 from dragoman.generation.strategies.constrained import search_with_words
 from dragoman.generation.strategies.contrastive import search_contrastively
+from dragoman.generation.strategies.greedy import search_rows
 from dragoman.generation.strategies.speculative import RewindableDecoder, search_with_draft
 from dragoman.generation.streamers import Streamer
 from dragoman.generation.token_log_probs import TokenLogProbs

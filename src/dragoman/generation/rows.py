@@ -1,33 +1,45 @@
-"""The driver of greedy search and sampling: one text in flight for each utterance, or for each sample of one."""
+"""One step of greedy search and sampling, as pure functions from one state to the next.
 
-from dragoman.generation.arrays import Array
-from dragoman.generation.decoder import State, Step, StepDecoder
-from dragoman.generation.noise import fold, sample_keys
-from dragoman.generation.result import GenerationResult
-from dragoman.generation.run import Run
-from dragoman.generation.sampling import draw
-from dragoman.generation.search import advance_rows, begin_rows
+Shapes are static, nothing is written in place and no value decides Python's control flow, so the same functions run in
+a Python loop over NumPy or PyTorch and inside `jax.lax.while_loop`. Not here: running the decoder and drawing random
+keys, which is the work of the drivers (`strategies/`).
 
-__all__ = ["search_rows"]
+Legend: rows = sequences in flight: utterances, or utterances x samples.
+"""
+
+from typing import NamedTuple
+
+from dragoman.generation.arrays import Array, Length, Ops, is_any, padded_to, written_at
+from dragoman.generation.plan import Plan
+
+__all__ = ["RowState", "advance_rows", "begin_rows"]
 
 
-def search_rows(run: Run, decoder: StepDecoder[State], prompt: Array, step: Step[State]) -> GenerationResult:
-    """Run greedy search or sampling from the first step on."""
-    ops, plan, copies = run.ops, run.plan, run.plan.num_samples
-    keys = None if run.keys is None else sample_keys(ops, run.keys, copies)
-    if copies > 1:
-        prompt = ops.xp.repeat(prompt, copies, axis=0)
-    state = begin_rows(ops, plan, prompt)
-    decoder_state = decoder.expand(step.state, copies) if copies > 1 else step.state
-    raw = run.scores_from(step, copies)
-    run.tell(prompt)
-    while True:
-        scores = run.scores_of(state.tokens, state.length, raw)
-        run.record_scores(scores)
-        chosen = ops.xp.argmax(scores, axis=-1) if keys is None else draw(ops, fold(ops, keys, state.length), scores)
-        run.note(chosen, state)
-        state = run.advanced(advance_rows(ops, plan, state, chosen))
-        if run.is_over(state):
-            return run.rows_result(state)
-        step = decoder.step(state.tokens[:, state.length - 1], decoder_state)
-        decoder_state, raw = step.state, run.scores_from(step)
+class RowState(NamedTuple):
+    """Greedy search or sampling between two steps.
+
+    Attributes:
+        length: Tokens so far, the prompt included.
+        tokens: int `[rows, max_length]`, padded after `length`.
+        ended: bool `[rows]`, true from the end token on.
+    """
+
+    length: Length
+    tokens: Array
+    ended: Array
+
+
+def begin_rows(ops: Ops, plan: Plan, prompt: Array) -> RowState:
+    """Start from a prompt int `[rows, prompt_length]`."""
+    ended = ops.xp.zeros((prompt.shape[0],), dtype=ops.xp.bool, device=ops.device(prompt))
+    return RowState(plan.prompt_length, padded_to(ops, prompt, plan.max_length, plan.pad), ended)
+
+
+def advance_rows(ops: Ops, plan: Plan, state: RowState, chosen: Array) -> RowState:
+    """Append the `chosen` tokens int `[rows]`; sequences that have ended get padding."""
+    chosen = ops.xp.astype(chosen, state.tokens.dtype, copy=False)
+    ended = state.ended
+    if plan.eos:
+        chosen = ops.xp.where(ended, plan.pad, chosen)
+        ended = ended | is_any(chosen, plan.eos)
+    return RowState(state.length + 1, written_at(ops, state.tokens, state.length, chosen), ended)

@@ -5,12 +5,13 @@ from typing import Any
 
 from dragoman.batch import to_numpy
 from dragoman.generation.arrays import Array, Length, Ops
+from dragoman.generation.beams import BeamState, Candidates
 from dragoman.generation.decoder import Step
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.plan import Plan
 from dragoman.generation.processors import Processor
 from dragoman.generation.result import GenerationResult
-from dragoman.generation.search import BeamState, Candidates, RowState
+from dragoman.generation.rows import RowState
 from dragoman.generation.stopping import Stops
 from dragoman.generation.streamers import Streamer
 from dragoman.generation.token_log_probs import TokenLogProbs

@@ -7,7 +7,7 @@ them: a boosted word does not look surer than it was. Scores of whole vocabulari
 from typing import NamedTuple
 
 from dragoman.generation.arrays import Array, Ops
-from dragoman.generation.search import Candidates
+from dragoman.generation.beams import Candidates
 
 __all__ = ["TokenLogProbs"]
 

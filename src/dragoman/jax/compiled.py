@@ -14,17 +14,18 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from dragoman.generation import beams
 from dragoman.generation.arrays import Ops, ops_of
+from dragoman.generation.beams import BeamState
 from dragoman.generation.noise import fold, sample_keys, utterance_keys
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.plan import Plan
 from dragoman.generation.processors import Force, Processor, build_processors
 from dragoman.generation.result import GenerationResult
+from dragoman.generation.rows import RowState, advance_rows, begin_rows
 from dragoman.generation.run import Run
 from dragoman.generation.sampling import build_filters, draw
-from dragoman.generation.search import BeamState, RowState, advance_rows, begin_rows
 from dragoman.generation.stopping import stops_of
+from dragoman.generation.strategies import beam_search
 from dragoman.generation.strategies.contrastive import choose, directions
 from dragoman.jax.buckets import fill_rows, pad_to_bucket, rounded
 from dragoman.jax.net.cache import Cache, Memory
@@ -153,7 +154,7 @@ def _begin_and_search(
     cache = cache.expanded(plan.num_beams * plan.num_samples)
     states: RowState | list[BeamState]
     if plan.num_beams > 1:
-        states = [_traced(state) for state in beams.begin(run, prompt)[2]]
+        states = [_traced(state) for state in beam_search.begin(run, prompt)[2]]
     else:
         states = _traced(begin_rows(run.ops, plan, jnp.repeat(prompt, plan.num_samples, axis=0)))
     return _search(joint, run, memory, Search(states, cache, jnp.zeros((), bool)), limit)
@@ -244,8 +245,8 @@ def _beam_step(joint: Joint, run: Run, memory: Memory, found: Search) -> Search:
     texts = jnp.concatenate([state.tokens for state in states], axis=1)
     rows = texts.reshape(-1, texts.shape[2])
     logits, cache = _next(joint, run, rows, states[0].length, memory, found.cache)
-    group, rules, _ = beams.begin(run, jnp.zeros((batch, run.plan.prompt_length), texts.dtype))
-    states, parents, _, done = beams.advance(group, rules, states, run.ops.log_softmax(logits))
+    group, rules, _ = beam_search.begin(run, jnp.zeros((batch, run.plan.prompt_length), texts.dtype))
+    states, parents, _, done = beam_search.advance(group, rules, states, run.ops.log_softmax(logits))
     return Search(states, cache.selected(parents.reshape(-1)), done)
 
 
@@ -295,6 +296,6 @@ def _result(recipe: Recipe, states: Any, batch: int) -> GenerationResult:
         ]
         stops = stops_of(recipe.options, recipe.plan.prompt_length, (), None)
         run = Run(ops_of(states[0].scores), recipe.plan, recipe.options, [], None, stops, None)
-        return beams.best(run, states)
+        return beam_search.best(run, states)
     rows = batch * recipe.plan.num_samples
     return GenerationResult(sequences=states.tokens[:rows, : int(states.length)], ended=states.ended[:rows])

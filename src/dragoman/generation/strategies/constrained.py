@@ -15,10 +15,10 @@ import numpy as np
 from dragoman.batch import to_numpy
 from dragoman.errors import GenerationError
 from dragoman.generation.arrays import Array
+from dragoman.generation.beams import EXCLUDED, best_candidates
 from dragoman.generation.decoder import State, Step, StepDecoder
 from dragoman.generation.result import GenerationResult
 from dragoman.generation.run import Run
-from dragoman.generation.search import best_candidates
 from dragoman.generation.strategies.constraints import Progress, Words, words_of
 
 __all__ = ["search_with_words"]
@@ -41,7 +41,7 @@ class _Utterance:
         self.run, self.words, self.first_row = run, words, first_row
         begun = _Text(tuple(prompt), (), 0.0, words.start())
         # The beams are equal at first, so all but one are hopeless.
-        self.beams = [begun] + [_Text(begun.tokens, (), -1e9, begun.progress)] * (run.plan.num_beams - 1)
+        self.beams = [begun] + [_Text(begun.tokens, (), EXCLUDED, begun.progress)] * (run.plan.num_beams - 1)
         self.finished = list[_Text]()
         self.done = False
 

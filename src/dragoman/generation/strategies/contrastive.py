@@ -12,8 +12,8 @@ from dragoman.errors import GenerationError
 from dragoman.generation.arrays import Array, Ops
 from dragoman.generation.decoder import State, Step, StepDecoder
 from dragoman.generation.result import GenerationResult
+from dragoman.generation.rows import advance_rows, begin_rows
 from dragoman.generation.run import Run
-from dragoman.generation.search import advance_rows, begin_rows
 
 __all__ = ["choose", "directions", "search_contrastively"]
 

@@ -12,8 +12,8 @@ from dragoman.batch import to_numpy
 from dragoman.generation.arrays import Array
 from dragoman.generation.decoder import State, Step, StepDecoder
 from dragoman.generation.result import GenerationResult
+from dragoman.generation.rows import RowState, advance_rows, begin_rows
 from dragoman.generation.run import Run
-from dragoman.generation.search import RowState, advance_rows, begin_rows
 
 __all__ = ["RewindableDecoder", "search_with_draft"]
 

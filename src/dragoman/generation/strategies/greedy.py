@@ -1,0 +1,33 @@
+"""The driver of greedy search and sampling: one text in flight for each utterance, or for each sample of one."""
+
+from dragoman.generation.arrays import Array
+from dragoman.generation.decoder import State, Step, StepDecoder
+from dragoman.generation.noise import fold, sample_keys
+from dragoman.generation.result import GenerationResult
+from dragoman.generation.rows import advance_rows, begin_rows
+from dragoman.generation.run import Run
+from dragoman.generation.sampling import draw
+
+__all__ = ["search_rows"]
+
+
+def search_rows(run: Run, decoder: StepDecoder[State], prompt: Array, step: Step[State]) -> GenerationResult:
+    """Run greedy search or sampling from the first step on."""
+    ops, plan, copies = run.ops, run.plan, run.plan.num_samples
+    keys = None if run.keys is None else sample_keys(ops, run.keys, copies)
+    if copies > 1:
+        prompt = ops.xp.repeat(prompt, copies, axis=0)
+    state = begin_rows(ops, plan, prompt)
+    decoder_state = decoder.expand(step.state, copies) if copies > 1 else step.state
+    raw = run.scores_from(step, copies)
+    run.tell(prompt)
+    while True:
+        scores = run.scores_of(state.tokens, state.length, raw)
+        run.record_scores(scores)
+        chosen = ops.xp.argmax(scores, axis=-1) if keys is None else draw(ops, fold(ops, keys, state.length), scores)
+        run.note(chosen, state)
+        state = run.advanced(advance_rows(ops, plan, state, chosen))
+        if run.is_over(state):
+            return run.rows_result(state)
+        step = decoder.step(state.tokens[:, state.length - 1], decoder_state)
+        decoder_state, raw = step.state, run.scores_from(step)
