@@ -141,16 +141,16 @@ def recordings(folder: Path, real: Path | None) -> dict[str, list[tuple[np.ndarr
     return found
 
 
-def errors(heard: Any, words: list[Word]) -> tuple[int, list[float]]:
+def errors(transcribed: Any, words: list[Word]) -> tuple[int, list[float]]:
     """Return the number of correctly recognised words, and the errors of their starts and ends in milliseconds."""
     said, known = ([re.sub(r"[^a-z']", "", text.lower()) for text in texts] for texts in (
-        [word.word for word in heard], [word for word, *_ in words]
+        [word.word for word in transcribed], [word for word, *_ in words]
     ))  # fmt: skip
     right, found = 0, []
     for block in SequenceMatcher(None, said, known, autojunk=False).get_matching_blocks():
         right += block.size
         for i in range(block.size):
-            word, (_, start, end) = heard[block.a + i], words[block.b + i]
+            word, (_, start, end) = transcribed[block.a + i], words[block.b + i]
             found += [abs(a - b) * 1000 for a, b in ((word.start, start), (word.end, end)) if b is not None]
     return right, found
 
@@ -174,8 +174,8 @@ def measure(folder: Path, real: Path | None, kinds: list[str], **options: int) -
                 times = [time for word in transcript.words for time in (word.start, word.end)]
                 assert times == sorted(times), "the times are not monotone"
                 assert 0 <= times[0] <= times[-1] <= len(samples) / RATE, "a word is outside the file"
-                heard, far = errors(transcript.words, words)
-                right, distances = right + heard, distances + far
+                correct, far = errors(transcript.words, words)
+                right, distances = right + correct, distances + far
             count = sum(len(words) for _, words in some)
             print(
                 f"| {kind} | {name} | {count} | {right / count:.0%} | {np.median(distances):.0f} ms "
