@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from dragoman.checkpoint.keymap import Alias, Drop, KeyMap, Rename, Rule
-from dragoman.checkpoint.source import resolve
 from dragoman.errors import ConfigError, ModelNotFoundError
 from dragoman.files import as_path, read_json, write_bytes
+from dragoman.hub import HUB_OPTIONS, local_folder
 from dragoman.spec import SpecAugmentSpec, SpeechEncoderSpec, TextDecoderSpec
 
 __all__ = [
@@ -49,7 +49,6 @@ INSERTED = (*CROSS, "stack.layers.{i}.cross_attn_gate")
 
 
 _JSON = (str, int, float, list, tuple, dict)
-_HUB_OPTIONS = frozenset({"cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token"})
 
 
 def head_rule(tied: bool, theirs: str = "lm_head.weight") -> Rule:
@@ -156,12 +155,12 @@ class ModelConfig:
         """
         from dragoman.checkpoint.options import IDLE_OPTIONS  # which loads the readers of all formats
 
-        hub = {name: value for name, value in options.items() if name in _HUB_OPTIONS}
-        rest = {name: value for name, value in options.items() if name not in _HUB_OPTIONS | IDLE_OPTIONS}
         path = as_path(name_or_path, "The name of a model (a folder or a hub id)", ModelNotFoundError)
-        if not (path.suffix == ".json" and path.is_file()):
-            path = resolve(name_or_path, patterns=["config.json"], **hub) / "config.json"
-        return read_json(path), rest
+        if path.suffix == ".json" and path.is_file():
+            rest = {name: value for name, value in options.items() if name not in HUB_OPTIONS | IDLE_OPTIONS}
+            return read_json(path), rest
+        folder, rest = local_folder(name_or_path, options, patterns=["config.json"], idle=IDLE_OPTIONS)
+        return read_json(folder / "config.json"), rest
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, **options: Any) -> Any:

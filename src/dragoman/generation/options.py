@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, Self
 from dragoman.errors import GenerationError, ModelNotFoundError, did_you_mean
 from dragoman.files import as_path, read_json, write_bytes
 from dragoman.generation.rules import problems
+from dragoman.hub import find_folder, matching
 from dragoman.spec.ids import SharedId
 
 __all__ = ["GenerationConfig"]
@@ -256,9 +257,7 @@ class GenerationConfig:
             ModelNotFoundError: If there is no such model, or no such file.
             GenerationError: If the file holds no JSON object.
         """
-        from dragoman.checkpoint.source import resolve  # heavier than all options
-
-        file = resolve(name_or_path, revision=revision, patterns=[_FILE_NAME]) / _FILE_NAME
+        file = find_folder(name_or_path, matching([_FILE_NAME]), revision=revision) / _FILE_NAME
         if not file.is_file():
             raise ModelNotFoundError(
                 f"{name_or_path} must hold a {_FILE_NAME}, but has none. Use `GenerationConfig()`."

@@ -4,12 +4,8 @@ import os
 from typing import Any
 
 from dragoman.audio.features.wav2vec2 import FeatureExtractor
-from dragoman.processing.from_files import (
-    local_folder,
-    processor_class,
-    read_feature_extractor,
-    read_tokenizer,
-)
+from dragoman.hub import local_folder
+from dragoman.processing.from_files import processor_class, read_feature_extractor, read_tokenizer
 from dragoman.processing.processor import (
     Speech2Text2Processor,
     Speech2TextProcessor,

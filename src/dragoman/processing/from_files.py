@@ -1,6 +1,5 @@
 """Which feature extractor, tokenizer and processor the files of a folder mean, whoever wrote them and when."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -10,7 +9,6 @@ from dragoman.audio.features.wav2vec2 import FeatureExtractor, WhisperFeatureExt
 from dragoman.checkpoint.formats.ctranslate2 import Ct2File
 from dragoman.checkpoint.formats.ctranslate2_whisper import whisper_config
 from dragoman.checkpoint.formats.gguf import open_gguf
-from dragoman.checkpoint.source import resolve
 from dragoman.errors import ConfigError, ModelNotFoundError, did_you_mean
 from dragoman.files import find_json
 from dragoman.text.gguf import tokenizer_of
@@ -19,7 +17,6 @@ from dragoman.text.tokenizer import Tokenizer
 from dragoman.text.vocab_files import load_tokenizer
 
 __all__ = [
-    "local_folder",
     "processor_class",
     "read_feature_extractor",
     "read_tokenizer",
@@ -46,21 +43,6 @@ _BY_MODEL_TYPE = {
     ),
     "Wav2Vec2FeatureExtractor",
 )
-_HUB_OPTIONS = frozenset({"cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token"})
-# Options of transformers that choose between implementations, of which there is one here. Code from a repository is
-# never run, so there is nothing to trust.
-_IDLE_OPTIONS = frozenset({"code_revision", "legacy", "resume_download", "trust_remote_code", "use_fast"})
-_SMALL_FILES = ("*.json", "*.txt", "*.model", "*.spm")
-
-
-def local_folder(name_or_path: str | os.PathLike[str], options: Mapping[str, Any]) -> tuple[Path, dict[str, Any]]:
-    """Return the folder that a name stands for, and the options that are not about finding it.
-
-    From the hub come the small files only; weights are not needed here. A CTranslate2 folder is the exception.
-    """
-    hub = {name: value for name, value in options.items() if name in _HUB_OPTIONS}
-    rest = {name: value for name, value in options.items() if name not in _HUB_OPTIONS | _IDLE_OPTIONS}
-    return resolve(name_or_path, patterns=_SMALL_FILES, **hub), rest
 
 
 def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

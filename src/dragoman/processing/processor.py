@@ -14,12 +14,8 @@ from dragoman.audio.features.wav2vec2 import (
 from dragoman.batch import Batch
 from dragoman.errors import ConfigError
 from dragoman.files import as_path, write_json
-from dragoman.processing.from_files import (
-    local_folder,
-    read_feature_extractor,
-    read_tokenizer,
-    split_options,
-)
+from dragoman.hub import local_folder
+from dragoman.processing.from_files import read_feature_extractor, read_tokenizer, split_options
 from dragoman.text.tokenizer import Tokenizer
 from dragoman.text.whisper import WhisperTokenizer
 

@@ -22,9 +22,10 @@ from dragoman.audio.speech import speech_probability
 from dragoman.audio.waveform import Waveform
 from dragoman.checkpoint.folder import open_folder
 from dragoman.checkpoint.formats.default_model import DEFAULT_MODEL_NAME, default_model_folder
-from dragoman.checkpoint.source import commit_of, resolve
+from dragoman.checkpoint.source import resolve
 from dragoman.errors import CheckpointError, ConfigError, DragomanError, OutOfMemoryError
 from dragoman.generation.scorers.fusion import Scorer
+from dragoman.hub import commit_of
 from dragoman.model.assembly import whole_config
 from dragoman.text.ctc import Wav2Vec2CTCTokenizer
 from dragoman.text.whisper import WhisperTokenizer

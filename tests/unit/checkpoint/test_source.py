@@ -16,8 +16,9 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from dragoman.checkpoint.source import _explain, commit_of, resolve
+from dragoman.checkpoint.source import resolve
 from dragoman.errors import ModelNotFoundError
+from dragoman.hub import _explain, commit_of
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 OLD_SHA = "89abcdef0123456789abcdef0123456789abcdef"
@@ -130,8 +131,9 @@ def ask(calls: list[dict[str, Any]], home: Path, url: str, **environment: str) -
     code = textwrap.dedent("""
         import json, os, sys, traceback
         from pathlib import Path
-        from dragoman.checkpoint.source import commit_of, resolve
+        from dragoman.checkpoint.source import resolve
         from dragoman.errors import DragomanError
+        from dragoman.hub import commit_of
         for call in json.loads(sys.argv[1]):
             try:
                 folder = resolve(call.pop("name"), **call)

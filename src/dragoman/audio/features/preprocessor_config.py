@@ -10,6 +10,7 @@ from dragoman.audio.features.padding import pad_features
 from dragoman.batch import Batch
 from dragoman.errors import ConfigError, ModelNotFoundError
 from dragoman.files import as_path, read_json, write_json
+from dragoman.hub import local_folder
 
 __all__ = ["StoredExtractor", "check_fields", "extra_fields", "read_preprocessor_config", "write_preprocessor_config"]
 
@@ -88,8 +89,6 @@ class StoredExtractor(ABC):
             ModelNotFoundError: If there is no such file.
             ConfigError: If it is malformed, or of another kind of extractor.
         """
-        from dragoman.processing.from_files import local_folder  # a layer above, which knows the hub
-
         path = as_path(pretrained_model_name_or_path, "The name of a model (a folder or a hub id)", ModelNotFoundError)
         if not os.path.isfile(path):
             path, kwargs = local_folder(pretrained_model_name_or_path, kwargs)
