@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from dragoman import SpeechEncoder
 from dragoman.checkpoint.options import LoadOptions
 from dragoman.families import find
-from dragoman.families.base import SpecAugmentConfig
+from dragoman.families.config import SpecAugmentConfig
 from dragoman.jax.loading import load_part
 from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
 from dragoman.jax.net.speech_encoder import SpeechEncoder as JaxEncoder

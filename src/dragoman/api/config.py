@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self, cast
 
 from dragoman.errors import ConfigError
 from dragoman.families import config_from_dict, find, speech_part, text_part
-from dragoman.families.base import ModelConfig
+from dragoman.families.config import ModelConfig
 from dragoman.spec import SharedId, SpecialIds
 from dragoman.spec.checks import check_sizes
 

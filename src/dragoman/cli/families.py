@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from dragoman.families import FAMILIES, Family
-from dragoman.families.cards import CARDS
 
 __all__ = ["family_tables"]
 
@@ -21,7 +20,7 @@ def family_tables() -> dict[str, list[str]]:
     return {
         "Encoders": [
             *_heading("takes", "besides"),
-            *(_row(f, _TAKES[f.feature_extractor or ""], CARDS[f.model_type].own) for f in FAMILIES if f.speech),
+            *(_row(f, _TAKES[f.feature_extractor or ""], f.card.own) for f in FAMILIES if f.speech),
         ],
         "Decoders": [
             *_heading("new after a warm start", "start and end", "besides"),
@@ -41,8 +40,7 @@ def _heading(*columns: str) -> Iterator[str]:
 
 
 def _facts(family: Family) -> tuple[str, str]:
-    card = CARDS[family.model_type]
-    return card.ends, card.own
+    return family.card.ends, family.card.own
 
 
 def _new(fresh: tuple[str, ...]) -> str:
@@ -50,7 +48,7 @@ def _new(fresh: tuple[str, ...]) -> str:
 
 
 def _row(family: Family, *facts: str) -> str:
-    card = CARDS[family.model_type]
+    card = family.card
     checkpoints = ", ".join(f"`{name}`" for name in card.checkpoints)
     cells = [f"[{card.name}]({card.paper})", f"`{family.model_type}`", *facts, checkpoints, card.licence]
     return f"| {' | '.join(cells)} |".replace("|  |", "| |")

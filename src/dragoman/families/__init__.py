@@ -54,7 +54,8 @@ from dragoman.families import (
     xglm,
     xlm_roberta,
 )
-from dragoman.families.base import Family, ModelConfig, Part
+from dragoman.families.base import Family, Part
+from dragoman.families.config import ModelConfig
 from dragoman.families.refusals import WHY
 
 __all__ = ["FAMILIES", "Family", "ModelConfig", "Part", "config_from_dict", "find", "speech_part", "text_part"]

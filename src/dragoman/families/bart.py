@@ -5,7 +5,8 @@ from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Rule
 from dragoman.families import bart_like
-from dragoman.families.base import Family, Part, head_rule
+from dragoman.families.base import Card, Family, Part
+from dragoman.families.rules import head_rule
 from dragoman.spec import EmbedNorm, NormOrder, TextDecoderSpec
 
 
@@ -39,5 +40,12 @@ def _rules(config: BartConfig) -> tuple[Rule, ...]:
 FAMILY = Family(
     config=BartConfig,
     text=Part(rules=_rules, classes=("BartForCausalLM",), prefixes=("model.",), aliases=bart_like.SHARED),
-    tokenizer="BartTokenizer",
+    tokenizer="RobertaTokenizer",
+    card=Card(
+        name="BART, its decoder",
+        paper="https://arxiv.org/abs/1910.13461",
+        checkpoints=("facebook/bart-base", "facebook/bart-large"),
+        licence="Apache-2.0",
+    ),
+    tiny=bart_like.TINY | {"max_position_embeddings": 64},
 )

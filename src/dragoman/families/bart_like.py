@@ -4,13 +4,25 @@ Fairseq's models, those that came out of them, and Whisper describe their two st
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from dragoman.checkpoint.keymap import Alias, Drop, Rename, Rule
-from dragoman.families.base import FieldAlias, ModelConfig
+from dragoman.families import base
+from dragoman.families.config import FieldAlias, ModelConfig
 from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, StackSpec, TextDecoderSpec
 
-__all__ = ["BLOCKS", "EMBED_NORM", "FINAL_NORM", "OTHER_HEADS", "SHARED", "BartLikeConfig", "TwoStackConfig"]
-__all__ += ["block_rules", "seq2seq_rules"]
+__all__ = ["BLOCKS", "EMBED_NORM", "FINAL_NORM", "OTHER_HEADS", "SHARED", "TINY", "TINY_DECODER", "TINY_IDS"]
+__all__ += ["BartLikeConfig", "TwoStackConfig", "block_rules", "seq2seq_rules"]
+
+TINY_DECODER: dict[str, Any] = {
+    "vocab_size": 99,
+    "d_model": 24,
+    "decoder_layers": 2,
+    "decoder_attention_heads": 4,
+    "decoder_ffn_dim": 30,
+}
+TINY: dict[str, Any] = TINY_DECODER | {"encoder_layers": 2, "encoder_attention_heads": 4, "encoder_ffn_dim": 30}
+TINY_IDS: dict[str, Any] = base.TINY_IDS | {"decoder_start_token_id": 0}
 
 
 @dataclass(kw_only=True)

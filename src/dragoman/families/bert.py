@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
 from dragoman.families import bert_like
-from dragoman.families.base import Family, Part
+from dragoman.families.base import Card, Family, Part
 from dragoman.spec import TextDecoderSpec
 
 
@@ -41,4 +41,12 @@ FAMILY = Family(
     config=BertConfig,
     text=Part(rules=_rules, classes=("BertLMHeadModel", "BertForCausalLM"), prefixes=("bert.",), fresh=bert_like.FRESH),
     tokenizer="BertTokenizer",
+    card=Card(
+        name="BERT",
+        paper="https://arxiv.org/abs/1810.04805",
+        checkpoints=("google-bert/bert-base-uncased", "google-bert/bert-base-multilingual-cased"),
+        licence="Apache-2.0",
+        ends="to be set: `[CLS]`, `[SEP]`",
+    ),
+    tiny=bert_like.TINY,
 )

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Rule
 from dragoman.families import bert_like
-from dragoman.families.base import Family, Part
+from dragoman.families.base import Card, Family, Part
 from dragoman.spec import HeadSpec, TextDecoderSpec
 
 
@@ -36,4 +36,13 @@ FAMILY = Family(
     config=BertGenerationConfig,
     text=Part(rules=_rules, classes=("BertGenerationDecoder",), prefixes=("bert.",), fresh=bert_like.FRESH),
     tokenizer="BertGenerationTokenizer",
+    card=Card(
+        name="BertGeneration",
+        paper="https://arxiv.org/abs/1907.12461",
+        checkpoints=("google/bert_for_seq_generation_L-24_bbc_encoder",),
+        licence="Apache-2.0",
+        ends="`<s>`, `</s>`",
+        own="cross-attention is new only where the checkpoint is an encoder's",
+    ),
+    tiny=bert_like.TINY,
 )

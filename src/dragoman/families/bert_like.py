@@ -3,10 +3,14 @@
 from dataclasses import dataclass
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
-from dragoman.families.base import CROSS, ModelConfig
+from dragoman.families.base import TINY_TEXT
+from dragoman.families.config import ModelConfig
+from dragoman.families.rules import CROSS
 from dragoman.spec import Activation, BlockSpec, EmbedNorm, HeadSpec, NormOrder, StackSpec, TextDecoderSpec
 
-__all__ = ["FRESH", "OTHER_HEADS", "BertLikeConfig", "block_rules", "decoder_rules", "type_rules"]
+__all__ = ["FRESH", "OTHER_HEADS", "TINY", "BertLikeConfig", "block_rules", "decoder_rules", "type_rules"]
+
+TINY = TINY_TEXT | {"intermediate_size": 30}
 
 
 @dataclass(kw_only=True)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Rename, Rule
-from dragoman.families.base import INSERTED, Family, ModelConfig, Part, head_rule, inserted_rules, other_heads
+from dragoman.families.base import TINY_TEXT, Card, Family, Part
+from dragoman.families.config import ModelConfig
+from dragoman.families.rules import INSERTED, head_rule, inserted_rules, other_heads
 from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, StackSpec, TextDecoderSpec
 
 
@@ -87,4 +89,11 @@ FAMILY = Family(
     config=BioGptConfig,
     text=Part(rules=_rules, classes=("BioGptForCausalLM",), prefixes=("biogpt.",), fresh=INSERTED),
     tokenizer="BioGptTokenizer",
+    card=Card(
+        name="BioGPT",
+        paper="https://arxiv.org/abs/2210.10341",
+        checkpoints=("microsoft/biogpt",),
+        licence="MIT",
+    ),
+    tiny=TINY_TEXT | {"intermediate_size": 30},
 )

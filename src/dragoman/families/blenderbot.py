@@ -6,7 +6,8 @@ from typing import ClassVar
 from dragoman.checkpoint.keymap import Rule
 from dragoman.families import bart_like
 from dragoman.families.bart import BartConfig
-from dragoman.families.base import Family, Part, head_rule
+from dragoman.families.base import Card, Family, Part
+from dragoman.families.rules import head_rule
 from dragoman.spec import NormOrder, TextDecoderSpec
 
 
@@ -43,4 +44,11 @@ FAMILY = Family(
     config=BlenderbotConfig,
     text=Part(rules=_rules, classes=("BlenderbotForCausalLM",), prefixes=("model.",), aliases=bart_like.SHARED),
     tokenizer="BlenderbotTokenizer",
+    card=Card(
+        name="Blenderbot, its decoder",
+        paper="https://arxiv.org/abs/2004.13637",
+        checkpoints=("facebook/blenderbot-400M-distill", "facebook/blenderbot-3B"),
+        licence="Apache-2.0",
+    ),
+    tiny=bart_like.TINY | bart_like.TINY_IDS | {"max_position_embeddings": 64},
 )

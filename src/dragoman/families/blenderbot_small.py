@@ -6,7 +6,8 @@ from typing import ClassVar
 from dragoman.checkpoint.keymap import Rule
 from dragoman.families import bart_like
 from dragoman.families.bart import BartConfig
-from dragoman.families.base import Family, Part, head_rule
+from dragoman.families.base import Card, Family, Part
+from dragoman.families.rules import head_rule
 from dragoman.spec import EmbedNorm, NormOrder, TextDecoderSpec
 
 
@@ -40,4 +41,11 @@ FAMILY = Family(
     config=BlenderbotSmallConfig,
     text=Part(rules=_rules, classes=("BlenderbotSmallForCausalLM",), prefixes=("model.",), aliases=bart_like.SHARED),
     tokenizer="BlenderbotSmallTokenizer",
+    card=Card(
+        name="Blenderbot small, its decoder",
+        paper="https://arxiv.org/abs/2004.13637",
+        checkpoints=("facebook/blenderbot_small-90M",),
+        licence="Apache-2.0",
+    ),
+    tiny=bart_like.TINY | bart_like.TINY_IDS | {"max_position_embeddings": 64},
 )

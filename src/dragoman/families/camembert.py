@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dragoman.families import bert_like, roberta
-from dragoman.families.base import Family, Part
+from dragoman.families.base import Card, Family, Part
 
 
 @dataclass(kw_only=True)
@@ -20,4 +20,12 @@ FAMILY = Family(
     config=CamembertConfig,
     text=Part(rules=roberta.rules, classes=("CamembertForCausalLM",), prefixes=("roberta.",), fresh=bert_like.FRESH),
     tokenizer="CamembertTokenizer",
+    card=Card(
+        name="CamemBERT",
+        paper="https://arxiv.org/abs/1911.03894",
+        checkpoints=("almanach/camembert-base",),
+        licence="MIT",
+        ends="`<s>`, `</s>`",
+    ),
+    tiny=roberta.TINY,
 )

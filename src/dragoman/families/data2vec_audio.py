@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Rename, Rule
 from dragoman.families import wav2vec2_like as like
-from dragoman.families.base import Family, Part
+from dragoman.families.base import Card, Family, Part
 from dragoman.families.wav2vec2 import Wav2Vec2Config
 from dragoman.spec import Activation, ConvStackPositionSpec, SpeechEncoderSpec
 
@@ -58,4 +58,13 @@ FAMILY = Family(
         fresh=("mask_embed", "adapter.*"),
     ),
     feature_extractor="Wav2Vec2FeatureExtractor",
+    tokenizer="Wav2Vec2CTCTokenizer",
+    processor="Wav2Vec2Processor",
+    card=Card(
+        name="data2vec",
+        paper="https://arxiv.org/abs/2202.03555",
+        checkpoints=("facebook/data2vec-audio-base", "facebook/data2vec-audio-large"),
+        licence="Apache-2.0",
+    ),
+    tiny=like.TINY | {"num_conv_pos_embeddings": 2, "conv_pos_kernel_size": 5},
 )

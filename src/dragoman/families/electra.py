@@ -5,8 +5,9 @@ from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
 from dragoman.families import bert_like
-from dragoman.families.base import Family, Part, head_rule, other_heads
+from dragoman.families.base import Card, Family, Part
 from dragoman.families.bert import BertConfig
+from dragoman.families.rules import head_rule, other_heads
 from dragoman.spec import Activation, TextDecoderSpec
 
 
@@ -52,5 +53,14 @@ def _rules(config: ElectraConfig) -> tuple[Rule, ...]:
 FAMILY = Family(
     config=ElectraConfig,
     text=Part(rules=_rules, classes=("ElectraForCausalLM",), prefixes=("electra.",), fresh=bert_like.FRESH),
-    tokenizer="ElectraTokenizer",
+    tokenizer="BertTokenizer",
+    card=Card(
+        name="ELECTRA",
+        paper="https://arxiv.org/abs/2003.10555",
+        checkpoints=("google/electra-base-generator", "google/electra-small-discriminator"),
+        licence="Apache-2.0",
+        ends="to be set: `[CLS]`, `[SEP]`",
+        own="a discriminator's head is new too",
+    ),
+    tiny=bert_like.TINY | {"embedding_size": 16},
 )

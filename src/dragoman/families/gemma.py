@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dragoman.families.base import Family
+from dragoman.families.base import Card, Family
 from dragoman.families.gemma_like import GemmaLikeConfig
-from dragoman.families.llama_like import part
+from dragoman.families.llama_like import TINY, part
 
 
 @dataclass(kw_only=True)
@@ -27,4 +27,15 @@ class GemmaConfig(GemmaLikeConfig):
             self.hidden_act = "gelu_pytorch_tanh"
 
 
-FAMILY = Family(config=GemmaConfig, text=part("GemmaForCausalLM"), tokenizer="GemmaTokenizer")
+FAMILY = Family(
+    config=GemmaConfig,
+    text=part("GemmaForCausalLM"),
+    card=Card(
+        name="Gemma",
+        paper="https://arxiv.org/abs/2403.08295",
+        checkpoints=("google/gemma-2b",),
+        licence="Gemma terms of use; gated",
+        own="norms that count from one, scaled embeddings",
+    ),
+    tiny=TINY | {"head_dim": 8, "num_key_value_heads": 1},
+)

@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Rename, Rule
 from dragoman.families import llama_like
-from dragoman.families.base import Family, FieldAlias
+from dragoman.families.base import Card, Family
+from dragoman.families.config import FieldAlias
 from dragoman.families.gemma_like import GemmaLikeConfig
 from dragoman.spec import NormOrder, TextDecoderSpec
 
@@ -70,4 +71,20 @@ def rules(config: Gemma2Config) -> tuple[Rule, ...]:
 # fmt: on
 
 
-FAMILY = Family(config=Gemma2Config, text=llama_like.part("Gemma2ForCausalLM", table=rules), tokenizer="GemmaTokenizer")
+TINY = llama_like.TINY | {"head_dim": 8, "query_pre_attn_scalar": 12, "sliding_window": 5}
+FAMILY = Family(
+    config=Gemma2Config,
+    text=llama_like.part("Gemma2ForCausalLM", table=rules),
+    card=Card(
+        name="Gemma 2",
+        paper="https://arxiv.org/abs/2408.00118",
+        checkpoints=("google/gemma-2-2b", "google/gemma-2-9b-it"),
+        licence="Gemma terms of use; gated",
+        own="norms before and behind each half, capped scores and logits, a window in every other layer",
+    ),
+    tiny=TINY
+    | {  # caps so low that tiny weights reach them
+        "attn_logit_softcapping": 1.5,
+        "final_logit_softcapping": 2.0,
+    },
+)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 from dragoman.checkpoint.keymap import Alias, Drop, Rename, Rule
 from dragoman.errors import ConfigError
 from dragoman.families import gemma2, llama_like
-from dragoman.families.base import Family
+from dragoman.families.base import Card, Family
 from dragoman.families.rope import rope_parameters_of, rotary_of
 from dragoman.spec import TextDecoderSpec
 
@@ -107,5 +107,12 @@ FAMILY = Family(
     config=Gemma3TextConfig,
     also=("gemma3",),
     text=replace(llama_like.part("Gemma3ForCausalLM", table=_rules), aliases=_HALF),
-    tokenizer="GemmaTokenizer",
+    card=Card(
+        name="Gemma 3",
+        paper="https://arxiv.org/abs/2503.19786",
+        checkpoints=("google/gemma-3-270m", "google/gemma-3-1b-it", "google/gemma-3-4b-it"),
+        licence="Gemma terms of use; gated",
+        own="two kinds of positions, five layers of six with a window; of `gemma3`, which sees pictures, the text half",
+    ),
+    tiny=gemma2.TINY | {"_sliding_window_pattern": 2},
 )

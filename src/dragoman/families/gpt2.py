@@ -6,7 +6,8 @@ from typing import ClassVar
 from dragoman.checkpoint.keymap import Drop, Rule, Split
 from dragoman.errors import ConfigError
 from dragoman.families import gpt2_like
-from dragoman.families.base import CROSS, Family, Part, other_heads
+from dragoman.families.base import Card, Family, Part
+from dragoman.families.rules import CROSS, other_heads
 from dragoman.spec import TextDecoderSpec
 
 
@@ -51,4 +52,12 @@ FAMILY = Family(
         fresh=CROSS,
     ),
     tokenizer="GPT2Tokenizer",
+    card=Card(
+        name="GPT-2",
+        paper="https://openai.com/index/better-language-models/",
+        checkpoints=("openai-community/gpt2", "openai-community/gpt2-medium"),
+        licence="MIT",
+        ends=r"`<\|endoftext\|>` for both; padding to be set",
+    ),
+    tiny=gpt2_like.TINY,
 )

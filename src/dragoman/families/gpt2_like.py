@@ -1,13 +1,25 @@
 """What GPT-2 and GPT-BigCode share: fields, network, and the table of names."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from dragoman.checkpoint.keymap import Rename, Rule, Split
 from dragoman.errors import ConfigError
-from dragoman.families.base import FieldAlias, ModelConfig, head_rule, other_heads
+from dragoman.families.config import FieldAlias, ModelConfig
+from dragoman.families.rules import head_rule, other_heads
 from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, StackSpec, TextDecoderSpec
 
-__all__ = ["FUSED", "GPT2LikeConfig", "rules", "rules_around"]
+__all__ = ["FUSED", "TINY", "GPT2LikeConfig", "rules", "rules_around"]
+
+TINY: dict[str, Any] = {
+    "vocab_size": 99,
+    "n_embd": 24,
+    "n_layer": 2,
+    "n_head": 4,
+    "n_positions": 64,
+    "bos_token_id": 0,
+    "eos_token_id": 2,
+}
 
 
 @dataclass(kw_only=True)

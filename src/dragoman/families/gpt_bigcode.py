@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Rule, Split
 from dragoman.families import gpt2_like
-from dragoman.families.base import CROSS, Family, Part
+from dragoman.families.base import Card, Family, Part
+from dragoman.families.rules import CROSS
 from dragoman.spec import TextDecoderSpec
 
 
@@ -42,4 +43,12 @@ FAMILY = Family(
     config=GPTBigCodeConfig,
     text=Part(rules=_rules, classes=("GPTBigCodeForCausalLM",), prefixes=("transformer.",), fresh=CROSS),
     tokenizer="GPT2Tokenizer",
+    card=Card(
+        name="GPT-BigCode",
+        paper="https://arxiv.org/abs/2301.03988",
+        checkpoints=("bigcode/gpt_bigcode-santacoder",),
+        licence="BigCode OpenRAIL-M",
+        ends=r"`<\|endoftext\|>` for both; padding to be set",
+    ),
+    tiny=gpt2_like.TINY,
 )

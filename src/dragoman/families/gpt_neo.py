@@ -6,7 +6,9 @@ from typing import Any, ClassVar
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
 from dragoman.errors import ConfigError
 from dragoman.families import gpt2_like
-from dragoman.families.base import INSERTED, Family, FieldAlias, ModelConfig, Part, inserted_rules, other_heads
+from dragoman.families.base import TINY_IDS, Card, Family, Part
+from dragoman.families.config import FieldAlias, ModelConfig
+from dragoman.families.rules import INSERTED, inserted_rules, other_heads
 from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, StackSpec, TextDecoderSpec
 from dragoman.spec.checks import MOST_LAYERS
 
@@ -115,4 +117,22 @@ FAMILY = Family(
     config=GPTNeoConfig,
     text=Part(rules=_rules, classes=("GPTNeoForCausalLM",), prefixes=("transformer.",), fresh=INSERTED),
     tokenizer="GPT2Tokenizer",
+    card=Card(
+        name="GPT-Neo",
+        paper="https://doi.org/10.5281/zenodo.5297715",
+        checkpoints=("EleutherAI/gpt-neo-125m", "EleutherAI/gpt-neo-1.3B"),
+        licence="MIT",
+        own="scores that are not scaled, a window in every other layer",
+    ),
+    tiny=TINY_IDS
+    | {
+        "vocab_size": 99,
+        "hidden_size": 24,
+        "num_layers": 2,
+        "num_heads": 4,
+        "intermediate_size": 30,
+        "attention_types": [[["global", "local"], 1]],
+        "window_size": 5,
+        "max_position_embeddings": 64,
+    },
 )

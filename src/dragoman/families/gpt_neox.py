@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule, Split
-from dragoman.families.base import INSERTED, Family, ModelConfig, Part, head_rule, inserted_rules, other_heads
+from dragoman.families.base import TINY_IDS, TINY_TEXT, Card, Family, Part
+from dragoman.families.config import ModelConfig
 from dragoman.families.rope import longest_text, rope_parameters_of, rotary_of
+from dragoman.families.rules import INSERTED, head_rule, inserted_rules, other_heads
 from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, Positions, StackSpec, TextDecoderSpec
 
 
@@ -102,5 +104,12 @@ def _rules(config: GPTNeoXConfig) -> tuple[Rule, ...]:
 FAMILY = Family(
     config=GPTNeoXConfig,
     text=Part(rules=_rules, classes=("GPTNeoXForCausalLM",), prefixes=("gpt_neox.",), fresh=(*INSERTED, "head.weight")),
-    tokenizer="GPTNeoXTokenizer",
+    card=Card(
+        name="GPT-NeoX, Pythia",
+        paper="https://arxiv.org/abs/2204.06745",
+        checkpoints=("EleutherAI/pythia-160m", "EleutherAI/gpt-neox-20b"),
+        licence="Apache-2.0",
+        own="both halves of a block read the same states",
+    ),
+    tiny=TINY_TEXT | TINY_IDS | {"hidden_size": 32, "intermediate_size": 30},
 )

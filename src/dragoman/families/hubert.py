@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
 from dragoman.families import wav2vec2_like as like
-from dragoman.families.base import Family, Part
+from dragoman.families.base import Card, Family, Part
 from dragoman.families.wav2vec2 import Wav2Vec2Config
 from dragoman.spec import SpeechEncoderSpec
 
@@ -63,4 +63,13 @@ FAMILY = Family(
         fresh=("mask_embed", "stack.layers.{i}.bottleneck.*"),
     ),
     feature_extractor="Wav2Vec2FeatureExtractor",
+    tokenizer="Wav2Vec2CTCTokenizer",
+    processor="Wav2Vec2Processor",
+    card=Card(
+        name="HuBERT",
+        paper="https://arxiv.org/abs/2106.07447",
+        checkpoints=("facebook/hubert-base-ls960", "facebook/hubert-large-ll60k"),
+        licence="Apache-2.0",
+    ),
+    tiny=like.TINY,
 )

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dragoman.families.base import Family
-from dragoman.families.llama_like import LlamaLikeConfig, part
+from dragoman.families.base import Card, Family
+from dragoman.families.llama_like import TINY, LlamaLikeConfig, part
 from dragoman.spec import TextDecoderSpec
 
 
@@ -33,4 +33,16 @@ class LlamaConfig(LlamaLikeConfig):
         )
 
 
-FAMILY = Family(config=LlamaConfig, text=part("LlamaForCausalLM"), tokenizer="LlamaTokenizer")
+FAMILY = Family(
+    config=LlamaConfig,
+    text=part("LlamaForCausalLM"),
+    tokenizer="LlamaTokenizer",
+    card=Card(
+        name="Llama, also SmolLM and TinyLlama",
+        paper="https://arxiv.org/abs/2302.13971",
+        checkpoints=("HuggingFaceTB/SmolLM2-135M", "meta-llama/Llama-3.2-1B"),
+        licence="Apache-2.0 (SmolLM2); Llama community licence, gated (Llama)",
+        own="rotary positions, Llama 3.1's scaling too",
+    ),
+    tiny=TINY | {"attention_bias": True, "mlp_bias": True},
+)

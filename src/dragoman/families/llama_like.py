@@ -9,12 +9,16 @@ from typing import Any, ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
 from dragoman.errors import ConfigError
-from dragoman.families.base import INSERTED, ModelConfig, Part, head_rule, inserted_rules, other_heads
+from dragoman.families.base import TINY_IDS, TINY_TEXT, Part
+from dragoman.families.config import ModelConfig
 from dragoman.families.rope import longest_text, rope_parameters_of, rotary_of
+from dragoman.families.rules import INSERTED, head_rule, inserted_rules, other_heads
 from dragoman.spec import Activation, BlockSpec, HeadSpec, Norm, NormOrder, Positions, StackSpec, TextDecoderSpec
 from dragoman.spec.checks import MOST_LAYERS
 
-__all__ = ["LlamaLikeConfig", "alternating", "part", "rules", "rules_around", "windowed"]
+__all__ = ["TINY", "LlamaLikeConfig", "alternating", "part", "rules", "rules_around", "windowed"]
+
+TINY = TINY_TEXT | TINY_IDS | {"intermediate_size": 30, "num_key_value_heads": 2}
 
 
 @dataclass(kw_only=True)

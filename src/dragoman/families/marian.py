@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 from dragoman.checkpoint.keymap import Rule
 from dragoman.families import bart_like
 from dragoman.families.bart import BartConfig
-from dragoman.families.base import Family, Part, head_rule
+from dragoman.families.base import Card, Family, Part
+from dragoman.families.rules import head_rule
 from dragoman.spec import NormOrder, Positions, TextDecoderSpec
 
 
@@ -61,4 +62,12 @@ FAMILY = Family(
         computed=("embed.positions.weight",),
     ),
     tokenizer="MarianTokenizer",
+    card=Card(
+        name="Marian (OPUS-MT), its decoder",
+        paper="https://arxiv.org/abs/1804.00344",
+        checkpoints=("Helsinki-NLP/opus-mt-en-de",),
+        licence="Apache-2.0 or CC BY 4.0, by model",
+        own="the trained bias of its logits only with `decoder_keep_final_logits_bias=True`",
+    ),
+    tiny=bart_like.TINY | bart_like.TINY_IDS | {"max_position_embeddings": 64, "activation_function": "swish"},
 )

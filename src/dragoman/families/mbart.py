@@ -6,7 +6,8 @@ from typing import ClassVar
 from dragoman.checkpoint.keymap import Rule
 from dragoman.families import bart_like
 from dragoman.families.bart import BartConfig
-from dragoman.families.base import Family, Part, head_rule
+from dragoman.families.base import Card, Family, Part
+from dragoman.families.rules import head_rule
 from dragoman.spec import NormOrder, TextDecoderSpec
 
 
@@ -39,5 +40,13 @@ def _rules(config: MBartConfig) -> tuple[Rule, ...]:
 FAMILY = Family(
     config=MBartConfig,
     text=Part(rules=_rules, classes=("MBartForCausalLM",), prefixes=("model.",), aliases=bart_like.SHARED),
-    tokenizer="MBart50Tokenizer",
+    tokenizer="MBartTokenizer",
+    card=Card(
+        name="mBART, mBART-50, its decoder",
+        paper="https://arxiv.org/abs/2008.00401",
+        checkpoints=("facebook/mbart-large-50-many-to-many-mmt", "facebook/mbart-large-cc25"),
+        licence="see their cards",
+        ends="the language's token, from the checkpoint",
+    ),
+    tiny=bart_like.TINY | {"max_position_embeddings": 64, "scale_embedding": True},
 )

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from dragoman.families.base import Family
-from dragoman.families.llama_like import LlamaLikeConfig, part
+from dragoman.families.base import Card, Family
+from dragoman.families.llama_like import TINY, LlamaLikeConfig, part
 from dragoman.spec import TextDecoderSpec
 
 
@@ -36,4 +36,15 @@ class MistralConfig(LlamaLikeConfig):
         return replace(spec, stack=replace(spec.stack, window=self.sliding_window, windowed=windowed))
 
 
-FAMILY = Family(config=MistralConfig, text=part("MistralForCausalLM"), tokenizer="LlamaTokenizer")
+FAMILY = Family(
+    config=MistralConfig,
+    text=part("MistralForCausalLM"),
+    card=Card(
+        name="Mistral",
+        paper="https://arxiv.org/abs/2310.06825",
+        checkpoints=("mistralai/Mistral-7B-v0.1",),
+        licence="Apache-2.0",
+        own="a window in all layers",
+    ),
+    tiny=TINY | {"head_dim": 8, "sliding_window": 5},
+)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dragoman.families import t5_like
-from dragoman.families.base import Family, Part
+from dragoman.families.base import Card, Family, Part
 
 
 @dataclass(kw_only=True)
@@ -27,4 +27,11 @@ FAMILY = Family(
     config=MT5Config,
     text=Part(rules=t5_like.rules, classes=("MT5Decoder",), aliases=t5_like.ALIASES, copies=t5_like.COPIES),
     tokenizer="T5Tokenizer",
+    card=Card(
+        name="mT5, its decoder",
+        paper="https://arxiv.org/abs/2010.11934",
+        checkpoints=("google/mt5-small", "google/mt5-base"),
+        licence="Apache-2.0",
+    ),
+    tiny=t5_like.TINY,
 )

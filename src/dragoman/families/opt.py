@@ -5,7 +5,9 @@ from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Rename, Rule
 from dragoman.errors import ConfigError
-from dragoman.families.base import INSERTED, Family, ModelConfig, Part, head_rule, inserted_rules, other_heads
+from dragoman.families.base import TINY_IDS, TINY_TEXT, Card, Family, Part
+from dragoman.families.config import ModelConfig
+from dragoman.families.rules import INSERTED, head_rule, inserted_rules, other_heads
 from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, StackSpec, TextDecoderSpec
 
 
@@ -116,4 +118,12 @@ FAMILY = Family(
     config=OPTConfig,
     text=Part(rules=_rules, classes=("OPTForCausalLM",), prefixes=("model.",), fresh=(*INSERTED, "head.weight")),
     tokenizer="GPT2Tokenizer",
+    card=Card(
+        name="OPT",
+        paper="https://arxiv.org/abs/2205.01068",
+        checkpoints=("facebook/opt-125m", "facebook/opt-1.3b"),
+        licence="OPT licence, not commercial",
+        own="learned positions",
+    ),
+    tiny=TINY_TEXT | TINY_IDS | {"ffn_dim": 30, "word_embed_proj_dim": 24},
 )

@@ -6,7 +6,8 @@ from typing import ClassVar
 from dragoman.checkpoint.keymap import Rule
 from dragoman.families import bart_like
 from dragoman.families.bart import BartConfig
-from dragoman.families.base import Family, Part, head_rule
+from dragoman.families.base import Card, Family, Part
+from dragoman.families.rules import head_rule
 from dragoman.spec import NormOrder, Positions, TextDecoderSpec
 
 
@@ -43,4 +44,11 @@ FAMILY = Family(
         computed=("embed.positions.weight",),
     ),
     tokenizer="PegasusTokenizer",
+    card=Card(
+        name="PEGASUS, its decoder",
+        paper="https://arxiv.org/abs/1912.08777",
+        checkpoints=("google/pegasus-large", "google/pegasus-xsum"),
+        licence="see their cards",
+    ),
+    tiny=bart_like.TINY | bart_like.TINY_IDS | {"max_position_embeddings": 64, "scale_embedding": True},
 )

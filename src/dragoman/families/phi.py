@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
-from dragoman.families.base import INSERTED, Family, ModelConfig, Part, head_rule, inserted_rules, other_heads
+from dragoman.families.base import TINY_IDS, TINY_TEXT, Card, Family, Part
+from dragoman.families.config import ModelConfig
 from dragoman.families.rope import longest_text, rope_parameters_of, rotary_of
+from dragoman.families.rules import INSERTED, head_rule, inserted_rules, other_heads
 from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, Positions, StackSpec, TextDecoderSpec
 
 
@@ -107,5 +109,12 @@ def _rules(config: PhiConfig) -> tuple[Rule, ...]:
 FAMILY = Family(
     config=PhiConfig,
     text=Part(rules=_rules, classes=("PhiForCausalLM",), prefixes=("model.",), fresh=(*INSERTED, "head.*")),
-    tokenizer="CodeGenTokenizer",
+    card=Card(
+        name="Phi 1, 1.5 and 2",
+        paper="https://arxiv.org/abs/2306.11644",
+        checkpoints=("microsoft/phi-1_5", "microsoft/phi-2"),
+        licence="MIT",
+        own="both halves of a block read the same states, normalised once",
+    ),
+    tiny=TINY_TEXT | TINY_IDS | {"hidden_size": 32, "intermediate_size": 30, "num_key_value_heads": 2},
 )

@@ -6,7 +6,7 @@ from typing import ClassVar
 from dragoman.checkpoint.keymap import Rule, Split
 from dragoman.errors import ConfigError
 from dragoman.families import llama_like
-from dragoman.families.base import Family
+from dragoman.families.base import Card, Family
 from dragoman.spec import TextDecoderSpec
 
 _OLD_NAMES = ("su", "yarn")  # of LongRoPE, in the first files
@@ -74,5 +74,19 @@ def _rules(config: Phi3Config) -> tuple[Rule, ...]:
 
 
 FAMILY = Family(
-    config=Phi3Config, text=llama_like.part("Phi3ForCausalLM", table=_rules), tokenizer="PreTrainedTokenizerFast"
+    config=Phi3Config,
+    text=llama_like.part("Phi3ForCausalLM", table=_rules),
+    card=Card(
+        name="Phi-3, Phi-3.5, Phi-4",
+        paper="https://arxiv.org/abs/2404.14219",
+        checkpoints=("microsoft/Phi-3-mini-4k-instruct", "microsoft/Phi-4-mini-instruct"),
+        licence="MIT",
+        own="fused projections, a window in some models, LongRoPE (texts of 4096 tokens)",
+    ),
+    tiny=llama_like.TINY
+    | {
+        "hidden_size": 32,  # rotary positions in three quarters of a head of 8
+        "rope_parameters": {"partial_rotary_factor": 0.75},
+        "sliding_window": 5,
+    },
 )

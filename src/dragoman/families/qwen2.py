@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from dragoman.families.base import Family
-from dragoman.families.llama_like import LlamaLikeConfig, part, windowed
+from dragoman.families.base import Card, Family
+from dragoman.families.llama_like import TINY, LlamaLikeConfig, part, windowed
 from dragoman.spec import TextDecoderSpec
 from dragoman.spec.checks import MOST_LAYERS
 
@@ -44,4 +44,16 @@ class Qwen2Config(QwenConfig):
         return replace(spec, stack=windowed(spec.stack, self.layer_types, self.sliding_window))
 
 
-FAMILY = Family(config=Qwen2Config, text=part("Qwen2ForCausalLM"), tokenizer="Qwen2Tokenizer")
+FAMILY = Family(
+    config=Qwen2Config,
+    text=part("Qwen2ForCausalLM"),
+    card=Card(
+        name="Qwen 2, Qwen 2.5",
+        paper="https://arxiv.org/abs/2407.10671",
+        checkpoints=("Qwen/Qwen2.5-0.5B", "Qwen/Qwen2-1.5B"),
+        licence="Apache-2.0 (most sizes)",
+        ends=r"to be set: `<\|im_end\|>` ends",
+        own="biases before attention, windows in some layers",
+    ),
+    tiny=TINY | {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1},
+)

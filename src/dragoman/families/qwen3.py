@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Rename, Rule
 from dragoman.families import llama_like
-from dragoman.families.base import Family
+from dragoman.families.base import Card, Family
 from dragoman.families.qwen2 import QwenConfig
 from dragoman.spec import TextDecoderSpec
 
@@ -38,4 +38,16 @@ def _rules(config: Qwen3Config) -> tuple[Rule, ...]:
 # fmt: on
 
 
-FAMILY = Family(config=Qwen3Config, text=llama_like.part("Qwen3ForCausalLM", table=_rules), tokenizer="Qwen2Tokenizer")
+FAMILY = Family(
+    config=Qwen3Config,
+    text=llama_like.part("Qwen3ForCausalLM", table=_rules),
+    card=Card(
+        name="Qwen 3",
+        paper="https://arxiv.org/abs/2505.09388",
+        checkpoints=("Qwen/Qwen3-0.6B", "Qwen/Qwen3-1.7B"),
+        licence="Apache-2.0",
+        ends=r"to be set: `<\|im_end\|>` ends",
+        own="normalised queries and keys",
+    ),
+    tiny=llama_like.TINY | {"head_dim": 8},
+)

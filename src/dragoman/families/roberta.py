@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
 from dragoman.families import bert_like
-from dragoman.families.base import Family, Part
+from dragoman.families.base import Card, Family, Part
 from dragoman.families.bert import BertConfig
 from dragoman.spec import Activation, TextDecoderSpec
 
@@ -50,8 +50,17 @@ def rules(config: RobertaConfig) -> tuple[Rule, ...]:
 # fmt: on
 
 
+TINY = bert_like.TINY | {"max_position_embeddings": 66}  # the first two belong to no token
 FAMILY = Family(
     config=RobertaConfig,
     text=Part(rules=rules, classes=("RobertaForCausalLM",), prefixes=("roberta.",), fresh=bert_like.FRESH),
     tokenizer="RobertaTokenizer",
+    card=Card(
+        name="RoBERTa",
+        paper="https://arxiv.org/abs/1907.11692",
+        checkpoints=("FacebookAI/roberta-base", "FacebookAI/roberta-large"),
+        licence="MIT",
+        ends="`<s>`, `</s>`",
+    ),
+    tiny=TINY,
 )

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Rename, Rule
 from dragoman.families import wav2vec2_like as like
-from dragoman.families.base import Family, Part
+from dragoman.families.base import Card, Family, Part
 from dragoman.families.wav2vec2 import Wav2Vec2Config
 from dragoman.spec import ConvFrontendSpec, ConvPositionSpec, SpeechEncoderSpec
 
@@ -58,4 +58,14 @@ FAMILY = Family(
     config=SEWConfig,
     speech=Part(rules=_rules, classes=("SEWModel",), prefixes=("sew.",), fresh=("mask_embed",)),
     feature_extractor="Wav2Vec2FeatureExtractor",
+    tokenizer="Wav2Vec2CTCTokenizer",
+    processor="Wav2Vec2Processor",
+    card=Card(
+        name="SEW",
+        paper="https://arxiv.org/abs/2109.06870",
+        checkpoints=("asapp/sew-tiny-100k", "asapp/sew-mid-100k"),
+        licence="Apache-2.0",
+        own="the stack runs at half the frame rate",
+    ),
+    tiny=like.TINY,
 )

@@ -6,7 +6,7 @@ from typing import ClassVar
 from dragoman.checkpoint.keymap import Rename, Rule
 from dragoman.errors import ConfigError
 from dragoman.families import wav2vec2_like as like
-from dragoman.families.base import Family, Part
+from dragoman.families.base import Card, Family, Part
 from dragoman.families.sew import FRONTEND, UPSAMPLE, SEWConfig
 from dragoman.spec import BlockSpec, ConvFrontendSpec, DisentangledSpec, SpeechEncoderSpec
 
@@ -81,4 +81,13 @@ FAMILY = Family(
     config=SEWDConfig,
     speech=Part(rules=_rules, classes=("SEWDModel",), prefixes=("sew_d.",), fresh=("mask_embed",)),
     feature_extractor="Wav2Vec2FeatureExtractor",
+    tokenizer="Wav2Vec2CTCTokenizer",
+    processor="Wav2Vec2Processor",
+    card=Card(
+        name="SEW-D",
+        paper="https://arxiv.org/abs/2109.06870",
+        checkpoints=("asapp/sew-d-tiny-100k", "asapp/sew-d-mid-100k"),
+        licence="Apache-2.0",
+    ),
+    tiny=like.TINY | {"position_buckets": 4, "max_position_embeddings": 8},
 )

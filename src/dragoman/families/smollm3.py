@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from dragoman.errors import ConfigError
-from dragoman.families.base import Family
-from dragoman.families.llama_like import LlamaLikeConfig, part, windowed
+from dragoman.families.base import Card, Family
+from dragoman.families.llama_like import TINY, LlamaLikeConfig, part, windowed
 from dragoman.spec import TextDecoderSpec
 from dragoman.spec.checks import MOST_LAYERS
 
@@ -69,4 +69,15 @@ class SmolLM3Config(LlamaLikeConfig):
         return replace(spec, stack=replace(stack, nope_layers=self.nope_layers))
 
 
-FAMILY = Family(config=SmolLM3Config, text=part("SmolLM3ForCausalLM"), tokenizer="PreTrainedTokenizerFast")
+FAMILY = Family(
+    config=SmolLM3Config,
+    text=part("SmolLM3ForCausalLM"),
+    card=Card(
+        name="SmolLM3",
+        paper="https://huggingface.co/blog/smollm3",
+        checkpoints=("HuggingFaceTB/SmolLM3-3B", "HuggingFaceTB/SmolLM3-3B-Base"),
+        licence="Apache-2.0",
+        own="no positions in every fourth layer",
+    ),
+    tiny=TINY | {"no_rope_layer_interval": 2, "use_sliding_window": True, "sliding_window": 5},
+)

@@ -6,7 +6,9 @@ from typing import ClassVar
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
 from dragoman.errors import ConfigError
 from dragoman.families import bart_like, whisper
-from dragoman.families.base import Family, FieldAlias, Part, head_rule
+from dragoman.families.base import Card, Family, Part
+from dragoman.families.config import FieldAlias
+from dragoman.families.rules import head_rule
 from dragoman.spec import (
     NormOrder,
     Positions,
@@ -108,4 +110,18 @@ FAMILY = Family(
     whole="Speech2TextForConditionalGeneration",
     feature_extractor="Speech2TextFeatureExtractor",
     tokenizer="Speech2TextTokenizer",
+    processor="Speech2TextProcessor",
+    card=Card(
+        name="Speech to Text",
+        paper="https://arxiv.org/abs/2010.05171",
+        checkpoints=("facebook/s2t-small-librispeech-asr", "facebook/s2t-small-mustc-en-de-st"),
+        licence="MIT",
+    ),
+    tiny=bart_like.TINY
+    | {
+        "conv_channels": 12,
+        "input_feat_per_channel": 8,
+        "max_target_positions": 64,
+        "decoder_start_token_id": 0,
+    },
 )

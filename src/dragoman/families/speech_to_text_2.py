@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rule
 from dragoman.families import bart_like
-from dragoman.families.base import Family, Part, head_rule
+from dragoman.families.base import Card, Family, Part
+from dragoman.families.rules import head_rule
 from dragoman.spec import NormOrder, Positions, TextDecoderSpec
 
 
@@ -46,4 +47,12 @@ FAMILY = Family(
     config=Speech2Text2Config,
     text=Part(rules=_rules, classes=("Speech2Text2ForCausalLM",)),
     tokenizer="Speech2Text2Tokenizer",
+    processor="Speech2Text2Processor",
+    card=Card(
+        name="Speech2Text2, its decoder",
+        paper="https://arxiv.org/abs/2104.06678",
+        checkpoints=("facebook/s2t-wav2vec2-large-en-de",),
+        licence="MIT",
+    ),
+    tiny=bart_like.TINY_DECODER | {"max_target_positions": 64},
 )

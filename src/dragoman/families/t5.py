@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dragoman.families import t5_like
-from dragoman.families.base import Family, Part
+from dragoman.families.base import Card, Family, Part
 
 
 @dataclass(kw_only=True)
@@ -32,4 +32,11 @@ FAMILY = Family(
     config=T5Config,
     text=Part(rules=t5_like.rules, classes=("T5Decoder",), aliases=t5_like.ALIASES, copies=t5_like.COPIES),
     tokenizer="T5Tokenizer",
+    card=Card(
+        name="T5, its decoder",
+        paper="https://arxiv.org/abs/1910.10683",
+        checkpoints=("google-t5/t5-small", "google/flan-t5-base"),
+        licence="Apache-2.0",
+    ),
+    tiny=t5_like.TINY,
 )

@@ -1,10 +1,12 @@
 """What T5 and mT5 share: fields, the network of the decoder, and the table of names."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from dragoman.checkpoint.keymap import Alias, Drop, Rename, Rule
 from dragoman.errors import ConfigError
-from dragoman.families.base import FieldAlias, ModelConfig, head_rule, other_heads
+from dragoman.families.config import FieldAlias, ModelConfig
+from dragoman.families.rules import head_rule, other_heads
 from dragoman.spec import (
     Activation,
     BlockSpec,
@@ -17,9 +19,20 @@ from dragoman.spec import (
     TextDecoderSpec,
 )
 
-__all__ = ["ALIASES", "COPIES", "T5LikeConfig", "rules"]
+__all__ = ["ALIASES", "COPIES", "TINY", "T5LikeConfig", "rules"]
 
 _LONGEST = 1024  # tokens; distances have no end, so this is a limit of ours
+
+TINY: dict[str, Any] = {
+    "vocab_size": 99,
+    "d_model": 24,
+    "d_kv": 8,
+    "d_ff": 30,
+    "num_layers": 2,
+    "num_heads": 4,
+    "relative_attention_num_buckets": 8,
+    "relative_attention_max_distance": 20,
+}
 
 
 @dataclass(kw_only=True)

@@ -5,7 +5,8 @@ from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Rule
 from dragoman.families import bart_like
-from dragoman.families.base import Family, Part, head_rule
+from dragoman.families.base import Card, Family, Part
+from dragoman.families.rules import head_rule
 from dragoman.spec import EmbedNorm, NormOrder, Positions, TextDecoderSpec
 
 
@@ -43,4 +44,11 @@ FAMILY = Family(
     config=TrOCRConfig,
     text=Part(rules=_rules, classes=("TrOCRForCausalLM",)),
     tokenizer="RobertaTokenizer",
+    card=Card(
+        name="TrOCR, its decoder",
+        paper="https://arxiv.org/abs/2109.10282",
+        checkpoints=("microsoft/trocr-base-printed", "microsoft/trocr-small-handwritten"),
+        licence="see their cards",
+    ),
+    tiny=bart_like.TINY_DECODER | {"max_position_embeddings": 64},
 )

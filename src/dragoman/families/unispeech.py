@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rule
 from dragoman.families import wav2vec2_like as like
-from dragoman.families.base import Family, Part
+from dragoman.families.base import Card, Family, Part
 from dragoman.families.wav2vec2 import Wav2Vec2Config
 from dragoman.spec import SpeechEncoderSpec
 
@@ -39,4 +39,13 @@ FAMILY = Family(
         fresh=("mask_embed", "stack.layers.{i}.bottleneck.*"),
     ),
     feature_extractor="Wav2Vec2FeatureExtractor",
+    tokenizer="Wav2Vec2CTCTokenizer",
+    processor="Wav2Vec2Processor",
+    card=Card(
+        name="UniSpeech",
+        paper="https://arxiv.org/abs/2101.07597",
+        checkpoints=("microsoft/unispeech-large-1500h-cv",),
+        licence="see their cards",
+    ),
+    tiny=like.TINY,
 )

@@ -6,7 +6,7 @@ from typing import ClassVar
 from dragoman.checkpoint.keymap import Drop, Rule
 from dragoman.errors import ConfigError
 from dragoman.families import wav2vec2_like as like
-from dragoman.families.base import Family, Part
+from dragoman.families.base import Card, Family, Part
 from dragoman.spec import (
     Activation,
     BlockSpec,
@@ -89,4 +89,14 @@ FAMILY = Family(
         fresh=("mask_embed", "adapter.*", "stack.layers.{i}.bottleneck.*"),
     ),
     feature_extractor="Wav2Vec2FeatureExtractor",
+    tokenizer="Wav2Vec2CTCTokenizer",
+    processor="Wav2Vec2Processor",
+    card=Card(
+        name="wav2vec 2.0, XLS-R, MMS",
+        paper="https://arxiv.org/abs/2006.11477",
+        checkpoints=("facebook/wav2vec2-base", "facebook/wav2vec2-xls-r-300m", "facebook/mms-300m"),
+        licence="Apache-2.0; MMS: CC BY-NC 4.0",
+        own="one small adapter a language (MMS)",
+    ),
+    tiny=like.TINY,
 )

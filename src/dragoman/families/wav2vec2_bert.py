@@ -7,7 +7,7 @@ from typing import ClassVar
 from dragoman.checkpoint.keymap import Rename, Rule
 from dragoman.errors import ConfigError
 from dragoman.families import wav2vec2_like as like
-from dragoman.families.base import Family, Part
+from dragoman.families.base import Card, Family, Part
 from dragoman.families.conformer_like import CONFORMER, ConformerFields
 from dragoman.spec import BlockSpec, ConvAdapterSpec, Distance, FeatureFrontendSpec, NormOrder, SpeechEncoderSpec
 
@@ -110,4 +110,19 @@ FAMILY = Family(
         fresh=("mask_embed", "adapter.*"),
     ),
     feature_extractor="SeamlessM4TFeatureExtractor",
+    tokenizer="Wav2Vec2CTCTokenizer",
+    processor="Wav2Vec2BertProcessor",
+    card=Card(
+        name="wav2vec-BERT 2.0",
+        paper="https://arxiv.org/abs/2312.05187",
+        checkpoints=("facebook/w2v-bert-2.0",),
+        licence="MIT",
+    ),
+    tiny=like.TINY_STACK
+    | {
+        "feature_projection_input_dim": 8,
+        "left_max_position_embeddings": 5,
+        "right_max_position_embeddings": 2,
+        "conv_depthwise_kernel_size": 7,
+    },
 )

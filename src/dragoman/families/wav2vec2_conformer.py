@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
 from dragoman.families import wav2vec2_like as like
-from dragoman.families.base import Family, Part
+from dragoman.families.base import Card, Family, Part
 from dragoman.families.conformer_like import CONFORMER, ConformerFields
 from dragoman.families.wav2vec2 import Wav2Vec2Config
 from dragoman.spec import BlockSpec, Distance, NormOrder, SpeechEncoderSpec
@@ -59,4 +59,13 @@ FAMILY = Family(
         fresh=("mask_embed", "adapter.*"),
     ),
     feature_extractor="Wav2Vec2FeatureExtractor",
+    tokenizer="Wav2Vec2CTCTokenizer",
+    processor="Wav2Vec2Processor",
+    card=Card(
+        name="wav2vec 2.0 Conformer",
+        paper="https://arxiv.org/abs/2010.05171",
+        checkpoints=("facebook/wav2vec2-conformer-rel-pos-large", "facebook/wav2vec2-conformer-rope-large-960h-ft"),
+        licence="Apache-2.0",
+    ),
+    tiny=like.TINY | {"conv_depthwise_kernel_size": 7},
 )

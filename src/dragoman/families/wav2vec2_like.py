@@ -1,9 +1,10 @@
 """What wav2vec 2.0 and its kin share: fields, blocks, and the tables of names, part by part."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
-from dragoman.families.base import SpecAugmentConfig
+from dragoman.families.config import SpecAugmentConfig
 from dragoman.spec import (
     Activation,
     BlockSpec,
@@ -16,7 +17,21 @@ from dragoman.spec import (
 )
 
 __all__ = ["ADAPTER", "ADAPTER_PROJECTION", "FRONTEND", "HEADS", "LANGUAGE", "POSITIONS", "PROJECTION", "QUANTIZER"]
-__all__ += ["SPEAKER", "STACK", "Wav2Vec2LikeConfig", "stack_norm"]
+__all__ += ["SPEAKER", "STACK", "TINY", "TINY_STACK", "Wav2Vec2LikeConfig", "stack_norm"]
+
+TINY_STACK: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 37,
+}
+TINY: dict[str, Any] = TINY_STACK | {  # one frame every 40 samples
+    "conv_dim": (16, 16, 16),
+    "conv_stride": (5, 4, 2),
+    "conv_kernel": (10, 3, 2),
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+}
 
 
 @dataclass(kw_only=True)

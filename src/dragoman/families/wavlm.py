@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Rename, Rule
 from dragoman.families import wav2vec2_like as like
-from dragoman.families.base import Family, Part
+from dragoman.families.base import Card, Family, Part
 from dragoman.families.wav2vec2 import Wav2Vec2Config
 from dragoman.spec import BlockSpec, BucketBiasSpec, SpeechEncoderSpec
 
@@ -53,4 +53,14 @@ FAMILY = Family(
         fresh=("mask_embed", "adapter.*"),
     ),
     feature_extractor="Wav2Vec2FeatureExtractor",
+    tokenizer="Wav2Vec2CTCTokenizer",
+    processor="Wav2Vec2Processor",
+    card=Card(
+        name="WavLM",
+        paper="https://arxiv.org/abs/2110.13900",
+        checkpoints=("microsoft/wavlm-base", "microsoft/wavlm-large"),
+        licence="see their cards",
+        own="a gated relative position bias",
+    ),
+    tiny=like.TINY | {"num_buckets": 32, "max_bucket_distance": 40},
 )

@@ -8,7 +8,9 @@ from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
 from dragoman.families import bart_like
-from dragoman.families.base import Family, FieldAlias, Part, SpecAugmentConfig, head_rule
+from dragoman.families.base import Card, Family, Part
+from dragoman.families.config import FieldAlias, SpecAugmentConfig
+from dragoman.families.rules import head_rule
 from dragoman.spec import MelFrontendSpec, NormOrder, SpeechEncoderSpec, TablePositionSpec, TextDecoderSpec
 
 
@@ -109,4 +111,19 @@ FAMILY = Family(
     whole="WhisperForConditionalGeneration",
     feature_extractor="WhisperFeatureExtractor",
     tokenizer="WhisperTokenizer",
+    processor="WhisperProcessor",
+    card=Card(
+        name="Whisper",
+        paper="https://arxiv.org/abs/2212.04356",
+        checkpoints=("openai/whisper-tiny.en", "openai/whisper-large-v3"),
+        licence="Apache-2.0",
+    ),
+    tiny=bart_like.TINY
+    | bart_like.TINY_IDS
+    | {
+        "num_mel_bins": 8,
+        "max_source_positions": 30,
+        "max_target_positions": 64,
+        "begin_suppress_tokens": None,
+    },
 )

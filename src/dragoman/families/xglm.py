@@ -5,7 +5,9 @@ from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
 from dragoman.families import bart_like
-from dragoman.families.base import CROSS, Family, FieldAlias, ModelConfig, Part, head_rule
+from dragoman.families.base import Card, Family, Part
+from dragoman.families.config import FieldAlias, ModelConfig
+from dragoman.families.rules import CROSS, head_rule
 from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, Positions, StackSpec, TextDecoderSpec
 
 
@@ -83,4 +85,19 @@ FAMILY = Family(
         fresh=CROSS,
     ),
     tokenizer="XGLMTokenizer",
+    card=Card(
+        name="XGLM",
+        paper="https://arxiv.org/abs/2112.10668",
+        checkpoints=("facebook/xglm-564M",),
+        licence="MIT",
+        ends="`</s>` for both",
+    ),
+    tiny={
+        "vocab_size": 99,
+        "d_model": 24,
+        "num_layers": 2,
+        "attention_heads": 4,
+        "ffn_dim": 30,
+        "max_position_embeddings": 64,
+    },
 )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dragoman.families import bert_like, roberta
-from dragoman.families.base import Family, Part
+from dragoman.families.base import Card, Family, Part
 
 
 @dataclass(kw_only=True)
@@ -20,4 +20,12 @@ FAMILY = Family(
     config=XLMRobertaConfig,
     text=Part(rules=roberta.rules, classes=("XLMRobertaForCausalLM",), prefixes=("roberta.",), fresh=bert_like.FRESH),
     tokenizer="XLMRobertaTokenizer",
+    card=Card(
+        name="XLM-RoBERTa",
+        paper="https://arxiv.org/abs/1911.02116",
+        checkpoints=("FacebookAI/xlm-roberta-base", "FacebookAI/xlm-roberta-large"),
+        licence="MIT",
+        ends="`<s>`, `</s>`",
+    ),
+    tiny=roberta.TINY,
 )

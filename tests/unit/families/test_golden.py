@@ -11,7 +11,7 @@ import pytest
 from dragoman import families
 from dragoman.checkpoint.keymap import Alias, KeyMap, Rule
 from dragoman.families import FAMILIES, Family, Part
-from dragoman.families.base import ANY_SPELLING
+from dragoman.families.rules import ANY_SPELLING
 from dragoman.testing import tiny_config
 from dragoman.torch.net.speech_encoder import SpeechEncoder
 from dragoman.torch.net.text_decoder import TextDecoder
@@ -116,13 +116,14 @@ def test_every_file_of_a_family_is_in_the_tuple() -> None:
 
 
 def test_a_family_is_a_small_file() -> None:
-    sizes = {name: len(path.read_text().splitlines()) for name, path in OF_FAMILIES.items()}
-    assert {name: size for name, size in sizes.items() if size >= 120} == {}
+    """Its configuration and its table of names, that is; the facts that follow are as many as there are."""
+    sizes = {name: path.read_text().partition("\nFAMILY = ")[0].count("\n") for name, path in OF_FAMILIES.items()}
+    assert {name: size for name, size in sizes.items() if size >= 116} == {}
 
 
 def test_what_lies_beside_the_families_is_shared() -> None:
     """Two files take it at least, so that nothing is moved out only to make a family short."""
-    beside = {path.stem for path in FILES} - set(OF_FAMILIES) - {"__init__", "base", "cards", "refusals"}
+    beside = {path.stem for path in FILES} - set(OF_FAMILIES) - {"__init__", "base", "refusals"}
     texts = [path.read_text() for path in FILES]
     for name in beside:
         uses = re.compile(rf"^from dragoman\.families(\.{name} import| import .*\b{name}\b)", re.MULTILINE)

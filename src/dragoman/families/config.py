@@ -1,0 +1,268 @@
+"""`ModelConfig`: the fields of a `config.json` that every family has, and how the file is read and written."""
+
+import json
+import types
+import typing
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from dragoman.errors import ConfigError, ModelNotFoundError
+from dragoman.files import as_path, read_json, write_bytes
+from dragoman.hub import HUB_OPTIONS, local_folder
+from dragoman.spec import SpecAugmentSpec, SpeechEncoderSpec, TextDecoderSpec
+
+__all__ = ["FieldAlias", "ModelConfig", "SpecAugmentConfig"]
+
+_JSON = (str, int, float, list, tuple, dict)
+
+
+class FieldAlias:
+    """A second name of a field: `hidden_size = FieldAlias("n_embd")` reads and writes `n_embd`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        return self if instance is None else getattr(instance, self.name)
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        setattr(instance, self.name, value)
+
+
+@dataclass(kw_only=True)
+class ModelConfig:
+    """The fields that every `config.json` may have; each family adds its own.
+
+    Unknown keys of a file are kept in `extra` and written back, but for those that start with an underscore. No key
+    makes code run.
+    """
+
+    model_type: ClassVar[str] = ""
+
+    pad_token_id: int | None = None
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+    decoder_start_token_id: int | list[int] | None = None
+    is_encoder_decoder: bool = False
+    is_decoder: bool = False
+    add_cross_attention: bool = False
+    cross_attention_hidden_size: int | None = None
+    tie_word_embeddings: bool = True
+    use_cache: bool = True
+    return_dict: bool = True
+    output_attentions: bool = False
+    output_hidden_states: bool = False
+    architectures: list[str] | None = None
+    dtype: str | None = None
+    name_or_path: str = field(default="", repr=False)
+    extra: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    torch_dtype = FieldAlias("dtype")  # the name before 4.56
+
+    def __getattr__(self, name: str) -> Any:
+        # Python comes here only for names that are no field; other keys of the file can be read by theirs.
+        if name in self.__dict__.get("extra", {}):
+            return self.extra[name]
+        # Python itself suggests a near name, where somebody sees the error
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+
+    def __post_init__(self) -> None:
+        """Check that every value is of the kind that its field takes."""
+        wrong = [
+            f"`{name}` must be {_in_words(hint)}, but is {getattr(self, name)!r}"
+            for name, hint in _hints(type(self)).items()
+            if not _fits(getattr(self, name), hint)
+        ]
+        if wrong:
+            raise ConfigError(f"The {self.model_type or 'model'} configuration is not valid: {'; '.join(wrong)}.")
+
+    def speech_spec(self) -> SpeechEncoderSpec:
+        """Describe the speech encoder that this configuration asks for.
+
+        Raises:
+            ConfigError: If the family has no speech encoder.
+        """
+        raise ConfigError(f"A {self.model_type!r} model has no speech encoder.")
+
+    def text_spec(self) -> TextDecoderSpec:
+        """Describe the text decoder that this configuration asks for.
+
+        Raises:
+            ConfigError: If the family has no text decoder.
+        """
+        raise ConfigError(f"A {self.model_type!r} model has no text decoder.")
+
+    @staticmethod
+    def get_config_dict(name_or_path: str | Path, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return what the `config.json` of a folder or a hub id says, and the options that are not about finding it.
+
+        Args:
+            name_or_path: A local folder, a `config.json`, or a hub id.
+            **options: `revision`, `cache_dir`, `token`, `local_files_only`, `force_download`, `subfolder`.
+
+        Raises:
+            ModelNotFoundError: If there is no such folder, id or file.
+        """
+        from dragoman.checkpoint.options import IDLE_OPTIONS  # which loads the readers of all formats
+
+        path = as_path(name_or_path, "The name of a model (a folder or a hub id)", ModelNotFoundError)
+        if path.suffix == ".json" and path.is_file():
+            rest = {name: value for name, value in options.items() if name not in HUB_OPTIONS | IDLE_OPTIONS}
+            return read_json(path), rest
+        folder, rest = local_folder(name_or_path, options, patterns=["config.json"], idle=IDLE_OPTIONS)
+        return read_json(folder / "config.json"), rest
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path, **options: Any) -> Any:
+        """Read the `config.json` of a model of this family.
+
+        Args:
+            name_or_path: A local folder, a `config.json`, or a hub id.
+            **options: What `get_config_dict` takes; fields that win over the file's.
+
+        Raises:
+            ModelNotFoundError: If there is no such folder, id or file.
+            ConfigError: If it is of another family.
+        """
+        data, overrides = cls.get_config_dict(name_or_path, **options)
+        if data.get("model_type") != cls.model_type:
+            raise ConfigError(
+                f"{name_or_path} holds a {data.get('model_type')!r} model, not a {cls.model_type!r} one, which "
+                f"{cls.__name__} is for. Use AutoConfig.from_pretrained."
+            )
+        return cls.from_dict(data, **overrides)
+
+    @classmethod
+    def from_json_file(cls, json_file: str | Path) -> Self:
+        """Build from a `config.json`, whatever its `model_type`."""
+        return cls.from_dict(read_json(json_file))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], **overrides: Any) -> Self:
+        """Build from the keys of a `config.json`; `overrides` win over the file.
+
+        Raises:
+            ConfigError: If a value is of the wrong kind, or an override is no field of the family.
+        """
+        names = {f.name for f in fields(cls) if f.init} - {"extra"}
+        taken = {k: v for k, v in data.items() if k != "model_type" and (k in names or not k.startswith("_"))}
+        given = {_field_name(cls, k): v for k, v in taken.items()}
+        given["name_or_path"] = data.get("_name_or_path") or data.get("name_or_path") or ""
+        given |= {_field_name(cls, key): value for key, value in overrides.items()}
+        known = {key: value for key, value in given.items() if key in names}
+        return cls(**known, extra={key: deepcopy(value) for key, value in given.items() if key not in names})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every field under its name in a `config.json`, unknown keys of the file and attributes included."""
+        skipped = {"extra", "name_or_path"}
+        known = {*(f.name for f in fields(self)), "special_ids"}
+        later = {n: v for n, v in vars(self).items() if n not in known and not n.startswith("_")}
+        own: dict[str, Any] = {n: deepcopy(v) for n, v in later.items() if isinstance(v, _JSON)}
+        for f in fields(self):
+            value = deepcopy(getattr(self, f.name))
+            if f.name not in skipped and not (value is None and f.default is None):
+                own[f.name] = list(value) if isinstance(value, tuple) else value
+        if self.name_or_path:
+            own["_name_or_path"] = self.name_or_path
+        return {**deepcopy(self.extra), **own, "model_type": self.model_type}
+
+    def to_json_string(self) -> str:
+        """Return the text of a `config.json`: sorted keys, two spaces."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """Return what differs from the defaults of the class, and the type."""
+        defaults = {f.name: f.default for f in fields(self)}
+        kept = {name: value for name, value in self.to_dict().items() if value != defaults.get(name, MISSING)}
+        return {**kept, "model_type": self.model_type}
+
+    def to_json_file(self, json_file_path: str | Path) -> None:
+        """Write `to_json_string` into a file."""
+        write_bytes(json_file_path, self.to_json_string().encode())
+
+    def update(self, config_dict: Mapping[str, Any]) -> None:
+        """Set several attributes at once.
+
+        Raises:
+            ConfigError: If a value is not of the kind that its field takes; nothing is then changed.
+        """
+        if not isinstance(config_dict, Mapping):
+            raise ConfigError(f"`update` takes a dictionary, but got a {type(config_dict).__name__}.")
+        ModelConfig.__post_init__(self.copy(**config_dict))
+        for name, value in config_dict.items():
+            setattr(self, name, value)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `config.json` into `folder`."""
+        write_bytes(as_path(folder, "`folder`") / "config.json", self.to_json_string().encode())
+
+    def copy(self, **changes: Any) -> Self:
+        """Return an independent copy with some fields changed."""
+        copied = deepcopy(self)
+        for name, value in changes.items():
+            setattr(copied, name, value)
+        return copied
+
+
+@dataclass(kw_only=True)
+class SpecAugmentConfig(ModelConfig):
+    """The fields of the families whose training hides spans of the input (see `dragoman.spec.augment`)."""
+
+    apply_spec_augment: bool = True
+    mask_time_prob: float = 0.05
+    mask_time_length: int = 10
+    mask_time_min_masks: int = 2
+    mask_feature_prob: float = 0.0
+    mask_feature_length: int = 10
+    mask_feature_min_masks: int = 0
+
+    def _spec_augment(self) -> SpecAugmentSpec:
+        return SpecAugmentSpec(
+            time_prob=self.mask_time_prob,
+            time_length=self.mask_time_length,
+            time_min_masks=self.mask_time_min_masks,
+            feature_prob=self.mask_feature_prob,
+            feature_length=self.mask_feature_length,
+            feature_min_masks=self.mask_feature_min_masks,
+        )
+
+
+def _field_name(cls: type, name: str) -> str:
+    alias = getattr(cls, name, None)
+    return alias.name if isinstance(alias, FieldAlias) else name
+
+
+def _hints(cls: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls)
+    return {f.name: hints[f.name] for f in fields(cls)}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Return whether a value read from JSON is what a field takes; whole numbers pass for floats, never bools."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return True
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, option) for option in arguments)
+    if origin in (list, tuple):
+        return isinstance(value, list | tuple) and all(_fits(item, arguments[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, dict)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _in_words(hint: Any) -> str:
+    if isinstance(hint, type) and not typing.get_args(hint):
+        return {"int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false"}.get(
+            hint.__name__, "null" if hint is type(None) else hint.__name__
+        )
+    if typing.get_origin(hint) in (list, tuple):
+        return f"a list in which each item is {_in_words(typing.get_args(hint)[0])}"
+    return " or ".join(_in_words(option) for option in typing.get_args(hint)) or str(hint)
