@@ -10,10 +10,9 @@ import torch
 from transformers.generation import logits_process as upstream
 
 from dragoman.generation.arrays import ops_of
+from dragoman.generation.chain import build_filters, build_processors
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.plan import plan_of
-from dragoman.generation.processors import build_processors
-from dragoman.generation.sampling import build_filters
 
 VOCAB, CASES = 19, 500
 

@@ -15,15 +15,15 @@ import pytest
 
 from dragoman.generation.arrays import ops_of
 from dragoman.generation.beams import BeamRule, advance_beams, begin_beams, best_candidates, drawn_candidates
+from dragoman.generation.chain import build_filters, build_processors
 from dragoman.generation.decoder import Step
 from dragoman.generation.loop import generate
 from dragoman.generation.noise import fold, gumbel, sample_keys, utterance_keys
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.plan import plan_of
-from dragoman.generation.processors import build_processors
 from dragoman.generation.result import GenerationResult
 from dragoman.generation.rows import advance_rows, begin_rows
-from dragoman.generation.sampling import build_filters, draw
+from dragoman.generation.sampling import draw
 
 HASHES, FACTOR, START = 1009, 31, 1
 

@@ -1,7 +1,7 @@
 """The few array operations that the search needs and the array API standard lacks, for NumPy, PyTorch and JAX.
 
-Every function of `dragoman.generation` is written over an `Ops`: `ops.xp` is the standard's namespace of the arrays at
-hand, and the methods are the rest. No framework is imported here; an array brings its own.
+Every function of `dragoman.generation` is written over an `Ops`: `ops.xp` is the array API namespace of the arrays in
+use, and the methods are the rest. No framework is imported here except through an array of its own.
 
 Legend: rows = sequences in flight (utterances, or utterances x beams); vocab = the size of the decoder's output.
 """
@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from array_api_compat import array_namespace, is_jax_namespace, is_torch_namespace
 
-__all__ = ["Array", "Length", "Ops", "is_any", "ops_of", "padded_to", "when", "written_at"]
+__all__ = ["MINUS_INFINITY", "Array", "Length", "Ops", "is_any", "ops_of", "padded_to", "when", "written_at"]
 
 Array: TypeAlias = Any
 """An array of NumPy, PyTorch or JAX."""
@@ -22,25 +22,28 @@ Length: TypeAlias = Any
 """A count of tokens: a Python `int` in a Python loop, a traced scalar inside `jax.jit`."""
 
 
+MINUS_INFINITY = float("-inf")
+
+
 class Ops(Protocol):
-    """One array library as the search sees it."""
+    """The operations of one array library."""
 
     xp: Any
 
     def device(self, x: Array) -> Any:
-        """Return where `x` lies, to make new arrays there; `None` leaves it to the library."""
+        """Return the device of `x`, for new arrays; `None` leaves it to the library."""
         ...
 
     def top_k(self, x: Array, k: int) -> tuple[Array, Array]:
-        """Return the `k` greatest values of the last axis, greatest first, and their indices."""
+        """Return the `k` largest values of the last axis, largest first, and their indices."""
         ...
 
     def log_softmax(self, x: Array) -> Array:
-        """Normalise the last axis in the log domain."""
+        """Return the logarithm of the softmax over the last axis."""
         ...
 
     def gather(self, x: Array, indices: Array) -> Array:
-        """Pick from the second axis: `[a, n, ...]` by indices `[a, k, ...]` of the same rank -> `[a, k, ...]`."""
+        """Index the second axis: `[a, n, ...]` by indices `[a, k, ...]` of the same rank -> `[a, k, ...]`."""
         ...
 
     def scatter_add(self, indices: Array, values: Array, size: int) -> Array:
@@ -58,7 +61,7 @@ class _NumPyOps:
     def top_k(self, x: Array, k: int) -> tuple[Array, Array]:
         nearest = np.argpartition(x, x.shape[-1] - k, axis=-1)[..., x.shape[-1] - k :]
         values = np.take_along_axis(x, nearest, axis=-1)
-        order = np.lexsort((nearest, -values), axis=-1)  # greatest first; among equals, the lowest index
+        order = np.lexsort((nearest, -values), axis=-1)  # largest first; among equals, the lowest index
         return np.take_along_axis(values, order, axis=-1), np.take_along_axis(nearest, order, axis=-1)
 
     def log_softmax(self, x: Array) -> Array:
@@ -89,7 +92,7 @@ class _TorchOps:
         return x.log_softmax(-1)
 
     def gather(self, x: Array, indices: Array) -> Array:
-        return x.gather(1, indices)  # `take_along_dim` would also look for negative indices: three kernels more
+        return x.gather(1, indices)  # `take_along_dim` also handles negative indices, which costs three kernels more
 
     def scatter_add(self, indices: Array, values: Array, size: int) -> Array:
         return values.new_zeros((values.shape[0], size)).scatter_add(1, indices, values)
@@ -102,7 +105,7 @@ class _JaxOps:
         self._nn = import_module("jax.nn")
 
     def device(self, x: Array) -> Any:
-        return None  # a traced array lies nowhere
+        return None  # a traced array has no device
 
     def top_k(self, x: Array, k: int) -> tuple[Array, Array]:
         values, indices = self._lax.top_k(x, k)
@@ -128,7 +131,7 @@ def ops_of(array: Array) -> Ops:
 
 
 def when(ops: Ops, condition: Any, changed: Callable[[], Array], unchanged: Array) -> Array:
-    """Choose by a condition on the length: at once where it is a Python `bool`, by `where` where it is traced."""
+    """Return `changed()` if `condition` holds, else `unchanged`; `condition` is a Python `bool` or a traced one."""
     if isinstance(condition, bool):
         return changed() if condition else unchanged
     return ops.xp.where(condition, changed(), unchanged)

@@ -8,14 +8,14 @@ from typing import Any, cast
 
 from dragoman.errors import GenerationError
 from dragoman.generation.arrays import Array, ops_of
+from dragoman.generation.chain import build_filters, build_processors
 from dragoman.generation.decoder import State, Step, StepDecoder
 from dragoman.generation.noise import utterance_keys
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.plan import Plan, plan_of
-from dragoman.generation.processors import UserProcessor, build_processors
+from dragoman.generation.processors import UserProcessor
 from dragoman.generation.result import GenerationResult
 from dragoman.generation.run import Run
-from dragoman.generation.sampling import build_filters
 from dragoman.generation.scorers.fusion import Fused, Scorer
 from dragoman.generation.stopping import StoppingCriterion, stops_of
 from dragoman.generation.strategies.beam_search import search_beams

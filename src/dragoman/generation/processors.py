@@ -1,93 +1,42 @@
-"""Rules that change the scores of the next token before one is chosen, and the order in which they apply.
+"""Rules that change the scores of the next token before one is chosen. Their order is in `chain.py`.
 
 A processor is called as `processor(tokens, length, scores)` and returns new scores:
 
-* `tokens` int `[rows, max_length]`: the prompt and what was generated; only the first `length` columns mean anything.
-* `length`: how many tokens there are already (a Python `int`, or a traced scalar inside `jax.jit`).
+* `tokens` int `[rows, max_length]`: the prompt and the generated tokens; only the first `length` columns are valid.
+* `length`: tokens so far (a Python `int`, or a traced scalar inside `jax.jit`).
 * `scores` float32 `[rows, vocab]`: raw logits in greedy search and sampling, log-probabilities in beam search.
 
-What changes the distribution for sampling alone (temperature, top-k, ...) is in `sampling.py`.
+The filters that apply to sampling only (temperature, top-k, ...) are in `sampling.py`.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
 from math import log
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
 from dragoman.errors import GenerationError
-from dragoman.generation.arrays import Array, Length, Ops, when
-from dragoman.generation.options import GenerationConfig
-from dragoman.generation.plan import Plan
-from dragoman.generation.rules import ids_of
+from dragoman.generation.arrays import MINUS_INFINITY, Array, Length, Ops, when
 
-__all__ = ["Processor", "UserProcessor", "build_processors"]
+__all__ = [
+    "ExponentialDecay",
+    "ForUser",
+    "Force",
+    "NoRepeatNGram",
+    "PrefixAllowed",
+    "Processor",
+    "RemoveInvalid",
+    "RepetitionPenalty",
+    "SequenceBias",
+    "Suppress",
+    "UserProcessor",
+]
 
 Processor: TypeAlias = Callable[[Array, Length, Array], Array]
 UserProcessor: TypeAlias = Callable[[Array, Array], Array]
-"""Hugging Face's form: `processor(input_ids [rows, length], scores [rows, vocab])`; only Python loops can call it."""
-
-_MINUS_INFINITY = float("-inf")
-
-
-def build_processors(
-    ops: Ops,
-    options: GenerationConfig,
-    plan: Plan,
-    like: Array,
-    user: Sequence[UserProcessor] = (),
-    prefix_allowed_tokens_fn: Callable[[int, Array], Sequence[int]] | None = None,
-) -> list[Processor]:
-    """Return the processors that `options` ask for, in upstream's order; none for rules that are off.
-
-    Args:
-        ops: The array library.
-        options: What the user asked for.
-        plan: The lengths and ids that follow from it.
-        like: Logits `[rows, vocab]`, for their device and vocabulary size.
-        user: The caller's own, which apply after all others but the warpers of `sampling.py`.
-        prefix_allowed_tokens_fn: `f(utterance, tokens [length])` returns the ids that may follow.
-
-    Raises:
-        GenerationError: If an option names a token that is not in the vocabulary.
-    """
-    mask = _Masks(ops, like)
-    ends = mask.of("eos_token_id", plan.eos) if plan.eos else None
-    chain: list[Processor] = []
-    if options.sequence_bias:
-        chain.append(SequenceBias.of(mask, "sequence_bias", _pairs(options.sequence_bias)))
-    if options.repetition_penalty != 1.0:
-        chain.append(RepetitionPenalty(ops, options.repetition_penalty))
-    if options.no_repeat_ngram_size > 0:
-        chain.append(NoRepeatNGram(ops, options.no_repeat_ngram_size))
-    bad_words = [ids for ids in options.bad_words_ids or () if not (len(ids) == 1 and ids[0] in plan.eos)]
-    if bad_words:
-        chain.append(SequenceBias.of(mask, "bad_words_ids", [(ids, _MINUS_INFINITY) for ids in bad_words]))
-    if ends is not None and plan.min_length > 0:
-        chain.append(Suppress(ops, ends, before=plan.min_length))
-    if prefix_allowed_tokens_fn is not None:
-        chain.append(PrefixAllowed(ops, prefix_allowed_tokens_fn, plan.num_beams * plan.num_samples))
-    if options.forced_bos_token_id is not None:
-        chain.append(Force(ops, mask.of("forced_bos_token_id", [options.forced_bos_token_id]), at=1))
-    if options.forced_eos_token_id is not None:
-        forced = mask.of("forced_eos_token_id", ids_of(options.forced_eos_token_id))
-        chain.append(Force(ops, forced, at=plan.max_length - 1))
-    if options.remove_invalid_values:
-        chain.append(RemoveInvalid(ops))
-    if options.exponential_decay_length_penalty is not None and ends is not None:
-        start, factor = options.exponential_decay_length_penalty
-        chain.append(ExponentialDecay(ops, ends, int(start) + plan.prompt_length, float(factor)))
-    if options.suppress_tokens:
-        chain.append(Suppress(ops, mask.of("suppress_tokens", options.suppress_tokens)))
-    if options.begin_suppress_tokens:
-        # Where the first token is forced, the first free one comes after it.
-        begin = plan.prompt_length + (plan.prompt_length == 1 and options.forced_bos_token_id is not None)
-        chain.append(Suppress(ops, mask.of("begin_suppress_tokens", options.begin_suppress_tokens), at=begin))
-    chain.extend(ForUser(one) for one in user)
-    return chain
+"""As in `transformers`: `processor(input_ids [rows, length], scores [rows, vocab])`; for Python loops only."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +52,7 @@ class Suppress:
         now = True if self.before is None else length < self.before
         if self.at is not None:
             now = length == self.at
-        return when(self.ops, now, lambda: self.ops.xp.where(self.mask, _MINUS_INFINITY, scores), scores)
+        return when(self.ops, now, lambda: self.ops.xp.where(self.mask, MINUS_INFINITY, scores), scores)
 
 
 @dataclass(frozen=True)
@@ -117,13 +66,13 @@ class Force:
     def __call__(self, tokens: Array, length: Length, scores: Array) -> Array:
         xp = self.ops.xp
         return when(
-            self.ops, length == self.at, lambda: xp.where(self.mask, xp.zeros_like(scores), _MINUS_INFINITY), scores
+            self.ops, length == self.at, lambda: xp.where(self.mask, xp.zeros_like(scores), MINUS_INFINITY), scores
         )
 
 
 @dataclass(frozen=True)
 class RepetitionPenalty:
-    """Make every token that is already there less likely: negative scores times `penalty`, positive ones divided by it.
+    """Make every token that has occurred less likely: negative scores times `penalty`, positive ones divided by it.
 
     Reference: CTRL, section 4.1, https://arxiv.org/abs/1909.05858.
     """
@@ -140,7 +89,7 @@ class RepetitionPenalty:
 
 @dataclass(frozen=True)
 class NoRepeatNGram:
-    """Forbid every token that would complete an n-gram which is already there (https://arxiv.org/abs/1705.04304)."""
+    """Forbid every token that would complete an n-gram that has occurred (https://arxiv.org/abs/1705.04304)."""
 
     ops: Ops
     size: int
@@ -155,39 +104,22 @@ class NoRepeatNGram:
         match = xp.broadcast_to(match, (tokens.shape[0], windows))
         for place in range(self.size - 1):
             match = match & (tokens[:, place : place + windows] == last[:, place : place + 1])
-        return xp.where(_columns(self.ops, tokens[:, self.size - 1 :], match, scores), _MINUS_INFINITY, scores)
+        return xp.where(_columns(self.ops, tokens[:, self.size - 1 :], match, scores), MINUS_INFINITY, scores)
 
 
 @dataclass(frozen=True)
 class SequenceBias:
-    """Add a bias to the last token of each given sequence where the tokens before it are already there.
+    """Add a bias to the last token of each given sequence of tokens where the others have just been generated.
 
     Attributes:
         single: The biases of sequences of one token, float32 `[vocab]`.
-        longer: For each length of what comes before the last token: those tokens `[n, before]`, the last tokens `[n]`
-            and the biases float32 `[n]`.
+        longer: Sequences of one length each: the tokens before the last `[n, before]`, the last tokens `[n]` and the
+            biases float32 `[n]`.
     """
 
     ops: Ops
     single: Array
     longer: tuple[tuple[Array, Array, Array], ...]
-
-    @staticmethod
-    def of(mask: "_Masks", option: str, biases: Iterable[tuple[Sequence[int], float]]) -> "SequenceBias":
-        """Prepare the arrays; of two biases for the same sequence the later one counts."""
-        table = {tuple(ids): bias for ids, bias in biases}
-        mask.check(option, {token for ids in table for token in ids})
-        single = np.zeros(mask.size, dtype=np.float32)
-        for ids, bias in table.items():
-            if len(ids) == 1:
-                single[ids[0]] = bias
-        longer = []
-        by_length = sorted((ids for ids in table if len(ids) > 1), key=len)
-        for _, group in groupby(by_length, key=len):
-            ids_array = np.asarray(list(group), dtype=np.int64)
-            bias_array = np.asarray([table[tuple(ids)] for ids in ids_array.tolist()], dtype=np.float32)
-            longer.append((mask.array(ids_array[:, :-1]), mask.array(ids_array[:, -1]), mask.array(bias_array)))
-        return SequenceBias(mask.ops, mask.array(single), tuple(longer))
 
     def __call__(self, tokens: Array, length: Length, scores: Array) -> Array:
         scores = scores + self.single
@@ -208,8 +140,7 @@ class SequenceBias:
 class PrefixAllowed:
     """Allow only the tokens that the caller's function returns for the tokens so far. Python loops only.
 
-    Where every hypothesis of an utterance would be left with nothing but impossible tokens, the allowed ones get a
-    score of 0.
+    If that leaves no hypothesis of an utterance with a possible token, the allowed ones get a score of 0.
     """
 
     ops: Ops
@@ -218,26 +149,26 @@ class PrefixAllowed:
 
     def __call__(self, tokens: Array, length: Length, scores: Array) -> Array:
         xp, rows = self.ops.xp, self.rows_per_utterance
-        penalty = np.full(scores.shape, _MINUS_INFINITY, dtype=np.float32)
+        penalty = np.full(scores.shape, MINUS_INFINITY, dtype=np.float32)
         for row in range(scores.shape[0]):
             allowed = list(self.function(row // rows, tokens[row, :length]))
             if not allowed:
                 raise GenerationError(
                     f"`prefix_allowed_tokens_fn` must return at least one token id, but returned none for utterance "
-                    f"{row // rows} after {tokens[row, :length].tolist()}. Return the end-of-text id to end a text."
+                    f"{row // rows} after {tokens[row, :length].tolist()}. Return the end token's id to end it."
                 )
             penalty[row, allowed] = 0.0
         mask = xp.asarray(penalty, device=self.ops.device(scores))
         kept = scores + mask
-        nothing = xp.max(kept, axis=-1) == _MINUS_INFINITY
-        nothing = xp.all(xp.reshape(nothing, (-1, rows)), axis=-1, keepdims=True)
-        nothing = xp.reshape(xp.broadcast_to(nothing, (nothing.shape[0], rows)), (-1, 1))
-        return xp.where(nothing, mask, kept)
+        none = xp.max(kept, axis=-1) == MINUS_INFINITY
+        none = xp.all(xp.reshape(none, (-1, rows)), axis=-1, keepdims=True)
+        none = xp.reshape(xp.broadcast_to(none, (none.shape[0], rows)), (-1, 1))
+        return xp.where(none, mask, kept)
 
 
 @dataclass(frozen=True)
 class RemoveInvalid:
-    """Replace NaN by 0 and infinities by the greatest finite numbers of their sign."""
+    """Replace NaN by 0 and infinities by the largest finite numbers of their sign."""
 
     ops: Ops
 
@@ -249,7 +180,7 @@ class RemoveInvalid:
 
 @dataclass(frozen=True)
 class ExponentialDecay:
-    """From `start` tokens on, raise the scores of the ends by their size times `factor ** (length - start) - 1`."""
+    """From `start` tokens on, add to the end tokens' scores their magnitude times `factor ** (length - start) - 1`."""
 
     ops: Ops
     ends: Array
@@ -269,7 +200,7 @@ class ExponentialDecay:
 
 @dataclass(frozen=True)
 class ForUser:
-    """A processor of the caller's in Hugging Face's form."""
+    """Adapts a processor in the form of `transformers`."""
 
     function: UserProcessor
 
@@ -277,42 +208,8 @@ class ForUser:
         return self.function(tokens[:, :length], scores)
 
 
-@dataclass(frozen=True)
-class _Masks:
-    """Turns lists of token ids into arrays beside the scores `like` `[rows, vocab]`, after checking them."""
-
-    ops: Ops
-    like: Array
-
-    @property
-    def size(self) -> int:
-        return int(self.like.shape[-1])
-
-    def array(self, values: Any) -> Array:
-        return self.ops.xp.asarray(values, device=self.ops.device(self.like))
-
-    def check(self, option: str, ids: Iterable[int]) -> None:
-        strangers = sorted(token for token in ids if not 0 <= token < self.size)
-        if strangers:
-            raise GenerationError(
-                f"`{option}` must hold token ids from 0 to {self.size - 1}, the decoder's vocabulary, but holds "
-                f"{', '.join(map(str, strangers[:5]))}. Are they ids of another tokenizer?"
-            )
-
-    def of(self, option: str, ids: Sequence[int]) -> Array:
-        self.check(option, ids)
-        mask = np.zeros(self.size, dtype=bool)
-        mask[list(ids)] = True
-        return self.array(mask)
-
-
-def _pairs(biases: Mapping[tuple[int, ...], float] | Sequence[Any]) -> list[tuple[Sequence[int], float]]:
-    """Return (ids, bias) from either of the two forms of `sequence_bias`: a dictionary or a list of pairs."""
-    return list(biases.items()) if isinstance(biases, Mapping) else [(ids, bias) for ids, bias in biases]
-
-
 def _last(ops: Ops, tokens: Array, length: Length, count: int) -> Array:
-    """Return the last `count` tokens before `length`, `[rows, count]`; arbitrary ones where there are fewer."""
+    """Return the last `count` tokens before `length`, `[rows, count]`; arbitrary ones if there are fewer."""
     xp = ops.xp
     places = xp.arange(count, device=ops.device(tokens)) + (length - count)
     return xp.take(tokens, xp.clip(places, 0), axis=1)
@@ -321,6 +218,6 @@ def _last(ops: Ops, tokens: Array, length: Length, count: int) -> Array:
 def _columns(ops: Ops, ids: Array, chosen: Array, scores: Array) -> Array:
     """Return bool `[rows, vocab]`: the columns named by those `ids` `[rows, n]` that are `chosen` bool `[rows, n]`."""
     xp, size = ops.xp, scores.shape[1]
-    # Tokens of a prompt may lie outside the output's vocabulary; they can never be generated.
+    # Tokens of a prompt may be outside the decoder's output vocabulary; they are never generated.
     chosen = chosen & (ids < size)
     return ops.scatter_add(xp.clip(ids, 0, size - 1), xp.astype(chosen, scores.dtype), size) > 0

@@ -1,44 +1,13 @@
-"""Sampling: the filters that reshape the distribution, in upstream's order, and the draws.
+"""Sampling: the filters that reshape the distribution, and the draws.
 
-A filter takes scores float32 `[rows, vocab]` and returns them with the tokens it drops set to minus infinity; `keep`
-tokens are always left. Ties at a threshold are kept, where upstream keeps the one that its sort happens to put first.
+A filter takes scores float32 `[rows, vocab]` and sets those of the tokens it drops to minus infinity; it keeps at least
+`keep` tokens. All tokens tied at a threshold are kept; `transformers` keeps the one that its sort puts first.
 """
 
-from collections.abc import Callable
-
-from dragoman.generation.arrays import Array, Ops
+from dragoman.generation.arrays import MINUS_INFINITY, Array, Ops
 from dragoman.generation.noise import gumbel, uniform
-from dragoman.generation.options import GenerationConfig
-from dragoman.generation.plan import Plan
-from dragoman.generation.processors import Processor
 
-__all__ = ["build_filters", "draw", "draw_without_replacement"]
-
-_MINUS_INFINITY = float("-inf")
-
-
-def build_filters(ops: Ops, options: GenerationConfig, plan: Plan) -> list[Processor]:
-    """Return what comes after all processors: the filters of sampling, and a last normalisation if asked for."""
-    keep, chain = plan.min_tokens_to_keep, list[Callable[[Array], Array]]()
-    if options.do_sample:
-        if options.temperature != 1.0:
-            chain.append(lambda scores: scores / options.temperature)
-        if options.top_k > 0:
-            chain.append(lambda scores: top_k(ops, scores, max(options.top_k, keep)))
-        if options.top_p < 1.0:
-            chain.append(lambda scores: top_p(ops, scores, options.top_p, keep))
-        if options.min_p is not None:
-            least = options.min_p
-            chain.append(lambda scores: min_p(ops, scores, least, keep))
-        if options.typical_p < 1.0:
-            chain.append(lambda scores: typical(ops, scores, options.typical_p, keep))
-        if options.epsilon_cutoff > 0.0:
-            chain.append(lambda scores: epsilon(ops, scores, options.epsilon_cutoff, keep))
-        if options.eta_cutoff > 0.0:
-            chain.append(lambda scores: eta(ops, scores, options.eta_cutoff, keep))
-    if options.renormalize_logits:
-        chain.append(ops.log_softmax)
-    return [lambda tokens, length, scores, one=one: one(scores) for one in chain]  # type: ignore[misc]
+__all__ = ["draw", "draw_without_replacement", "epsilon", "eta", "min_p", "top_k", "top_p", "typical"]
 
 
 def top_k(ops: Ops, scores: Array, k: int) -> Array:
@@ -47,7 +16,7 @@ def top_k(ops: Ops, scores: Array, k: int) -> Array:
 
 
 def top_p(ops: Ops, scores: Array, p: float, keep: int) -> Array:
-    """Keep the likeliest tokens, as many as it takes to reach the probability `p` together.
+    """Keep the most likely tokens, as few as reach the total probability `p`.
 
     Reference: nucleus sampling, https://arxiv.org/abs/1904.09751.
     """
@@ -60,7 +29,7 @@ def top_p(ops: Ops, scores: Array, p: float, keep: int) -> Array:
 
 
 def min_p(ops: Ops, scores: Array, least: float, keep: int) -> Array:
-    """Keep tokens at least `least` times as likely as the likeliest (https://arxiv.org/abs/2407.01082)."""
+    """Keep tokens at least `least` times as likely as the most likely one (https://arxiv.org/abs/2407.01082)."""
     xp = ops.xp
     log_probs = ops.log_softmax(scores)
     probs = xp.exp(log_probs)
@@ -69,7 +38,7 @@ def min_p(ops: Ops, scores: Array, least: float, keep: int) -> Array:
 
 
 def typical(ops: Ops, scores: Array, mass: float, keep: int) -> Array:
-    """Keep the tokens whose surprise is nearest to the entropy, as many as it takes to hold `mass` together.
+    """Keep the tokens whose surprisal is nearest to the entropy, as few as reach the total probability `mass`.
 
     Reference: https://arxiv.org/abs/2202.00666.
     """
@@ -102,16 +71,16 @@ def eta(ops: Ops, scores: Array, least: float, keep: int) -> Array:
 
 
 def draw(ops: Ops, keys: Array, scores: Array) -> Array:
-    """Draw a token for each row: int `[rows]`, with probabilities softmax(scores) and the random `keys` `[rows]`."""
+    """Draw a token for each row from softmax(scores), with random `keys` int32 `[rows]`: int `[rows]`."""
     xp = ops.xp
     weights = xp.exp(scores - xp.max(scores, axis=-1, keepdims=True))
     sums = xp.cumulative_sum(weights, axis=-1)
-    # The first sum beyond a uniform share of the whole; a token of weight 0 adds nothing, so it is never first.
+    # The first sum above a uniform fraction of the total; a token of weight 0 adds nothing, so it is never first.
     return xp.argmax(xp.astype(sums > uniform(ops, keys)[:, None] * sums[:, -1:], xp.int8), axis=-1)
 
 
 def draw_without_replacement(ops: Ops, keys: Array, scores: Array, count: int) -> tuple[Array, Array]:
-    """Draw `count` columns of each row in turn, none twice.
+    """Draw `count` columns of each row, none twice.
 
     Returns:
         Their scores and indices `[rows, count]` in the order drawn.
@@ -121,7 +90,7 @@ def draw_without_replacement(ops: Ops, keys: Array, scores: Array, count: int) -
 
 
 def _drop(ops: Ops, scores: Array, dropped: Array) -> Array:
-    return ops.xp.where(dropped, _MINUS_INFINITY, scores)
+    return ops.xp.where(dropped, MINUS_INFINITY, scores)
 
 
 def _kth(ops: Ops, scores: Array, k: int) -> Array:

@@ -16,14 +16,15 @@ from jaxtyping import Array, Float
 
 from dragoman.generation.arrays import Ops, ops_of
 from dragoman.generation.beams import BeamState
+from dragoman.generation.chain import build_filters, build_processors
 from dragoman.generation.noise import fold, sample_keys, utterance_keys
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.plan import Plan
-from dragoman.generation.processors import Force, Processor, build_processors
+from dragoman.generation.processors import Force, Processor
 from dragoman.generation.result import GenerationResult
 from dragoman.generation.rows import RowState, advance_rows, begin_rows
 from dragoman.generation.run import Run
-from dragoman.generation.sampling import build_filters, draw
+from dragoman.generation.sampling import draw
 from dragoman.generation.stopping import stops_of
 from dragoman.generation.strategies import beam_search
 from dragoman.generation.strategies.contrastive import choose, directions

@@ -77,7 +77,7 @@ def test_options_of_transformers_are_read() -> None:
 
 @pytest.mark.parametrize("stranger", [None, {"num_beams": 2}, "folder", 3])
 def test_what_is_no_options_is_refused(stranger: Any) -> None:
-    with pytest.raises(GenerationError, match="come as a GenerationConfig, but got a"):
+    with pytest.raises(GenerationError, match="must be a GenerationConfig, but got a"):
         GenerationConfig.of(stranger)
 
 
@@ -125,7 +125,7 @@ def test_all_faults_are_told_at_once() -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"num_return_sequences": 2}, "greedy search, which finds one text, but is 2"),
+        ({"num_return_sequences": 2}, "greedy search, which finds one sequence, but is 2"),
         ({"num_return_sequences": 3, "num_beams": 2}, r"at most `num_beams` \(2\), but is 3"),
         ({"num_beams": 5, "num_beam_groups": 2}, r"multiple of `num_beam_groups` \(2\), but is 5"),
         ({"num_beams": 4, "num_beam_groups": 2, "do_sample": True}, "not for sampling"),

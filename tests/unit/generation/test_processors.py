@@ -7,9 +7,10 @@ import pytest
 
 from dragoman.errors import GenerationError
 from dragoman.generation.arrays import ops_of
+from dragoman.generation.chain import build_processors
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.plan import plan_of
-from dragoman.generation.processors import Processor, build_processors
+from dragoman.generation.processors import Processor
 
 SCORES = np.array([[0.5, -1.0, 2.0, 0.1, -0.3], [1.0, 0.0, -2.0, 0.7, 0.2]], dtype=np.float32)
 OPS = ops_of(SCORES)
