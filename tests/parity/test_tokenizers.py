@@ -4,6 +4,7 @@ import copy
 import io
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,12 @@ from tokenizers import ByteLevelBPETokenizer, models, trainers
 from tokenizers import Tokenizer as RustTokenizer
 from transformers import AutoTokenizer
 
+from dragoman.processing.from_files import TOKENIZER_OF
+from dragoman.text import vocab_files
 from dragoman.text.ctc import Wav2Vec2CTCTokenizer
 from dragoman.text.special_tokens import ROLES
-from dragoman.text.vocab_files import load_tokenizer
+
+load_tokenizer = partial(vocab_files.load_tokenizer, class_of=TOKENIZER_OF)
 
 CORPUS = [
     "the quick brown fox jumps over the lazy dog, doesn't it? it's 5 o'clock.",

@@ -1,6 +1,7 @@
 """Processors and the Auto classes: which files mean what, and what a call returns."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 import dragoman
 from dragoman.audio.features.wav2vec2 import Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
 from dragoman.errors import AudioError, ConfigError, ModelNotFoundError, TokenizerError
+from dragoman.families import FAMILIES, Family
 from dragoman.processing import (
     AutoFeatureExtractor,
     AutoProcessor,
@@ -20,7 +22,11 @@ from dragoman.processing import (
     Wav2Vec2Processor,
     WhisperProcessor,
 )
-from dragoman.text.vocab_files import load_tokenizer
+from dragoman.processing.from_files import TOKENIZER_OF
+from dragoman.processing.processor import processor_of
+from dragoman.text import kinds, vocab_files
+
+load_tokenizer = partial(vocab_files.load_tokenizer, class_of=TOKENIZER_OF)
 
 VOCAB = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\nquick\nfox\n"
 WAV2VEC2 = {"sampling_rate": 16000, "do_normalize": True, "return_attention_mask": True, "feature_size": 1}
@@ -265,3 +271,12 @@ def test_public_names_are_these(composite: Path) -> None:
     assert dragoman.AutoProcessor is AutoProcessor
     assert dragoman.Wav2Vec2Processor is Wav2Vec2Processor
     assert isinstance(dragoman.AutoTokenizer.from_pretrained(composite), type(load_tokenizer(composite)))
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
+def test_the_classes_that_a_family_names_exist(family: Family) -> None:
+    assert family.tokenizer is None or kinds.KINDS[family.tokenizer].files
+    assert (family.speech is None) == (family.feature_extractor is None)
+    if family.speech:
+        extractor = getattr(dragoman, family.feature_extractor)()
+        assert processor_of(extractor) is getattr(dragoman, family.processor)

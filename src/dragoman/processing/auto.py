@@ -4,32 +4,17 @@ import os
 from typing import Any
 
 from dragoman.audio.features.wav2vec2 import FeatureExtractor
+from dragoman.families import FAMILIES
 from dragoman.hub import local_folder
 from dragoman.processing.from_files import processor_class, read_feature_extractor, read_tokenizer
-from dragoman.processing.processor import (
-    Speech2Text2Processor,
-    Speech2TextProcessor,
-    SpeechProcessor,
-    Wav2Vec2BertProcessor,
-    Wav2Vec2Processor,
-    WhisperProcessor,
-    processor_of,
-)
-from dragoman.text.speech2text2 import Speech2Text2Tokenizer
+from dragoman.processing.processor import PROCESSORS, SpeechProcessor, processor_of
 from dragoman.text.tokenizer import Tokenizer
 
 __all__ = ["AutoFeatureExtractor", "AutoProcessor", "AutoTokenizer"]
 
-_PROCESSORS: dict[str, type[SpeechProcessor]] = {
-    kind.__name__: kind
-    for kind in (
-        Speech2Text2Processor,
-        Speech2TextProcessor,
-        SpeechProcessor,
-        Wav2Vec2BertProcessor,
-        Wav2Vec2Processor,
-        WhisperProcessor,
-    )
+# The processor that the tokenizer of a family without a speech encoder implies.
+_OF_TOKENIZER = {
+    family.tokenizer: PROCESSORS[family.processor] for family in FAMILIES if family.processor and not family.speech
 }
 
 
@@ -95,11 +80,6 @@ class AutoProcessor:
         """
         folder, options = local_folder(pretrained_model_name_or_path, kwargs)
         parts = SpeechProcessor.from_pretrained(folder, **options)
-        named = _PROCESSORS.get(str(processor_class(folder)), _implied(parts))
+        implied = _OF_TOKENIZER.get(type(parts.tokenizer).__name__) or processor_of(parts.feature_extractor)
+        named = PROCESSORS.get(str(processor_class(folder)), implied)
         return named(parts.feature_extractor, parts.tokenizer)
-
-
-def _implied(parts: SpeechProcessor) -> type[SpeechProcessor]:
-    if isinstance(parts.tokenizer, Speech2Text2Tokenizer):
-        return Speech2Text2Processor
-    return processor_of(parts.feature_extractor)

@@ -10,6 +10,7 @@ from dragoman.checkpoint.formats.ctranslate2 import Ct2File
 from dragoman.checkpoint.formats.ctranslate2_whisper import whisper_config
 from dragoman.checkpoint.formats.gguf import open_gguf
 from dragoman.errors import ConfigError, ModelNotFoundError, did_you_mean
+from dragoman.families import FAMILIES
 from dragoman.files import find_json
 from dragoman.text.gguf import tokenizer_of
 from dragoman.text.settings import OPTIONS
@@ -17,6 +18,7 @@ from dragoman.text.tokenizer import Tokenizer
 from dragoman.text.vocab_files import load_tokenizer
 
 __all__ = [
+    "TOKENIZER_OF",
     "processor_class",
     "read_feature_extractor",
     "read_tokenizer",
@@ -24,25 +26,9 @@ __all__ = [
 ]
 
 _EXTRACTORS = {extractor.__name__: extractor for extractor in get_args(FeatureExtractor)}
-# The extractor of each type of model. Files of the early days have such a type where a class is due.
-_BY_MODEL_TYPE = {
-    "speech_to_text": "Speech2TextFeatureExtractor",
-    "wav2vec2-bert": "SeamlessM4TFeatureExtractor",
-    "whisper": "WhisperFeatureExtractor",
-} | dict.fromkeys(
-    (
-        "data2vec-audio",
-        "hubert",
-        "sew",
-        "sew-d",
-        "unispeech",
-        "unispeech-sat",
-        "wav2vec2",
-        "wav2vec2-conformer",
-        "wavlm",
-    ),
-    "Wav2Vec2FeatureExtractor",
-)
+# What the models of a type have where no file names a class. The first files have such a type where a class is due.
+_EXTRACTOR_OF = {family.model_type: family.feature_extractor for family in FAMILIES if family.feature_extractor}
+TOKENIZER_OF = {family.model_type: family.tokenizer for family in FAMILIES if family.tokenizer}
 
 
 def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -57,7 +43,7 @@ def read_tokenizer(folder: Path, options: Mapping[str, Any]) -> Tokenizer:
     containers = [] if (folder / "tokenizer.json").is_file() else sorted(folder.glob("*.gguf"))
     if len(containers) == 1:
         return tokenizer_of(open_gguf(containers[0]).metadata, settings)
-    return load_tokenizer(folder, tokenizer_type=options.get("tokenizer_type"), options=settings)
+    return load_tokenizer(folder, tokenizer_type=options.get("tokenizer_type"), options=settings, class_of=TOKENIZER_OF)
 
 
 def read_feature_extractor(folder: Path, options: Mapping[str, Any]) -> FeatureExtractor:
@@ -77,7 +63,7 @@ def read_feature_extractor(folder: Path, options: Mapping[str, Any]) -> FeatureE
             raise
         return WhisperFeatureExtractor(**({"feature_size": bins} | dict(options)))
     name = fields.get("feature_extractor_type") or config.get("feature_extractor_type") or _by_fields(fields, config)
-    name = _BY_MODEL_TYPE.get(str(name), str(name))
+    name = _EXTRACTOR_OF.get(str(name), str(name))
     if name not in _EXTRACTORS:
         raise ConfigError(
             f"{folder} has a feature extractor of the class {name!r}; known are {', '.join(_EXTRACTORS)}."

@@ -4,15 +4,10 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from dragoman.audio.features.wav2vec2 import (
-    FeatureExtractor,
-    SeamlessM4TFeatureExtractor,
-    Speech2TextFeatureExtractor,
-    Wav2Vec2FeatureExtractor,
-    WhisperFeatureExtractor,
-)
+from dragoman.audio.features.wav2vec2 import FeatureExtractor
 from dragoman.batch import Batch
 from dragoman.errors import ConfigError
+from dragoman.families import FAMILIES
 from dragoman.files import as_path, write_json
 from dragoman.hub import local_folder
 from dragoman.processing.from_files import read_feature_extractor, read_tokenizer, split_options
@@ -20,6 +15,7 @@ from dragoman.text.tokenizer import Tokenizer
 from dragoman.text.whisper import WhisperTokenizer
 
 __all__ = [
+    "PROCESSORS",
     "Speech2Text2Processor",
     "Speech2TextProcessor",
     "SpeechProcessor",
@@ -237,14 +233,24 @@ class WhisperProcessor(SpeechProcessor):
         return self.tokenizer
 
 
-_OF_EXTRACTORS: dict[type[Any], type[SpeechProcessor]] = {
-    SeamlessM4TFeatureExtractor: Wav2Vec2BertProcessor,
-    Speech2TextFeatureExtractor: Speech2TextProcessor,
-    Wav2Vec2FeatureExtractor: Wav2Vec2Processor,
-    WhisperFeatureExtractor: WhisperProcessor,
+PROCESSORS: dict[str, type[SpeechProcessor]] = {
+    kind.__name__: kind
+    for kind in (
+        Speech2Text2Processor,
+        Speech2TextProcessor,
+        SpeechProcessor,
+        Wav2Vec2BertProcessor,
+        Wav2Vec2Processor,
+        WhisperProcessor,
+    )
+}
+_OF_EXTRACTOR = {
+    family.feature_extractor: PROCESSORS[family.processor]
+    for family in FAMILIES
+    if family.feature_extractor and family.processor
 }
 
 
 def processor_of(feature_extractor: FeatureExtractor) -> type[SpeechProcessor]:
-    """Return the class that Hugging Face's processors with such a feature extractor have."""
-    return _OF_EXTRACTORS[type(feature_extractor)]
+    """Return the processor class of the families with such a feature extractor."""
+    return _OF_EXTRACTOR[type(feature_extractor).__name__]

@@ -1,7 +1,6 @@
-"""The classes of tokenizers that Hugging Face's files name, and how each is built from its vocabulary files.
+"""The kinds of tokenizer files, one for each class that a tokenizer_config.json may name, and how each is built.
 
-`kind_named` finds a class by its name, by a synonym, or by a name of the early days, which was a model type
-("mbart50"); `MODEL_TYPES` says which class the models of a type have.
+Which kind the models of a family have is declared by the family, not here.
 """
 
 from collections.abc import Callable, Mapping
@@ -39,7 +38,7 @@ from dragoman.text.speech2text2 import BlenderbotSmallTokenizer, Speech2Text2Tok
 from dragoman.text.tokenizer import Tokenizer
 from dragoman.text.whisper import WhisperTokenizer
 
-__all__ = ["GENERAL", "KINDS", "MODEL_TYPES", "File", "Kind", "kind_named"]
+__all__ = ["GENERAL", "KINDS", "File", "Kind", "kind_named"]
 
 Settings = Mapping[str, Any]
 
@@ -433,54 +432,16 @@ _KINDS = (
     ),
 )
 
-# Other names of the same thing.
+# Other names of the same kinds: classes, and types of models without a family here that old files put in their place.
 _SYNONYMS = {
     "BartTokenizer": "RobertaTokenizer",
     "DistilBertTokenizer": "BertTokenizer",
     "ElectraTokenizer": "BertTokenizer",
     "MobileBertTokenizer": "BertTokenizer",
+    "distilbert": "BertTokenizer",
+    "mbart50": "MBart50Tokenizer",
     "TokenizersBackend": "PreTrainedTokenizerFast",
     "PreTrainedTokenizer": "PreTrainedTokenizerFast",
-}
-
-MODEL_TYPES = {
-    "bart": "RobertaTokenizer",
-    "bert": "BertTokenizer",
-    "bert-generation": "BertGenerationTokenizer",
-    "biogpt": "BioGptTokenizer",
-    "blenderbot": "BlenderbotTokenizer",
-    "blenderbot-small": "BlenderbotSmallTokenizer",
-    "camembert": "CamembertTokenizer",
-    "data2vec-audio": "Wav2Vec2CTCTokenizer",
-    "distilbert": "BertTokenizer",
-    "electra": "BertTokenizer",
-    "gpt2": "GPT2Tokenizer",
-    "gpt_bigcode": "GPT2Tokenizer",
-    "gpt_neo": "GPT2Tokenizer",
-    "hubert": "Wav2Vec2CTCTokenizer",
-    "llama": "LlamaTokenizer",
-    "marian": "MarianTokenizer",
-    "mbart": "MBartTokenizer",
-    "mbart50": "MBart50Tokenizer",
-    "mt5": "T5Tokenizer",
-    "opt": "GPT2Tokenizer",
-    "pegasus": "PegasusTokenizer",
-    "roberta": "RobertaTokenizer",
-    "sew": "Wav2Vec2CTCTokenizer",
-    "sew-d": "Wav2Vec2CTCTokenizer",
-    "speech_to_text": "Speech2TextTokenizer",
-    "speech_to_text_2": "Speech2Text2Tokenizer",
-    "t5": "T5Tokenizer",
-    "trocr": "RobertaTokenizer",
-    "unispeech": "Wav2Vec2CTCTokenizer",
-    "unispeech-sat": "Wav2Vec2CTCTokenizer",
-    "wav2vec2": "Wav2Vec2CTCTokenizer",
-    "wav2vec2-bert": "Wav2Vec2CTCTokenizer",
-    "wav2vec2-conformer": "Wav2Vec2CTCTokenizer",
-    "wavlm": "Wav2Vec2CTCTokenizer",
-    "whisper": "WhisperTokenizer",
-    "xglm": "XGLMTokenizer",
-    "xlm-roberta": "XLMRobertaTokenizer",
 }
 
 KINDS = {kind.name: kind for kind in _KINDS}
@@ -488,5 +449,7 @@ KINDS = {kind.name: kind for kind in _KINDS}
 
 def kind_named(name: str) -> Kind | None:
     """Return the kind that a file calls `name`, or `None` if there is none."""
-    name = MODEL_TYPES.get(name, name).removesuffix("Fast") if name not in KINDS else name
+    if name in KINDS:
+        return KINDS[name]
+    name = name.removesuffix("Fast")
     return KINDS.get(_SYNONYMS.get(name, name))

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tokenizers import Tokenizer as RustTokenizer
@@ -37,7 +38,11 @@ TOKENIZER_FILES = (
 
 
 def load_tokenizer(
-    folder: Path, *, tokenizer_type: str | None = None, options: Mapping[str, Any] | None = None
+    folder: Path,
+    *,
+    tokenizer_type: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    class_of: Mapping[str, str] = MappingProxyType({}),
 ) -> Tokenizer:
     """Read the tokenizer in a local folder.
 
@@ -45,6 +50,7 @@ def load_tokenizer(
         folder: A folder with the files above.
         tokenizer_type: A class name ("BertTokenizer") or model type ("bert") in place of what the files say.
         options: Settings in place of those in tokenizer_config.json.
+        class_of: Model types, each with the class name of the tokenizer that its models have.
 
     Raises:
         ModelNotFoundError: If the vocabulary is not there; the message names the files that would do.
@@ -55,7 +61,7 @@ def load_tokenizer(
     settings = _settings(folder) | dict(options)
     config = _settings_file(folder / "config.json")
     named = tokenizer_type or settings.get("tokenizer_class") or config.get("tokenizer_class")
-    kind = _kind(folder, str(named)) if named else _inferred_kind(folder, config)
+    kind = _kind(folder, class_of.get(str(named), str(named))) if named else _inferred_kind(folder, config, class_of)
     tokenizer = _load(folder, kind, settings, _class_name(kind, named))
     if not named and kind.name == "MBartTokenizer" and _has_50_languages(tokenizer, config):
         kind = KINDS["MBart50Tokenizer"]
@@ -98,11 +104,11 @@ def _kind(folder: Path, name: str) -> Kind:
     return kind if kind.files or (folder / "tokenizer.json").is_file() else _guessed_kind(folder)
 
 
-def _inferred_kind(folder: Path, config: Mapping[str, Any]) -> Kind:
+def _inferred_kind(folder: Path, config: Mapping[str, Any], class_of: Mapping[str, str]) -> Kind:
     """Return the kind that the model's type implies; of a composite's parts the decoder's is asked first."""
     parts = [part for part in (config.get("decoder"), config, config.get("encoder")) if isinstance(part, Mapping)]
     names = [part.get(field) for part in parts for field in ("tokenizer_class", "model_type")]
-    for kind in (kind_named(name) for name in names if isinstance(name, str)):
+    for kind in (kind_named(class_of.get(name, name)) for name in names if isinstance(name, str)):
         if kind is not None and _has_files(folder, kind):
             return kind
     return _guessed_kind(folder)

@@ -1,16 +1,20 @@
 """What CTC's, mBART's and Whisper's tokenizers do differently."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dragoman.errors import TokenizerError
+from dragoman.processing.from_files import TOKENIZER_OF
+from dragoman.text import vocab_files
 from dragoman.text.ctc import Wav2Vec2CTCTokenizer
 from dragoman.text.mbart import MBART50_LANGUAGES, MBart50Tokenizer
-from dragoman.text.vocab_files import load_tokenizer
 from dragoman.text.whisper import LANGUAGES, WhisperTokenizer
+
+load_tokenizer = partial(vocab_files.load_tokenizer, class_of=TOKENIZER_OF)
 
 # ---- CTC: "<pad>" 0, "<s>" 1, "</s>" 2, "<unk>" 3, "|" 4, H 5, E 6, L 7, O 8, W 9, R 10, D 11, É 12
 

@@ -4,6 +4,7 @@ import copy
 import json
 import pickle
 import threading
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,11 @@ from tokenizers import AddedToken, models
 from tokenizers import Tokenizer as RustTokenizer
 
 from dragoman.errors import DragomanError, TokenizerError
+from dragoman.processing.from_files import TOKENIZER_OF
+from dragoman.text import vocab_files
 from dragoman.text.tokenizer import Tokenizer
-from dragoman.text.vocab_files import load_tokenizer
+
+load_tokenizer = partial(vocab_files.load_tokenizer, class_of=TOKENIZER_OF)
 
 KINDS = ["bert", "gpt2", "bart", "ctc", "whisper", "mbart"]
 

@@ -4,6 +4,7 @@ import json
 import resource
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,15 @@ from tokenizers import Tokenizer as RustTokenizer
 from tokenizers import models
 
 from dragoman.errors import ModelNotFoundError, TokenizerError
+from dragoman.processing.from_files import TOKENIZER_OF
 from dragoman.text import vocab_files
 from dragoman.text.ctc import Wav2Vec2CTCTokenizer
 from dragoman.text.mbart import MBart50Tokenizer, MBartTokenizer
 from dragoman.text.speech2text2 import Speech2Text2Tokenizer
 from dragoman.text.tokenizer import Tokenizer
-from dragoman.text.vocab_files import load_tokenizer
 from dragoman.text.whisper import WhisperTokenizer
+
+load_tokenizer = partial(vocab_files.load_tokenizer, class_of=TOKENIZER_OF)
 
 Make = Callable[..., Path]
 S2T2 = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "he@@": 4, "ll@@": 5, "o": 6, "hello": 7, "a": 8, "l@@": 9}
