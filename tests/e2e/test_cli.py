@@ -424,7 +424,7 @@ def test_a_flag_without_meaning_is_a_warning(here, sample_path, run):
     done = run("transcribe", sample_path, "--language", "fr", "--task", "translate", "--beam_size", "1")
     assert done.returncode == 0
     assert re.fullmatch(
-        r"dragoman: warning: `language` \(fr\) and `task` \(translate\) mean nothing [^\n]*\n", done.stderr
+        r"dragoman: warning: `language` \(fr\) and `task` \(translate\) have no effect [^\n]*\n", done.stderr
     )
     assert "interpreter" in done.stdout
 

@@ -14,8 +14,9 @@ from math import inf
 
 import numpy as np
 
+from dragoman.audio import SAMPLING_RATE
 from dragoman.audio.speech import SHORTEST_WINDOW, Detector, Rules, Span, find_speech
-from dragoman.audio.vad import SAMPLING_RATE, load_speech_net
+from dragoman.audio.vad import load_speech_net
 from dragoman.audio.waveform import Waveform, as_float32
 from dragoman.errors import ConfigError
 

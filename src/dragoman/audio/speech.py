@@ -10,7 +10,8 @@ from math import inf
 
 import numpy as np
 
-from dragoman.audio.vad import CHUNK, SAMPLING_RATE, VadState, load_speech_net
+from dragoman.audio import SAMPLING_RATE
+from dragoman.audio.vad import CHUNK, VadState, load_speech_net
 from dragoman.audio.waveform import Waveform, as_float32, check_samples
 from dragoman.errors import ConfigError
 

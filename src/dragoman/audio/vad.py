@@ -23,9 +23,8 @@ from jaxtyping import Float32
 
 from dragoman.errors import CheckpointError
 
-__all__ = ["CHUNK", "SAMPLING_RATE", "SpeechNet", "VadState", "load_speech_net"]
+__all__ = ["CHUNK", "SpeechNet", "VadState", "load_speech_net"]
 
-SAMPLING_RATE = 16_000  # hertz; the only one that the network knows
 CHUNK = 512  # samples, 32 ms
 _CONTEXT = 64  # samples of the chunk before
 

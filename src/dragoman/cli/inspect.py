@@ -48,7 +48,7 @@ def inspect(
         return 0
     if checkpoint is None:
         raise BadParameter("give a CHECKPOINT, a folder or a hub id, or ask for all --families.")
-    from dragoman.transcriber.engine import blaming  # only now: `--help` needs no numbers
+    from dragoman.transcriber.loading import blaming  # only now: `--help` needs no numbers
 
     source = {
         "revision": revision,

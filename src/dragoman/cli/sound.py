@@ -11,6 +11,7 @@ import numpy as np
 import soxr
 
 from dragoman._lazy import require
+from dragoman.audio import SAMPLING_RATE
 from dragoman.audio.reading.containers import UNKNOWN_SIZE, container_of
 from dragoman.audio.reading.mpeg import frame_length
 from dragoman.audio.waveform import MAX_RATE, MIN_RATE, Waveform
@@ -19,8 +20,7 @@ from dragoman.errors import AudioError, ConfigError, MissingDependencyError
 
 __all__ = ["sound_from"]
 
-_RATE = 16_000
-_BLOCK = _RATE // 10  # samples of the microphone at a time
+_BLOCK = SAMPLING_RATE // 10  # samples of the microphone at a time
 _EXTENSIBLE = 0xFFFE  # a WAV header with the format of its samples further on
 _LONGEST_NOTE = 1 << 24  # bytes of what may stand in a WAV header besides the format
 _WAITING = 600  # blocks that may wait for a slow model: a minute
@@ -102,7 +102,9 @@ def _piped(file: BinaryIO, sampling_rate: int) -> Iterator[Waveform]:
     form = _wav_form(pipe) if container == "wav" else _Form(sampling_rate, 1)
     if not MIN_RATE <= form.sampling_rate <= MAX_RATE:
         raise AudioError(f"-: the sampling rate is {form.sampling_rate} Hz; {MIN_RATE} to {MAX_RATE} Hz are read.")
-    resampler = None if form.sampling_rate == _RATE else soxr.ResampleStream(form.sampling_rate, _RATE, num_channels=1)
+    resampler = None
+    if form.sampling_rate != SAMPLING_RATE:
+        resampler = soxr.ResampleStream(form.sampling_rate, SAMPLING_RATE, num_channels=1)
     rest, left = b"", form.size
     while left > 0 and (data := pipe.whatever()):
         data, left = rest + data[: int(min(left, len(data)))], left - len(data)
@@ -168,12 +170,12 @@ def _microphone(sounddevice: Any, name: str | None) -> Iterator[Waveform]:
         try:
             blocks.put_nowait(np.array(samples[:, 0]))
         except queue.Full:
-            LOG.warning("The model is slower than the speech: %.1f s were lost.", len(samples) / _RATE)
+            LOG.warning("The model is slower than the speech: %.1f s were lost.", len(samples) / SAMPLING_RATE)
 
     device = int(name) if name is not None and name.isdigit() else name
     try:
         with sounddevice.InputStream(
-            samplerate=_RATE, channels=1, dtype="float32", blocksize=_BLOCK, device=device, callback=take
+            samplerate=SAMPLING_RATE, channels=1, dtype="float32", blocksize=_BLOCK, device=device, callback=take
         ):
             LOG.info("Listening; Ctrl-C ends.")
             while True:

@@ -7,7 +7,7 @@ frames, tokens, vocab.
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -20,35 +20,37 @@ from dragoman.jax.buckets import fill_rows, pad_to_bucket, rounded
 from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
 from dragoman.jax.net.joint import Joint
 from dragoman.jax.net.speech_encoder import EncoderOutput
+from dragoman.jax.steps import LanguageModel
+from dragoman.model.runner import BackendRunner, FusionModel, ModelFacts
 
 __all__ = ["Runner"]
 
-_LEAST_TOKENS = 16
+_MIN_TOKENS = 16
 
 
-class Runner:
-    """A model, ready to hear and write; a `dragoman.transcriber.engine.Runner`.
+class Runner(BackendRunner):
+    """Runs a JAX model.
 
     Args:
         model: The model.
     """
 
     def __init__(self, model: FlaxSpeechEncoderDecoderModel) -> None:
-        self.model = model
+        self._model = model
 
     @classmethod
-    def load(cls, folder: Path, device: Any) -> "Runner":
+    def load(cls, folder: Path, device: Any) -> Self:
         """Load a checkpoint onto what `device` returned.
 
         Raises:
-            CheckpointError: If the files of the checkpoint are impossible.
+            CheckpointError: If the files of the checkpoint are invalid.
             MissingDependencyError: If the weights are `.bin` files, which only PyTorch reads.
         """
         return cls(FlaxSpeechEncoderDecoderModel.from_pretrained(folder, device=device))
 
     @staticmethod
     def device(name: str) -> Any:
-        """Return the device that a name stands for; `"auto"` is JAX's own choice.
+        """Return the device of this name; `"auto"` is JAX's own choice.
 
         Raises:
             ConfigError: If there is no such device.
@@ -62,14 +64,14 @@ class Runner:
 
     @staticmethod
     def set_threads(count: int) -> None:
-        """Compute on so many processors, in the whole program.
+        """Set the number of CPU threads, for the whole program.
 
         Raises:
-            ConfigError: If JAX has started already, with another number.
+            ConfigError: If JAX has already started with another number.
         """
         if os.environ.get("NPROC") == str(count):
             return
-        own = jax.config.values["jax_num_cpu_devices"]  # which nobody may change once JAX has its threads
+        own = jax.config.values["jax_num_cpu_devices"]  # which cannot be changed once JAX has its threads
         try:
             for value in (1 if own != 1 else 2, own):
                 jax.config.update("jax_num_cpu_devices", value)  # type: ignore[no-untyped-call]
@@ -77,45 +79,60 @@ class Runner:
             raise ConfigError("`threads` must be set before JAX computes anything in this program.") from error
         os.environ["NPROC"] = str(count)
 
+    @property
+    def facts(self) -> ModelFacts:
+        """The facts about the model."""
+        return ModelFacts.of(self._model)
+
+    @property
+    def loaded(self) -> FlaxSpeechEncoderDecoderModel:
+        """The model."""
+        return self._model
+
     def encode(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> EncoderOutput:
-        """Run the encoder over what a feature extractor returned."""
-        model = self.model
+        """Run the encoder on the output of a feature extractor."""
+        model = self._model
         audio = inputs[model.encoder.main_input_name]
-        heard = model.encoder.prepare(audio, inputs.get("attention_mask"))
-        heard = pad_to_bucket(model, *heard, rounded(audio.shape[0], 2))
-        return self.take(model.program(Joint.encode)(None, *heard), range(audio.shape[0]))
+        prepared = model.encoder.prepare(audio, inputs.get("attention_mask"))
+        padded = pad_to_bucket(model, *prepared, rounded(audio.shape[0], 2))
+        return self.take(model.program(Joint.encode)(None, *padded), range(audio.shape[0]))
 
     def take(self, encoded: EncoderOutput, rows: Sequence[int]) -> EncoderOutput:
-        """Return the encoder's output for some of its rows."""
+        """Return some rows of an encoder output."""
         kept = EncoderOutput(last_hidden_state=encoded.last_hidden_state, lengths=encoded.lengths)
         found: EncoderOutput = jax.tree.map(lambda x: np.asarray(x)[list(rows)], kept)
         return found
 
+    def max_text_length(self, encoded: EncoderOutput) -> int:
+        """Return how many tokens the decoder can hold for this encoder output, the prompt included."""
+        return self._model.max_text_length(encoded.last_hidden_state.shape[1])
+
     def generate(
         self, encoded: EncoderOutput, prompt: Int[np.ndarray[Any, Any], "rows tokens"], **options: Any
     ) -> tuple[Int[np.ndarray[Any, Any], "texts generated"], Float[np.ndarray[Any, Any], "texts generated"]]:
-        """Write texts; the arguments are those of `generate`. Returns what was written and how likely it was.
+        """Generate transcripts; the arguments are those of `generate`. Returns tokens and their log-probabilities.
 
-        A second look tells how likely: the compiled search keeps no such record, and a search that does is slower.
+        The log-probabilities come from a second pass: the compiled search does not record them, and one that does is
+        slower.
         """
-        texts = np.asarray(self.model.generate(encoder_outputs=encoded, decoder_input_ids=prompt, **options))
-        heard = self.take(encoded, np.repeat(np.arange(len(prompt)), len(texts) // len(prompt)).tolist())
-        # The padding of a model without end token is -1.
-        log_probs = self.log_probs(heard, np.maximum(texts, 0))
+        texts = np.asarray(self._model.generate(encoder_outputs=encoded, decoder_input_ids=prompt, **options))
+        memory = self.take(encoded, np.repeat(np.arange(len(prompt)), len(texts) // len(prompt)).tolist())
+        # The padding of a model without an end token is -1.
+        log_probs = self.log_probs(memory, np.maximum(texts, 0))
         return texts[:, prompt.shape[1] :], log_probs[:, prompt.shape[1] - 1 :]
 
     def next_log_probs(
         self, encoded: EncoderOutput, prompt: Int[np.ndarray[Any, Any], "rows tokens"]
     ) -> Float[np.ndarray[Any, Any], "rows vocab"]:
-        """Return how likely each token is after a prompt, as natural logarithms."""
+        """Return the natural-log probability of each token after a prompt."""
         return self._scored(_next_log_probs, encoded, prompt)
 
     def log_probs(
         self, encoded: EncoderOutput, tokens: Int[np.ndarray[Any, Any], "rows length"]
     ) -> Float[np.ndarray[Any, Any], "rows length-1"]:
-        """Return how likely each token but the first was after those before it, as natural logarithms."""
+        """Return the natural-log probability of each token but the first, given those before it."""
         size = self._rounded_length(tokens.shape[1], 1)
-        found = self._in_parts(_log_probs, encoded, tokens, size, self.model.decoder.spec.vocab_size)
+        found = self._in_parts(_log_probs, encoded, tokens, size, self._model.decoder.spec.vocab_size)
         return np.stack(list(found))[:, : tokens.shape[1] - 1]
 
     def cross_attention(
@@ -124,24 +141,24 @@ class Runner:
         tokens: Int[np.ndarray[Any, Any], "rows length"],
         heads: Sequence[tuple[int, int]],
     ) -> Iterator[Float[np.ndarray[Any, Any], "heads length frames"]]:
-        """Yield for each row where some heads, pairs of layer and head, look when each token has been read."""
-        spec, frames = self.model.decoder.spec.stack, encoded.last_hidden_state.shape[1]
+        """Yield for each row the cross-attention weights of some (layer, head) pairs."""
+        spec, frames = self._model.decoder.spec, encoded.last_hidden_state.shape[1]
         size = self._rounded_length(tokens.shape[1], 0)
-        # All weights are computed, and the scores of the next tokens too.
-        numbers = max(spec.num_layers * spec.block.num_heads * frames, self.model.decoder.spec.vocab_size)
+        # Memory holds the weights of all heads, and the logits.
+        numbers = max(spec.stack.num_layers * spec.stack.block.num_heads * frames, spec.vocab_size)
         layers, places = np.array(heads, np.int32).T
-        for looks in self._in_parts(_cross_attention, encoded, tokens, size, numbers, layers, places):
-            yield looks[:, : tokens.shape[1]]
+        for weights in self._in_parts(_cross_attention, encoded, tokens, size, numbers, layers, places):
+            yield weights[:, : tokens.shape[1]]
 
     def _rounded_length(self, length: int, beyond: int) -> int:
-        """Return how many tokens to compute with; `beyond` of them are not read."""
-        return min(rounded(length, 2, _LEAST_TOKENS), self.model.decoder.spec.num_positions + beyond)
+        """Return the number of tokens to compute with, of which the decoder does not read the last `beyond`."""
+        return min(rounded(length, 2, _MIN_TOKENS), self._model.decoder.spec.num_positions + beyond)
 
     def _in_parts(
         self, score: Any, encoded: EncoderOutput, tokens: np.ndarray[Any, Any], size: int, numbers: int, *rest: Any
     ) -> Iterator[np.ndarray[Any, Any]]:
-        """Yield something of each text, computed with `size` tokens, few rows at once if `numbers` a token are many."""
-        # Padding stands behind the text, where the decoder does not look.
+        """Yield `score` of each row, padded to `size` tokens; fewer rows at once if a token takes many `numbers`."""
+        # Padding comes after the transcript, where the causal mask hides it.
         padded = np.pad(tokens, ((0, 0), (0, size - tokens.shape[1])))
         rows = rows_at_once(size * numbers)
         for first in range(0, len(padded), rows):
@@ -154,11 +171,21 @@ class Runner:
         count = len(tokens)
         rows = rounded(count, 2)
         encoded, tokens = jax.tree.map(lambda x: fill_rows(x, rows), (encoded, tokens.astype(np.int32)))
-        return np.asarray(self.model.program(score)(None, encoded, tokens, *rest))[:count]
+        return np.asarray(self._model.program(score)(None, encoded, tokens, *rest))[:count]
 
-    @staticmethod
-    def free_memory() -> None:
-        """Give back what the last batch left behind, after memory ran out: JAX has done so."""
+    def language_model(self, name: str) -> FusionModel:
+        """Load a causal language model from a folder or the hub.
+
+        Raises:
+            ModelNotFoundError: If it is not found.
+            ConfigError: If it is not a text model.
+            CheckpointError: If its tensors do not fit.
+        """
+        steps = LanguageModel.load(name)
+        return FusionModel(steps, steps.decoder.spec.vocab_size, steps.decoder.config.bos_token_id)
+
+    def free_memory(self) -> None:
+        """Release what the last batch left behind, after memory ran out: JAX has done so."""
 
 
 def _next_log_probs(joint: Joint, encoded: EncoderOutput, tokens: Int[Array, "rows tokens"]) -> Array:

@@ -5,7 +5,7 @@ Axes: rows (windows), frames, tokens, vocab.
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -13,34 +13,37 @@ from jaxtyping import Float, Int
 
 from dragoman.batch import rows_at_once
 from dragoman.errors import ConfigError
+from dragoman.model.runner import BackendRunner, FusionModel, ModelFacts
+from dragoman.torch.generate import CachedDecoder
 from dragoman.torch.model import SpeechEncoderDecoderModel
 from dragoman.torch.net.speech_encoder import EncoderOutput
+from dragoman.torch.net.text_decoder import TextDecoder
 
 __all__ = ["Runner"]
 
 
-class Runner:
-    """A model, ready to hear and write; a `dragoman.transcriber.engine.Runner`.
+class Runner(BackendRunner):
+    """Runs a PyTorch model.
 
     Args:
         model: The model; it is put into evaluation mode.
     """
 
     def __init__(self, model: SpeechEncoderDecoderModel) -> None:
-        self.model = model.eval()
+        self._model = model.eval()
 
     @classmethod
-    def load(cls, folder: Path, device: Any) -> "Runner":
+    def load(cls, folder: Path, device: Any) -> Self:
         """Load a checkpoint onto what `device` returned.
 
         Raises:
-            CheckpointError: If the files of the checkpoint are impossible.
+            CheckpointError: If the files of the checkpoint are invalid.
         """
         return cls(SpeechEncoderDecoderModel.from_pretrained(folder, device=device))
 
     @staticmethod
     def device(name: str) -> str:
-        """Return the device that a name stands for; `"auto"` is the first GPU, or the processor where there is none.
+        """Return the device of this name; `"auto"` is the first GPU, or the CPU if there is none.
 
         Raises:
             ConfigError: If there is no such device.
@@ -59,33 +62,47 @@ class Runner:
 
     @staticmethod
     def set_threads(count: int) -> None:
-        """Compute on so many processors, in the whole program."""
+        """Set the number of CPU threads, for the whole program."""
         torch.set_num_threads(count)
+
+    @property
+    def facts(self) -> ModelFacts:
+        """The facts about the model."""
+        return ModelFacts.of(self._model)
+
+    @property
+    def loaded(self) -> SpeechEncoderDecoderModel:
+        """The model."""
+        return self._model
 
     @torch.inference_mode()
     def encode(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> EncoderOutput:
-        """Run the encoder over what a feature extractor returned."""
-        model = self.model
+        """Run the encoder on the output of a feature extractor."""
+        model = self._model
         audio = torch.from_numpy(inputs[model.encoder.main_input_name]).to(model.device, model.dtype)
         mask = inputs.get("attention_mask")
         encoded: EncoderOutput = model.encode(audio, None if mask is None else torch.from_numpy(mask).to(model.device))
         return encoded
 
     def take(self, encoded: EncoderOutput, rows: Sequence[int]) -> EncoderOutput:
-        """Return the encoder's output for some of its rows."""
+        """Return some rows of an encoder output."""
         lengths = encoded.lengths
         return EncoderOutput(
             last_hidden_state=encoded.last_hidden_state[list(rows)],
             lengths=None if lengths is None else lengths[list(rows)],
         )
 
+    def max_text_length(self, encoded: EncoderOutput) -> int:
+        """Return how many tokens the decoder can hold for this encoder output, the prompt included."""
+        return self._model.max_text_length(encoded.last_hidden_state.shape[1])
+
     def generate(
         self, encoded: EncoderOutput, prompt: Int[np.ndarray[Any, Any], "rows tokens"], **options: Any
     ) -> tuple[Int[np.ndarray[Any, Any], "texts generated"], Float[np.ndarray[Any, Any], "texts generated"]]:
-        """Write texts; the arguments are those of `generate`. Returns what was written and how likely it was."""
-        found = self.model.generate(
+        """Generate transcripts; the arguments are those of `generate`. Returns tokens and their log-probabilities."""
+        found = self._model.generate(
             encoder_outputs=encoded,
-            decoder_input_ids=torch.from_numpy(prompt).to(self.model.device),
+            decoder_input_ids=torch.from_numpy(prompt).to(self._model.device),
             return_dict_in_generate=True,
             token_log_probs=True,
             **options,
@@ -96,9 +113,9 @@ class Runner:
     def next_log_probs(
         self, encoded: EncoderOutput, prompt: Int[np.ndarray[Any, Any], "rows tokens"]
     ) -> Float[np.ndarray[Any, Any], "rows vocab"]:
-        """Return how likely each token is after a prompt, as natural logarithms."""
-        tokens = torch.from_numpy(prompt).to(self.model.device)
-        logits = self.model(encoder_outputs=encoded, decoder_input_ids=tokens).logits[:, -1]
+        """Return the natural-log probability of each token after a prompt."""
+        tokens = torch.from_numpy(prompt).to(self._model.device)
+        logits = self._model(encoder_outputs=encoded, decoder_input_ids=tokens).logits[:, -1]
         return logits.float().log_softmax(-1).cpu().numpy()
 
     @torch.inference_mode()
@@ -108,20 +125,31 @@ class Runner:
         tokens: Int[np.ndarray[Any, Any], "rows length"],
         heads: Sequence[tuple[int, int]],
     ) -> Iterator[Float[np.ndarray[Any, Any], "heads length frames"]]:
-        """Yield for each row where some heads, pairs of layer and head, look when each token has been read."""
-        texts = torch.from_numpy(tokens).to(self.model.device)
-        spec, frames = self.model.decoder.spec.stack, encoded.last_hidden_state.shape[1]
-        # All weights are computed, and the scores of the next tokens too.
-        numbers = max(spec.num_layers * spec.block.num_heads * frames, self.model.decoder.spec.vocab_size)
+        """Yield for each row the cross-attention weights of some (layer, head) pairs."""
+        texts = torch.from_numpy(tokens).to(self._model.device)
+        spec, frames = self._model.decoder.spec, encoded.last_hidden_state.shape[1]
+        # Memory holds the weights of all heads, and the logits.
+        numbers = max(spec.stack.num_layers * spec.stack.block.num_heads * frames, spec.vocab_size)
         rows = rows_at_once(texts.shape[1] * numbers)
         for first in range(0, len(texts), rows):
             some = texts[first : first + rows]
-            heard = self.take(encoded, range(first, first + len(some)))
-            weights = self.model(encoder_outputs=heard, decoder_input_ids=some, output_attentions=True).cross_attentions
-            picked = torch.stack([weights[layer][:, head] for layer, head in heads], dim=1)
+            memory = self.take(encoded, range(first, first + len(some)))
+            output = self._model(encoder_outputs=memory, decoder_input_ids=some, output_attentions=True)
+            picked = torch.stack([output.cross_attentions[layer][:, head] for layer, head in heads], dim=1)
             yield from picked.float().cpu().numpy()
 
-    @staticmethod
-    def free_memory() -> None:
-        """Give back what the last batch left behind, after memory ran out."""
+    def language_model(self, name: str) -> FusionModel:
+        """Load a causal language model from a folder or the hub.
+
+        Raises:
+            ModelNotFoundError: If it is not found.
+            ConfigError: If it is not a text model.
+            CheckpointError: If its tensors do not fit.
+        """
+        decoder = TextDecoder.from_pretrained(name, is_decoder=True).to(self._model.device)
+        steps = CachedDecoder(decoder, None, None, decoder.spec.num_positions)
+        return FusionModel(steps, decoder.spec.vocab_size, decoder.config.bos_token_id)
+
+    def free_memory(self) -> None:
+        """Release what the last batch left behind, after memory ran out."""
         torch.cuda.empty_cache()

@@ -1,7 +1,7 @@
-"""Language and task: the tokens that tell a model what to write; a word to users whose model takes none.
+"""Language and task: the tokens that select them, and a warning to users whose model has none.
 
-A multilingual Whisper is told the spoken language and the task. Decoders that write several languages (mBART, XLS-R
-with mBART) are told the language to write by the first token of the text.
+A multilingual Whisper takes the spoken language and the task. Decoders with several output languages (mBART, XLS-R with
+mBART) take the output language as the first token.
 """
 
 import re
@@ -11,6 +11,7 @@ from copy import copy
 from typing import Any
 
 from dragoman.errors import ConfigError, TokenizerError, did_you_mean
+from dragoman.model.runner import ModelFacts
 from dragoman.text.mbart import MBartTokenizer
 from dragoman.text.whisper import LANGUAGES, WhisperTokenizer, language_code
 from dragoman.transcriber.options import TranscribeOptions
@@ -25,11 +26,11 @@ __all__ = [
     "whisper_task",
 ]
 
-# OpenAI's rule, for files that do not say it: English-only vocabularies are smaller.
+# OpenAI's rule for files that do not state it: English-only vocabularies are smaller.
 _MULTILINGUAL_FROM = 51_865
 
-# Facebook's XLS-R translators from English: their card lists these ids. Welsh, Catalan and Latvian took the places of
-# languages that mBART-50 names otherwise (fi_FI, es_XX, my_MM), so its tokenizer's names would be wrong.
+# The ids on the model card of Facebook's XLS-R translators from English. Welsh, Catalan and Latvian replace languages
+# of mBART-50 (fi_FI, es_XX, my_MM), so the names of its tokenizer would be wrong.
 _FROM_ENGLISH = {
     "ar": 250001, "ca": 250005, "cy": 250007, "de": 250003, "et": 250006, "fa": 250029, "id": 250032, "ja": 250012,
     "lv": 250017, "mn": 250037, "sl": 250052, "sv": 250042, "ta": 250044, "tr": 250023, "zh": 250025,
@@ -37,17 +38,17 @@ _FROM_ENGLISH = {
 _XLS_R = {"en-to-15": _FROM_ENGLISH, "22-to-16": {**_FROM_ENGLISH, "en": 250004}}
 
 
-def takes_language(model: Any, tokenizer: Any) -> bool:
-    """Return whether the decoder is a multilingual Whisper's, which is told language and task by its first tokens."""
+def takes_language(facts: ModelFacts, tokenizer: Any) -> bool:
+    """Return whether the model is a multilingual Whisper, which takes language and task as its first tokens."""
     if not isinstance(tokenizer, WhisperTokenizer):
         return False
-    stated = model.generation_config.is_multilingual
-    return bool(model.config.decoder.text_spec().vocab_size >= _MULTILINGUAL_FROM if stated is None else stated)
+    stated = facts.generation.is_multilingual
+    return facts.text.vocab_size >= _MULTILINGUAL_FROM if stated is None else stated
 
 
-def language_tokens(model: Any, tokenizer: WhisperTokenizer) -> dict[int, str]:
-    """Return the id of each language's token with the language's code."""
-    stated = model.generation_config.lang_to_id
+def language_tokens(facts: ModelFacts, tokenizer: WhisperTokenizer) -> dict[int, str]:
+    """Return the language code of each language token id."""
+    stated = facts.generation.lang_to_id
     if stated:
         return {number: token.strip("<|>") for token, number in stated.items()}
     ids = {code: tokenizer.backend_tokenizer.token_to_id(f"<|{code}|>") for code in LANGUAGES}
@@ -55,13 +56,13 @@ def language_tokens(model: Any, tokenizer: WhisperTokenizer) -> dict[int, str]:
 
 
 def prompt_tokens(tokenizer: WhisperTokenizer, language: str, task: str, known: Iterable[str]) -> tuple[str, list[int]]:
-    """Return the code of a language, and the tokens a text begins with.
+    """Return the code of a language, and the tokens that a transcript starts with.
 
     Args:
         tokenizer: Of a multilingual Whisper; it is not changed.
         language: A code (`"ar"`) or an English name (`"arabic"`).
         task: `"transcribe"` or `"translate"`.
-        known: The codes that the model has.
+        known: The model's language codes.
 
     Raises:
         ConfigError: If the model does not know the language.
@@ -82,7 +83,7 @@ def whisper_task(options: TranscribeOptions, language: str) -> str:
     """Return the task of a multilingual Whisper, which writes the spoken language or English.
 
     Raises:
-        ConfigError: If another language is to be written.
+        ConfigError: If another output language is asked for.
     """
     if options.target_language is None:
         return options.task
@@ -97,17 +98,17 @@ def whisper_task(options: TranscribeOptions, language: str) -> str:
     )
 
 
-def target_languages(model: Any, tokenizer: Any, name: str) -> dict[str, int]:
-    """Return the languages that a decoder writes when it is told to, with the token that tells it.
+def target_languages(facts: ModelFacts, tokenizer: Any, name: str) -> dict[str, int]:
+    """Return the output languages of a decoder, with the token that selects each.
 
     Args:
-        model: The model; `lang_to_id` in its generation_config.json has the first word.
-        tokenizer: Its tokenizer; those of mBART know their languages.
+        facts: The facts about the model; `lang_to_id` in its generation_config.json takes precedence.
+        tokenizer: Its tokenizer; that of mBART knows its languages.
         name: The name that the model was loaded by, for published models whose tokens mean other languages.
     """
     if isinstance(tokenizer, WhisperTokenizer):  # which takes two tokens, see `prompt_tokens`
         return {}
-    stated = model.generation_config.lang_to_id
+    stated = facts.generation.lang_to_id
     if stated:
         return {token.strip("<|>"): number for token, number in stated.items()}
     published = re.search(r"wav2vec2-xls-r-\w+-(en-to-15|22-to-16)/?$", name)
@@ -116,15 +117,15 @@ def target_languages(model: Any, tokenizer: Any, name: str) -> dict[str, int]:
     return tokenizer.lang_code_to_id if isinstance(tokenizer, MBartTokenizer) else {}
 
 
-def target_token(model: Any, tokenizer: Any, options: TranscribeOptions, name: str) -> int | None:
-    """Return the token for the language to write: `target_language`, English for `task` translate, or `language`.
+def target_token(facts: ModelFacts, tokenizer: Any, options: TranscribeOptions, name: str) -> int | None:
+    """Return the token of the output language: `target_language`, English for `task` translate, or `language`.
 
-    `None` leaves the choice to the checkpoint: nothing was asked for, or the model writes one language only.
+    `None` leaves the choice to the checkpoint: nothing was asked for, or the model has only one output language.
 
     Raises:
-        ConfigError: If the model writes several, but not this one; the message lists them.
+        ConfigError: If the model has several, but not this one; the message lists them.
     """
-    known = target_languages(model, tokenizer, name)
+    known = target_languages(facts, tokenizer, name)
     wanted = options.target_language or ("en" if options.task == "translate" else options.language)
     if not known or wanted is None:
         return None
@@ -139,17 +140,17 @@ def target_token(model: Any, tokenizer: Any, options: TranscribeOptions, name: s
 
 
 def _find_language(wanted: str, known: Mapping[str, int]) -> int | None:
-    """Look a language up by its code (`de`, `de_DE`, in any case) or its English name."""
+    """Look up a language by its code (`de`, `de_DE`, in any case) or its English name."""
     exact = {code.lower(): number for code, number in known.items()}
     short = {code.partition("_")[0].lower(): number for code, number in known.items()}
     code = language_code(wanted.lower())
     return exact.get(wanted.lower().replace("-", "_"), short.get(code))
 
 
-def warn_of_idle_options(model: Any, options: TranscribeOptions, tokenizer: Any) -> None:
-    """Say which options the model has no use for."""
+def warn_of_idle_options(facts: ModelFacts, options: TranscribeOptions, tokenizer: Any) -> None:
+    """Warn of options that have no effect with this model."""
     whisper, idle = isinstance(tokenizer, WhisperTokenizer), []
-    if not takes_language(model, tokenizer) and not target_languages(model, tokenizer, ""):
+    if not takes_language(facts, tokenizer) and not target_languages(facts, tokenizer, ""):
         english = ("en", "english") if whisper else ()
         for name in ("language", "target_language"):
             value = getattr(options, name)
@@ -158,13 +159,13 @@ def warn_of_idle_options(model: Any, options: TranscribeOptions, tokenizer: Any)
         if options.task != TranscribeOptions.task:
             idle.append(f"`task` ({options.task})")
     if idle:
-        reason = "it hears English only" if whisper else "it writes the language it was trained for"
-        means = "mean" if len(idle) > 1 else "means"
-        warnings.warn(f"{' and '.join(idle)} {means} nothing to this model: {reason}.", UserWarning, stacklevel=6)
+        reason = "it is English-only" if whisper else "it writes the language it was trained for"
+        verb = "have" if len(idle) > 1 else "has"
+        warnings.warn(f"{' and '.join(idle)} {verb} no effect with this model: {reason}.", UserWarning, stacklevel=6)
     if not whisper and (options.initial_prompt is not None or options.condition_on_previous_text):
         warnings.warn(
-            "`initial_prompt` and `condition_on_previous_text` mean nothing to this model: it has no place for words "
-            "that were said before.",
+            "`initial_prompt` and `condition_on_previous_text` have no effect with this model: it does not take the "
+            "text before.",
             UserWarning,
             stacklevel=6,
         )

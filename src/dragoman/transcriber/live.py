@@ -1,15 +1,15 @@
-"""Live transcription: texts while somebody speaks, by local agreement, and the final ones when they are complete.
+"""Live transcription: partial transcripts by local agreement while somebody speaks, and final ones.
 
-The policy. The speech that is in no window yet is decoded again and again, each time `interval_s` more of it has come.
-Words with which two hypotheses in a row begin are agreed on: they are shown as `text` and do not change before the
-final text (https://arxiv.org/abs/2005.11185, section 3.2, calls it local agreement); what follows them is `tentative`.
-When the window is complete, because nobody spoke for two seconds or because it is full, it is decoded once more, as a
-recording's is: final texts are exactly those of `Transcriber.transcribe` for the same audio and options, one window at
-a time.
+The policy. Speech that is not yet part of a complete window is decoded again whenever another `interval_s` of it has
+arrived. The words on which two consecutive hypotheses agree, counted from the beginning, become `text` and do not
+change before the final transcript (local agreement: https://arxiv.org/abs/2005.11185, section 3.2); the words after
+them are `tentative`. Once the window is complete, because of two seconds without speech or because it is full, it is
+decoded once more like one of a recording: final transcripts are exactly those of `Transcriber.transcribe` for the same
+audio and options, one window at a time.
 
-The bounds. Memory holds little more than one window. A text is final at most a window (`chunk_length_s`), two seconds
-and the time of decoding after its words. Whatever the machine, repeated decoding takes no more than half of the time:
-after a hypothesis that took t seconds, the next one waits for 2 t more of speech.
+The bounds. Memory use is little more than one window. A transcript is final at most one window (`chunk_length_s`), two
+seconds and the decoding time after its words. Partial transcripts take at most half of the time, on any machine: after
+one that took t seconds to decode, the next waits for 2 t of new speech.
 """
 
 import time
@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from dragoman.audio import SAMPLING_RATE
 from dragoman.audio.segment import WindowCutter
-from dragoman.audio.vad import SAMPLING_RATE
 from dragoman.audio.waveform import as_waveform
 from dragoman.errors import ConfigError
 from dragoman.transcriber.decoding import WindowDecoder, cutting_rules, window_seconds
@@ -35,15 +35,15 @@ __all__ = ["LiveText", "agreement", "live_texts"]
 
 @dataclass(frozen=True, kw_only=True)
 class LiveText:
-    """What is known of the latest speech; the next one replaces it, unless it is final.
+    """The transcript of the latest speech; unless it is final, the next one replaces it.
 
     Attributes:
-        text: The words; of a partial text, those agreed on.
-        tentative: What may follow them, of a partial text.
+        text: The words; of a partial transcript, those agreed on.
+        tentative: The words after them, of a partial transcript.
         is_final: Whether the window is complete.
-        start: Where the speech begins, in seconds from the beginning of the stream.
-        end: Where it ends, or how far it has come.
-        segments: Of a final text, as `transcribe` gives them.
+        start: Start of the speech, in seconds from the beginning of the stream.
+        end: Its end, or the latest sample so far.
+        segments: Of a final transcript, as `transcribe` returns them.
     """
 
     text: str
@@ -64,7 +64,7 @@ def live_texts(
     cutter = WindowCutter(window_seconds(engine, options), **cutting_rules(options))
     decoder, partial = WindowDecoder(engine, options, "the stream"), _Partial(interval_s)
     for chunk in chunks:
-        if np.size(chunk) == 0:  # a resampler has nothing to give yet
+        if np.size(chunk) == 0:  # from a resampler that has nothing yet
             continue
         for window in cutter.push(as_waveform(chunk, sampling_rate=SAMPLING_RATE)):
             yield from _final(decoder.push([window]))
@@ -84,17 +84,17 @@ def _final(segments: list[Segment]) -> Iterator[LiveText]:
 
 
 class _Partial:
-    """The hypotheses for one window that is not complete yet."""
+    """The hypotheses for a window that is not complete yet."""
 
     def __init__(self, interval_s: float) -> None:
         self._interval = interval_s
         self._start = -1  # of the window, in samples
-        self._due = 0.0  # samples at which the next hypothesis is worth its time
+        self._due = 0.0  # sample at which to decode again
         self._agreed: list[str] = []
         self._before: list[str] = []
 
     def update(self, decoder: WindowDecoder, start: int, samples: np.ndarray[Any, Any]) -> Iterator[LiveText]:
-        """Decode what has been said so far, if that is due."""
+        """Decode the window so far, if that is due."""
         if start != self._start:
             self._start, self._due = start, start + self._interval * SAMPLING_RATE
             self._agreed, self._before = [], []
@@ -116,7 +116,7 @@ class _Partial:
 
 
 def agreement(agreed: list[str], before: list[str], words: list[str]) -> list[str]:
-    """Return the words agreed on: those of earlier, and those after them with which two hypotheses go on alike.
+    """Return the words agreed on: the earlier ones, and those after them on which two hypotheses agree.
 
     Args:
         agreed: The words agreed on so far, which stay.

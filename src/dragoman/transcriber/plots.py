@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from dragoman._lazy import require
+from dragoman.audio import SAMPLING_RATE
 from dragoman.files import write_bytes
-from dragoman.transcriber.aligner import Alignment
+from dragoman.transcriber.decoded import Alignment
 from dragoman.transcriber.result import Word
 from dragoman.transcriber.segmenting import Examined
 
@@ -20,7 +21,6 @@ __all__ = ["plot_window"]
 
 _INCHES_A_SECOND = 1.1  # so that short words keep apart
 _MOST_POINTS = 4000  # of a waveform; more is not seen
-_RATE = 16_000
 
 _INK, _SOUND, _SURE, _DOUBTFUL = "#1b2a33", "#5b7c8d", "#2a78a8", "#c4532d"
 
@@ -37,7 +37,7 @@ def plot_window(window: Examined, path: Path) -> Path:
         MissingDependencyError: If matplotlib is not installed.
     """
     figures = require("matplotlib.figure", "Drawing what was decoded")
-    seconds = len(window.samples) / _RATE
+    seconds = len(window.samples) / SAMPLING_RATE
     rows = len(window.tokens) + 1 if window.alignment else 0
     height = 2.5 + 0.17 * rows
     figure = figures.Figure(figsize=(max(6.0, 1.5 + _INCHES_A_SECOND * seconds), height + 0.6), layout="constrained")
@@ -59,7 +59,7 @@ def _draw_sound(axes: Any, window: Examined, seconds: float) -> None:
     """Draw the waveform's lowest and highest values, the segments as bands, the words as labelled bars."""
     step = max(len(window.samples) // _MOST_POINTS, 1)
     whole = window.samples[: len(window.samples) // step * step].reshape(-1, step)
-    times = window.start + np.arange(len(whole)) * step / _RATE
+    times = window.start + np.arange(len(whole)) * step / SAMPLING_RATE
     axes.fill_between(times, whole.min(axis=1), whole.max(axis=1), color=_SOUND, linewidth=0.5)
     loudest = max(float(np.abs(window.samples).max()), 1e-3)
     axes.set_ylim(-1.1 * loudest, 2.8 * loudest)

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from dragoman.audio.vad import SAMPLING_RATE
+from dragoman.audio import SAMPLING_RATE
 from dragoman.audio.waveform import Waveform
 
 __all__ = ["settle"]

@@ -1,4 +1,4 @@
-"""What a user adds to the decoder's own scores: hot words and a language model, made from their names."""
+"""Extra scores that the user adds to the decoder's: hot words and a language model, made from their names."""
 
 import logging
 from collections.abc import Mapping
@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from dragoman._lazy import require
 from dragoman.errors import ConfigError
 from dragoman.generation.scorers.fusion import Scorer
 from dragoman.generation.scorers.hotwords import HotWords
@@ -34,7 +33,6 @@ def scorers_for(engine: Engine, options: TranscribeOptions) -> list[Scorer]:
         ConfigError: If a phrase has no tokens, or the language model does not fit the decoder.
         ModelNotFoundError: If there is no such language model.
     """
-    vocab_size = engine.model.config.decoder.text_spec().vocab_size
     scorers = []
     if options.phrases:
         phrases = {
@@ -42,14 +40,14 @@ def scorers_for(engine: Engine, options: TranscribeOptions) -> list[Scorer]:
             for phrase in options.phrases
             for tokens in phrase_tokens(engine.tokenizer, phrase)
         }
-        scorers.append(Scorer(model=HotWords(phrases, vocab_size=vocab_size)))
+        scorers.append(Scorer(model=HotWords(phrases, vocab_size=engine.facts.text.vocab_size)))
     if options.lm is not None:
-        scorers.append(_language_model(engine, options, vocab_size))
+        scorers.append(_language_model(engine, options))
     return scorers
 
 
 def phrase_tokens(tokenizer: Any, phrase: str) -> list[tuple[int, ...]]:
-    """Return the ids of a phrase as it may stand in a text: at its beginning, and after a blank.
+    """Return the ids of a phrase at the beginning of a transcript, and after a blank.
 
     Raises:
         ConfigError: If the tokenizer has no tokens for it.
@@ -62,46 +60,38 @@ def phrase_tokens(tokenizer: Any, phrase: str) -> list[tuple[int, ...]]:
     return known
 
 
-def _language_model(engine: Engine, options: TranscribeOptions, vocab_size: int) -> Scorer:
-    """Return the language model that `lm` names; the last one is kept, for the recordings that follow."""
+def _language_model(engine: Engine, options: TranscribeOptions) -> Scorer:
+    """Return the language model that `lm` names; the last one is kept for the next recordings."""
     path = Path(str(options.lm))
     wanted = (str(path), options.lm_unit, path.stat().st_mtime_ns if path.exists() else None)
     kept = engine.language_model
     if kept is None or kept[0] != wanted:
-        kept = engine.language_model = wanted, _read_language_model(engine, options, vocab_size)
+        kept = engine.language_model = wanted, _load_language_model(engine, options)
     return replace(kept[1], weight=options.lm_weight)
 
 
-def _read_language_model(engine: Engine, options: TranscribeOptions, vocab_size: int) -> Scorer:
-    name, model = str(options.lm), engine.model
+def _load_language_model(engine: Engine, options: TranscribeOptions) -> Scorer:
+    name, vocab_size = str(options.lm), engine.facts.text.vocab_size
     if name.endswith((".arpa", ".arpa.gz")):
-        return _ngrams(engine, name, options.lm_unit, vocab_size)
+        return _ngrams(engine, name, options.lm_unit)
     if Path(name).is_file():
         raise ConfigError(
             f"`lm` must be an ARPA file (.arpa or .arpa.gz), or a folder or hub id of a language model, but is {name}."
         )
-    needed = "A neural language model"
-    if model.backend == "torch":
-        decoder_class = require("dragoman.torch.net.text_decoder", needed).TextDecoder
-        lm = decoder_class.from_pretrained(name, is_decoder=True).to(model.device)
-        steps = require("dragoman.torch.generate", needed).CachedDecoder(lm, None, None, lm.spec.num_positions)
-    else:
-        steps = require("dragoman.jax.steps", needed).LanguageModel.load(name)
-        lm = steps.decoder
-    if lm.spec.vocab_size != vocab_size:
+    decoder, size, begin = engine.runner.language_model(name)
+    if size != vocab_size:
         raise ConfigError(
-            f"`lm` must have the vocabulary of the model, {vocab_size} tokens, but {name} has {lm.spec.vocab_size}. "
+            f"`lm` must have the vocabulary of the model, {vocab_size} tokens, but {name} has {size}. "
             "A language model can only be added to a decoder with the same tokenizer."
         )
-    begin = lm.config.bos_token_id
-    prompt = np.array([[_edges(model)[0] if begin is None else begin]])
-    return Scorer(model=steps, normalize=True, prompt=prompt)
+    prompt = np.array([[_start_and_end(engine)[0] if begin is None else begin]])
+    return Scorer(model=decoder, normalize=True, prompt=prompt)
 
 
-def _ngrams(engine: Engine, name: str, unit: str | None, vocab_size: int) -> Scorer:
+def _ngrams(engine: Engine, name: str, unit: str | None) -> Scorer:
     """Return the language model of an ARPA file."""
-    start, end = _edges(engine.model)
-    tokens = engine.tokenizer.get_vocab()
+    start, end = _start_and_end(engine)
+    tokens, vocab_size = engine.tokenizer.get_vocab(), engine.facts.text.vocab_size
     found: NGramModel | WordNGramModel
     if (unit or _unit_of(name, tokens)) == "tokens":
         found = NGramModel(name, tokens, vocab_size=vocab_size, start=start, end=end)
@@ -112,21 +102,20 @@ def _ngrams(engine: Engine, name: str, unit: str | None, vocab_size: int) -> Sco
 
 
 def _unit_of(name: str, tokens: Mapping[str, int]) -> str:
-    """Return whether an ARPA file counts words or tokens."""
-    single = [words[0] for words, _, _ in takewhile(lambda entry: len(entry[0]) == 1, read_arpa(name))]
-    known = [word in tokens for word in single if word not in ("<s>", "</s>", "<unk>")]
+    """Return whether an ARPA file is over words or tokens."""
+    unigrams = [words[0] for words, _, _ in takewhile(lambda entry: len(entry[0]) == 1, read_arpa(name))]
+    known = [word in tokens for word in unigrams if word not in ("<s>", "</s>", "<unk>")]
     unit = "tokens" if sum(known) >= 0.95 * len(known) else "words"
-    _log.info("%s is taken for a language model over %s; lm_unit says otherwise.", name, unit)
+    _log.info("%s is read as a language model over %s; lm_unit overrides this.", name, unit)
     return unit
 
 
-def _edges(model: Any) -> tuple[int, int]:
-    """Return the ids that a text of the decoder begins and ends with."""
-    start, end = (model.config.special_id(name) for name in ("decoder_start_token_id", "eos_token_id"))
-    start, end = (one[0] if isinstance(one, list) else one for one in (start, end))
-    if start is None or end is None:
+def _start_and_end(engine: Engine) -> tuple[int, int]:
+    """Return the ids that a transcript starts and ends with."""
+    start, ends = engine.facts.start_id, engine.facts.end_ids
+    if start is None or not ends:
         raise ConfigError(
-            "A language model needs to know how a text begins and ends: set `decoder_start_token_id` and "
+            "A language model needs to know how a transcript starts and ends: set `decoder_start_token_id` and "
             "`eos_token_id` in the config.json of the speech model."
         )
-    return start, end
+    return start, ends[0]

@@ -1,33 +1,29 @@
-"""From what was decoded of a window to its segments: the whole window, or its sentences once words have times."""
+"""From the transcript of a window to its segments: the whole window, or its sentences if words have timestamps."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from dragoman.audio.segment import Window
 from dragoman.audio.waveform import Waveform
-from dragoman.transcriber.aligner import Alignment
+from dragoman.transcriber.decoded import Alignment, Decoded
 from dragoman.transcriber.quiet import settle
 from dragoman.transcriber.result import Segment, Word, compression_ratio
 from dragoman.transcriber.sentences import sentence_starts
 from dragoman.transcriber.words import Spelling, boundaries, spell, timed
-
-if TYPE_CHECKING:
-    from dragoman.transcriber.engine import Decoded, Engine
 
 __all__ = ["Examined", "examined", "segments_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Examined:
-    """A window with everything that is known of it, for those who look into it.
+    """A window with everything that is known about it, for plots and debugging.
 
     Attributes:
         start: In seconds from the beginning of the recording.
-        samples: What was heard, at 16 kHz.
-        segments: What came of it.
-        tokens: How each token reads, as the rows of the alignment; the end of the text is the row after them.
-        alignment: When each token was heard, if that was asked for.
+        samples: Its audio, at 16 kHz.
+        segments: Its segments.
+        tokens: The text of each token, one for each row of the alignment but the last, which belongs to the end token.
+        alignment: When each token is spoken, if that was asked for.
     """
 
     start: float
@@ -38,32 +34,41 @@ class Examined:
 
 
 def examined(
-    engine: "Engine", window: Window, samples: Waveform, decoded: "Decoded", segments: Sequence[Segment]
+    text_of: Callable[[Sequence[int]], str],
+    window: Window,
+    samples: Waveform,
+    decoded: Decoded,
+    segments: Sequence[Segment],
 ) -> Examined:
-    """Return what is known of a window."""
+    """Return everything that is known about a window."""
     return Examined(
         start=window.heard_from,
         samples=samples,
         segments=tuple(segments),
-        tokens=tuple(engine.text([token]) or f"({token})" for token in decoded.tokens),
+        tokens=tuple(text_of([token]) or f"({token})" for token in decoded.tokens),
         alignment=decoded.alignment,
     )
 
 
 def segments_of(
-    engine: "Engine", window: Window, samples: Waveform, decoded: "Decoded", first_id: int, not_before: float = 0.0
+    text_of: Callable[[Sequence[int]], str],
+    window: Window,
+    samples: Waveform,
+    decoded: Decoded,
+    first_id: int,
+    not_before: float = 0.0,
 ) -> list[Segment]:
-    """Return the segments of a window; their tokens and texts joined are the window's.
+    """Return the segments of a window; joined, their tokens and texts are those of the window.
 
-    Without times of words, and with alternatives (which are those of a whole window), there is one.
+    Without word timestamps, or with alternatives, which belong to a whole window, there is one.
 
     Args:
-        engine: Turns tokens into text.
-        window: Where it is.
-        samples: What was heard.
-        decoded: What was made of it.
+        text_of: Turns tokens into text.
+        window: Its place in the recording.
+        samples: Its audio.
+        decoded: Its transcript.
         first_id: Number of its first segment.
-        not_before: Where the words before end, in seconds: windows may overlap, words do not.
+        not_before: End of the words before, in seconds: windows may overlap, words do not.
     """
     start, end = window.seconds
     whole = Segment(
@@ -81,7 +86,7 @@ def segments_of(
     )
     if decoded.alignment is None:
         return [whole]
-    spelling = spell(decoded.tokens, engine.text)
+    spelling = spell(decoded.tokens, text_of)
     if not spelling.words:
         return [whole]
     offset = window.heard_from
@@ -92,29 +97,25 @@ def segments_of(
     return list(_sentences(whole, decoded, spelling, timed(spelling, spans, decoded.log_probs)))
 
 
-def _sentences(whole: Segment, decoded: "Decoded", spelling: Spelling, words: tuple[Word, ...]) -> Iterator[Segment]:
+def _sentences(whole: Segment, decoded: Decoded, spelling: Spelling, words: tuple[Word, ...]) -> Iterator[Segment]:
     starts = [0] if decoded.alternatives else sentence_starts(words)
     for place, (begin, end) in enumerate(zip(starts, [*starts[1:], len(words)], strict=True)):
         last = end == len(words)
         text = "".join(word.word for word in words[begin:end]).strip()
         first_token = spelling.first[begin] if begin else 0
         next_token = len(decoded.tokens) if last else spelling.first[end]
-        # The end mark counts with what it ends.
+        # The end token counts with the last sentence.
         log_probs = decoded.log_probs[first_token : None if last else max(next_token, first_token + 1)]
+        first, *others = words[begin:end]
         yield replace(
             whole,
             id=whole.id + place,
-            start=words[begin].start,
+            start=first.start,
             end=words[end - 1].end,
             text=text,
             tokens=decoded.tokens[first_token:next_token],
             avg_logprob=sum(log_probs) / len(log_probs),
             compression_ratio=compression_ratio(text),
             truncated=whole.truncated and last,
-            words=_without_blank(words[begin:end]),
+            words=(replace(first, word=first.word.lstrip()), *others),  # the blank separates it from the last segment
         )
-
-
-def _without_blank(words: tuple[Word, ...]) -> tuple[Word, ...]:
-    """Return the words of a segment, the first one without the blank that parted it from the segment before."""
-    return (replace(words[0], word=words[0].word.lstrip()), *words[1:])

@@ -11,14 +11,17 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 
+from dragoman.audio import SAMPLING_RATE
 from dragoman.audio.reading.io import stream_audio
 from dragoman.audio.reading.source import AudioSource
 from dragoman.audio.segment import Window, speech_windows
 from dragoman.audio.waveform import Waveform, as_float32, as_waveform
 from dragoman.errors import AudioError, ConfigError, did_you_mean
+from dragoman.model.runner import Runner
 from dragoman.transcriber.decoding import WindowDecoder, cutting_rules, window_seconds
-from dragoman.transcriber.engine import SAMPLING_RATE, Engine, runner_of
+from dragoman.transcriber.engine import Engine
 from dragoman.transcriber.live import LiveText, live_texts
+from dragoman.transcriber.loading import load_engine, runner_class
 from dragoman.transcriber.options import TranscribeOptions
 from dragoman.transcriber.result import ModelInfo, Segment, Timings, Transcript, join_texts
 from dragoman.transcriber.segmenting import Examined
@@ -29,24 +32,24 @@ Audio: TypeAlias = "AudioSource | np.ndarray[Any, Any] | Iterable[np.ndarray[Any
 
 
 class Transcriber:
-    """Turns recordings into text with any speech encoder-decoder.
+    """Transcribes recordings with any speech encoder-decoder.
 
     Args:
-        model: A folder, a hub id, or a model of either backend; `None` for the default model (Whisper tiny.en).
+        model: A folder or a hub id, a model of either backend, or a `dragoman.model.runner.Runner`; `None` for the
+            default model (Whisper tiny.en).
         processor: The model's feature extractor and tokenizer; by default those of its folder.
-        model_dir: Where models from the hub are kept, instead of the standard cache.
+        model_dir: Where to keep models downloaded from the hub, instead of the standard cache.
         revision: Branch, tag or commit on the hub.
-        local_files_only: Never ask the hub.
-        token: Hub token, for private and gated models.
+        local_files_only: Never contact the hub.
+        token: Hugging Face token, for private and gated models.
         device: `"auto"` (a GPU if there is one), `"cpu"`, `"cuda"`, `"cuda:1"`, …
-        threads: Threads of the processor, for the whole program; `None` leaves the backend's choice.
-        backend: `"torch"` or `"jax"`; `None` is PyTorch where it is installed, JAX where only that is. A model that
-            is loaded already brings its own.
+        threads: Number of CPU threads, for the whole program; `None` leaves the backend's choice.
+        backend: `"torch"` or `"jax"`; `None` is PyTorch if it is installed, otherwise JAX. A loaded model has its own.
 
     Raises:
-        ModelNotFoundError: If the model or a file of it is nowhere.
-        ConfigError: If an argument is impossible.
-        CheckpointError: If the model's files are: its configuration, its tensors.
+        ModelNotFoundError: If the model or a file of it is not found.
+        ConfigError: If an argument is invalid.
+        CheckpointError: If the model's configuration or tensors are invalid.
         MissingDependencyError: If the backend or the default model's package is not installed.
 
     Example:
@@ -67,39 +70,31 @@ class Transcriber:
         threads: int | None = None,
         backend: str | None = None,
     ) -> None:
-        named = model is None or isinstance(model, str | os.PathLike)
-        if not named and getattr(model, "backend", None) is None:
-            raise ConfigError(
-                "`model` must be a model of dragoman, or the name of a folder or of a model on the hub, but is a "
-                f"{type(model).__name__}: {model!r:.80}."
-            )
-        if not named and backend not in (None, model.backend):
-            raise ConfigError(f"`backend` is {backend!r}, but the model that was given is one of {model.backend!r}.")
-        backend = backend if named else model.backend
-        if threads is not None:
-            if threads < 1:
-                raise ConfigError(f"`threads` must be at least 1, but is {threads}.")
-            runner_of(backend).set_threads(threads)
-        if named:
+        if threads is not None and threads < 1:
+            raise ConfigError(f"`threads` must be at least 1, but is {threads}.")
+        if model is None or isinstance(model, str | os.PathLike):
+            if threads is not None:
+                runner_class(backend).set_threads(threads)
             source = {
                 "revision": revision,
                 "cache_dir": model_dir,
                 "token": token,
                 "local_files_only": local_files_only,
             }
-            self._engine = Engine.load(model, processor, device, source, backend)
-        else:
-            if processor is None:
-                raise ConfigError(
-                    "A model that is loaded already needs its `processor` too: AutoProcessor.from_pretrained."
-                )
-            info = ModelInfo(name=model.config.name_or_path or type(model).__name__)
-            self._engine = Engine(runner_of(backend)(model), processor, info)
+            self._engine = load_engine(model, processor, device, source, backend)
+            return
+        runner = _runner_of(model, backend, threads)
+        if processor is None:
+            raise ConfigError(
+                "A model that is already loaded needs its `processor` too: AutoProcessor.from_pretrained."
+            )
+        name = runner.facts.config.name_or_path or type(runner.loaded).__name__
+        self._engine = Engine(runner, processor, ModelInfo(name=name))
 
     @property
     def model(self) -> Any:
-        """The `SpeechEncoderDecoderModel`."""
-        return self._engine.model
+        """The `SpeechEncoderDecoderModel`, or whatever the runner has loaded."""
+        return self._engine.runner.loaded
 
     @property
     def processor(self) -> Any:
@@ -115,11 +110,11 @@ class Transcriber:
             **options: Fields of `TranscribeOptions`: `language`, `beam_size`, `batch_size`, `vad_filter`, …
 
         Returns:
-            The text, its segments with times, and what it was made with.
+            The text, its segments with their times, and the model and options used.
 
         Raises:
             AudioError: If the audio cannot be read or used.
-            ConfigError: If an option is unknown or impossible.
+            ConfigError: If an option is unknown or invalid.
             OutOfMemoryError: If even one window does not fit into memory.
         """
         return self.stream_segments(audio, **options).transcript()
@@ -127,34 +122,34 @@ class Transcriber:
     def stream_segments(
         self, audio: Audio, *, examine: Callable[[Examined], object] | None = None, **options: Any
     ) -> "SegmentStream":
-        """Transcribe lazily: segments come as they are decoded, while the rest of the audio is not even read yet.
+        """Transcribe lazily: segments are yielded as they are decoded, before the rest of the audio is read.
 
         Args:
             audio: As for `transcribe`.
-            examine: Is shown each window with all that is known of it (`dragoman.transcriber.plots` draws it).
+            examine: Called with everything that is known about each window (`dragoman.transcriber.plots` draws it).
             **options: As for `transcribe`.
 
         Raises:
-            ConfigError: If an option is unknown or impossible. What is wrong with the audio is raised on the way.
+            ConfigError: If an option is unknown or invalid. Errors in the audio are raised while iterating.
         """
         return SegmentStream(self._engine, audio, _checked(options), examine)
 
     def stream(
         self, chunks: Iterable[np.ndarray[Any, Any]], *, interval_s: float = 1.0, **options: Any
     ) -> Iterator[LiveText]:
-        """Transcribe while somebody speaks: partial texts by local agreement, and final ones.
+        """Transcribe live audio: partial transcripts by local agreement, and final ones.
 
         Args:
-            chunks: Mono samples at 16 kHz as they come, pieces of any length `[samples]`, floats or integers.
-            interval_s: How much speech must come before it is decoded again for a partial text, in seconds.
+            chunks: Mono samples at 16 kHz as they arrive, of any length `[samples]`, floats or integers.
+            interval_s: Seconds of new speech before the next partial transcript.
             **options: As for `transcribe`.
 
         Yields:
-            `LiveText`s; the policy and its bounds are in `dragoman.transcriber.live`.
+            `LiveText`s; `dragoman.transcriber.live` describes the policy and its bounds.
 
         Raises:
-            AudioError: If a chunk is no waveform.
-            ConfigError: If an option is unknown or impossible.
+            AudioError: If a chunk is not a waveform.
+            ConfigError: If an option is unknown or invalid.
         """
         return live_texts(self._engine, chunks, _checked(options), interval_s)
 
@@ -167,8 +162,32 @@ def _checked(options: dict[str, Any]) -> TranscribeOptions:
     return TranscribeOptions(**options)
 
 
+def _runner_of(model: Any, backend: str | None, threads: int | None) -> Runner:
+    """Return the runner of a loaded model, or the runner that was passed in its place.
+
+    Raises:
+        ConfigError: If it is neither, or an option contradicts it.
+    """
+    if isinstance(model, Runner):
+        if backend is not None or threads is not None:
+            raise ConfigError("`backend` and `threads` cannot be set for a runner. Set them where it is made.")
+        return model
+    own = getattr(model, "backend", None)
+    if own is None:
+        raise ConfigError(
+            "`model` must be a folder, a hub id, a model of dragoman or a runner (`dragoman.model.runner.Runner`), but "
+            f"is a {type(model).__name__}: {model!r:.80}."
+        )
+    if backend not in (None, own):
+        raise ConfigError(f"`backend` is {backend!r}, but the model is one of {own!r}.")
+    runner = runner_class(own)
+    if threads is not None:
+        runner.set_threads(threads)
+    return runner(model)
+
+
 class SegmentStream(Iterator[Segment]):
-    """The segments of one recording, made while they are asked for."""
+    """The segments of one recording, decoded as they are asked for."""
 
     def __init__(
         self,
@@ -196,7 +215,7 @@ class SegmentStream(Iterator[Segment]):
 
     @property
     def position(self) -> float:
-        """Seconds of audio that are done."""
+        """Seconds of audio transcribed so far."""
         return self._made[-1].end if self._made else 0.0
 
     @property
@@ -210,7 +229,7 @@ class SegmentStream(Iterator[Segment]):
         return segment
 
     def transcript(self) -> Transcript:
-        """Decode what is left and return the whole, the segments that were taken before included."""
+        """Decode the rest and return the whole transcript, the segments taken before included."""
         for _ in self:
             pass
         return Transcript(

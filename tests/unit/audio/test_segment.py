@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dragoman.audio import vad
+from dragoman.audio import SAMPLING_RATE, vad
 from dragoman.audio.reading.io import load_audio, stream_audio
 from dragoman.audio.segment import Span, Window, find_speech, plan_windows, speech_windows
 from dragoman.audio.speech import Detector, Rules
-from dragoman.audio.vad import CHUNK, SAMPLING_RATE, VadState
+from dragoman.audio.vad import CHUNK, VadState
 from dragoman.errors import AudioError, ConfigError
 
 SAMPLE = Path(vad.__file__).parents[1] / "testing/data/sample_en.flac"

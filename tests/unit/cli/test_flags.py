@@ -9,7 +9,7 @@ import typer
 
 from dragoman import SpeechEncoderDecoderModel
 from dragoman.cli import app, main
-from dragoman.transcriber import decoding, engine, transcriber
+from dragoman.transcriber import decoding, fallback, loading, transcriber
 from dragoman.transcriber.guards import fails
 from dragoman.transcriber.scorers import scorers_for
 
@@ -74,7 +74,7 @@ SEEN |= {"--vad_filter", "--verbose", "--json_logs", "--debug"}
 def arrived(monkeypatch):
     """What the real functions were called with, by name of the function."""
     calls = {"resolve": [], "generate": [], "windows": [], "guards": [], "scorers": []}
-    resolve, windows, generate = engine.resolve, transcriber.speech_windows, SpeechEncoderDecoderModel.generate
+    resolve, windows, generate = loading.resolve, transcriber.speech_windows, SpeechEncoderDecoderModel.generate
 
     def recorded_resolve(name, **options):
         calls["resolve"].append({name: str(value) if name == "cache_dir" else value for name, value in options.items()})
@@ -92,13 +92,13 @@ def arrived(monkeypatch):
         calls["guards"].append(asdict(options))
         return fails(decoded, options)
 
-    def recorded_voices(engine, options):
+    def recorded_scorers(engine, options):
         calls["scorers"].append({**asdict(options), "phrases": options.phrases})
         return scorers_for(engine, options)
 
-    monkeypatch.setattr(engine, "fails", recorded_fails)
-    monkeypatch.setattr(decoding, "scorers_for", recorded_voices)
-    monkeypatch.setattr(engine, "resolve", recorded_resolve)
+    monkeypatch.setattr(fallback, "fails", recorded_fails)
+    monkeypatch.setattr(decoding, "scorers_for", recorded_scorers)
+    monkeypatch.setattr(loading, "resolve", recorded_resolve)
     monkeypatch.setattr(transcriber, "speech_windows", recorded_windows)
     monkeypatch.setattr(SpeechEncoderDecoderModel, "generate", recorded_generate)
     return calls
@@ -147,7 +147,7 @@ def test_language_and_task_are_reported_where_they_mean_nothing(tiny_checkpoint,
     assert main(words) == 0
     err = capsys.readouterr().err
     assert err.startswith(
-        "dragoman: warning: `language` (cs) and `task` (translate) mean nothing to this model: it writes"
+        "dragoman: warning: `language` (cs) and `task` (translate) have no effect with this model: it writes"
     )
     assert err.count("\n") == 1
 

@@ -62,7 +62,7 @@ def test_a_neural_language_model_has_a_say(in_jax: Transcriber, sample: Any, tmp
 
 def test_a_model_in_memory_brings_its_backend(in_jax: Transcriber) -> None:
     assert isinstance(Transcriber(in_jax.model, in_jax.processor).model, FlaxSpeechEncoderDecoderModel)
-    with pytest.raises(ConfigError, match="`backend` is 'torch', but the model that was given is one of 'jax'"):
+    with pytest.raises(ConfigError, match="`backend` is 'torch', but the model is one of 'jax'"):
         Transcriber(in_jax.model, in_jax.processor, backend="torch")
 
 

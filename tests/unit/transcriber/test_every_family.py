@@ -12,6 +12,7 @@ from dragoman.generation.alignment import align, alignment_matrix, pick_heads
 from dragoman.testing import tiny_config
 from dragoman.torch.runner import Runner
 from dragoman.transcriber.aligner import check_alignable
+from dragoman.transcriber.engine import Engine
 from dragoman.transcriber.result import ModelInfo
 
 ENCODERS = [family.config.model_type for family in FAMILIES if family.speech]
@@ -37,7 +38,7 @@ def joined(family, fusion):
 
 
 def test_a_decoder_that_does_not_look_at_speech_is_refused():
-    engine = SimpleNamespace(model=joined("llama", "prefix"), info=ModelInfo(name="some/llama"))
+    engine = Engine(Runner(joined("llama", "prefix")), SimpleNamespace(tokenizer=None), ModelInfo(name="some/llama"))
     with pytest.raises(
         ConfigError, match=r"cross-attention, but that of some/llama has none.*Leave `word_timestamps` out"
     ):
@@ -48,17 +49,17 @@ def test_a_decoder_that_does_not_look_at_speech_is_refused():
 def test_a_decoder_with_cross_attention_can_be_aligned(family):
     torch.manual_seed(0)
     runner = Runner(joined(family, "cross_attention"))
-    stack = runner.model.decoder.spec.stack
+    stack = runner.loaded.decoder.spec.stack
     encoded = runner.encode({
         "input_values": np.random.default_rng(0).standard_normal((2, 4_000)).astype(np.float32),
         "attention_mask": np.array([[1] * 4_000, [1] * 2_000 + [0] * 2_000]),
     })  # fmt: skip
     heads = pick_heads(None, stack.num_layers, stack.block.num_heads)
     weights = np.stack(list(runner.cross_attention(encoded, np.array([[2, 5, 7, 9], [2, 8, 6, 4]]), heads)))
-    frames = runner.model.encoder.spec.frame_lengths(4_000)
+    frames = runner.loaded.encoder.spec.frame_lengths(4_000)
     assert weights.shape == (2, len(heads), 4, frames)
     assert np.allclose(weights.sum(axis=-1), 1, atol=1e-5)
-    assert not weights[1, :, :, runner.model.encoder.spec.frame_lengths(2_000) :].any()
+    assert not weights[1, :, :, runner.loaded.encoder.spec.frame_lengths(2_000) :].any()
     begins = align(alignment_matrix(weights[0]))
     assert begins[0] == 0
     assert (np.diff(begins) >= 0).all()

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from dragoman.transcriber import TranscribeOptions, Transcriber, engine
-from dragoman.transcriber.engine import Decoded
+from dragoman.transcriber import TranscribeOptions, Transcriber, fallback
+from dragoman.transcriber.decoded import Decoded
 from dragoman.transcriber.guards import best_of, fails, is_looping, is_silence
 
 
@@ -77,13 +77,13 @@ def test_the_best_of_texts_that_all_failed():
 def temperatures(monkeypatch):
     """At which temperatures windows were decoded, and how many of them."""
     seen = []
-    search = engine.Engine._search
+    search = fallback._search
 
-    def recorded(self, encoded, options, its_search, limit, temperature, attempt):
-        seen.append((temperature, list(its_search.numbers)))
-        return search(self, encoded, options, its_search, limit, temperature, attempt)
+    def recorded(engine, encoded, batch, options, limit, temperature, attempt):
+        seen.append((temperature, list(batch.numbers)))
+        return search(engine, encoded, batch, options, limit, temperature, attempt)
 
-    monkeypatch.setattr(engine.Engine, "_search", recorded)
+    monkeypatch.setattr(fallback, "_search", recorded)
     return seen
 
 

@@ -80,7 +80,7 @@ def test_the_users_tokenizer_is_not_changed(whisper, sample):
 
 def test_an_english_only_whisper_says_that_it_is(whisper, sample, monkeypatch):
     monkeypatch.setattr(whisper.model.generation_config, "is_multilingual", False)
-    says = r"`language` \(fr\) and `task` \(translate\) mean nothing to this model: it hears English only\."
+    says = r"`language` \(fr\) and `task` \(translate\) have no effect with this model: it is English-only\."
     with pytest.warns(UserWarning, match=says):
         transcript = heard(whisper, sample, language="fr", task="translate")
     assert transcript.language == "en"

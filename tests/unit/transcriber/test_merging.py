@@ -7,7 +7,7 @@ import pytest
 
 from dragoman.audio.segment import WindowCutter, speech_windows
 from dragoman.transcriber import Transcriber
-from dragoman.transcriber.engine import Decoded
+from dragoman.transcriber.decoded import Decoded
 from dragoman.transcriber.merging import common_run, joined_at, merged
 
 
@@ -33,12 +33,9 @@ def test_texts_are_joined_where_a_word_begins():
     assert joined_at(10, 2, 3, {0, 8}, {0, 1}) is None
 
 
-class Letters:
+def text_of(tokens):
     """Each token is a letter, or a blank."""
-
-    @staticmethod
-    def text(tokens):
-        return "".join(map(chr, tokens)).strip()
+    return "".join(map(chr, tokens)).strip()
 
 
 def decoded(text):
@@ -56,7 +53,7 @@ def decoded(text):
     ],
 )  # fmt: skip
 def test_what_both_say_is_said_once(left, right, expected):
-    first, second = merged(Letters(), decoded(left), decoded(right), 2.0, (5.0, 5.0))
+    first, second = merged(text_of, decoded(left), decoded(right), 2.0, (5.0, 5.0))
     assert " ".join(filter(None, (first.text, second.text))) == expected
     for one in (first, second):
         assert len(one.log_probs) in (len(one.tokens), len(one.tokens) + 1) or not one.tokens

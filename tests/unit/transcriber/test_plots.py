@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from dragoman.errors import DragomanError
-from dragoman.transcriber.aligner import Alignment
+from dragoman.transcriber.decoded import Alignment
 from dragoman.transcriber.plots import plot_window
 from dragoman.transcriber.result import Segment, Word
 from dragoman.transcriber.segmenting import Examined

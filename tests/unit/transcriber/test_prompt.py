@@ -1,8 +1,11 @@
 """What texts begin with: words that were said before, and the language to write."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from dragoman import GenerationConfig
 from dragoman.errors import ConfigError
 from dragoman.transcriber import TranscribeOptions, Transcriber
 from dragoman.transcriber.language import target_languages, target_token, whisper_task
@@ -61,7 +64,7 @@ def test_a_text_that_was_sampled_hot_is_not_gone_on_from(whisper, sample, prompt
 
 
 def test_a_model_without_a_place_for_them_says_so(transcriber, sample):
-    with pytest.warns(UserWarning, match="`initial_prompt` and `condition_on_previous_text` mean nothing"):
+    with pytest.warns(UserWarning, match="`initial_prompt` and `condition_on_previous_text` have no effect"):
         transcriber.transcribe(sample[:32_000], initial_prompt="Anna", temperature=0)
 
 
@@ -84,10 +87,8 @@ def test_whisper_writes_no_third_language(whisper, sample):
         whisper.transcribe(sample, language="cs", target_language="de")
 
 
-class Config:
-    def __init__(self, lang_to_id=None):
-        self.generation_config = self
-        self.lang_to_id = lang_to_id
+def facts(lang_to_id=None):
+    return SimpleNamespace(generation=GenerationConfig(lang_to_id=lang_to_id))
 
 
 @pytest.mark.parametrize(
@@ -102,20 +103,20 @@ class Config:
 )
 def test_published_translators_have_the_ids_of_their_card(options, expected):
     name = "facebook/wav2vec2-xls-r-300m-en-to-15"
-    assert target_token(Config(), None, TranscribeOptions(**options), name) == expected
+    assert target_token(facts(), None, TranscribeOptions(**options), name) == expected
 
 
 def test_an_unknown_language_lists_what_there_is():
     with pytest.raises(ConfigError, match=r"cannot write 'fr'. `target_language` must be one of ar, ca, cy, de, et,"):
-        target_token(Config(), None, TranscribeOptions(target_language="fr"), "x/wav2vec2-xls-r-1b-en-to-15")
+        target_token(facts(), None, TranscribeOptions(target_language="fr"), "x/wav2vec2-xls-r-1b-en-to-15")
     with pytest.raises(ConfigError, match="`task` must be one of ar, ca"):
-        target_token(Config(), None, TranscribeOptions(task="translate"), "x/wav2vec2-xls-r-1b-en-to-15")
+        target_token(facts(), None, TranscribeOptions(task="translate"), "x/wav2vec2-xls-r-1b-en-to-15")
     name = "x/wav2vec2-xls-r-1b-22-to-16"
-    assert target_token(Config(), None, TranscribeOptions(task="translate"), name) == 250004
+    assert target_token(facts(), None, TranscribeOptions(task="translate"), name) == 250004
 
 
 def test_a_checkpoint_may_state_its_languages():
-    stated = Config({"<|en|>": 5, "de": 6})
+    stated = facts({"<|en|>": 5, "de": 6})
     assert target_languages(stated, None, "anything") == {"en": 5, "de": 6}
     assert target_token(stated, None, TranscribeOptions(language="german"), "anything") == 6
 

@@ -83,8 +83,8 @@ def test_more_alternatives_than_beams_are_refused(transcriber, sample):
 def test_frames_are_as_long_as_the_model_makes_them(transcriber):
     """wav2vec 2.0's sizes but for the strides: 320 samples from frame to frame, the first one centred at 199.5."""
     engine = transcriber._engine
-    assert engine.model.encoder.spec.hop == 320
-    field = engine.model.encoder.spec.frontend.receptive_field
+    assert engine.facts.speech.hop == 320
+    field = engine.facts.speech.frontend.receptive_field
     count, times = frame_times(engine, 16_000, 1000)
     assert count == (16_000 - field) // 320 + 1
     assert times[:3] == pytest.approx([max(0, ((field - 1) / 2 - 160 + n * 320) / 16_000) for n in range(3)])

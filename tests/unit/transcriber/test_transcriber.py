@@ -206,7 +206,7 @@ def test_the_files_own_length_limit_cuts_nothing(transcriber, sample, monkeypatc
 
 
 def test_options_have_no_meaning_for_this_model_and_it_is_said(transcriber, sample):
-    with pytest.warns(UserWarning, match=r"^`language` \(fr\) means nothing to this model: it writes"):
+    with pytest.warns(UserWarning, match=r"^`language` \(fr\) has no effect with this model: it writes"):
         transcriber.transcribe(sample, language="fr", beam_size=1)
 
 
@@ -282,7 +282,7 @@ def test_a_model_without_start_token_is_refused(transcriber, sample, monkeypatch
     monkeypatch.setattr(transcriber.model.config.special_ids, "decoder_start_token_id", None)
     monkeypatch.setattr(transcriber.model.config.special_ids, "bos_token_id", None)
     monkeypatch.setattr(transcriber.model.config.decoder, "bos_token_id", None)
-    with pytest.raises(ConfigError, match="does not say which token a text starts with"):
+    with pytest.raises(ConfigError, match="does not say which token a transcript starts with"):
         transcriber.transcribe(sample)
 
 

@@ -1,0 +1,180 @@
+"""Decoding a batch of windows: temperature fallback, and smaller batches when memory runs out.
+
+Not here: the guards that decide whether a transcript fails (`guards`).
+"""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from dragoman.audio import SAMPLING_RATE
+from dragoman.audio.speech import speech_probability
+from dragoman.audio.waveform import Waveform
+from dragoman.errors import OutOfMemoryError
+from dragoman.generation.scorers.fusion import Scorer
+from dragoman.text.whisper import WhisperTokenizer
+from dragoman.transcriber.aligner import aligned
+from dragoman.transcriber.decoded import Decoded
+from dragoman.transcriber.engine import Engine
+from dragoman.transcriber.guards import best_of, fails, is_silence
+from dragoman.transcriber.options import TranscribeOptions
+from dragoman.transcriber.result import Alternative
+
+__all__ = ["WindowBatch", "decode"]
+
+# Some decoders can hold 131,072 tokens, but a transcript of more than 50 tokens per second of speech, even of single
+# letters, has lost the speech long before. A short window may have as many tokens as Whisper has for 30 s.
+_TOKENS_PER_SECOND, _MIN_LENGTH_LIMIT = 50, 448
+
+# Whisper's no-speech token, by the names that its files have given it.
+_NO_SPEECH = ("<|nospeech|>", "<|nocaptions|>")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowBatch:
+    """Windows to decode together.
+
+    Attributes:
+        waveforms: Mono samples at 16 kHz of each.
+        numbers: Place of each in the recording: seeds of sampling, so that the batch size changes nothing.
+        prompt: Tokens that each transcript starts with, the start token included.
+        scorers: Extra scores added to the decoder's log-probabilities.
+    """
+
+    waveforms: Sequence[Waveform]
+    numbers: Sequence[int]
+    prompt: Sequence[int]
+    scorers: Sequence[Scorer]
+
+    def take(self, rows: Sequence[int]) -> "WindowBatch":
+        """Return some of the windows."""
+        return replace(
+            self, waveforms=[self.waveforms[row] for row in rows], numbers=[self.numbers[row] for row in rows]
+        )
+
+
+def decode(engine: Engine, batch: WindowBatch, options: TranscribeOptions) -> list[Decoded]:
+    """Decode windows together; in halves if memory runs out.
+
+    Raises:
+        OutOfMemoryError: If even one window does not fit.
+    """
+    count = len(batch.waveforms)
+    try:
+        return _decode(engine, batch, options)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        engine.runner.free_memory()
+        if count == 1:
+            seconds = len(batch.waveforms[0]) / SAMPLING_RATE
+            raise OutOfMemoryError(
+                f"A single window of {seconds:.0f} s does not fit into memory with {options.beam_size} beams. "
+                "Use fewer beams, a smaller `chunk_length_s`, a smaller model, or another device."
+            ) from error
+    half = count // 2
+    warnings.warn(
+        f"{count} windows at once do not fit into memory; going on with {half}. A smaller `batch_size` avoids this.",
+        UserWarning,
+        stacklevel=2,
+    )
+    return [one for rows in (range(half), range(half, count)) for one in decode(engine, batch.take(rows), options)]
+
+
+def _decode(engine: Engine, batch: WindowBatch, options: TranscribeOptions) -> list[Decoded]:
+    """Decode windows at one temperature after the other, each until its transcript passes the guards."""
+    encoded = engine.encode(batch.waveforms)
+    no_speech = _no_speech_probs(engine, encoded, batch.waveforms)
+    limit = _length_limit(engine, encoded, batch, options)
+    tried: list[list[Decoded]] = [[] for _ in batch.waveforms]
+    failed: Sequence[int] = range(len(tried))
+    for attempt, temperature in enumerate(options.temperatures):
+        memory = engine.runner.take(encoded, failed) if attempt else encoded
+        found = _search(engine, memory, batch.take(failed), options, limit, temperature, attempt)
+        for row, one in zip(failed, found, strict=True):
+            tried[row].append(replace(one, no_speech_prob=no_speech[row]))
+        last = [(row, tried[row][-1]) for row in failed]
+        failed = [row for row, one in last if fails(one, options) and not is_silence(one, options)]
+        if not failed:
+            break
+    best = [best_of(several, options) if row in failed else several[-1] for row, several in enumerate(tried)]
+    return aligned(engine, encoded, batch.waveforms, batch.prompt, best) if options.word_timestamps else best
+
+
+def _length_limit(engine: Engine, encoded: Any, batch: WindowBatch, options: TranscribeOptions) -> int:
+    """Return how many tokens a transcript may have: at most what the decoder can hold."""
+    seconds = max(map(len, batch.waveforms)) / SAMPLING_RATE
+    wanted = options.max_new_tokens or max(round(seconds * _TOKENS_PER_SECOND), _MIN_LENGTH_LIMIT)
+    return min(wanted, engine.runner.max_text_length(encoded) - len(batch.prompt))
+
+
+def _search(
+    engine: Engine,
+    encoded: Any,
+    batch: WindowBatch,
+    options: TranscribeOptions,
+    limit: int,
+    temperature: float,
+    attempt: int,
+) -> Iterator[Decoded]:
+    """Decode windows once, up to `limit` tokens each: by beam search, or by sampling at a temperature above 0."""
+    copies = max(options.best_of if temperature else 1, options.num_return_sequences)
+    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "num_beams": 1}
+    # Never the file's own `max_length`: it was set for clips, and would silently cut off windows.
+    ids, log_probs = engine.runner.generate(
+        encoded,
+        np.asarray([batch.prompt] * len(batch.numbers)),
+        max_new_tokens=limit,
+        num_return_sequences=copies,
+        scorers=batch.scorers,
+        seed=[number * 100 + attempt for number in batch.numbers],
+        **(sampling if temperature else {"do_sample": False, "num_beams": options.beam_size}),
+        **engine.search_options(options),
+    )
+    transcripts = [
+        replace(_decoded(engine, tokens, own, limit), temperature=temperature)
+        for tokens, own in zip(ids.tolist(), log_probs.tolist(), strict=True)
+    ]
+    for first in range(0, len(transcripts), copies):
+        found = transcripts[first : first + copies]
+        if temperature:  # a beam search returns them in order
+            found.sort(key=lambda one: -one.avg_logprob)
+        others = found[1 : options.num_return_sequences]
+        yield replace(found[0], alternatives=tuple(map(_alternative, others)))
+
+
+def _decoded(engine: Engine, tokens: list[int], log_probs: list[float], limit: int) -> Decoded:
+    facts = engine.facts
+    ends = facts.end_ids
+    end = next((place for place, token in enumerate(tokens) if token in ends), None)
+    ids = tokens if end is None else tokens[: end + 1]
+    forced = facts.generation.forced_eos_token_id is not None
+    return Decoded(
+        text=engine.text(ids),
+        tokens=tuple(tokens[:end]),
+        log_probs=tuple(log_probs[: len(ids)]),
+        truncated=end is None or (forced and len(ids) >= limit),
+    )
+
+
+def _alternative(decoded: Decoded) -> Alternative:
+    return Alternative(text=decoded.text, tokens=decoded.tokens, avg_logprob=decoded.avg_logprob)
+
+
+def _no_speech_probs(engine: Engine, encoded: Any, waveforms: Sequence[Waveform]) -> list[float]:
+    """Return the no-speech probability of each window; see `guards`."""
+    vocabulary = engine.tokenizer.get_vocab() if isinstance(engine.tokenizer, WhisperTokenizer) else {}
+    token = next((vocabulary[name] for name in _NO_SPEECH if name in vocabulary), None)
+    if token is None:
+        return [1 - speech_probability(samples) for samples in waveforms]
+    log_probs = engine.runner.next_log_probs(encoded, np.asarray([engine.own_prompt()[:1]] * len(waveforms)))
+    return [float(p) for p in np.exp(log_probs[:, token])]
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # PyTorch has a class for the GPU only; for the CPU it raises a plain RuntimeError, as JAX does for all devices.
+    known = isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__
+    return known or "allocate memory" in str(error) or "RESOURCE_EXHAUSTED" in str(error)

@@ -1,0 +1,96 @@
+"""From a name to an `Engine`: the backend, the checkpoint and its processor."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import dragoman
+from dragoman._lazy import require
+from dragoman.checkpoint.folder import open_folder
+from dragoman.checkpoint.formats.default_model import DEFAULT_MODEL_NAME, default_model_folder
+from dragoman.checkpoint.source import resolve
+from dragoman.errors import CheckpointError, ConfigError, DragomanError
+from dragoman.hub import commit_of
+from dragoman.model.assembly import whole_config
+from dragoman.model.runner import BackendRunner
+from dragoman.transcriber.engine import Engine
+from dragoman.transcriber.result import ModelInfo
+
+__all__ = ["blaming", "load_engine", "runner_class"]
+
+_BACKENDS = {"torch": "dragoman.torch.runner", "jax": "dragoman.jax.runner"}
+
+_log = logging.getLogger("dragoman")
+
+
+def load_engine(
+    name: str | os.PathLike[str] | None,
+    processor: Any,
+    device: str,
+    source: dict[str, Any],
+    backend: str | None = None,
+) -> Engine:
+    """Load a checkpoint onto a device.
+
+    Args:
+        name: A folder or a hub id; `None` for the default model.
+        processor: Used instead of the checkpoint's own.
+        device: `"auto"`, `"cpu"`, `"cuda"`, `"cuda:1"`, …
+        source: Options of `dragoman.checkpoint.source.resolve`.
+        backend: See `runner_class`.
+
+    Raises:
+        ConfigError: If there is no such device or backend.
+        CheckpointError: If the files of the checkpoint are invalid.
+        ModelNotFoundError: If the model, or a file of it, is not found.
+    """
+    runner = runner_class(backend)
+    place = runner.device(device)
+    folder = default_model_folder() if name is None else resolve(os.fspath(name), **source)
+    info = ModelInfo(name=DEFAULT_MODEL_NAME if name is None else os.fspath(name), commit=commit_of(folder))
+    _log.info("Loading %s on %s.", info.name, place)
+    with blaming(info.name):
+        if processor is None:  # before the weights: it is quick, so that a missing file is reported at once
+            processor = _processor_of(folder, info.name)
+        return Engine(runner.load(folder, place), processor, info)
+
+
+def runner_class(backend: str | None) -> type[BackendRunner]:
+    """Return the runner of a backend; `None` is PyTorch if it is installed, otherwise JAX.
+
+    Raises:
+        ConfigError: If there is no such backend.
+        MissingDependencyError: If it is not installed.
+    """
+    if backend is None:
+        backend = next((name for name in _BACKENDS if find_spec(name)), "torch")
+    if backend not in _BACKENDS:
+        raise ConfigError(f"`backend` must be {' or '.join(_BACKENDS)}, but is {backend!r}.")
+    found: type[BackendRunner] = require(_BACKENDS[backend], "Transcription").Runner
+    return found
+
+
+@contextmanager
+def blaming(checkpoint: str) -> Iterator[None]:
+    """Report invalid values in the files of a checkpoint as such, and not as options that the user typed.
+
+    Raises:
+        CheckpointError: In place of a `ConfigError`.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        raise CheckpointError(f"{checkpoint}: {error}") from error
+
+
+def _processor_of(folder: Path, name: str) -> Any:
+    """Return the processor of a checkpoint; if there is none, errors of its configuration are reported first."""
+    try:
+        return dragoman.AutoProcessor.from_pretrained(folder)
+    except DragomanError:
+        whole_config(open_folder(folder).config, name, {})
+        raise
