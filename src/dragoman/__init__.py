@@ -3,111 +3,22 @@
 Every public name is imported when it is first used, so `import dragoman` is quick and needs neither PyTorch nor JAX.
 """
 
-from dragoman._lazy import installed_names, lazy_names
-from dragoman._version import __version__
+from importlib import import_module
+
+from dragoman._lazy import lazy_names
 
 _NAMES = {
+    "__version__": "dragoman._version",
     # models
     "FlaxSpeechEncoderDecoderModel": "dragoman.jax.model",
     "SpeechEncoderDecoderModel": "dragoman.torch.model",
     "SpeechEncoder": "dragoman.torch.net.speech_encoder",
     "TextDecoder": "dragoman.torch.net.text_decoder",
     "AutoModelForSpeechSeq2Seq": "dragoman.torch.parts",
-    "BartForCausalLM": "dragoman.torch.parts",
-    "BertForCausalLM": "dragoman.torch.parts",
-    "BertGenerationDecoder": "dragoman.torch.parts",
-    "BertLMHeadModel": "dragoman.torch.parts",
-    "Data2VecAudioModel": "dragoman.torch.parts",
-    "GemmaForCausalLM": "dragoman.torch.parts",
-    "Gemma2ForCausalLM": "dragoman.torch.parts",
-    "Gemma3ForCausalLM": "dragoman.torch.parts",
-    "GPT2LMHeadModel": "dragoman.torch.parts",
-    "GPTBigCodeForCausalLM": "dragoman.torch.parts",
-    "GPTNeoForCausalLM": "dragoman.torch.parts",
-    "GPTNeoXForCausalLM": "dragoman.torch.parts",
-    "HubertModel": "dragoman.torch.parts",
-    "LlamaForCausalLM": "dragoman.torch.parts",
-    "MBartForCausalLM": "dragoman.torch.parts",
-    "MistralForCausalLM": "dragoman.torch.parts",
-    "OPTForCausalLM": "dragoman.torch.parts",
-    "Qwen2ForCausalLM": "dragoman.torch.parts",
-    "Qwen3ForCausalLM": "dragoman.torch.parts",
-    "SEWDModel": "dragoman.torch.parts",
-    "SEWModel": "dragoman.torch.parts",
-    "Speech2TextDecoder": "dragoman.torch.parts",
-    "Speech2TextEncoder": "dragoman.torch.parts",
-    "UniSpeechModel": "dragoman.torch.parts",
-    "UniSpeechSatModel": "dragoman.torch.parts",
-    "BioGptForCausalLM": "dragoman.torch.parts",
-    "BlenderbotForCausalLM": "dragoman.torch.parts",
-    "BlenderbotSmallForCausalLM": "dragoman.torch.parts",
-    "CamembertForCausalLM": "dragoman.torch.parts",
-    "ElectraForCausalLM": "dragoman.torch.parts",
-    "MarianForCausalLM": "dragoman.torch.parts",
-    "PegasusForCausalLM": "dragoman.torch.parts",
-    "PhiForCausalLM": "dragoman.torch.parts",
-    "Phi3ForCausalLM": "dragoman.torch.parts",
-    "RobertaForCausalLM": "dragoman.torch.parts",
-    "SmolLM3ForCausalLM": "dragoman.torch.parts",
-    "Speech2Text2ForCausalLM": "dragoman.torch.parts",
-    "TrOCRForCausalLM": "dragoman.torch.parts",
-    "Wav2Vec2BertModel": "dragoman.torch.parts",
-    "Wav2Vec2ConformerModel": "dragoman.torch.parts",
-    "Wav2Vec2Model": "dragoman.torch.parts",
-    "WavLMModel": "dragoman.torch.parts",
-    "WhisperEncoder": "dragoman.torch.parts",
-    "WhisperForCausalLM": "dragoman.torch.parts",
-    "XGLMForCausalLM": "dragoman.torch.parts",
-    "XLMRobertaForCausalLM": "dragoman.torch.parts",
     # configurations
     "AutoConfig": "dragoman.api.config",
-    "BartConfig": "dragoman.families.bart",
-    "BertConfig": "dragoman.families.bert",
-    "BertGenerationConfig": "dragoman.families.bert_generation",
-    "BioGptConfig": "dragoman.families.biogpt",
-    "BlenderbotConfig": "dragoman.families.blenderbot",
-    "BlenderbotSmallConfig": "dragoman.families.blenderbot_small",
-    "CamembertConfig": "dragoman.families.camembert",
-    "Data2VecAudioConfig": "dragoman.families.data2vec_audio",
-    "ElectraConfig": "dragoman.families.electra",
-    "GemmaConfig": "dragoman.families.gemma",
-    "Gemma2Config": "dragoman.families.gemma2",
-    "Gemma3TextConfig": "dragoman.families.gemma3_text",
     "GenerationConfig": "dragoman.generation.options",
-    "GPT2Config": "dragoman.families.gpt2",
-    "GPTBigCodeConfig": "dragoman.families.gpt_bigcode",
-    "GPTNeoConfig": "dragoman.families.gpt_neo",
-    "GPTNeoXConfig": "dragoman.families.gpt_neox",
-    "HubertConfig": "dragoman.families.hubert",
-    "LlamaConfig": "dragoman.families.llama",
-    "MT5Config": "dragoman.families.mt5",
-    "MarianConfig": "dragoman.families.marian",
-    "MBartConfig": "dragoman.families.mbart",
-    "MistralConfig": "dragoman.families.mistral",
-    "OPTConfig": "dragoman.families.opt",
-    "PegasusConfig": "dragoman.families.pegasus",
-    "PhiConfig": "dragoman.families.phi",
-    "Phi3Config": "dragoman.families.phi3",
-    "Qwen2Config": "dragoman.families.qwen2",
-    "Qwen3Config": "dragoman.families.qwen3",
-    "RobertaConfig": "dragoman.families.roberta",
-    "Speech2Text2Config": "dragoman.families.speech_to_text_2",
     "SpeechEncoderDecoderConfig": "dragoman.api.config",
-    "SEWDConfig": "dragoman.families.sew_d",
-    "SEWConfig": "dragoman.families.sew",
-    "SmolLM3Config": "dragoman.families.smollm3",
-    "Speech2TextConfig": "dragoman.families.speech_to_text",
-    "T5Config": "dragoman.families.t5",
-    "TrOCRConfig": "dragoman.families.trocr",
-    "UniSpeechConfig": "dragoman.families.unispeech",
-    "UniSpeechSatConfig": "dragoman.families.unispeech_sat",
-    "Wav2Vec2BertConfig": "dragoman.families.wav2vec2_bert",
-    "Wav2Vec2ConformerConfig": "dragoman.families.wav2vec2_conformer",
-    "Wav2Vec2Config": "dragoman.families.wav2vec2",
-    "WavLMConfig": "dragoman.families.wavlm",
-    "WhisperConfig": "dragoman.families.whisper",
-    "XGLMConfig": "dragoman.families.xglm",
-    "XLMRobertaConfig": "dragoman.families.xlm_roberta",
     # processing
     "AutoFeatureExtractor": "dragoman.processing",
     "AutoProcessor": "dragoman.processing",
@@ -137,5 +48,13 @@ _NAMES = {
     "UntrustedFileError": "dragoman.errors",
 }
 
-__all__ = ["__version__", *installed_names(_NAMES)]
-__getattr__, __dir__ = lazy_names("dragoman", _NAMES)
+
+def _family_names() -> dict[str, str]:
+    """Return the module of the configuration class and of the part classes of each family."""
+    families = import_module("dragoman.families").FAMILIES
+    configs = {family.config.__name__: family.config.__module__ for family in families}
+    parts = [part for family in families for part in (family.speech, family.text) if part and part.public]
+    return configs | {name: "dragoman.torch.parts" for part in parts for name in part.classes}
+
+
+__getattr__, __dir__ = lazy_names("dragoman", _NAMES, _family_names)

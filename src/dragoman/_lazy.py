@@ -1,6 +1,7 @@
 """Public names that are imported when first used, so that `import dragoman` stays fast and needs no backend."""
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -58,24 +59,40 @@ def require(module: str, needed_for: str) -> Any:
         ) from error
 
 
-def lazy_names(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return `__getattr__` and `__dir__` for a package whose public `names` map to the module that defines each."""
+def lazy_names(
+    package: str, names: Mapping[str, str], more: Callable[[], Mapping[str, str]] = dict
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return `__getattr__` and `__dir__` for a package whose public names map to the module that defines each.
+
+    Args:
+        package: Name of the package.
+        names: Its public names.
+        more: Returns further ones, all of them classes; called when a class is asked for that `names` lacks, or all
+            names are.
+    """
+
+    @cache
+    def every_name() -> Mapping[str, str]:
+        return {**names, **more()}
 
     def __getattr__(name: str) -> Any:  # noqa: N807
-        if name not in names:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}.{did_you_mean(name, names)}")
-        return getattr(require(names[name], f"`{package}.{name}`"), name)
+        if name == "__all__":
+            return installed_names(every_name())
+        known = every_name() if name[:1].isupper() and name not in names else names
+        if name not in known:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}.{did_you_mean(name, known)}")
+        return getattr(require(known[name], f"`{package}.{name}`"), name)
 
     def __dir__() -> list[str]:  # noqa: N807
-        return sorted(names)
+        return sorted(every_name())
 
     return __getattr__, __dir__
 
 
 def installed_names(names: Mapping[str, str]) -> list[str]:
-    """Return those of the public `names` whose backend is installed: what `from package import *` brings.
+    """Return those of the public `names` whose backend is installed, for `from package import *`.
 
-    The others stay there to be asked for one by one; the error then says what to install.
+    The others can still be asked for one by one; the error then says what to install.
     """
     absent = tuple(layer for layer, package in _BACKENDS.items() if find_spec(package) is None)
     return sorted(name for name, module in names.items() if not module.startswith(absent))

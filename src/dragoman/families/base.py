@@ -31,7 +31,8 @@ class Part:
 
     Attributes:
         rules: Table of tensor names for a configuration (tied or not, pre-norm or post-norm).
-        classes: Hugging Face's class names of this part, the first one being what `architectures` says.
+        classes: The names of this part's classes in `transformers`; the first is written as `architectures`.
+        public: Whether `dragoman` offers them by these names: not where `transformers` has no such classes.
         prefixes: Words that head checkpoints put before the names of the base model, or base checkpoints leave out.
         aliases: Spellings of this family alone.
         fresh: Templates of our tensors that its pretrained checkpoints do not hold and a warm start begins at random.
@@ -41,6 +42,7 @@ class Part:
 
     rules: Callable[[Any], tuple[Rule, ...]]
     classes: tuple[str, ...]
+    public: bool = True
     prefixes: tuple[str, ...] = ()
     aliases: tuple[Alias, ...] = ()
     fresh: tuple[str, ...] = ()

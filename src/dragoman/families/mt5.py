@@ -25,7 +25,9 @@ class MT5Config(t5_like.T5LikeConfig):
 
 FAMILY = Family(
     config=MT5Config,
-    text=Part(rules=t5_like.rules, classes=("MT5Decoder",), aliases=t5_like.ALIASES, copies=t5_like.COPIES),
+    text=Part(
+        rules=t5_like.rules, classes=("MT5Decoder",), public=False, aliases=t5_like.ALIASES, copies=t5_like.COPIES
+    ),
     tokenizer="T5Tokenizer",
     card=Card(
         name="mT5, its decoder",

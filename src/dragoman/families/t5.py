@@ -30,7 +30,9 @@ class T5Config(t5_like.T5LikeConfig):
 
 FAMILY = Family(
     config=T5Config,
-    text=Part(rules=t5_like.rules, classes=("T5Decoder",), aliases=t5_like.ALIASES, copies=t5_like.COPIES),
+    text=Part(
+        rules=t5_like.rules, classes=("T5Decoder",), public=False, aliases=t5_like.ALIASES, copies=t5_like.COPIES
+    ),
     tokenizer="T5Tokenizer",
     card=Card(
         name="T5, its decoder",
