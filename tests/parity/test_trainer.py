@@ -300,7 +300,7 @@ def test_the_script_of_transformers_for_such_models(tmp_path: Path) -> None:
 
 def test_sharded_generation_is_refused() -> None:
     waves, model = clips(1)[0]["input_values"][None], build().eval()
-    with pytest.raises(GenerationError, match="`synced_gpus` is not done here"):
+    with pytest.raises(GenerationError, match="`synced_gpus` is not supported"):
         model.generate(waves, synced_gpus=True)
     with pytest.raises(GenerationError, match="the `decoder_input_ids`, which are not given"):
         model.generate(waves, decoder_attention_mask=torch.tensor([[0, 1]]))

@@ -164,7 +164,7 @@ def test_trap_5_1_padding_ids_default_to_the_end_id(build: Any, speech: Speech) 
 def test_trap_5_2_texts_are_not_cut_after_twenty_tokens(build: Any, speech: Speech) -> None:
     """Upstream's default; here a text is as long as the decoder can hold, and one that is cut is warned about."""
     model = build()
-    with pytest.warns(UserWarning, match="2 of 2 texts were cut off after 64 tokens"):
+    with pytest.warns(UserWarning, match="2 of 2 sequences were cut off after 64 tokens"):
         ids = model.generate(speech(2), suppress_tokens=[2])
     assert ids.shape == (2, 64)
     with warnings.catch_warnings():

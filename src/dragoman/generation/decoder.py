@@ -1,7 +1,7 @@
-"""The contract between the search and whatever runs a network: a decoder that takes one step at a time.
+"""`StepDecoder`, the interface between the search and a network: a decoder that takes one step at a time.
 
-It holds weights and the encoded speech; everything that changes from step to step is its `State`, a value that it
-returns and gets back.
+A decoder holds weights and the encoded speech; everything that changes from step to step is its `State`, a value that
+it returns and receives again.
 """
 
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
@@ -14,15 +14,15 @@ State = TypeVar("State")
 
 
 class Step(NamedTuple, Generic[State]):
-    """What a decoder returns.
+    """The outputs of one step of a decoder.
 
     Attributes:
         logits: Scores of the next token, `[rows, vocab]`, of any floating type.
-        state: To be handed back with the next tokens.
-        decoder_attentions: Where the decoder was made to return them: one array `[rows, heads, read, length]` a layer.
-        cross_attentions: The same with the frames of the encoded speech as the last axis.
-        decoder_hidden_states: The same: `[rows, read, width]`, the embedding first, then one a layer.
-        bonus: What others add to the logarithms of the probabilities, `[rows, vocab]`; see `fusion.py`.
+        state: Passed to the next step.
+        decoder_attentions: Self-attention weights, `[rows, heads, read, length]` per layer; `None` unless requested.
+        cross_attentions: Cross-attention weights, `[rows, heads, read, frames]` per layer; likewise.
+        decoder_hidden_states: `[rows, read, width]` for the embedding and each layer; likewise.
+        bonus: Scores to add to the log-probabilities, `[rows, vocab]`; see `scorers/fusion.py`.
     """
 
     logits: Array
@@ -34,20 +34,20 @@ class Step(NamedTuple, Generic[State]):
 
 
 class StepDecoder(Protocol[State]):
-    """A decoder that generates one token at a time, the encoded speech already inside."""
+    """A decoder of one batch of encoded speech that reads one token at a time."""
 
     def start(self, prompt: Array) -> Step[State]:
-        """Read the prompt int `[batch, prompt_length]`, one row for each utterance."""
+        """Read the prompt int `[batch, prompt_length]`, one row per utterance."""
         ...
 
     def expand(self, state: State, copies: int) -> State:
-        """Repeat each row `copies` times (0, 0, …, 1, 1, …); what depends on the utterance alone may stay shared."""
+        """Repeat each row `copies` times (0, 0, …, 1, 1, …); copies may share what depends on the utterance alone."""
         ...
 
     def step(self, tokens: Array, state: State) -> Step[State]:
-        """Read one more token of each row, int `[rows]`."""
+        """Read the next token of each row, int `[rows]`."""
         ...
 
     def select(self, state: State, rows: Array) -> State:
-        """Replace row i by row `rows[i]`, int `[rows]`, which always belongs to the same utterance."""
+        """Replace row i by row `rows[i]`, which belongs to the same utterance; `rows` int `[rows]`."""
         ...

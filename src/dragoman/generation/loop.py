@@ -1,6 +1,6 @@
-"""The Python driver of the search, for every decoder that takes one step at a time: NumPy, PyTorch and ONNX Runtime.
+"""`generate` over any decoder that takes one step at a time, in a Python loop: NumPy, PyTorch, ONNX Runtime.
 
-The drivers of the strategies are in `strategies/`, their arithmetic in `rows.py` and `beams.py`.
+Not here: the strategies (`strategies/`) and their arithmetic (`rows.py`, `beams.py`).
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ from dragoman.generation.strategies.speculative import RewindableDecoder, search
 from dragoman.generation.streamers import Streamer
 from dragoman.generation.token_log_probs import TokenLogProbs
 
-__all__ = ["Step", "StepDecoder", "generate"]
+__all__ = ["generate"]
 
 
 def generate(
@@ -46,31 +46,31 @@ def generate(
     scorers: Sequence[Scorer] = (),
     token_log_probs: bool = False,
 ) -> GenerationResult:
-    """Generate texts for a batch of utterances.
+    """Generate token sequences for a batch of utterances.
 
     Args:
         decoder: Holds the encoded speech of the batch.
-        prompt: int `[batch, prompt_length]`, beginning with the start token; its library does the search.
+        prompt: int `[batch, prompt_length]`, beginning with the start token; the search uses its array library.
         options: The strategy and everything else; see `GenerationConfig`.
-        capacity: The greatest number of tokens that the decoder can take; the length when `options` set none.
-        plan: What `plan_of` said, for a caller that needed it before; `capacity` is then not looked at.
-        seed: For sampling. A number for the batch, or one for each utterance, which then samples the same texts in any
-            batch and any place of it.
-        processors: The caller's own, in Hugging Face's form.
+        capacity: Maximum number of tokens that the decoder can take; the maximum length if `options` set none.
+        plan: The result of `plan_of`, for a caller that has it already; `capacity` is then ignored.
+        seed: For sampling. A number for the batch, or one for each utterance, which then gives the same samples in any
+            batch and at any place in it.
+        processors: The caller's own logits processors, as in `transformers`.
         prefix_allowed_tokens_fn: `f(utterance, tokens)` returns the ids that may come next.
-        criteria: The caller's own reasons to end a text, in Hugging Face's form.
+        criteria: The caller's own stopping criteria, as in `transformers`.
         decode: Turns ids into text, for `stop_strings`.
-        streamer: Is told the prompt and each new token of each utterance; without beams only.
-        draft: A smaller decoder of the same vocabulary, which makes greedy search faster; both must then be
-            `RewindableDecoder`s.
+        streamer: Receives the prompt and each new token; not with beams.
+        draft: A smaller decoder of the same vocabulary, for speculative decoding; both must be `RewindableDecoder`s.
         scorers: Extra scores added to the decoder's log-probabilities at each step (shallow fusion).
-        token_log_probs: Record the decoder's own log-probability of each token; greedy search, sampling and beams.
+        token_log_probs: Return the decoder's own log-probability of each generated token.
 
     Raises:
-        GenerationError: If the options are impossible, alone or for this prompt and decoder.
+        GenerationError: If options are not allowed, alone or for this prompt and decoder.
     """
-    _check(prompt, options, streamer, draft)
-    _check_scorers(options, draft, scorers, token_log_probs)
+    options.validate()
+    _check_prompt(prompt)
+    _check_combinations(options, streamer, draft, scorers, token_log_probs)
     ops = ops_of(prompt)
     if plan is None:
         plan = plan_of(options, prompt.shape[1], capacity)
@@ -82,21 +82,20 @@ def generate(
         chain = build_processors(ops, options, plan, first.logits, processors, prefix_allowed_tokens_fn)
         chain += build_filters(ops, options, plan)
         run = Run(ops, plan, options, chain, keys, stops, streamer, TokenLogProbs(ops) if token_log_probs else None)
-        return _search(run, searched, prompt, first, draft)
+        return _run_strategy(run, searched, prompt, first, draft)
     except BaseException:
         if streamer is not None:
-            streamer.end()  # whoever reads along in another thread would wait for ever
+            streamer.end()  # a reader in another thread would wait forever
         raise
 
 
-def _search(
+def _run_strategy(
     run: Run,
     decoder: StepDecoder[State],
     prompt: Array,
     first: Step[State],
     draft: RewindableDecoder[Any] | None,
 ) -> GenerationResult:
-    """Hand over to the driver of the strategy."""
     if draft is not None:
         return search_with_draft(run, cast("RewindableDecoder[State]", decoder), draft, prompt, first)
     if run.options.force_words_ids:
@@ -108,11 +107,7 @@ def _search(
     return search_rows(run, decoder, prompt, first)
 
 
-def _check(
-    prompt: Array, options: GenerationConfig, streamer: Streamer | None, draft: RewindableDecoder[Any] | None
-) -> None:
-    """Refuse what cannot be done, before any work is."""
-    options.validate()
+def _check_prompt(prompt: Array) -> None:
     if len(prompt.shape) != 2 or 0 in prompt.shape:
         raise GenerationError(
             f"The prompt must have the shape [batch, tokens] with at least one of each (the start token), but has "
@@ -120,14 +115,23 @@ def _check(
         )
     if not ops_of(prompt).xp.isdtype(prompt.dtype, "integral"):
         raise GenerationError(f"The prompt must hold token ids, whole numbers, but holds {prompt.dtype}.")
+
+
+def _check_combinations(
+    options: GenerationConfig,
+    streamer: Streamer | None,
+    draft: RewindableDecoder[Any] | None,
+    scorers: Sequence[Scorer],
+    token_log_probs: bool,
+) -> None:
     if streamer is not None and (options.num_beams > 1 or options.num_return_sequences > 1):
         raise GenerationError(
-            f"A streamer can follow one text of an utterance only, but `num_beams` is {options.num_beams} and "
+            f"A streamer can follow one sequence per utterance, but `num_beams` is {options.num_beams} and "
             f"`num_return_sequences` is {options.num_return_sequences}: set both to 1, or leave the streamer out."
         )
     if draft is not None and (options.num_beams > 1 or options.do_sample or options.penalty_alpha):
         raise GenerationError(
-            "Speculative decoding gives what greedy search gives, faster; it cannot be combined with `num_beams`, "
+            "Speculative decoding gives the result of greedy search, faster; it cannot be combined with `num_beams`, "
             "`do_sample` or `penalty_alpha`. Leave these or the draft model out."
         )
     if draft is not None and (options.output_logits or options.output_attentions or options.output_hidden_states):
@@ -135,18 +139,9 @@ def _check(
             "Speculative decoding reads several tokens in a step, so it cannot return `output_logits`, "
             "`output_attentions` or `output_hidden_states` for each. Leave these or the draft model out."
         )
-
-
-def _check_scorers(
-    options: GenerationConfig,
-    draft: RewindableDecoder[Any] | None,
-    scorers: Sequence[Scorer],
-    token_log_probs: bool,
-) -> None:
-    """Refuse strategies that cannot hear scorers, or do not record what they choose."""
     if draft is not None and scorers:
         raise GenerationError(
-            "Speculative decoding checks drafts of one decoder, to which nothing is added. Leave `scorers` (hot words, "
+            "Speculative decoding checks proposals against the decoder's scores alone. Leave `scorers` (hot words, "
             "language models) or the draft model out."
         )
     if token_log_probs and (draft is not None or options.force_words_ids):

@@ -1,4 +1,4 @@
-"""What a search gives back: `GenerationResult` inside; Hugging Face's outputs, by name and order, to users."""
+"""Results: `GenerationResult` inside; for callers, the outputs of `transformers`, with its names and order."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,13 +23,13 @@ class GenerateEncoderDecoderOutput(ModelOutput):
 
     Attributes:
         sequences: Token ids int `[rows, length]`, the prompt included, padded after the end.
-        scores: With `output_scores`: for each step, the scores `[rows, vocab]` that the token was chosen by.
-        token_log_probs: With `token_log_probs`: the decoder's own log-probability of each generated token, float32
-            `[rows, generated]`, whatever processors made of it; 0 after the end.
-        logits: With `output_logits`: the same before processors.
-        encoder_attentions, encoder_hidden_states: Of the encoder, one for each layer.
-        decoder_attentions, cross_attentions, decoder_hidden_states: For each step, one for each layer.
-        past_key_values: Always `None`: the cache is not handed out.
+        scores: With `output_scores`: for each step, the processed scores `[rows, vocab]` that a token was chosen from.
+        logits: With `output_logits`: for each step, the scores before processing.
+        encoder_attentions, encoder_hidden_states: Of the encoder, one array per layer.
+        decoder_attentions, cross_attentions, decoder_hidden_states: For each step, one array per layer.
+        past_key_values: Always `None`: the cache is not returned.
+        token_log_probs: With `token_log_probs`: the decoder's own log-probability of each generated token before any
+            processing, float32 `[rows, generated]`; 0 after the end.
     """
 
     sequences: Array = None
@@ -46,7 +46,7 @@ class GenerateEncoderDecoderOutput(ModelOutput):
 
 @dataclass
 class GenerateBeamEncoderDecoderOutput(ModelOutput):
-    """Output of `generate` with beams: what `GenerateEncoderDecoderOutput` holds, and more.
+    """Output of `generate` with beams: the fields of `GenerateEncoderDecoderOutput`, and these.
 
     Attributes:
         sequences_scores: With `output_scores`: the hypotheses' scores float32 `[rows]`, after the length penalty.
@@ -70,15 +70,15 @@ class GenerateBeamEncoderDecoderOutput(ModelOutput):
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationResult:
-    """Everything that a search found out; fields that were not asked for are `None`.
+    """The outcome of a search; fields that were not asked for are `None`.
 
     Attributes:
-        sequences: Token ids int `[rows, length]`, the prompt included; `num_return_sequences` rows for each utterance.
-        ended: bool `[rows]`: true where the text came to its end, false where the limit of the length cut it off.
-        sequences_scores: Beam search: float32 `[rows]`, after the length penalty, the best of an utterance first.
+        sequences: Token ids int `[rows, length]`, the prompt included; `num_return_sequences` rows per utterance.
+        ended: bool `[rows]`: false where a sequence was cut off by the maximum length or time.
+        sequences_scores: Beam search: float32 `[rows]`, after the length penalty, best of an utterance first.
         beam_indices: Beam search: see `GenerateBeamEncoderDecoderOutput`.
         token_log_probs: See `GenerateEncoderDecoderOutput`.
-        scores, logits, decoder_attentions, cross_attentions, decoder_hidden_states: One entry for each step.
+        scores, logits, decoder_attentions, cross_attentions, decoder_hidden_states: One entry per step.
     """
 
     sequences: Array
@@ -95,7 +95,7 @@ class GenerationResult:
     def to_output(
         self, encoder_attentions: Steps = None, encoder_hidden_states: Steps = None
     ) -> GenerateEncoderDecoderOutput | GenerateBeamEncoderDecoderOutput:
-        """Return what `generate` hands out with `return_dict_in_generate`."""
+        """Return the output of `generate` with `return_dict_in_generate`."""
         common: dict[str, Any] = {
             "sequences": self.sequences,
             "scores": self.scores,
@@ -119,17 +119,15 @@ class GenerationResult:
 def compute_transition_scores(
     sequences: Array, scores: Sequence[Array], beam_indices: Array | None = None, normalize_logits: bool = False
 ) -> Array:
-    """Return the score of each generated token, float32 `[rows, generated]`; 0 after the end of a hypothesis of beam
-    search.
+    """Return the score of each generated token, float32 `[rows, generated]`; with beams, 0 after the end.
 
     Args:
         sequences: As returned by `generate`, int `[rows, length]`.
-        scores: As returned with `output_scores`: for each step `[rows or batch * beams, vocab]`.
+        scores: As returned with `output_scores`: for each step, `[rows or batch * beams, vocab]`.
         beam_indices: As returned by beam search.
         normalize_logits: Turn `scores` into log-probabilities first.
 
-    The sum of a hypothesis of beam search, divided by its generated tokens ** length_penalty, is its
-    `sequences_scores`.
+    With beams, the sum over a hypothesis / generated tokens ** length_penalty is its `sequences_scores`.
     """
     ops = ops_of(sequences)
     xp, device = ops.xp, ops.device(sequences)
@@ -143,9 +141,9 @@ def compute_transition_scores(
     count = int(xp.max(xp.count_nonzero(beam_indices >= 0, axis=1)))
     beam_indices = beam_indices[:, :count]
     tokens = sequences[:, sequences.shape[1] - count :]
-    there = beam_indices >= 0
+    valid = beam_indices >= 0
     # [rows, generated] -> places in [steps x rows x vocab]
     first = xp.arange(count, device=device)[None, :] * steps.shape[1]
-    places = (first + xp.where(there, beam_indices, 0)) * steps.shape[2] + xp.where(there, tokens, 0)
-    picked = xp.take(xp.reshape(steps, (-1,)), xp.reshape(places, (-1,)))
-    return xp.where(there, xp.reshape(picked, places.shape), 0.0)
+    places = (first + xp.where(valid, beam_indices, 0)) * steps.shape[2] + xp.where(valid, tokens, 0)
+    values = xp.take(xp.reshape(steps, (-1,)), xp.reshape(places, (-1,)))
+    return xp.where(valid, xp.reshape(values, places.shape), 0.0)

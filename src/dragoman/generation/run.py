@@ -1,4 +1,4 @@
-"""What the drivers of the search share: records of what was asked for, reasons to end, news for the streamer."""
+"""What the drivers of the strategies share in one call of `generate`: settings, records, stopping, streaming."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,18 +21,18 @@ __all__ = ["Run"]
 
 @dataclass(frozen=True)
 class Run:
-    """What stays the same in one call of `generate`, and the records that it fills.
+    """One call of `generate`: the settings, which do not change, and the records, which grow.
 
     Attributes:
         ops: The array library.
         plan: Lengths and ids.
-        options: What the user asked for.
-        chain: All processors, in order.
-        keys: Random keys, one for each utterance; `None` without sampling.
-        stops: What ends texts besides their end tokens and the limit of their length.
-        streamer: Who hears of new tokens.
-        token_log_probs: The decoder's own log-probabilities of chosen tokens, if they were asked for.
-        records: What was asked for of every step, by name.
+        options: The options of the call.
+        chain: All processors and filters, in order.
+        keys: Random keys, int32 `[batch]`; `None` without sampling.
+        stops: Stopping conditions besides end tokens and length.
+        streamer: Receives the prompt and each new token.
+        token_log_probs: Collects the decoder's log-probabilities of the chosen tokens.
+        records: Outputs requested for every step, by name.
     """
 
     ops: Ops
@@ -45,19 +45,10 @@ class Run:
     token_log_probs: TokenLogProbs | None = None
     records: dict[str, list[Any]] = field(default_factory=dict)
 
-    def scores_of(self, tokens: Array, length: Length, scores: Array) -> Array:
-        """Return the scores after all processors."""
-        for processor in self.chain:
-            scores = processor(tokens, length, scores)
-        return scores
-
-    def record_scores(self, scores: Array) -> None:
-        """Record the scores `[rows, vocab]` of a step, if they were asked for."""
-        if self.options.return_dict_in_generate and self.options.output_scores:
-            self._record("scores", scores)
-
     def scores_from(self, step: Step[Any], copies: int = 1, normalize: bool = False) -> Array:
-        """Return the scores of the next token, float32 `[rows * copies, vocab]`; record what was asked for of the step.
+        """Return the scores of the next token before processing, float32 `[rows * copies, vocab]`.
+
+        Records the outputs of the step that were asked for.
 
         Args:
             step: The decoder's outputs.
@@ -81,55 +72,63 @@ class Run:
             self._record(name, logits if name == "logits" else layers and tuple(map(repeated, layers)))
         scores = ops.log_softmax(logits) if normalize else logits
         if self.token_log_probs is not None:
-            self.token_log_probs.record(scores if normalize else ops.log_softmax(logits))
+            self.token_log_probs.begin_step(scores if normalize else ops.log_softmax(logits))
         return scores if step.bonus is None else scores + repeated(step.bonus)
+
+    def process(self, tokens: Array, length: Length, scores: Array) -> Array:
+        """Return the scores after all processors and filters."""
+        for processor in self.chain:
+            scores = processor(tokens, length, scores)
+        return scores
+
+    def record_scores(self, scores: Array) -> None:
+        """Record the processed scores `[rows, vocab]` of a step if they were asked for."""
+        if self.options.return_dict_in_generate and self.options.output_scores:
+            self._record("scores", scores)
 
     def _record(self, name: str, value: Any) -> None:
         self.records.setdefault(name, []).append(value)
 
-    def advanced(self, state: RowState) -> RowState:
-        """Return `state` after a step, with the texts marked that end for another reason than their token; tell it."""
-        if self.stops.looks_at_texts():
-            texts = state.tokens[:, : state.length]
-            state = state._replace(ended=state.ended | self.stops.ended(self.ops, texts, self.records.get("scores")))
-        self.tell(state.tokens[:, state.length - 1])
+    def record_chosen(self, tokens: Array, state: RowState) -> None:
+        """Record the log-probabilities of the tokens int `[rows]` chosen in a step if they were asked for."""
+        if self.token_log_probs is not None:
+            self.token_log_probs.add_chosen(tokens, state.ended)
+
+    def stream(self, tokens: Array) -> None:
+        """Pass the prompt, or the new tokens of a step, to the streamer."""
+        if self.streamer is not None:
+            self.streamer.put(to_numpy(tokens))
+
+    def after_step(self, state: RowState) -> RowState:
+        """Stream the new tokens; return `state` with sequences marked as ended that meet a stopping condition."""
+        if self.stops.reads_sequences:
+            sequences = state.tokens[:, : state.length]
+            ended = self.stops.ended(self.ops, sequences, self.records.get("scores"))
+            state = state._replace(ended=state.ended | ended)
+        self.stream(state.tokens[:, state.length - 1])
         return state
 
-    def note(self, chosen: Array, state: RowState) -> None:
-        """Record the log-probabilities of the `chosen` tokens int `[rows]` of a step, if they were asked for."""
-        if self.token_log_probs is not None:
-            self.token_log_probs.choose(chosen, state.ended)
-
     def is_over(self, state: RowState) -> bool:
-        """Return whether all texts have ended, or must; then tell it."""
+        """Return whether all sequences have ended, or must; then the streamer is told so."""
         over = state.length >= self.plan.max_length or self.stops.time_is_up()
-        if not over and (self.plan.eos or self.stops.looks_at_texts()):
+        if not over and (self.plan.eos or self.stops.reads_sequences):
             over = bool(self.ops.xp.all(state.ended))
-        if over:
-            self.tell(None)
-        return over
-
-    def tell(self, tokens: Array | None) -> None:
-        """Tell the streamer new tokens, or the end."""
-        if self.streamer is None:
-            return
-        if tokens is None:
+        if over and self.streamer is not None:
             self.streamer.end()
-        else:
-            self.streamer.put(to_numpy(tokens))
+        return over
 
     def stopped(self, state: BeamState, candidates: Candidates) -> Array | bool:
         """Return bool `[batch, candidates]`: which candidates end for another reason than their token or length."""
         if self.stops.time_is_up():
             return True
-        if not self.stops.looks_at_texts():
+        if not self.stops.reads_sequences:
             return False
         xp, (batch, count), length = self.ops.xp, candidates.tokens.shape, state.length
         beams = xp.broadcast_to(candidates.beams[:, :, None], (batch, count, length))
-        texts = self.ops.gather(state.tokens[:, :, :length], beams)
-        new = xp.astype(candidates.tokens, texts.dtype, copy=False)[:, :, None]
-        texts = xp.reshape(xp.concat([texts, new], axis=2), (-1, length + 1))
-        return xp.reshape(self.stops.ended(self.ops, texts, self.records.get("scores")), (batch, count))
+        sequences = self.ops.gather(state.tokens[:, :, :length], beams)
+        new = xp.astype(candidates.tokens, sequences.dtype, copy=False)[:, :, None]
+        sequences = xp.reshape(xp.concat([sequences, new], axis=2), (-1, length + 1))
+        return xp.reshape(self.stops.ended(self.ops, sequences, self.records.get("scores")), (batch, count))
 
     def rows_result(self, state: RowState) -> GenerationResult:
         """Return the result of a search without beams."""
@@ -140,5 +139,5 @@ class Run:
         )
 
     def result(self, **found: Array) -> GenerationResult:
-        """Return the result, with all records."""
+        """Return the result with all records."""
         return GenerationResult(**found, **{name: tuple(values) for name, values in self.records.items()})

@@ -1,4 +1,4 @@
-"""What both backends' `generate` work out before the search, and what they say after it: options, prompt, warnings."""
+"""The options and the prompt of one call of `generate`, checked before the search, and warnings after it."""
 
 import warnings
 from collections.abc import Mapping
@@ -18,14 +18,8 @@ from dragoman.spec import SpecialIds
 
 __all__ = ["prompt_mask_of", "prompt_of", "set_on", "settings_of", "warn_if_cut_off"]
 
-# Of upstream's trainers, and of its ways to keep a cache, of which there is one here.
-_IDLE = (
-    "cache_implementation",
-    "disable_compile",
-    "labels",
-    "synced_gpus",
-    "use_model_defaults",
-)
+# Passed by the trainers of `transformers`, or choose between its caches; without effect here.
+_IGNORED = ("cache_implementation", "disable_compile", "labels", "synced_gpus", "use_model_defaults")
 
 
 def settings_of(
@@ -34,13 +28,19 @@ def settings_of(
     given: GenerationConfig | None,
     options: Mapping[str, Any],
 ) -> GenerationConfig:
-    """Return the options of one call: its keywords, then `given`, then the model's `base`; ids as `config` has them.
+    """Return the options of one call.
+
+    Its keywords `options` come first, then `given`, then the model's `base`; special ids default to those of `config`.
 
     Raises:
-        GenerationError: If an option is unknown or impossible.
+        GenerationError: If an option is unknown or not allowed.
     """
+    if options.get("synced_gpus"):
+        raise GenerationError(
+            "`synced_gpus` is not supported: `generate` needs all weights of the model. Gather them first."
+        )
     base = GenerationConfig.of(base).replace(**set_on(config))
-    options = _without_idle(options)
+    options = {name: value for name, value in options.items() if name not in _IGNORED}
     settings = (base if given is None else GenerationConfig.of(given).over(base)).replace(**options)
     for name in SpecialIds.names():
         if getattr(settings, name) is None and name not in options:
@@ -49,7 +49,7 @@ def settings_of(
 
 
 def set_on(config: SpeechEncoderDecoderConfig) -> dict[str, Any]:
-    """Return the options of `generate` that somebody set on the configuration, as was usual before release 5."""
+    """Return the options of `generate` that were set on the configuration, as was usual before `transformers` 5."""
     own = {field.name for field in fields(config)}
     return {
         field.name: vars(config)[field.name]
@@ -58,36 +58,23 @@ def set_on(config: SpeechEncoderDecoderConfig) -> dict[str, Any]:
     }
 
 
-def _without_idle(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return keywords without those that upstream's code passes along and `generate` has no use for.
-
-    Raises:
-        GenerationError: If one of them asks for something that is not done.
-    """
-    if options.get("synced_gpus"):
-        raise GenerationError(
-            "`synced_gpus` is not done here: texts are generated where the whole model is. Gather its weights first."
-        )
-    return {name: value for name, value in options.items() if name not in _IDLE}
-
-
 def prompt_of(
     settings: GenerationConfig, batch: int, given: Any, vocab_size: int
 ) -> tuple[np.ndarray[Any, np.dtype[np.int64]], dict[int, int]]:
-    """Return what each text begins with: the start id, then ids that the options force, or what the caller gave.
+    """Return the prompt: the start id, then the forced ids of the options or the ids given by the caller.
 
     Args:
-        settings: What `settings_of` returned.
-        batch: Utterances.
+        settings: The result of `settings_of`.
+        batch: Number of utterances.
         given: `decoder_input_ids`, `[batch, tokens]` of any framework, or `None`.
-        vocab_size: How many tokens there are.
+        vocab_size: Size of the decoder's vocabulary.
 
     Returns:
-        The prompt, int `[batch, tokens]`, and the tokens that are forced behind it, by place.
+        The prompt, int `[batch, tokens]`, and the tokens forced after it, by position.
 
     Raises:
-        GenerationError: If no start id is set, or some rows of `given` begin with it and some do not.
-        ConfigError: If ids are not whole numbers in the vocabulary, or there is not one row of them a clip.
+        GenerationError: If no start id is set, or only some rows of `given` begin with it.
+        ConfigError: If ids are not whole numbers in the vocabulary, or their number of rows is not `batch`.
     """
     start = settings.decoder_start_token_id
     if start is None:
@@ -109,7 +96,7 @@ def prompt_of(
     check_rows(len(tokens), batch)
     tokens = tokens.astype(np.int64)
     check_ids("decoder_input_ids", tokens.ravel().tolist(), vocab_size)
-    real = tokens != settings.pad_token_id  # texts of several lengths may be padded on the left
+    real = tokens != settings.pad_token_id  # prompts of several lengths are padded on the left
     begun = (tokens[:, :1] == first) | (np.take_along_axis(tokens, real.argmax(1)[:, None], 1) == first)
     if begun.all():
         return tokens, {}
@@ -121,42 +108,42 @@ def prompt_of(
 
 
 def prompt_mask_of(mask: Any, given: Any, prompt: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
-    """Return which tokens of the prompts count, for prompts of several lengths that are padded on the left.
+    """Return the mask of the prompt, for prompts of several lengths that are padded on the left.
 
     Args:
-        mask: `decoder_attention_mask`, 1 where a token counts, of any framework, or `None`.
-        given: `decoder_input_ids`, which it is about.
-        prompt: What `prompt_of` made of them.
+        mask: `decoder_attention_mask`, 1 for real tokens, of any framework, or `None`.
+        given: `decoder_input_ids`, of the same shape.
+        prompt: The prompt that `prompt_of` made of them.
 
     Returns:
-        Bool `[batch, tokens]` of the prompt, or `None` if all of them count.
+        Bool `[batch, tokens]`, or `None` if nothing is padding.
 
     Raises:
-        GenerationError: If it is about other tokens, or leaves out the last one, behind which a text goes on.
+        GenerationError: If the shapes differ, or the last token of a prompt is masked.
     """
-    if mask is None or (counts := to_numpy(mask).astype(bool)).all():
+    if mask is None or (real := to_numpy(mask).astype(bool)).all():
         return None
-    if given is None or counts.shape != tuple(given.shape):
+    if given is None or real.shape != tuple(given.shape):
         raise GenerationError(
-            "`decoder_attention_mask` must have a number for each of the `decoder_input_ids`, which are "
-            f"{'not given' if given is None else list(given.shape)}, but has the shape {list(counts.shape)}."
+            "`decoder_attention_mask` must have the shape of `decoder_input_ids`, which "
+            f"{'are not given' if given is None else f'is {list(given.shape)}'}, but has {list(real.shape)}."
         )
-    if not counts[:, -1].all():
+    if not real[:, -1].all():
         raise GenerationError(
-            "`decoder_attention_mask` leaves out the last token of a prompt, behind which the text is to go on. Pad "
-            'prompts on the left: tokenizer.padding_side = "left".'
+            "`decoder_attention_mask` masks the last token of a prompt, which the sequence must continue. Pad prompts "
+            'on the left: tokenizer.padding_side = "left".'
         )
-    started = np.ones((len(counts), prompt.shape[1] - counts.shape[1]), bool)  # where the start id was put before them
-    return np.concatenate([started, counts], axis=1)
+    added = np.ones((len(real), prompt.shape[1] - real.shape[1]), bool)  # the start id put before the prompt
+    return np.concatenate([added, real], axis=1)
 
 
 def warn_if_cut_off(settings: GenerationConfig, plan: Plan, ended: Any) -> None:
-    """Warn if no length was asked for and texts did not end before the decoder was full; `ended` is bool `[rows]`."""
+    """Warn if no maximum length was set and sequences filled the decoder; `ended` bool `[rows]`."""
     left = int((~to_numpy(ended)).sum())
     if not settings.max_length and settings.max_new_tokens is None and left:
         warnings.warn(
-            f"{left} of {len(ended)} texts were cut off after {plan.max_length} tokens, all that the decoder can hold. "
-            "Cut the audio into shorter windows, or set `max_new_tokens` if that is meant.",
+            f"{left} of {len(ended)} sequences were cut off after {plan.max_length} tokens, the most that the decoder "
+            "can take. Split the audio into shorter windows, or set `max_new_tokens` if this is intended.",
             UserWarning,
             stacklevel=4,
         )

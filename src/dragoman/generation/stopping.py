@@ -1,6 +1,6 @@
-"""What ends a text besides its end token and the limit of its length: strings, the clock, the caller's own criteria.
+"""Stopping conditions besides the end token and the maximum length: strings, time, the caller's own criteria.
 
-All of these look at values, so they work in Python loops only.
+They depend on values, so they work in Python loops only.
 """
 
 import time
@@ -15,18 +15,18 @@ from dragoman.generation.options import GenerationConfig
 __all__ = ["StoppingCriterion", "Stops", "stops_of"]
 
 StoppingCriterion: TypeAlias = Callable[[Array, Any], Any]
-"""Hugging Face's form: `criterion(input_ids [rows, length], scores)` returns bool, or bool `[rows]`."""
+"""As in `transformers`: `criterion(input_ids [rows, length], scores)` returns bool, or bool `[rows]`."""
 
 
 @dataclass(frozen=True)
 class Stops:
-    """Everything that may end texts of one call of `generate`.
+    """The stopping conditions of one call of `generate`.
 
     Attributes:
-        deadline: The time by `time.monotonic` at which all texts end.
-        strings: Strings that end a text.
+        deadline: The time, on the clock of `time.monotonic`, at which all sequences end.
+        strings: Strings that end a sequence.
         decode: Turns ids into text, for `strings`.
-        prompt_length: Tokens at the beginning of a text that are not searched for `strings`.
+        prompt_length: Tokens at the start of a sequence in which `strings` are not searched.
         criteria: The caller's own.
     """
 
@@ -36,30 +36,31 @@ class Stops:
     prompt_length: int
     criteria: tuple[StoppingCriterion, ...]
 
-    def time_is_up(self) -> bool:
-        """Return whether all texts must end now."""
-        return time.monotonic() >= self.deadline
-
-    def looks_at_texts(self) -> bool:
-        """Return whether `ended` could say anything."""
+    @property
+    def reads_sequences(self) -> bool:
+        """Whether `ended` has a condition to check."""
         return bool(self.strings or self.criteria)
 
-    def ended(self, ops: Ops, texts: Array, scores: Sequence[Array] | None) -> Array:
-        """Return bool `[rows]`: which of the texts int `[rows, length]` have just come to their end.
+    def time_is_up(self) -> bool:
+        """Return whether all sequences must end now."""
+        return time.monotonic() >= self.deadline
+
+    def ended(self, ops: Ops, sequences: Array, scores: Sequence[Array] | None) -> Array:
+        """Return bool `[rows]`: which of the sequences int `[rows, length]` end with their last token.
 
         Args:
             ops: The array library.
-            texts: The tokens so far, the new one included.
+            sequences: The tokens so far, the new one included.
             scores: The recorded scores, for the caller's criteria.
         """
-        xp, device = ops.xp, ops.device(texts)
-        ended = xp.zeros((texts.shape[0],), dtype=xp.bool, device=device)
+        xp, device = ops.xp, ops.device(sequences)
+        ended = xp.zeros((sequences.shape[0],), dtype=xp.bool, device=device)
         if self.strings:
-            generated = texts[:, self.prompt_length :].tolist()
+            generated = sequences[:, self.prompt_length :].tolist()
             found = [any(one in text for one in self.strings) for text in map(self.decode, generated)]
             ended = xp.asarray(found, dtype=xp.bool, device=device)
         for criterion in self.criteria:
-            ended = ended | xp.asarray(criterion(texts, scores), dtype=xp.bool, device=device)
+            ended = ended | xp.asarray(criterion(sequences, scores), dtype=xp.bool, device=device)
         return ended
 
 
@@ -69,7 +70,7 @@ def stops_of(
     criteria: Sequence[StoppingCriterion],
     decode: Callable[[list[int]], str] | None,
 ) -> Stops:
-    """Start the clock and gather what may end texts.
+    """Collect the stopping conditions; `max_time` counts from now.
 
     Raises:
         GenerationError: If there are stop strings and nothing to decode ids with.
@@ -77,12 +78,8 @@ def stops_of(
     strings = (options.stop_strings,) if isinstance(options.stop_strings, str) else tuple(options.stop_strings or ())
     if strings and decode is None:
         raise GenerationError(
-            f"`stop_strings` ({', '.join(map(repr, strings))}) are looked for in the text, which needs the tokenizer. "
-            f"Pass `tokenizer=` to `generate`."
+            f"`stop_strings` ({', '.join(map(repr, strings))}) are searched in the decoded text, which needs the "
+            f"tokenizer. Pass `tokenizer=` to `generate`."
         )
     seconds = float("inf") if options.max_time is None else options.max_time
-    return Stops(time.monotonic() + seconds, strings, decode or _no_text, prompt_length, tuple(criteria))
-
-
-def _no_text(ids: list[int]) -> str:
-    return ""
+    return Stops(time.monotonic() + seconds, strings, decode or (lambda ids: ""), prompt_length, tuple(criteria))

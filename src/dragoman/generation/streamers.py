@@ -1,7 +1,7 @@
-"""Showing a text while it is generated.
+"""Streamers: showing text while it is generated.
 
-`generate` gives a streamer the prompt, then each new token, then the end. `TextStreamer` prints, `TextIteratorStreamer`
-is read by another thread. A text is passed on only as far as later tokens can no longer change it.
+`generate` passes a streamer the prompt, then the new tokens of each step, then the end. `TextStreamer` prints;
+`TextIteratorStreamer` is read by another thread. Text is passed on only as far as later tokens cannot change it.
 """
 
 from collections.abc import Iterator
@@ -16,24 +16,24 @@ __all__ = ["Streamer", "TextIteratorStreamer", "TextStreamer"]
 
 
 class Streamer(Protocol):
-    """What `generate` tells about a text in progress."""
+    """Receives the tokens of `generate` as they are chosen."""
 
     def put(self, value: np.ndarray[Any, Any]) -> None:
-        """Take the prompt int `[batch, prompt_length]` at first, then the new tokens int `[batch]` of each step."""
+        """Receive first the prompt int `[batch, prompt_length]`, then the new tokens int `[batch]` of each step."""
         ...
 
     def end(self) -> None:
-        """Take notice that there is no more."""
+        """Called after the last token, or when `generate` fails."""
         ...
 
 
 class TextStreamer:
-    """Prints the text of one utterance as it comes.
+    """Prints the text of one utterance while it is generated.
 
     Args:
         tokenizer: Anything with `decode(ids, **decode_kwargs)`.
-        skip_prompt: Leave out the prompt, which is the start token for speech.
-        decode_kwargs: For the tokenizer, such as `skip_special_tokens=True`.
+        skip_prompt: Leave out the prompt.
+        decode_kwargs: Passed to the tokenizer, such as `skip_special_tokens=True`.
     """
 
     def __init__(self, tokenizer: Any, skip_prompt: bool = False, **decode_kwargs: Any) -> None:
@@ -45,7 +45,7 @@ class TextStreamer:
         self._at_prompt = True
 
     def put(self, value: np.ndarray[Any, Any]) -> None:
-        """Take the prompt or the next token; pass on the text that is certain.
+        """Receive the prompt or the next token; pass on the text that is final.
 
         Raises:
             GenerationError: If there are several utterances.
@@ -59,23 +59,23 @@ class TextStreamer:
             return
         self._ids += np.ravel(value).tolist()
         text = self._decode()
-        if text.endswith("\n"):  # nothing joins across a line: begin anew, so that decoding stays short
+        if text.endswith("\n"):  # tokens do not join across lines: start over, so that decoding stays short
             self.on_finalized_text(text[self._shown :])
             self._ids, self._shown = [], 0
         else:
-            certain = _certain(text)
-            if certain > self._shown:
-                self.on_finalized_text(text[self._shown : certain])
-                self._shown = certain
+            final = _final_length(text)
+            if final > self._shown:
+                self.on_finalized_text(text[self._shown : final])
+                self._shown = final
 
     def end(self) -> None:
-        """Pass on what is left."""
+        """Pass on the rest of the text."""
         rest = self._decode()[self._shown :] if self._ids else ""
         self._ids, self._shown, self._at_prompt = [], 0, True
         self.on_finalized_text(rest, stream_end=True)
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-        """Print `text`; meant to be overridden by those who want it elsewhere."""
+        """Print `text`; override it to send the text elsewhere."""
         print(text, flush=True, end="\n" if stream_end else "")  # noqa: T201 (its purpose)
 
     def _decode(self) -> str:
@@ -84,12 +84,12 @@ class TextStreamer:
 
 
 class TextIteratorStreamer(TextStreamer):
-    """Hands the text of one utterance to another thread: `for piece in streamer`, while `generate` runs.
+    """Passes the text of one utterance to another thread: `for piece in streamer`, while `generate` runs.
 
     Args:
         tokenizer: As for `TextStreamer`.
         skip_prompt: As for `TextStreamer`.
-        timeout: Seconds to wait for the next piece; then the iteration raises `queue.Empty`. `None` waits for ever.
+        timeout: Seconds to wait for the next piece before `queue.Empty` is raised. `None` waits forever.
         decode_kwargs: As for `TextStreamer`.
     """
 
@@ -101,7 +101,7 @@ class TextIteratorStreamer(TextStreamer):
         self.text_queue: Queue[str | None] = Queue()
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-        """Put `text` where the iteration finds it."""
+        """Put `text` into the queue of the iteration."""
         self.text_queue.put(text)
         if stream_end:
             self.text_queue.put(None)
@@ -116,17 +116,12 @@ class TextIteratorStreamer(TextStreamer):
         return piece
 
 
-def _certain(text: str) -> int:
-    """Return how many characters will not change: up to the last blank, or all of a text that ends in a whole sign."""
-    if text and _is_whole(text[-1]):
+# Hiragana and katakana; CJK ideographs: extension A, the main block, compatibility, extensions B and later.
+_UNSPACED = ((0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x2FA1F))
+
+
+def _final_length(text: str) -> int:
+    """Return the number of characters that will not change: up to the last space, or all if no spaces are written."""
+    if text and any(first <= ord(text[-1]) <= last for first, last in _UNSPACED):
         return len(text)
     return text.rfind(" ") + 1
-
-
-def _is_whole(character: str) -> bool:
-    """Return whether a script writes words in single signs without blanks (Chinese, Japanese kana and kanji)."""
-    code = ord(character)
-    return any(
-        first <= code <= last
-        for first, last in ((0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x2FA1F))
-    )

@@ -186,7 +186,7 @@ def _row_step(joint: Joint, run: Run, memory: Memory, found: Search) -> Search:
     state, ops = found.states, run.ops
     assert isinstance(state, RowState)
     logits, cache = _next(joint, run, state.tokens, state.length, memory, found.cache)
-    scores = run.scores_of(state.tokens, state.length, logits)
+    scores = run.process(state.tokens, state.length, logits)
     if run.keys is None:
         chosen = jnp.argmax(scores, axis=-1)
     else:
@@ -223,7 +223,7 @@ def _contrastive_step(joint: Joint, run: Run, memory: Memory, found: Search) -> 
     assert alpha is not None
     batch = state.tokens.shape[0]
     count = found.cache.rows // batch
-    scores = run.scores_of(state.tokens, state.length, contrast.logits)
+    scores = run.process(state.tokens, state.length, contrast.logits)
     log_probs, tokens = ops.top_k(ops.log_softmax(scores), count)
     out, read = joint.decoder.decode(tokens.reshape(-1, 1), memory, found.cache)
     assert read is not None

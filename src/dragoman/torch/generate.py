@@ -13,8 +13,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from dragoman.api.checks import one_audio
+from dragoman.generation.decoder import Step
 from dragoman.generation.forced import ForcedTokens
-from dragoman.generation.loop import Step
 from dragoman.generation.loop import generate as search
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.plan import plan_of

@@ -270,7 +270,7 @@ def test_a_streamer_hears_everything_in_order() -> None:
 
 @pytest.mark.parametrize("options", [{"num_beams": 2}, {"do_sample": True, "num_return_sequences": 2}])
 def test_a_streamer_cannot_follow_several_texts(options: dict[str, Any]) -> None:
-    with pytest.raises(GenerationError, match="one text of an utterance only"):
+    with pytest.raises(GenerationError, match="one sequence per utterance"):
         run([1], streamer=Listener(), **options)
 
 

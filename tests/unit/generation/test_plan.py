@@ -32,7 +32,7 @@ def test_a_prompt_that_leaves_no_room(options: dict[str, int], capacity: int | N
 
 
 def test_a_least_length_beyond_the_greatest_is_told() -> None:
-    with pytest.warns(UserWarning, match="no text will end by itself"):
+    with pytest.warns(UserWarning, match="no sequence will end by itself"):
         plan_of(GenerationConfig(max_new_tokens=3, min_new_tokens=5), 1, 9)
 
 

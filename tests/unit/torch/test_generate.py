@@ -122,7 +122,9 @@ def test_the_old_name_of_scorers_warns(model: Any, audio: torch.Tensor) -> None:
 
 def test_scorers_and_drafts_do_not_mix(model: Any, audio: torch.Tensor) -> None:
     scorer = Scorer(model=HotWords({(7,): 1.0}, vocab_size=model.config.decoder.vocab_size))
-    with pytest.raises(GenerationError, match="Speculative decoding checks drafts of one decoder"):
+    with pytest.raises(
+        GenerationError, match="Speculative decoding checks proposals against the decoder's scores alone"
+    ):
         model.generate(audio, assistant_model=model, scorers=[scorer])
     with pytest.raises(GenerationError, match="`token_log_probs` are recorded by"):
         model.generate(audio, num_beams=2, force_words_ids=[[7]], token_log_probs=True)

@@ -1,8 +1,8 @@
-"""Shallow fusion: a decoder whose choices others have a say in.
+"""Shallow fusion: extra scores added to the decoder's log-probabilities at each step.
 
-Each step, the scores of a language model (neural or of n-grams), of hot words, or of anything else that reads tokens
-one by one, are added to the decoder's log-probabilities. All of them are `StepDecoder`s, so that their states are
-expanded and selected with the decoder's, and every strategy of the search works with them.
+They come from a language model (neural or n-gram), hot words, or anything else that reads tokens one by one. All of
+these are `StepDecoder`s, so their states are expanded and selected along with the decoder's, and every search strategy
+works with them.
 """
 
 import warnings
@@ -19,14 +19,14 @@ __all__ = ["Fused", "Scorer", "given_scorers"]
 
 @dataclass(frozen=True, kw_only=True)
 class Scorer:
-    """One that has a say.
+    """A source of extra scores.
 
     Attributes:
-        model: Scores the next token. Its arrays may be NumPy's; they are moved to the decoder's.
-        weight: What its scores are multiplied with.
-        normalize: Turn its scores into log-probabilities first, for a neural language model.
-        prompt: Tokens int `[batch, n]`, or `[1, n]` for all, that it reads in the place of the decoder's prompt, such
-            as its own start token.
+        model: Scores the next token. It may return NumPy arrays; they are converted to the decoder's library.
+        weight: Factor of its scores.
+        normalize: Turn its scores into log-probabilities first, as for a neural language model.
+        prompt: Tokens int `[batch, n]`, or `[1, n]` for all, that it reads instead of the decoder's prompt, such as its
+            own start token.
     """
 
     model: StepDecoder[Any]
@@ -36,10 +36,10 @@ class Scorer:
 
 
 def given_scorers(scorers: Sequence[Scorer], options: dict[str, Any]) -> Sequence[Scorer]:
-    """Return the scorers of a `generate` call, whose `options` may still name them `voices`; takes that name out."""
+    """Return the scorers of a `generate` call; removes their deprecated name `voices` from `options`."""
     if "voices" not in options:
         return scorers
-    warnings.warn("`voices` is called `scorers` now; the old name will go.", FutureWarning, stacklevel=4)
+    warnings.warn("`voices` is called `scorers` now; the old name will be removed.", FutureWarning, stacklevel=4)
     renamed: Sequence[Scorer] = options.pop("voices")
     return [*scorers, *renamed]
 
@@ -52,7 +52,7 @@ class FusedState(NamedTuple):
 
 
 class Fused:
-    """A `StepDecoder` made of one decoder and the scorers that are added to it.
+    """A `StepDecoder`: a decoder with the scores of scorers added.
 
     Reference: https://arxiv.org/abs/1503.03535, section 4.1.
     """
@@ -61,48 +61,49 @@ class Fused:
         self.decoder, self.scorers = decoder, tuple(scorers)
 
     def start(self, prompt: Array) -> Step[FusedState]:
-        """Let all read the prompt.
+        """Read the prompt with the decoder and all scorers.
 
         Raises:
-            GenerationError: If a voice scores another number of tokens than the decoder.
+            GenerationError: If a scorer's vocabulary has another size than the decoder's.
         """
         step = self.decoder.start(prompt)
-        heard = [scorer.model.start(_prompt_of(scorer, prompt)) for scorer in self.scorers]
-        for place, other in enumerate(heard):
+        others = [scorer.model.start(_prompt_of(scorer, prompt)) for scorer in self.scorers]
+        for place, other in enumerate(others):
             if other.logits.shape != step.logits.shape:
                 raise GenerationError(
-                    f"What is added to a decoder's scores must have their shape {tuple(step.logits.shape)}, but number "
-                    f"{place + 1} has {tuple(other.logits.shape)}. Do both use the same tokenizer?"
+                    f"The scores of a scorer must have the shape of the decoder's, {tuple(step.logits.shape)}, but "
+                    f"scorer {place + 1} has {tuple(other.logits.shape)}. Do both use the same tokenizer?"
                 )
-        return self._joined(step, heard)
+        return self._with_bonus(step, others)
 
     def expand(self, state: FusedState, copies: int) -> FusedState:
-        """Repeat each row of all states."""
+        """Repeat each row of all states `copies` times."""
         scorers = zip(self.scorers, state.scorers, strict=True)
-        return FusedState(
-            self.decoder.expand(state.decoder, copies), tuple(v.model.expand(s, copies) for v, s in scorers)
-        )
+        others = tuple(scorer.model.expand(s, copies) for scorer, s in scorers)
+        return FusedState(self.decoder.expand(state.decoder, copies), others)
 
     def step(self, tokens: Array, state: FusedState) -> Step[FusedState]:
-        """Let all read one more token of each row."""
+        """Read the next token of each row with the decoder and all scorers."""
         scorers = zip(self.scorers, state.scorers, strict=True)
-        return self._joined(self.decoder.step(tokens, state.decoder), [v.model.step(tokens, s) for v, s in scorers])
+        others = [scorer.model.step(tokens, s) for scorer, s in scorers]
+        return self._with_bonus(self.decoder.step(tokens, state.decoder), others)
 
     def select(self, state: FusedState, rows: Array) -> FusedState:
         """Select the rows of all states."""
         scorers = zip(self.scorers, state.scorers, strict=True)
-        return FusedState(self.decoder.select(state.decoder, rows), tuple(v.model.select(s, rows) for v, s in scorers))
+        others = tuple(scorer.model.select(s, rows) for scorer, s in scorers)
+        return FusedState(self.decoder.select(state.decoder, rows), others)
 
-    def _joined(self, step: Step[Any], heard: Sequence[Step[Any]]) -> Step[FusedState]:
+    def _with_bonus(self, step: Step[Any], others: Sequence[Step[Any]]) -> Step[FusedState]:
         ops, bonus = ops_of(step.logits), step.bonus
-        for scorer, other in zip(self.scorers, heard, strict=True):
-            added = _scores(ops, scorer, other, step.logits)
-            bonus = added if bonus is None else bonus + added
-        return step._replace(bonus=bonus, state=FusedState(step.state, tuple(other.state for other in heard)))
+        for scorer, other in zip(self.scorers, others, strict=True):
+            scores = _scores(ops, scorer, other, step.logits)
+            bonus = scores if bonus is None else bonus + scores
+        return step._replace(bonus=bonus, state=FusedState(step.state, tuple(other.state for other in others)))
 
 
 def _prompt_of(scorer: Scorer, given: Array) -> Array:
-    """Return what a voice reads first, in the array library of the decoder's prompt."""
+    """Return the prompt of a scorer, in the array library of the decoder's prompt."""
     if scorer.prompt is None:
         return given
     ops = ops_of(given)

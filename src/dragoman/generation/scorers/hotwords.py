@@ -1,7 +1,7 @@
-"""Hot words: phrases that the listener expects, made more likely while they are being said.
+"""Hot words: scores that make expected phrases more likely.
 
-Every token that goes on with a phrase gains the phrase's boost at once, so that beams on their way to it survive; what
-a hypothesis gained for a phrase that it then does not finish is taken back.
+Every token that continues a phrase gets the phrase's boost at once, so that beams on their way to it survive; if a
+hypothesis does not complete the phrase, the boosts it got are subtracted again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,37 +22,37 @@ Scores = np.ndarray[tuple[int], np.dtype[np.float32]]
 
 @dataclass
 class _Node:
-    """A place in the tree of phrases, reached by the tokens of its path.
+    """A node of the prefix tree of phrases (an Aho-Corasick automaton); its path is the tokens that lead to it.
 
     Attributes:
-        gains: What the whole path gains, the last token included.
-        whole: Whether the path is a phrase.
-        children: The places after one more token.
-        shorter: The place of the longest end of the path that begins a phrase itself.
-        inside: What is gained here for good by phrases that end the path without being all of it.
+        boost: Sum of the boosts along the path.
+        is_phrase: Whether the path is a whole phrase.
+        children: The nodes after one more token.
+        suffix: The node of the longest proper suffix of the path that begins a phrase.
+        inner_boost: Boosts of the phrases that are proper suffixes of the path.
     """
 
-    gains: float = 0.0
-    whole: bool = False
+    boost: float = 0.0
+    is_phrase: bool = False
     children: dict[int, "_Node"] = field(default_factory=dict)
-    shorter: "_Node | None" = None
-    inside: float = 0.0
+    suffix: "_Node | None" = None
+    inner_boost: float = 0.0
 
 
-class Listening(NamedTuple):
-    """Where a hypothesis is in the tree, and what it has gained for a phrase that is not finished."""
+class _Match(NamedTuple):
+    """The state of a hypothesis: its node, and the boosts it got for a phrase that is not complete yet."""
 
     node: _Node
-    owed: float
+    pending: float
 
 
 class HotWords:
-    """Scores that favour given phrases; a `StepDecoder` to be used as a `Scorer` in shallow fusion.
+    """A `StepDecoder` for shallow fusion (`Scorer`) whose scores favour given phrases.
 
     Args:
-        phrases: Token ids of each phrase -> boost for each of its tokens, in natural logarithms; 1 to 5 are usual. Mind
-            that most tokenizers cut a word at the beginning of a text and after a blank differently: give both.
-        vocab_size: The size of the decoder's output.
+        phrases: Token ids of each phrase -> boost per token, added to its log-probability (natural logarithm); 1 to 5
+            is usual. Most tokenizers split a word differently at the start of a text and after a space: give both.
+        vocab_size: Size of the decoder's vocabulary.
 
     Raises:
         GenerationError: If a phrase is empty or holds an id outside the vocabulary.
@@ -69,19 +69,19 @@ class HotWords:
             self._add(phrase, boost)
         self._link()
 
-    def start(self, prompt: Array) -> Step[tuple[Listening, ...]]:
-        """Begin to listen after the prompt."""
-        return self._step((Listening(self._root, 0.0),) * prompt.shape[0])
+    def start(self, prompt: Array) -> Step[tuple[_Match, ...]]:
+        """Start after the prompt, which is not searched for phrases."""
+        return self._step((_Match(self._root, 0.0),) * prompt.shape[0])
 
-    def expand(self, state: tuple[Listening, ...], copies: int) -> tuple[Listening, ...]:
-        """Repeat each row."""
+    def expand(self, state: tuple[_Match, ...], copies: int) -> tuple[_Match, ...]:
+        """Repeat each row `copies` times."""
         return tuple(one for one in state for _ in range(copies))
 
-    def step(self, tokens: Array, state: tuple[Listening, ...]) -> Step[tuple[Listening, ...]]:
-        """Read one more token of each row."""
+    def step(self, tokens: Array, state: tuple[_Match, ...]) -> Step[tuple[_Match, ...]]:
+        """Read the next token of each row."""
         return self._step(tuple(self._read(one, t) for one, t in zip(state, to_numpy(tokens).tolist(), strict=True)))
 
-    def select(self, state: tuple[Listening, ...], rows: Array) -> tuple[Listening, ...]:
+    def select(self, state: tuple[_Match, ...], rows: Array) -> tuple[_Match, ...]:
         """Replace row i by row `rows[i]`."""
         return tuple(state[row] for row in to_numpy(rows).tolist())
 
@@ -89,45 +89,45 @@ class HotWords:
         node = self._root
         for token in phrase:
             child = node.children.setdefault(token, _Node())
-            child.gains = max(child.gains, node.gains + boost)
+            child.boost = max(child.boost, node.boost + boost)
             node = child
-        node.whole = True
+        node.is_phrase = True
 
     def _link(self) -> None:
-        """Set `shorter` of every place, breadth first (Aho and Corasick 1975)."""
+        """Set the suffix of every node, breadth first (Aho and Corasick 1975)."""
         level = [(self._root, token, child) for token, child in self._root.children.items()]
         while level:
             for parent, token, node in level:
-                node.shorter = self._after(parent.shorter, token)
-                node.inside = node.shorter.inside + (node.shorter.gains if node.shorter.whole else 0.0)
+                node.suffix = self._next(parent.suffix, token)
+                node.inner_boost = node.suffix.inner_boost + (node.suffix.boost if node.suffix.is_phrase else 0.0)
             level = [(node, token, child) for _, _, node in level for token, child in node.children.items()]
 
-    def _after(self, node: _Node | None, token: int) -> _Node:
-        """Return where `token` leads from `node` or, failing that, from the shorter paths."""
+    def _next(self, node: _Node | None, token: int) -> _Node:
+        """Return the node after `token`: from `node` or, if there is none, from the longest suffix that has one."""
         while node is not None:
             if token in node.children:
                 return node.children[token]
-            node = node.shorter
+            node = node.suffix
         return self._root
 
-    def _read(self, one: Listening, token: int) -> Listening:
-        node = self._after(one.node, token)
-        if node.whole or node is self._root:
-            return Listening(node, 0.0)
-        went_on = one.node.children.get(token) is node
-        return Listening(node, one.owed + node.gains - one.node.gains if went_on else node.gains)
+    def _read(self, one: _Match, token: int) -> _Match:
+        node = self._next(one.node, token)
+        if node.is_phrase or node is self._root:
+            return _Match(node, 0.0)
+        continues = one.node.children.get(token) is node
+        return _Match(node, one.pending + node.boost - one.node.boost if continues else node.boost)
 
-    def _step(self, state: tuple[Listening, ...]) -> Step[tuple[Listening, ...]]:
+    def _step(self, state: tuple[_Match, ...]) -> Step[tuple[_Match, ...]]:
         return Step(np.stack([self._scores(one) for one in state]), state)
 
-    def _scores(self, one: Listening) -> Scores:
-        """Return what each token gains, from the shortest path to the longest, which has the last word."""
-        path = [one.node]
-        while path[-1].shorter is not None:
-            path.append(path[-1].shorter)
-        scores: Scores = np.full(self._size, -one.owed, dtype=np.float32)
-        for node in reversed(path):
+    def _scores(self, one: _Match) -> Scores:
+        """Return the score of each token; the children of the longest suffix that has them take precedence."""
+        suffixes = [one.node]
+        while suffixes[-1].suffix is not None:
+            suffixes.append(suffixes[-1].suffix)
+        scores: Scores = np.full(self._size, -one.pending, dtype=np.float32)
+        for node in reversed(suffixes):
             for token, child in node.children.items():
-                before = node.gains if node is one.node else one.owed
-                scores[token] = child.gains - before + child.inside
+                before = node.boost if node is one.node else one.pending
+                scores[token] = child.boost - before + child.inner_boost
         return scores

@@ -1,4 +1,4 @@
-"""A language model of n-grams over the decoder's tokens, read from an ARPA file, as a scorer in shallow fusion."""
+"""An n-gram language model over the decoder's tokens, read from an ARPA file, for shallow fusion."""
 
 import gzip
 import math
@@ -24,7 +24,7 @@ _LN10 = math.log(10.0)
 
 @dataclass
 class _Followers:
-    """What is known after a context: tokens with their log-probabilities, and the weight of backing off from it."""
+    """The entries of one context: tokens, their log-probabilities, and the context's back-off weight."""
 
     backoff: float = 0.0
     tokens: list[int] = field(default_factory=list)
@@ -32,20 +32,20 @@ class _Followers:
 
 
 class NGramModel:
-    """Probabilities of the next token after the last n - 1, with back-off; a `StepDecoder` whose state is those tokens.
+    """A back-off n-gram model; a `StepDecoder` whose state is the last n - 1 tokens of each row.
 
     Args:
         path: An ARPA file, plain or gzipped, whose words are the tokens of the decoder's tokenizer (train it on
             tokenized text).
         tokens: The tokenizer's vocabulary: token -> id.
-        vocab_size: The size of the decoder's output.
-        start: The id that begins a text, for the file's `<s>`.
-        end: The id that ends a text, for `</s>`.
+        vocab_size: Size of the decoder's vocabulary.
+        start: The id for the file's `<s>`.
+        end: The id for the file's `</s>`.
 
-    Tokens that the file lacks have the probability of `<unk>`, or of the rarest word where there is none.
+    Tokens that are not in the file have the probability of `<unk>`, or of the rarest word if there is no `<unk>`.
 
     Raises:
-        ConfigError: If the file is no ARPA file, or knows none of the tokens.
+        ConfigError: If the file is no ARPA file, or holds none of the tokens.
     """
 
     def __init__(self, path: str | Path, tokens: Mapping[str, int], *, vocab_size: int, start: int, end: int) -> None:
@@ -62,22 +62,22 @@ class NGramModel:
                 self._add(tuple(ids[word] for word in words), log_prob, backoff)
         if not known:
             raise ConfigError(
-                f"{path} must hold n-grams of the tokenizer's tokens, but knows none of its {len(tokens)} tokens. "
-                f"Train it on text that was cut by this tokenizer."
+                f"{path} must hold n-grams of the tokenizer's tokens, but has none of its {len(tokens)} tokens. "
+                f"Train it on text that was split by this tokenizer."
             )
         self._single = np.full(vocab_size, rarest if unknown is None else unknown, dtype=np.float32)
         self._write(self._single, self._after.get((), _Followers()))
 
     def start(self, prompt: Array) -> Step[Contexts]:
-        """Read the prompt, which usually is the start token."""
+        """Read the prompt, usually the start token."""
         return self._step(tuple(self._cut(tuple(row)) for row in to_numpy(prompt).tolist()))
 
     def expand(self, state: Contexts, copies: int) -> Contexts:
-        """Repeat each row."""
+        """Repeat each row `copies` times."""
         return tuple(context for context in state for _ in range(copies))
 
     def step(self, tokens: Array, state: Contexts) -> Step[Contexts]:
-        """Read one more token of each row."""
+        """Read the next token of each row."""
         new = to_numpy(tokens).tolist()
         return self._step(tuple(self._cut((*context, token)) for context, token in zip(state, new, strict=True)))
 
@@ -101,7 +101,7 @@ class NGramModel:
         return Step(np.stack([rows[context] for context in contexts]), contexts)
 
     def _log_probs(self, context: tuple[int, ...]) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-        """From the shortest context to the longest: back off from it, then set what it knows."""
+        """Go from the shortest context to the longest: add its back-off weight, then set its entries."""
         scores = self._single.copy()
         for start in reversed(range(len(context))):
             known = self._after.get(context[start:])
@@ -119,11 +119,11 @@ def read_arpa(path: str | Path) -> Iterator[tuple[Words, float, float]]:
     """Read an ARPA file, plain or gzipped.
 
     Yields:
-        Words, natural logarithm of their probability, and natural logarithm of the back-off weight (0 where there is
+        Words, natural logarithm of their probability, and natural logarithm of the back-off weight (0 if there is
         none).
 
     Raises:
-        ConfigError: If the file is not there, or a line is not what it should be.
+        ConfigError: If the file cannot be read, or a line has another format.
     """
     opener = gzip.open if str(path).endswith(".gz") else open
     try:
@@ -137,7 +137,7 @@ def _entries(path: str | Path, lines: Iterable[str]) -> Iterator[tuple[Words, fl
     order, ended = 0, False
     for number, line in enumerate(map(str.strip, lines), start=1):
         if not line or (order == 0 and not line.startswith("\\1-grams:")):
-            continue  # blank lines, and the counts at the beginning, which are not needed
+            continue  # blank lines, and the counts at the start, which are not needed
         if line == "\\end\\":
             ended = True
             break
@@ -147,11 +147,11 @@ def _entries(path: str | Path, lines: Iterable[str]) -> Iterator[tuple[Words, fl
         parts = line.split()
         try:
             if len(parts) not in (order + 1, order + 2):
-                raise ValueError(f"{order} words with one or two numbers were due")
+                raise ValueError(f"expected {order} words with one or two numbers")
             backoff = float(parts[-1]) if len(parts) == order + 2 else 0.0
             yield tuple(parts[1 : order + 1]), float(parts[0]) * _LN10, backoff * _LN10
         except ValueError as error:
-            raise ConfigError(f"Line {number} of {path} is no entry of an ARPA language model: {error}.") from error
+            raise ConfigError(f"Line {number} of {path} is not an entry of an ARPA language model: {error}.") from error
     if not ended:
-        fault = "breaks off before its end" if order else "has no such line"
-        raise ConfigError(f"{path} must be an ARPA language model, from \\1-grams: to \\end\\, but {fault}.")
+        problem = "ends early" if order else "has no such line"
+        raise ConfigError(f"{path} must be an ARPA language model, from \\1-grams: to \\end\\, but {problem}.")

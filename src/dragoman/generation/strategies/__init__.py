@@ -1,1 +1,1 @@
-"""Search strategies beyond greedy search, beam search and sampling."""
+"""Search strategies: one driver each, all with the signature `search_…(run, decoder, prompt, first step)`."""

@@ -1,4 +1,4 @@
-"""The driver of beam search and beam sampling, in one group of beams or in several that keep away from each other."""
+"""Beam search and beam sampling, in one group of beams or in several (diverse beam search)."""
 
 from dataclasses import replace
 
@@ -24,11 +24,11 @@ def search_beams(run: Run, decoder: StepDecoder[State], prompt: Array, step: Ste
     """Run beam search from the first step on.
 
     In diverse beam search (https://arxiv.org/abs/1610.02424) the beams form groups, which choose one after the other in
-    each step; a token loses `diversity_penalty` for each beam of an earlier group that has just chosen it.
+    each step; `diversity_penalty` is subtracted from a token's score for each beam of an earlier group that chose it.
     """
     ops, beams = run.ops, run.plan.num_beams
     run, rules, states = begin(run, prompt)
-    # The beams are equal at first, so that choosing among them changes nothing in the decoder's state.
+    # The beams are equal at first, so the decoder's state needs no selection after the first step.
     decoder_state = decoder.expand(step.state, beams)
     log_probs = run.scores_from(step, beams, normalize=True)
     while True:
@@ -42,7 +42,7 @@ def search_beams(run: Run, decoder: StepDecoder[State], prompt: Array, step: Ste
 
 
 def begin(run: Run, prompt: Array) -> tuple[Run, list[BeamRule], list[BeamState]]:
-    """Return, for the prompt int `[batch, prompt_length]`, the search of one group, and each group's rule and state."""
+    """Return the run of one group, and each group's rule and state, for a prompt int `[batch, prompt_length]`."""
     beams, groups = run.plan.num_beams, run.options.num_beam_groups
     run = replace(run, plan=replace(run.plan, num_beams=beams // groups))
     rules = [_rule(run, group * run.plan.num_beams, beams) for group in range(groups)]
@@ -62,7 +62,7 @@ def _rule(run: Run, first_row: int, beams: int) -> BeamRule:
 def advance(
     run: Run, rules: list[BeamRule], states: list[BeamState], log_probs: Array
 ) -> tuple[list[BeamState], Array, Array, Array]:
-    """Let each group choose in turn.
+    """Advance each group in turn by one token.
 
     Returns:
         The next states; the rows that the beams continue and their new tokens, int `[batch, groups * beams]`; whether
@@ -71,30 +71,29 @@ def advance(
     ops, plan, xp = run.ops, run.plan, run.ops.xp
     batch, beams, vocab = states[0].scores.shape[0], plan.num_beams, log_probs.shape[1]
     by_group = xp.reshape(log_probs, (batch, len(rules), beams, vocab))
-    seen, rows, chosen, active, advanced = [], list[Array](), list[Array](), list[Array](), list[BeamState]()
+    processed, rows, chosen, active, advanced = [], list[Array](), list[Array](), list[Array](), list[BeamState]()
     for group, (rule, state) in enumerate(zip(rules, states, strict=True)):
         scores = xp.reshape(by_group[:, group], (batch * beams, vocab))
         if chosen:
             scores = scores - run.options.diversity_penalty * _counts(ops, chosen, active, scores)
         tokens = xp.reshape(state.tokens, (batch * beams, plan.max_length))
-        scores = run.scores_of(tokens, state.length, scores)
+        scores = run.process(tokens, state.length, scores)
         if len(rules) == 1:
             run.record_scores(scores)
-        seen.append(xp.reshape(scores, (batch, beams, vocab)))
+        processed.append(xp.reshape(scores, (batch, beams, vocab)))
         if run.keys is None:
             candidates = best_candidates(ops, plan, state.scores, scores)
         else:
             candidates = drawn_candidates(ops, plan, state.scores, scores, fold(ops, run.keys, state.length))
         if run.token_log_probs is not None:
-            run.token_log_probs.offer(candidates, rule.first_row)
-        is_open = accepts_finished(ops, rule, state)
+            run.token_log_probs.add_candidates(candidates, rule.first_row)
+        active.append(accepts_finished(ops, rule, state))
         state, parents, new = advance_beams(ops, plan, rule, state, candidates, run.stopped(state, candidates))
         advanced.append(state)
         rows.append(parents)
         chosen.append(new)
-        active.append(is_open)
     if len(rules) > 1:
-        run.record_scores(xp.reshape(xp.concat(seen, axis=1), log_probs.shape))
+        run.record_scores(xp.reshape(xp.concat(processed, axis=1), log_probs.shape))
     done = advanced[0].done
     for state in advanced[1:]:
         done = done & state.done
@@ -102,12 +101,12 @@ def advance(
 
 
 def _counts(ops: Ops, chosen: list[Array], active: list[Array], scores: Array) -> Array:
-    """Count how many beams of the groups before have chosen each token, float32 `[batch * beams, vocab]`.
+    """Count how many beams of earlier groups chose each token, float32 `[batch * beams, vocab]`.
 
     Args:
         ops: The array library.
-        chosen: For each group before: the new tokens of its beams, int `[batch, beams]`.
-        active: Which utterances it is still searching for, bool `[batch, 1]`; where it is not, it does not count.
+        chosen: For each earlier group: the new tokens of its beams, int `[batch, beams]`.
+        active: For each earlier group: the utterances for which it still searches and counts, bool `[batch, 1]`.
         scores: Gives the shape.
     """
     xp, (rows, vocab) = ops.xp, scores.shape
@@ -117,7 +116,7 @@ def _counts(ops: Ops, chosen: list[Array], active: list[Array], scores: Array) -
 
 
 def best(run: Run, states: list[BeamState]) -> GenerationResult:
-    """Take the best `num_return_sequences` finished hypotheses of all groups and crop them to the longest."""
+    """Return the best `num_return_sequences` finished hypotheses of all groups, cropped to the longest."""
     ops, xp, plan = run.ops, run.ops.xp, run.plan
 
     def joined(values: list[Array]) -> Array:
@@ -125,22 +124,22 @@ def best(run: Run, states: list[BeamState]) -> GenerationResult:
 
     scores, order = ops.top_k(joined([state.best_scores for state in states]), plan.num_return_sequences)
 
-    def picked(values: list[Array]) -> Array:
+    def selected(values: list[Array]) -> Array:
         x = joined(values)  # [batch, hypotheses, ...] -> [batch * num_return_sequences, ...]
         places = order if x.ndim == 2 else xp.broadcast_to(order[:, :, None], (*order.shape, x.shape[2]))
         return xp.reshape(ops.gather(x, places), (-1, *x.shape[2:]))
 
-    lengths = picked([state.best_lengths for state in states])
+    lengths = selected([state.best_lengths for state in states])
     longest = int(xp.max(lengths))
-    sequences = picked([state.best_tokens for state in states])[:, :longest]
+    sequences = selected([state.best_tokens for state in states])[:, :longest]
     last = ops.gather(sequences, lengths[:, None] - 1)[:, 0]
-    # The limit or the clock cut off only those that were still running in the last step.
+    # The maximum length or time cut off only hypotheses that were running in the last step.
     ended = is_any(last, plan.eos) | (lengths < states[0].length)
-    if run.stops.looks_at_texts() and longest == states[0].length:
+    if run.stops.reads_sequences and longest == states[0].length:
         ended = ended | run.stops.ended(ops, sequences, run.records.get("scores"))
     histories = [state.best_history for state in states if state.best_history is not None]
     generated = sequences[:, plan.prompt_length :]
-    rows = picked(histories)[:, : generated.shape[1]] if histories else None
+    rows = selected(histories)[:, : generated.shape[1]] if histories else None
     return run.result(
         sequences=sequences,
         ended=ended,

@@ -1,9 +1,9 @@
-"""The driver of constrained beam search: texts that contain given words (`force_words_ids`).
+"""Constrained beam search: every returned sequence contains given words (`force_words_ids`).
 
-Besides the best continuations, every beam proposes the tokens that bring it further with the words. Candidates are then
-taken from the ranks of progress in turn, the best of each rank first (dynamic beam allocation,
-https://arxiv.org/abs/1804.06609). Which text has which word is worked out in plain Python, utterance by utterance; only
-the scores stay on the device.
+Besides the best continuations, every beam proposes the tokens that advance it in the words. The next beams are taken
+from the ranks of progress in turn, the best of each rank first (dynamic beam allocation,
+https://arxiv.org/abs/1804.06609). Progress is tracked in plain Python, utterance by utterance; only scores stay on the
+device.
 """
 
 from dataclasses import dataclass, replace
@@ -25,8 +25,8 @@ __all__ = ["search_with_words"]
 
 
 @dataclass(frozen=True)
-class _Text:
-    """A hypothesis: its tokens, the rows they were chosen from, its score and its progress with the words."""
+class _Hypothesis:
+    """Tokens, the rows they were chosen from, the score and the progress in the words."""
 
     tokens: tuple[int, ...]
     rows: tuple[int, ...]
@@ -35,72 +35,77 @@ class _Text:
 
 
 class _Utterance:
-    """The beams and the finished texts of one utterance."""
+    """The beams and finished hypotheses of one utterance."""
 
     def __init__(self, run: Run, words: Words, prompt: list[int], first_row: int) -> None:
         self.run, self.words, self.first_row = run, words, first_row
-        begun = _Text(tuple(prompt), (), 0.0, words.start())
-        # The beams are equal at first, so all but one are hopeless.
-        self.beams = [begun] + [_Text(begun.tokens, (), EXCLUDED, begun.progress)] * (run.plan.num_beams - 1)
-        self.finished = list[_Text]()
+        first = _Hypothesis(tuple(prompt), (), 0.0, words.start())
+        # The beams are equal at first, so all but one are excluded.
+        self.beams = [first] + [replace(first, score=EXCLUDED)] * (run.plan.num_beams - 1)
+        self.finished = list[_Hypothesis]()
         self.done = False
 
-    def advance(self, candidates: list[tuple[float, int, int]], helpful: dict[int, list[float]]) -> None:
-        """Take candidates (score, beam, token), the best first, and the scores of helpful tokens, by beam."""
-        plan = self.run.plan
-        if self.done:  # the beams only keep their places in the batch
-            self.beams = [self._then(beam, plan.pad, 0.0) for beam in range(plan.num_beams)]
-            return
-        going = list[_Text]()
-        for rank, (score, beam, token) in enumerate(candidates):
-            text = self._then(beam, token, score)
-            if token not in plan.eos:
-                going.append(text)
-            elif rank < plan.num_beams and self.beams[beam].progress.complete:
-                self._finish(text)
-        self.beams = self._allocate(going[: plan.num_beams], helpful)
-        self.done = self._hopeless(candidates[0][0])
+    def advance(self, candidates: list[tuple[float, int, int]], scores: dict[int, list[float]]) -> None:
+        """Choose the next beams.
 
-    def best(self) -> list[_Text]:
-        """Return the texts to give back, the best first; those without all words only where others are missing."""
+        Args:
+            candidates: The best continuations (score, beam, token), best first.
+            scores: For each token of the words, the scores of appending it to each beam.
+        """
+        plan = self.run.plan
+        if self.done:  # the beams only keep their rows in the batch
+            self.beams = [self._extended(beam, plan.pad, 0.0) for beam in range(plan.num_beams)]
+            return
+        running = list[_Hypothesis]()
+        for rank, (score, beam, token) in enumerate(candidates):
+            hypothesis = self._extended(beam, token, score)
+            if token not in plan.eos:
+                running.append(hypothesis)
+            elif rank < plan.num_beams and self.beams[beam].progress.complete:
+                self._finish(hypothesis)
+        self.beams = self._allocate(running[: plan.num_beams], scores)
+        self.done = self._cannot_improve(candidates[0][0])
+
+    def best(self) -> list[_Hypothesis]:
+        """Return the best hypotheses, best first; those that lack a word only if there are too few others."""
         if not self.done:
             for beam in self.beams:
                 if beam.progress.complete:
                     self._finish(beam)
         count = self.run.plan.num_return_sequences
         rest = [self._scored(beam) for beam in self.beams if not beam.progress.complete]
-        return (self.finished + sorted(rest, key=lambda text: -text.score))[:count]
+        return (self.finished + sorted(rest, key=lambda one: -one.score))[:count]
 
-    def _then(self, beam: int, token: int, score: float) -> _Text:
-        text = self.beams[beam]
-        progress = self.words.read(text.progress, token)
-        return _Text((*text.tokens, token), (*text.rows, self.first_row + beam), score, progress)
+    def _extended(self, beam: int, token: int, score: float) -> _Hypothesis:
+        old = self.beams[beam]
+        progress = self.words.read(old.progress, token)
+        return _Hypothesis((*old.tokens, token), (*old.rows, self.first_row + beam), score, progress)
 
-    def _allocate(self, going: list[_Text], helpful: dict[int, list[float]]) -> list[_Text]:
-        """Choose the next beams from the best continuations and from those that help, from all ranks in turn."""
-        seen, texts = {text.tokens for text in going}, list(going)
-        for beam, text in enumerate(self.beams):
-            for token in self.words.helpful(text.progress):
-                new = self._then(beam, token, helpful[token][beam])
+    def _allocate(self, running: list[_Hypothesis], scores: dict[int, list[float]]) -> list[_Hypothesis]:
+        """Choose the next beams among the best continuations and those that advance in the words."""
+        seen, choices = {one.tokens for one in running}, list(running)
+        for beam, old in enumerate(self.beams):
+            for token in self.words.advancing(old.progress):
+                new = self._extended(beam, token, scores[token][beam])
                 if new.tokens not in seen:
                     seen.add(new.tokens)
-                    texts.append(new)
-        if len(texts) == len(going):
-            return going
-        ranks = {text.tokens: self.words.rank(text.progress) for text in texts}
-        texts = sorted(texts, key=lambda text: (-ranks[text.tokens], -text.score))
-        groups = [list(group) for _, group in groupby(texts, key=lambda text: ranks[text.tokens])]
-        return [text for turn in zip_longest(*groups) for text in turn if text is not None][: len(going)]
+                    choices.append(new)
+        if len(choices) == len(running):
+            return running
+        ranks = {one.tokens: self.words.rank(one.progress) for one in choices}
+        choices = sorted(choices, key=lambda one: (-ranks[one.tokens], -one.score))
+        groups = [list(group) for _, group in groupby(choices, key=lambda one: ranks[one.tokens])]
+        return [one for turn in zip_longest(*groups) for one in turn if one is not None][: len(running)]
 
-    def _finish(self, text: _Text) -> None:
-        self.finished = sorted([*self.finished, self._scored(text)], key=lambda one: -one.score)
+    def _finish(self, hypothesis: _Hypothesis) -> None:
+        self.finished = sorted([*self.finished, self._scored(hypothesis)], key=lambda one: -one.score)
         self.finished = self.finished[: self.run.plan.num_beams]
 
-    def _scored(self, text: _Text) -> _Text:
-        return replace(text, score=text.score / len(text.rows) ** self.run.options.length_penalty)
+    def _scored(self, one: _Hypothesis) -> _Hypothesis:
+        return replace(one, score=one.score / len(one.rows) ** self.run.options.length_penalty)
 
-    def _hopeless(self, best: float) -> bool:
-        """Return whether enough texts have finished and no candidate could beat them."""
+    def _cannot_improve(self, best: float) -> bool:
+        """Return whether enough hypotheses have finished and no candidate could beat them."""
         plan, options = self.run.plan, self.run.options
         if len(self.finished) < plan.num_beams:
             return False
@@ -115,25 +120,25 @@ def search_with_words(run: Run, decoder: StepDecoder[State], prompt: Array, step
     """Run constrained beam search from the first step on.
 
     Raises:
-        GenerationError: If a word has a token outside the vocabulary, or texts should stop for their contents.
+        GenerationError: If a word has a token outside the vocabulary, or there are stop strings or stopping criteria.
     """
     xp, plan, device = run.ops.xp, run.plan, run.ops.device(step.logits)
     words = words_of(run.options.force_words_ids or [])
     _check(run, words, step.logits.shape[-1])
-    texts = [
+    utterances = [
         _Utterance(run, words, tokens, place * plan.num_beams) for place, tokens in enumerate(to_numpy(prompt).tolist())
     ]
     decoder_state = decoder.expand(step.state, plan.num_beams)
     log_probs = run.scores_from(step, plan.num_beams, normalize=True)
     for length in range(plan.prompt_length, plan.max_length):
-        _advance(run, words, texts, length, log_probs)
-        if length + 1 == plan.max_length or all(text.done for text in texts) or run.stops.time_is_up():
+        _advance(run, words, utterances, length, log_probs)
+        if length + 1 == plan.max_length or all(one.done for one in utterances) or run.stops.time_is_up():
             break
-        beams = [beam for text in texts for beam in text.beams]
+        beams = [beam for one in utterances for beam in one.beams]
         decoder_state = decoder.select(decoder_state, xp.asarray([beam.rows[-1] for beam in beams], device=device))
         step = decoder.step(xp.asarray([beam.tokens[-1] for beam in beams], device=device), decoder_state)
         decoder_state, log_probs = step.state, run.scores_from(step, normalize=True)
-    return _result(run, texts, prompt)
+    return _result(run, utterances, prompt)
 
 
 def _check(run: Run, words: Words, vocab: int) -> None:
@@ -142,46 +147,46 @@ def _check(run: Run, words: Words, vocab: int) -> None:
             f"`force_words_ids` must hold token ids from 0 to {vocab - 1}, the decoder's vocabulary, but holds "
             f"{words.tokens[-1]}. Is it an id of another tokenizer?"
         )
-    if run.stops.looks_at_texts():
+    if run.stops.reads_sequences:
         raise GenerationError(
-            "`force_words_ids` cannot be combined with `stop_strings` or stopping criteria: a text ends with the end "
-            "token, after all its words. Leave one of them out."
+            "`force_words_ids` cannot be combined with `stop_strings` or stopping criteria: a sequence ends with the "
+            "end token, after all words. Leave one of them out."
         )
 
 
-def _advance(run: Run, words: Words, texts: list[_Utterance], length: int, log_probs: Array) -> None:
-    """Let every utterance choose its next beams, from log-probabilities `[batch * beams, vocab]`."""
+def _advance(run: Run, words: Words, utterances: list[_Utterance], length: int, log_probs: Array) -> None:
+    """Choose the next beams of every utterance, from log-probabilities `[batch * beams, vocab]`."""
     ops, xp, plan, device = run.ops, run.ops.xp, run.plan, run.ops.device(log_probs)
-    beams = [beam for text in texts for beam in text.beams]
+    beams = [beam for one in utterances for beam in one.beams]
     tokens = np.full((len(beams), plan.max_length), plan.beam_fill)
     tokens[:, :length] = [beam.tokens for beam in beams]
-    log_probs = run.scores_of(xp.asarray(tokens, device=device), length, log_probs)
+    log_probs = run.process(xp.asarray(tokens, device=device), length, log_probs)
     run.record_scores(log_probs)
     running = np.asarray([beam.score for beam in beams], dtype=np.float32).reshape(-1, plan.num_beams)
     found = best_candidates(ops, plan, xp.asarray(running, device=device), log_probs)
-    helpful = xp.take(log_probs, xp.asarray(words.tokens, device=device), axis=1)
-    sums = to_numpy(helpful).reshape(*running.shape, -1) + running[:, :, None]
-    for text, candidates, scores in zip(texts, zip(*map(to_numpy, found), strict=True), sums, strict=True):
+    of_words = xp.take(log_probs, xp.asarray(words.tokens, device=device), axis=1)
+    sums = to_numpy(of_words).reshape(*running.shape, -1) + running[:, :, None]
+    for utterance, candidates, scores in zip(utterances, zip(*map(to_numpy, found), strict=True), sums, strict=True):
         by_token = dict(zip(words.tokens, scores.T.tolist(), strict=True))
-        text.advance(list(zip(*(x.tolist() for x in candidates), strict=True)), by_token)
+        utterance.advance(list(zip(*(x.tolist() for x in candidates), strict=True)), by_token)
 
 
-def _result(run: Run, texts: list[_Utterance], prompt: Array) -> GenerationResult:
+def _result(run: Run, utterances: list[_Utterance], prompt: Array) -> GenerationResult:
     xp, plan = run.ops.xp, run.plan
-    best = [text for one in texts for text in one.best()]
-    longest = max(len(text.tokens) for text in best)
+    best = [hypothesis for one in utterances for hypothesis in one.best()]
+    longest = max(len(one.tokens) for one in best)
     sequences = np.full((len(best), longest), plan.beam_fill)
     rows = np.full((len(best), longest - plan.prompt_length), -1)
-    for place, text in enumerate(best):
-        sequences[place, : len(text.tokens)] = text.tokens
-        rows[place, : len(text.rows)] = text.rows
+    for place, one in enumerate(best):
+        sequences[place, : len(one.tokens)] = one.tokens
+        rows[place, : len(one.rows)] = one.rows
 
     def array(values: Any, dtype: Any) -> Array:
         return xp.asarray(values, dtype=dtype, device=run.ops.device(prompt))
 
     return run.result(
         sequences=array(sequences, prompt.dtype),
-        ended=array([text.tokens[-1] in plan.eos for text in best], xp.bool),
-        sequences_scores=array([text.score for text in best], xp.float32),
+        ended=array([one.tokens[-1] in plan.eos for one in best], xp.bool),
+        sequences_scores=array([one.score for one in best], xp.float32),
         beam_indices=array(rows, prompt.dtype) if run.options.return_dict_in_generate else None,
     )

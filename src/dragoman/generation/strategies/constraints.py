@@ -1,7 +1,7 @@
-"""Words that a text must contain, and how far a text has come with them.
+"""The words that a sequence must contain (`force_words_ids`), and its progress in them.
 
-A word is one sequence of tokens, or a choice of several. A text works on one word at a time: a token that begins a
-waiting word starts it; a token that does not go on with it sends the word to the end of the queue.
+A word is one list of tokens, or a choice of several such lists. A sequence is in one word at a time: a token that
+begins a waiting word starts it; a token that does not continue it sends the word to the end of the queue.
 """
 
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ Tokens: TypeAlias = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a text has come.
+    """The progress of one sequence.
 
     Attributes:
-        done: Words that it contains.
-        waiting: Places of the words that are not begun, in the order in which they are tried.
-        current: Place of the word that it is in, and the tokens of it so far.
+        done: Number of words that it contains.
+        waiting: Indices of the words that are not begun, in the order in which they are tried.
+        current: Index of the word that it is in, and the tokens of it so far.
     """
 
     done: int
@@ -29,13 +29,13 @@ class Progress:
 
     @property
     def complete(self) -> bool:
-        """Whether the text contains every word."""
+        """Whether the sequence contains every word."""
         return not self.waiting and self.current is None
 
 
 @dataclass(frozen=True)
 class Words:
-    """The words: for each, its alternatives."""
+    """The words, each a tuple of alternatives."""
 
     alternatives: tuple[tuple[Tokens, ...], ...]
 
@@ -45,7 +45,7 @@ class Words:
         return sorted({token for word in self.alternatives for tokens in word for token in tokens})
 
     def start(self) -> Progress:
-        """Return the progress of a text that is still empty."""
+        """Return the progress of an empty sequence."""
         return Progress(0, tuple(range(len(self.alternatives))))
 
     def read(self, progress: Progress, token: int) -> Progress:
@@ -61,14 +61,14 @@ class Words:
                 return self._in_word(progress.done, waiting, place, (token,))
         return progress
 
-    def helpful(self, progress: Progress) -> list[int]:
-        """Return the tokens that would bring a text further, without repeats."""
+    def advancing(self, progress: Progress) -> list[int]:
+        """Return the tokens that begin a waiting word or continue the current one, without repeats."""
         if progress.current is not None:
             return self._after(*progress.current)
         return list(dict.fromkeys(token for place in progress.waiting for token in self._after(place, ())))
 
     def rank(self, progress: Progress) -> int:
-        """Return how far the text is, so that texts of one rank compete with each other only."""
+        """Return the progress as a number; hypotheses compete only with those of the same rank."""
         longest = max(len(tokens) for word in self.alternatives for tokens in word)
         rank = progress.done * longest
         if progress.current is not None:
@@ -82,9 +82,9 @@ class Words:
         return Progress(done + 1, waiting)
 
     def _after(self, place: int, begun: Tokens) -> list[int]:
-        """Return the tokens that go on from `begun`; none where a word is complete."""
-        going = (tokens for tokens in self.alternatives[place] if tokens[: len(begun)] == begun)
-        return list(dict.fromkeys(tokens[len(begun)] for tokens in going if len(tokens) > len(begun)))
+        """Return the tokens that may follow `begun`; none if the word is complete."""
+        possible = (tokens for tokens in self.alternatives[place] if tokens[: len(begun)] == begun)
+        return list(dict.fromkeys(tokens[len(begun)] for tokens in possible if len(tokens) > len(begun)))
 
 
 def words_of(force_words_ids: Sequence[Sequence[Any]]) -> Words:

@@ -1,4 +1,4 @@
-"""The driver of greedy search and sampling: one text in flight for each utterance, or for each sample of one."""
+"""Greedy search and sampling: one sequence per utterance, or several independent samples."""
 
 from dragoman.generation.arrays import Array
 from dragoman.generation.decoder import State, Step, StepDecoder
@@ -20,13 +20,13 @@ def search_rows(run: Run, decoder: StepDecoder[State], prompt: Array, step: Step
     state = begin_rows(ops, plan, prompt)
     decoder_state = decoder.expand(step.state, copies) if copies > 1 else step.state
     raw = run.scores_from(step, copies)
-    run.tell(prompt)
+    run.stream(prompt)
     while True:
-        scores = run.scores_of(state.tokens, state.length, raw)
+        scores = run.process(state.tokens, state.length, raw)
         run.record_scores(scores)
         chosen = ops.xp.argmax(scores, axis=-1) if keys is None else draw(ops, fold(ops, keys, state.length), scores)
-        run.note(chosen, state)
-        state = run.advanced(advance_rows(ops, plan, state, chosen))
+        run.record_chosen(chosen, state)
+        state = run.after_step(advance_rows(ops, plan, state, chosen))
         if run.is_over(state):
             return run.rows_result(state)
         step = decoder.step(state.tokens[:, state.length - 1], decoder_state)

@@ -1,7 +1,7 @@
-"""The driver of speculative decoding: a small decoder drafts, the large one checks a whole draft in one step.
+"""Speculative decoding: a small draft model proposes tokens, the main model checks all of them in one step.
 
-The texts are those of greedy search with the large decoder alone; only the number of its steps is smaller
-(https://arxiv.org/abs/2211.17192). In a batch, as many tokens are taken as all texts agree on.
+The result is that of greedy search with the main model alone, in fewer of its steps (https://arxiv.org/abs/2211.17192).
+In a batch, proposals are accepted up to the first one that any sequence rejects.
 """
 
 from typing import Any, Protocol
@@ -19,58 +19,59 @@ __all__ = ["RewindableDecoder", "search_with_draft"]
 
 
 class RewindableDecoder(StepDecoder[State], Protocol[State]):
-    """A decoder that can read several tokens at once, and take tokens back."""
+    """A decoder that can also read several tokens at once and discard the last ones."""
 
     def read(self, tokens: Array, state: State) -> Step[State]:
-        """Read tokens int `[rows, n]`; the logits are `[rows, n, vocab]`, after each of them."""
+        """Read tokens int `[rows, n]`; the logits `[rows, n, vocab]` are those after each of them."""
         ...
 
     def rewind(self, state: State, tokens: int) -> State:
-        """Forget the last `tokens` tokens of every row."""
+        """Discard the last `tokens` tokens of every row."""
         ...
 
 
 def search_with_draft(
     run: Run, decoder: RewindableDecoder[Any], draft: RewindableDecoder[Any], prompt: Array, step: Step[Any]
 ) -> GenerationResult:
-    """Run greedy search from the first step on, with the help of a drafting decoder of the same vocabulary."""
+    """Run greedy search from the first step on; `draft` has the same vocabulary as `decoder`."""
     ops, xp = run.ops, run.ops.xp
     state = begin_rows(ops, run.plan, prompt)
-    run.tell(prompt)
-    memory, drafting = step.state, draft.start(prompt).state
-    read = state.length  # tokens that the drafting decoder has read
-    raw = run.scores_from(step)[:, None]  # [rows, 1, vocab]: after the prompt, nothing is drafted yet
+    run.stream(prompt)
+    decoder_state, draft_state = step.state, draft.start(prompt).state
+    read = state.length  # tokens that the draft model has read
+    raw = run.scores_from(step)[:, None]  # [rows, 1, vocab]: after the prompt, nothing is proposed yet
     proposed = state.tokens[:, :0]
     while True:
-        state, taken, over = _take(run, state, raw, proposed)
+        state, taken, over = _accept(run, state, raw, proposed)
         if over:
             return run.result(sequences=state.tokens[:, : state.length], ended=state.ended)
         rejected = proposed.shape[1] + 1 - taken
-        memory = decoder.rewind(memory, rejected) if rejected else memory
+        decoder_state = decoder.rewind(decoder_state, rejected) if rejected else decoder_state
         if read >= state.length:
-            drafting, read = draft.rewind(drafting, read - state.length + 1), state.length - 1
-        drafting, read, proposed = _propose(run, draft, drafting, read, state)
-        step = decoder.read(xp.concat([state.tokens[:, state.length - 1 : state.length], proposed], axis=1), memory)
-        memory, raw = step.state, run.scores_from(step)
+            draft_state, read = draft.rewind(draft_state, read - state.length + 1), state.length - 1
+        draft_state, read, proposed = _propose(run, draft, draft_state, read, state)
+        last = state.tokens[:, state.length - 1 : state.length]
+        step = decoder.read(xp.concat([last, proposed], axis=1), decoder_state)
+        decoder_state, raw = step.state, run.scores_from(step)
 
 
-def _take(run: Run, state: RowState, raw: Array, proposed: Array) -> tuple[RowState, int, bool]:
-    """Choose tokens as greedy search does, as long as all texts that go on choose what was proposed, and one more.
+def _accept(run: Run, state: RowState, raw: Array, proposed: Array) -> tuple[RowState, int, bool]:
+    """Choose tokens greedily while all unfinished sequences choose the proposed ones, and one more.
 
     Args:
         run: The call of `generate`.
-        state: The texts.
+        state: The sequences.
         raw: Scores float32 `[rows, proposed + 1, vocab]`, before and after each proposed token.
         proposed: int `[rows, proposed]`.
 
     Returns:
-        The longer texts, how many tokens were taken, and whether all is over.
+        The longer sequences, the number of new tokens, and whether the search is over.
     """
     ops, taken = run.ops, 0
     while True:
-        scores = run.scores_of(state.tokens, state.length, raw[:, taken])
+        scores = run.process(state.tokens, state.length, raw[:, taken])
         run.record_scores(scores)
-        state = run.advanced(advance_rows(ops, run.plan, state, ops.xp.argmax(scores, axis=-1)))
+        state = run.after_step(advance_rows(ops, run.plan, state, ops.xp.argmax(scores, axis=-1)))
         taken += 1
         if run.is_over(state):
             return state, taken, True
@@ -82,25 +83,27 @@ def _take(run: Run, state: RowState, raw: Array, proposed: Array) -> tuple[RowSt
 
 
 def _propose(
-    run: Run, draft: RewindableDecoder[Any], drafting: Any, read: int, state: RowState
+    run: Run, draft: RewindableDecoder[Any], draft_state: Any, read: int, state: RowState
 ) -> tuple[Any, int, Array]:
-    """Let the drafting decoder write on, until it becomes unsure of every text.
+    """Propose tokens greedily with the draft model, until it is uncertain for every unfinished sequence.
 
     Returns:
-        Its state, how many tokens it has read, and the proposed tokens int `[rows, proposed]`.
+        Its state, the number of tokens it has read, and the proposed tokens int `[rows, proposed]`.
     """
     ops, xp, options = run.ops, run.ops.xp, run.options
-    room = run.plan.max_length - state.length - 1  # the last token is chosen without a proposal
+    limit = min(
+        options.num_assistant_tokens, run.plan.max_length - state.length - 1
+    )  # the last token needs no proposal
     proposed: list[Array] = []
-    step = draft.read(state.tokens[:, read : state.length], drafting)
+    step = draft.read(state.tokens[:, read : state.length], draft_state)
     logits, read = step.logits[:, -1], state.length
-    while len(proposed) < min(options.num_assistant_tokens, room):
+    while len(proposed) < limit:
         log_probs, tokens = ops.top_k(ops.log_softmax(logits), 1)
-        sure = np.exp(to_numpy(log_probs[:, 0])) >= options.assistant_confidence_threshold
-        if not (sure & ~to_numpy(state.ended)).any():
+        confident = np.exp(to_numpy(log_probs[:, 0])) >= options.assistant_confidence_threshold
+        if not (confident & ~to_numpy(state.ended)).any():
             break
         proposed.append(xp.astype(tokens[:, 0], state.tokens.dtype, copy=False))
-        if len(proposed) == min(options.num_assistant_tokens, room):
+        if len(proposed) == limit:
             break
         step = draft.step(proposed[-1], step.state)
         logits, read = step.logits, read + 1

@@ -113,9 +113,9 @@ def test_gzipped_files(arpa: Path, tmp_path: Path) -> None:
     [
         ("", "has no such line"),
         ("hello", "has no such line"),
-        (ARPA.replace("\\end\\", ""), "breaks off before its end"),
+        (ARPA.replace("\\end\\", ""), "ends early"),
         (ARPA.replace("-0.5\ta", "-0.5x\ta"), "Line 12 of .* could not convert"),
-        (ARPA.replace("-0.3\ta b", "-0.3\ta b c d e"), "Line 18 .* 2 words with one or two numbers were due"),
+        (ARPA.replace("-0.3\ta b", "-0.3\ta b c d e"), "Line 18 .* expected 2 words with one or two numbers"),
         (ARPA.encode("utf-16"), "cannot be read"),
     ],
 )
@@ -135,7 +135,7 @@ def test_a_file_that_is_not_there_or_not_gzipped(tmp_path: Path) -> None:
 
 
 def test_a_file_of_other_tokens(arpa: Path) -> None:
-    with pytest.raises(ConfigError, match="knows none of its 1 tokens"):
+    with pytest.raises(ConfigError, match="has none of its 1 tokens"):
         # the start and end alone are no text
         NGramModel(arpa, {"q": 2}, vocab_size=VOCAB, start=START, end=END)
 
@@ -245,7 +245,7 @@ def test_a_voice_may_begin_with_its_own_prompt() -> None:
 
 def test_a_voice_with_another_vocabulary() -> None:
     fused: StepDecoder[Any] = Fused(Table(0), [Scorer(model=Table(1)), Scorer(model=Table(1, vocab=8))])
-    with pytest.raises(GenerationError, match=r"their shape \(1, 6\), but number 2 has \(1, 8\)"):
+    with pytest.raises(GenerationError, match=r"the decoder's, \(1, 6\), but scorer 2 has \(1, 8\)"):
         fused.start(np.array([[START]]))
 
 

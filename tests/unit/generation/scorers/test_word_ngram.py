@@ -139,5 +139,5 @@ def test_what_cannot_be(tmp_path: Path) -> None:
     path.write_text(arpa_of({words: entry for words, entry in ENTRIES.items() if words[0][0] == "<"}))
     with pytest.raises(ConfigError, match="must be a language model over words, but has none"):
         model_of(path, "blanks")
-    with pytest.raises(ConfigError, match="whose tokens write letters"):
+    with pytest.raises(ConfigError, match="tokens that consist of letters"):
         word_starts(lambda tokens: "1" * len(tokens), 3)

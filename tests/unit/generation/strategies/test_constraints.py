@@ -43,10 +43,10 @@ def test_when_a_text_has_its_words(words: list[Any], tokens: list[int], complete
 
 def test_what_helps() -> None:
     words = words_of([[1, 2], [3], [[1, 4], [5]]])
-    assert words.helpful(words.start()) == [1, 3, 5]
-    assert words.helpful(words.read(words.start(), 1)) == [2]
-    assert words.helpful(words.read(words.start(), 3)) == [1, 5]
-    assert words.helpful(read([[1]], [1])) == []
+    assert words.advancing(words.start()) == [1, 3, 5]
+    assert words.advancing(words.read(words.start(), 1)) == [2]
+    assert words.advancing(words.read(words.start(), 3)) == [1, 5]
+    assert words.advancing(read([[1]], [1])) == []
     assert words.tokens == [1, 2, 3, 4, 5]
 
 
@@ -56,7 +56,7 @@ def test_every_helpful_token_raises_the_rank() -> None:
         progress = words.start()
         for token in tokens:
             progress = words.read(progress, token)
-        for token in words.helpful(progress):
+        for token in words.advancing(progress):
             assert words.rank(words.read(progress, token)) > words.rank(progress)
 
 
