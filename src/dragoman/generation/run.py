@@ -1,4 +1,4 @@
-"""What the drivers of the strategies share in one call of `generate`: settings, records, stopping, streaming."""
+"""`Run`: settings, records, stopping and streaming, shared by the drivers of the strategies."""
 
 from dataclasses import dataclass, field
 from typing import Any
