@@ -8,7 +8,7 @@ from dragoman.generation.alignment import align, alignment_matrix, pick_heads, w
 
 
 def cheapest(cost):
-    """The least cost of any path, by the definition."""
+    """The cost of the cheapest path, by the definition."""
     tokens, frames = cost.shape
     best = np.full((tokens + 1, frames + 1), np.inf)
     best[0, 0] = 0
@@ -19,7 +19,7 @@ def cheapest(cost):
 
 
 @given(st.integers(1, 9), st.integers(1, 12), st.integers(0, 2**32 - 1))
-def test_the_path_is_the_cheapest_and_steps_one_at_a_time(tokens, frames, seed):
+def test_warp_finds_the_cheapest_path_in_single_steps(tokens, frames, seed):
     cost = np.random.default_rng(seed).normal(size=(tokens, frames))
     rows, columns = warp(cost)
     assert (rows[0], columns[0], rows[-1], columns[-1]) == (0, 0, tokens - 1, frames - 1)
@@ -30,8 +30,8 @@ def test_the_path_is_the_cheapest_and_steps_one_at_a_time(tokens, frames, seed):
 
 
 @given(st.lists(st.integers(4, 12), min_size=1, max_size=8), st.integers(0, 2**32 - 1))
-def test_tokens_begin_where_the_heads_look_at_them(lengths, seed):
-    """Each token looks at its own stretch of frames, over noise, and one head sees nothing."""
+def test_tokens_begin_at_the_frames_they_attend_to(lengths, seed):
+    """Each token attends to its own span of frames, with noise; one head attends to nothing in particular."""
     rng = np.random.default_rng(seed)
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
     logits = rng.normal(0, 0.3, (3, len(lengths), sum(lengths)))
@@ -44,7 +44,7 @@ def test_tokens_begin_where_the_heads_look_at_them(lengths, seed):
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 7])
-def test_more_tokens_than_frames_are_aligned_all_the_same(frames):
+def test_more_tokens_than_frames_can_be_aligned(frames):
     weights = np.random.default_rng(0).random((2, 9, frames))
     found = align(alignment_matrix(weights))
     assert len(found) == 9
@@ -52,13 +52,13 @@ def test_more_tokens_than_frames_are_aligned_all_the_same(frames):
     assert found[-1] == frames - 1 or frames == 1
 
 
-def test_frames_that_nobody_looks_at_are_no_error():
+def test_frames_without_attention_stay_finite():
     weights = np.zeros((2, 4, 20), np.float32)
     weights[:, :, :10] = 0.1
     assert np.isfinite(alignment_matrix(weights)).all()
 
 
-def test_heads_are_the_given_ones_or_those_of_the_upper_layers():
+def test_heads_default_to_the_upper_layers():
     assert pick_heads([[1, 0], [3, 5]], 4, 6) == ((1, 0), (3, 5))
     assert pick_heads(None, 3, 2) == ((1, 0), (1, 1), (2, 0), (2, 1))
     assert pick_heads(None, 1, 2) == ((0, 0), (0, 1))
@@ -67,6 +67,6 @@ def test_heads_are_the_given_ones_or_those_of_the_upper_layers():
 @pytest.mark.parametrize(
     "heads", [[[4, 0]], [[0, 6]], [[-1, 0]], [[1]], [[0, 1, 2]], 5, "ab", ["ab"], [[0.5, 1]], [None]]
 )
-def test_heads_that_are_not_there_are_refused(heads):
+def test_invalid_heads_are_refused(heads):
     with pytest.raises(CheckpointError, match="pairs of a layer below 4 and a head below 6"):
         pick_heads(heads, 4, 6)

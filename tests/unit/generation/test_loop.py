@@ -1,4 +1,4 @@
-"""The driver: what it asks of a decoder, records and returns (tests/parity and tests/property test the search)."""
+"""The driver: its calls of the decoder, records and results (tests/parity and tests/property test the search)."""
 
 from typing import Any, NamedTuple
 
@@ -23,8 +23,8 @@ class State(NamedTuple):
     tokens: np.ndarray
 
 
-class Speaker:
-    """Logits that depend on the utterance and on every token read; remembers what it was asked."""
+class HashDecoder:
+    """Decoder whose logits depend on the utterance and every token read; records the calls it gets."""
 
     def __init__(self, seeds: list[int], vocab: int = VOCAB) -> None:
         self.seeds, self.vocab, self.calls = seeds, vocab, list[str]()
@@ -62,10 +62,10 @@ class Speaker:
 def run(seeds: list[int], **options: Any) -> Any:
     extra = {name: options.pop(name) for name in ("seed", "capacity", "decode", "streamer") if name in options}
     config = GenerationConfig(eos_token_id=END, pad_token_id=PAD, **{"max_new_tokens": 8, **options})
-    return generate(Speaker(seeds), np.full((len(seeds), 1), START), config, **extra)
+    return generate(HashDecoder(seeds), np.full((len(seeds), 1), START), config, **extra)
 
 
-def texts(sequences: np.ndarray) -> list[list[int]]:
+def tokens_of(sequences: np.ndarray) -> list[list[int]]:
     return [[t for t in row[1:] if t not in (END, PAD)] for row in sequences.tolist()]
 
 
@@ -83,59 +83,59 @@ STRATEGIES = [
 
 
 @pytest.mark.parametrize("options", STRATEGIES)
-def test_the_neighbours_and_their_order_change_nothing(options: dict[str, Any]) -> None:
+def test_rows_do_not_depend_on_the_batch_or_its_order(options: dict[str, Any]) -> None:
     utterances = list(range(10, 22))
     seed = lambda which: {"seed": which} if options.get("do_sample") else {}  # noqa: E731
-    together = texts(run(utterances, **options, **seed(utterances)).sequences)
+    together = tokens_of(run(utterances, **options, **seed(utterances)).sequences)
     copies = options.get("num_return_sequences", 1)
     order = np.random.default_rng(0).permutation(len(utterances))
     shuffled = [utterances[i] for i in order]
-    for place, text in enumerate(texts(run(shuffled, **options, **seed(shuffled)).sequences)):
+    for place, text in enumerate(tokens_of(run(shuffled, **options, **seed(shuffled)).sequences)):
         assert text == together[order[place // copies] * copies + place % copies]
     for i, utterance in enumerate(utterances):
-        alone = texts(run([utterance], **options, **seed([utterance])).sequences)
+        alone = tokens_of(run([utterance], **options, **seed([utterance])).sequences)
         assert alone == together[i * copies : (i + 1) * copies]
 
 
-def test_seeds_repeat_and_differ() -> None:
+def test_seed_determines_the_samples() -> None:
     def of(seed: int) -> list[list[int]]:
         return run([3] * 6, do_sample=True, seed=seed).sequences.tolist()
 
     assert of(1) == of(1)
     assert of(1) != of(2)
-    assert len({tuple(row) for row in of(1)}) > 1  # equal utterances of a batch draw different texts
+    assert len({tuple(row) for row in of(1)}) > 1  # equal utterances of a batch get different samples
     samples = run([3], do_sample=True, num_return_sequences=6).sequences.tolist()
     assert len({tuple(row) for row in samples}) > 1
 
 
-def test_sampled_texts_have_their_probabilities() -> None:
-    """The first two tokens of 20,000 samples, against the products of their probabilities; a fixed seed."""
-    speaker, count = Speaker([4], vocab=4), 20_000
+def test_samples_follow_the_distribution() -> None:
+    """The first two tokens of 20,000 samples against the products of their probabilities; fixed seed."""
+    decoder, count = HashDecoder([4], vocab=4), 20_000
     config = GenerationConfig(eos_token_id=END, pad_token_id=PAD, do_sample=True, max_new_tokens=2, top_k=0)
     prompt = np.full((1, 1), START)
-    found = generate(speaker, prompt, config.replace(num_return_sequences=count), seed=7).sequences
+    found = generate(decoder, prompt, config.replace(num_return_sequences=count), seed=7).sequences
     soft = lambda x: np.exp(x) / np.exp(x).sum()  # noqa: E731
-    first = soft(speaker.start(prompt).logits[0])
+    first = soft(decoder.start(prompt).logits[0])
     for a in range(4):
-        after = soft(speaker.start(np.array([[START, a]])).logits[0])
+        after = soft(decoder.start(np.array([[START, a]])).logits[0])
         for b in range(4):
             share = first[a] * (float(b == PAD) if a == END else after[b])
             times = int(((found[:, 1] == a) & (found[:, 2] == b)).sum())
             assert abs(times - count * share) < 4.5 * (count * share * (1 - share)) ** 0.5 + 1e-9
 
 
-def test_a_greedy_search_asks_for_no_more_steps_than_it_needs() -> None:
-    speaker = Speaker([0])
+def test_number_of_decoder_calls() -> None:
+    decoder = HashDecoder([0])
     config = GenerationConfig(eos_token_id=END, pad_token_id=PAD, max_new_tokens=4, min_new_tokens=4)
-    generate(speaker, np.full((1, 1), START), config)
-    assert speaker.calls == ["start", "step", "step", "step"]
-    beams = Speaker([0])
+    generate(decoder, np.full((1, 1), START), config)
+    assert decoder.calls == ["start", "step", "step", "step"]
+    beams = HashDecoder([0])
     generate(beams, np.full((1, 1), START), config.replace(num_beams=2))
     assert beams.calls == ["start", "expand", "step", "select", "step", "select", "step"]
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
-def test_records_are_kept_only_when_asked_for(num_beams: int) -> None:
+def test_outputs_of_steps_are_recorded_only_if_requested(num_beams: int) -> None:
     bare = run([1, 2], num_beams=num_beams)
     assert (
         bare.scores is bare.logits is bare.cross_attentions is bare.decoder_hidden_states is bare.beam_indices is None
@@ -153,7 +153,7 @@ def test_records_are_kept_only_when_asked_for(num_beams: int) -> None:
     np.testing.assert_array_equal(full.sequences, bare.sequences)
 
 
-def test_outputs_have_hugging_faces_order() -> None:
+def test_outputs_have_the_order_of_transformers() -> None:
     greedy = run([1], return_dict_in_generate=True, output_scores=True).to_output(("e",), ("h",))
     assert isinstance(greedy, GenerateEncoderDecoderOutput)
     assert list(greedy.keys()) == ["sequences", "scores", "encoder_attentions", "encoder_hidden_states"]
@@ -165,7 +165,7 @@ def test_outputs_have_hugging_faces_order() -> None:
     assert list(without.keys()) == ["sequences", "beam_indices"]
 
 
-def test_ended_tells_ends_from_cuts() -> None:
+def test_ended_is_false_for_sequences_cut_off_by_the_length() -> None:
     ended = run(list(range(30)), max_new_tokens=3)
     for row, end in zip(ended.sequences.tolist(), ended.ended.tolist(), strict=True):
         assert end == (END in row)
@@ -176,15 +176,15 @@ def test_ended_tells_ends_from_cuts() -> None:
     assert 0 < beams.ended.sum() < 60
 
 
-def test_without_an_end_token_texts_fill_the_length() -> None:
+def test_sequences_without_end_token_have_the_maximum_length() -> None:
     config = GenerationConfig(num_beams=3, num_return_sequences=3)
-    result = generate(Speaker([1, 2]), np.full((2, 1), START), config, capacity=6)
+    result = generate(HashDecoder([1, 2]), np.full((2, 1), START), config, capacity=6)
     assert result.sequences.shape == (6, 6)
     assert (result.sequences >= 0).all()
     assert not result.ended.any()
 
 
-def test_transition_scores_add_up_to_the_scores_of_hypotheses() -> None:
+def test_transition_scores_add_up_to_the_hypothesis_scores() -> None:
     result = run(
         [1, 2, 3], num_beams=4, num_return_sequences=4, length_penalty=0.7, return_dict_in_generate=True,
         output_scores=True,
@@ -195,23 +195,23 @@ def test_transition_scores_add_up_to_the_scores_of_hypotheses() -> None:
 
 
 @pytest.mark.parametrize("shape", [(0, 1), (2, 0), (3,), (1, 1, 1)])
-def test_a_prompt_of_the_wrong_shape(shape: tuple[int, ...]) -> None:
+def test_prompt_of_wrong_shape_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(GenerationError, match=r"\[batch, tokens\] with at least one of each"):
-        generate(Speaker([1]), np.zeros(shape, dtype=np.int64), GenerationConfig(max_new_tokens=3))
+        generate(HashDecoder([1]), np.zeros(shape, dtype=np.int64), GenerationConfig(max_new_tokens=3))
 
 
 def test_options_are_checked_again_before_use() -> None:
     config = GenerationConfig(max_new_tokens=3)
     config.num_return_sequences = 2
     with pytest.raises(GenerationError, match="greedy search"):
-        generate(Speaker([1]), np.full((1, 1), START), config)
+        generate(HashDecoder([1]), np.full((1, 1), START), config)
 
 
-def test_a_function_of_allowed_tokens_that_allows_none() -> None:
+def test_prefix_function_that_allows_no_token_is_refused() -> None:
     config = GenerationConfig(max_new_tokens=3)
     with pytest.raises(GenerationError, match=r"returned none for utterance 1 after \[2\]"):
         generate(
-            Speaker([1, 2]), np.full((2, 1), START), config, prefix_allowed_tokens_fn=lambda u, t: [] if u else [3]
+            HashDecoder([1, 2]), np.full((2, 1), START), config, prefix_allowed_tokens_fn=lambda u, t: [] if u else [3]
         )
 
 
@@ -223,7 +223,7 @@ def letters(ids: list[int]) -> str:
 
 
 @pytest.mark.parametrize("options", [{}, {"num_beams": 3}, {"do_sample": True, "num_return_sequences": 2}])
-def test_stop_strings_end_a_text_with_the_token_that_completes_them(options: dict[str, Any]) -> None:
+def test_stop_string_ends_a_sequence_with_its_last_token(options: dict[str, Any]) -> None:
     utterances = list(range(40))
     plain = run(utterances, min_new_tokens=8, decode=letters, **options)
     result = run(utterances, min_new_tokens=8, stop_strings=["ef", "g"], decode=letters, **options)
@@ -238,53 +238,53 @@ def test_stop_strings_end_a_text_with_the_token_that_completes_them(options: dic
     assert not plain.ended.any()
 
 
-def test_stop_strings_need_something_to_decode_with() -> None:
+def test_stop_strings_need_a_tokenizer() -> None:
     with pytest.raises(GenerationError, match=r"`stop_strings` \('x'\) .* Pass `tokenizer=`"):
         run([1], stop_strings="x")
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
-def test_when_the_time_is_up_texts_are_cut(num_beams: int) -> None:
+def test_max_time_cuts_sequences_off(num_beams: int) -> None:
     result = run(list(range(20)), num_beams=num_beams, max_time=1e-9)
     assert result.sequences.shape[1] == 2
     assert result.ended.tolist() == [row[1] == END for row in result.sequences.tolist()]
 
 
-class Listener:
+class Recorder:
     def __init__(self) -> None:
-        self.heard = list[Any]()
+        self.received = list[Any]()
 
     def put(self, value: np.ndarray) -> None:
-        self.heard.append(value.tolist())
+        self.received.append(value.tolist())
 
     def end(self) -> None:
-        self.heard.append("end")
+        self.received.append("end")
 
 
-def test_a_streamer_hears_everything_in_order() -> None:
-    listener = Listener()
-    result = run([1, 2], streamer=listener)
+def test_streamer_receives_all_tokens_in_order() -> None:
+    recorder = Recorder()
+    result = run([1, 2], streamer=recorder)
     columns = result.sequences.T.tolist()
-    assert listener.heard == [[[START], [START]], *columns[1:], "end"]
+    assert recorder.received == [[[START], [START]], *columns[1:], "end"]
 
 
 @pytest.mark.parametrize("options", [{"num_beams": 2}, {"do_sample": True, "num_return_sequences": 2}])
-def test_a_streamer_cannot_follow_several_texts(options: dict[str, Any]) -> None:
+def test_streamer_with_several_sequences_per_utterance_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(GenerationError, match="one sequence per utterance"):
-        run([1], streamer=Listener(), **options)
+        run([1], streamer=Recorder(), **options)
 
 
-def test_whoever_reads_along_learns_of_a_failure() -> None:
-    class Broken(Speaker):
+def test_streamer_ends_when_generation_fails() -> None:
+    class Broken(HashDecoder):
         def step(self, tokens: np.ndarray, state: State) -> Step[State]:
             raise RuntimeError("out of tubes")
 
-    listener, config = Listener(), GenerationConfig(max_new_tokens=5)
+    recorder, config = Recorder(), GenerationConfig(max_new_tokens=5)
     with pytest.raises(RuntimeError, match="out of tubes"):
-        generate(Broken([1]), np.full((1, 1), START), config, streamer=listener)
-    assert listener.heard[-1] == "end"
+        generate(Broken([1]), np.full((1, 1), START), config, streamer=recorder)
+    assert recorder.received[-1] == "end"
 
 
-def test_a_prompt_of_numbers_that_are_not_whole() -> None:
+def test_prompt_of_floats_is_refused() -> None:
     with pytest.raises(GenerationError, match="token ids, whole numbers, but holds float64"):
-        generate(Speaker([1]), np.ones((1, 1)), GenerationConfig(max_new_tokens=3))
+        generate(HashDecoder([1]), np.ones((1, 1)), GenerationConfig(max_new_tokens=3))

@@ -11,7 +11,7 @@ from dragoman.generation.options import GenerationConfig
 from dragoman.spec.ids import SpecialIds
 
 
-def test_defaults_are_upstreams_but_for_the_length() -> None:
+def test_defaults_equal_transformers_except_the_length() -> None:
     config = GenerationConfig()
     theirs = transformers.GenerationConfig._get_default_generation_params()
     ours = {name: getattr(config, name) for name in theirs if name in vars(config)}
@@ -19,7 +19,7 @@ def test_defaults_are_upstreams_but_for_the_length() -> None:
     assert len(ours) > 20
 
 
-def test_one_object_of_ids_serves_model_and_generation() -> None:
+def test_special_ids_are_shared_with_the_model() -> None:
     ids = SpecialIds(eos_token_id=3)
     config = GenerationConfig(num_beams=2)
     config.special_ids = ids
@@ -28,7 +28,7 @@ def test_one_object_of_ids_serves_model_and_generation() -> None:
     assert ids.pad_token_id == 7
 
 
-def test_a_copy_with_changes_leaves_the_shared_ids_alone() -> None:
+def test_replace_does_not_change_shared_ids() -> None:
     config = GenerationConfig(eos_token_id=3)
     changed = config.replace(eos_token_id=5, num_beams=4)
     assert (changed.eos_token_id, changed.num_beams) == (5, 4)
@@ -36,12 +36,12 @@ def test_a_copy_with_changes_leaves_the_shared_ids_alone() -> None:
 
 
 @pytest.mark.parametrize("call", [lambda **o: GenerationConfig(**o), lambda **o: GenerationConfig().replace(**o)])
-def test_an_unknown_option_is_answered_with_the_nearest(call: Any) -> None:
+def test_unknown_option_suggests_the_nearest(call: Any) -> None:
     with pytest.raises(GenerationError, match=r'`num_beam` is not one. Did you mean "num_beams"\?'):
         call(num_beam=3)
 
 
-def test_update_sets_in_place_and_returns_the_unknown() -> None:
+def test_update_sets_in_place_and_returns_unknown_options() -> None:
     config = GenerationConfig(eos_token_id=3)
     ids = config.special_ids
     assert config.update(num_beams=3, pad_token_id=1, colour="red") == {"colour": "red"}
@@ -52,36 +52,36 @@ def test_update_sets_in_place_and_returns_the_unknown() -> None:
     assert config.temperature == 1.0
 
 
-def test_update_of_what_is_none_leaves_the_rest() -> None:
+def test_update_with_defaults_only_sets_options_that_are_none() -> None:
     config = GenerationConfig(num_beams=3)
     config.update(defaults_only=True, num_beams=5, max_length=9)
     assert (config.num_beams, config.max_length) == (3, 9)
 
 
-def test_none_stands_for_what_was_there() -> None:
+def test_none_keeps_the_previous_value() -> None:
     assert GenerationConfig(num_beams=None).num_beams == 1
     assert GenerationConfig(num_beams=3).replace(num_beams=None, length_penalty=None).num_beams == 3
     assert GenerationConfig(max_length=9).replace(max_length=None).max_length is None
 
 
-def test_no_greatest_length_is_written_as_none() -> None:
+def test_length_zero_is_not_written() -> None:
     assert GenerationConfig(max_length=0).to_dict() == {}
 
 
-def test_options_of_transformers_are_read() -> None:
+def test_options_of_transformers_are_converted() -> None:
     theirs = transformers.GenerationConfig(num_beams=4, eos_token_id=[1, 2], max_length=20)
     ours = GenerationConfig.of(theirs)
     assert (ours.num_beams, ours.eos_token_id, ours.max_length) == (4, [1, 2], 20)
     assert GenerationConfig.of(ours) is ours
 
 
-@pytest.mark.parametrize("stranger", [None, {"num_beams": 2}, "folder", 3])
-def test_what_is_no_options_is_refused(stranger: Any) -> None:
+@pytest.mark.parametrize("value", [None, {"num_beams": 2}, "folder", 3])
+def test_other_types_are_refused(value: Any) -> None:
     with pytest.raises(GenerationError, match="must be a GenerationConfig, but got a"):
-        GenerationConfig.of(stranger)
+        GenerationConfig.of(value)
 
 
-def test_over_keeps_what_was_not_changed() -> None:
+def test_over_keeps_options_of_the_base_that_are_at_their_default() -> None:
     base = GenerationConfig(num_beams=5, eos_token_id=2, length_penalty=0.5)
     merged = GenerationConfig(max_new_tokens=9, length_penalty=2.0).over(base)
     assert (merged.num_beams, merged.max_new_tokens, merged.length_penalty, merged.eos_token_id) == (5, 9, 2.0, 2)
@@ -101,7 +101,7 @@ BAD = [
     ("sequence_bias", [[[1], 1.0, 2.0]]), ("sequence_bias", "x"), ("exponential_decay_length_penalty", (1,)),
     ("exponential_decay_length_penalty", (-1, 1.1)), ("exponential_decay_length_penalty", (1, 0.0)),
     ("output_scores", 1), ("max_time", 0), ("stop_strings", [""]), ("stop_strings", 3),
-    # known to upstream, not to us
+    # not supported here
     ("num_beam_groups", 2), ("penalty_alpha", 1.5), ("force_words_ids", [[]]), ("force_words_ids", [1]),
     ("constraints", [1]), ("guidance_scale", 1.5),
     ("dola_layers", "high"), ("top_h", 0.5), ("encoder_repetition_penalty", 1.2), ("prompt_lookup_num_tokens", 3),
@@ -109,21 +109,21 @@ BAD = [
 
 
 @pytest.mark.parametrize(("name", "value"), BAD)
-def test_impossible_values_are_named(name: str, value: Any) -> None:
+def test_invalid_value_is_named(name: str, value: Any) -> None:
     with pytest.raises(GenerationError) as caught:
         GenerationConfig(**{name: value})
     assert f"`{name}`" in str(caught.value)
     assert repr(value) in str(caught.value)
 
 
-def test_all_faults_are_told_at_once() -> None:
+def test_all_errors_are_reported_together() -> None:
     with pytest.raises(GenerationError) as caught:
         GenerationConfig(num_beams=0, temperature=-1, top_p=3)
     assert all(f"`{name}`" in str(caught.value) for name in ("num_beams", "temperature", "top_p"))
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"num_return_sequences": 2}, "greedy search, which finds one sequence, but is 2"),
         ({"num_return_sequences": 3, "num_beams": 2}, r"at most `num_beams` \(2\), but is 3"),
@@ -138,19 +138,19 @@ def test_all_faults_are_told_at_once() -> None:
         ({"exponential_decay_length_penalty": (1, 1.1)}, "`eos_token_id` is not set"),
     ],
 )
-def test_impossible_combinations(options: dict[str, Any], told: str) -> None:
-    with pytest.raises(GenerationError, match=told):
+def test_invalid_combination_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(GenerationError, match=message):
         GenerationConfig(**options)
 
 
-def test_validate_sees_later_changes() -> None:
+def test_validate_checks_later_changes() -> None:
     config = GenerationConfig()
     config.num_beams = -1
     with pytest.raises(GenerationError, match="`num_beams` must be a whole number of at least 1, but is -1"):
         config.validate()
 
 
-# What upstream's release 4 wrote for a BART, shortened; unknown keys and metadata included.
+# Written by `transformers` 4 for a BART model, shortened; with unknown keys and metadata.
 RELEASE_4 = {
     "_from_model_config": True, "bos_token_id": 0, "decoder_start_token_id": 2, "eos_token_id": 2,
     "forced_eos_token_id": 2, "max_length": 142, "num_beams": 4, "no_repeat_ngram_size": 3, "early_stopping": True,
@@ -159,7 +159,7 @@ RELEASE_4 = {
 }  # fmt: skip
 
 
-def test_reads_files_of_release_4_and_writes_what_is_not_default(tmp_path: Path) -> None:
+def test_reads_a_file_of_transformers_4_and_writes_changed_options(tmp_path: Path) -> None:
     file = tmp_path / "generation_config.json"
     file.write_text(json.dumps(RELEASE_4))
     config = GenerationConfig.from_json_file(file)
@@ -173,7 +173,7 @@ def test_reads_files_of_release_4_and_writes_what_is_not_default(tmp_path: Path)
     assert GenerationConfig.from_json_file(again).to_json_string() == again.read_text()
 
 
-def test_exchanges_files_with_transformers(tmp_path: Path) -> None:
+def test_file_round_trip_through_transformers(tmp_path: Path) -> None:
     options = {
         "num_beams": 3, "eos_token_id": [2, 5], "suppress_tokens": [7], "length_penalty": 0.3, "max_new_tokens": 8,
         "sequence_bias": [[[4, 5], 1.5]], "forced_bos_token_id": 9, "do_sample": True, "min_p": 0.1,
@@ -187,32 +187,32 @@ def test_exchanges_files_with_transformers(tmp_path: Path) -> None:
     assert {name: getattr(theirs, name) for name in options} == options
 
 
-def test_a_file_of_release_5_full_of_nulls_means_the_defaults() -> None:
+def test_nulls_in_a_file_of_transformers_5_mean_the_defaults() -> None:
     nulls = dict.fromkeys(transformers.GenerationConfig().to_dict())
     config = GenerationConfig.from_dict({**nulls, "num_beams": 2})
     assert config.to_dict() == {**dict.fromkeys(config.extra), "num_beams": 2}
     config.validate()
 
 
-def test_bias_given_as_a_dictionary_is_written_as_a_list() -> None:
+def test_sequence_bias_dictionary_is_written_as_a_list() -> None:
     config = GenerationConfig(sequence_bias={(1, 2): 0.5})
     assert json.loads(config.to_json_string()) == {"sequence_bias": [[[1, 2], 0.5]]}
 
 
-@pytest.mark.parametrize(("content", "told"), [("[1]", "holds a list"), ("{", "is not valid JSON")])
-def test_a_file_that_is_no_object(tmp_path: Path, content: str, told: str) -> None:
+@pytest.mark.parametrize(("content", "message"), [("[1]", "holds a list"), ("{", "is not valid JSON")])
+def test_file_without_a_json_object_is_refused(tmp_path: Path, content: str, message: str) -> None:
     file = tmp_path / "generation_config.json"
     file.write_text(content)
-    with pytest.raises(GenerationError, match=told):
+    with pytest.raises(GenerationError, match=message):
         GenerationConfig.from_json_file(file)
 
 
-def test_whisper_fields_survive() -> None:
+def test_whisper_fields_are_kept() -> None:
     file = {"alignment_heads": [[2, 2]], "lang_to_id": {"<|en|>": 50259}, "is_multilingual": True, "max_length": 448}
     assert GenerationConfig.from_dict(file).to_dict() == file
 
 
-def test_saves_into_and_reads_from_the_folder_of_a_model(tmp_path: Path) -> None:
+def test_saves_to_and_reads_from_a_model_folder(tmp_path: Path) -> None:
     GenerationConfig(num_beams=3).save_pretrained(tmp_path / "model")
     assert GenerationConfig.from_pretrained(tmp_path / "model").num_beams == 3
     with pytest.raises(ModelNotFoundError, match=r"must hold a generation_config\.json, but has none"):

@@ -1,4 +1,4 @@
-"""Draws follow the distribution (fixed seeds); filters keep what they say (tests/parity has upstream's)."""
+"""Draws follow the distribution (fixed seeds); filters (tests/parity compares them with `transformers`)."""
 
 import itertools
 
@@ -48,7 +48,7 @@ def test_draws_without_replacement_follow_the_distribution_in_order(seed: int) -
     assert abs(chi_square(counts, expected)) < 4
 
 
-def test_extreme_scores() -> None:
+def test_draws_from_extreme_scores() -> None:
     one = np.array([-np.inf, 0.0, -np.inf], dtype=np.float32)
     assert set(draw(OPS, *rows(one, 1000, 0)).tolist()) == {1}
     large = np.array([1e30, 1e30, -1e30], dtype=np.float32)
@@ -59,7 +59,7 @@ def kept(scores: np.ndarray) -> list[int]:
     return np.flatnonzero(scores[0] > -np.inf).tolist()
 
 
-def test_filters_keep_what_they_say() -> None:
+def test_tokens_kept_by_each_filter() -> None:
     scores = SCORES[None]
     assert kept(top_k(OPS, scores, 2)) == [0, 2]
     assert kept(top_p(OPS, scores, 0.65, 1)) == [0, 2]
@@ -77,7 +77,7 @@ def test_filters_keep_what_they_say() -> None:
     assert sorted(kept(typical(OPS, scores, 0.2, 3))) == sorted(nearest[:3])
 
 
-def test_more_tokens_asked_for_than_there_are() -> None:
+def test_filters_may_keep_more_tokens_than_exist() -> None:
     scores = SCORES[None, [0, 2]]
     for filtered in (top_k(OPS, scores, 50), top_p(OPS, scores, 0.1, 5), min_p(OPS, scores, 0.99, 5)):
         np.testing.assert_array_equal(filtered, scores)

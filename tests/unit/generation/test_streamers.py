@@ -15,7 +15,7 @@ TEXT = "the quick brown fox\njumps over  the lazy dog, 你好 世界 naïve caf�
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
-    """A byte-level BPE, so that signs come in parts."""
+    """A byte-level BPE tokenizer, so that characters come in parts."""
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer, inner.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -36,24 +36,24 @@ def test_prints_the_whole_text(tokenizer: Any, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize("skip_prompt", [False, True])
-def test_pieces_are_upstreams(tokenizer: Any, skip_prompt: bool) -> None:
+def test_pieces_equal_those_of_transformers(tokenizer: Any, skip_prompt: bool) -> None:
     import torch
 
     ids = tokenizer(TEXT).input_ids
     ours, theirs = [], []
     mine = TextStreamer(tokenizer, skip_prompt=skip_prompt)
     mine.on_finalized_text = lambda text, stream_end=False: ours.append(text)
-    upstream = transformers.TextStreamer(tokenizer, skip_prompt=skip_prompt)
-    upstream.on_finalized_text = lambda text, stream_end=False: theirs.append(text)
+    reference = transformers.TextStreamer(tokenizer, skip_prompt=skip_prompt)
+    reference.on_finalized_text = lambda text, stream_end=False: theirs.append(text)
     feed(mine, ids)
-    upstream.put(torch.tensor([ids[:2]]))
+    reference.put(torch.tensor([ids[:2]]))
     for token in ids[2:]:
-        upstream.put(torch.tensor([token]))
-    upstream.end()
+        reference.put(torch.tensor([token]))
+    reference.end()
     assert [piece for piece in ours if piece] == [piece for piece in theirs if piece]
 
 
-def test_a_streamer_serves_one_text_after_another(tokenizer: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_streamer_can_be_used_again(tokenizer: Any, capsys: pytest.CaptureFixture[str]) -> None:
     streamer = TextStreamer(tokenizer, skip_prompt=True)
     for _ in range(2):
         feed(streamer, [*tokenizer("ab").input_ids, *tokenizer("the fox").input_ids][-6:])
@@ -61,7 +61,7 @@ def test_a_streamer_serves_one_text_after_another(tokenizer: Any, capsys: pytest
     assert first == second != ""
 
 
-def test_another_thread_reads_along(tokenizer: Any) -> None:
+def test_another_thread_receives_the_pieces(tokenizer: Any) -> None:
     streamer = TextIteratorStreamer(tokenizer, timeout=10)
     thread = Thread(target=feed, args=(streamer, tokenizer(TEXT).input_ids))
     thread.start()
@@ -71,7 +71,7 @@ def test_another_thread_reads_along(tokenizer: Any) -> None:
     assert len(pieces) > 5
 
 
-def test_waiting_ends(tokenizer: Any) -> None:
+def test_waiting_times_out(tokenizer: Any) -> None:
     with pytest.raises(Empty):
         next(TextIteratorStreamer(tokenizer, timeout=0.01))
 

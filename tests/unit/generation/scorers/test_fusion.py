@@ -1,4 +1,4 @@
-"""Shallow fusion: language models of n-grams, hot words and neural models as scorers beside a decoder."""
+"""Shallow fusion: n-gram language models, hot words and neural models as scorers."""
 
 import gzip
 import math
@@ -60,7 +60,7 @@ def model_of(path: Path) -> NGramModel:
 
 
 def by_definition(words: list[str]) -> float:
-    """log10 p(last | those before), straight from the definition of back-off."""
+    """log10 p(last word | previous words), by the definition of back-off."""
     grams = {words: (p, b) for words, p, b in read_by_hand()}
     if tuple(words) in grams:
         return grams[tuple(words)][0]
@@ -84,7 +84,7 @@ NAMES = {0: "</s>", 1: "<s>", 2: "a", 3: "b", 4: "c", 5: "nowhere"}
 
 
 @pytest.mark.parametrize("text", [list(t) for n in range(3) for t in product([2, 3, 4, 5], repeat=n)])
-def test_probabilities_are_those_of_the_definition(arpa: Path, text: list[int]) -> None:
+def test_ngram_probabilities_follow_the_backoff_definition(arpa: Path, text: list[int]) -> None:
     model = model_of(arpa)
     step = model.start(np.array([[START]]))
     for token in text:
@@ -94,7 +94,7 @@ def test_probabilities_are_those_of_the_definition(arpa: Path, text: list[int]) 
         assert step.logits[0, token] == pytest.approx(by_definition([*words, name]) * math.log(10), abs=1e-5, rel=1e-6)
 
 
-def test_rows_are_repeated_and_selected(arpa: Path) -> None:
+def test_ngram_rows_are_repeated_and_selected(arpa: Path) -> None:
     model = model_of(arpa)
     state = model.expand(model.start(np.array([[START], [START]])).state, 2)
     step = model.step(np.array([2, 3, 4, 2]), state)
@@ -102,14 +102,14 @@ def test_rows_are_repeated_and_selected(arpa: Path) -> None:
     assert [context[-1] for context in model.select(step.state, np.array([1, 0, 3, 3]))] == [3, 2, 2, 2]
 
 
-def test_gzipped_files(arpa: Path, tmp_path: Path) -> None:
+def test_arpa_file_may_be_gzipped(arpa: Path, tmp_path: Path) -> None:
     path = tmp_path / "model.arpa.gz"
     path.write_bytes(gzip.compress(ARPA.encode()))
     assert list(read_arpa(path)) == list(read_arpa(arpa))
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ("", "has no such line"),
         ("hello", "has no such line"),
@@ -119,14 +119,14 @@ def test_gzipped_files(arpa: Path, tmp_path: Path) -> None:
         (ARPA.encode("utf-16"), "cannot be read"),
     ],
 )
-def test_files_that_are_no_language_model(tmp_path: Path, content: str | bytes, told: str) -> None:
+def test_malformed_arpa_file_is_refused(tmp_path: Path, content: str | bytes, message: str) -> None:
     path = tmp_path / "model.arpa"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         model_of(path)
 
 
-def test_a_file_that_is_not_there_or_not_gzipped(tmp_path: Path) -> None:
+def test_missing_or_corrupt_arpa_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot be read as an ARPA language model: .*No such file"):
         model_of(tmp_path / "none.arpa")
     (tmp_path / "plain.arpa.gz").write_text(ARPA)
@@ -134,14 +134,14 @@ def test_a_file_that_is_not_there_or_not_gzipped(tmp_path: Path) -> None:
         model_of(tmp_path / "plain.arpa.gz")
 
 
-def test_a_file_of_other_tokens(arpa: Path) -> None:
+def test_arpa_file_without_tokens_of_the_tokenizer_is_refused(arpa: Path) -> None:
     with pytest.raises(ConfigError, match="has none of its 1 tokens"):
-        # the start and end alone are no text
+        # the start and end tokens alone do not count
         NGramModel(arpa, {"q": 2}, vocab_size=VOCAB, start=START, end=END)
 
 
-def gains(phrases: dict[tuple[int, ...], float], text: list[int]) -> list[float]:
-    """What each token of the text gained."""
+def boosts(phrases: dict[tuple[int, ...], float], text: list[int]) -> list[float]:
+    """The boost that each token got."""
     words = HotWords(phrases, vocab_size=VOCAB)
     step, found = words.start(np.array([[START]])), []
     for token in text:
@@ -155,40 +155,40 @@ def gains(phrases: dict[tuple[int, ...], float], text: list[int]) -> list[float]
     [
         ({(2,): 1.5}, [2, 3, 2], [1.5, 0, 1.5]),
         ({(2, 3): 1.0}, [2, 3, 4], [1, 1, 0]),
-        ({(2, 3): 1.0}, [2, 4, 3], [1, -1, 0]),  # begun, not finished: taken back
-        ({(2, 3): 1.0}, [2, 2, 3], [1, 0, 1]),  # begun anew: one of the two is taken back
-        ({(2, 3, 4): 1.0, (3, 5): 2.0}, [2, 3, 5, 2], [1, 1, 2, 1]),  # goes over into another: 2 back, 4 gained
-        ({(2, 3): 1.0, (2, 3, 4): 1.0}, [2, 3, 5], [1, 1, 0]),  # the shorter one is whole, it stays
+        ({(2, 3): 1.0}, [2, 4, 3], [1, -1, 0]),  # begun, not completed: subtracted again
+        ({(2, 3): 1.0}, [2, 2, 3], [1, 0, 1]),  # begun again: one of the two is subtracted
+        ({(2, 3, 4): 1.0, (3, 5): 2.0}, [2, 3, 5, 2], [1, 1, 2, 1]),  # continues as another phrase: minus 2, plus 4
+        ({(2, 3): 1.0, (2, 3, 4): 1.0}, [2, 3, 5], [1, 1, 0]),  # the shorter one is complete and keeps its boost
         ({(2, 3): 1.0, (2, 3, 4, 5): 1.0}, [2, 3, 4, 2], [1, 1, 1, 0]),
-        ({(2, 3, 5): 1.0, (3,): 2.0}, [2, 3, 4], [1, 3, -2]),  # a phrase inside one that is not finished
-        ({(2, 3): 1.0, (2, 4): 3.0}, [2, 3, 2, 4], [3, -1, 3, 3]),  # a shared beginning has the greater boost
+        ({(2, 3, 5): 1.0, (3,): 2.0}, [2, 3, 4], [1, 3, -2]),  # a phrase inside one that is not completed
+        ({(2, 3): 1.0, (2, 4): 3.0}, [2, 3, 2, 4], [3, -1, 3, 3]),  # a shared beginning has the larger boost
     ],
 )
-def test_hot_words_gain_while_they_are_said(
+def test_hot_word_boosts_per_token(
     phrases: dict[tuple[int, ...], float], text: list[int], expected: list[float]
 ) -> None:
-    assert gains(phrases, text) == pytest.approx(expected)
+    assert boosts(phrases, text) == pytest.approx(expected)
 
 
-def test_what_is_not_finished_is_taken_back_in_every_text() -> None:
+def test_boosts_of_incomplete_hot_words_cancel_in_every_sequence() -> None:
     phrases = {(2, 3): 1.0, (3, 3, 4): 0.5, (4,): 2.0, (2, 4, 2, 5): 1.0}
     for text in product([2, 3, 4, 5], repeat=5):
-        *before, last = gains(phrases, [*text, END])
+        *before, last = boosts(phrases, [*text, END])
         found = sum(before) + last
         most = sum(boost * len(phrase) for phrase, boost in phrases.items() for _ in range(5))
-        said = any(text[i : i + len(p)] == p for p in phrases for i in range(5))
-        assert (found > 0) == said, text
+        occurs = any(text[i : i + len(p)] == p for p in phrases for i in range(5))
+        assert (found > 0) == occurs, text
         assert -1e-6 <= found <= most
 
 
 @pytest.mark.parametrize("phrase", [(), (6,), (-1, 2)])
-def test_impossible_hot_words(phrase: tuple[int, ...]) -> None:
+def test_invalid_hot_words_are_refused(phrase: tuple[int, ...]) -> None:
     with pytest.raises(GenerationError, match="one or more token ids from 0 to 5"):
         HotWords({phrase: 1.0}, vocab_size=VOCAB)
 
 
 class Table:
-    """Logits by the last token."""
+    """Decoder whose logits depend on the last token only."""
 
     def __init__(self, seed: int, vocab: int = VOCAB) -> None:
         self.table = np.random.default_rng(seed).normal(0, 1.5, (vocab, vocab)).astype(np.float32)
@@ -211,7 +211,7 @@ def log_softmax(x: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.7])
-def test_scores_of_hypotheses_are_the_weighted_sums(arpa: Path, weight: float) -> None:
+def test_hypothesis_scores_are_weighted_sums(arpa: Path, weight: float) -> None:
     decoder, neural, ngrams = Table(0), Table(1), model_of(arpa)
     scorers = [Scorer(model=neural, weight=weight, normalize=True), Scorer(model=ngrams, weight=0.5)]
     options = GenerationConfig(
@@ -229,7 +229,7 @@ def test_scores_of_hypotheses_are_the_weighted_sums(arpa: Path, weight: float) -
 
 
 @pytest.mark.parametrize("options", [{}, {"num_beams": 3}, {"num_beams": 4, "num_beam_groups": 2}, {"do_sample": True}])
-def test_hot_words_are_heard(options: dict[str, Any]) -> None:
+def test_hot_words_change_the_result_of_every_strategy(options: dict[str, Any]) -> None:
     hot = HotWords({(5, 4, 5): 20.0}, vocab_size=VOCAB)
     config = GenerationConfig(eos_token_id=END, pad_token_id=START, max_new_tokens=3, **options)
     plain = generate(Table(3), np.array([[START]] * 3), config).sequences.tolist()
@@ -237,19 +237,19 @@ def test_hot_words_are_heard(options: dict[str, Any]) -> None:
     assert plain != found == [[START, 5, 4, 5]] * 3
 
 
-def test_a_voice_may_begin_with_its_own_prompt() -> None:
-    voice = Scorer(model=Table(1), prompt=np.array([[4], [5]]), normalize=True)
-    step = Fused(Table(0), [voice]).start(np.array([[START], [START]]))
+def test_scorer_may_have_its_own_prompt() -> None:
+    scorer = Scorer(model=Table(1), prompt=np.array([[4], [5]]), normalize=True)
+    step = Fused(Table(0), [scorer]).start(np.array([[START], [START]]))
     np.testing.assert_allclose(step.bonus, log_softmax(Table(1).table[[4, 5]]), rtol=1e-5)
 
 
-def test_a_voice_with_another_vocabulary() -> None:
+def test_scorer_with_another_vocabulary_is_refused() -> None:
     fused: StepDecoder[Any] = Fused(Table(0), [Scorer(model=Table(1)), Scorer(model=Table(1, vocab=8))])
     with pytest.raises(GenerationError, match=r"the decoder's, \(1, 6\), but scorer 2 has \(1, 8\)"):
         fused.start(np.array([[START]]))
 
 
-def test_with_pytorch(arpa: Path) -> None:
+def test_pytorch_equals_numpy(arpa: Path) -> None:
     torch = pytest.importorskip("torch", reason="needs PyTorch")
 
     class TorchTable(Table):

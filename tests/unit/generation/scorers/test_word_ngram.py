@@ -1,4 +1,4 @@
-"""A language model over words beside tokens: along any text, its scores add up to what the definition says."""
+"""A word n-gram model over subword tokens: the scores of any sequence add up to the definition."""
 
 import math
 import random
@@ -26,9 +26,9 @@ ENTRIES = {
     ("<s>", "the", "cat"): (-0.05, 0.0),
     ("the", "cat", "</s>"): (-0.02, 0.0),
 }
-# How four kinds of tokenizers write: words parted by blanks, `##` and `@@` where a word goes on, single letters.
+# Four kinds of tokenizers: words separated by spaces, `##` and `@@` where a word continues, single letters.
 KINDS = {
-    "blanks": [
+    "spaces": [
         "",
         " the",
         " cat",
@@ -54,7 +54,7 @@ KINDS = {
 
 def write(kind: str, tokens: Sequence[int]) -> str:
     pieces = [KINDS[kind][token] for token in tokens]
-    if kind == "blanks":
+    if kind == "spaces":
         return "".join(pieces).strip()
     if kind == "letters":
         return "".join(pieces).replace("|", " ").strip()
@@ -79,14 +79,14 @@ def arpa_of(entries: dict[tuple[str, ...], tuple[float, float]]) -> str:
 
 
 def by_definition(words: Sequence[str]) -> float:
-    """log10 p(last | those before)."""
+    """log10 p(last word | previous words)."""
     if tuple(words) in ENTRIES:
         return ENTRIES[tuple(words)][0]
     return ENTRIES.get(tuple(words[:-1]), (0.0, 0.0))[1] + by_definition(words[1:])
 
 
 def score(text: str) -> float:
-    """The natural logarithm of the probability of a text, by hand."""
+    """The natural logarithm of the probability of a text, by the definition."""
     words = ["<s>"]
     for word in text.split():
         bare = word.strip(",!-(#")
@@ -105,7 +105,7 @@ def model_of(path: Path, kind: str) -> WordNGramModel:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_scores_add_up_to_those_of_the_words(kind: str, arpa: Path) -> None:
+def test_scores_add_up_to_the_word_model(kind: str, arpa: Path) -> None:
     model, rng = model_of(arpa, kind), random.Random(0)
     for _ in range(300):
         tokens = [rng.randrange(1, len(KINDS[kind])) for _ in range(rng.randrange(9))]
@@ -118,7 +118,7 @@ def test_scores_add_up_to_those_of_the_words(kind: str, arpa: Path) -> None:
 
 
 def test_rows_are_repeated_and_selected(arpa: Path) -> None:
-    model = model_of(arpa, "blanks")
+    model = model_of(arpa, "spaces")
     state = model.expand(model.start(np.array([[5], [5]])).state, 2)
     step = model.step(np.array([1, 2, 5, 1]), state)
     picked = model.select(step.state, np.array([1, 0]))
@@ -126,18 +126,18 @@ def test_rows_are_repeated_and_selected(arpa: Path) -> None:
     assert step.logits.dtype == np.float32
 
 
-def test_without_unk_a_strange_word_is_as_likely_as_the_rarest(tmp_path: Path) -> None:
+def test_unknown_word_without_unk_gets_the_probability_of_the_rarest(tmp_path: Path) -> None:
     path = tmp_path / "words.arpa"
     path.write_text(arpa_of({words: entry for words, entry in ENTRIES.items() if words != ("<unk>",)}))
-    model = model_of(path, "blanks")
+    model = model_of(path, "spaces")
     step = model.step(np.array([10]), model.start(np.array([[5]])).state)  # " r"
     assert step.logits[0, 1] == pytest.approx((-0.3 - 1.5) * math.log(10))
 
 
-def test_what_cannot_be(tmp_path: Path) -> None:
+def test_model_without_words_or_letters_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "words.arpa"
     path.write_text(arpa_of({words: entry for words, entry in ENTRIES.items() if words[0][0] == "<"}))
     with pytest.raises(ConfigError, match="must be a language model over words, but has none"):
-        model_of(path, "blanks")
+        model_of(path, "spaces")
     with pytest.raises(ConfigError, match="tokens that consist of letters"):
         word_starts(lambda tokens: "1" * len(tokens), 3)

@@ -37,11 +37,11 @@ def read(force_words_ids: list[Any], tokens: list[int]) -> Progress:
         ([[[1, 2], [1, 4]]], [1, 4], True),
     ],
 )
-def test_when_a_text_has_its_words(words: list[Any], tokens: list[int], complete: bool) -> None:
+def test_progress_is_complete_when_every_word_occurs(words: list[Any], tokens: list[int], complete: bool) -> None:
     assert read(words, tokens).complete == complete
 
 
-def test_what_helps() -> None:
+def test_advancing_tokens_begin_or_continue_words() -> None:
     words = words_of([[1, 2], [3], [[1, 4], [5]]])
     assert words.advancing(words.start()) == [1, 3, 5]
     assert words.advancing(words.read(words.start(), 1)) == [2]
@@ -50,7 +50,7 @@ def test_what_helps() -> None:
     assert words.tokens == [1, 2, 3, 4, 5]
 
 
-def test_every_helpful_token_raises_the_rank() -> None:
+def test_advancing_tokens_raise_the_rank() -> None:
     words = words_of([[1, 2, 3], [4], [[5, 6], [7]]])
     for tokens in product(range(1, 9), repeat=3):
         progress = words.start()
@@ -61,7 +61,7 @@ def test_every_helpful_token_raises_the_rank() -> None:
 
 
 class Constant:
-    """Always the same logits."""
+    """Decoder that always returns the same logits."""
 
     def __init__(self, logits: np.ndarray) -> None:
         self.logits = logits
@@ -79,7 +79,7 @@ class Constant:
         return state
 
 
-def texts(words: list[Any], **options: Any) -> list[list[int]]:
+def generated(words: list[Any], **options: Any) -> list[list[int]]:
     config = GenerationConfig(
         eos_token_id=0, pad_token_id=1, force_words_ids=words, **{"num_beams": 4, "max_new_tokens": 8, **options}
     )
@@ -88,20 +88,20 @@ def texts(words: list[Any], **options: Any) -> list[list[int]]:
     return [[t for t in row[1:] if t > 1] for row in found.sequences.tolist()]
 
 
-def test_unlikely_words_are_there() -> None:
-    found = texts([[7], [6, 5]], num_return_sequences=4)
-    complete = [7 in text and "65" in "".join(map(str, text)) for text in found]
+def test_unlikely_words_are_generated() -> None:
+    found = generated([[7], [6, 5]], num_return_sequences=4)
+    complete = [7 in tokens and "65" in "".join(map(str, tokens)) for tokens in found]
     assert complete[0]
     assert complete == sorted(complete, reverse=True)  # those without all words come last
 
 
-def test_where_there_is_no_room_the_best_text_comes_all_the_same() -> None:
-    assert len(texts([[4, 5, 6, 7]], max_new_tokens=2)) == 1
+def test_best_sequence_is_returned_if_the_words_do_not_fit() -> None:
+    assert len(generated([[4, 5, 6, 7]], max_new_tokens=2)) == 1
 
 
-def test_a_word_outside_the_vocabulary() -> None:
+def test_word_outside_the_vocabulary_is_refused() -> None:
     with pytest.raises(GenerationError, match="from 0 to 7, the decoder's vocabulary, but holds 8"):
-        texts([[8]])
+        generated([[8]])
 
 
 def test_stop_strings_are_refused() -> None:

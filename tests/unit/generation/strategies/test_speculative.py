@@ -1,4 +1,4 @@
-"""Speculative decoding gives the texts of greedy search, whatever the draft is worth."""
+"""Speculative decoding gives the result of greedy search, however good the draft model is."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ VOCAB, END, PAD, START = 11, 0, 1, 2
 
 
 class Scripted:
-    """Logits by utterance and all tokens read; a share of the contexts, `noise`, has other logits than the seed's."""
+    """Logits that depend on the utterance and all tokens read; a fraction `noise` of the contexts has other ones."""
 
     def __init__(self, noise: float = 0.0, xp: Any = np, vocab: int = VOCAB) -> None:
         self.noise, self.xp, self.vocab, self.steps = noise, xp, vocab, 0
@@ -78,21 +78,20 @@ def options_of(**options: Any) -> GenerationConfig:
         {"forced_eos_token_id": 5, "forced_bos_token_id": 7},
     ],
 )
-def test_the_texts_are_those_of_greedy_search(noise: float, batch: int, options: dict[str, Any]) -> None:
+def test_result_equals_greedy_search(noise: float, batch: int, options: dict[str, Any]) -> None:
     config = options_of(return_dict_in_generate=True, output_scores=True, **options)
     prompt = np.full((batch, 1), START)
     expected = generate(Scripted(), prompt, config)
     found = generate(Scripted(), prompt, config, draft=Scripted(noise))
     assert found.sequences.tolist() == expected.sequences.tolist()
     assert found.ended.tolist() == expected.ended.tolist()
-    going = np.stack(found.scores), np.stack(expected.scores)
-    there = (
-        np.cumsum(found.sequences == config.eos_token_id, axis=1)[:, :-1].T == 0
-    )  # after the end, scores mean nothing
-    np.testing.assert_allclose(going[0][there], going[1][there], rtol=1e-6)
+    scores = np.stack(found.scores), np.stack(expected.scores)
+    # After the end token, scores are undefined.
+    running = np.cumsum(found.sequences == config.eos_token_id, axis=1)[:, :-1].T == 0
+    np.testing.assert_allclose(scores[0][running], scores[1][running], rtol=1e-6)
 
 
-def test_a_good_draft_saves_steps_and_a_bad_one_costs_none() -> None:
+def test_good_draft_saves_steps_and_bad_draft_costs_none() -> None:
     config, prompt = options_of(eos_token_id=None), np.full((1, 1), START)
     steps = {}
     for noise in (None, 0.0, 0.1, 1.0):
@@ -105,24 +104,24 @@ def test_a_good_draft_saves_steps_and_a_bad_one_costs_none() -> None:
     assert steps[0.0] <= 15
 
 
-def test_streamers_hear_the_same() -> None:
-    class Listener:
+def test_streamer_receives_the_same_tokens() -> None:
+    class Recorder:
         def __init__(self) -> None:
-            self.heard = list[Any]()
+            self.received = list[Any]()
 
         def put(self, value: np.ndarray) -> None:
-            self.heard.append(value.tolist())
+            self.received.append(value.tolist())
 
         def end(self) -> None:
-            self.heard.append("end")
+            self.received.append("end")
 
-    alone, helped, prompt = Listener(), Listener(), np.full((1, 1), START)
+    alone, helped, prompt = Recorder(), Recorder(), np.full((1, 1), START)
     generate(Scripted(), prompt, options_of(), streamer=alone)
     generate(Scripted(), prompt, options_of(), streamer=helped, draft=Scripted(0.3))
-    assert helped.heard == alone.heard
+    assert helped.received == alone.received
 
 
-def test_with_pytorch() -> None:
+def test_pytorch_equals_numpy() -> None:
     torch = pytest.importorskip("torch", reason="needs PyTorch")
     expected = generate(Scripted(), np.full((3, 1), START), options_of()).sequences.tolist()
     prompt = torch.full((3, 1), START)
@@ -131,7 +130,7 @@ def test_with_pytorch() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"num_beams": 2}, "cannot be combined with `num_beams`"),
         ({"do_sample": True}, "cannot be combined"),
@@ -139,6 +138,6 @@ def test_with_pytorch() -> None:
         ({"output_attentions": True}, "cannot return `output_logits`"),
     ],
 )
-def test_what_a_draft_cannot_help_with(options: dict[str, Any], told: str) -> None:
-    with pytest.raises(GenerationError, match=told):
+def test_unsupported_options_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(GenerationError, match=message):
         generate(Scripted(), np.full((1, 1), START), options_of(**options), draft=Scripted())
