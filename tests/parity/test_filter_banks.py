@@ -1,4 +1,4 @@
-"""Kaldi's filter bank and the two feature extractors that hear it, against transformers (its NumPy path)."""
+"""Kaldi's filter bank and its two feature extractors against `transformers` (its NumPy path)."""
 
 import warnings
 from pathlib import Path
@@ -54,7 +54,7 @@ def test_without_normalisation() -> None:
     options |= {"pad_to_multiple_of": 3, "do_normalize_per_mel_bins": False}
     found, expected = ours(CLIPS, **options), theirs(CLIPS, **options)
     assert np.abs(found["input_features"] - expected["input_features"]).max() <= 2e-4
-    # upstream asks the second of three frames whether they are padding, we the last
+    # `transformers` takes the mask of the second of three frames, we that of the last
     assert (found["attention_mask"] <= expected["attention_mask"]).all()
 
 

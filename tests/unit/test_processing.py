@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import dragoman
-from dragoman.audio.features.wav2vec2 import Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
+from dragoman.audio.features.wav2vec2 import Wav2Vec2FeatureExtractor
+from dragoman.audio.features.whisper import WhisperFeatureExtractor
 from dragoman.errors import AudioError, ConfigError, ModelNotFoundError, TokenizerError
 from dragoman.families import FAMILIES, Family
 from dragoman.processing import (

@@ -1,7 +1,6 @@
-"""Samples that are already in memory: what a waveform is here, and how an array from elsewhere becomes one.
+"""Waveforms: one-dimensional float32 arrays of samples around -1…1, mono and finite.
 
-A waveform is a one-dimensional float32 array of samples around -1…1, mono, finite. Every other module of `audio` may
-rely on it.
+Arrays from elsewhere are converted and checked here; every other module of `audio` relies on it.
 """
 
 from typing import Any, TypeAlias
@@ -27,28 +26,28 @@ __all__ = [
 
 Waveform: TypeAlias = Float32[np.ndarray[Any, np.dtype[np.float32]], " samples"]
 
-# Beyond these a sampling rate is an error; they also bound what resampling can multiply.
+# The sampling rates allowed; they also bound the memory that resampling can take.
 MIN_RATE, MAX_RATE = 1_000, 768_000
 
-_MAX_LEVEL = 100.0  # 40 dB above full scale: no recording, but integers that were cast instead of scaled
-_EPSILON = 1e-7  # keeps normalised silence finite; the value that models were trained with
+_MAX_LEVEL = 100.0  # 40 dB above full scale: not a recording but integers that were cast instead of scaled
+_EPSILON = 1e-7  # keeps normalised silence finite; models were trained with this value
 
 
 def as_waveform(array: Any, *, sampling_rate: int, target_sampling_rate: int = 16_000) -> Waveform:
-    """Turn the samples that you have into a waveform.
+    """Convert samples to a waveform.
 
     Args:
         array: Mono samples `[samples]`: floats around -1…1, or integers of 8, 16 or 32 bits, which are scaled by their
             full range. NumPy, PyTorch or JAX arrays, or a list of floats. A second axis of size 1 is dropped.
         sampling_rate: Of `array`, in hertz.
-        target_sampling_rate: Of the result; soxr resamples where they differ.
+        target_sampling_rate: Of the result; soxr resamples if the two differ.
 
     Returns:
-        Float32 samples `[samples]`, as many as `array` has seconds times `target_sampling_rate`, rounded.
+        Float32 samples `[samples]`: the duration of `array` times `target_sampling_rate`, rounded.
 
     Raises:
-        AudioError: If `array` has several channels (or is a batch: nobody can tell), is empty, is not finite or not
-            numeric.
+        AudioError: If `array` has several channels (or is a batch, which looks the same), is empty, is not finite or
+            not numeric.
     """
     check_rate("sampling_rate", sampling_rate)
     check_rate("target_sampling_rate", target_sampling_rate)
@@ -62,10 +61,10 @@ def as_waveform(array: Any, *, sampling_rate: int, target_sampling_rate: int = 1
 
 
 def as_float32(array: Any) -> Waveform:
-    """Return mono samples as contiguous float32, integers scaled; neither resampled nor checked further."""
+    """Return mono samples as contiguous float32, integers scaled; not resampled and not checked further."""
     samples = _one_dimensional(_numeric(array))
     if np.issubdtype(samples.dtype, np.floating):
-        with np.errstate(over="ignore"):  # what becomes infinite is reported by `check_finite`
+        with np.errstate(over="ignore"):  # infinite results are reported by `check_finite`
             return np.ascontiguousarray(samples, np.float32)
     scale = 2.0 ** (8 * samples.dtype.itemsize - 1)
     middle = scale if samples.dtype == np.uint8 else 0.0  # 8-bit PCM is unsigned
@@ -73,21 +72,21 @@ def as_float32(array: Any) -> Waveform:
     return scaled
 
 
-def normalise(waveform: Waveform, heard: Waveform | None = None) -> Waveform:
-    """Shift and scale `waveform` so that `heard`, by default all of it, has zero mean and unit variance."""
-    heard = waveform if heard is None else heard
-    normalised: Waveform = (waveform - heard.mean()) / np.sqrt(heard.var() + _EPSILON)
+def normalise(waveform: Waveform, valid: Waveform | None = None) -> Waveform:
+    """Shift and scale `waveform` so that `valid`, by default all of it, has zero mean and unit variance."""
+    valid = waveform if valid is None else valid
+    normalised: Waveform = (waveform - valid.mean()) / np.sqrt(valid.var() + _EPSILON)
     return normalised
 
 
 def check_rate(name: str, rate: Any) -> None:
-    """Raise unless `rate` is a sampling rate that audio has; `name` is the argument's name."""
+    """Raise an error unless `rate` is a plausible sampling rate; `name` is the argument's name."""
     if isinstance(rate, bool) or not isinstance(rate, int | np.integer) or not MIN_RATE <= rate <= MAX_RATE:
         raise AudioError(f"`{name}` must be a whole number of hertz from {MIN_RATE} to {MAX_RATE}, but is {rate!r}.")
 
 
 def check_finite(samples: Waveform, prefix: str, sampling_rate: int, *, first: int = 0) -> None:
-    """Raise unless all samples are numbers; `first` is the index of the first in its recording, for the message."""
+    """Raise an error unless all samples are finite; `first` is the index of the first one in its recording."""
     finite = np.isfinite(samples)
     if finite.all():
         return
@@ -99,7 +98,7 @@ def check_finite(samples: Waveform, prefix: str, sampling_rate: int, *, first: i
 
 
 def check_samples(samples: Waveform, prefix: str, sampling_rate: int, *, first: int = 0) -> None:
-    """Raise unless all samples are finite and of a plausible level; `first` as for `check_finite`."""
+    """Raise an error unless all samples are finite and of a plausible level; `first` as for `check_finite`."""
     peak = max(samples.max(initial=0.0), -samples.min(initial=0.0))  # NaN if there is one
     if peak <= _MAX_LEVEL:
         return
@@ -113,15 +112,15 @@ def check_samples(samples: Waveform, prefix: str, sampling_rate: int, *, first: 
 def _numeric(array: Any) -> np.ndarray[Any, Any]:
     try:
         samples = to_numpy(array)
-    except (TypeError, ValueError) as error:  # ragged lists, strange objects
+    except (TypeError, ValueError) as error:  # ragged lists, arbitrary objects
         raise AudioError(f"Samples must form an array of numbers, but are a {type(array).__name__}: {error}") from error
     allowed = (np.floating, np.int8, np.int16, np.int32, np.uint8)
     if not any(np.issubdtype(samples.dtype, kind) for kind in allowed):
         hint = ""
         if samples.dtype.kind in "iu":
-            hint = " Say how integers are scaled: `.astype(np.int16)`, or floats in -1…1."
-        elif samples.dtype.kind in "UO":  # a name, perhaps as a path
-            hint = " A file is read first: load_audio(path)."
+            hint = " Pass integers scaled to a known range (`.astype(np.int16)`), or floats in -1…1."
+        elif samples.dtype.kind in "UO":  # perhaps a path
+            hint = " Read a file with load_audio(path)."
         raise AudioError(f"Samples must be floats or integers of 8, 16 or 32 bits, but are {samples.dtype}.{hint}")
     return samples
 
@@ -131,12 +130,13 @@ def _one_dimensional(samples: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         return samples.reshape(-1)
     if samples.ndim == 0:
         raise AudioError(
-            f"Samples come as arrays `[samples]`, but a single number came: {samples}. Give them together: "
+            f"Samples must be an array `[samples]`, but are a single number: {samples}. Pass them together: "
             "`numpy.asarray(samples)`, or blocks of it."
         )
     if samples.ndim != 1:
         raise AudioError(
             f"Samples must be mono and one-dimensional, but have the shape {samples.shape}. Mix channels down "
-            "(`array.mean(axis=0)` for [channels, samples], `axis=1` for [samples, channels]); give a batch one by one."
+            "(`array.mean(axis=0)` for [channels, samples], `axis=1` for [samples, channels]); pass rows of a batch "
+            "one by one."
         )
     return samples

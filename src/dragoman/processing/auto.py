@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from dragoman.audio.features.wav2vec2 import FeatureExtractor
+from dragoman.audio.features.extractor import FeatureExtractor
 from dragoman.families import FAMILIES
 from dragoman.hub import local_folder
 from dragoman.processing.from_files import processor_class, read_feature_extractor, read_tokenizer

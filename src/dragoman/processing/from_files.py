@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
+from dragoman.audio.features.extractor import FeatureExtractor
+from dragoman.audio.features.filter_banks import SeamlessM4TFeatureExtractor, Speech2TextFeatureExtractor
 from dragoman.audio.features.preprocessor_config import read_preprocessor_config
-from dragoman.audio.features.wav2vec2 import FeatureExtractor, WhisperFeatureExtractor
+from dragoman.audio.features.wav2vec2 import Wav2Vec2FeatureExtractor
+from dragoman.audio.features.whisper import WhisperFeatureExtractor
 from dragoman.checkpoint.formats.ctranslate2 import Ct2File
 from dragoman.checkpoint.formats.ctranslate2_whisper import whisper_config
 from dragoman.checkpoint.formats.gguf import open_gguf
@@ -25,7 +28,15 @@ __all__ = [
     "split_options",
 ]
 
-_EXTRACTORS = {extractor.__name__: extractor for extractor in get_args(FeatureExtractor)}
+_EXTRACTORS: dict[str, type[FeatureExtractor]] = {
+    kind.__name__: kind
+    for kind in (
+        Wav2Vec2FeatureExtractor,
+        WhisperFeatureExtractor,
+        Speech2TextFeatureExtractor,
+        SeamlessM4TFeatureExtractor,
+    )
+}
 # What the models of a type have where no file names a class. The first files have such a type where a class is due.
 _EXTRACTOR_OF = {family.model_type: family.feature_extractor for family in FAMILIES if family.feature_extractor}
 TOKENIZER_OF = {family.model_type: family.tokenizer for family in FAMILIES if family.tokenizer}
@@ -69,8 +80,7 @@ def read_feature_extractor(folder: Path, options: Mapping[str, Any]) -> FeatureE
             f"{folder} has a feature extractor of the class {name!r}; known are {', '.join(_EXTRACTORS)}."
             f"{did_you_mean(name, _EXTRACTORS)}"
         )
-    found: FeatureExtractor = _EXTRACTORS[name].from_dict({**fields, "feature_extractor_type": name}, **options)
-    return found
+    return _EXTRACTORS[name].from_dict({**fields, "feature_extractor_type": name}, **options)
 
 
 def processor_class(folder: Path) -> str | None:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from dragoman.audio.features.wav2vec2 import FeatureExtractor
+from dragoman.audio.features.extractor import FeatureExtractor
 from dragoman.batch import Batch
 from dragoman.errors import ConfigError
 from dragoman.families import FAMILIES

@@ -49,7 +49,7 @@ def test_resampling_is_soxrs_and_its_length_exact(rate: int, target: int, length
         (np.zeros((2, 100)), r"shape \(2, 100\)"),
         (np.zeros((100, 2)), r"mean\(axis=0\).*axis=1"),
         (np.zeros((1, 1, 5)), "one-dimensional"),
-        (np.float32(3), "a single number came: 3.0"),
+        (np.float32(3), "are a single number: 3.0"),
         (np.zeros(0), "no samples"),
         (np.zeros((1, 0)), "no samples"),
         (np.zeros(5, np.int64), "int64.*scaled"),

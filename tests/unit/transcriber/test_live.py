@@ -40,9 +40,9 @@ def test_pieces_without_samples_are_nothing(transcriber, sample):
     finals = [[one for one in transcriber.stream(some, **OPTIONS) if one.is_final] for some in (with_them, [sample])]
     assert finals[0] == finals[1]
     assert list(transcriber.stream([nothing, []], **OPTIONS)) == []
-    with pytest.raises(AudioError, match=r"Samples come as arrays `\[samples\]`, but a single number came"):
+    with pytest.raises(AudioError, match=r"Samples must be an array `\[samples\]`, but are a single number"):
         list(transcriber.stream(sample, **OPTIONS))
-    with pytest.raises(AudioError, match="a single number came"):
+    with pytest.raises(AudioError, match="are a single number"):
         transcriber.transcribe(sample.tolist(), **OPTIONS)
 
 

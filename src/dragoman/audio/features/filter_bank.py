@@ -1,4 +1,4 @@
-"""Kaldi's filter bank: the logarithm of how loud each of some 80 pitch bands is, every 10 ms.
+"""Kaldi's filter bank: the log power in each of 80 mel bands, every 10 ms.
 
 Reference: http://kaldi-asr.org/doc/feat.html; the window is D. Povey's.
 """
@@ -19,28 +19,28 @@ FilterBank: TypeAlias = Float32[np.ndarray[Any, np.dtype[np.float32]], "frames b
 _FRAME, _HOP = 0.025, 0.010  # seconds
 FRAMES_PER_SECOND = 1 / _HOP
 _FULL_RANGE = 2.0**15  # Kaldi reads 16-bit integers
-_PREEMPHASIS = 0.97  # how much of the sample before is taken away
+_PREEMPHASIS = 0.97  # share of the previous sample that is subtracted
 _FLOOR = float(np.finfo(np.float32).eps)  # power below this is silence
 _LOWEST = 20.0  # hertz
-_BLOCK = 1024  # frames transformed at a time, which bounds memory
+_BLOCK = 1024  # frames per Fourier transform: bounds memory
 
 
 def frame_count(samples: int, sampling_rate: int = 16_000) -> int:
-    """Return how many frames a waveform gives; only whole ones count."""
+    """Return the number of whole frames in a waveform."""
     frame, hop = round(_FRAME * sampling_rate), round(_HOP * sampling_rate)
     return 0 if samples < frame else 1 + (samples - frame) // hop
 
 
 def samples_for(frames: int, sampling_rate: int = 16_000) -> int:
-    """Return the length of the shortest waveform that gives so many frames."""
+    """Return the length of the shortest waveform with this number of frames."""
     return round(_FRAME * sampling_rate) + (frames - 1) * round(_HOP * sampling_rate)
 
 
 def filter_bank(waveform: Waveform, *, num_bins: int = 80, sampling_rate: int = 16_000) -> FilterBank:
     """Compute the log filter bank of a waveform.
 
-    Each frame loses its mean, then most of what its samples have in common with the ones before; a window fades its
-    ends, and the power of its spectrum is summed up in triangles that are equally wide in mels.
+    The mean of each frame is subtracted, then pre-emphasis and a window are applied, and the power spectrum is summed
+    in triangles of equal width in mels.
 
     Args:
         waveform: Samples `[samples]`, around -1…1.
@@ -67,8 +67,8 @@ def filter_bank(waveform: Waveform, *, num_bins: int = 80, sampling_rate: int = 
     for start in range(0, count, _BLOCK):
         block = frames[start : start + _BLOCK].astype(np.float64) * _FULL_RANGE
         block -= block.mean(1, keepdims=True)
-        before = np.concatenate([block[:, :1], block[:, :-1]], axis=1)
-        spectrum = np.fft.rfft((block - _PREEMPHASIS * before) * window, padded)
+        previous = np.concatenate([block[:, :1], block[:, :-1]], axis=1)
+        spectrum = np.fft.rfft((block - _PREEMPHASIS * previous) * window, padded)
         power = spectrum.real**2 + spectrum.imag**2
         logs[start : start + _BLOCK] = np.log(np.maximum(power @ weights, _FLOOR))
     return logs
@@ -76,18 +76,18 @@ def filter_bank(waveform: Waveform, *, num_bins: int = 80, sampling_rate: int = 
 
 @lru_cache(maxsize=8)
 def _window(length: int) -> Float[np.ndarray[Any, Any], " length"]:
-    """Return a Hann window, a little flatter."""
+    """Return a Hann window to the power of 0.85."""
     window: np.ndarray[Any, Any] = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / (length - 1))) ** 0.85
     return window
 
 
 @lru_cache(maxsize=8)
 def _triangles(length: int, num_bins: int, sampling_rate: int) -> Float[np.ndarray[Any, Any], "frequencies bins"]:
-    """Return the weight of each frequency of a transform in each band; the slopes are straight in mels."""
+    """Return the weight of each Fourier bin in each band; the slopes are linear in mels."""
     corners = np.linspace(_mel(_LOWEST), _mel(sampling_rate / 2), num_bins + 2)
-    places = _mel(np.arange(length // 2 + 1) * sampling_rate / length)[:, None]
+    mels = _mel(np.arange(length // 2 + 1) * sampling_rate / length)[:, None]
     low, peak, high = corners[:-2], corners[1:-1], corners[2:]
-    triangles: np.ndarray[Any, Any] = np.minimum((places - low) / (peak - low), (high - places) / (high - peak))
+    triangles: np.ndarray[Any, Any] = np.minimum((mels - low) / (peak - low), (high - mels) / (high - peak))
     weights: np.ndarray[Any, Any] = np.maximum(triangles, 0.0)
     return weights
 

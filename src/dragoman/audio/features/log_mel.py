@@ -1,7 +1,6 @@
-"""The log-mel spectrogram that Whisper hears: how loud each of some 80 pitch bands is, every 10 ms, on a logarithmic
-scale.
+"""Whisper's log-mel spectrogram: the log power in each of 80 or 128 mel bands, every 10 ms.
 
-Reference: Whisper, section 2.2, https://arxiv.org/abs/2212.04356; mel scale and filters of Slaney's Auditory Toolbox.
+Reference: Whisper, section 2.2, https://arxiv.org/abs/2212.04356; mel scale and filters from Slaney's Auditory Toolbox.
 """
 
 from functools import lru_cache
@@ -17,10 +16,10 @@ __all__ = ["LogMel", "log_mel_spectrogram", "mel_filter_bank"]
 LogMel: TypeAlias = Float32[np.ndarray[Any, np.dtype[np.float32]], "mels frames"]
 
 _FLOOR = 1e-10  # power below this is silence
-_RANGE = 8.0  # decades kept below the loudest point
-_BLOCK = 1024  # frames transformed at a time: bounds memory, and stays in the cache
+_RANGE = 8.0  # decades kept below the maximum
+_BLOCK = 1024  # frames per Fourier transform: bounds memory and fits the CPU cache
 
-# Slaney's mel scale is linear up to 1000 Hz, 200/3 Hz a mel, then logarithmic, 27 mels for each factor of 6.4.
+# Slaney's mel scale is linear up to 1000 Hz, 200/3 Hz per mel, then logarithmic, 27 mels per factor of 6.4.
 _BREAK_HERTZ = 1000.0
 _HERTZ_PER_MEL = 200.0 / 3.0
 _BREAK_MEL = _BREAK_HERTZ / _HERTZ_PER_MEL
@@ -32,8 +31,8 @@ def mel_filter_bank(
 ) -> Float[np.ndarray[Any, np.dtype[np.float64]], "bins mels"]:
     """Return the weight of each Fourier bin in each mel band, from 0 Hz to `max_hertz`.
 
-    Bands are triangles in hertz whose corners are equally spaced in mels, each of unit area: wide bands do not sound
-    louder.
+    Bands are triangles in hertz with corners equally spaced in mels, each of unit area, so that wide bands do not get
+    more power.
 
     Args:
         num_bins: Bins of a Fourier transform of length `2 * (num_bins - 1)`.
@@ -61,23 +60,22 @@ def log_mel_spectrogram(
 ) -> LogMel:
     """Compute Whisper's features of a waveform.
 
-    The waveform is mirrored by half a frame at both ends, cut into frames one every `hop_length` samples, weighted
-    with a periodic Hann window and transformed; the bands' powers become log10, nothing more than 8 decades below the
-    loudest, shifted and scaled so that speech lies around -1…1.
+    The waveform is reflected by half a frame at both ends, cut into frames every `hop_length` samples, weighted with a
+    periodic Hann window and transformed. The log10 power of the bands is clipped at 8 decades below the maximum, then
+    shifted and scaled so that speech lies around -1…1.
 
     Args:
         waveform: Samples `[samples]`.
-        filters: From `mel_filter_bank`; its bins give the length of a frame.
-        hop_length: Samples from frame to frame.
-        length: As if `waveform` were followed by zeros up to this length. They cost nothing: silent frames are not
-            transformed.
+        filters: From `mel_filter_bank`; their bins determine the length of a frame.
+        hop_length: Samples from one frame to the next.
+        length: Pad the waveform with zeros to this length. This costs nothing: silent frames are not transformed.
 
     Returns:
         Float32 `[mels, frames]` with `length // hop_length` frames.
     """
     frame_length = 2 * (len(filters) - 1)
     length = len(waveform) if length is None else length
-    # A frame further than this behind the last sample sees zeros alone, mirrored or not.
+    # A frame further than this after the last sample holds zeros alone, reflected or not.
     transformed = min(length, -(-(len(waveform) + frame_length) // hop_length) * hop_length)
     samples = np.pad(waveform, (0, transformed - len(waveform)))
     samples = np.pad(samples, frame_length // 2, mode="reflect" if len(samples) > 1 else "edge")
@@ -88,13 +86,12 @@ def log_mel_spectrogram(
         spectrum = np.fft.rfft(frames[start : start + _BLOCK] * window)
         power = spectrum.real**2 + spectrum.imag**2  # [frames, bins]
         logs[start : start + len(power)] = np.log10(np.maximum(power @ weights, _FLOOR))
-    loudest = logs.max(initial=-np.inf)
+    peak = logs.max(initial=-np.inf)
     # [frames, mels] -> [mels, frames]
-    return np.ascontiguousarray((np.maximum(logs, loudest - np.float32(_RANGE)).T + np.float32(4.0)) / np.float32(4.0))
+    return np.ascontiguousarray((np.maximum(logs, peak - np.float32(_RANGE)).T + np.float32(4.0)) / np.float32(4.0))
 
 
 @lru_cache(maxsize=8)
 def _hann(length: int) -> Waveform:
-    """Return a periodic Hann window: one that would continue seamlessly if repeated."""
     window: Waveform = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)).astype(np.float32)
     return window

@@ -1,92 +1,36 @@
-"""Rows of different lengths, made into a batch: what callers may pass, cutting, padding, and the mask that remembers
-it.
+"""Rows of different lengths as a batch: parsing the input, truncation, padding and masks.
 
-The arguments are those of the feature extractors of Hugging Face. A row is `[length]` or `[length, features]`; all
-happens along its first axis.
+The arguments are those of the feature extractors in `transformers`. A row is `[length]` or `[length, features]`;
+everything works along its first axis.
 """
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from dragoman.audio.waveform import Waveform, as_float32, check_samples
-from dragoman.batch import Batch, to_numpy
+from dragoman.audio.waveform import Waveform, as_float32
+from dragoman.batch import to_numpy
 from dragoman.errors import AudioError, ConfigError
 
 __all__ = [
     "Row",
-    "checked_rows",
+    "columns_of",
     "lengths_to_pad_to",
-    "pad_features",
     "pad_rows",
     "padding_masks",
+    "rows_of",
     "stack",
     "truncate",
 ]
 
 Row: TypeAlias = np.ndarray[Any, Any]
 
-_log = logging.getLogger(__name__)
-
 _STRATEGIES = ("longest", "max_length", "do_not_pad")
 
 
-class Extractor(Protocol):
-    """Of a feature extractor, what its waveforms are checked by."""
-
-    sampling_rate: int
-
-
-def checked_rows(
-    extractor: Extractor,
-    raw_speech: Any,
-    sampling_rate: int | None,
-    check: Callable[[Waveform, str, int], object] = check_samples,
-) -> list[Waveform]:
-    """Return the waveforms that a feature extractor was called with, checked.
-
-    Args:
-        extractor: The extractor; errors name it.
-        raw_speech: One waveform or several.
-        sampling_rate: What the caller says that it is.
-        check: Looks at each of them.
-
-    Raises:
-        AudioError: If a waveform cannot be used, or the rate is not the extractor's.
-    """
-    own = extractor.sampling_rate
-    _check_sampling_rate(type(extractor).__name__, own, sampling_rate)
-    rows = _rows_of(raw_speech)
-    for index, row in enumerate(rows):
-        check(row, f"Waveform {index}: ", own)
-    return rows
-
-
-def _check_sampling_rate(extractor: str, expected: int, given: int | None) -> None:
-    """Raise if the waveforms are said to have another sampling rate than the model was trained with; warn if nothing
-    is said.
-
-    Raises:
-        AudioError: If the rates differ.
-    """
-    if given is None:
-        _log.warning(
-            "Pass `sampling_rate` to `%s`: audio at another rate than %d Hz would give wrong results without a word.",
-            extractor,
-            expected,
-        )
-    elif given != expected:
-        raise AudioError(
-            f"The model of this {extractor} was trained with a sampling rate of {expected} Hz, but `raw_speech` was "
-            f"sampled with {given} Hz. Convert it with `as_waveform(array, sampling_rate={given}, "
-            f"target_sampling_rate={expected})`."
-        )
-
-
-def _rows_of(raw_speech: Any) -> list[Waveform]:
-    """Return the waveforms in what a feature extractor was called with.
+def rows_of(raw_speech: Any) -> list[Waveform]:
+    """Return the waveforms that a feature extractor was called with.
 
     Args:
         raw_speech: One waveform (an array or a list of numbers), or several (a list of those, or an array `[batch,
@@ -94,7 +38,7 @@ def _rows_of(raw_speech: Any) -> list[Waveform]:
             first.
 
     Raises:
-        AudioError: If there is none, one is empty, or channels are found where samples should be.
+        AudioError: If there is none, one is empty, or one has channels.
     """
     if isinstance(raw_speech, list | tuple):
         if len(raw_speech) == 0:
@@ -147,10 +91,10 @@ def truncate(rows: Sequence[Row], max_length: int | None, pad_to_multiple_of: in
 def lengths_to_pad_to(
     lengths: Sequence[int], padding: bool | str | None, max_length: int | None, pad_to_multiple_of: int | None
 ) -> list[int]:
-    """Return the length that each row gets: never less than its own.
+    """Return the padded length of each row, at least its own.
 
     Raises:
-        ConfigError: If `padding` is not known, or lacks the `max_length` that it needs.
+        ConfigError: If `padding` is unknown, or needs a `max_length` that is not given.
     """
     strategy = {True: "longest", False: "do_not_pad", None: "do_not_pad"}.get(padding, padding)  # type: ignore[arg-type]
     if strategy == "do_not_pad":
@@ -168,7 +112,7 @@ def lengths_to_pad_to(
 
 
 def pad_rows(rows: Sequence[Row], lengths: Sequence[int], value: float, side: str) -> list[Row]:
-    """Return each row with `value` added at its `side` ("right" or "left") up to its length in `lengths`."""
+    """Return each row padded with `value` on one side ("right" or "left") to its length in `lengths`."""
     padded = []
     for row, length in zip(rows, lengths, strict=True):
         missing = length - len(row)
@@ -178,72 +122,37 @@ def pad_rows(rows: Sequence[Row], lengths: Sequence[int], value: float, side: st
 
 
 def padding_masks(rows: Sequence[Row], lengths: Sequence[int], side: str) -> list[Row]:
-    """Return int32 `[length]` for each row that is to be padded: 1 for its own positions, 0 for padding."""
+    """Return an int32 mask `[length]` for each row that will be padded: 1 for its own positions, 0 for padding."""
     return pad_rows([np.ones(len(row), np.int32) for row in rows], lengths, 0, side)
 
 
 def stack(rows: Sequence[Row], return_tensors: str | None) -> Row | list[Row]:
-    """Return one array if all rows have one shape, else a list of them.
+    """Return one array if all rows have the same shape, else a list of them.
 
     Raises:
-        AudioError: If they differ, and are to become one tensor.
+        AudioError: If the shapes differ and `return_tensors` asks for one tensor.
     """
     shapes = sorted({row.shape for row in rows})
     if len(shapes) == 1:
         return np.stack(rows)
     if return_tensors is not None:
         raise AudioError(
-            f"Rows of different lengths cannot form one tensor: their shapes reach from {shapes[0]} to {shapes[-1]}. "
+            f"Rows of different lengths cannot form one tensor: their shapes range from {shapes[0]} to {shapes[-1]}. "
             "Pass `padding=True`, or leave `return_tensors` out."
         )
     return list(rows)
 
 
-def pad_features(
-    features: Any,
-    *,
-    name: str,
-    padding: bool | str | None,
-    max_length: int | None,
-    truncation: bool,
-    pad_to_multiple_of: int | None,
-    with_mask: bool,
-    return_tensors: str | None,
-    value: float,
-    side: str,
-) -> Batch:
-    """Join features that were extracted one by one: the `pad` of every feature extractor.
+def columns_of(features: Any, name: str) -> dict[str, list[Row]]:
+    """Return the rows under each key, float64 converted to float32.
 
     Args:
-        features: A list of mappings, each with a row under `name`, or one mapping with a list of rows. A row under
-            `attention_mask` is cut and padded alike; other keys are passed through.
-        name: The model's main input.
-        padding: As of the extractor, and so are the following.
-        max_length: See there.
-        truncation: See there.
-        pad_to_multiple_of: See there.
-        with_mask: Whether to return `attention_mask` `[batch, length]`.
-        return_tensors: See there.
-        value: What to pad with.
-        side: Where to pad.
+        features: A list of mappings, each with a row under `name`, or one mapping with lists of rows.
+        name: The key that must be there.
 
     Raises:
         AudioError: If `name` is missing, or the keys disagree on the size of the batch.
     """
-    columns = _columns(features, name)
-    rows = columns.pop(name)
-    masks = columns.pop("attention_mask", None) or [np.ones(len(row), np.int32) for row in rows]
-    if truncation:
-        rows, masks = (truncate(parts, max_length, pad_to_multiple_of) for parts in (rows, masks))
-    lengths = lengths_to_pad_to([len(row) for row in rows], padding, max_length, pad_to_multiple_of)
-    padded = {name: pad_rows(rows, lengths, value, side)} | columns
-    if with_mask:
-        padded["attention_mask"] = pad_rows(masks, lengths, 0, side)
-    return Batch({key: stack(parts, return_tensors) for key, parts in padded.items()}, return_tensors)
-
-
-def _columns(features: Any, name: str) -> dict[str, list[Row]]:
-    """Return the rows under each key, 64-bit floats made 32-bit ones."""
     if isinstance(features, list | tuple) and features and isinstance(features[0], Mapping):
         features = {key: [example[key] for example in features] for key in features[0]}
     if not isinstance(features, Mapping) or name not in features:

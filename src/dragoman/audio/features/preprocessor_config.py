@@ -1,21 +1,31 @@
-"""`preprocessor_config.json`: the fields of a feature extractor on disk, the same file that Hugging Face writes."""
+"""The fields of a feature extractor: declared by each kind, checked, and read from `preprocessor_config.json`."""
 
 import os
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import wraps
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, TypeVar, dataclass_transform
 
-from dragoman.audio.features.padding import pad_features
-from dragoman.batch import Batch
+from dragoman.audio.waveform import MAX_RATE, MIN_RATE
 from dragoman.errors import ConfigError, ModelNotFoundError
-from dragoman.files import as_path, read_json, write_json
-from dragoman.hub import local_folder
+from dragoman.files import read_json
 
-__all__ = ["StoredExtractor", "check_fields", "extra_fields", "read_preprocessor_config", "write_preprocessor_config"]
+__all__ = ["FILE_NAME", "check_fields", "field_names", "kind", "read_preprocessor_config"]
 
 FILE_NAME = "preprocessor_config.json"
-_PROCESSOR_FILE_NAME = "processor_config.json"  # newer checkpoints keep the same fields in it, one level down
+_PROCESSOR_FILE_NAME = "processor_config.json"  # newer checkpoints nest the same fields in it
+
+# The range of each integer field, in every kind that has it.
+_LIMITS = {
+    "feature_size": (1, 1024),
+    "num_mel_bins": (1, 1024),
+    "sampling_rate": (MIN_RATE, MAX_RATE),
+    "hop_length": (1, 1 << 16),
+    "chunk_length": (1, 3600),
+    "n_fft": (2, 1 << 16),
+    "stride": (1, 1024),
+}
 
 
 def read_preprocessor_config(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -25,7 +35,7 @@ def read_preprocessor_config(path: str | os.PathLike[str]) -> dict[str, Any]:
         path: A folder with `processor_config.json` or `preprocessor_config.json`, or such a file itself.
 
     Raises:
-        ModelNotFoundError: If there is none.
+        ModelNotFoundError: If there is no such file.
         ConfigError: If it is not a JSON object.
     """
     path = Path(path)
@@ -41,133 +51,59 @@ def read_preprocessor_config(path: str | os.PathLike[str]) -> dict[str, Any]:
         return read_json(path / FILE_NAME, ConfigError)
     raise ModelNotFoundError(
         f"{path}: no {FILE_NAME} (or {_PROCESSOR_FILE_NAME} with a feature extractor) there. "
-        "Give the folder of a speech model, or make an extractor and save it there with `save_pretrained`."
+        "Pass the folder of a speech model, or create an extractor and save it there with `save_pretrained`."
     )
 
 
-def write_preprocessor_config(fields: Mapping[str, Any], folder: str | os.PathLike[str]) -> list[str]:
-    """Write `fields` into `folder`, made if need be, and return the path of the file as the only item of a list."""
-    path = as_path(folder, "`save_directory`") / FILE_NAME
-    write_json(path, fields)
-    return [str(path)]
+Extractor = TypeVar("Extractor")
 
 
-class StoredExtractor(ABC):
-    """A feature extractor that is its fields: made from them, saved as them, shown as them.
+@dataclass_transform(field_specifiers=(field,))
+def kind(cls: type[Extractor]) -> type[Extractor]:
+    """Make a kind of feature extractor out of a class with annotated fields, as `dataclass` does.
 
-    Attributes:
-        model_input_names: What it returns, the model's main input first.
-        padding_value: What rows are padded with.
-        padding_side: "right" or "left".
-        return_attention_mask: Whether to return the mask by default.
+    Its `__init__` takes other fields too and keeps them in `extra`, except for names that begin with `_` (internals of
+    whoever wrote the file) and for those in `derived`.
     """
+    made: Any = dataclass(eq=False, repr=False)(cls)
+    set_fields, names = made.__init__, set(field_names(made))
 
-    model_input_names: ClassVar[tuple[str, ...]]
-    padding_value: float
-    padding_side: str
-    return_attention_mask: bool
+    @wraps(set_fields)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+        left_out = names.union(made.derived)
+        self.extra = {key: kwargs[key] for key in kwargs if key not in left_out and not key.startswith("_")}
+        set_fields(self, *args, **{key: kwargs[key] for key in kwargs if key in names})
 
-    @abstractmethod
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as they are saved."""
-
-    @classmethod
-    def from_dict(cls, feature_extractor_dict: Mapping[str, Any], **kwargs: Any) -> Self:
-        """Make an extractor from the fields that `to_dict` returns; `kwargs` replace some of them."""
-        return cls(**{**feature_extractor_dict, **kwargs})
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Self:
-        """Read an extractor from a folder, its `preprocessor_config.json`, or a model of the hub.
-
-        Args:
-            pretrained_model_name_or_path: A local folder, a file, or a hub id such as "facebook/wav2vec2-base-960h".
-            kwargs: `revision`, `cache_dir`, `token`, `local_files_only`, `force_download`, `subfolder`; fields in place
-                of those in the file.
-
-        Raises:
-            ModelNotFoundError: If there is no such file.
-            ConfigError: If it is malformed, or of another kind of extractor.
-        """
-        path = as_path(pretrained_model_name_or_path, "The name of a model (a folder or a hub id)", ModelNotFoundError)
-        if not os.path.isfile(path):
-            path, kwargs = local_folder(pretrained_model_name_or_path, kwargs)
-        return cls.from_dict(read_preprocessor_config(path), **kwargs)
-
-    def save_pretrained(self, save_directory: str | os.PathLike[str]) -> list[str]:
-        """Write `preprocessor_config.json` into a folder, and return its path in a list."""
-        return write_preprocessor_config(self.to_dict(), save_directory)
-
-    def pad(
-        self,
-        processed_features: Any,
-        padding: bool | str | None = True,
-        max_length: int | None = None,
-        truncation: bool = False,
-        pad_to_multiple_of: int | None = None,
-        return_attention_mask: bool | None = None,
-        return_tensors: str | None = None,
-    ) -> Batch:
-        """Join features that were extracted one by one, as a data collator does. Nothing is normalised.
-
-        Args:
-            processed_features: A list of mappings, each with a row of the model's main input, `[length]` or `[length,
-                features]` (Whisper's `[feature_size, frames]`, all of one shape), or one mapping with a list of them.
-                Other keys are passed through.
-            padding: As when called, along the first axis of the rows; so are the other arguments.
-            max_length: See there.
-            truncation: See there.
-            pad_to_multiple_of: See there.
-            return_attention_mask: See there.
-            return_tensors: See there.
-        """
-        return pad_features(
-            processed_features,
-            name=self.model_input_names[0],
-            padding=padding,
-            max_length=max_length,
-            truncation=truncation,
-            pad_to_multiple_of=pad_to_multiple_of,
-            with_mask=self.return_attention_mask if return_attention_mask is None else return_attention_mask,
-            return_tensors=return_tensors,
-            value=self.padding_value,
-            side=self.padding_side,
-        )
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self.to_dict().items())})"
+    made.__init__ = __init__
+    return cls
 
 
-def extra_fields(fields: Mapping[str, Any], derived: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return those of the `fields` that are not ours (`processor_class`, …), to be kept when the file is saved again.
-
-    Left out are names that begin with `_`, which their writers use inside, and what is `derived` from other fields.
-    """
-    return {
-        key: value
-        for key, value in fields.items()
-        if key != "feature_extractor_type" and key not in derived and not key.startswith("_")
-    }
+def field_names(kind: Any) -> tuple[str, ...]:
+    """Return the names of the fields that a kind declares, in order."""
+    return tuple(declared.name for declared in fields(kind))
 
 
-def check_fields(extractor: str, fields: Mapping[str, Any], limits: Mapping[str, tuple[int, int]]) -> None:
-    """Raise unless the integers of `limits` lie within them, and the fields that all extractors share are of their
-    kinds.
+def check_fields(extractor: str, values: Mapping[str, Any], stated: str | None) -> None:
+    """Raise if a field is wrong.
+
+    Args:
+        extractor: Name of the class.
+        values: By field.
+        stated: Name of the class in the file that the values are from.
 
     Raises:
-        ConfigError: With every fault found.
+        ConfigError: With all faults found.
     """
     faults = []
-    for name, (low, high) in limits.items():
-        value = fields[name]
+    for name, (low, high) in _LIMITS.items():
+        value = values.get(name, low)
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             faults.append(f"`{name}` must be a whole number from {low} to {high}, but is {value!r}.")
-    if isinstance(fields["padding_value"], bool) or not isinstance(fields["padding_value"], int | float):
-        faults.append(f"`padding_value` must be a number, but is {fields['padding_value']!r}.")
-    if fields["padding_side"] not in ("right", "left"):
-        faults.append(f'`padding_side` must be "right" or "left", but is {fields["padding_side"]!r}.')
-    stated = fields.get("feature_extractor_type", extractor)
-    if stated != extractor:
+    if isinstance(values["padding_value"], bool) or not isinstance(values["padding_value"], int | float):
+        faults.append(f"`padding_value` must be a number, but is {values['padding_value']!r}.")
+    if values["padding_side"] not in ("right", "left"):
+        faults.append(f'`padding_side` must be "right" or "left", but is {values["padding_side"]!r}.')
+    if stated not in (None, extractor):
         faults.append(f"These are the fields of {stated}, not of {extractor}.")
     if faults:
         raise ConfigError(f"{extractor}: {' '.join(faults)}")

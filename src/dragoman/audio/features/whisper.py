@@ -1,31 +1,27 @@
-"""The feature extractor of Whisper: log-mel spectrograms of 30 s; names, arguments and outputs of Hugging Face."""
+"""The feature extractor of Whisper: log-mel spectrograms of 30 s."""
 
+from dataclasses import field
 from typing import Any
 
 import numpy as np
 
+from dragoman.audio.features.extractor import Call, FeatureExtractor
 from dragoman.audio.features.log_mel import LogMel, log_mel_spectrogram, mel_filter_bank
-from dragoman.audio.features.padding import (
-    checked_rows,
-    lengths_to_pad_to,
-    pad_rows,
-    padding_masks,
-    stack,
-    truncate,
-)
-from dragoman.audio.features.preprocessor_config import StoredExtractor, check_fields, extra_fields
-from dragoman.audio.waveform import MAX_RATE, MIN_RATE, Waveform, normalise
+from dragoman.audio.features.padding import Row
+from dragoman.audio.features.preprocessor_config import kind
+from dragoman.audio.waveform import Waveform, normalise
 from dragoman.batch import Batch
 from dragoman.errors import AudioError
 
 __all__ = ["WhisperFeatureExtractor"]
 
 
-class WhisperFeatureExtractor(StoredExtractor):
-    """What Whisper takes: the log-mel spectrogram of a window of fixed length, silence added where the clip is shorter.
+@kind
+class WhisperFeatureExtractor(FeatureExtractor):
+    """Log-mel spectrograms of a window of fixed length, the input of Whisper; shorter clips are padded with silence.
 
-    A clip that is longer than the window is an error, unless `truncation` says what to do with it: Hugging Face drops
-    what comes after 30 s without a word.
+    A clip that is longer than the window is an error unless `truncation` is given: `transformers` silently drops all
+    after 30 s.
 
     Args:
         feature_size: Mel bands: 80, or 128 from large-v3 on.
@@ -33,55 +29,39 @@ class WhisperFeatureExtractor(StoredExtractor):
         hop_length: Samples from one frame to the next.
         chunk_length: Length of the window, in seconds.
         n_fft: Samples in a frame, even.
-        padding_value: Of the samples added to shorter clips: silence.
+        padding_value: Value of the samples added to shorter clips.
         dither: Standard deviation of noise added to the samples; always the same noise, so that results repeat.
         return_attention_mask: Whether to return the mask by default.
         padding_side: "right" or "left".
-        **kwargs: Other fields of a `preprocessor_config.json`; kept, and saved again.
+        **kwargs: Other fields of a `preprocessor_config.json`; they are kept and saved again.
 
     Raises:
-        ConfigError: If a field is of the wrong kind or out of range.
+        ConfigError: If a field has the wrong type or is out of range.
 
     Reference: Whisper, section 2.2, https://arxiv.org/abs/2212.04356.
     """
 
     model_input_names = ("input_features",)
+    derived = ("n_samples", "nb_max_frames")
 
-    def __init__(
-        self,
-        feature_size: int = 80,
-        sampling_rate: int = 16_000,
-        hop_length: int = 160,
-        chunk_length: int = 30,
-        n_fft: int = 400,
-        padding_value: float = 0.0,
-        dither: float = 0.0,
-        return_attention_mask: bool = False,
-        *,
-        padding_side: str = "right",
-        **kwargs: Any,
-    ) -> None:
-        self.feature_size = feature_size
-        self.sampling_rate = sampling_rate
-        self.hop_length = hop_length
-        self.chunk_length = chunk_length
-        self.n_fft = n_fft
-        self.padding_value = padding_value
-        self.padding_side = padding_side
-        self.dither = dither
-        self.return_attention_mask = return_attention_mask
-        self.extra = extra_fields(kwargs, derived=("n_samples", "nb_max_frames"))
-        limits = {
-            "feature_size": (1, 1024),
-            "sampling_rate": (MIN_RATE, MAX_RATE),
-            "hop_length": (1, 1 << 16),
-            "chunk_length": (1, 3600),
-            "n_fft": (2, 1 << 16),
-        }
-        check_fields(type(self).__name__, self._fields() | kwargs, limits)
-        self.n_samples = chunk_length * sampling_rate
-        self.nb_max_frames = self.n_samples // hop_length
-        self.mel_filters = mel_filter_bank(num_bins=1 + n_fft // 2, num_mels=feature_size, sampling_rate=sampling_rate)
+    feature_size: int = 80
+    sampling_rate: int = 16_000
+    hop_length: int = 160
+    chunk_length: int = 30
+    n_fft: int = 400
+    padding_value: float = 0.0
+    dither: float = 0.0
+    return_attention_mask: bool = False
+    padding_side: str = field(default="right", kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Check the fields and derive the filters from them."""
+        super().__post_init__()
+        self.n_samples = self.chunk_length * self.sampling_rate
+        self.nb_max_frames = self.n_samples // self.hop_length
+        self.mel_filters = mel_filter_bank(
+            num_bins=1 + self.n_fft // 2, num_mels=self.feature_size, sampling_rate=self.sampling_rate
+        )
 
     def __call__(
         self,
@@ -96,91 +76,52 @@ class WhisperFeatureExtractor(StoredExtractor):
         do_normalize: bool | None = None,
         device: str | None = "cpu",
     ) -> Batch:
-        """Compute features of waveforms.
+        """Return `input_features` `[batch, feature_size, frames]`; see `FeatureExtractor.__call__`."""
+        call = Call(
+            padding,
+            max_length or self.n_samples,
+            truncation,
+            pad_to_multiple_of,
+            return_attention_mask,
+            return_tensors,
+            sampling_rate,
+            do_normalize,
+        )
+        return self._extract(raw_speech, call)
 
-        Args:
-            raw_speech: A waveform `[samples]` or several: a list of them, or an array `[batch, samples]`. Floats
-                around -1…1, or integers, which are scaled.
-            truncation: What to do with a clip longer than `max_length`: True cuts it there, False keeps all of it,
-                None (the default) raises.
-            pad_to_multiple_of: Round the padded length up to a multiple, in samples.
-            return_tensors: "np", "pt", "jax"; by default a NumPy array, or a list of them where lengths differ.
-            return_attention_mask: Overrides the field of the same name.
-            padding: "max_length" (the whole window), "longest" or True (of the batch), "do_not_pad" or False.
-            max_length: In samples; by default the window, `n_samples`.
-            sampling_rate: Of `raw_speech`: checked, not converted (`as_waveform` does that).
-            do_normalize: Whether to normalise waveforms to zero mean and unit variance first.
-            device: Without effect, and without need: the result is the same, and NumPy computes it.
-
-        Returns:
-            `input_features` float32 `[batch, feature_size, frames]`, and with a mask `attention_mask` int32 `[batch,
-            frames]`.
-
-        Raises:
-            AudioError: If the waveforms cannot be used, or are longer than the model takes, or `sampling_rate` is
-                another one.
-            ConfigError: If arguments contradict each other.
-        """
-        rows = checked_rows(self, raw_speech, sampling_rate)
-        max_length = max_length or self.n_samples
-        if truncation:
-            rows = truncate(rows, max_length, pad_to_multiple_of)
-        elif truncation is None:
-            self._check_length(rows, max_length)
-        if do_normalize:
-            rows = [normalise(row) for row in rows]
-        lengths = lengths_to_pad_to([len(row) for row in rows], padding, max_length, pad_to_multiple_of)
-        features = [self._features(row, length) for row, length in zip(rows, lengths, strict=True)]
-        outputs = {"input_features": stack(features, return_tensors)}
-        if self.return_attention_mask if return_attention_mask is None else return_attention_mask:
-            masks = padding_masks(rows, lengths, self.padding_side)
-            # One of each frame's samples stands for it; the last, incomplete frame is not computed.
-            masks = [mask[:: self.hop_length][: len(mask) // self.hop_length] for mask in masks]
-            outputs["attention_mask"] = stack(masks, return_tensors)
-        return Batch(outputs, return_tensors)
-
-    def _check_length(self, rows: list[Waveform], max_length: int) -> None:
-        for index, row in enumerate(rows):
-            if len(row) > max_length:
-                raise AudioError(
-                    f"Waveform {index} lasts {len(row) / self.sampling_rate:.2f} s, but the model hears "
-                    f"{max_length / self.sampling_rate:g} s at a time. Cut it into windows (`speech_windows` does, "
-                    "at pauses), or pass `truncation=True` to lose the rest, `truncation=False` to keep all of it."
-                )
-
-    def _features(self, row: Waveform, length: int) -> LogMel:
+    def inputs(self, frames: Row, length: int, call: Call) -> LogMel:
+        """Return the log-mel spectrogram `[feature_size, frames]` of a waveform padded to `length` samples."""
         if length < self.hop_length:
             raise AudioError(
                 f"A waveform of {length} samples is shorter than one frame ({self.hop_length} samples). Leave it out."
             )
+        row = normalise(frames) if call.normalize else frames
         if self.padding_value or self.dither or self.padding_side == "left":
-            [row] = pad_rows([row], [length], self.padding_value, self.padding_side)
+            row = self._padded(row, length)
         if self.dither:
             row = row + np.float32(self.dither) * np.random.default_rng(0).standard_normal(len(row), np.float32)
         return log_mel_spectrogram(row, filters=self.mel_filters, hop_length=self.hop_length, length=length)
 
+    def step_mask(self, mask: Row) -> Row:
+        """Return the mask at the first sample of each complete frame."""
+        return mask[:: self.hop_length][: len(mask) // self.hop_length]
+
     @property
     def inputs_per_second(self) -> float:
-        """Steps along the time axis of what the model takes: frames."""
+        """Frames per second."""
         return self.sampling_rate / self.hop_length
 
     def samples_for(self, inputs: int) -> int:
-        """Return the length of the shortest waveform that gives so many steps without padding."""
+        """Return the length of the shortest waveform with this number of frames."""
         return inputs * self.hop_length
 
-    def _fields(self) -> dict[str, Any]:
-        names = (
-            "feature_size",
-            "sampling_rate",
-            "hop_length",
-            "chunk_length",
-            "n_fft",
-            "padding_value",
-            "padding_side",
-        )
-        return {name: getattr(self, name) for name in (*names, "dither", "return_attention_mask")}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as they are saved."""
-        derived = {"n_samples": self.n_samples, "nb_max_frames": self.nb_max_frames}
-        return {"feature_extractor_type": type(self).__name__} | self._fields() | derived | self.extra
+    def _waveforms(self, raw_speech: Any, call: Call) -> list[Waveform]:
+        rows = super()._waveforms(raw_speech, call)
+        for index, row in enumerate(rows):
+            if call.truncation is None and call.max_length is not None and len(row) > call.max_length:
+                raise AudioError(
+                    f"Waveform {index} lasts {len(row) / self.sampling_rate:.2f} s, but the model takes "
+                    f"{call.max_length / self.sampling_rate:g} s at a time. Cut it into windows (`speech_windows` cuts "
+                    "at pauses), or pass `truncation=True` to drop the rest, `truncation=False` to keep all of it."
+                )
+        return rows

@@ -12,7 +12,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from dragoman.audio.features.log_mel import log_mel_spectrogram, mel_filter_bank
-from dragoman.audio.features.wav2vec2 import Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
+from dragoman.audio.features.wav2vec2 import Wav2Vec2FeatureExtractor
+from dragoman.audio.features.whisper import WhisperFeatureExtractor
 from dragoman.errors import AudioError, ConfigError, DragomanError, ModelNotFoundError
 
 RATE = 16_000
@@ -94,11 +95,11 @@ def test_wav2vec2_rows_do_not_depend_on_their_neighbours(side: str, mask: bool) 
     for index, clip in enumerate(speech):
         alone = extractor(clip, sampling_rate=RATE, return_tensors="np").input_values[0]
         row = batch.input_values[index]
-        heard, rest = (
+        samples, padding = (
             (row[: len(clip)], row[len(clip) :]) if side == "right" else (row[-len(clip) :], row[: -len(clip)])
         )
-        np.testing.assert_array_equal(heard, alone)
-        assert not rest.any()
+        np.testing.assert_array_equal(samples, alone)
+        assert not padding.any()
     reference = transformers.Wav2Vec2FeatureExtractor(padding_side=side)(speech, padding=True, sampling_rate=RATE)
     assert np.abs(batch.input_values[1] - reference["input_values"][1]).max() > 0.1  # what is set right here
 
@@ -259,7 +260,7 @@ def test_whisper_calls_agree(call: dict[str, Any], fields: dict[str, Any]) -> No
 def test_whisper_never_cuts_unasked() -> None:
     extractor, speech = WhisperFeatureExtractor(chunk_length=2), noise(3 * RATE)
     for padding in ("max_length", "longest", False):
-        with pytest.raises(AudioError, match=r"lasts 3\.00 s, but the model hears 2 s"):
+        with pytest.raises(AudioError, match=r"lasts 3\.00 s, but the model takes 2 s"):
             extractor(speech, sampling_rate=RATE, padding=padding)
     assert extractor(speech, sampling_rate=RATE, truncation=True).input_features.shape == (1, 80, 200)
     assert extractor(speech, sampling_rate=RATE, truncation=False).input_features.shape == (1, 80, 300)
