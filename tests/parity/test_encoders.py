@@ -18,9 +18,10 @@ from transformers.models.sew_d.modeling_sew_d import build_relative_position
 
 from dragoman import FlaxSpeechEncoderDecoderModel, SpeechEncoder, SpeechEncoderDecoderModel
 from dragoman.checkpoint.options import LoadOptions
-from dragoman.jax.loading import load_part
+from dragoman.jax.backend import BACKEND
 from dragoman.jax.net.disentangled import distance_index as jax_distance_index
 from dragoman.jax.net.speech_encoder import SpeechEncoder as JaxEncoder
+from dragoman.model.load import load_part
 from dragoman.spec import DisentangledSpec
 from dragoman.testing import tiny_config
 from dragoman.torch.net.disentangled import distance_index
@@ -107,7 +108,7 @@ def test_there_and_back(pair_of: Build, name: str, tmp_path: Path) -> None:
 def test_jax(pair_of: Build, name: str, tmp_path: Path) -> None:
     pair = pair_of(name, "bert")
     pair.reference.encoder.save_pretrained(tmp_path)
-    theirs, (ours, _) = pair.load().encoder, load_part(JaxEncoder, tmp_path, LoadOptions())
+    theirs, (ours, _) = pair.load().encoder, load_part(BACKEND, JaxEncoder, tmp_path, LoadOptions())
     theirs.padding = ours.padding
     batch = padded(pair)
     expected = theirs(batch["inputs"], batch["attention_mask"])

@@ -20,10 +20,11 @@ from dragoman import SpeechEncoder
 from dragoman.checkpoint.options import LoadOptions
 from dragoman.families import find
 from dragoman.families.config import SpecAugmentConfig
-from dragoman.jax.loading import load_part
+from dragoman.jax.backend import BACKEND
 from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
 from dragoman.jax.net.speech_encoder import SpeechEncoder as JaxEncoder
 from dragoman.jax.net.tree import flat
+from dragoman.model.load import load_part
 from dragoman.testing import TOLERANCES, configs, tiny_config
 
 from .conftest import Encoder, Pair, eloquent, enliven, own_pair
@@ -149,7 +150,7 @@ def test_spec_augment_hides_the_same(name: str, tmp_path: Path) -> None:
     theirs = SpeechEncoder(tiny_config(name, **quiet, **hidden)).eval()
     enliven(theirs)
     theirs.save_pretrained(tmp_path)
-    ours, _ = load_part(JaxEncoder, tmp_path, LoadOptions())
+    ours, _ = load_part(BACKEND, JaxEncoder, tmp_path, LoadOptions())
     batch = Pair(None, tmp_path, Encoder(name, {}, "exact"), "bert").audio(3, seed=1)
     ready, lengths = ours.prepare(
         *(batch[key].numpy() if key in batch else None for key in ("inputs", "attention_mask"))

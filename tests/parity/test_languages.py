@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 from dragoman import FlaxSpeechEncoderDecoderModel, SpeechEncoder, SpeechEncoderDecoderModel
 from dragoman.checkpoint.options import LoadOptions
 from dragoman.errors import CheckpointError, ConfigError, ModelNotFoundError
-from dragoman.jax.loading import load_part
+from dragoman.jax.backend import BACKEND
 from dragoman.jax.net.speech_encoder import SpeechEncoder as JaxEncoder
+from dragoman.model.load import load_part
 from dragoman.testing import TOLERANCES, tiny_config
 
 LANGUAGES = "eng", "fra", "uig-script_arabic"
@@ -66,7 +67,7 @@ def test_from_the_start_in_a_whole_model_and_in_jax(folder: Path, tmp_path: Path
     expected = theirs.wav2vec2(sound()).last_hidden_state
     ours = SpeechEncoder.from_pretrained(folder, target_lang="eng")
     assert difference(ours(sound()).last_hidden_state, expected) <= TOLERANCES["logits"]
-    twin, _ = load_part(JaxEncoder, folder, LoadOptions(target_lang="eng"))
+    twin, _ = load_part(BACKEND, JaxEncoder, folder, LoadOptions(target_lang="eng"))
     assert difference(twin(sound().numpy()).last_hidden_state, expected) <= TOLERANCES["logits"]
 
     transformers.GPT2LMHeadModel(transformers.GPT2Config(**tiny_config("gpt2").to_dict())).save_pretrained(tmp_path)

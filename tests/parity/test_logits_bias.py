@@ -11,10 +11,11 @@ from safetensors.torch import load_file
 
 from dragoman import SpeechEncoderDecoderModel
 from dragoman.checkpoint.options import LoadOptions
-from dragoman.jax.loading import load_part as load_jax_part
+from dragoman.jax.backend import BACKEND as JAX
 from dragoman.jax.net.text_decoder import TextDecoder as JaxTextDecoder
+from dragoman.model.load import load_part
 from dragoman.testing import TOLERANCES, tiny_config
-from dragoman.torch.loading import load_part
+from dragoman.torch.backend import BACKEND as TORCH
 from dragoman.torch.net.speech_encoder import SpeechEncoder
 from dragoman.torch.net.text_decoder import TextDecoder
 
@@ -44,10 +45,10 @@ def test_a_trained_bias_is_kept_if_asked(tmp_path: Path, model_type: str) -> Non
     theirs = saved(tmp_path, model_type, trained=True)
     whole = theirs(input_ids=TOKENS, decoder_input_ids=TOKENS)
     memory = whole.encoder_last_hidden_state
-    kept, kept_report = load_part(TextDecoder, tmp_path, LoadOptions(), keep_final_logits_bias=True)
+    kept, kept_report = load_part(TORCH, TextDecoder, tmp_path, LoadOptions(), keep_final_logits_bias=True)
     assert kept_report.lost == {}
     assert (kept(TOKENS, encoder_hidden_states=memory).logits - whole.logits).abs().max() <= TOLERANCES["logits"]
-    left, left_report = load_part(TextDecoder, tmp_path, LoadOptions())
+    left, left_report = load_part(TORCH, TextDecoder, tmp_path, LoadOptions())
     expected = whole.logits - theirs.final_logits_bias
     assert (left(TOKENS, encoder_hidden_states=memory).logits - expected).abs().max() <= TOLERANCES["logits"]
     assert "keep_final_logits_bias=True" in left_report.lost["final_logits_bias"]
@@ -56,7 +57,7 @@ def test_a_trained_bias_is_kept_if_asked(tmp_path: Path, model_type: str) -> Non
 
 def test_zeros_are_nothing_to_tell(tmp_path: Path) -> None:
     saved(tmp_path, "bart", trained=False)
-    report = load_part(TextDecoder, tmp_path, LoadOptions())[1]
+    report = load_part(TORCH, TextDecoder, tmp_path, LoadOptions())[1]
     assert report.lost == {}
     assert report.dropped["final_logits_bias"] == "all zero"
 
@@ -74,6 +75,6 @@ def test_in_a_whole_model_there_and_back_and_in_jax(tmp_path: Path, caplog: pyte
     again = SpeechEncoderDecoderModel.from_pretrained(tmp_path / "joint")
     assert torch.equal(again.decoder.head.bias, theirs.final_logits_bias[0])
     whole = theirs(input_ids=TOKENS, decoder_input_ids=TOKENS)
-    twin = load_jax_part(JaxTextDecoder, tmp_path / "text", LoadOptions(), keep_final_logits_bias=True)[0]
+    twin = load_part(JAX, JaxTextDecoder, tmp_path / "text", LoadOptions(), keep_final_logits_bias=True)[0]
     ours = twin(TOKENS.numpy(), encoder_hidden_states=whole.encoder_last_hidden_state.numpy()).logits
     assert np.abs(np.asarray(ours) - whole.logits.numpy()).max() <= TOLERANCES["logits"]

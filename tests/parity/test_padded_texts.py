@@ -20,9 +20,10 @@ from dragoman import (
     TextDecoder,
 )
 from dragoman.checkpoint.options import LoadOptions
-from dragoman.jax.loading import load_part
+from dragoman.jax.backend import BACKEND
 from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
 from dragoman.jax.net.text_decoder import TextDecoder as JaxTextDecoder
+from dragoman.model.load import load_part
 from dragoman.testing import TOLERANCES, tiny_config
 
 from .conftest import EOS, PAD, START, VOCAB, assert_close, enliven, reference_config
@@ -112,7 +113,7 @@ def test_logits_of_left_padded_texts(text_model: tuple[Any, Path]) -> None:
     real = COUNTS.bool()
     if theirs.config.model_type == "opt":  # its plain call numbers by the mask too
         assert torch.equal(theirs(PROMPTS, attention_mask=COUNTS).logits[real], expected[real])
-    ours, flax = TextDecoder.from_pretrained(folder), load_part(JaxTextDecoder, folder, LoadOptions())[0]
+    ours, flax = TextDecoder.from_pretrained(folder), load_part(BACKEND, JaxTextDecoder, folder, LoadOptions())[0]
     assert_close(ours(PROMPTS, attention_mask=COUNTS).logits[real], expected[real])
     assert_close(np.asarray(flax(PROMPTS.numpy(), COUNTS.numpy()).logits)[COUNTS.numpy() == 1], expected[real])
     for decoder, tokens, mask in (ours, PROMPTS, COUNTS), (flax, PROMPTS.numpy(), COUNTS.numpy()):

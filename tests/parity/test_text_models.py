@@ -14,8 +14,9 @@ from safetensors.torch import save_file
 
 from dragoman.checkpoint.options import LoadOptions
 from dragoman.families import FAMILIES
-from dragoman.jax.loading import load_part as load_jax_part
+from dragoman.jax.backend import BACKEND
 from dragoman.jax.net.text_decoder import TextDecoder as JaxTextDecoder
+from dragoman.model.load import load_part
 from dragoman.testing import TOLERANCES, tiny_config
 from dragoman.torch.net.text_decoder import TextDecoder
 
@@ -97,7 +98,7 @@ class Both:
         return TextDecoder.from_pretrained(self.folder)
 
     def jax(self) -> JaxTextDecoder:
-        return load_jax_part(JaxTextDecoder, self.folder, LoadOptions())[0]
+        return load_part(BACKEND, JaxTextDecoder, self.folder, LoadOptions())[0]
 
 
 # JAX compiles each of them for seconds; these hold every part once.

@@ -13,10 +13,9 @@ from safetensors.torch import load_file
 
 from dragoman import CheckpointError, ConfigError, SpeechEncoderDecoderConfig, SpeechEncoderDecoderModel
 from dragoman.errors import ModelNotFoundError
-from dragoman.jax.lora import trained
 from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
 from dragoman.jax.net.tree import flat, nested
-from dragoman.jax.train import Trainer
+from dragoman.jax.train import Trainer, trained
 from dragoman.testing import TOLERANCES, tiny_config
 
 LABELS = torch.tensor([[11, 12, 13, 2], [14, 2, -100, -100]])

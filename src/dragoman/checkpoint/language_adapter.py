@@ -1,10 +1,10 @@
-"""The small networks that MMS keeps for each language, in a file of their own beside the model.
+"""Language adapters of MMS: small networks in a file per language, `adapter.<language>.safetensors` or `.bin`.
 
-Reference: https://arxiv.org/abs/2305.13516, section 5.1; the file is `adapter.<language>.safetensors` or `.bin`.
+Reference: https://arxiv.org/abs/2305.13516, section 5.1.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +15,23 @@ from dragoman.checkpoint.options import LoadOptions
 from dragoman.checkpoint.tensors import Framework, SafetensorsFile, TensorFile
 from dragoman.errors import ConfigError, MissingDependencyError, ModelNotFoundError, did_you_mean
 
-__all__ = ["fill_language"]
+__all__ = ["language_tensors"]
 
 _NETWORK = "stack.layers.{i}.bottleneck.*"
 _FILE = re.compile(r"adapter\.([\w-]+)\.(safetensors|bin)", re.ASCII)
 
 
-def fill_language(
+def language_tensors(
     name_or_path: str | Path,
     language: str,
     options: LoadOptions,
     *,
     keymap: KeyMap,
     shapes: Mapping[str, tuple[int, ...]],
-    place: Callable[[str, Any], None],
     framework: Framework,
     read_pickle: PickleReader | None = None,
-) -> None:
-    """Put the networks of one language in the place of those that an encoder has.
+) -> dict[str, Any]:
+    """Return the tensors of the adapter for one language, by our names.
 
     Args:
         name_or_path: The folder or hub id that holds the file.
@@ -40,12 +39,11 @@ def fill_language(
         options: How to find it.
         keymap: Name table of the encoder.
         shapes: All tensors of the encoder, by our names.
-        place: Puts an array where the tensor of that name belongs.
-        framework: Whose arrays are read.
+        framework: Whose arrays are returned.
         read_pickle: Reads a `.bin` file safely.
 
     Raises:
-        ConfigError: If the encoder has no such networks.
+        ConfigError: If the encoder has no adapters.
         ModelNotFoundError: If there is no file for the language; the message lists the languages there are.
         CheckpointError: If tensors are missing, unexpected or of another shape.
     """
@@ -60,9 +58,8 @@ def fill_language(
     with _opened(path, framework, read_pickle) as file:
         report = filling.fill(own, arrays.__setitem__, keymap, file)
         report.source = str(path)
-        report.raise_if_unfit()  # before anything is changed
-        for name, array in arrays.items():
-            place(name, array)
+        report.raise_if_unfit()
+    return arrays
 
 
 def _find(name_or_path: str | Path, language: str, options: LoadOptions) -> Path:

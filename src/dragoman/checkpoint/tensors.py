@@ -218,7 +218,7 @@ def save_safetensors(
     """Write tensors into one safetensors file; the same tensors always give the same bytes.
 
     Args:
-        tensors: By name; no two may share memory.
+        tensors: By name.
         path: The file. For a whole folder use it inside `save_folder`, which a crash cannot break.
         framework: Whose tensors they are: "pt", "np" or "flax" (JAX).
         metadata: Texts for the header. By default `{"format": "pt"}`, whatever the framework: it says that names and
@@ -232,13 +232,24 @@ def save_safetensors(
     try:
         if framework == "pt":
             library = require("safetensors.torch", "Writing PyTorch tensors")
-            library.save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, path, about)
+            library.save_file(_in_own_memory(tensors), path, about)
         else:
             # The library would write the memory of a transposed array as it lies, without a word.
             arrays = {key: np.asarray(tensor, order="C") for key, tensor in tensors.items()}
             require("safetensors.numpy", "Writing arrays").save_file(arrays, path, about)
     except (SafetensorError, OSError) as error:
         raise DragomanError(f"{path} cannot be written ({error}). Free some space or choose another folder.") from error
+
+
+def _in_own_memory(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """Return contiguous PyTorch tensors; the second of two names of one tensor (an untied BERT's bias) gets a copy."""
+    found: dict[str, Any] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        whole = tensor.contiguous()
+        found[name] = whole.clone() if whole.data_ptr() in seen else whole
+        seen.add(whole.data_ptr())
+    return found
 
 
 def widen_bfloat16(bits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

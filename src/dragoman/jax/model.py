@@ -12,13 +12,14 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from dragoman.api.checks import check_rows, one_audio
 from dragoman.api.config import SpeechEncoderDecoderConfig
-from dragoman.checkpoint.options import check_saving
+from dragoman.checkpoint.options import check_saving, tensors_to_save
 from dragoman.checkpoint.report import LoadReport
 from dragoman.errors import ConfigError
 from dragoman.files import as_path
 from dragoman.generation.options import GenerationConfig
-from dragoman.jax import assembly, generate, lora, saving
+from dragoman.jax import generate
 from dragoman.jax.arguments import decoder_inputs, dropout_key, earlier_output, prepare_encoder_inputs, shifted
+from dragoman.jax.backend import BACKEND
 from dragoman.jax.net.bridge import Prefix, bridge_of, check_joinable, check_parts
 from dragoman.jax.net.cache import Cache
 from dragoman.jax.net.init import initialise, persistent_names
@@ -27,7 +28,12 @@ from dragoman.jax.net.joint import Joint, Seq2SeqLMOutput
 from dragoman.jax.net.layers import Embedding
 from dragoman.jax.net.speech_encoder import EncoderOutput, SpeechEncoder
 from dragoman.jax.net.text_decoder import CausalLMOutput, TextDecoder
+from dragoman.jax.net.tree import flat, tree_of
 from dragoman.jax.pretrained import PretrainedModule
+from dragoman.model.load import load_model
+from dragoman.model.lora import add_lora, load_adapter, merge_lora, save_adapter
+from dragoman.model.save import save_model
+from dragoman.model.warm_start import warm_start
 from dragoman.spec import Padding
 from dragoman.spec.augment import Masks
 from dragoman.spec.lora import LoraSpec
@@ -57,6 +63,8 @@ class FlaxSpeechEncoderDecoderModel(PretrainedModule):
     """
 
     config_class = SpeechEncoderDecoderConfig
+    encoder_class = SpeechEncoder
+    decoder_class = TextDecoder
     base_model_prefix = "speech_encoder_decoder"
     main_input_name = "inputs"
     backend = "jax"
@@ -111,7 +119,7 @@ class FlaxSpeechEncoderDecoderModel(PretrainedModule):
             CheckpointError: If tensors are missing, unexpected or of another shape; the message lists them all.
             MissingDependencyError: If the weights are `.bin` files, which only PyTorch reads.
         """
-        return assembly.load(cls, name_or_path, kwargs)
+        return load_model(BACKEND, cls, name_or_path, kwargs)
 
     @classmethod
     def from_encoder_decoder_pretrained(
@@ -148,11 +156,15 @@ class FlaxSpeechEncoderDecoderModel(PretrainedModule):
             ModelNotFoundError: If a checkpoint is nowhere.
             CheckpointError: If tensors of a checkpoint do not fit.
         """
-        parts = assembly.Parts(
-            encoder=encoder_model if encoder_model is not None else encoder_pretrained_model_name_or_path,
-            decoder=decoder_model if decoder_model is not None else decoder_pretrained_model_name_or_path,
+        return warm_start(
+            BACKEND,
+            cls,
+            encoder_model if encoder_model is not None else encoder_pretrained_model_name_or_path,
+            decoder_model if decoder_model is not None else decoder_pretrained_model_name_or_path,
+            kwargs,
+            tokenizer=tokenizer,
+            feature_extractor=feature_extractor,
         )
-        return assembly.warm_start(cls, parts, tokenizer, feature_extractor, kwargs)
 
     def save_pretrained(
         self,
@@ -180,7 +192,9 @@ class FlaxSpeechEncoderDecoderModel(PretrainedModule):
         """
         check_saving(ways)
         if is_main_process:
-            saving.save(self, as_path(save_directory, "`save_directory`"), max_shard_size, params)
+            given = tensors_to_save(flat(self.params), None if params is None else flat(params), "params")
+            tensors = {**flat(tree_of(self.module)), **given}
+            save_model(BACKEND, self, tensors, as_path(save_directory, "`save_directory`"), max_shard_size)
 
     def __call__(
         self,
@@ -418,20 +432,23 @@ class FlaxSpeechEncoderDecoderModel(PretrainedModule):
         *,
         dropout: float = 0.0,
     ) -> None:
-        """Put narrow trainable matrices beside layers of the text model; see `dragoman.jax.lora.add`."""
-        lora.add(self, LoraSpec(rank=rank, alpha=alpha, targets=tuple(targets), dropout=dropout))
+        """Put narrow trainable matrices beside layers of the text model; see `dragoman.model.lora.add_lora`."""
+        add_lora(BACKEND, self, LoraSpec(rank=rank, alpha=alpha, targets=tuple(targets), dropout=dropout))
+        self._programs.forget()
 
     def merge_lora(self) -> None:
         """Fold the LoRA into the weights of its layers; the results stay the same."""
-        lora.merge(self)
+        merge_lora(BACKEND, self)
+        self._programs.forget()
 
     def save_adapter(self, folder: str | Path) -> None:
-        """Write what is new in PEFT's file format; see `dragoman.jax.lora.save`."""
-        lora.save(self, as_path(folder, "`folder`"))
+        """Write what is new in PEFT's file format; see `dragoman.model.lora.save_adapter`."""
+        save_adapter(BACKEND, self, as_path(folder, "`folder`"))
 
     def load_adapter(self, folder: str | Path) -> None:
-        """Read what `save_adapter` wrote, with either backend; see `dragoman.jax.lora.load`."""
-        lora.load(self, as_path(folder, "`folder`"))
+        """Read what `save_adapter` wrote, with either backend; see `dragoman.model.lora.load_adapter`."""
+        load_adapter(BACKEND, self, as_path(folder, "`folder`"))
+        self._programs.forget()
 
     def set_padding(self, padding: Padding | str) -> None:
         """Choose what padding may do: `"exact"` (nothing, the default) or `"reference"` (upstream's numbers)."""

@@ -14,12 +14,13 @@ from jaxtyping import Array
 from dragoman.checkpoint.options import LoadOptions
 from dragoman.generation.decoder import Step
 from dragoman.generation.options import GenerationConfig
-from dragoman.jax.loading import load_part
+from dragoman.jax.backend import BACKEND
 from dragoman.jax.net.block import StackOutput
 from dragoman.jax.net.cache import Cache, Memory
 from dragoman.jax.net.joint import Joint
 from dragoman.jax.net.text_decoder import TextDecoder
 from dragoman.jax.programs import Programs
+from dragoman.model.load import load_part
 
 if TYPE_CHECKING:
     from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
@@ -128,7 +129,7 @@ class LanguageModel:
             ConfigError: If it is no text model.
             CheckpointError: If its tensors do not fit.
         """
-        return cls(load_part(TextDecoder, name_or_path, LoadOptions(), is_decoder=True)[0])
+        return cls(load_part(BACKEND, TextDecoder, name_or_path, LoadOptions(), is_decoder=True)[0])
 
     def start(self, prompt: np.ndarray[Any, Any]) -> Step[Cache]:
         """Read the prompt."""

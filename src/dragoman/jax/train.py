@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from dragoman.api.checks import IGNORED
 from dragoman.checkpoint.lora import is_new
 from dragoman.errors import ConfigError
-from dragoman.jax.lora import layers_of
+from dragoman.jax.backend import BACKEND
 from dragoman.jax.net.joint import Joint
 from dragoman.jax.net.loss import without_start
 from dragoman.jax.net.tree import Tree, flat, nested
@@ -26,7 +26,19 @@ from dragoman.spec.augment import Masks
 if TYPE_CHECKING:
     from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
 
-__all__ = ["Batch", "TrainState", "Trainer"]
+__all__ = ["Batch", "TrainState", "Trainer", "trained"]
+
+
+def trained(params: Tree) -> Tree:
+    """Return for each parameter of a model whether it is new: LoRA, cross-attention or bridge.
+
+    For a training step of your own, a mask of optimizers that freezes encoder and text model (a `Trainer` has
+    `freeze_encoder` and `freeze_decoder`):
+
+        >>> labels = jax.tree.map(lambda new: "new" if new else "old", trained(model.params))
+        >>> optimizer = optax.multi_transform({"new": optax.adamw(1e-3), "old": optax.set_to_zero()}, labels)
+    """
+    return nested({name: is_new(name) for name in flat(params)})
 
 
 @jax.tree_util.register_dataclass
@@ -92,7 +104,7 @@ class Trainer:
         label_smoothing: float = 0.0,
     ) -> None:
         self._model, self._dtype = model, dtype
-        still = bool(layers_of(model)) if freeze_decoder is None else freeze_decoder
+        still = bool(BACKEND.loras(model.decoder)) if freeze_decoder is None else freeze_decoder
         self._learning = _learning(model.params, encoder=not freeze_encoder, decoder=not still)
         labels = jax.tree.map(lambda learns: "learning" if learns else "frozen", self._learning)
         # frozen parameters need no state of the optimizer, and its weight decay does not reach them

@@ -16,17 +16,22 @@ from dragoman.api.checks import check_rows, one_audio
 from dragoman.api.config import SpeechEncoderDecoderConfig
 from dragoman.api.outputs import ModelOutput
 from dragoman.checkpoint.lora import is_new
-from dragoman.checkpoint.options import check_saving
+from dragoman.checkpoint.options import check_saving, tensors_to_save
 from dragoman.checkpoint.report import LoadReport
 from dragoman.errors import ConfigError
 from dragoman.files import as_path
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.result import compute_transition_scores
-from dragoman.model.assembly import shared_options
+from dragoman.model.configs import shared_options
+from dragoman.model.load import load_model
+from dragoman.model.lora import add_lora, load_adapter, merge_lora, save_adapter
+from dragoman.model.save import save_model
+from dragoman.model.warm_start import warm_start
 from dragoman.spec import Padding
 from dragoman.spec.lora import LoraSpec
-from dragoman.torch import assembly, generate, lora, saving
+from dragoman.torch import generate
 from dragoman.torch.arguments import decoder_inputs, earlier_output, shifted
+from dragoman.torch.backend import BACKEND
 from dragoman.torch.net.bridge import Prefix, bridge_of, check_joinable, check_parts
 from dragoman.torch.net.cache import Cache, Memory
 from dragoman.torch.net.init import initialise, persistent_names
@@ -87,6 +92,8 @@ class SpeechEncoderDecoderModel(PretrainedModule):
     """
 
     config_class = SpeechEncoderDecoderConfig
+    encoder_class = SpeechEncoder
+    decoder_class = TextDecoder
     base_model_prefix = "speech_encoder_decoder"
     main_input_name = "inputs"
     accepts_loss_kwargs = True  # tells the trainers of transformers to pass `num_items_in_batch`
@@ -149,7 +156,7 @@ class SpeechEncoderDecoderModel(PretrainedModule):
             ConfigError: If the configuration is not that of a speech encoder-decoder.
             CheckpointError: If tensors are missing, unexpected or of another shape; the message lists them all.
         """
-        return assembly.load(cls, name_or_path, kwargs)
+        return load_model(BACKEND, cls, name_or_path, kwargs)
 
     @classmethod
     def from_encoder_decoder_pretrained(
@@ -186,11 +193,15 @@ class SpeechEncoderDecoderModel(PretrainedModule):
             ModelNotFoundError: If a checkpoint is nowhere.
             CheckpointError: If tensors of a checkpoint do not fit.
         """
-        parts = assembly.Parts(
-            encoder=encoder_model if encoder_model is not None else encoder_pretrained_model_name_or_path,
-            decoder=decoder_model if decoder_model is not None else decoder_pretrained_model_name_or_path,
+        return warm_start(
+            BACKEND,
+            cls,
+            encoder_model if encoder_model is not None else encoder_pretrained_model_name_or_path,
+            decoder_model if decoder_model is not None else decoder_pretrained_model_name_or_path,
+            kwargs,
+            tokenizer=tokenizer,
+            feature_extractor=feature_extractor,
         )
-        return assembly.warm_start(cls, parts, tokenizer, feature_extractor, kwargs)
 
     def save_pretrained(
         self,
@@ -218,7 +229,8 @@ class SpeechEncoderDecoderModel(PretrainedModule):
         """
         check_saving(ways)
         if is_main_process:
-            saving.save(self, as_path(save_directory, "`save_directory`"), max_shard_size, state_dict)
+            tensors = tensors_to_save(self.state_dict(), state_dict, "state_dict")
+            save_model(BACKEND, self, tensors, as_path(save_directory, "`save_directory`"), max_shard_size)
 
     def forward(
         self,
@@ -371,20 +383,22 @@ class SpeechEncoderDecoderModel(PretrainedModule):
         *,
         dropout: float = 0.0,
     ) -> None:
-        """Put narrow trainable matrices beside layers of the text model; see `dragoman.torch.lora.add`."""
-        lora.add(self, LoraSpec(rank=rank, alpha=alpha, targets=tuple(targets), dropout=dropout))
+        """Put narrow trainable matrices beside layers of the text model; see `dragoman.model.lora.add_lora`."""
+        add_lora(BACKEND, self, LoraSpec(rank=rank, alpha=alpha, targets=tuple(targets), dropout=dropout))
+        self.freeze_decoder()
 
     def merge_lora(self) -> None:
         """Fold the LoRA into the weights of its layers; the results stay the same."""
-        lora.merge(self)
+        merge_lora(BACKEND, self)
 
     def save_adapter(self, folder: str | Path) -> None:
-        """Write what is new in PEFT's file format; see `dragoman.torch.lora.save`."""
-        lora.save(self, as_path(folder, "`folder`"))
+        """Write what is new in PEFT's file format; see `dragoman.model.lora.save_adapter`."""
+        save_adapter(BACKEND, self, as_path(folder, "`folder`"))
 
     def load_adapter(self, folder: str | Path) -> None:
-        """Read what `save_adapter` wrote, with either backend; see `dragoman.torch.lora.load`."""
-        lora.load(self, as_path(folder, "`folder`"))
+        """Read what `save_adapter` wrote, with either backend; see `dragoman.model.lora.load_adapter`."""
+        load_adapter(BACKEND, self, as_path(folder, "`folder`"))
+        self.freeze_decoder()
 
     def freeze_decoder(self) -> None:
         """Stop training the text model; its cross-attention, its LoRA and the bridge still learn."""

@@ -7,10 +7,15 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from dragoman.checkpoint.options import LoadOptions, check_saving
+from dragoman.checkpoint.options import LoadOptions, check_saving, tensors_to_save
 from dragoman.errors import ConfigError
+from dragoman.families import ModelConfig
 from dragoman.files import as_path
+from dragoman.model.load import load_part, log_new
+from dragoman.model.save import save_part
+from dragoman.spec import SpeechEncoderSpec, TextDecoderSpec
 from dragoman.spec.checks import check_sizes
+from dragoman.torch.backend import BACKEND
 from dragoman.torch.net.block import Stack
 from dragoman.torch.net.frontend import ConvFrontend
 
@@ -106,6 +111,9 @@ class PretrainedModule(nn.Module):
 class PretrainedPart(PretrainedModule):
     """A part that loads and saves alone."""
 
+    config: ModelConfig
+    spec: SpeechEncoderSpec | TextDecoderSpec
+
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, **kwargs: Any) -> Self:
         """Load this part from a checkpoint of its own, of its head model, or of a sequence-to-sequence model.
@@ -123,10 +131,8 @@ class PretrainedPart(PretrainedModule):
             ConfigError: If it is of an unknown type or cannot play this role.
             CheckpointError: If its tensors do not fit; the message lists them all.
         """
-        from dragoman.torch.loading import load_part, log_new  # which builds on the parts
-
         options, overrides = LoadOptions.split(kwargs)
-        part, report = load_part(cls, name_or_path, options, overrides.pop("config", None), **overrides)  # type: ignore[type-var]
+        part, report = load_part(BACKEND, cls, name_or_path, options, overrides.pop("config", None), **overrides)
         log_new(report)
         return part
 
@@ -152,8 +158,7 @@ class PretrainedPart(PretrainedModule):
             ConfigError: If a keyword asks for something that is not done, or `state_dict` is not of this model.
             DragomanError: If the folder cannot be written.
         """
-        from dragoman.torch.saving import save_part
-
         check_saving(ways)
         if is_main_process:
-            save_part(self, as_path(save_directory, "`save_directory`"), max_shard_size, state_dict)  # type: ignore[arg-type]
+            tensors = tensors_to_save(self.state_dict(), state_dict, "state_dict")
+            save_part(BACKEND, self, tensors, as_path(save_directory, "`save_directory`"), max_shard_size)

@@ -15,7 +15,7 @@ from dragoman.checkpoint.formats.default_model import DEFAULT_MODEL_NAME, defaul
 from dragoman.checkpoint.source import resolve
 from dragoman.errors import CheckpointError, ConfigError, DragomanError
 from dragoman.hub import commit_of
-from dragoman.model.assembly import whole_config
+from dragoman.model.configs import whole_config
 from dragoman.model.runner import BackendRunner
 from dragoman.transcriber.engine import Engine
 from dragoman.transcriber.result import ModelInfo

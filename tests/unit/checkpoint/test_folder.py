@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from dragoman.checkpoint.folder import Checkpoint, open_folder
 from dragoman.errors import MissingDependencyError, ModelNotFoundError, UntrustedFileError
-from dragoman.torch.weights import PickleFile
+from dragoman.torch.pickles import PickleFile
 
 A, B = np.arange(3.0, dtype=np.float32), np.ones((2, 2), dtype=np.float32)
 

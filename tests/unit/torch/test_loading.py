@@ -1,6 +1,6 @@
 """Loading: errors that list everything, layouts of every kind, arguments that stay as they were.
 
-Spellings are tested in test_spellings.py, files of pickles in test_weights.py, memory in test_memory.py.
+Spellings are tested in test_spellings.py, files of pickles in test_pickles.py, memory in test_memory.py.
 """
 
 import json

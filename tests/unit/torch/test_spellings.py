@@ -11,11 +11,12 @@ from safetensors.torch import save_file
 from dragoman.checkpoint.keymap import matches_any
 from dragoman.checkpoint.options import LoadOptions
 from dragoman.families import find
+from dragoman.model.load import load_part
+from dragoman.model.save import checkpoint_tensors
 from dragoman.testing import tiny_config
-from dragoman.torch.loading import load_part
+from dragoman.torch.backend import BACKEND
 from dragoman.torch.net.speech_encoder import SpeechEncoder
 from dragoman.torch.net.text_decoder import TextDecoder
-from dragoman.torch.weights import their_tensors
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 CROSS = {"is_decoder": True, "add_cross_attention": True}
@@ -31,7 +32,10 @@ def recordings() -> list[Any]:
 
 def write(folder: Path, tensors: dict[str, torch.Tensor], kind: str) -> None:
     if kind == "safetensors":
-        save_file({name: tensor.clone() for name, tensor in tensors.items()}, folder / "model.safetensors")
+        save_file(
+            {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()},
+            folder / "model.safetensors",
+        )
     else:
         torch.save(tensors, folder / "pytorch_model.bin", _use_new_zipfile_serialization=kind == "zip")
 
@@ -50,12 +54,12 @@ def test_the_same_weights(tmp_path: Path, model_type: str, recording: dict[str, 
     with torch.no_grad():
         for parameter in original.parameters():
             parameter.normal_()
-    plain = their_tensors(original, tables.keymap(config))
+    plain = checkpoint_tensors(BACKEND, original, tables.keymap(config), original.state_dict())
     tensors = {name: plain[same] if same else torch.randn(2) for name, same in recording["keys"].items()}
     (tmp_path / "config.json").write_text(config.to_json_string())
     write(tmp_path, tensors, kind)
 
-    loaded, report = load_part(cls, tmp_path, LoadOptions(), **flags)  # type: ignore[type-var]
+    loaded, report = load_part(BACKEND, cls, tmp_path, LoadOptions(), **flags)  # type: ignore[type-var]
 
     assert not loaded.training
     expected, found = original.state_dict(), loaded.state_dict()

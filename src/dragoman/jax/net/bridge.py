@@ -8,7 +8,6 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from dragoman.api.config import SpeechEncoderDecoderConfig
-from dragoman.checkpoint.keymap import KeyMap, Rename
 from dragoman.errors import ConfigError
 from dragoman.jax.net.cache import Memory
 from dragoman.jax.net.layers import Linear, zero_padding
@@ -16,15 +15,7 @@ from dragoman.jax.net.speech_encoder import SpeechEncoder
 from dragoman.jax.net.text_decoder import TextDecoder
 from dragoman.jax.net.text_embedding import TextEmbedding
 
-__all__ = ["BRIDGE_KEYS", "Bridge", "Prefix", "bridge_of", "check_joinable", "check_parts"]
-
-BRIDGE_KEYS = KeyMap(
-    (
-        Rename("enc_to_dec_proj.*", "proj.*"),
-        Rename("speech_proj.in_proj.*", "in_proj.*"),
-        Rename("speech_proj.out_proj.*", "out_proj.*"),
-    )
-)
+__all__ = ["Bridge", "Prefix", "bridge_of", "check_joinable", "check_parts"]
 
 
 class Bridge(nnx.Module):

@@ -17,6 +17,7 @@ from dragoman.api.outputs import ModelOutput
 from dragoman.checkpoint.options import LoadOptions
 from dragoman.errors import AudioError, ConfigError
 from dragoman.families import ModelConfig, speech_part
+from dragoman.jax.backend import BACKEND
 from dragoman.jax.net.block import Block, Stack, StackOutput
 from dragoman.jax.net.conformer import ConformerBlock, surroundings
 from dragoman.jax.net.conv_adapter import adapter_of
@@ -29,6 +30,7 @@ from dragoman.jax.net.position_bias import BucketBias
 from dragoman.jax.net.positions import positions_of
 from dragoman.jax.net.squeeze import Upsample, average
 from dragoman.jax.net.tree import Held
+from dragoman.model.load import load_language
 from dragoman.spec import BlockSpec, ConvPositionSpec, Padding, SpeechEncoderSpec
 from dragoman.spec.augment import Masks, draw_masks
 from dragoman.spec.frontend import fits, shape_in_words
@@ -153,12 +155,10 @@ class SpeechEncoder(nnx.Module):
             ModelNotFoundError: If there is no file for the language; the message lists the languages there are.
             CheckpointError: If its tensors do not fit.
         """
-        from dragoman.jax.loading import load_language  # which builds on the parts
-
         options, unknown = LoadOptions.split(kwargs)
         if unknown:
             raise ConfigError(f"`load_adapter` has no option {', '.join(map(repr, unknown))}.")
-        load_language(self, target_lang, options)
+        load_language(BACKEND, self, target_lang, options)
 
     def __call__(
         self,

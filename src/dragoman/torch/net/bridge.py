@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from dragoman.api.config import SpeechEncoderDecoderConfig
-from dragoman.checkpoint.keymap import KeyMap, Rename
 from dragoman.errors import ConfigError
 from dragoman.torch.net.cache import Memory
 from dragoman.torch.net.layers import Linear, zero_padding
@@ -16,15 +15,7 @@ from dragoman.torch.net.speech_encoder import SpeechEncoder
 from dragoman.torch.net.text_decoder import TextDecoder
 from dragoman.torch.net.text_embedding import TextEmbedding
 
-__all__ = ["BRIDGE_KEYS", "Bridge", "Prefix", "bridge_of", "check_joinable", "check_parts"]
-
-BRIDGE_KEYS = KeyMap(
-    (
-        Rename("enc_to_dec_proj.*", "proj.*"),
-        Rename("speech_proj.in_proj.*", "in_proj.*"),
-        Rename("speech_proj.out_proj.*", "out_proj.*"),
-    )
-)
+__all__ = ["Bridge", "Prefix", "bridge_of", "check_joinable", "check_parts"]
 
 
 class Bridge(nn.Module):

@@ -18,9 +18,11 @@ from dragoman.batch import to_numpy
 from dragoman.checkpoint.options import LoadOptions
 from dragoman.errors import AudioError, ConfigError
 from dragoman.families import ModelConfig, speech_part
+from dragoman.model.load import load_language
 from dragoman.spec import BlockSpec, ConvPositionSpec, Padding, SpeechEncoderSpec
 from dragoman.spec.augment import Masks, draw_masks
 from dragoman.spec.frontend import fits, shape_in_words
+from dragoman.torch.backend import BACKEND
 from dragoman.torch.net.block import Block, Stack, StackOutput
 from dragoman.torch.net.conformer import ConformerBlock, surroundings
 from dragoman.torch.net.conv_adapter import adapter_of
@@ -99,6 +101,7 @@ class SpeechEncoder(PretrainedPart):
     """
 
     main_input_name = "input_values"
+    spec: SpeechEncoderSpec
 
     def __init__(self, config: ModelConfig, *, empty: bool = False) -> None:
         super().__init__()
@@ -147,12 +150,10 @@ class SpeechEncoder(PretrainedPart):
             ModelNotFoundError: If there is no file for the language; the message lists the languages there are.
             CheckpointError: If its tensors do not fit.
         """
-        from dragoman.torch.loading import load_language  # which builds on the parts
-
         options, unknown = LoadOptions.split(kwargs)
         if unknown:
             raise ConfigError(f"`load_adapter` has no option {', '.join(map(repr, unknown))}.")
-        load_language(self, target_lang, options)
+        load_language(BACKEND, self, target_lang, options)
 
     def forward(
         self,

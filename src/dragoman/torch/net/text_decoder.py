@@ -14,6 +14,7 @@ from dragoman.api.checks import check_loss, check_memory, check_rows, check_text
 from dragoman.api.outputs import ModelOutput
 from dragoman.errors import ConfigError, GenerationError
 from dragoman.families import ModelConfig, text_part
+from dragoman.spec import TextDecoderSpec
 from dragoman.spec.checks import check_sizes
 from dragoman.torch.net.block import Stack, StackOutput
 from dragoman.torch.net.cache import Cache, Memory
@@ -56,6 +57,8 @@ class TextDecoder(PretrainedPart):
     """
 
     main_input_name = "input_ids"
+
+    spec: TextDecoderSpec
 
     def __init__(self, config: ModelConfig, *, empty: bool = False) -> None:
         super().__init__()

@@ -1,0 +1,152 @@
+"""Configurations and generation options: from the files of a checkpoint, with what the caller overrides."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, cast
+
+from dragoman.api.config import SpeechEncoderDecoderConfig
+from dragoman.checkpoint.folder import Checkpoint
+from dragoman.checkpoint.options import LoadOptions
+from dragoman.errors import ConfigError, did_you_mean
+from dragoman.families import ModelConfig, config_from_dict, find
+from dragoman.generation.options import GenerationConfig
+from dragoman.spec import SpecialIds
+
+__all__ = [
+    "GENERATION_FIELDS",
+    "generation_of",
+    "is_sequence_to_sequence",
+    "part_config",
+    "replaced",
+    "shared_config",
+    "shared_options",
+    "whole_config",
+]
+
+GENERATION_FIELDS = tuple(field.name for field in fields(GenerationConfig) if field.name != "extra")
+
+_OLD_MAX_LENGTH = 20  # `transformers` before 4.4x wrote this default into every config.json
+
+
+def whole_config(
+    data: Mapping[str, Any], name_or_path: str | Path, overrides: Mapping[str, Any]
+) -> SpeechEncoderDecoderConfig:
+    """Return the joint configuration of a checkpoint that holds a whole model.
+
+    Args:
+        data: The content of its `config.json`.
+        name_or_path: The checkpoint, for error messages.
+        overrides: Fields that win over the file's.
+
+    Raises:
+        ConfigError: If it holds only one of the two parts, or an override is unknown.
+    """
+    known = {field.name for field in fields(SpeechEncoderDecoderConfig)}
+    for name in overrides:
+        if name not in known and not name.startswith(("encoder_", "decoder_")):
+            raise ConfigError(
+                f"`{name}` is neither an option of loading nor a field of the configuration."
+                f"{did_you_mean(name, known | {field.name for field in fields(LoadOptions)})}"
+            )
+    if data.get("model_type") == SpeechEncoderDecoderConfig.model_type:
+        return SpeechEncoderDecoderConfig.from_dict(data, **overrides)
+    if is_sequence_to_sequence(data):
+        # checkpoints without a generation_config.json have the options of `generate` here
+        joint = {name: data[name] for name in GENERATION_FIELDS if name in data}
+        parts = {"encoder": dict(data), "decoder": dict(data)}
+        return SpeechEncoderDecoderConfig.from_dict({**joint, **parts}, **overrides)
+    family = find(data.get("model_type"))
+    role = "speech encoder" if family.speech else "text decoder"
+    raise ConfigError(
+        f"{name_or_path} holds a {family.model_type!r} model, which is a {role} alone. Join it to the other half with "
+        "SpeechEncoderDecoderModel.from_encoder_decoder_pretrained(encoder, decoder)."
+    )
+
+
+def is_sequence_to_sequence(data: Mapping[str, Any]) -> bool:
+    """Return whether a `config.json` describes both parts as one family (Whisper)."""
+    if data.get("model_type") == SpeechEncoderDecoderConfig.model_type:
+        return False
+    return find(data.get("model_type")).whole is not None
+
+
+def shared_config(config: SpeechEncoderDecoderConfig) -> ModelConfig | None:
+    """Return the one configuration of a model whose parts make a sequence-to-sequence model of one family (Whisper).
+
+    `None` where the parts are of different families, or their specs differ.
+    """
+    family = find(config.decoder.model_type)
+    if family.whole is None or config.encoder.model_type != family.model_type:
+        return None
+    for one in config.decoder, config.encoder:
+        if one.speech_spec() == config.encoder.speech_spec() and one.text_spec() == config.decoder.text_spec():
+            return cast(
+                ModelConfig, one.copy(is_decoder=False, add_cross_attention=False, architectures=[family.whole])
+            )
+    return None
+
+
+def part_config(data: Mapping[str, Any], name_or_path: str | Path, overrides: Mapping[str, Any]) -> ModelConfig:
+    """Return the configuration of a checkpoint that holds one part; the arguments are those of `whole_config`.
+
+    Raises:
+        ConfigError: If it holds a whole model or one of an unknown type, or an override is a field of neither the
+            family nor the file.
+    """
+    if data.get("model_type") == SpeechEncoderDecoderConfig.model_type:
+        raise ConfigError(
+            f"{name_or_path} holds a whole speech encoder-decoder. Load it with "
+            "SpeechEncoderDecoderModel.from_pretrained and take its part."
+        )
+    config = config_from_dict(data, **overrides)
+    for name in overrides:
+        if name in config.extra and name not in data:
+            known = [field.name for field in fields(config)]
+            raise ConfigError(f"A {config.model_type!r} model has no field {name!r}.{did_you_mean(name, known)}")
+    return config
+
+
+def replaced(config: ModelConfig, overrides: Mapping[str, Any]) -> Any:
+    """Return a copy of the caller's configuration with some fields replaced.
+
+    Raises:
+        ConfigError: If it is not a configuration of dragoman, or a value does not fit.
+    """
+    if not isinstance(config, ModelConfig):
+        raise ConfigError(f"`config` must be a configuration of dragoman, but is a {type(config).__name__}.")
+    copied = config.from_dict(config.to_dict(), **overrides)
+    for name in vars(config).keys() & copied.extra.keys():  # attributes set by the caller, not keys of a file
+        setattr(copied, name, copied.extra.pop(name))
+    return copied
+
+
+def generation_of(config: SpeechEncoderDecoderConfig, checkpoint: Checkpoint) -> GenerationConfig:
+    """Return the generation options of a checkpoint, sharing their special ids with `config`.
+
+    Checkpoints without a `generation_config.json` have them in the configuration; the old default `max_length` there is
+    ignored.
+    """
+    data = checkpoint.generation
+    if data is None:
+        data = {n: v for n, v in config.extra.items() if (n, v) != ("max_length", _OLD_MAX_LENGTH)}
+    options = GenerationConfig.from_dict(data)
+    options.encoder_no_repeat_ngram_size = 0  # Blenderbot's, about the tokens of its text encoder
+    return shared_options(options, config)
+
+
+def shared_options(options: Any, config: SpeechEncoderDecoderConfig) -> GenerationConfig:
+    """Return a copy of generation options, ours or those of `transformers`, that shares its special ids with `config`.
+
+    Raises:
+        GenerationError: If they are no such options.
+    """
+    shared = copy.deepcopy(GenerationConfig.of(options))
+    ids = config.special_ids
+    for name in SpecialIds.names():
+        value = getattr(shared, name)
+        if value is not None:  # as in `transformers`, ids of generation_config.json win over those of config.json
+            setattr(ids, name, value)
+    shared.special_ids = ids  # type: ignore[attr-defined]
+    return shared

@@ -1,0 +1,252 @@
+"""Parts and whole models from checkpoints: each tensor goes from the file straight into a module without memory."""
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dragoman.checkpoint.filling import Readable, fill
+from dragoman.checkpoint.folder import Checkpoint
+from dragoman.checkpoint.keymap import KeyMap, Rename
+from dragoman.checkpoint.language_adapter import language_tensors
+from dragoman.checkpoint.options import LoadOptions
+from dragoman.checkpoint.report import LoadReport
+from dragoman.checkpoint.tensors import TensorFile
+from dragoman.families import ModelConfig
+from dragoman.model.backend import Backend, JointModel, ModelPart
+from dragoman.model.configs import generation_of, is_sequence_to_sequence, part_config, replaced, whole_config
+from dragoman.model.names import BRIDGE_KEYS, keymap_of, name_tables
+from dragoman.spec import SpeechEncoderSpec
+
+__all__ = ["dtype_name", "load_language", "load_model", "load_part", "log_new", "open_checkpoint"]
+
+_log = logging.getLogger("dragoman")
+
+# Our own names, under which the trainers of `transformers` save a model that is not theirs.
+_OUR_NAMES = KeyMap((Rename("*", "*"),))
+
+AnyPart = TypeVar("AnyPart", bound=ModelPart)
+AnyModel = TypeVar("AnyModel", bound=JointModel)
+
+
+def load_part(
+    backend: Backend,
+    cls: Callable[..., AnyPart],
+    name_or_path: str | Path,
+    options: LoadOptions,
+    config: ModelConfig | None = None,
+    *,
+    checkpoint: Checkpoint | None = None,
+    **overrides: Any,
+) -> tuple[AnyPart, LoadReport]:
+    """Load one part from a checkpoint of its own, of its head model, or of a sequence-to-sequence model.
+
+    Args:
+        backend: The framework.
+        cls: `SpeechEncoder` or `TextDecoder` of the framework.
+        name_or_path: A local folder or a hub id.
+        options: How to find and read it.
+        config: A copy of it is used instead of the checkpoint's.
+        checkpoint: The checkpoint, if it is open already.
+        **overrides: Fields that win over the checkpoint's.
+
+    Raises:
+        ModelNotFoundError: If it is nowhere.
+        ConfigError: If it is of an unknown type or cannot play this role.
+        CheckpointError: If its tensors do not fit.
+    """
+    checkpoint = checkpoint or open_checkpoint(backend, name_or_path, options)
+    config = part_config(checkpoint.config, name_or_path, overrides) if config is None else replaced(config, overrides)
+    config.name_or_path = str(name_or_path)
+    part = cls(config, empty=True)
+    with checkpoint.tensors(backend.framework, backend.read_pickle) as file:
+        report = _fill_part(backend, part, file, options, warm=True)
+    report.source = str(checkpoint.folder)
+    report.raise_if_unfit()
+    _finish_part(backend, part, report, options)
+    if options.target_lang is not None and isinstance(part.spec, SpeechEncoderSpec):
+        load_language(backend, part, options.target_lang, options)
+    return part, report
+
+
+def load_model(
+    backend: Backend, cls: type[AnyModel], name_or_path: str | Path, keywords: Mapping[str, Any]
+) -> AnyModel:
+    """Load a model that was saved whole; `keywords` are those of `SpeechEncoderDecoderModel.from_pretrained`."""
+    options, overrides = LoadOptions.split(keywords)
+    config = overrides.pop("config", None)
+    if config is None and (announced := options.announced(name_or_path)):
+        whole_config(announced, name_or_path, overrides)  # for its error, before gigabytes are fetched
+    checkpoint = open_checkpoint(backend, name_or_path, options)
+    config = whole_config(checkpoint.config, name_or_path, overrides) if config is None else replaced(config, overrides)
+    config.name_or_path = str(name_or_path)
+    model = cls(config=config, empty=True)
+    with checkpoint.tensors(backend.framework, backend.read_pickle) as file:
+        found = _fill_model(backend, model, checkpoint, file, options)
+    report = _joint_report(checkpoint, found)
+    report.raise_if_unfit()
+    dtype, device = _target_dtype(backend, options, config.decoder), backend.device(options.wanted_device)
+    new = found["bridge."].fresh
+    backend.initialise(model.bridge, new, model.decoder.spec, model.dtype if dtype is None else dtype, device)
+    for prefix, part in ("encoder.", model.encoder), ("decoder.", model.decoder):
+        _finish_part(backend, part, found[prefix], options)
+    model.load_report = report
+    model.config.dtype = dtype_name(model.dtype)
+    model.generation_config = generation_of(config, checkpoint)
+    backend.set_to_evaluation(model)
+    return model
+
+
+def open_checkpoint(backend: Backend, name_or_path: str | Path, options: LoadOptions) -> Checkpoint:
+    """Find a checkpoint, on this machine or on the hub; formats that the framework cannot read come last.
+
+    Raises:
+        ModelNotFoundError: If it is nowhere.
+    """
+    return options.open(name_or_path, pickles=backend.read_pickle is not None)
+
+
+def _fill_model(
+    backend: Backend, model: JointModel, checkpoint: Checkpoint, file: TensorFile, options: LoadOptions
+) -> dict[str, LoadReport]:
+    """Move a checkpoint's tensors into a model; return a report by each prefix of our names."""
+    parts = {"encoder.": model.encoder, "decoder.": model.decoder}
+    modules = {**parts, "bridge.": model.bridge}
+    config = model.config.decoder
+    if set(file.keys()) == {prefix + name for prefix, module in modules.items() for name in backend.tensors(module)}:
+        return {
+            prefix: _fill(backend, module, _OUR_NAMES, file, options, config, prefix=prefix)
+            for prefix, module in modules.items()
+        }
+    theirs = dict.fromkeys(parts, "") if is_sequence_to_sequence(checkpoint.config) else {name: name for name in parts}
+    found = {
+        prefix: _fill_part(backend, part, file, options, prefix=theirs[prefix], warm=False)
+        for prefix, part in parts.items()
+    }
+    rest = _OtherTensors(file, tuple(theirs.values()))
+    new = options.new_within("bridge.")
+    found["bridge."] = _fill(backend, model.bridge, BRIDGE_KEYS, rest, options, config, may_be_fresh=new)
+    return found
+
+
+def _fill_part(
+    backend: Backend, part: ModelPart, file: TensorFile, options: LoadOptions, *, prefix: str = "", warm: bool
+) -> LoadReport:
+    """Move a checkpoint's tensors into a part that has no memory yet.
+
+    Args:
+        backend: The framework.
+        part: The part.
+        file: The open checkpoint.
+        options: Type, device, and what may be new.
+        prefix: Prefix of the part's names in the checkpoint of a whole model.
+        warm: Whether what the family declares fresh may be absent.
+    """
+    tables = name_tables(part)
+    fresh = tables.fresh if warm else ("mask_embed",)
+    report = _fill(
+        backend,
+        part,
+        tables.keymap(part.config),
+        file,
+        options,
+        part.config,
+        prefix=prefix,
+        optional=tables.fresh,
+        may_be_fresh=(*fresh, *tables.computed, *options.new_within(prefix)),
+        copies=tables.copies,
+    )
+    report.set_computed(tables.computed)
+    return report
+
+
+def _fill(
+    backend: Backend,
+    module: Any,
+    keymap: KeyMap,
+    file: Readable,
+    options: LoadOptions,
+    config: ModelConfig,
+    **rules: Any,
+) -> LoadReport:
+    shapes = {name: tuple(tensor.shape) for name, tensor in backend.tensors(module).items()}
+    dtype, device = _target_dtype(backend, options, config), backend.device(options.wanted_device)
+    return fill(shapes, backend.placer(module, dtype, device), keymap, file, **rules)
+
+
+def _finish_part(backend: Backend, part: ModelPart, report: LoadReport, options: LoadOptions) -> None:
+    """Initialise what no checkpoint holds."""
+    dtype = _target_dtype(backend, options, part.config)
+    if dtype is None:
+        dtype = _loaded_dtype(backend, part, report)
+    new = [*report.fresh, *report.computed]
+    backend.initialise(part, new, part.spec, dtype, backend.device(options.wanted_device))
+    part.config.dtype = dtype_name(dtype)
+    backend.set_to_evaluation(part)
+
+
+def _target_dtype(backend: Backend, options: LoadOptions, config: ModelConfig) -> Any:
+    """Return the type to load with, `None` for that of the file."""
+    auto = isinstance(options.wanted_dtype, str) and options.wanted_dtype == "auto"
+    if auto or options.wanted_dtype is not None:
+        return backend.dtype(config.dtype if auto else options.wanted_dtype)
+    return backend.dtype("float32")
+
+
+def _loaded_dtype(backend: Backend, part: ModelPart, report: LoadReport) -> Any:
+    """Return the type of the first floating tensor that was loaded."""
+    tensors = backend.tensors(part)
+    names = (dtype_name(tensors[name].dtype) for name in report.loaded)
+    return backend.dtype(next((name for name in names if "float" in name), "float32"))
+
+
+def dtype_name(dtype: Any) -> str:
+    """Return the name of a framework's type: "float16"."""
+    return str(dtype).removeprefix("torch.")
+
+
+class _OtherTensors:
+    """The tensors of a file that belong to none of the parts with these prefixes: those of the bridge."""
+
+    def __init__(self, file: TensorFile, prefixes: tuple[str, ...]) -> None:
+        self._prefixes = prefixes
+        self._file = file
+
+    def keys(self) -> list[str]:
+        """Return their names."""
+        return [name for name in self._file.keys() if not name.startswith(self._prefixes)]  # noqa: SIM118
+
+    def read(self, key: str) -> Any:
+        """Return a tensor."""
+        return self._file.read(key)
+
+
+def _joint_report(checkpoint: Checkpoint, parts: Mapping[str, LoadReport]) -> LoadReport:
+    """Merge the reports of encoder, decoder and bridge, given by the prefixes of our names."""
+    report = LoadReport(source=str(checkpoint.folder))
+    for prefix, own in parts.items():
+        report = report.merged(prefix, own)
+    if is_sequence_to_sequence(checkpoint.config):  # each part drops the tensors of the other one
+        halves = parts["encoder."].dropped, parts["decoder."].dropped
+        report.dropped = {n: why for n, why in report.dropped.items() if all(n in dropped for dropped in halves)}
+    return report
+
+
+def load_language(backend: Backend, encoder: ModelPart, language: str, options: LoadOptions) -> None:
+    """Load the language adapter (MMS) that lies beside the encoder's checkpoint; see `checkpoint.language_adapter`."""
+    tensors = language_tensors(
+        encoder.config.name_or_path,
+        language,
+        options,
+        keymap=keymap_of(encoder),
+        shapes={name: tuple(tensor.shape) for name, tensor in backend.tensors(encoder).items()},
+        framework=backend.framework,
+        read_pickle=backend.read_pickle,
+    )
+    backend.assign(encoder, tensors)
+
+
+def log_new(report: LoadReport) -> None:
+    """Log which tensors of a model came from no checkpoint, and which trained ones of a checkpoint it lacks."""
+    if report.fresh or report.lost:
+        _log.warning("%s", report.summary())

@@ -1,0 +1,107 @@
+"""Parts and whole models into folders of the Hugging Face layout; all files are written or none."""
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from dragoman.api.config import SpeechEncoderDecoderConfig
+from dragoman.checkpoint.keymap import KeyMap
+from dragoman.checkpoint.layout import plan_shards
+from dragoman.checkpoint.saving import save_folder
+from dragoman.checkpoint.tensors import save_safetensors
+from dragoman.generation.options import GenerationConfig
+from dragoman.generation.settings import set_on
+from dragoman.model.backend import Backend, JointModel, ModelPart
+from dragoman.model.configs import GENERATION_FIELDS, shared_config
+from dragoman.model.names import BRIDGE_KEYS, keymap_of, name_tables, saved_prefixes
+
+__all__ = ["checkpoint_tensors", "model_tensors", "save_model", "save_part"]
+
+Files = dict[str, bytes | Callable[[Path], None]]
+"""By file name, the content or a function that writes it."""
+
+
+def save_model(
+    backend: Backend, model: JointModel, tensors: Mapping[str, Any], folder: Path, max_shard_size: int | str
+) -> None:
+    """Write configuration, generation options, weights and processing.
+
+    Args:
+        backend: The framework.
+        model: The model.
+        tensors: All tensors to write, by our names.
+        folder: Made if it does not exist.
+        max_shard_size: Bytes of one weight file, or a string like "5GB".
+    """
+    weights = _weight_files(backend, model_tensors(backend, model, tensors), max_shard_size)
+    save_folder(folder, {**_model_files(model.config, model.generation_config, model.processing), **weights})
+
+
+def save_part(
+    backend: Backend, part: ModelPart, tensors: Mapping[str, Any], folder: Path, max_shard_size: int | str
+) -> None:
+    """Write configuration and weights of one part alone; the arguments are those of `save_model`."""
+    tables = name_tables(part)
+    config = part.config.copy(architectures=[tables.classes[0]]).to_json_string().encode()
+    theirs = checkpoint_tensors(backend, part, tables.keymap(part.config), tensors)
+    save_folder(folder, {"config.json": config, **_weight_files(backend, theirs, max_shard_size)})
+
+
+def model_tensors(backend: Backend, model: JointModel, tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all tensors of a model, given by our names, under the names of its checkpoints."""
+    encoder_prefix, decoder_prefix = saved_prefixes(model.config)
+    found: dict[str, Any] = {}
+    for ours, part, keymap, theirs in (
+        ("encoder.", model.encoder, keymap_of(model.encoder), encoder_prefix),
+        ("decoder.", model.decoder, keymap_of(model.decoder), decoder_prefix),
+        ("bridge.", model.bridge, BRIDGE_KEYS, ""),
+    ):
+        own = {name.removeprefix(ours): tensor for name, tensor in tensors.items() if name.startswith(ours)}
+        renamed = checkpoint_tensors(backend, part, keymap, own)
+        found |= {theirs + name: tensor for name, tensor in renamed.items()}
+    return found
+
+
+def checkpoint_tensors(backend: Backend, module: Any, keymap: KeyMap, tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """Return tensors of a module, given by our names, under the names of its checkpoints; each LoRA is folded in."""
+    own = {name: backend.array(tensor) for name, tensor in tensors.items()}
+    for layer, spec in backend.loras(module).items():
+        narrow = (own.pop(f"{layer}.lora_{letter}") for letter in "ab")
+        own[f"{layer}.weight"] = spec.folded(own[f"{layer}.weight"], *narrow)
+    return keymap.write(own)
+
+
+def _weight_files(backend: Backend, tensors: Mapping[str, Any], max_shard_size: int | str) -> Files:
+    """Return the weight files, and their index if there are several."""
+    plan = plan_shards({name: tensor.nbytes for name, tensor in tensors.items()}, max_shard_size)
+
+    def writer(names: tuple[str, ...]) -> Callable[[Path], None]:
+        return lambda path: save_safetensors({name: tensors[name] for name in names}, path, backend.framework)
+
+    files: Files = {name: writer(names) for name, names in plan.files.items()}
+    if plan.index is not None:
+        files["model.safetensors.index.json"] = plan.index_bytes()
+    return files
+
+
+def _model_files(config: SpeechEncoderDecoderConfig, generation: GenerationConfig, processing: Sequence[Any]) -> Files:
+    """Return the files besides the weights: configuration, generation options, processing."""
+    chosen = generation.replace(**set_on(config)).to_dict()
+    saved = shared_config(config) or config.copy(architectures=["SpeechEncoderDecoderModel"])
+    known = {field.name for field in fields(saved)}
+    # options of `generate` go to their own file: `transformers` 5 refuses a config.json that has them
+    about = {name: value for name, value in saved.to_dict().items() if name in known or name not in GENERATION_FIELDS}
+    ids = {name: value for name, value in vars(config.special_ids).items() if value is not None}
+    about |= {name: value for name, value in ids.items() if not name.startswith("forced_")}
+    files: Files = {
+        "config.json": (json.dumps(about, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode(),
+        "generation_config.json": (json.dumps({**chosen, **ids}, indent=2, sort_keys=True) + "\n").encode(),
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        for part in processing:
+            part.save_pretrained(scratch)
+        files |= {path.name: path.read_bytes() for path in Path(scratch).iterdir()}
+    return files
