@@ -1,4 +1,4 @@
-"""Small files: what is refused, in which words, and that nothing is ever half written."""
+"""Small files: refused contents and their messages, and atomic writes."""
 
 import os
 import tracemalloc
@@ -31,7 +31,7 @@ from dragoman.files import find_json, parse_json, read_bytes, read_json, write_b
         (b" " * (3 * 2**20 + 1), "bigger than 3,145,728 bytes"),
     ],
 )
-def test_bad_json(raw: bytes, reason: str, tmp_path: Path) -> None:
+def test_malformed_json_is_refused(raw: bytes, reason: str, tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_bytes(raw)
     with pytest.raises(UntrustedFileError, match=reason) as caught:
@@ -40,7 +40,7 @@ def test_bad_json(raw: bytes, reason: str, tmp_path: Path) -> None:
     assert len(str(caught.value)) < 400
 
 
-def test_good_json(tmp_path: Path) -> None:
+def test_json_with_byte_order_mark_and_duplicate_keys(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_bytes(b'\xef\xbb\xbf{"a": {"b": [1, 2.5, null, "\xc3\xa9"]}, "a": 2}')
     assert read_json(path) == {"a": 2}
@@ -49,7 +49,7 @@ def test_good_json(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder", "pipe"])
-def test_unreadable_json(kind: str, tmp_path: Path) -> None:
+def test_missing_file_folder_or_pipe_is_refused(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     if kind == "folder":
         path.mkdir()
@@ -75,7 +75,7 @@ def test_hostile_json_takes_little_memory(unit: bytes, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [ConfigError, TokenizerError])
-def test_the_caller_chooses_the_class(tmp_path: Path, error: type[DragomanError]) -> None:
+def test_caller_chooses_the_error_class(tmp_path: Path, error: type[DragomanError]) -> None:
     path = tmp_path / "some.json"
     assert find_json(path, error) == {}
     for content in (b"{", b"[]", b" " * (3 * 2**20 + 1), b"[" * 200_000):
@@ -86,7 +86,7 @@ def test_the_caller_chooses_the_class(tmp_path: Path, error: type[DragomanError]
         read_bytes(path, 9, error)
 
 
-def test_json_looks_like_upstreams(tmp_path: Path) -> None:
+def test_json_is_written_in_the_style_of_transformers(tmp_path: Path) -> None:
     write_json(tmp_path / "new" / "a.json", {"b": "é", "a": [1]})
     assert (tmp_path / "new" / "a.json").read_text() == '{\n  "a": [\n    1\n  ],\n  "b": "é"\n}\n'
 
@@ -100,7 +100,7 @@ WRITERS = {
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_failed_write_keeps_the_old_file(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_write_keeps_the_old_file(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for file in ("config.json", "generation_config.json", "preprocessor_config.json"):
         (tmp_path / file).write_text("old")
 
@@ -114,7 +114,7 @@ def test_a_failed_write_keeps_the_old_file(name: str, tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_file_where_a_folder_must_be(name: str, tmp_path: Path) -> None:
+def test_file_in_place_of_a_folder_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("mine")
     with pytest.raises(DragomanError, match=r"taken.* cannot be written"):
         WRITERS[name](tmp_path / "taken")

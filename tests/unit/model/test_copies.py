@@ -1,4 +1,4 @@
-"""Models go to other processes and into `copy.deepcopy`, whole, in both backends."""
+"""`copy.deepcopy` and pickling of models, in both backends."""
 
 import copy
 import pickle
@@ -39,14 +39,14 @@ def pickled(thing: Any) -> Any:
 
 
 @BOTH
-@pytest.mark.parametrize("again", [copy.deepcopy, pickled])
-def test_a_copy_writes_the_same_and_is_its_own(cls: Any, again: Any) -> None:
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickled])
+def test_copy_generates_the_same_and_is_independent(cls: Any, copied: Any) -> None:
     model = built(cls)
     waves: Any = np.random.default_rng(0).standard_normal((1, 600)).astype(np.float32)
     if cls is SpeechEncoderDecoderModel:
         model, waves = model.eval(), torch.from_numpy(waves)
-    expected = np.asarray(model.generate(waves, max_new_tokens=4))  # which compiles what the copy does not take along
-    other = again(model)
+    expected = np.asarray(model.generate(waves, max_new_tokens=4))  # compiled programs are not copied
+    other = copied(model)
     assert np.array_equal(np.asarray(other.generate(waves, max_new_tokens=4)), expected)
     assert other.config == model.config
     other.config.decoder_start_token_id = 7

@@ -1,4 +1,4 @@
-"""Processors and the Auto classes: which files mean what, and what a call returns."""
+"""Processors and the Auto classes: their calls and their files."""
 
 import json
 from functools import partial
@@ -43,7 +43,7 @@ def write(folder: Path, **files: Any) -> Path:
 
 @pytest.fixture
 def composite(tmp_path: Path) -> Path:
-    """A composite as it is saved: no file names a class of a tokenizer, an extractor or a processor."""
+    """A composite as it is saved: no file names the class of a tokenizer, feature extractor or processor."""
     config = {
         "model_type": "speech-encoder-decoder",
         "encoder": {"model_type": "wav2vec2"},
@@ -64,7 +64,7 @@ def waveform(samples: int = 800) -> np.ndarray[Any, Any]:
 # ---- calls
 
 
-def test_speech_gives_features(processor: SpeechProcessor) -> None:
+def test_audio_becomes_features(processor: SpeechProcessor) -> None:
     batch = processor(waveform(), sampling_rate=16000, return_tensors="pt")
     assert set(batch) == {"input_values", "attention_mask"}
     assert batch.input_values.shape == (1, 800)
@@ -73,14 +73,14 @@ def test_speech_gives_features(processor: SpeechProcessor) -> None:
     assert torch.equal(batch.input_values, expected.input_values)
 
 
-def test_text_gives_ids(processor: SpeechProcessor) -> None:
+def test_text_becomes_ids(processor: SpeechProcessor) -> None:
     assert processor(text="the fox").input_ids == [2, 5, 7, 3]
     batch = processor(text=["the fox", "fox"], padding=True, return_tensors="np")
     assert batch.input_ids.tolist() == [[2, 5, 7, 3], [2, 7, 3, 0]]
     assert batch.attention_mask.tolist() == [[1, 1, 1, 1], [1, 1, 1, 0]]
 
 
-def test_both_give_features_and_labels(processor: SpeechProcessor) -> None:
+def test_audio_and_text_become_features_and_labels(processor: SpeechProcessor) -> None:
     clips = [waveform(), waveform(500)]
     batch = processor(clips, text=["the fox", "fox"], sampling_rate=16000, padding=True, return_tensors="pt")
     assert batch.input_values.shape == (2, 800)
@@ -88,7 +88,7 @@ def test_both_give_features_and_labels(processor: SpeechProcessor) -> None:
     assert batch["labels"].tolist() == [[2, 5, 7, 3], [2, 7, 3, 0]]
 
 
-def test_arguments_for_one_side_only(processor: SpeechProcessor) -> None:
+def test_arguments_for_audio_or_text_only(processor: SpeechProcessor) -> None:
     batch = processor(
         [waveform(), waveform(500)],
         ["the fox", "the quick fox"],
@@ -103,7 +103,7 @@ def test_arguments_for_one_side_only(processor: SpeechProcessor) -> None:
     assert batch["labels"].tolist() == [[5, 7], [5, 6]]
 
 
-def test_neither_is_an_error(processor: SpeechProcessor) -> None:
+def test_missing_inputs_are_refused(processor: SpeechProcessor) -> None:
     with pytest.raises(ConfigError, match="A processor needs `audio`"):
         processor()
     with pytest.raises(ConfigError, match="`pad` needs `input_features`, `labels`, or both"):
@@ -112,7 +112,7 @@ def test_neither_is_an_error(processor: SpeechProcessor) -> None:
         processor(waveform(), sampling_rate=8000)
 
 
-def test_what_was_prepared_one_by_one_is_joined(processor: SpeechProcessor) -> None:
+def test_pad_joins_single_examples(processor: SpeechProcessor) -> None:
     features = [{"input_values": processor(waveform(n), sampling_rate=16000).input_values[0]} for n in (800, 500)]
     labels = [{"input_ids": processor(text=text).input_ids} for text in ("the fox", "fox")]
     batch = processor.pad(features, labels=labels, return_tensors="pt")
@@ -122,14 +122,14 @@ def test_what_was_prepared_one_by_one_is_joined(processor: SpeechProcessor) -> N
     assert "labels" not in processor.pad(features, return_tensors="pt")
 
 
-def test_ids_become_text(processor: SpeechProcessor) -> None:
+def test_decoding(processor: SpeechProcessor) -> None:
     ids = torch.tensor([[2, 5, 7, 3]])
     assert processor.batch_decode(ids, skip_special_tokens=True) == ["the fox"]
     assert processor.decode(ids[0], skip_special_tokens=True) == "the fox"
     assert processor.model_input_names == ["input_values", "attention_mask", "labels"]
 
 
-def test_parts_are_checked(processor: SpeechProcessor) -> None:
+def test_swapped_parts_are_refused(processor: SpeechProcessor) -> None:
     with pytest.raises(ConfigError, match="in this order, but got a Tokenizer and a Wav2Vec2FeatureExtractor"):
         Wav2Vec2Processor(processor.tokenizer, processor.feature_extractor)  # type: ignore[arg-type]
 
@@ -137,7 +137,7 @@ def test_parts_are_checked(processor: SpeechProcessor) -> None:
 # ---- from files
 
 
-def test_a_composite_needs_no_class_names(composite: Path) -> None:
+def test_composite_model_needs_no_class_names(composite: Path) -> None:
     processor = AutoProcessor.from_pretrained(composite)
     assert type(processor) is Wav2Vec2Processor
     assert type(processor.feature_extractor) is Wav2Vec2FeatureExtractor
@@ -159,7 +159,7 @@ def test_a_composite_needs_no_class_names(composite: Path) -> None:
         ),
     ],
 )
-def test_feature_extractors_of_all_times(tmp_path: Path, file: str, fields: dict[str, Any], kind: type) -> None:
+def test_all_ways_to_name_a_feature_extractor(tmp_path: Path, file: str, fields: dict[str, Any], kind: type) -> None:
     assert type(AutoFeatureExtractor.from_pretrained(write(tmp_path, **{file: fields}))) is kind
 
 
@@ -170,7 +170,7 @@ def test_config_json_may_name_the_feature_extractor(tmp_path: Path) -> None:
     assert type(AutoFeatureExtractor.from_pretrained(folder)) is WhisperFeatureExtractor
 
 
-def test_whispers_features_follow_from_the_model(tmp_path: Path) -> None:
+def test_whisper_feature_size_follows_from_the_model(tmp_path: Path) -> None:
     folder = write(tmp_path, config={"encoder": {"model_type": "whisper", "num_mel_bins": 128}})
     extractor = AutoFeatureExtractor.from_pretrained(folder)
     assert type(extractor) is WhisperFeatureExtractor
@@ -213,13 +213,13 @@ def test_any_file_may_name_the_processor(composite: Path, file: str, kind: type)
     assert type(AutoProcessor.from_pretrained(composite)) is kind
 
 
-def test_a_class_reads_what_it_is_asked_for(composite: Path) -> None:
+def test_from_pretrained_returns_the_class_it_is_called_on(composite: Path) -> None:
     for kind in (Wav2Vec2Processor, Speech2Text2Processor, WhisperProcessor, SpeechProcessor):
         processor = kind.from_pretrained(composite, use_fast=True, revision=None)
         assert type(processor) is kind
 
 
-def test_options_reach_their_part(composite: Path) -> None:
+def test_options_are_passed_to_their_part(composite: Path) -> None:
     processor = AutoProcessor.from_pretrained(composite, do_normalize=False, model_max_length=7, pad_token="[MASK]")
     assert processor.feature_extractor.to_dict()["do_normalize"] is False
     assert processor.tokenizer.model_max_length == 7
@@ -231,14 +231,14 @@ def test_options_reach_their_part(composite: Path) -> None:
         AutoTokenizer.from_pretrained(composite, max_len=3)
 
 
-def test_a_subfolder_is_found(composite: Path) -> None:
+def test_subfolder(composite: Path) -> None:
     assert AutoTokenizer.from_pretrained(composite.parent, subfolder="composite").cls_token_id == 2
 
 
 # ---- to files
 
 
-def test_saved_files_say_the_same(processor: SpeechProcessor, tmp_path: Path) -> None:
+def test_saved_processor_is_read_again(processor: SpeechProcessor, tmp_path: Path) -> None:
     folder = write(
         tmp_path / "saved",
         processor_config={"feature_extractor": {"feature_extractor_type": "WhisperFeatureExtractor"}},
@@ -255,7 +255,7 @@ def test_saved_files_say_the_same(processor: SpeechProcessor, tmp_path: Path) ->
     assert again(text="the fox").input_ids == [2, 5, 7, 3]
 
 
-def test_the_general_processor_is_saved_under_a_name_others_know(processor: SpeechProcessor, tmp_path: Path) -> None:
+def test_general_processor_is_saved_under_a_class_of_transformers(processor: SpeechProcessor, tmp_path: Path) -> None:
     general = SpeechProcessor(processor.feature_extractor, processor.tokenizer)
     general.save_pretrained(tmp_path)
     assert json.loads((tmp_path / "tokenizer_config.json").read_text())["processor_class"] == "Wav2Vec2Processor"
@@ -263,19 +263,19 @@ def test_the_general_processor_is_saved_under_a_name_others_know(processor: Spee
     assert type(AutoProcessor.from_pretrained(tmp_path)) is WhisperProcessor
 
 
-def test_whispers_prompts_need_whispers_tokenizer(processor: SpeechProcessor) -> None:
+def test_whisper_prompts_need_a_whisper_tokenizer(processor: SpeechProcessor) -> None:
     with pytest.raises(ConfigError, match="Prompts need a WhisperTokenizer, but the tokenizer is a Tokenizer"):
         WhisperProcessor(WhisperFeatureExtractor(), processor.tokenizer).get_decoder_prompt_ids("transcribe")
 
 
-def test_public_names_are_these(composite: Path) -> None:
+def test_public_names(composite: Path) -> None:
     assert dragoman.AutoProcessor is AutoProcessor
     assert dragoman.Wav2Vec2Processor is Wav2Vec2Processor
     assert isinstance(dragoman.AutoTokenizer.from_pretrained(composite), type(load_tokenizer(composite)))
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
-def test_the_classes_that_a_family_names_exist(family: Family) -> None:
+def test_classes_named_by_a_family_exist(family: Family) -> None:
     assert family.tokenizer is None or kinds.KINDS[family.tokenizer].files
     assert (family.speech is None) == (family.feature_extractor is None)
     if family.speech:

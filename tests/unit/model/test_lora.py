@@ -1,4 +1,4 @@
-"""LoRA: nothing changes at first, only it learns, it folds in, and its files go between the backends."""
+"""LoRA: start, training, merging, dropout, and files exchanged between the backends."""
 
 import json
 from pathlib import Path
@@ -44,23 +44,23 @@ def logits(model: Any) -> np.ndarray:
         return np.asarray(model(given[0], labels=given[1]).logits)
 
 
-def enliven(model: SpeechEncoderDecoderModel) -> None:
+def randomize_lora(model: SpeechEncoderDecoderModel) -> None:
     with torch.no_grad():
         for name, tensor in model.named_parameters():
             if "lora_b" in name:
                 tensor.normal_(std=0.3)
 
 
-def test_it_begins_as_nothing_and_is_all_that_learns() -> None:
+def test_fresh_lora_changes_nothing_and_only_it_is_trained() -> None:
     model = built()
     before = logits(model)
     model.add_lora(rank=4, targets=("q_proj", "down_proj"))
     assert np.array_equal(logits(model), before)
     model.freeze_encoder()
-    learning = {name for name, tensor in model.named_parameters() if tensor.requires_grad}
+    trainable = {name for name, tensor in model.named_parameters() if tensor.requires_grad}
     layers = [f"decoder.stack.layers.{i}.{layer}" for i in range(2) for layer in ("self_attn.q_proj", "ffn.out_proj")]
     bridge = {f"bridge.{layer}_proj.{name}" for layer in ("in", "out") for name in ("weight", "bias")}
-    assert learning == {f"{layer}.lora_{side}" for layer in layers for side in "ab"} | bridge
+    assert trainable == {f"{layer}.lora_{side}" for layer in layers for side in "ab"} | bridge
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.5)
     frozen = model.decoder.stack.layers[0].self_attn.q_proj.weight.clone()
     losses = []
@@ -76,12 +76,12 @@ def test_it_begins_as_nothing_and_is_all_that_learns() -> None:
 
 
 @pytest.mark.parametrize("decoder", ["llama", "gpt2", "bert"])
-def test_folding_in_changes_nothing(decoder: str, tmp_path: Path) -> None:
+def test_merging_and_saving_keep_the_logits(decoder: str, tmp_path: Path) -> None:
     model = built(decoder, fusion="cross_attention")
     model.add_lora(
         rank=2, alpha=7, targets={"llama": ["o_proj", "gate_proj"], "gpt2": ["c_attn"], "bert": ["query"]}[decoder]
     )
-    enliven(model)
+    randomize_lora(model)
     model.eval()
     before = logits(model)
     model.save_pretrained(tmp_path)
@@ -91,15 +91,15 @@ def test_folding_in_changes_nothing(decoder: str, tmp_path: Path) -> None:
     model.merge_lora()
     assert not any("lora" in name for name in model.state_dict())
     assert np.abs(logits(model) - before).max() <= TOLERANCES["cached"]
-    model.add_lora()  # there is room for another
+    model.add_lora()  # after merging, another one may be added
 
 
 @pytest.mark.parametrize("fusion", ["prefix", pytest.param("cross_attention", marks=pytest.mark.slow)])
-def test_files_go_between_the_backends(fusion: str, tmp_path: Path) -> None:
+def test_adapter_files_are_exchanged_between_backends(fusion: str, tmp_path: Path) -> None:
     model = built(fusion=fusion)
     model.save_pretrained(tmp_path / "base")
     model.add_lora(rank=3, targets=("q_proj", "v_proj"))
-    enliven(model)
+    randomize_lora(model)
     with torch.no_grad():
         for name, tensor in model.named_parameters():
             if name.startswith("bridge") or "cross_attn" in name:
@@ -130,8 +130,8 @@ def test_files_go_between_the_backends(fusion: str, tmp_path: Path) -> None:
     assert np.abs(logits(flax) - before).max() <= TOLERANCES["logits"]
 
 
-def test_it_drops_out_in_training_in_both_backends() -> None:
-    """Only what goes into the narrow matrices: with all of that gone, the text model is as it was."""
+def test_dropout_applies_to_the_lora_inputs_in_training() -> None:
+    """Dropout applies to the input of the LoRA matrices only: at rate 1, the text model is unchanged."""
     still = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "feat_proj_dropout": 0.0}
     encoder = tiny_config("wav2vec2", num_hidden_layers=1, layerdrop=0.0, apply_spec_augment=False, **still)
     ids = {"decoder_start_token_id": 0, "pad_token_id": 1}
@@ -149,7 +149,7 @@ def test_it_drops_out_in_training_in_both_backends() -> None:
     for rate in 1.0, 0.5:
         for joined in model, flax:
             joined.add_lora(targets=("q_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"), dropout=rate)
-        enliven(model)
+        randomize_lora(model)
         flax.params = nested({n: a + 0.3 if "lora_b" in n else a for n, a in flat(flax.params).items()})
         gone = rate == 1.0
         assert np.allclose(in_torch(), before, atol=TOLERANCES["cached"]) == gone
@@ -162,7 +162,7 @@ def test_it_drops_out_in_training_in_both_backends() -> None:
         before, flax_before = in_torch(), in_jax()
 
 
-def test_what_cannot_be_is_named(tmp_path: Path) -> None:
+def test_invalid_requests_are_refused(tmp_path: Path) -> None:
     model = built("gpt2", fusion="prefix")
     with pytest.raises(ConfigError, match=r"may be .*c_attn.*, but one is 'qproj'"):
         model.add_lora(targets=["qproj"])
@@ -180,7 +180,7 @@ def test_what_cannot_be_is_named(tmp_path: Path) -> None:
         built().load_adapter(tmp_path)
 
 
-def test_adapters_of_others_are_refused(tmp_path: Path) -> None:
+def test_unsupported_adapters_are_refused(tmp_path: Path) -> None:
     model = built()
     model.add_lora()
     model.save_adapter(tmp_path)
@@ -203,8 +203,8 @@ def test_adapters_of_others_are_refused(tmp_path: Path) -> None:
     assert not any("lora" in name for name in other.state_dict())
 
 
-def check_what_learns(trainer: Trainer, model: FlaxSpeechEncoderDecoderModel) -> None:
-    """The loss falls, and what is new has changed, nothing else."""
+def check_trained_weights(trainer: Trainer, model: FlaxSpeechEncoderDecoderModel) -> None:
+    """The loss falls, and exactly the new weights have changed."""
     state, before = trainer.begin(), flat(jax.tree.map(np.asarray, model.params))
     batch = trainer.batch([{"input_values": speech().numpy(), "labels": LABELS.numpy()}])
     losses = []
@@ -217,18 +217,18 @@ def check_what_learns(trainer: Trainer, model: FlaxSpeechEncoderDecoderModel) ->
 
 
 @pytest.mark.slow
-def test_in_jax_a_trainer_leaves_a_text_model_with_a_lora_as_it_is() -> None:
+def test_jax_trainer_changes_only_lora_and_bridge() -> None:
     model = FlaxSpeechEncoderDecoderModel(config=config())
     model.add_lora(rank=2)
     trainer = Trainer(model, optax.adamw(3e-3), freeze_encoder=True)
-    check_what_learns(trainer, model)
+    check_trained_weights(trainer, model)
 
 
 @pytest.mark.slow
-def test_in_jax_an_optimizer_changes_what_is_new_alone() -> None:
+def test_jax_optimizer_can_be_limited_to_new_weights() -> None:
     model = FlaxSpeechEncoderDecoderModel(config=config())
     model.add_lora(rank=2)
     labels = jax.tree.map(lambda new: "new" if new else "old", trained(model.params))
     optimizer = optax.multi_transform({"new": optax.adamw(3e-3), "old": optax.set_to_zero()}, labels)
     trainer = Trainer(model, optimizer)
-    check_what_learns(trainer, model)
+    check_trained_weights(trainer, model)

@@ -1,4 +1,4 @@
-"""Text models without cross-attention hear speech: by inserted cross-attention, or as a prefix; in both backends."""
+"""Text models without cross-attention: speech by inserted cross-attention or as a prefix, in both backends."""
 
 import json
 from pathlib import Path
@@ -28,13 +28,13 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "cross-opt": ("opt", {"fusion": "cross_attention"}),
 }
 OWN = {"opt": {"word_embed_proj_dim": 16, "do_layer_norm_before": False}}  # as its 350m
-QUICK = ("cross-llama", "prefix-gemma")  # in JAX, which compiles for seconds
+QUICK = ("cross-llama", "prefix-gemma")  # in JAX, where compiling takes seconds
 BOTH = pytest.mark.parametrize("kind", KINDS)
 LABELS = torch.tensor([[11, 12, 13, 2], [14, 2, -100, -100], [15, 16, 2, -100]])
 
 
 def built(kind: str) -> SpeechEncoderDecoderModel:
-    """Return a model whose weights all matter, its gates half open."""
+    """Return a model whose weights all have an effect; its gates are 0.8."""
     torch.manual_seed(0)
     decoder, fields = KINDS[kind]
     encoder = tiny_config("wav2vec2", feat_extract_norm="layer", do_stable_layer_norm=True)
@@ -67,7 +67,7 @@ def audio() -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("family", [family for family, fusion in DECODERS if fusion == "cross_attention"])
 def test_inserted_cross_attention_changes_nothing_before_training(family: str, tmp_path: Path) -> None:
-    """The fresh model writes what the text model alone would write, to the last bit, whatever it hears."""
+    """The logits of a fresh model are those of the text model alone, to the last bit, for any speech."""
     torch.manual_seed(0)
     SpeechEncoder(tiny_config("wav2vec2", num_hidden_layers=1)).save_pretrained(tmp_path / "speech")
     alone = TextDecoder(tiny_config(family)).eval()
@@ -86,15 +86,15 @@ def test_inserted_cross_attention_changes_nothing_before_training(family: str, t
         model.decoder.stack.layers[0].cross_attn_gate.fill_(0.5)
         assert not torch.equal(model(waves, mask, decoder_input_ids=tokens).logits, expected)
     flax = FlaxSpeechEncoderDecoderModel.from_encoder_decoder_pretrained(*folders, fusion="cross_attention")
-    heard, other = (
+    first, other = (
         np.asarray(flax(x.numpy(), mask.numpy(), decoder_input_ids=tokens.numpy()).logits) for x in (waves, 3 - waves)
     )
-    assert np.array_equal(heard, other)
-    assert np.abs(heard - expected.numpy()).max() <= TOLERANCES["logits"]
+    assert np.array_equal(first, other)
+    assert np.abs(first - expected.numpy()).max() <= TOLERANCES["logits"]
 
 
 @BOTH
-def test_training_reaches_what_is_new(kind: str) -> None:
+def test_new_weights_get_gradients(kind: str) -> None:
     model = built(kind).train()
     model(**audio(), labels=LABELS).loss.backward()
     new = [t for n, t in model.named_parameters() if "cross_attn" in n or n.startswith("bridge")]
@@ -103,22 +103,22 @@ def test_training_reaches_what_is_new(kind: str) -> None:
 
 
 @BOTH
-def test_padding_changes_nothing(kind: str) -> None:
+def test_padding_does_not_change_the_result(kind: str) -> None:
     model, batch = built(kind), audio()
     with torch.no_grad():
         together = model(**batch, labels=LABELS).logits
-        texts = model.generate(**batch, max_new_tokens=6, num_beams=2)
+        sequences = model.generate(**batch, max_new_tokens=6, num_beams=2)
         for row, samples in enumerate((800, 500, 650)):
             clip = {"input_values": batch["input_values"][row : row + 1, :samples]}
             alone = model(**clip, labels=LABELS[row : row + 1, : int((LABELS[row] != -100).sum())]).logits
             assert (alone - together[row : row + 1, : alone.shape[1]]).abs().max() <= TOLERANCES["batch"]
-            text = model.generate(**clip, max_new_tokens=6, num_beams=2)
-            assert torch.equal(text[0], texts[row, : text.shape[1]])
+            single = model.generate(**clip, max_new_tokens=6, num_beams=2)
+            assert torch.equal(single[0], sequences[row, : single.shape[1]])
 
 
 @pytest.mark.parametrize("kind", ["prefix-gemma", "prefix-opt", "cross-opt"])
-def test_prompts_of_several_lengths_change_nothing(kind: str) -> None:
-    """A prompt that is padded on the left writes what it writes alone, and is scored like that."""
+def test_prompts_of_several_lengths_equal_single_prompts(kind: str) -> None:
+    """A prompt padded on the left gives the sequence and logits that it gives alone."""
     model, batch = built(kind), audio()
     prompts = torch.tensor([[0, 11, 12, 13], [1, 1, 0, 14], [1, 0, 15, 16]])
     counts = (prompts != 1).long()
@@ -138,12 +138,12 @@ def test_prompts_of_several_lengths_change_nothing(kind: str) -> None:
 
 @BOTH
 @pytest.mark.parametrize("beams", [1, 3])
-def test_a_cached_search_finds_what_reading_everything_anew_finds(kind: str, beams: int) -> None:
+def test_cached_decoding_equals_full_decoding(kind: str, beams: int) -> None:
     model, batch = built(kind), audio()
     found = model.generate(
         **batch, max_new_tokens=5, num_beams=beams, eos_token_id=None, return_dict_in_generate=True, output_logits=True
     )
-    assert len({tuple(row) for row in found.sequences[:, 1:].tolist()}) > 1  # what is heard matters
+    assert len({tuple(row) for row in found.sequences[:, 1:].tolist()}) > 1  # the result depends on the speech
     if beams > 1:
         return
     with torch.no_grad():
@@ -157,7 +157,7 @@ def test_a_cached_search_finds_what_reading_everything_anew_finds(kind: str, bea
 @pytest.mark.parametrize(
     "kind", [pytest.param(kind, marks=[] if kind in QUICK else [pytest.mark.slow]) for kind in KINDS]
 )
-def test_a_folder_comes_back_and_both_backends_read_it(kind: str, tmp_path: Path) -> None:
+def test_saved_model_is_read_by_both_backends(kind: str, tmp_path: Path) -> None:
     model, batch = built(kind), audio()
     model.save_pretrained(tmp_path / "torch")
     assert json.loads((tmp_path / "torch/config.json").read_text())["fusion"] == KINDS[kind][1]["fusion"]
@@ -182,7 +182,7 @@ def test_a_folder_comes_back_and_both_backends_read_it(kind: str, tmp_path: Path
     }
 
 
-def test_a_warm_start_names_what_is_new(tmp_path: Path) -> None:
+def test_warm_start_reports_new_weights(tmp_path: Path) -> None:
     built("cross-llama").encoder.save_pretrained(tmp_path / "speech")
     TextDecoder(tiny_config("llama")).save_pretrained(tmp_path / "text")
     folders = tmp_path / "speech", tmp_path / "text"
@@ -212,14 +212,14 @@ def test_a_warm_start_names_what_is_new(tmp_path: Path) -> None:
         ("bart", {"fusion": "prefix"}, "has cross-attention, so speech cannot be its prefix"),
     ],
 )
-def test_what_cannot_be_fused_is_named(decoder: str, fields: dict[str, Any], words: str) -> None:
+def test_invalid_fusion_is_refused(decoder: str, fields: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         SpeechEncoderDecoderModel(
             config=SpeechEncoderDecoderConfig(encoder=tiny_config("wav2vec2"), decoder=tiny_config(decoder), **fields)
         )
 
 
-def test_a_decoder_with_cross_attention_needs_no_fusion() -> None:
+def test_fusion_is_dropped_for_decoders_with_cross_attention() -> None:
     config = SpeechEncoderDecoderConfig(
         encoder=tiny_config("wav2vec2"), decoder=tiny_config("bert"), fusion="cross_attention"
     )
@@ -227,7 +227,7 @@ def test_a_decoder_with_cross_attention_needs_no_fusion() -> None:
     assert "fusion" not in config.to_dict()
 
 
-def test_long_prefixes_leave_less_room_for_the_text() -> None:
+def test_prefix_reduces_the_maximum_length() -> None:
     model = built("prefix-opt")
     frames = model.encoder.spec.frame_lengths(800)
     assert model.max_text_length(frames) == 64 - (frames + 3) // 4
@@ -235,8 +235,8 @@ def test_long_prefixes_leave_less_room_for_the_text() -> None:
         model.generate(**audio(), max_length=64)
 
 
-def test_the_room_for_text_is_counted_behind_frames_not_features() -> None:
-    """In JAX it follows from the audio before the encoder has run, whose axes differ from front end to front end."""
+def test_maximum_length_follows_from_frames_not_features() -> None:
+    """In JAX it is computed before the encoder runs, from inputs whose axes depend on the front end."""
     encoder = tiny_config("wav2vec2-bert")
     model = FlaxSpeechEncoderDecoderModel(
         config=SpeechEncoderDecoderConfig(encoder=encoder, decoder=tiny_config("opt"), fusion="prefix", **IDS)
