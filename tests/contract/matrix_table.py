@@ -12,14 +12,19 @@ PAGE = ROOT / "docs/matrix.md"
 TEXT = """# Encoder-decoder pairs
 
 The full test run covers every pair in this table (`tests/property/test_matrix.py`): the model is built with random
-weights, trained for one step, saved and loaded again with identical outputs, and generates with beam search. For pairs
-marked ●, the logits, the loss, and the tokens of greedy and beam search are also compared with a model saved by
-`transformers` (`tests/parity/`; Speech2Text2 with a model saved by release 4.40, one of the last to include it).
-`transformers` cannot join text models without cross-attention, or T5, to a speech encoder. For pairs marked ◐, its text
-model therefore receives the states of our encoder and must produce the same output as ours. ○ marks a pair that is not
-compared with `transformers`, though its encoder and its decoder are, in other tests. `scripts/matrix` compares JAX with
-PyTorch for every pair: logits, gradients, an optimizer step, and the tokens of greedy and beam search for 100 random
-clips (`tests/parity/test_jax.py`; [latest run](jax.md#jax-and-pytorch-pair-by-pair)).
+weights, trained for one step, saved and loaded again with identical outputs, and generates with beam search.
+
+- ● marks pairs whose logits, loss, and tokens of greedy and beam search are also compared with a model saved by
+  `transformers` (`tests/parity/`; Speech2Text2 with a model saved by release 4.40, one of the last to include it).
+- ◐ marks pairs that `transformers` cannot join, because the text model has no cross-attention or is T5. Its text model
+  receives the states of our encoder instead, and must produce the same output as ours.
+- ○ marks pairs that are not compared with `transformers`, though their encoder and their decoder are, in other tests.
+
+`scripts/matrix` compares JAX with PyTorch for every pair: logits, gradients, an optimizer step, and the tokens of
+greedy and beam search for 100 random clips (`tests/parity/test_jax.py`; [latest
+run](jax.md#jax-and-pytorch-pair-by-pair)).
+
+<div class="matrix" markdown="1">
 
 """
 
@@ -51,7 +56,7 @@ def written() -> str:
             row = [(encoder, family.model_type) for encoder in encoders]
             marks = ("●" if pair in pairs else "◐" if pair in halves else "○" for pair in row)
             lines.append(f"| `{family.model_type}` | {' | '.join(marks)} |")
-    return TEXT + "\n".join(lines) + f"\n\n{len(pairs)} pairs are marked ●, {len(halves)} ◐.\n"
+    return TEXT + "\n".join(lines) + f"\n\n</div>\n\n{len(pairs)} pairs are marked ●, {len(halves)} ◐.\n"
 
 
 if __name__ == "__main__":
