@@ -1,4 +1,4 @@
-"""The reader's hub: small checkpoints under the names that the documentation uses, as transformers writes them."""
+"""Small checkpoints, written by `transformers`, under the hub names that the documentation uses."""
 
 import runpy
 from pathlib import Path
@@ -13,7 +13,7 @@ SAMPLE = ROOT / "src/dragoman/testing/data/sample_en.flac"
 
 
 def _wav2vec2_bart(hub: Path) -> None:
-    """Write a composite of two checkpoints of the hub, complete with processor and generation options."""
+    """Write a model composed of two checkpoints, with its processor and generation options."""
     encoder, decoder = hub / "facebook/wav2vec2-base-960h", hub / "facebook/bart-large"
     model = transformers.SpeechEncoderDecoderModel.from_encoder_decoder_pretrained(
         encoder, decoder, encoder_add_adapter=True
@@ -34,7 +34,7 @@ def _wav2vec2_bart(hub: Path) -> None:
 
 @pytest.fixture(scope="session")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which each name is a checkpoint, beside `speech.wav`: three seconds, mono, 16 kHz."""
+    """A folder with a checkpoint for each name, and `speech.wav`: three seconds, mono, 16 kHz."""
     folder: Path = tmp_path_factory.mktemp("hub")
     runpy.run_path(str(Path(__file__).with_name("page_checkpoints.py")))["write"](folder)
     _wav2vec2_bart(folder)

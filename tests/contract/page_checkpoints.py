@@ -1,4 +1,4 @@
-"""The checkpoints that the page's programs name, as folders of the layout that the hub has for them.
+"""The checkpoints that the page's programs name, as folders with the layout of the hub.
 
 `write(folder)` makes all of them small; `python page_checkpoints.py FOLDER [NAME…] --full` makes them at their
 published sizes, with random weights. Everything is written by transformers, except what it no longer writes: the files
@@ -21,7 +21,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS, *(f"##{letter}" for letter in LETTERS), "'")
 TRANSLATOR = "facebook/wav2vec2-xls-r-300m-en-to-15"
-LANGUAGES = 52  # codes behind the pieces of mBART-50, and a mask behind them
+LANGUAGES = 52  # language codes after the pieces of mBART-50, then a mask token
 
 _SMALL_SPEECH = {
     "hidden_size": 32,
@@ -47,7 +47,7 @@ _SMALL_SEQ2SEQ = {
 
 
 def write(folder: Path, names: Iterable[str] = (), *, full: bool = False) -> Path:
-    """Write the named checkpoints, or all, below `folder`; those that are there stay."""
+    """Write the named checkpoints, or all, below `folder`; existing ones are kept."""
     for name in names or CHECKPOINTS:
         if not (folder / name).is_dir():
             torch.manual_seed(0)
@@ -61,7 +61,7 @@ def _extractor(folder: Path, *, mask: bool) -> None:
 
 
 def _wav2vec2(folder: Path, full: bool) -> None:
-    """A speech recogniser: group norm, a CTC head, no attention mask."""
+    """A CTC model with group norm and without attention mask."""
     sizes = {} if full else _SMALL_SPEECH
     transformers.Wav2Vec2ForCTC(transformers.Wav2Vec2Config(**sizes)).save_pretrained(folder)
     _extractor(folder, mask=False)
@@ -89,7 +89,7 @@ def _gpt2(folder: Path, full: bool) -> None:
 
 
 def _llama(folder: Path, full: bool) -> None:
-    """A text model of today, without cross-attention, and its tokenizer: bytes, and one token that begins and ends."""
+    """A modern text model without cross-attention, and its tokenizer: bytes, and one start and end token."""
     end, alphabet = "<|endoftext|>", sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate([end, *alphabet])}, []))
     tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(False), decoders.ByteLevel()
@@ -106,7 +106,7 @@ def _llama(folder: Path, full: bool) -> None:
 
 
 def _only_shared(folder: Path) -> None:
-    """Leave the token embedding under the one name that published sequence-to-sequence checkpoints have."""
+    """Keep the token embedding under the one name it has in published sequence-to-sequence checkpoints."""
     tensors = load_file(folder / "model.safetensors")
     embedding = tensors.pop("model.shared.weight")
     tensors = {
@@ -129,7 +129,7 @@ def _mbart(folder: Path, full: bool) -> None:
 
 
 def _translator(folder: Path, full: bool) -> None:
-    """Exactly the files of the hub: a pickle, a full dump of the configuration with generation options in it, …"""
+    """Exactly the files of the hub: a pickle, a complete configuration that includes generation options, …"""
     pieces = 250_000 if full else 60
     (folder / "sentencepiece.bpe.model").write_bytes(_sentencepiece(pieces))
     speech = {**(_FULL_SPEECH if full else _SMALL_SPEECH), **_LARGE, "add_adapter": True}

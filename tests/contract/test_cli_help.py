@@ -1,4 +1,4 @@
-"""The command line and its page say the same: every option is documented, with its default, and no other."""
+"""docs/cli.md and the command line agree: exactly the real options are documented, with their defaults."""
 
 import re
 import subprocess
@@ -27,7 +27,7 @@ def test_every_command_has_a_section() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_options_are_those_of_the_page(command: str) -> None:
+def test_documented_options_equal_the_real_ones(command: str) -> None:
     options = [p for p in COMMANDS[command].params if p.param_type_name == "option" and p.name != "help"]
     table = documented(command)
     assert set(table) == {name for option in options for name in (*option.opts, *option.secondary_opts)}

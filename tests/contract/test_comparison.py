@@ -1,6 +1,6 @@
-"""What docs/comparison.md says of upstream, found anew with the release that is installed.
+"""The statements of docs/comparison.md about `transformers`, checked against the installed release.
 
-What it says of dragoman is in tests/traps; the page's programs are in test_page_programs.py.
+Its statements about dragoman are checked in tests/differences, the page's programs in test_page_programs.py.
 """
 
 import re
@@ -18,11 +18,11 @@ from dragoman.testing import tiny_config
 PAGE = (Path(__file__).parents[2] / "docs/comparison.md").read_text()
 AUDIO = torch.randn(2, 1600, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([[4, 5, 2], [5, 6, 2]])
-pytestmark = [pytest.mark.filterwarnings("ignore")]  # upstream's own business
+pytestmark = [pytest.mark.filterwarnings("ignore")]  # warnings of `transformers`
 
 
 def theirs(model_type: str, **fields: Any) -> Any:
-    """Return upstream's configuration of a tiny model, with no flag that a checkpoint of this family does not have."""
+    """Return a tiny configuration of `transformers`, with only the flags of this family."""
     known = tiny_config(model_type, **fields).to_dict()
     flags = ("is_decoder", "add_cross_attention")
     return transformers.AutoConfig.for_model(**{name: known[name] for name in known if name not in flags})
@@ -46,11 +46,11 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "speech", tmp_path / "text"
 
 
-def test_the_page_names_this_release() -> None:
+def test_page_names_the_installed_release() -> None:
     assert set(re.findall(r"transformers (\d[\d.]*\d)", PAGE)) == {transformers.__version__}
 
 
-def test_ids_for_training_are_not_those_of_generate(folders: tuple[Path, Path], tmp_path: Path) -> None:
+def test_training_and_generate_use_different_ids(folders: tuple[Path, Path], tmp_path: Path) -> None:
     model = SpeechEncoderDecoderModel.from_encoder_decoder_pretrained(*folders)
     model.config.decoder_start_token_id, model.config.pad_token_id = 3, 1
     assert model(AUDIO, labels=LABELS).loss.isfinite()
@@ -61,9 +61,7 @@ def test_ids_for_training_are_not_those_of_generate(folders: tuple[Path, Path], 
 
 
 @pytest.mark.parametrize("decoder", ["bart", "mbart"])
-def test_the_shared_embedding_of_a_decoder_stays_random(
-    folders: tuple[Path, Path], tmp_path: Path, decoder: str
-) -> None:
+def test_shared_embedding_of_a_decoder_stays_random(folders: tuple[Path, Path], tmp_path: Path, decoder: str) -> None:
     name = {"bart": "BartForConditionalGeneration", "mbart": "MBartForConditionalGeneration"}[decoder]
     whole = getattr(transformers, name)(theirs(decoder))
     whole.save_pretrained(tmp_path / decoder)
@@ -73,20 +71,20 @@ def test_the_shared_embedding_of_a_decoder_stays_random(
     assert not model.decoder.get_input_embeddings().weight.equal(whole.get_input_embeddings().weight)
 
 
-def test_gpt2_is_no_decoder(folders: tuple[Path, Path], tmp_path: Path) -> None:
+def test_gpt2_cannot_be_a_decoder(folders: tuple[Path, Path], tmp_path: Path) -> None:
     transformers.GPT2LMHeadModel(theirs("gpt2")).save_pretrained(tmp_path / "gpt2")
     with pytest.raises(AttributeError, match="is_decoder"):
         SpeechEncoderDecoderModel.from_encoder_decoder_pretrained(folders[0], tmp_path / "gpt2")
 
 
-def test_a_decoder_configuration_without_flags(folders: tuple[Path, Path]) -> None:
+def test_decoder_configuration_without_flags(folders: tuple[Path, Path]) -> None:
     model = SpeechEncoderDecoderModel.from_encoder_decoder_pretrained(*folders, decoder_config=theirs("bert")).eval()
     assert not [name for name in model.decoder.state_dict() if "crossattention" in name]
     first = [model(AUDIO[:1], decoder_input_ids=torch.tensor([[4, 5, last]])).logits[0, 0] for last in (6, 9)]
     assert not first[0].equal(first[1])
 
 
-def test_padding_changes_results_of_group_norms() -> None:
+def test_padding_changes_the_results_of_group_norm() -> None:
     model = build()
     mask = (torch.arange(1600) < torch.tensor([[1600], [800]])).long()
     alone = model.encoder(AUDIO[1:, :800]).last_hidden_state[0]
@@ -94,19 +92,19 @@ def test_padding_changes_results_of_group_norms() -> None:
     assert (batch - alone).abs().max() > 1e-3
 
 
-def test_a_clip_without_a_frame_attends_to_padding() -> None:
+def test_clip_shorter_than_a_frame_attends_to_padding() -> None:
     model = build()
     mask = (torch.arange(1600) < torch.tensor([[1600], [20]])).long()
     frames = model.encoder(AUDIO, mask).last_hidden_state.shape[1]
     assert model.encoder._get_feature_vector_attention_mask(frames, mask)[1].all()
 
 
-def test_an_adapter_of_another_width_fails_in_the_first_step() -> None:
+def test_adapter_of_another_width_fails_in_the_first_step() -> None:
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         build(theirs("wav2vec2", add_adapter=True, output_hidden_size=16))(AUDIO, labels=LABELS)
 
 
-def test_every_beam_has_a_copy_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_copied_for_every_beam(monkeypatch: pytest.MonkeyPatch) -> None:
     model, rows = build(), []
     forward: Callable[..., Any] = model.decoder.forward
 
@@ -120,12 +118,12 @@ def test_every_beam_has_a_copy_of_the_memory(monkeypatch: pytest.MonkeyPatch) ->
     assert set(rows) == {2 * 4}
 
 
-def test_a_joined_model_is_half_in_training(folders: tuple[Path, Path]) -> None:
+def test_joined_model_is_partly_in_training_mode(folders: tuple[Path, Path]) -> None:
     model = SpeechEncoderDecoderModel.from_encoder_decoder_pretrained(*folders)
     assert (model.training, model.encoder.training, model.decoder.training) == (True, False, False)
 
 
-def test_the_callers_configuration_is_changed() -> None:
+def test_configuration_of_the_caller_is_changed() -> None:
     config = theirs("bert")
     assert not config.is_decoder
     SpeechEncoderDecoderConfig.from_encoder_decoder_configs(theirs("wav2vec2"), config)

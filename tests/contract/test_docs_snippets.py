@@ -21,7 +21,7 @@ BLOCK = re.compile(
 
 
 def program(text: str) -> str:
-    """Return the blocks of a page on the lines where they stand, so that a traceback names the page's line."""
+    """Return the blocks of a page at their line numbers, so that tracebacks name the line of the page."""
     lines = [""] * (text.count("\n") + 1)
     for block in BLOCK.finditer(text):
         if block["reason"] is not None:
@@ -55,12 +55,12 @@ def test_page_runs(page: Path, hub: Path, tmp_path: Path, monkeypatch: pytest.Mo
     exec(compile(program(page.read_text()), str(page), "exec"), {"__name__": "__main__"})  # noqa: S102 (our own pages)
 
 
-def test_the_guides_are_among_the_pages() -> None:
+def test_guides_are_among_the_pages() -> None:
     found = {str(page.relative_to(ROOT)) for page in PAGES if has_program(page)}
     assert {"README.md", "docs/quickstart.md", "docs/guide.md", "docs/ar/guide.md", "docs/errors.md"} | SLOW <= found
 
 
-def test_no_block_is_written_so_that_the_runner_misses_it() -> None:
+def test_runner_finds_every_block() -> None:
     for page in PAGES:
         text = page.read_text()
         assert len(re.findall(r"^\s*(?:```|~~~)+\s*(?:python|py)\b", text, re.MULTILINE)) == len(BLOCK.findall(text)), (

@@ -1,4 +1,4 @@
-"""`import dragoman` is quick and brings no framework; the layers hold."""
+"""`import dragoman` is fast and loads no framework; the import contracts hold."""
 
 import subprocess
 import sys
@@ -28,14 +28,14 @@ def run(program: str) -> str:
     return done.stdout
 
 
-def test_import_brings_no_framework() -> None:
+def test_import_loads_no_framework() -> None:
     loaded = run(f"import sys, dragoman; print(*(name for name in {HEAVY!r} if name in sys.modules))")
     assert loaded.split() == []
 
 
 def test_import_takes_less_than_half_a_second() -> None:
     timed = "import time; begin = time.perf_counter(); import dragoman; print(time.perf_counter() - begin)"
-    # The best of three: the machine may be busy with something else, and the first run may write byte code.
+    # The best of three: the machine may be busy, and the first run may write byte code.
     assert min(float(run(timed)) for _ in range(3)) < 0.5
 
 
@@ -53,7 +53,7 @@ PathFinder.find_spec = lambda name, *rest: None if name in {absent!r} else find(
         (("torch",), ["SpeechEncoder", "SpeechEncoderDecoderModel", "Wav2Vec2Model"]),
     ],
 )
-def test_importing_everything_brings_what_is_installed(absent: tuple[str, ...], lost: list[str]) -> None:
+def test_star_import_without_a_framework(absent: tuple[str, ...], lost: list[str]) -> None:
     program = (
         WITHOUT.format(absent=absent)
         + """

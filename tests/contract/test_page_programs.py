@@ -1,4 +1,4 @@
-"""The programs of upstream's page, from the blocks of docs/page.md: what they leave behind, here and upstream."""
+"""The programs of the documentation page of `transformers`, from docs/page.md: their results here and there."""
 
 import json
 import os
@@ -24,7 +24,7 @@ TRANSLATOR = "facebook/wav2vec2-xls-r-300m-en-to-15"
 
 @pytest.fixture
 def place(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory that holds the checkpoints, without the hub within reach."""
+    """A working directory with the checkpoints, without access to the hub."""
     shutil.copytree(hub, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -34,7 +34,7 @@ def place(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(row: int, library: str = "dragoman") -> Any:
-    """Run a program; under transformers its own warnings are its own business."""
+    """Run a program; the warnings of `transformers` are ignored."""
     with warnings.catch_warnings():
         if library == "transformers":
             warnings.simplefilter("ignore")
@@ -43,7 +43,7 @@ def run(row: int, library: str = "dragoman") -> Any:
 
 @pytest.mark.parametrize("row", range(len(TITLES)), ids=TITLES)
 def test_comparison_is_current(row: int, place: Path) -> None:
-    """Both cells of the table, found anew. Written by `python benchmarks/page_programs.py --write`."""
+    """Both cells of the table, measured again. Written by `python benchmarks/page_programs.py --write`."""
     text = (ROOT / "docs/comparison.md").read_text().split(page["START"])[1].split(page["END"])[0]
     head, _, *rows = text.strip().split("\n")
     assert f"transformers {transformers.__version__}" in head
@@ -52,8 +52,8 @@ def test_comparison_is_current(row: int, place: Path) -> None:
     assert found[1] == "works"
 
 
-def test_a_warm_start_says_what_is_new(place: Path) -> None:
-    """Cross-attention and bridge, and nothing else; BART's and mBART's decoders bring their cross-attention."""
+def test_warm_start_reports_new_weights(place: Path) -> None:
+    """Cross-attention and bridge, nothing else; BART's and mBART's decoders have their own cross-attention."""
     for row in BERT, GPT2:
         model = run(row)["model"]
         assert {name.split(".")[0] for name in model.load_report.fresh} == {"decoder", "bridge"}
@@ -63,13 +63,13 @@ def test_a_warm_start_says_what_is_new(place: Path) -> None:
         assert run(row)["model"].load_report.fresh == ["bridge.proj.weight", "bridge.proj.bias"]
 
 
-def test_a_warm_start_is_in_evaluation_mode_throughout(place: Path) -> None:
+def test_warm_start_is_in_evaluation_mode(place: Path) -> None:
     model = run(BERT)["model"]
     assert not any(module.training for module in model.modules())
 
 
-def test_translation_is_what_transformers_translates(place: Path) -> None:
-    """The same ids and text by the same beams, from the pickle of 2021 and its full dump of a configuration."""
+def test_translation_equals_transformers(place: Path) -> None:
+    """The same ids and text from the same beams, for a pickle of 2021 with its complete configuration."""
     ours, theirs = run(TRANSLATION), run(TRANSLATION, "transformers")
     assert ours["input_values"].tolist() == theirs["input_values"].tolist()
     assert ours["generated_ids"].tolist() == theirs["generated_ids"].tolist()
@@ -79,8 +79,8 @@ def test_translation_is_what_transformers_translates(place: Path) -> None:
     assert (options.num_beams, options.max_length, options.early_stopping) == (5, 200, True)
 
 
-def test_the_options_are_found_in_a_config_of_2021_alone(place: Path) -> None:
-    """Before generation_config.json, config.json held the options; a parts' own defaults must not win."""
+def test_generation_options_are_read_from_a_config_of_2021(place: Path) -> None:
+    """Before generation_config.json, config.json held the options; the defaults of a part must not override them."""
     before = dragoman.SpeechEncoderDecoderModel.from_pretrained(TRANSLATOR).generation_config.to_dict()
     (place / TRANSLATOR / "generation_config.json").unlink()
     model = dragoman.SpeechEncoderDecoderModel.from_pretrained(TRANSLATOR)
@@ -88,22 +88,22 @@ def test_the_options_are_found_in_a_config_of_2021_alone(place: Path) -> None:
     assert {name: after[name] for name in before} == before
 
 
-def test_training_is_what_transformers_trains(place: Path) -> None:
-    """From the same checkpoints, with the new tensors equal: the same loss, but for the start token."""
+def test_training_equals_transformers(place: Path) -> None:
+    """From the same checkpoints with equal new tensors: the same loss, except for the start token."""
     ours, theirs = run(TRAINING), run(TRAINING, "transformers")
     assert ours["labels"].tolist() == theirs["labels"].tolist()
     assert ours["labels"][0, 0] == ours["tokenizer"].cls_token_id
     theirs["model"].eval().save_pretrained("theirs")
     model = dragoman.SpeechEncoderDecoderModel.from_pretrained("theirs")
     model.config.decoder_start_token_id, model.config.pad_token_id = ours["tokenizer"].cls_token_id, 0
-    labels = theirs["labels"][:, 1:]  # without [CLS], which ours leaves out of every row by itself
+    labels = theirs["labels"][:, 1:]  # without [CLS], which ours removes from every row
     with torch.no_grad():
         wanted = theirs["model"](input_values=theirs["input_values"], labels=labels).loss
         found = model(input_values=ours["input_values"], labels=ours["labels"]).loss
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
 
 
-def test_ids_set_for_training_reach_generation_and_both_files(place: Path) -> None:
+def test_ids_set_for_training_apply_to_generation_and_both_files(place: Path) -> None:
     names = run(AFTER)
     saved = [json.loads(Path("page-model", name).read_text()) for name in ("config.json", "generation_config.json")]
     for content in saved:
@@ -113,13 +113,13 @@ def test_ids_set_for_training_reach_generation_and_both_files(place: Path) -> No
     assert again.generate(names["input_values"], max_new_tokens=10).tolist() == names["generated_ids"].tolist()
 
 
-def test_the_misprint_of_the_page_is_explained(place: Path) -> None:
+def test_misprint_of_the_page_gets_a_helpful_error(place: Path) -> None:
     tokenizer = dragoman.AutoTokenizer.from_pretrained("google-bert/bert-base-uncased")
     with pytest.raises(AttributeError, match=r'[Dd]id you mean "cls_token_id"\?'):
         tokenizer.cls_token_  # noqa: B018 (the misprint itself)
 
 
-def test_random_initialisation_is_the_base_models(place: Path) -> None:
+def test_random_initialisation_has_the_base_sizes(place: Path) -> None:
     names = run(RANDOM)
     with torch.device("meta"):
         theirs = transformers.SpeechEncoderDecoderModel(
@@ -142,7 +142,7 @@ FULL_SIZE = {
 @pytest.mark.nightly
 @pytest.mark.parametrize("row", FULL_SIZE, ids=[TITLES[row] for row in FULL_SIZE])
 def test_published_sizes(row: int, hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The shapes of the real checkpoints: 0.4 and 3.2 GB on disk, as much in memory."""
+    """The shapes of the real checkpoints: 0.4 and 3.2 GB on disk, and the same in memory."""
     write(tmp_path, FULL_SIZE[row], full=True)
     shutil.copy(hub / "speech.wav", tmp_path)
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""The public names are a promise: adding one is a line here, and removing one breaks somebody's program."""
+"""The public names: a new one is added here; removing one breaks programs."""
 
 import sys
 
@@ -134,12 +134,12 @@ PUBLIC = {
 }
 
 
-def test_names_are_the_promised_ones() -> None:
+def test_public_names_are_unchanged() -> None:
     assert sorted(dragoman.__all__) == sorted(PUBLIC)
 
 
 @pytest.mark.parametrize("name", sorted(PUBLIC))
-def test_name_is_there(name: str) -> None:
+def test_public_name_can_be_imported(name: str) -> None:
     found = getattr(dragoman, name)
     if isinstance(found, type):
         assert found.__name__ == name
@@ -147,6 +147,6 @@ def test_name_is_there(name: str) -> None:
         assert getattr(sys.modules[found.__module__], name) is found
 
 
-def test_a_wrong_name_is_answered_with_the_right_one() -> None:
+def test_misspelt_name_suggests_the_right_one() -> None:
     with pytest.raises(AttributeError, match=r'Did you mean "Wav2Vec2Processor"\?'):
         dragoman.Wav2Vec2Procesor  # noqa: B018

@@ -1,4 +1,4 @@
-"""Rules of the repository that no other tool holds: sizes, machine paths, one version, scripts that run anywhere."""
+"""Rules of the repository that no other tool checks: sizes, machine paths, version, scripts."""
 
 import os
 import re
@@ -18,7 +18,7 @@ SCRIPTS = sorted(path for path in (ROOT / "scripts").iterdir() if not path.name.
 
 @cache
 def tracked() -> tuple[Path, ...]:
-    """Every file that git knows, or all files where this is an unpacked archive and not a clone."""
+    """The files tracked by git, or all files in an unpacked archive."""
     listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
     if listing.returncode != 0:
         pytest.skip("not a git clone")
@@ -32,7 +32,7 @@ def test_no_large_files() -> None:
     assert {path for path, size in sizes.items() if size > 2_000_000} == set()
 
 
-def test_no_paths_of_somebodys_machine() -> None:
+def test_no_paths_of_one_machine() -> None:
     # A home, a mounted workspace, a file below /tmp: none means anything to another reader.
     foreign = re.compile(rb"(?<![\w.~/])/(?:home|root|work|Users|mnt|tmp/\w)[/\w.-]*|\b[A-Z]:\\\\?Users")
     mine = Path(__file__).resolve()
@@ -46,7 +46,7 @@ def test_no_paths_of_somebodys_machine() -> None:
     assert found == set()
 
 
-def test_one_version() -> None:
+def test_version_is_the_same_everywhere() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert "version" not in project, "the version is written in _version.py only"
     number = _version.__version__.split(".dev")[0]
@@ -60,7 +60,7 @@ def test_tools_are_pinned() -> None:
     assert {"torch", "transformers", "ruff", "mypy", "import-linter", "mkdocs", "mkdocs-material"} <= pins.keys()
 
 
-def test_every_extra_is_in_all_and_in_the_docs() -> None:
+def test_extras_are_in_all_and_documented() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     (everything,) = extras.pop("all")
     assert set(re.findall(r"[\w-]+", everything)) == {"dragoman", *extras}
@@ -68,7 +68,7 @@ def test_every_extra_is_in_all_and_in_the_docs() -> None:
     assert {name for name in extras if f"| `{name}` |" not in page} == set()
 
 
-def test_every_decision_is_in_the_table() -> None:
+def test_decision_records_are_listed() -> None:
     folder = ROOT / "docs/decisions"
     table = re.findall(r"^\| \[(\d{3})\]\((.+?)\) \|", (folder / "README.md").read_text(), re.MULTILINE)
     records = sorted(path.name for path in folder.glob("[0-9]*.md"))
@@ -77,25 +77,25 @@ def test_every_decision_is_in_the_table() -> None:
     assert {name for name in records if not re.match(rf"# {name[:3]} \w", (folder / name).read_text())} == set()
 
 
-def test_links_of_the_root_lead_somewhere() -> None:
+def test_links_in_root_files_resolve() -> None:
     # mkdocs checks the pages of docs/.
     for page in ROOT.glob("*.md"):
         links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())
         assert [link for link in links if not (ROOT / link).exists()] == [], page.name
 
 
-def test_families_are_on_their_page() -> None:
+def test_family_tables_are_current() -> None:
     tables = runpy.run_path(str(Path(__file__).with_name("family_tables.py")))
     page = tables["PAGE"].read_text()
     assert page == tables["written"](page), "run: python tests/contract/family_tables.py"
 
 
-def test_the_matrix_is_that_of_the_tests() -> None:
+def test_matrix_is_current() -> None:
     matrix = runpy.run_path(str(Path(__file__).with_name("matrix_table.py")))
     assert matrix["PAGE"].read_text() == matrix["written"](), "run: python tests/contract/matrix_table.py"
 
 
-def test_the_sample_is_short_and_labelled() -> None:
+def test_sample_is_short_and_labelled() -> None:
     import soundfile
 
     folder = ROOT / "src/dragoman/testing/data"
@@ -115,7 +115,7 @@ def test_scripts_are_executable_and_parse(script: Path) -> None:
     assert subprocess.run(["bash", "-n", str(script)], capture_output=True, text=True, check=False).stderr == ""
 
 
-def test_scripts_say_what_is_missing_without_a_python(tmp_path: Path) -> None:
+def test_scripts_report_a_missing_python(tmp_path: Path) -> None:
     (tmp_path / "scripts").mkdir()
     for name in ("_setup.sh", "demo"):
         copy = tmp_path / "scripts" / name

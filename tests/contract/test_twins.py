@@ -46,7 +46,7 @@ def torch_shapes(part: Any) -> dict[str, tuple[int, ...]]:
 
 
 @pytest.mark.parametrize(("model_type", "fields"), VARIANTS)
-def test_every_tensor_has_the_same_name_and_shape(model_type: str, fields: dict[str, Any]) -> None:
+def test_tensors_have_the_same_names_and_shapes(model_type: str, fields: dict[str, Any]) -> None:
     family = next(family for family in FAMILIES if family.model_type == model_type)
     pairs = [(family.speech, SpeechEncoder, JaxEncoder, {}), (family.text, TextDecoder, JaxDecoder, DECODER)]
     for part, torch_class, jax_class, extra in pairs:
@@ -57,13 +57,13 @@ def test_every_tensor_has_the_same_name_and_shape(model_type: str, fields: dict[
         assert {name: shape for name, (shape, _) in shapes_of(jax_class(config, empty=True)).items()} == expected
 
 
-def test_files_mirror() -> None:
+def test_twins_have_the_same_files() -> None:
     torch_files, jax_files = files_of(TORCH), files_of(JAX)
     assert torch_files - jax_files <= set(GAPS["only_in_torch"])
     assert jax_files - torch_files <= set(GAPS["only_in_jax"])
 
 
-def test_every_gap_has_a_reason_and_no_file_that_is_there_in_both_is_listed() -> None:
+def test_gaps_have_reasons_and_exist() -> None:
     assert all(len(reason) >= 8 for section in GAPS.values() for reason in section.values())
     assert not set(GAPS["only_in_torch"]) & files_of(JAX)
     assert not set(GAPS["only_in_jax"]) & files_of(TORCH)
@@ -107,7 +107,7 @@ def test_public_functions_take_the_same_arguments(file: str) -> None:
     assert differences(file) - set(GAPS["names"]) == set()
 
 
-def test_no_gap_is_listed_that_is_no_more() -> None:
+def test_listed_gaps_of_arguments_exist() -> None:
     assert set(GAPS["names"]) - set().union(*map(differences, SHARED)) == set()
 
 

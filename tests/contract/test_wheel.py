@@ -1,4 +1,4 @@
-"""What a user gets from `pip install dragoman`: a wheel with everything in it, that works without any framework."""
+"""The wheel holds everything and works without any framework."""
 
 import subprocess
 import sys
@@ -43,7 +43,7 @@ def test_wheel_holds_every_module_and_the_sample(wheel: Path) -> None:
     assert {name.split("/")[0] for name in names} == {"dragoman", wheel.name.rsplit("-", 3)[0] + ".dist-info"}
 
 
-def test_base_install_works_and_names_the_extra_that_is_missing(wheel: Path, tmp_path: Path) -> None:
+def test_base_install_works_and_names_missing_extras(wheel: Path, tmp_path: Path) -> None:
     run(sys.executable, "-m", "venv", tmp_path / "venv")
     python, dragoman = tmp_path / "venv/bin/python", tmp_path / "venv/bin/dragoman"
     pip(python, "install", "--constraint", ROOT / "constraints.txt", wheel)

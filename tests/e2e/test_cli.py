@@ -1,4 +1,4 @@
-"""The command as users run it: processes, files, a real (tiny, random) model; and the default model on real words."""
+"""The command line as users run it: processes, files, a tiny random model, and the default model on real speech."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def dragoman(*arguments: object, stdin: bytes = b"", **environment: str) -> subp
 
 @pytest.fixture
 def run(capsys):
-    """Runs the command in this process, which is as real and spares importing PyTorch every time."""
+    """Run the command in this process, which saves importing PyTorch every time."""
 
     def main_here(*arguments: object) -> subprocess.CompletedProcess:
         capsys.readouterr()
@@ -47,7 +47,7 @@ def run(capsys):
 
 
 def one_line(done: subprocess.CompletedProcess) -> str:
-    """Return the only message of a failed run, which says nothing on stdout and shows no traceback."""
+    """Return the only message of a failed run, which has an empty stdout and no traceback."""
     assert done.stdout == ""
     assert re.fullmatch(r"dragoman: error: [^\n]+\n", done.stderr), done.stderr
     assert "Unexpected" not in done.stderr
@@ -56,7 +56,7 @@ def one_line(done: subprocess.CompletedProcess) -> str:
 
 @pytest.fixture
 def here(tmp_path, monkeypatch, sample) -> Path:
-    """An empty folder with three recordings in it; it is the current one."""
+    """The current folder, with three recordings."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "talks/monday").mkdir(parents=True)
     for i, name in enumerate(("one.wav", "talks/two.flac", "talks/monday/three.ogg")):
@@ -64,11 +64,11 @@ def here(tmp_path, monkeypatch, sample) -> Path:
     return tmp_path
 
 
-# --- what users see first ---------------------------------------------------------------------------------------------
+# --- help and usage errors --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["transcribe", "--help"], ["transcribe", "--bogus"]])
-def test_answers_need_no_framework(arguments, here):
+def test_help_needs_no_framework(arguments, here):
     loaded = (
         "import sys; from dragoman.cli import main; main(sys.argv[1:]); print(sorted(sys.modules), file=sys.stderr)"
     )
@@ -104,16 +104,16 @@ def test_version():
         (["translate", "one.wav"], "No such command"),
     ],
 )
-def test_wrong_usage_is_one_line_and_2(arguments, says, here, tiny_checkpoint, run):
+def test_usage_errors_are_one_line_with_status_2(arguments, says, here, tiny_checkpoint, run):
     done = run(*arguments, *(["--model", tiny_checkpoint] if "--device" in arguments else []))
     assert done.returncode == 2
     assert says in one_line(done)
 
 
-# --- the words --------------------------------------------------------------------------------------------------------
+# --- output -----------------------------------------------------------------------------------------------------------
 
 
-def test_text_goes_to_stdout_and_nothing_to_disk(here, tiny_checkpoint, run):
+def test_text_goes_to_stdout_and_no_file_is_written(here, tiny_checkpoint, run):
     before = sorted(here.rglob("*"))
     done = run("transcribe", "one.wav", "--model", tiny_checkpoint)
     assert (done.returncode, done.stderr) == (0, "")
@@ -128,13 +128,13 @@ def test_several_recordings_are_named(here, tiny_checkpoint, run):
     assert names == ["one.wav", "talks/monday/three.ogg", "talks/two.flac"]
 
 
-def test_standard_input_gives_what_the_file_gives(here, tiny_checkpoint, run):
+def test_standard_input_equals_a_file(here, tiny_checkpoint, run):
     by_name = run("transcribe", "one.wav", "--model", tiny_checkpoint)
     piped = dragoman("transcribe", "-", "--model", tiny_checkpoint, stdin=Path("one.wav").read_bytes())
     assert (piped.returncode, piped.stdout) == (0, by_name.stdout)
 
 
-def test_files_keep_their_place_and_stdout_stays_empty(here, tiny_checkpoint, run):
+def test_output_files_keep_the_folder_structure(here, tiny_checkpoint, run):
     done = run("transcribe", "one.wav", "talks", "-f", "all", "-o", "out", "--model", tiny_checkpoint)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     written = {path.relative_to("out").as_posix() for path in Path("out").rglob("*") if path.is_file()}
@@ -147,14 +147,14 @@ def test_files_keep_their_place_and_stdout_stays_empty(here, tiny_checkpoint, ru
     assert all(0 <= segment["start"] < segment["end"] <= 4.02 for segment in data["segments"])
 
 
-def test_both_spellings_and_both_truths(here, tiny_checkpoint, run):
+def test_flags_with_dashes_or_underscores_and_both_booleans(here, tiny_checkpoint, run):
     ours = run("transcribe", "one.wav", "--model", tiny_checkpoint, "--beam_size", "1", "--no_vad_filter")
     theirs = run("transcribe", "one.wav", "--model", tiny_checkpoint, "--beam-size=1", "--vad-filter", "False")
     assert ours.returncode == 0, ours.stderr
     assert ours.stdout == theirs.stdout
 
 
-def test_skip_existing_finishes_the_rest(here, tiny_checkpoint, run):
+def test_skip_existing_transcribes_the_rest(here, tiny_checkpoint, run):
     arguments = ("transcribe", "talks", "-f", "txt", "-o", "out", "--model", tiny_checkpoint)
     assert run(*arguments).returncode == 0
     kept, lost = Path("out/two.txt"), Path("out/monday/three.txt")
@@ -175,11 +175,11 @@ def test_json_logs_are_json(here, tiny_checkpoint, run):
     assert any("gone.wav" in record["message"] for record in records)
 
 
-# --- what goes wrong --------------------------------------------------------------------------------------------------
+# --- errors -----------------------------------------------------------------------------------------------------------
 
 
 def wav(values: np.ndarray, *, rate: int = 16_000, kind: int = 1) -> bytes:
-    """Return a WAV file by hand: libsndfile would not write some of these."""
+    """Return a WAV file, including some that libsndfile would not write."""
     channels = 1 if values.ndim == 1 else values.shape[1]
     data, size = values.tobytes(), values.dtype.itemsize
     fields = struct.pack("<HHIIHH", kind, channels, rate, rate * channels * size, channels * size, 8 * size)
@@ -195,7 +195,7 @@ BAD_AUDIO = {
 }
 
 
-def test_bad_audio_is_one_line_each_and_stops_nothing(here, tiny_checkpoint, run):
+def test_bad_audio_is_one_line_each_and_the_rest_continues(here, tiny_checkpoint, run):
     for name, (content, _) in BAD_AUDIO.items():
         Path(name).write_bytes(content)
     done = run("transcribe", *BAD_AUDIO, "gone.wav", "one.wav", "-f", "txt", "--model", tiny_checkpoint)
@@ -212,7 +212,7 @@ def test_bad_audio_is_one_line_each_and_stops_nothing(here, tiny_checkpoint, run
 
 
 @pytest.mark.parametrize("name", ["gone.wav", *BAD_AUDIO])
-def test_a_single_bad_recording_is_one_line_and_1(name, here, tiny_checkpoint, run):
+def test_single_bad_recording_is_one_line_with_status_1(name, here, tiny_checkpoint, run):
     if name in BAD_AUDIO:
         Path(name).write_bytes(BAD_AUDIO[name][0])
     done = run("transcribe", name, "--model", tiny_checkpoint)
@@ -220,7 +220,7 @@ def test_a_single_bad_recording_is_one_line_and_1(name, here, tiny_checkpoint, r
     assert name in one_line(done)
 
 
-def test_eight_channels_and_eight_kilohertz_are_no_trouble(here, tiny_checkpoint, sample, run):
+def test_eight_channels_at_eight_kilohertz(here, tiny_checkpoint, sample, run):
     quarter = (sample[: 3 * 16_000 : 2] * 32_000).astype(np.int16)
     Path("phone.wav").write_bytes(wav(quarter, rate=8_000))
     Path("array.wav").write_bytes(wav(np.repeat(quarter[:, None], 8, axis=1), rate=8_000))
@@ -232,7 +232,7 @@ def test_eight_channels_and_eight_kilohertz_are_no_trouble(here, tiny_checkpoint
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is unreadable to root")
-def test_a_file_that_may_not_be_read(here, tiny_checkpoint, run):
+def test_unreadable_file_is_reported(here, tiny_checkpoint, run):
     Path("one.wav").chmod(0)
     done = run("transcribe", "one.wav", "--model", tiny_checkpoint)
     assert done.returncode == 1
@@ -272,7 +272,7 @@ BAD_MODELS = {
 
 @pytest.mark.parametrize("name", BAD_MODELS)
 @pytest.mark.parametrize("subcommand", ["transcribe", "inspect"])
-def test_a_bad_model_is_one_line(name, subcommand, here, tiny_checkpoint, run):
+def test_bad_model_is_one_line(name, subcommand, here, tiny_checkpoint, run):
     damage, code, cause = BAD_MODELS[name]
     shutil.copytree(tiny_checkpoint, "model")
     damage(Path("model"))
@@ -286,7 +286,7 @@ def test_a_bad_model_is_one_line(name, subcommand, here, tiny_checkpoint, run):
 
 
 @pytest.mark.parametrize("model", ["./no-such-folder", "someone/some-model"])
-def test_a_model_that_is_nowhere_is_3(model, here, run):
+def test_missing_model_has_status_3(model, here, run):
     done = run("transcribe", "one.wav", "--model", model, "--local_files_only")
     assert done.returncode == 3
     assert model in one_line(done)
@@ -304,7 +304,7 @@ def test_debug_shows_the_traceback(here):
 
 @pytest.fixture
 def heeds_interrupts():
-    """A shell's background jobs ignore Ctrl-C, and so does what they start; a handler of ours is not inherited."""
+    """Background jobs of a shell ignore SIGINT, and so do their children; a Python handler is not inherited."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -312,8 +312,8 @@ def heeds_interrupts():
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("heeds_interrupts")
-def test_ctrl_c_leaves_nothing_half_done(here, tiny_checkpoint, sample):
-    """Interrupted at many moments: no partial file, 130, and `--skip_existing` finishes what is left."""
+def test_interrupt_leaves_no_partial_files(here, tiny_checkpoint, sample):
+    """Interrupted at many moments: no partial file, status 130, and `--skip_existing` transcribes the rest."""
     for i in range(6):
         soundfile.write(f"talks/{i}.wav", np.tile(sample, 2), 16_000)
     arguments = ("transcribe", "talks", "-f", "srt", "-o", "out", "--model", tiny_checkpoint, "--skip_existing")
@@ -333,7 +333,7 @@ def test_ctrl_c_leaves_nothing_half_done(here, tiny_checkpoint, sample):
     assert len(list(Path("out").rglob("*.srt"))) == 8
 
 
-def test_a_closed_pipe_ends_quietly(here, tiny_checkpoint):
+def test_closed_pipe_ends_silently(here, tiny_checkpoint):
     process = subprocess.Popen(
         **command("transcribe", "one.wav", "talks", "--model", tiny_checkpoint),
         stdout=subprocess.PIPE,
@@ -347,7 +347,7 @@ def test_a_closed_pipe_ends_quietly(here, tiny_checkpoint):
 
 
 @pytest.mark.parametrize("colours", [{}, {"NO_COLOR": "1"}])
-def test_a_terminal_gets_a_bar_that_stays_off_stdout(colours, here, tiny_checkpoint, run):
+def test_progress_bar_is_shown_on_stderr_of_a_terminal(colours, here, tiny_checkpoint, run):
     import pty
 
     parent, child = pty.openpty()
@@ -384,7 +384,7 @@ def test_inspect_prints_model_parameters_report_and_problems(here, tiny_checkpoi
     assert done.stdout.rstrip().endswith("none found")
 
 
-# --- the default model, on real words ---------------------------------------------------------------------------------
+# --- the default model on real speech ---------------------------------------------------------------------------------
 
 
 def plain(text: str) -> list[str]:
@@ -392,7 +392,7 @@ def plain(text: str) -> list[str]:
 
 
 @pytest.mark.network
-def test_the_default_model_understands_the_sample(here, sample_path):
+def test_default_model_transcribes_the_sample(here, sample_path):
     done = dragoman("transcribe", sample_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert plain(done.stdout) == plain(sample_path.with_suffix(".txt").read_text())
@@ -400,7 +400,7 @@ def test_the_default_model_understands_the_sample(here, sample_path):
 
 @pytest.mark.network
 @pytest.mark.slow
-def test_a_long_recording_comes_out_complete_and_in_order(here, sample, sample_path):
+def test_long_recording_is_transcribed_completely_and_in_order(here, sample, sample_path):
     pause = np.zeros(8_000, np.float32)
     times = 12
     soundfile.write("long.flac", np.concatenate([part for _ in range(times) for part in (sample, pause)]), 16_000)
@@ -420,7 +420,7 @@ def test_a_long_recording_comes_out_complete_and_in_order(here, sample, sample_p
 
 
 @pytest.mark.network
-def test_a_flag_without_meaning_is_a_warning(here, sample_path, run):
+def test_flag_without_effect_warns(here, sample_path, run):
     done = run("transcribe", sample_path, "--language", "fr", "--task", "translate", "--beam_size", "1")
     assert done.returncode == 0
     assert re.fullmatch(
@@ -429,7 +429,7 @@ def test_a_flag_without_meaning_is_a_warning(here, sample_path, run):
     assert "interpreter" in done.stdout
 
 
-def test_the_families_are_printed(run):
+def test_families_are_printed(run):
     done = run("inspect", "--families")
     assert (done.returncode, done.stderr) == (0, "")
     assert "## Encoders" in done.stdout
@@ -437,7 +437,7 @@ def test_the_families_are_printed(run):
     assert "| `gpt2` | cross-attention of every layer |" in done.stdout
 
 
-def test_inspect_wants_something_to_inspect(run):
+def test_inspect_needs_an_argument(run):
     done = run("inspect")
     assert done.returncode == 2
     assert "--families" in one_line(done)

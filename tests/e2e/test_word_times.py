@@ -1,4 +1,4 @@
-"""Times of words on speech whose word times are known: the sample, and speech put together from its words."""
+"""Word times on speech where they are known: the sample, and speech concatenated from its words."""
 
 import re
 from difflib import SequenceMatcher
@@ -29,7 +29,7 @@ def bare(word):
 
 
 def errors(transcript, truth):
-    """Distances of starts and ends, in seconds, of the words that were heard right."""
+    """Errors of starts and ends, in seconds, of the correctly recognised words."""
     heard = transcript.words
     matcher = SequenceMatcher(None, [bare(w.word) for w in heard], [bare(word) for word, *_ in truth], autojunk=False)
     pairs = [(m.a + i, m.b + i) for m in matcher.get_matching_blocks() for i in range(m.size)]
@@ -46,22 +46,22 @@ def check(transcript, truth, at_most=0.06):
 
 
 @pytest.mark.parametrize("beam_size", [1, 5])
-def test_running_speech(whisper, sample, truth, beam_size):
+def test_word_times_of_continuous_speech(whisper, sample, truth, beam_size):
     check(whisper.transcribe(sample, word_timestamps=True, beam_size=beam_size), truth)
 
 
-def test_running_speech_without_knowing_the_heads(whisper, sample, truth, monkeypatch):
+def test_word_times_without_alignment_heads(whisper, sample, truth, monkeypatch):
     monkeypatch.setattr(whisper.model.generation_config, "alignment_heads", None)
     check(whisper.transcribe(sample, word_timestamps=True, beam_size=1), truth)
 
 
-def test_speech_in_noise(whisper, sample, truth):
+def test_word_times_in_noise(whisper, sample, truth):
     noise = np.random.default_rng(0).standard_normal(len(sample)).astype(np.float32)
     loud = sample + noise * np.sqrt((sample**2).mean()) * 10 ** (-15 / 20)
     check(whisper.transcribe(loud, word_timestamps=True, beam_size=1), truth, at_most=0.12)
 
 
-def test_speech_put_together_from_words(whisper, sample, truth):
+def test_word_times_of_concatenated_words(whisper, sample, truth):
     rng = np.random.default_rng(0)
     parts, known, now = [np.zeros(4_000, np.float32)], [], 4_000
     for word, start, end in truth:
@@ -74,7 +74,7 @@ def test_speech_put_together_from_words(whisper, sample, truth):
 
 
 @pytest.mark.parametrize("beam_size", [1, 5])
-def test_a_batch_of_windows(whisper, sample, truth, beam_size):
+def test_word_times_in_a_batch_of_windows(whisper, sample, truth, beam_size):
     pause = np.zeros(3 * RATE, np.float32)
     length = (len(sample) + len(pause)) / RATE
     known = [(word, start + n * length, end + n * length) for n in range(3) for word, start, end in truth]

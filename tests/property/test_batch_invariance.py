@@ -1,7 +1,7 @@
-"""Batch = single: what a clip gives does not depend on its neighbours, their order, or where its padding lies.
+"""Batch = single: the result for a clip does not depend on the other clips, their order, or the place of its padding.
 
-Every clip is run alone, once; then all of them again in random batches, each row with padding of its own kind, filled
-with loud noise so that hearing it would show.
+Every clip is run alone once, then all of them in random batches; each row has its own kind of padding, filled with loud
+noise so that any effect of it would show.
 """
 
 from dataclasses import dataclass
@@ -34,15 +34,15 @@ MODELS = {
 }
 LONGEST, TOKENS = 6000, 12
 LONGEST_FEATURES = 160  # frames, of the encoders that take filter banks
-# How loud the weights of a matrix are. Every network enlarges rounding errors as it goes; with the second row no more
-# than a trained one does, with the first so much that anything heard through the padding is large.
+# Scale of the weights. Every network amplifies rounding errors: CALM no more than a trained one, LOUD so much that any
+# effect of padding becomes large.
 LOUD = {"": 1.2, "cross_attn": 2.5, "bridge": 2.5}
 CALM = {"": 0.6, "cross_attn": 1.3, "bridge": 1.5, "adapter": 1.3, "decoder.embed": 0.7}
 
 
 @dataclass(frozen=True)
 class Alone:
-    """A clip, and what it gives by itself."""
+    """A clip and its result alone."""
 
     wave: torch.Tensor
     tokens: torch.Tensor
@@ -50,13 +50,13 @@ class Alone:
 
     @property
     def decided(self) -> bool:
-        """Whether no token was chosen by a hair, which rounding may split otherwise in a batch."""
+        """Whether no choice of a token was close enough for rounding in a batch to change it."""
         first, second = self.logits[:-1].topk(2).values.unbind(-1)
         return bool((first - second).min() > 2 * TOLERANCES["batch"])
 
 
 def build(name: str, gains: dict[str, float]) -> SpeechEncoderDecoderModel:
-    """Build a tiny model whose texts depend on the speech."""
+    """Build a tiny model whose transcripts depend on the speech."""
     encoder, fields, decoder = MODELS[name]
     flags = {"is_decoder": True, "add_cross_attention": True}
     ids = {"decoder_start_token_id": 3, "pad_token_id": 1, "eos_token_id": 2}
@@ -74,7 +74,7 @@ def build(name: str, gains: dict[str, float]) -> SpeechEncoderDecoderModel:
 
 
 def clip(random: Random, spec: SpeechEncoderSpec) -> torch.Tensor:
-    """One clip in five is little longer than the shortest possible; the others are of any length."""
+    """One clip in five is barely longer than the shortest possible; the others have any length."""
     shortest, few = spec.shortest_input, random.random() < 0.2
     if isinstance(spec.frontend, FeatureFrontendSpec | SubsampleFrontendSpec):
         frames = shortest + int(random.integers(4)) if few else int(random.integers(shortest, LONGEST_FEATURES))
@@ -88,7 +88,7 @@ def clip(random: Random, spec: SpeechEncoderSpec) -> torch.Tensor:
 
 
 def places(samples: int, width: int, random: Random) -> np.ndarray:
-    """Return where the samples of a row lie: padding on the right, on the left, on both sides, or in holes."""
+    """Return the places of the samples in a row: padding right, left, on both sides, or scattered."""
     start = (0, width - samples, (width - samples) // 2)
     kind = random.integers(4)
     return np.sort(random.permutation(width)[:samples]) if kind == 3 else start[kind] + np.arange(samples)
@@ -115,7 +115,7 @@ def run_alone(model: SpeechEncoderDecoderModel, wave: torch.Tensor) -> Alone:
 
 @torch.no_grad()
 def compare(model: SpeechEncoderDecoderModel, clips: list[Alone], random: Random) -> float:
-    """Run clips as one batch; return the largest difference of a logit."""
+    """Run clips as one batch; return the largest difference in the logits."""
     waves, mask = batch_of([one.wave for one in clips], random)
     memory = model.encoder(waves, mask)
     texts = model.generate(encoder_outputs=memory, max_new_tokens=TOKENS).tolist()
@@ -133,7 +133,7 @@ def check(model: SpeechEncoderDecoderModel, utterances: int, rounds: int, tolera
     random = np.random.default_rng(0)
     clips = [run_alone(model, clip(random, model.encoder.spec).to(model.dtype)) for _ in range(utterances)]
     texts = {tuple(one.tokens.tolist()) for one in clips}
-    assert len(texts) > utterances**0.5, "the texts must depend on the speech to prove anything"
+    assert len(texts) > utterances**0.5, "the transcripts must depend on the speech for this test to mean anything"
     assert sum(one.decided for one in clips) >= 0.98 * utterances
     for _ in range(rounds):
         order = [clips[i] for i in random.permutation(utterances)]
@@ -146,13 +146,13 @@ def check(model: SpeechEncoderDecoderModel, utterances: int, rounds: int, tolera
 @pytest.mark.parametrize(
     "name", [name if "norm" in name else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
 )
-def test_a_batch_gives_what_its_clips_give_alone(name: str) -> None:
+def test_batch_equals_single_clips(name: str) -> None:
     check(build(name, CALM), utterances=60, rounds=1, tolerance=TOLERANCES["batch"])
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_nothing_is_heard_through_the_padding(name: str) -> None:
-    """Without rounding to speak of, and with weights that make the smallest leak loud."""
+def test_padding_has_no_effect(name: str) -> None:
+    """In float64, with weights that amplify the smallest effect of padding."""
     check(build(name, LOUD).double(), utterances=20, rounds=1, tolerance=1e-10)
 
 

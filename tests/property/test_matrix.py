@@ -1,7 +1,7 @@
-"""Any encoder, any decoder: every pair of families is built, trains a step, is saved, loads and generates.
+"""Every pair of an encoder and a decoder family is built, trained for a step, saved, loaded, and generates.
 
-In PyTorch; `tests/parity/test_jax.py` compares JAX with it for the same pairs. Which pairs are compared with
-transformers as well is said by `docs/matrix.md`, which `tests/contract/matrix_table.py` writes.
+In PyTorch; `tests/parity/test_jax.py` compares JAX with it for the same pairs. `docs/matrix.md`, written by
+`tests/contract/matrix_table.py`, lists the pairs that are also compared with `transformers`.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ def config_of(encoder: str, decoder: str, fusion: str | None) -> SpeechEncoderDe
 
 
 def batch_of(config: SpeechEncoderDecoderConfig) -> dict[str, np.ndarray]:
-    """Noise that the encoder can take, and labels."""
+    """Noise as input of the encoder, and labels."""
     random = np.random.default_rng(0)
     frontend = config.encoder.speech_spec().frontend
     if isinstance(frontend, ConvFrontendSpec):
@@ -43,9 +43,9 @@ def in_torch(batch: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
 
 
 def torch_pair(config: SpeechEncoderDecoderConfig, folder: Path) -> None:
-    """Build, train a step, save, load, generate; each step has to have an effect."""
+    """Build, train a step, save, load, generate; each must have an effect."""
     torch.manual_seed(0)
-    model = SpeechEncoderDecoderModel(config=config).eval()  # without dropout, so that a step is seen to help
+    model = SpeechEncoderDecoderModel(config=config).eval()  # without dropout, so that the loss must fall
     batch = in_torch(batch_of(config))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
     before = model(**batch).loss

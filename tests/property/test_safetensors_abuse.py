@@ -1,4 +1,4 @@
-"""Malformed safetensors files and hostile indexes: each is refused, quickly and in little memory, or read whole."""
+"""Malformed safetensors files and hostile indexes: each is refused, fast and in little memory, or read completely."""
 
 import json
 import random
@@ -40,7 +40,7 @@ def with_entry(**changes: Any) -> bytes:
 
 
 def malformed() -> Iterator[bytes]:
-    """Yield more than a thousand files that no reader may accept."""
+    """Yield more than a thousand invalid files."""
     yield from (GOOD[:length] for length in range(len(GOOD)))
     yield from (GOOD + extra for extra in (b"\0", b"trailing", GOOD))
     for length in [*range(HEADER_END - 8), HEADER_END - 7, 2**31, 2**32, 2**63, 2**64 - 1, 100_000_001]:
@@ -130,11 +130,11 @@ MALFORMED = list(malformed())
 
 
 def peak_memory() -> int:
-    """Return the most memory this process ever held, in bytes."""
+    """Return the peak memory of this process, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def test_a_thousand_malformed_files(tmp_path: Path) -> None:
+def test_malformed_files_are_refused(tmp_path: Path) -> None:
     assert len(MALFORMED) > 1000
     path = tmp_path / "model.safetensors"
     path.write_bytes(GOOD)
@@ -150,7 +150,7 @@ def test_a_thousand_malformed_files(tmp_path: Path) -> None:
     assert peak_memory() - before < 2 * max(map(len, MALFORMED)) + 32 * 2**20
 
 
-def test_the_largest_header_is_parsed_in_a_second(tmp_path: Path) -> None:
+def test_largest_header_is_parsed_in_a_second(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     entries = {f"{i:05d}": {"dtype": "F32", "shape": [1], "data_offsets": [4 * i, 4 * i + 4]} for i in range(54_000)}
     path.write_bytes(file(entries, b"\0" * 216_000))
@@ -163,7 +163,7 @@ def test_the_largest_header_is_parsed_in_a_second(tmp_path: Path) -> None:
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.integers(0, len(GOOD) - 1), mask=st.integers(1, 255))
-def test_a_flipped_byte_is_refused_or_read_whole(place: int, mask: int, tmp_path: Path) -> None:
+def test_file_with_a_flipped_byte_is_refused_or_read_completely(place: int, mask: int, tmp_path: Path) -> None:
     flipped = bytearray(GOOD)
     flipped[place] ^= mask
     path = tmp_path / "model.safetensors"
@@ -193,7 +193,7 @@ ENTRIES = st.fixed_dictionaries(
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(header=st.dictionaries(st.text(max_size=10), ENTRIES | JSON, max_size=4), data=st.binary(max_size=64))
-def test_any_header_is_refused_or_read_whole(header: Any, data: bytes, tmp_path: Path) -> None:
+def test_random_header_is_refused_or_read_completely(header: Any, data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(file(header, data))
     try:
@@ -206,7 +206,7 @@ def test_any_header_is_refused_or_read_whole(header: Any, data: bytes, tmp_path:
 
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(index=st.fixed_dictionaries({"weight_map": st.dictionaries(st.text(max_size=10), st.text() | JSON)}) | JSON)
-def test_any_index_is_refused_or_names_files_that_exist(index: Any, tmp_path: Path) -> None:
+def test_random_index_is_refused_or_names_existing_files(index: Any, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir(exist_ok=True)
     (tmp_path / "outside").write_bytes(b"")
@@ -229,7 +229,7 @@ PARTS = ["..", ".", "/", "\\", "a", "outside", "inside", "C:", "~", "\0", " ", "
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=st.lists(st.sampled_from(PARTS), max_size=6).map("".join))
-def test_no_shard_name_leads_outside(name: str, tmp_path: Path) -> None:
+def test_shard_names_outside_the_folder_are_refused(name: str, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir(exist_ok=True)
     for made in (tmp_path / "outside", folder / "inside", folder / "a"):
@@ -248,7 +248,7 @@ def test_no_shard_name_leads_outside(name: str, tmp_path: Path) -> None:
     raw=st.binary(max_size=300)
     | st.tuples(st.integers(0, 300), st.binary(max_size=300)).map(lambda x: file(x[1], b"", x[0]))
 )
-def test_fifty_thousand_random_files(raw: bytes, tmp_path: Path) -> None:
+def test_random_files(raw: bytes, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(raw)
     with suppress(CheckpointError):

@@ -1,7 +1,7 @@
 """The search against plain Python on tiny vocabularies, over NumPy, PyTorch and JAX.
 
-The decoder is a table of random logits, looked up by the utterance and a hash of the tokens read so far. One case is
-one utterance; a batch holds many, so that these tests also show that rows of a batch do not disturb each other.
+The decoder is a table of random logits, indexed by the utterance and a hash of the tokens read so far. One case is one
+utterance; a batch holds many, so these tests also show that the rows of a batch are independent.
 """
 
 import itertools
@@ -81,7 +81,7 @@ class TableDecoder:
 
 
 def logits_after(table: np.ndarray, tokens: Sequence[int]) -> list[float]:
-    """The same for one utterance `[HASHES, vocab]`, in plain Python."""
+    """The logits of one utterance, in plain Python; `table` is `[HASHES, vocab]`."""
     place = 0
     for token in tokens:
         place = (place * FACTOR + token + 1) % HASHES
@@ -100,7 +100,7 @@ def log_softmax(scores: Sequence[float]) -> list[float]:
 def processed(
     scores: list[float], tokens: list[int], prompt_length: int, eos: list[int], o: dict[str, Any]
 ) -> list[float]:
-    """Processors one after the other, as `upstream-behaviour` orders them."""
+    """Apply the processors in the order of `transformers`."""
     never = -math.inf
     for ids, bias in o.get("sequence_bias", []):
         if tokens[len(tokens) - len(ids) + 1 :] == ids[:-1]:
@@ -144,7 +144,7 @@ def greedy_oracle(table: np.ndarray, prompt: list[int], eos: list[int], o: dict[
 def beam_oracle(
     table: np.ndarray, prompt: list[int], eos: list[int], o: dict[str, Any]
 ) -> list[tuple[float, list[int]]]:
-    """The finished hypotheses of one utterance, the best first."""
+    """The finished hypotheses of one utterance, best first."""
     beams, penalty, early = o["num_beams"], o["length_penalty"], o["early_stopping"]
     limit = len(prompt) + o["max_new_tokens"]
     running, finished = [(0.0, list(prompt))], list[tuple[float, list[int]]]()
@@ -171,7 +171,7 @@ def beam_oracle(
 def beam_sample_oracle(
     table: np.ndarray, prompt: list[int], noise: Callable[[int], np.ndarray], eos: list[int], o: dict[str, Any]
 ) -> list[tuple[float, list[int]]]:
-    """Beam sampling with given Gumbel noise for each length of the text: `[beams * vocab]`."""
+    """Beam sampling with given Gumbel noise for each length, `[beams * vocab]`."""
     beams, limit = o["num_beams"], len(prompt) + o["max_new_tokens"]
     running = [(0.0, list(prompt))] + [(-1e9, list(prompt))] * (beams - 1)
     finished = list[tuple[float, list[int]]]()
@@ -205,7 +205,7 @@ class Case(NamedTuple):
 def case_of(seed: int, utterances: int, num_beams: int, with_processors: bool) -> Case:
     rng = random.Random(seed)
     eos = [0] if rng.random() < 0.7 else [0, 2]
-    # Enough tokens for all candidates to come from the one beam that there is at first.
+    # Enough tokens for all candidates to come from the one beam of the first step.
     vocab = max(2, 1 + len(eos)) * num_beams + rng.randrange(2, 8) + 4 * with_processors
     table = np.random.default_rng(seed).normal(0, 1.5, (utterances, HASHES, vocab)).astype(np.float32)
     prompt = np.full((utterances, rng.choice([1, 1, 3])), START)
@@ -250,7 +250,7 @@ def run(case: Case, library: str, **options: Any) -> GenerationResult:
 
 
 def texts_of(result: GenerationResult, prompt_length: int, eos: list[int]) -> list[list[int]]:
-    """The texts up to their ends."""
+    """The sequences, each up to its end."""
     texts = []
     for row in result.sequences.tolist():
         end = next((i for i in range(prompt_length, len(row)) if row[i] in eos), len(row) - 1)
@@ -259,7 +259,7 @@ def texts_of(result: GenerationResult, prompt_length: int, eos: list[int]) -> li
 
 
 def check_log_probs(table: np.ndarray, prompt_length: int, text: list[int], found: list[float]) -> None:
-    """Each token's own log-probability, whatever was made of it, and nothing after the end."""
+    """The decoder's log-probabilities are those before processing, and 0 after the end."""
     places = range(prompt_length, len(text))
     expected = [log_softmax(logits_after(table, text[:place]))[text[place]] for place in places]
     assert found[: len(expected)] == pytest.approx(expected, abs=1e-5)
@@ -282,7 +282,7 @@ def check_beams(case: Case, result: GenerationResult) -> None:
     scores = result.sequences_scores.tolist()
     for i, (table, prompt) in enumerate(zip(case.table, case.prompt, strict=True)):
         expected = beam_oracle(table, prompt.tolist(), case.eos, case.options)
-        expected = [e for e in expected if e[0] > -math.inf]  # of impossible texts, the order means nothing
+        expected = [e for e in expected if e[0] > -math.inf]  # impossible sequences have no defined order
         found = list(zip(scores, texts, strict=True))[i * beams : i * beams + len(expected)]
         assert [text for _, text in found] == [text for _, text in expected]
         assert [score for score, _ in found] == pytest.approx([score for score, _ in expected], abs=1e-5, rel=1e-6)
@@ -309,7 +309,7 @@ class TestAgainstOracle:
 
 
 def best_of_all(table: np.ndarray, vocab: int, new: int, fits: Callable[[list[int]], bool]) -> tuple[float, list[int]]:
-    """Try every text."""
+    """The best sequence by exhaustive search."""
     best = (-math.inf, list[int]())
     for tail in itertools.product(range(vocab), repeat=new):
         length = tail.index(0) + 1 if 0 in tail else new
@@ -322,8 +322,8 @@ def best_of_all(table: np.ndarray, vocab: int, new: int, fits: Callable[[list[in
 
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("seed", seeds(15, 100))
-def test_many_beams_find_what_trying_everything_finds(library: str, seed: int) -> None:
-    """20 cases each: as many beams as there are texts, and the sum of log-probabilities as the score."""
+def test_enough_beams_find_the_best_sequence(library: str, seed: int) -> None:
+    """20 cases each: a beam for every possible sequence, scored by the sum of log-probabilities."""
     vocab, new = 4, 3
     table = np.random.default_rng(seed).normal(0, 2, (20, HASHES, vocab)).astype(np.float32)
     options = {"max_new_tokens": new, "num_beams": 16, "length_penalty": 0.0, "early_stopping": "never"}
@@ -336,7 +336,7 @@ def test_many_beams_find_what_trying_everything_finds(library: str, seed: int) -
 
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("seed", seeds(10, 100))
-def test_many_beams_find_the_best_text_with_given_words(library: str, seed: int) -> None:
+def test_enough_beams_find_the_best_sequence_with_given_words(library: str, seed: int) -> None:
     """20 cases each."""
     rng = random.Random(seed)
     vocab, new = 4, 4
@@ -351,7 +351,7 @@ def test_many_beams_find_the_best_text_with_given_words(library: str, seed: int)
 
 
 def has_words(text: list[int], words: list[Any]) -> bool:
-    """The words one after the other, without overlap; a word that is begun is gone on with or dropped."""
+    """Whether the words occur without overlap; a word that is begun is either continued or dropped."""
     tokens, waiting = [t for t in text if t], [word if isinstance(word[0], list) else [word] for word in words]
     while tokens and waiting:
         begun = [(word, choice) for word in waiting for choice in word if choice[0] == tokens[0]]
@@ -369,7 +369,7 @@ def has_words(text: list[int], words: list[Any]) -> bool:
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("seed", seeds(15, 100))
 def test_beam_sampling(library: str, seed: int) -> None:
-    """20 cases each, with the noise that the search draws."""
+    """20 cases each, with the same noise as the search."""
     case = case_of(seed, 20, 2 + seed % 3, with_processors=False)
     case.options.update(length_penalty=1.0, early_stopping=False)
     beams, size = case.options["num_beams"], case.options["num_beams"] * case.table.shape[2]
@@ -394,7 +394,7 @@ def test_beam_sampling(library: str, seed: int) -> None:
 
 
 def run_jitted(case: Case, **options: Any) -> GenerationResult:
-    """What a driver for JAX does, in small."""
+    """A minimal driver for JAX."""
     jax = pytest.importorskip("jax", reason="needs JAX")
     config = GenerationConfig(eos_token_id=case.eos, pad_token_id=1, **case.options, **options)
     rule = BeamRule(

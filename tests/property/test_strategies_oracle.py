@@ -36,7 +36,7 @@ log_softmax, logits_after, texts_of = ORACLE["log_softmax"], ORACLE["logits_afte
 def diverse_oracle(
     table: np.ndarray, prompt: list[int], eos: list[int], o: dict[str, Any]
 ) -> list[tuple[float, list[int]]]:
-    """The finished hypotheses of all groups, the best first."""
+    """The finished hypotheses of all groups, best first."""
     groups, penalty, early = o["num_beam_groups"], o["length_penalty"], o["early_stopping"]
     beams, limit = o["num_beams"] // groups, len(prompt) + o["max_new_tokens"]
     running: list[list[tuple[float, list[int]]]] = [[(0.0, list(prompt))] for _ in range(groups)]
@@ -95,7 +95,7 @@ def check_diverse(case: Any, result: GenerationResult) -> list[list[tuple[float,
 
 
 def run_groups_jitted(case: Any) -> GenerationResult:
-    """What JAX's driver does with groups of beams: one `while_loop` under `jit`."""
+    """A minimal driver for JAX with groups of beams: one `while_loop` under `jit`."""
     jax = pytest.importorskip("jax", reason="needs JAX")
     options = GenerationConfig(
         eos_token_id=case.eos, pad_token_id=1, num_return_sequences=case.options["num_beams"], **case.options
@@ -140,7 +140,7 @@ def test_diverse_beams_compiled(seed: int) -> None:
 
 
 class StatefulDecoder(TableDecoder):  # type: ignore[misc,valid-type]
-    """Returns a state for each token read, `states[hash]` of `[HASHES, width]`."""
+    """Also returns a hidden state for each token read: `states[hash]`, from `[HASHES, width]`."""
 
     def __init__(self, table: Any, states: Any) -> None:
         super().__init__(table)
@@ -212,7 +212,7 @@ class Past(NamedTuple):
 
 
 class RewindableTable:
-    """`TableDecoder`, which can read several tokens at once and take them back."""
+    """A `TableDecoder` that can read several tokens at once and discard the last ones."""
 
     def __init__(self, table: Any) -> None:
         self.table, self.steps = table, 0
@@ -246,7 +246,7 @@ class RewindableTable:
 
 @pytest.mark.parametrize("with_processors", [False, True])
 @pytest.mark.parametrize("seed", seeds(15, 100))
-def test_a_draft_changes_no_text(seed: int, with_processors: bool) -> None:
+def test_speculative_decoding_equals_greedy_search(seed: int, with_processors: bool) -> None:
     """20 cases each; the draft is the same table with more or less noise."""
     rng = random.Random(seed)
     case = ORACLE["case_of"](seed, 20, 1, with_processors)

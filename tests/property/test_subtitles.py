@@ -1,4 +1,4 @@
-"""Subtitles of any words, laid out in any way: nothing is lost, limits hold, strict players can show them."""
+"""Subtitles of any words in any layout: complete, within the limits, and valid for strict players."""
 
 import html
 import re
@@ -22,7 +22,7 @@ pieces = st.one_of(
 
 @st.composite
 def segments(draw):
-    """Segments in order; some of them have words with times, the others only their text."""
+    """Segments in order; some have words with times, others only text."""
     found, now = [], 0.0
     for number in range(draw(st.integers(0, 4))):
         words = []
@@ -66,7 +66,7 @@ def letters(text: str) -> str:
 
 @given(segments(), layouts())
 @settings(max_examples=150)
-def test_cues_are_in_order_apart_and_lose_nothing(found, layout):
+def test_cues_are_ordered_disjoint_and_complete(found, layout):
     shown = cues(found, layout)
     times = [time for cue in shown for time in (cue.start, cue.end)]
     assert times == sorted(times)
@@ -86,7 +86,7 @@ def screens(shown: list[Cue]) -> list[str]:
 
 @given(segments(), layouts())
 @settings(max_examples=100)
-def test_limits_hold(found, layout):
+def test_layout_limits_are_kept(found, layout):
     for cue in cues(found, layout):
         lines = re.sub(r"</?u>", "", cue.text).split("\n")
         if layout.max_line_count is not None:
