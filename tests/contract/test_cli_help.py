@@ -1,6 +1,7 @@
 """docs/cli.md and the command line agree: exactly the real options are documented, with their defaults."""
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,11 @@ def documented(command: str) -> dict[str, str]:
 
 def test_every_command_has_a_section() -> None:
     assert SECTIONS.keys() == COMMANDS.keys()
+
+
+def test_tables_are_those_of_the_commands() -> None:
+    tables = runpy.run_path(str(Path(__file__).with_name("cli_tables.py")))
+    assert tables["written"](PAGE) == PAGE, "run: python tests/contract/cli_tables.py"
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -163,7 +163,7 @@ def test_skip_existing_transcribes_the_rest(here, tiny_checkpoint, run):
     lost.unlink()
     done = run(*arguments, "--skip_existing", "--verbose")
     assert done.returncode == 0
-    assert "1 of 2 recordings are there already" in done.stderr
+    assert "1 of 2 recordings are already transcribed" in done.stderr
     assert (kept.read_text(), lost.read_text()) == ("mine", expected)
 
 

@@ -13,6 +13,7 @@ import typer
 from dragoman._version import __version__
 from dragoman.cli.argv import normalise
 from dragoman.cli.console import INTERRUPTED, report, session
+from dragoman.cli.generated import CommandWithGroups
 from dragoman.cli.inspect import inspect
 from dragoman.cli.listen import listen
 from dragoman.cli.transcribe import transcribe
@@ -25,9 +26,8 @@ app = typer.Typer(
     rich_markup_mode=None,  # its boxes cut long flags short and take a second
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-app.command()(transcribe)
-app.command()(inspect)
-app.command()(listen)
+for _command in (transcribe, inspect, listen):
+    app.command(cls=CommandWithGroups)(_command)
 
 
 def _show_version(wanted: bool) -> None:
@@ -39,7 +39,7 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Say which.")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Turn speech into text with any speech encoder joined to any text decoder."""

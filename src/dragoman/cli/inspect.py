@@ -4,13 +4,16 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from typer import Argument, BadParameter, Option
+from typer import Argument, BadParameter
 
 from dragoman._lazy import require
-from dragoman.cli.flags import Debug, HfToken, JsonLogs, LocalFilesOnly, ModelDir, Verbose
+from dragoman.cli.flags import InspectFlags, MessageFlags, ModelFlags
+from dragoman.cli.generated import with_flags
 from dragoman.errors import DragomanError
 
 __all__ = ["inspect"]
+
+_SOURCE = ("model_dir", "revision", "local_files_only", "hf_token")
 
 _DEPTH = 3  # of the tree: part, component, its pieces; layers are folded into one line
 
@@ -22,25 +25,21 @@ _NEEDED_IDS = {
 }
 
 
+@with_flags
 def inspect(
     checkpoint: Annotated[
         str | None, Argument(help="Folder or hub id of a speech encoder-decoder, or of a Whisper.")
     ] = None,
-    families: Annotated[bool, Option("--families", help="Print what can be joined to what, as Markdown.")] = False,
-    model_dir: ModelDir = None,
-    revision: Annotated[str | None, Option("--revision", help="Branch, tag or commit on the hub.")] = None,
-    local_files_only: LocalFilesOnly = False,
-    hf_token: HfToken = None,
-    verbose: Verbose = False,
-    json_logs: JsonLogs = False,
-    debug: Debug = False,
+    *,
+    tables: InspectFlags,
+    model: Annotated[ModelFlags, _SOURCE],
+    messages: MessageFlags,
 ) -> int:
-    """Assemble a checkpoint and print what comes of it.
+    """Assemble a checkpoint and print the model, its parameters, the load report and likely problems.
 
-    The model, its parameters, what became of the tensors in the files, and what will go wrong. Or, with `--families`,
-    what there is to assemble.
+    With --families, print the supported encoders and decoders instead.
     """
-    if families:
+    if tables.families:
         from dragoman.cli.families import family_tables  # only now: no other command needs every family
 
         for title, table in family_tables().items():
@@ -48,14 +47,13 @@ def inspect(
         return 0
     if checkpoint is None:
         raise BadParameter("give a CHECKPOINT, a folder or a hub id, or ask for all --families.")
-    from dragoman.transcriber.loading import blaming  # only now: `--help` needs no numbers
+    _print_report(checkpoint, model.source())
+    return 0
 
-    source = {
-        "revision": revision,
-        "cache_dir": model_dir,
-        "token": hf_token,
-        "local_files_only": local_files_only,
-    }
+
+def _print_report(checkpoint: str, source: dict[str, Any]) -> None:
+    from dragoman.transcriber.loading import blaming  # only now: `--help` needs no NumPy
+
     model_class = require("dragoman.torch.model", "`dragoman inspect`").SpeechEncoderDecoderModel
     with blaming(checkpoint):
         model = model_class.from_pretrained(checkpoint, dtype="auto", **source)
@@ -69,7 +67,6 @@ def inspect(
         print(f"\n{title}" if title != "Model" else title)  # noqa: T201
         for line in lines:
             print(f"  {line}")  # noqa: T201
-    return 0
 
 
 def tree(model: Any) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The options of a transcription, named as the `whisper` command names them, checked before any work starts."""
+"""The options of a transcription, named as in the `whisper` command, checked before any work starts."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -9,99 +9,161 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_type_hints
 
 from dragoman.errors import ConfigError
+from dragoman.transcriber.fields import documented, option, too_small
 
 __all__ = ["TranscribeOptions"]
 
-# Types whose values are checked, and what to call them; True is no number here.
+# Types whose values are checked, and what to call them; True is not a number here.
 _KINDS: dict[type, tuple[type, str]] = {
     int: (Integral, "a whole number"),
     float: (Real, "a number"),
-    str: (str, "a text"),
+    str: (str, "a string"),
     NoneType: (NoneType, "None"),
 }
 
+# The headings that the options are listed under.
+_LANGUAGE, _SEARCH = "Language", "Search"
+_GUARDS, _PROMPTS, _SPLITTING = "Hallucination guards", "Prompts (Whisper only)", "Splitting at pauses"
 
+
+@documented
 @dataclass(frozen=True, kw_only=True)
 class TranscribeOptions:
-    """How a recording is cut and decoded.
+    """How a recording is split and decoded."""
 
-    Attributes:
-        language: Spoken language for models that take one (Whisper: `"en"` or `"english"`); `None` lets a multilingual
-            Whisper find it out.
-        task: `"translate"` asks for English: of a multilingual Whisper, or of a decoder that writes several languages.
-        target_language: Language to write, for models that have several (mBART, XLS-R, Whisper): a code or an English
-            name; an unknown one is answered with those that there are.
-        beam_size: Beams of the search; 1 is greedy.
-        length_penalty: Exponent of the length by which a beam's score is divided; above 0 favours long texts. This and
-            the next two are the checkpoint's own by default.
-        repetition_penalty: Above 1 makes tokens that were generated before less likely.
-        no_repeat_ngram_size: Runs of so many tokens occur once at most; 0 allows any.
-        num_return_sequences: Texts to return of each window; those after the best are its `alternatives`.
-        word_timestamps: Find out when each word was said, and part segments at sentences and pauses.
-        temperature: What scores are divided by in sampling; 0 searches with beams. Of several, the next one is tried
-            for a window whose text fails a guard: see `dragoman.transcriber.guards`.
-        best_of: Texts that are sampled at a temperature above 0; the likeliest is taken.
-        compression_ratio_threshold: A text that zlib makes this many times smaller, or more, repeats itself; `None`
-            allows it.
-        logprob_threshold: A text with a mean log-probability below is doubtful; `None` doubts none.
-        no_speech_threshold: A window that is no speech with more than this probability, and whose text is doubtful, has
-            no words; `None` keeps them.
-        condition_on_previous_text: Let each window begin with the words before it, one window at a time; for models
-            that have a place for them (Whisper).
-        initial_prompt: Words that the text is to go on from, for the same models: names, spelling, style.
-        hotwords: Phrases to expect, separated by commas, or as a list; they gain `hotwords_weight` a token.
-        hotwords_weight: In natural logarithms; 1 to 5 are usual.
-        lm: Language model with a say: an ARPA file (`.arpa`, `.arpa.gz`) over words, or over the tokens of the model's
-            tokenizer, or a folder or hub id of a neural one with the same vocabulary.
-        lm_unit: What an ARPA file counts, `"words"` or `"tokens"`; `None` finds it out: tokens, if 19 of 20 of its
-            words are in the tokenizer's vocabulary.
-        lm_weight: What the language model's log-probabilities are multiplied with.
-        max_new_tokens: Most tokens for a window; `None` takes what the decoder can hold, but no more than 448, or 50
-            a second where that is more. Whoever reaches it is warned.
-        batch_size: Windows that are decoded at once.
-        chunk_length_s: Longest window in seconds; `None` takes what the model can.
-        stride_length_s: What two windows hear of each other, in seconds on each side, where nobody pauses and the cut
-            between them goes through speech; at most an eighth of a window. Their texts are joined at a word that both
-            have (`dragoman.transcriber.merging`).
-        vad_filter: Leave out what is not speech. Off, every second is decoded, and only cut where it is quiet.
-        vad_threshold: Probability above which a moment counts as speech.
-        vad_min_speech_duration_ms: Speech shorter than this is taken for a click.
-        vad_max_speech_duration_s: Longer stretches of speech are cut; `None` leaves them as long as a window.
-        vad_min_silence_duration_ms: A pause must last so long to part two stretches of speech.
-        vad_speech_pad_ms: Left standing before and after each stretch of speech.
-    """
-
-    language: str | None = None
-    task: Literal["transcribe", "translate"] = "transcribe"
-    target_language: str | None = None
-    beam_size: int = 5
-    length_penalty: float | None = None
-    repetition_penalty: float | None = None
-    no_repeat_ngram_size: int | None = None
-    num_return_sequences: int = 1
-    word_timestamps: bool = False
-    temperature: float | Sequence[float] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-    best_of: int = 5
-    compression_ratio_threshold: float | None = 2.4
-    logprob_threshold: float | None = -1.0
-    no_speech_threshold: float | None = 0.6
-    condition_on_previous_text: bool = False
-    initial_prompt: str | None = None
-    hotwords: str | Sequence[str] | None = None
-    hotwords_weight: float = 2.0
-    lm: str | Path | None = None
-    lm_unit: Literal["words", "tokens"] | None = None
-    lm_weight: float = 0.3
-    max_new_tokens: int | None = None
-    batch_size: int = 8
-    chunk_length_s: float | None = None
-    stride_length_s: float = 1.0
-    vad_filter: bool = True
-    vad_threshold: float = 0.5
-    vad_min_speech_duration_ms: int = 100  # of 600 clips of the Amazon Queen, 250 lost five, "What?" among them
-    vad_max_speech_duration_s: float | None = None
-    vad_min_silence_duration_ms: int = 160
-    vad_speech_pad_ms: int = 200
+    language: str | None = option(
+        None, "Spoken language, for models that take one: `en` or `english`.", group=_LANGUAGE, unset="detected"
+    )
+    task: Literal["transcribe", "translate"] = option(
+        "transcribe",
+        "`translate` asks for English, from a multilingual Whisper or a decoder with several output languages.",
+        group=_LANGUAGE,
+    )
+    target_language: str | None = option(
+        None,
+        "Output language, for models that have several (mBART, XLS-R, Whisper): `de`, `de_DE` or `german`. An unknown "
+        "one gives an error that lists them.",
+        group=_LANGUAGE,
+        unset="the checkpoint's",
+    )
+    beam_size: int = option(5, "Number of beams; 1 is greedy search.", group=_SEARCH, at_least=1)
+    length_penalty: float | None = option(
+        None,
+        "Exponent of the length by which a beam's score is divided: above 0 favours long transcripts, below 0 short "
+        "ones.",
+        group=_SEARCH,
+        unset="the model's",
+    )
+    repetition_penalty: float | None = option(
+        None,
+        "Above 1 makes tokens that were generated before less likely; 1 has no effect.",
+        group=_SEARCH,
+        unset="the model's",
+    )
+    no_repeat_ngram_size: int | None = option(
+        None,
+        "N-grams of this many tokens may not repeat; 0 allows repetition.",
+        group=_SEARCH,
+        unset="the model's",
+        at_least=0,
+    )
+    num_return_sequences: int = option(
+        1,
+        "Number of transcripts per window, at most `beam_size`; all but the best are its alternatives (`json`).",
+        group=_SEARCH,
+        flag="nbest",
+        at_least=1,
+    )
+    word_timestamps: bool = option(
+        False, "Compute word timestamps; segments then end with sentences and at pauses.", group=_SEARCH
+    )
+    hotwords: str | Sequence[str] | None = option(
+        None, "Hot words: phrases to favour, separated by commas.", group=_SEARCH
+    )
+    hotwords_weight: float = option(
+        2.0, "Score bonus per hot-word token, as a natural logarithm; 1 to 5 are usual.", group=_SEARCH
+    )
+    lm: str | Path | None = option(
+        None,
+        "Language model for shallow fusion: an ARPA file (`.arpa`, `.arpa.gz`) over words or over the model's tokens, "
+        "or the folder or hub id of a neural model with the same vocabulary.",
+        group=_SEARCH,
+    )
+    lm_unit: Literal["words", "tokens"] | None = option(
+        None,
+        "Unit of an ARPA file.",
+        group=_SEARCH,
+        unset="tokens if 95 % of its entries are in the vocabulary, otherwise words",
+    )
+    lm_weight: float = option(0.3, "Language-model weight.", group=_SEARCH)
+    max_new_tokens: int | None = option(
+        None,
+        "Maximum number of tokens per window; a warning says when it is reached.",
+        group=_SEARCH,
+        unset="what fits, at most 448 or 50 per second, whichever is more",
+        at_least=1,
+    )
+    batch_size: int = option(8, "Number of windows decoded together.", group=_SEARCH, at_least=1)
+    temperature: float | Sequence[float] = option(
+        (0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
+        "0 is greedy or beam search. A transcript that fails a guard is decoded again by sampling at the next "
+        "temperature.",
+        group=_GUARDS,
+    )
+    best_of: int = option(
+        5,
+        "Number of samples at a temperature above 0; the most likely one is kept.",
+        group=_GUARDS,
+        at_least=1,
+    )
+    compression_ratio_threshold: float | None = option(
+        2.4,
+        "A transcript with a higher zlib compression ratio is repetitive and fails; `none` turns the guard off.",
+        group=_GUARDS,
+    )
+    logprob_threshold: float | None = option(
+        -1.0,
+        "A transcript with a lower average log-probability fails; `none` turns the guard off.",
+        group=_GUARDS,
+    )
+    no_speech_threshold: float | None = option(
+        0.6,
+        "A window is dropped if its no-speech probability is above this and its average log-probability is below "
+        "`logprob_threshold`; `none` turns the guard off.",
+        group=_GUARDS,
+    )
+    condition_on_previous_text: bool = option(
+        False,
+        "Prompt each window with the transcript before it; decodes one window at a time.",
+        group=_PROMPTS,
+    )
+    initial_prompt: str | None = option(
+        None, "Text to prompt the decoder with, which sets names, spelling and style.", group=_PROMPTS
+    )
+    chunk_length_s: float | None = option(
+        None, "Maximum window length in seconds.", group=_SPLITTING, unset="the model's"
+    )
+    stride_length_s: float = option(
+        1.0,
+        "Overlap in seconds, on each side, where there is no pause and a window ends in mid-speech; at most an eighth "
+        "of a window.",
+        group=_SPLITTING,
+    )
+    vad_filter: bool = option(
+        True,
+        "Skip audio without speech. Otherwise all of it is decoded, and only cut where it is quiet.",
+        group=_SPLITTING,
+    )
+    vad_threshold: float = option(0.5, "Minimum probability that counts as speech.", group=_SPLITTING)
+    # Of 600 clips of game dialogue, 250 ms lost five, "What?" among them.
+    vad_min_speech_duration_ms: int = option(
+        100, "Minimum duration of speech; shorter sounds are ignored.", group=_SPLITTING, at_least=0
+    )
+    vad_max_speech_duration_s: float | None = option(
+        None, "Maximum duration of speech; longer speech is split.", group=_SPLITTING, unset="the window length"
+    )
+    vad_min_silence_duration_ms: int = option(160, "Minimum silence that splits speech.", group=_SPLITTING, at_least=0)
+    vad_speech_pad_ms: int = option(200, "Padding kept before and after speech.", group=_SPLITTING, at_least=0)
 
     def __post_init__(self) -> None:
         problems = list(self._wrong_types()) or list(self._problems())
@@ -130,40 +192,27 @@ class TranscribeOptions:
                 yield f"`{name}` must be {' or '.join(_KINDS[kind][1] for kind in kinds)}, but is {value!r}."
 
     def _problems(self) -> Iterator[str]:
-        yield from self._faults_of_guards()
-        for name, least in (
-            ("beam_size", 1),
-            ("batch_size", 1),
-            ("num_return_sequences", 1),
-            ("best_of", 1),
-            ("max_new_tokens", 1),
-            ("no_repeat_ngram_size", 0),
-            ("vad_min_speech_duration_ms", 0),
-            ("vad_min_silence_duration_ms", 0),
-            ("vad_speech_pad_ms", 0),
-        ):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                yield f"`{name}` must be at least {least}, but is {value}."
+        yield from self._more_problems()
+        yield from too_small(self)
         if self.num_return_sequences > self.beam_size >= 1:
             yield (
                 f"`num_return_sequences` must be at most `beam_size` ({self.beam_size}), but is "
                 f"{self.num_return_sequences}."
             )
         if self.repetition_penalty is not None and not self.repetition_penalty > 0:
-            yield f"`repetition_penalty` must be above 0 (1 changes nothing), but is {self.repetition_penalty}."
+            yield f"`repetition_penalty` must be above 0 (1 has no effect), but is {self.repetition_penalty}."
         for name in ("chunk_length_s", "vad_max_speech_duration_s"):
             seconds = getattr(self, name)
             if seconds is not None and not 1 <= seconds < math.inf:
                 yield f"`{name}` must be at least 1 second, but is {seconds}."
         if not 0 <= self.vad_threshold <= 1:
-            yield f"`vad_threshold` must lie between 0 and 1, but is {self.vad_threshold}."
+            yield f"`vad_threshold` must be between 0 and 1, but is {self.vad_threshold}."
         if self.task not in ("transcribe", "translate"):
             yield f"`task` must be 'transcribe' or 'translate', but is {self.task!r}."
         if self.lm_unit not in ("words", "tokens", None):
             yield f"`lm_unit` must be 'words', 'tokens' or None, but is {self.lm_unit!r}."
 
-    def _faults_of_guards(self) -> Iterator[str]:
+    def _more_problems(self) -> Iterator[str]:
         temperatures: Sequence[Any] = self.temperatures
         if not temperatures or not all(isinstance(one, Real) and 0 <= float(one) < math.inf for one in temperatures):
             yield f"`temperature` must be one or more numbers of at least 0, but is {self.temperature}."
@@ -173,7 +222,7 @@ class TranscribeOptions:
             if not math.isfinite(getattr(self, name)):
                 yield f"`{name}` must be a finite number, but is {getattr(self, name)}."
         if self.no_speech_threshold is not None and not 0 <= self.no_speech_threshold <= 1:
-            yield f"`no_speech_threshold` must lie between 0 and 1, but is {self.no_speech_threshold}."
+            yield f"`no_speech_threshold` must be between 0 and 1, but is {self.no_speech_threshold}."
         for name in ("compression_ratio_threshold", "logprob_threshold"):
             value = getattr(self, name)
             if value is not None and math.isnan(value):

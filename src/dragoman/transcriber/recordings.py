@@ -1,28 +1,34 @@
-"""From what the user named to a list of recordings, and the names of their outputs."""
+"""From what the user names to a list of recordings: folders searched, files checked, outputs named."""
 
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dragoman.audio.reading.io import find_audio_files
 from dragoman.audio.reading.source import AudioSource, open_audio
 from dragoman.errors import AudioError, ConfigError
 
-__all__ = ["Input", "find_inputs", "told_apart"]
+__all__ = ["AUDIO_EXTENSIONS", "Recording", "find_audio_files", "find_recordings", "with_distinct_outputs"]
 
 STDIN = "-"
 
+# What counts as audio in a folder. A file that the user names may be called anything.
+AUDIO_EXTENSIONS = frozenset({
+    ".wav", ".wave", ".rf64", ".w64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mpga", ".aif", ".aiff", ".aifc",
+    ".au", ".snd", ".caf", ".sph", ".m4a", ".m4b", ".mp4", ".m4v", ".mov", ".3gp", ".aac", ".webm", ".mkv", ".mka",
+    ".wma", ".asf", ".amr", ".avi", ".g722",
+})  # fmt: skip
+
 
 @dataclass(frozen=True, kw_only=True)
-class Input:
+class Recording:
     """A recording to transcribe.
 
     Attributes:
         path: The file; `None` for standard input.
-        stem: Where its outputs go below the output folder, without ending.
+        stem: Path of its outputs below the output folder, without their endings.
     """
 
     path: Path | None
@@ -30,15 +36,15 @@ class Input:
 
     @property
     def label(self) -> str:
-        """What to call it."""
+        """Its name in messages."""
         return STDIN if self.path is None else str(self.path)
 
     def source(self) -> AudioSource:
-        """Return what `dragoman.audio` can read."""
+        """Return the argument of `load_audio`."""
         return sys.stdin.buffer if self.path is None else self.path
 
     def seconds(self) -> float | None:
-        """Return its length as far as a header tells, for a progress bar: it may be missing or wrong."""
+        """Return its length according to the file's header, for a progress bar: it may be missing or wrong."""
         import soundfile
 
         try:
@@ -47,18 +53,18 @@ class Input:
             return None
 
 
-def find_inputs(names: Sequence[str]) -> tuple[list[Input], list[tuple[str, AudioError]]]:
+def find_recordings(names: Sequence[str]) -> tuple[list[Recording], list[tuple[str, AudioError]]]:
     """Expand folders and set aside what cannot be opened, before a model is loaded for nothing.
 
-    The outputs of a file are named after it; those of files in a folder keep their place in it.
+    The outputs of a file are named after it; those of files in a folder keep their relative paths.
 
     Args:
         names: Files, folders, or `-` for standard input.
 
     Returns:
-        The recordings, without repetitions, and what cannot be used with its reason.
+        The recordings, without repetitions; and the names that cannot be used, with the reason.
     """
-    found: dict[str, Input] = {}
+    found: dict[str, Recording] = {}
     unusable: list[tuple[str, AudioError]] = []
     for name in names:
         try:
@@ -67,27 +73,27 @@ def find_inputs(names: Sequence[str]) -> tuple[list[Input], list[tuple[str, Audi
             unusable.append((name, error))
             continue
         for item in expanded:
-            if fault := _fault(item):
-                unusable.append((item.label, fault))
+            if problem := _problem(item):
+                unusable.append((item.label, problem))
             else:
                 found.setdefault(os.path.abspath(item.label) if item.path else STDIN, item)
     return list(found.values()), unusable
 
 
-def _expanded(name: str) -> list[Input]:
+def _expanded(name: str) -> list[Recording]:
     if name == STDIN:
         if sys.stdin.isatty():
             raise AudioError("-: standard input is a terminal. Send audio to it: dragoman transcribe - < speech.wav")
-        return [Input(path=None, stem=Path("stdin"))]
+        return [Recording(path=None, stem=Path("stdin"))]
     root = Path(name)
     return [
-        Input(path=file, stem=Path(file.stem) if file == root else file.relative_to(root).with_suffix(""))
+        Recording(path=file, stem=Path(file.stem) if file == root else file.relative_to(root).with_suffix(""))
         for file in find_audio_files([root])
     ]
 
 
-def _fault(item: Input) -> AudioError | None:
-    """Return why a file cannot be opened."""
+def _problem(item: Recording) -> AudioError | None:
+    """Return why a file cannot be opened, if so."""
     if item.path is not None:
         try:
             with open_audio(item.path):
@@ -97,25 +103,60 @@ def _fault(item: Input) -> AudioError | None:
     return None
 
 
-def told_apart(inputs: Sequence[Input]) -> list[Input]:
-    """Let recordings that differ in their ending only (`a.wav`, `a.mp3`) keep it in their outputs (`a.wav.srt`).
+def with_distinct_outputs(recordings: Sequence[Recording]) -> list[Recording]:
+    """Let recordings that differ only in their ending (`a.wav`, `a.mp3`) keep it in their outputs (`a.wav.srt`).
 
     Raises:
-        ConfigError: If two recordings would still be written to one file.
+        ConfigError: If two recordings would still be written to the same file.
     """
-    counts = Counter(str(item.stem).casefold() for item in inputs)  # many file systems ignore case
-    inputs = [
+    counts = Counter(str(item.stem).casefold() for item in recordings)  # many file systems ignore case
+    recordings = [
         replace(item, stem=item.stem.with_name(item.path.name))
         if item.path and counts[str(item.stem).casefold()] > 1
         else item
-        for item in inputs
+        for item in recordings
     ]
-    taken: dict[str, Input] = {}
-    for item in inputs:
+    taken: dict[str, Recording] = {}
+    for item in recordings:
         other = taken.setdefault(str(item.stem).casefold(), item)
         if other is not item:
             raise ConfigError(
                 f"{other.label} and {item.label} would be written to the same file, {item.stem}. "
-                "Transcribe them one after the other, each with an --output_dir of its own."
+                "Transcribe them one after the other, each with its own --output_dir."
             )
-    return inputs
+    return recordings
+
+
+def find_audio_files(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """Expand folders into the audio files in them, at any depth, sorted.
+
+    A file is kept whatever its name: whether it can be read is decided when it is opened, so that one bad file does not
+    stop the others. Hidden files and folders inside a folder are skipped, and so are links to folders.
+
+    Raises:
+        AudioError: If a folder cannot be listed or contains no audio.
+    """
+    found: dict[Path, None] = {}  # ordered, without repetitions
+    for path in map(Path, paths):
+        inside = _files_in(path) if os.path.isdir(path) else [path]
+        if not inside:
+            raise AudioError(f"{path}: no audio files in this folder. Looked for {' '.join(sorted(AUDIO_EXTENSIONS))}.")
+        found.update(dict.fromkeys(inside))
+    return list(found)
+
+
+def _files_in(folder: Path) -> list[Path]:
+    def refuse(error: OSError) -> None:
+        raise AudioError(
+            f"{error.filename}: this folder cannot be listed: {error.strerror}. Check its permissions."
+        ) from error
+
+    files: list[Path] = []
+    for parent, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files += [
+            Path(parent, name)
+            for name in names
+            if not name.startswith(".") and Path(name).suffix.lower() in AUDIO_EXTENSIONS
+        ]
+    return sorted(files)

@@ -1,81 +1,35 @@
-"""From segments to subtitles: what stands on the screen from when to when, in how many lines, with which word marked.
+"""From segments to the cues of subtitles: text, start and end, line breaks and the highlighted word.
 
-Lives here: cues, in whole milliseconds, that strict players accept: in order, apart, at least a millisecond long,
-without blank lines and arrows. Not here: file formats (`writers.py`).
+Cues are in whole milliseconds and as strict players want them: in order, not overlapping, at least a millisecond long,
+without blank lines and arrows. Not here: file formats (`writers`).
 """
 
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
-from dragoman.errors import ConfigError
+from dragoman.transcriber.layout import Layout
 from dragoman.transcriber.result import Segment
 from dragoman.transcriber.words import split_words
 
 __all__ = ["Cue", "Layout", "cues"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """How subtitles are laid out, in the names of the `whisper` command. By default a segment is a cue of one line.
-
-    A cue never holds words of two segments. Words that have no times of their own share those of their segment by
-    their letters.
-
-    Attributes:
-        max_line_width: Most characters of a line; marks over and under letters count nothing. A longer word has a line
-            for itself.
-        max_line_count: Most lines of a cue; by default all that a segment needs, or one if only words are counted.
-        max_words_per_line: Most words of a line.
-        highlight_words: Show each cue once for every word, with the word that is being said underlined.
-
-    Raises:
-        ConfigError: If a number is below 1, or there is nothing that would part the lines to count.
-    """
-
-    max_line_width: int | None = None
-    max_line_count: int | None = None
-    max_words_per_line: int | None = None
-    highlight_words: bool = False
-
-    def __post_init__(self) -> None:
-        """Check the numbers."""
-        faults = [
-            f"`{name}` must be at least 1, but is {value}."
-            for name in ("max_line_width", "max_line_count", "max_words_per_line")
-            if (value := getattr(self, name)) is not None and value < 1
-        ]
-        if self.max_line_count is not None and not self._parts_lines:
-            faults.append("`max_line_count` needs `max_line_width` or `max_words_per_line`: a segment is one line.")
-        if faults:
-            raise ConfigError(" ".join(faults))
-
-    @property
-    def _parts_lines(self) -> bool:
-        return self.max_line_width is not None or self.max_words_per_line is not None
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether segments are shown as they are."""
-        return not self._parts_lines and not self.highlight_words
-
-
 class Cue(NamedTuple):
-    """What is shown from one whole millisecond to another."""
+    """A text on the screen, with its start and end in whole milliseconds."""
 
     start: int
     end: int
     text: str
 
 
-class _Shown(NamedTuple):
-    """A word on the screen, and the milliseconds in which it is said."""
+class _TimedWord(NamedTuple):
+    """A word on the screen, and when it is spoken, in milliseconds."""
 
     start: int
     end: int
     word: str  # with the blank before it
-    marked: str  # the same in the markup of the format, without the blank
+    markup: str  # the same in the markup of the format, without the blank
 
 
 def cues(segments: Iterable[Segment], layout: Layout | None = None, escape: Callable[[str], str] = str) -> list[Cue]:
@@ -85,22 +39,24 @@ def cues(segments: Iterable[Segment], layout: Layout | None = None, escape: Call
 
     Args:
         segments: In any order.
-        layout: By default a cue a segment.
+        layout: By default one cue per segment.
         escape: Turns plain text into the markup of a format.
     """
     layout = layout or Layout()
-    return _apart(cue for segment in sorted(segments, key=lambda s: s.start) for cue in _of(segment, layout, escape))
+    return _apart(
+        cue for segment in sorted(segments, key=lambda s: s.start) for cue in _cues_of(segment, layout, escape)
+    )
 
 
-def _of(segment: Segment, layout: Layout, escape: Callable[[str], str]) -> Iterator[Cue]:
+def _cues_of(segment: Segment, layout: Layout, escape: Callable[[str], str]) -> Iterator[Cue]:
     if layout.is_plain:
         lines = [line.strip() for line in segment.text.splitlines()]
         text = escape(_without_arrows("\n".join(filter(None, lines))))
         if text:
             yield Cue(_milliseconds(segment.start), _milliseconds(segment.end), text)
         return
-    shown = list(_shown(segment, escape))
-    for screen in _screens(_lines(shown, layout), layout):
+    words = list(_timed_words(segment, escape))
+    for screen in _screens(_lines(words, layout), layout):
         yield from _highlighted(screen) if layout.highlight_words else [_cue(screen)]
 
 
@@ -112,19 +68,19 @@ def _without_arrows(text: str) -> str:
     return text.replace("-->", "->")
 
 
-def _shown(segment: Segment, escape: Callable[[str], str]) -> Iterator[_Shown]:
+def _timed_words(segment: Segment, escape: Callable[[str], str]) -> Iterator[_TimedWord]:
     words = segment.words
     texts = [word.word for word in words] if words else split_words(segment.text)
     times = [(word.start, word.end) for word in words] if words else _spread(segment, texts)
     for text, (start, end) in zip(texts, times, strict=True):
-        marked = escape(_without_arrows(" ".join(text.split())))
-        if marked:
+        markup = escape(_without_arrows(" ".join(text.split())))
+        if markup:
             blank = " " if text[:1].isspace() else ""
-            yield _Shown(_milliseconds(start), _milliseconds(end), blank + text.strip(), marked)
+            yield _TimedWord(_milliseconds(start), _milliseconds(end), blank + text.strip(), markup)
 
 
 def _spread(segment: Segment, texts: Sequence[str]) -> Iterator[tuple[float, float]]:
-    """Give words the time of their segment, as much as they have letters."""
+    """Share the time of a segment between its words by their letters."""
     total = max(sum(map(len, texts)), 1)
     before = 0
     for text in texts:
@@ -134,14 +90,14 @@ def _spread(segment: Segment, texts: Sequence[str]) -> Iterator[tuple[float, flo
 
 
 def _width(text: str) -> int:
-    """Return how many places of a line a text takes."""
+    """Return the number of characters that a text takes on a line."""
     return sum(unicodedata.category(character) not in ("Mn", "Me", "Cf") for character in text)
 
 
-def _lines(shown: Iterable[_Shown], layout: Layout) -> Iterator[list[_Shown]]:
-    line: list[_Shown] = []
+def _lines(words: Iterable[_TimedWord], layout: Layout) -> Iterator[list[_TimedWord]]:
+    line: list[_TimedWord] = []
     used = 0
-    for one in shown:
+    for one in words:
         width = _width(one.word)
         too_wide = layout.max_line_width is not None and used + width > layout.max_line_width
         if line and (too_wide or len(line) == layout.max_words_per_line):
@@ -153,12 +109,12 @@ def _lines(shown: Iterable[_Shown], layout: Layout) -> Iterator[list[_Shown]]:
         yield line
 
 
-def _screens(lines: Iterable[list[_Shown]], layout: Layout) -> Iterator[list[list[_Shown]]]:
-    """Put lines together, as many as are shown at once."""
+def _screens(lines: Iterable[list[_TimedWord]], layout: Layout) -> Iterator[list[list[_TimedWord]]]:
+    """Group lines into those that are shown together."""
     count = layout.max_line_count
     if count is None and layout.max_line_width is None and layout.max_words_per_line is not None:
         count = 1
-    screen: list[list[_Shown]] = []
+    screen: list[list[_TimedWord]] = []
     for line in lines:
         if len(screen) == count:
             yield screen
@@ -169,13 +125,13 @@ def _screens(lines: Iterable[list[_Shown]], layout: Layout) -> Iterator[list[lis
 
 
 def _cue(
-    lines: list[list[_Shown]], said: _Shown | None = None, start: int | None = None, end: int | None = None
+    lines: list[list[_TimedWord]], spoken: _TimedWord | None = None, start: int | None = None, end: int | None = None
 ) -> Cue:
-    """Return a cue of these lines, the word `said` underlined."""
+    """Return a cue of these lines, with the word `spoken` underlined."""
     text = "\n".join(
         "".join(
             (" " if place and one.word.startswith(" ") else "")
-            + (f"<u>{one.marked}</u>" if one is said else one.marked)
+            + (f"<u>{one.markup}</u>" if one is spoken else one.markup)
             for place, one in enumerate(line)
         )
         for line in lines
@@ -185,8 +141,8 @@ def _cue(
     )
 
 
-def _highlighted(lines: list[list[_Shown]]) -> Iterator[Cue]:
-    """Show the same lines word by word, and unmarked between words."""
+def _highlighted(lines: list[list[_TimedWord]]) -> Iterator[Cue]:
+    """Yield the same lines once per word, with that word underlined, and once without between words."""
     words = [one for line in lines for one in line if one.end > one.start]
     if not words:
         yield _cue(lines)

@@ -180,7 +180,7 @@ def test_words_and_lines_reach_the_files(flags, seen, tiny_checkpoint, sample_pa
         (["--nbest", "6"], "at most `beam_size`"),
     ],
 )
-def test_flags_that_would_do_nothing_are_usage_errors(flags, message, sample_path, capsys):
+def test_flags_without_effect_are_usage_errors(flags, message, sample_path, capsys):
     assert main(["transcribe", str(sample_path), *flags]) == 2
     assert message in capsys.readouterr().err
 

@@ -5,8 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from dragoman.errors import ConfigError
-from dragoman.transcriber.recordings import find_inputs, told_apart
+from dragoman.errors import AudioError, ConfigError
+from dragoman.transcriber.recordings import (
+    AUDIO_EXTENSIONS,
+    find_audio_files,
+    find_recordings,
+    with_distinct_outputs,
+)
 
 
 @pytest.fixture
@@ -21,9 +26,9 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 
 def stems(*names: str) -> dict[str, str]:
-    inputs, unusable = find_inputs(names)
+    inputs, unusable = find_recordings(names)
     assert unusable == []
-    return {item.label: item.stem.as_posix() for item in told_apart(inputs)}
+    return {item.label: item.stem.as_posix() for item in with_distinct_outputs(inputs)}
 
 
 def test_outputs_are_named_after_files_and_keep_their_place_in_a_folder(folder):
@@ -49,16 +54,16 @@ def test_names_that_only_case_tells_apart_are_no_safe_names(folder):
 
 def test_two_recordings_never_share_a_file(folder):
     (folder / "talks/a.wav").write_bytes(b"RIFF")
-    inputs, _ = find_inputs(["a.wav", "talks/a.wav"])
+    inputs, _ = find_recordings(["a.wav", "talks/a.wav"])
     with pytest.raises(ConfigError, match=r"a\.wav and talks/a\.wav would be written to the same file, a\.wav"):
-        told_apart(inputs)
+        with_distinct_outputs(inputs)
 
 
 def test_a_name_that_looks_like_anothers_output_is_seen(folder):
     (folder / "a.wav.flac").write_bytes(b"fLaC")
-    inputs, _ = find_inputs(["a.wav", "a.mp3", "a.wav.flac"])
+    inputs, _ = find_recordings(["a.wav", "a.mp3", "a.wav.flac"])
     with pytest.raises(ConfigError, match="would be written to the same file"):
-        told_apart(inputs)
+        with_distinct_outputs(inputs)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +80,7 @@ def test_a_name_that_looks_like_anothers_output_is_seen(folder):
 def test_what_cannot_be_used_is_set_aside_with_its_reason(folder, name, cause):
     (folder / "void.wav").touch()
     os.mkfifo(folder / "pipe.wav")
-    inputs, unusable = find_inputs([name, "a.wav"])
+    inputs, unusable = find_recordings([name, "a.wav"])
     assert [item.label for item in inputs] == ["a.wav"]
     ((label, error),) = unusable
     assert label == name
@@ -84,14 +89,14 @@ def test_what_cannot_be_used_is_set_aside_with_its_reason(folder, name, cause):
 
 def test_one_unusable_file_of_a_folder_leaves_the_others(folder):
     (folder / "talks/void.wav").touch()
-    inputs, unusable = find_inputs(["talks"])
+    inputs, unusable = find_recordings(["talks"])
     assert len(inputs) == 2
     assert [label for label, _ in unusable] == ["talks/void.wav"]
 
 
 def test_standard_input_is_read_as_bytes(monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"RIFF")))
-    ((item,), unusable) = find_inputs(["-"])
+    ((item,), unusable) = find_recordings(["-"])
     assert unusable == []
     assert (item.label, item.stem, item.seconds()) == ("-", Path("stdin"), None)
     assert item.source().read() == b"RIFF"
@@ -99,11 +104,36 @@ def test_standard_input_is_read_as_bytes(monkeypatch):
 
 def test_a_terminal_is_no_audio(monkeypatch):
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
-    inputs, ((_, error),) = find_inputs(["-"])
+    inputs, ((_, error),) = find_recordings(["-"])
     assert inputs == []
     assert "standard input is a terminal" in str(error)
 
 
 def test_the_length_of_a_header_is_only_a_hint(folder):
-    (item,), _ = find_inputs(["a.wav"])
+    (item,), _ = find_recordings(["a.wav"])
     assert item.seconds() is None
+
+
+def test_folders_are_expanded_in_order(tmp_path: Path) -> None:
+    for name in ("b.wav", "a.MP3", "notes.txt", "sub/c.flac", "sub/.hidden.wav", ".git/d.wav", "._b.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    inside = [tmp_path / "a.MP3", tmp_path / "b.wav", tmp_path / "sub/c.flac"]
+    assert find_audio_files([tmp_path]) == inside
+    named = tmp_path / "notes.txt"
+    assert find_audio_files([named, inside[1], str(tmp_path), "missing.wav"]) == [
+        named, inside[1], inside[0], inside[2], Path("missing.wav"),
+    ]  # fmt: skip
+    assert {path.suffix.lower() for path in inside} <= AUDIO_EXTENSIONS
+
+
+def test_a_folder_without_audio_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(AudioError, match="no audio files"):
+        find_audio_files([tmp_path])
+
+
+def test_links_in_a_circle_end(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").touch()
+    (tmp_path / "loop").symlink_to(tmp_path)
+    assert find_audio_files([tmp_path]) == [tmp_path / "a.wav"]

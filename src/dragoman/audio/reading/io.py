@@ -1,13 +1,11 @@
 """Reading audio: any file, at any rate, with any number of channels, as mono float32 samples at the rate that a model
 wants.
 
-Lives here: `load_audio` for what fits into memory, `stream_audio` for what may not, `find_audio_files` for folders, and
-`as_waveform` for samples that are already arrays.
+Lives here: `load_audio` for what fits into memory, `stream_audio` for what may not, and `as_waveform` for samples that
+are already arrays.
 """
 
-import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import numpy as np
 import soxr
@@ -18,21 +16,12 @@ from dragoman.audio.waveform import Waveform, as_waveform, check_rate
 from dragoman.errors import AudioError
 
 __all__ = [
-    "AUDIO_EXTENSIONS",
     "AudioSource",
     "Waveform",
     "as_waveform",
-    "find_audio_files",
     "load_audio",
     "stream_audio",
 ]
-
-#: What `find_audio_files` picks out of a folder. A file that is named itself may be called anything.
-AUDIO_EXTENSIONS = frozenset({
-    ".wav", ".wave", ".rf64", ".w64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mpga", ".aif", ".aiff", ".aifc",
-    ".au", ".snd", ".caf", ".sph", ".m4a", ".m4b", ".mp4", ".m4v", ".mov", ".3gp", ".aac", ".webm", ".mkv", ".mka",
-    ".wma", ".asf", ".amr", ".avi", ".g722",
-})  # fmt: skip
 
 
 def load_audio(source: AudioSource, *, sampling_rate: int = 16_000, max_seconds: float | None = None) -> Waveform:
@@ -123,39 +112,3 @@ def _rebatch(parts: Iterable[Waveform], length: int) -> Iterator[Waveform]:
         count += len(part)
     if count:
         yield np.concatenate(held)
-
-
-def find_audio_files(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """Expand folders into the audio files in them, at any depth, sorted.
-
-    What is no folder is kept as it is, whatever its name: whether it can be read is for `load_audio` to say, so that
-    one bad file does not stop the others. Hidden files and folders inside a folder are passed over, as are links to
-    folders.
-
-    Raises:
-        AudioError: If a folder cannot be listed or holds no audio.
-    """
-    found: dict[Path, None] = {}  # ordered, without repetitions
-    for path in map(Path, paths):
-        inside = _files_in(path) if os.path.isdir(path) else [path]
-        if not inside:
-            raise AudioError(f"{path}: no audio files in this folder. Looked for {' '.join(sorted(AUDIO_EXTENSIONS))}.")
-        found.update(dict.fromkeys(inside))
-    return list(found)
-
-
-def _files_in(folder: Path) -> list[Path]:
-    def refuse(error: OSError) -> None:
-        raise AudioError(
-            f"{error.filename}: this folder cannot be listed: {error.strerror}. Check its permissions."
-        ) from error
-
-    files: list[Path] = []
-    for parent, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        files += [
-            Path(parent, name)
-            for name in names
-            if not name.startswith(".") and Path(name).suffix.lower() in AUDIO_EXTENSIONS
-        ]
-    return sorted(files)

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import soxr
 
-from dragoman.audio.reading.io import AUDIO_EXTENSIONS, find_audio_files, load_audio, stream_audio
+from dragoman.audio.reading.io import load_audio, stream_audio
 from dragoman.errors import AudioError, MissingDependencyError
 
 
@@ -345,31 +345,3 @@ def test_missing_pyav_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(MissingDependencyError, match=r"dragoman\[media\]"):
         load_audio(b"\0\0\0\x20ftypM4A " + bytes(100))
-
-
-# --- folders --------------------------------------------------------------------------------------------------------
-
-
-def test_folders_are_expanded_in_order(tmp_path: Path) -> None:
-    for name in ("b.wav", "a.MP3", "notes.txt", "sub/c.flac", "sub/.hidden.wav", ".git/d.wav", "._b.wav"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    inside = [tmp_path / "a.MP3", tmp_path / "b.wav", tmp_path / "sub/c.flac"]
-    assert find_audio_files([tmp_path]) == inside
-    named = tmp_path / "notes.txt"
-    assert find_audio_files([named, inside[1], str(tmp_path), "missing.wav"]) == [
-        named, inside[1], inside[0], inside[2], Path("missing.wav"),
-    ]  # fmt: skip
-    assert {path.suffix.lower() for path in inside} <= AUDIO_EXTENSIONS
-
-
-def test_a_folder_without_audio_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").touch()
-    with pytest.raises(AudioError, match="no audio files"):
-        find_audio_files([tmp_path])
-
-
-def test_links_in_a_circle_end(tmp_path: Path) -> None:
-    (tmp_path / "a.wav").touch()
-    (tmp_path / "loop").symlink_to(tmp_path)
-    assert find_audio_files([tmp_path]) == [tmp_path / "a.wav"]
