@@ -97,7 +97,7 @@ def test_what_cannot_be(folder: Path, tmp_path: Path) -> None:
         ModelNotFoundError, match=r"adapter\.deu\.safetensors; languages in .*: eng, fra, uig-script_arabic"
     ):
         encoder.load_adapter("deu")
-    with pytest.raises(ConfigError, match="A language is letters"):
+    with pytest.raises(ConfigError, match="A language must be a code"):
         encoder.load_adapter("../eng")
     with pytest.raises(ConfigError, match="no option 'speed'"):
         encoder.load_adapter("eng", speed=2)

@@ -1,7 +1,4 @@
-"""Which tensor of a file goes where in a part: the rules of loading, without a framework's tensors.
-
-A backend hands in the shapes of its part and a function that puts an array in its place.
-"""
+"""Loading the tensors of a file into a module, by the rules of its name table; frameworks add `place`."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
@@ -17,7 +14,7 @@ _DOUBLE = "another name of the same tensor"
 
 
 class Readable(Protocol):
-    """What tensors can be asked of by name."""
+    """Tensors by name."""
 
     def keys(self) -> Sequence[str]:
         """Return the names of all tensors."""
@@ -37,25 +34,28 @@ def fill(
     may_be_fresh: Iterable[str] = (),
     copies: Iterable[tuple[str, str]] = (),
 ) -> LoadReport:
-    """Move the tensors of a checkpoint into a part.
+    """Load the tensors of a checkpoint into a module.
 
     Args:
-        shapes: The tensors of the part, by our names.
-        place: Puts an array where the tensor of that name belongs.
-        keymap: Name table of the part.
+        shapes: The tensors of the module, by our names.
+        place: Gives the tensor of a name its value.
+        keymap: Name table of the module.
         file: The open checkpoint.
-        prefix: Only names that start with it belong to this part ("encoder.").
-        optional: Templates of our tensors that the part may lack although the checkpoint holds them; they are left out.
+        prefix: The prefix of the module's names in the file ("encoder."); other names are ignored.
+        optional: Templates of our tensors that the module may lack although the checkpoint holds them; they are
+            dropped.
         may_be_fresh: Templates of our tensors that the checkpoint need not hold.
-        copies: Pairs of our tensors; where the checkpoint has no first one, it begins as a copy of the second.
+        copies: Pairs of our tensors; where the checkpoint lacks the first, it starts as a copy of the second.
 
     Returns:
-        What came of each tensor. Those named in `fresh` have not been placed.
+        The outcome for each tensor. Those in `fresh` have no value yet.
     """
     report = LoadReport()
     may_be_fresh, optional = tuple(may_be_fresh), tuple(optional)
-    loaded: dict[str, tuple[str, str]] = {}  # our name: theirs, mended and as it stands in the file
-    for name, incoming in sorted(_spelled(keymap, file, prefix, report).items(), key=lambda item: keymap.rank(item[0])):
+    loaded: dict[str, tuple[str, str]] = {}  # our name: their canonical name, the name in the file
+    for name, incoming in sorted(
+        _canonical_names(keymap, file, prefix, report).items(), key=lambda item: keymap.rank(item[0])
+    ):
         ours = keymap.ours(name)
         if not ours:
             rule = keymap.rule_for(name)
@@ -67,7 +67,7 @@ def fill(
                 report.dropped[incoming] = rule.why
         elif all(our not in shapes for our in ours):
             if all(matches_any(optional, our) for our in ours):
-                report.dropped[incoming] = "the configuration does not ask for it"
+                report.dropped[incoming] = "the configuration does not use it"
             else:
                 report.unexpected.append(incoming)
         elif loaded.keys() >= set(ours):
@@ -87,8 +87,8 @@ def fill(
     return report
 
 
-def _spelled(keymap: KeyMap, file: Readable, prefix: str, report: LoadReport) -> dict[str, str]:
-    """Map mended names to the names in the file; where several names mean one tensor, the plainest spelling wins."""
+def _canonical_names(keymap: KeyMap, file: Readable, prefix: str, report: LoadReport) -> dict[str, str]:
+    """Map canonical names to the names in the file; of several names of one tensor, the canonical one wins."""
     found: dict[str, str] = {}
     for incoming in sorted(file.keys()):
         if not incoming.startswith(prefix):

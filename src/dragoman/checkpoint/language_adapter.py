@@ -17,7 +17,7 @@ from dragoman.errors import ConfigError, MissingDependencyError, ModelNotFoundEr
 
 __all__ = ["language_tensors"]
 
-_NETWORK = "stack.layers.{i}.bottleneck.*"
+_TENSORS = "stack.layers.{i}.bottleneck.*"
 _FILE = re.compile(r"adapter\.([\w-]+)\.(safetensors|bin)", re.ASCII)
 
 
@@ -40,18 +40,18 @@ def language_tensors(
         keymap: Name table of the encoder.
         shapes: All tensors of the encoder, by our names.
         framework: Whose arrays are returned.
-        read_pickle: Reads a `.bin` file safely.
+        read_pickle: Reads a `.bin` file safely; `None` if the framework cannot.
 
     Raises:
         ConfigError: If the encoder has no adapters.
         ModelNotFoundError: If there is no file for the language; the message lists the languages there are.
         CheckpointError: If tensors are missing, unexpected or of another shape.
     """
-    own = {name: shape for name, shape in shapes.items() if match(_NETWORK, name) is not None}
+    own = {name: shape for name, shape in shapes.items() if match(_TENSORS, name) is not None}
     if not own:
         raise ConfigError(
-            f"This encoder has no network for one language, so {language!r} cannot be loaded: `adapter_attn_dim` of "
-            "its configuration is not set, or it is not a stable one (`do_stable_layer_norm`)."
+            f"This encoder has no language adapter, so {language!r} cannot be loaded: its configuration needs "
+            "`adapter_attn_dim` and `do_stable_layer_norm`."
         )
     path = _find(name_or_path, language, options)
     arrays: dict[str, Any] = {}
@@ -64,7 +64,7 @@ def language_tensors(
 
 def _find(name_or_path: str | Path, language: str, options: LoadOptions) -> Path:
     if not _FILE.fullmatch(f"adapter.{language}.bin"):
-        raise ConfigError(f'A language is letters like "eng" or "uig-script_arabic", but not {language!r}.')
+        raise ConfigError(f'A language must be a code such as "eng" or "uig-script_arabic", but is {language!r}.')
     names = [f"adapter.{language}.{ending}" for ending in ("safetensors", "bin")]
     folder = options.find(name_or_path, patterns=names)
     found = next((folder / name for name in names if (folder / name).is_file()), None)

@@ -1,8 +1,7 @@
 """LoRA adapters in PEFT's file format: adapter_config.json and adapter_model.safetensors.
 
-Beside the LoRA the file holds, whole, what the text model was given to hear: cross-attention and bridge, PEFT's
-`modules_to_save`. In a model our names begin with "decoder." or "bridge."; a file has the checkpoint's names behind
-"base_model.model.". Not here: tensors of a framework.
+Besides the LoRA, the file holds the whole cross-attention and bridge, PEFT's `modules_to_save`. Our names start with
+"decoder." or "bridge."; in a file, the checkpoint's names follow "base_model.model.".
 """
 
 import json
@@ -19,20 +18,25 @@ __all__ = ["ADAPTER_WEIGHTS", "adapter_files", "adapter_spec", "from_adapter", "
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _CONFIG = "adapter_config.json"
-_BEGINNING = "base_model.model."
+_PREFIX = "base_model.model."
 _MATRICES = {"lora_a": "lora_A.weight", "lora_b": "lora_B.weight"}
 
 
 def is_new(name: str) -> bool:
-    """Return whether a tensor of a model, by our name, is no part of the encoder or of the text model."""
+    """Return whether a tensor, by our name, belongs to neither the encoder nor the pretrained text model."""
     return name.startswith("bridge.") or any(word.startswith(("cross_attn", "lora_")) for word in name.split("."))
 
 
 def lora_targets(layers: Iterable[str], targets: Iterable[str], keymap: KeyMap) -> list[str]:
-    """Return the layers that are meant, of the linear layers of a decoder by our names; cross-attention never is.
+    """Return the layers that get a LoRA; those of cross-attention never do.
+
+    Args:
+        layers: The linear layers of a decoder, by our names.
+        targets: Last words of their names, ours or the checkpoint's ("q_proj", "o_proj", "query", "c_attn", …).
+        keymap: Name table of the decoder.
 
     Raises:
-        ConfigError: If a target is the name of no layer.
+        ConfigError: If a target is not the name of a layer.
     """
     named: dict[str, set[str]] = {}
     for layer in layers:
@@ -47,10 +51,11 @@ def lora_targets(layers: Iterable[str], targets: Iterable[str], keymap: KeyMap) 
 
 
 def to_adapter(tensors: Mapping[str, Any], keymap: KeyMap, bridge: KeyMap) -> dict[str, Any]:
-    """Turn new tensors of a model, by our names, into those of an adapter file.
+    """Return the new tensors of a model, given by our names, as an adapter file has them.
 
     Raises:
-        CheckpointError: If a layer with a LoRA is none of its own in the checkpoint (q, k, v of GPT-2, NeoX and Phi-3).
+        CheckpointError: If a layer with a LoRA is fused or transposed in the checkpoint (q, k, v of GPT-2, GPT-NeoX and
+            Phi-3).
     """
     found: dict[str, Any] = {}
     decoder = {n.removeprefix("decoder."): t for n, t in tensors.items() if n.startswith("decoder.")}
@@ -60,24 +65,24 @@ def to_adapter(tensors: Mapping[str, Any], keymap: KeyMap, bridge: KeyMap) -> di
         rule = keymap.rule_for(theirs)
         if not isinstance(rule, Rename) or rule.transpose:
             raise CheckpointError(
-                f"The checkpoint keeps {layer} in another shape ({theirs}), so its LoRA cannot be a file of PEFT's. "
+                f"The checkpoint stores {layer} in another shape ({theirs}), so PEFT's format cannot hold its LoRA. "
                 "Fold it in instead: model.merge_lora(), then model.save_pretrained(folder)."
             )
         found[f"decoder.{theirs.removesuffix('weight')}{_MATRICES[matrix]}"] = decoder.pop(name)
     found |= {f"decoder.{name}": tensor for name, tensor in keymap.write(decoder).items()}
     found |= bridge.write({n.removeprefix("bridge."): t for n, t in tensors.items() if n.startswith("bridge.")})
-    return {_BEGINNING + name: tensor for name, tensor in found.items()}
+    return {_PREFIX + name: tensor for name, tensor in found.items()}
 
 
 def from_adapter(tensors: Mapping[str, Any], keymap: KeyMap, bridge: KeyMap) -> dict[str, Any]:
-    """Turn the tensors of an adapter file into new tensors of a model, by our names.
+    """Return the tensors of an adapter file by our names.
 
     Raises:
-        CheckpointError: If a name is not one that `to_adapter` gives.
+        CheckpointError: If the model has no tensor for a name.
     """
     found: dict[str, Any] = {}
     for name, tensor in tensors.items():
-        bare = name.removeprefix(_BEGINNING)
+        bare = name.removeprefix(_PREFIX)
         part = bare.removeprefix("decoder.")
         matrix = next((ours for ours, theirs in _MATRICES.items() if part.endswith("." + theirs)), None)
         if matrix is not None:
@@ -86,15 +91,21 @@ def from_adapter(tensors: Mapping[str, Any], keymap: KeyMap, bridge: KeyMap) -> 
         else:
             pairs = (keymap if part != bare else bridge).read(part, tensor)
         if len(pairs) < 1 or (matrix is not None and len(pairs) > 1):
-            raise CheckpointError(f"The adapter has a tensor {name!r}, for which this model has no place.")
+            raise CheckpointError(f"The adapter has a tensor {name!r}, which this model does not have.")
         found |= {("decoder." if part != bare else "bridge.") + ours: value for ours, value in pairs}
     return found
 
 
 def adapter_files(spec: LoraSpec, names: Iterable[str], base: str) -> dict[str, bytes]:
-    """Return the configuration of an adapter whose file holds tensors of these names."""
+    """Return the `adapter_config.json` of an adapter.
+
+    Args:
+        spec: Of the LoRA.
+        names: The tensors in the adapter's file.
+        base: Name of the model that it was trained on.
+    """
     layers = {name.rpartition(".lora_")[0].rpartition(".")[2] for name in names if ".lora_" in name}
-    whole = {name.removeprefix(_BEGINNING).rpartition(".")[0] for name in names if ".lora_" not in name}
+    whole = {name.removeprefix(_PREFIX).rpartition(".")[0] for name in names if ".lora_" not in name}
     config = {
         "peft_type": "LORA",
         "base_model_name_or_path": base,
@@ -116,7 +127,7 @@ def adapter_spec(folder: Path) -> LoraSpec:
 
     Raises:
         ModelNotFoundError: If there is none.
-        CheckpointError: If it is no LoRA, or of a kind that dragoman does not have.
+        CheckpointError: If it is not a LoRA, or of a variant that dragoman does not support.
     """
     config = read_json(folder / _CONFIG)
     wanted = {"peft_type": "LORA", "bias": "none", "use_dora": False, "use_rslora": False, "fan_in_fan_out": False}
@@ -127,7 +138,7 @@ def adapter_spec(folder: Path) -> LoraSpec:
     numbers = type(rank) is int and type(alpha) in (int, float) and type(dropout) in (int, float)
     if wrong or not numbers or not isinstance(targets, list):
         raise CheckpointError(
-            f"{folder / _CONFIG} is not of a plain LoRA: {'; '.join(wrong) or 'a number or a list is missing'}. "
-            "dragoman reads adapters without biases, of one rank and scale, with a list of target_modules."
+            f"{folder / _CONFIG} is not a plain LoRA: {'; '.join(wrong) or 'a number or a list is missing'}. "
+            "dragoman reads adapters without biases, with one rank and alpha and a list of target_modules."
         )
     return LoraSpec(rank=rank, alpha=float(alpha), targets=tuple(targets), dropout=float(dropout))  # type: ignore[arg-type]
