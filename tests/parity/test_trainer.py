@@ -302,7 +302,7 @@ def test_sharded_generation_is_refused() -> None:
     waves, model = clips(1)[0]["input_values"][None], build().eval()
     with pytest.raises(GenerationError, match="`synced_gpus` is not supported"):
         model.generate(waves, synced_gpus=True)
-    with pytest.raises(GenerationError, match="the `decoder_input_ids`, which are not given"):
+    with pytest.raises(GenerationError, match="`decoder_input_ids`, which are not given"):
         model.generate(waves, decoder_attention_mask=torch.tensor([[0, 1]]))
 
 
