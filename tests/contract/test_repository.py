@@ -68,6 +68,18 @@ def test_extras_are_in_all_and_documented() -> None:
     assert {name for name in extras if f"| `{name}` |" not in page} == set()
 
 
+def test_contributing_page_lists_the_layers_of_the_linter() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = (contract["layers"] for contract in contracts if contract.get("containers") == ["dragoman"])
+    # Layers in parentheses are still to come.
+    lowest_first = [name for layer in reversed(layers) for name in layer.split(" | ") if "(" not in name]
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    table = re.search(r"^\| layer \|.*?\n\n", page, re.MULTILINE | re.DOTALL)
+    assert table
+    named = re.findall(r"`(\w+)`", " ".join(row.split("|")[1] for row in table[0].strip().split("\n")))
+    assert [*named, "__main__"] == [name.strip() for name in lowest_first]
+
+
 def test_decision_records_are_listed() -> None:
     folder = ROOT / "docs/decisions"
     table = re.findall(r"^\| \[(\d{3})\]\((.+?)\) \|", (folder / "README.md").read_text(), re.MULTILINE)
