@@ -1,7 +1,7 @@
-"""The `dragoman` command. One file a subcommand; what they share is in `argv.py` and `console.py`.
+"""The `dragoman` command: one file per subcommand.
 
-Results go to stdout, everything else to stderr, one line a message. Nothing here imports a framework, so that `--help`,
-`--version` and usage errors answer at once.
+Results go to standard output, everything else to standard error, one line per message. Nothing here imports a
+framework, so that `--help`, `--version` and usage errors are instant.
 """
 
 import sys
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with session(debug="--debug" in argv, json_logs="--json_logs" in argv, verbose="--verbose" in argv):
         try:
             code = command.main(argv, prog_name="dragoman", standalone_mode=False) or 0
-            # typer turns Ctrl-C into this code without a word.
+            # typer turns Ctrl-C into this code without a message.
             return report(KeyboardInterrupt()) if code == INTERRUPTED else code
-        except BaseException as error:  # SystemExit included: typer raises it when a pipe closes
+        except BaseException as error:  # including SystemExit, which typer raises when a pipe closes
             return report(error)

@@ -1,7 +1,7 @@
-"""One spelling for every flag before the parser sees it.
+"""One form of every flag, before the parser sees it.
 
-Users come from `whisper` (`--output_format`, `--vad_filter True`) and from Unix (`--output-format`, `--vad-filter`);
-both write what they are used to. Our own spelling is whisper's.
+Both the forms of `whisper` (`--output_format`, `--vad_filter True`), which are ours, and those of Unix
+(`--output-format`, `--vad-filter`) are accepted.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,11 +15,11 @@ _BOOLEANS = {"true": True, "false": False}
 def normalise(command: Any, arguments: Sequence[str]) -> list[str]:
     """Return `arguments` with underscores in the names of flags, and `--flag True` or `--flag False` as plain switches.
 
-    What follows a bare `--` is left alone: those are files.
+    Arguments after a bare `--` are files and stay as they are.
 
     Args:
-        command: The parser's group of commands; its switches are what may be followed by a truth value.
-        arguments: What the user typed.
+        command: The parser's group of commands, whose switches may be followed by a truth value.
+        arguments: As the user typed them.
     """
     switches = {
         name
@@ -52,4 +52,4 @@ def _normalised(switches: set[str], rest: list[str]) -> Iterator[str]:
             yield name
         elif (opposite := f"--no_{name[2:]}") in switches:
             yield opposite
-        # A switch that is off unless it is named has no opposite: naming it as False is leaving it out.
+        # A switch without an opposite is off by default: `--switch False` is the same as leaving it out.

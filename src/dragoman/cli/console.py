@@ -1,6 +1,7 @@
-"""What the command says beside its results: one line a message on stderr, and the exit code an error stands for.
+"""Messages on standard error, one per line, and the exit codes of errors.
 
-Everything passes through `logging`, the library's warnings too, so that `--json_logs` changes the form in one place.
+Everything passes through `logging`, including the library's warnings, so that `--json_logs` changes the form in one
+place.
 """
 
 import io
@@ -24,12 +25,12 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 def one_line(text: str) -> str:
-    """Return `text` without line breaks, and with its control characters (of odd file names) spelt out."""
+    """Return `text` without line breaks, and with control characters (of odd file names) escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(text.split()))
 
 
 class _Lines(logging.Handler):
-    """Writes `dragoman: warning: …`, or a JSON object a line."""
+    """Writes `dragoman: warning: …`, or one JSON object per line."""
 
     def __init__(self, json_logs: bool) -> None:
         super().__init__()
@@ -45,20 +46,20 @@ class _Lines(logging.Handler):
         else:
             label = f"{level}: " if record.levelno >= logging.WARNING else ""
             line = f"dragoman: {label}{message}" + (f"\n{trace}" if trace else "")
-        print(line, file=sys.stderr, flush=True)  # noqa: T201 (looked up now: a progress bar stands in for it)
+        print(line, file=sys.stderr, flush=True)  # noqa: T201 (looked up now: a progress bar replaces it)
 
 
 @contextmanager
 def session(*, debug: bool, json_logs: bool, verbose: bool) -> Iterator[None]:
-    """Set up messages for one run of the command, and put things back afterwards."""
+    """Set up messages for one run of the command, and restore everything afterwards."""
     if json_logs or not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read when the hub's client is imported
     handler, level, propagate = _Lines(json_logs), LOG.level, LOG.propagate
     LOG.addHandler(handler)
-    LOG.propagate = False  # or a root handler would say everything twice
+    LOG.propagate = False  # or a root handler would repeat everything
     LOG.setLevel(logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # else a test has put something in its place
-        # Transcripts are UTF-8 wherever they go; a file name that is not comes out as the bytes it is made of.
+    if isinstance(sys.stdout, io.TextIOWrapper):  # not if a test replaced it
+        # Transcripts are always UTF-8; a file name that is not is written as its bytes.
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     with warnings.catch_warnings():
         warnings.simplefilter("default", UserWarning)  # each text once
@@ -72,24 +73,24 @@ def session(*, debug: bool, json_logs: bool, verbose: bool) -> Iterator[None]:
 
 
 def describe(error: BaseException) -> tuple[str, int]:
-    """Return what to say about an error and its exit code."""
+    """Return the message and the exit code of an error."""
     match error:
         case DragomanError():
             return str(error), error.exit_code
         case typer.TyperException():
-            said = error.format_message().replace("Value error, ", "")  # pydantic's, which checks for typer
-            return f"{said} (`dragoman --help` lists what there is.)", 2
+            message = error.format_message().replace("Value error, ", "")  # a prefix of pydantic, which typer uses
+            return f"{message} (`dragoman --help` lists commands and options.)", 2
         case KeyboardInterrupt():
             return "Interrupted.", INTERRUPTED
         case MemoryError():
             return "Out of memory. A smaller --batch_size or --beam_size needs less.", OutOfMemoryError.exit_code
         case _:
             kind = type(error).__name__
-            return f"Unexpected {kind}: {error}. This should not happen; --debug shows where.", 1
+            return f"Unexpected {kind}: {error}. This is a bug; --debug shows where.", 1
 
 
 def report(error: BaseException) -> int:
-    """Say on one line what went wrong and return the exit code; with `--debug` the traceback follows."""
+    """Log an error on one line, with the traceback if `--debug` is set, and return its exit code."""
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
     message, code = describe(error)

@@ -1,4 +1,4 @@
-"""`dragoman inspect`: what a checkpoint becomes when it is assembled. The first thing to run on one that is new."""
+"""`dragoman inspect`: the model that a checkpoint gives. The first thing to run on an unfamiliar checkpoint."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -15,13 +15,13 @@ __all__ = ["inspect"]
 
 _SOURCE = ("model_dir", "revision", "local_files_only", "hf_token")
 
-_DEPTH = 3  # of the tree: part, component, its pieces; layers are folded into one line
+_DEPTH = 3  # of the tree: part, component, submodule; layers share a line
 
-# The ids that generation and training need, and what happens without them.
+# The ids that generation and training need, and the consequences of missing ones.
 _NEEDED_IDS = {
-    "decoder_start_token_id": "generate has nothing to begin with",
-    "eos_token_id": "texts end only at the length limit",
-    "pad_token_id": "texts of different lengths cannot be batched for training",
+    "decoder_start_token_id": "generate has no token to start with",
+    "eos_token_id": "sequences end only at the length limit",
+    "pad_token_id": "sequences of different lengths cannot be batched for training",
 }
 
 
@@ -46,16 +46,16 @@ def inspect(
             print("\n".join([f"## {title}", "", *table, ""]))  # noqa: T201
         return 0
     if checkpoint is None:
-        raise BadParameter("give a CHECKPOINT, a folder or a hub id, or ask for all --families.")
+        raise BadParameter("give a CHECKPOINT, a folder or a hub id, or --families.")
     _print_report(checkpoint, model.source())
     return 0
 
 
 def _print_report(checkpoint: str, source: dict[str, Any]) -> None:
-    from dragoman.transcriber.loading import blaming  # only now: `--help` needs no NumPy
+    from dragoman.transcriber.loading import checkpoint_errors  # only now: `--help` needs no NumPy
 
     model_class = require("dragoman.torch.model", "`dragoman inspect`").SpeechEncoderDecoderModel
-    with blaming(checkpoint):
+    with checkpoint_errors(checkpoint):
         model = model_class.from_pretrained(checkpoint, dtype="auto", **source)
     sections = {
         "Model": tree(model),
@@ -70,7 +70,7 @@ def _print_report(checkpoint: str, source: dict[str, Any]) -> None:
 
 
 def tree(model: Any) -> Iterator[str]:
-    """Yield the components of a model, indented, each with its parameters; equal neighbours (layers) share a line."""
+    """Yield the components of a model, indented, each with its number of parameters; layers share a line."""
 
     def lines(name: str, module: Any, depth: int) -> Iterator[str]:
         size = sum(parameter.numel() for parameter in module.parameters())
@@ -96,7 +96,7 @@ def _note(module: Any) -> str:
 
 
 def parameter_table(model: Any) -> Iterator[str]:
-    """Yield for each part its totals, then its tensors: name (layer numbers folded), shape, type and how many."""
+    """Yield the totals of each part, then its tensors: name (`{i}` for layer numbers), shape, dtype and number."""
     for part, module in model.named_children():
         tensors = list(module.named_parameters())
         count = sum(tensor.numel() for _, tensor in tensors)
@@ -115,7 +115,7 @@ def _folded(name: str) -> str:
 
 
 def _processor_of(checkpoint: str, source: dict[str, Any]) -> Any:
-    """Return the processor of a checkpoint, or the error that says why there is none."""
+    """Return the processor of a checkpoint, or the error if there is none."""
     try:
         return require("dragoman.processing", "`dragoman inspect`").AutoProcessor.from_pretrained(checkpoint, **source)
     except DragomanError as error:
@@ -123,7 +123,7 @@ def _processor_of(checkpoint: str, source: dict[str, Any]) -> Any:
 
 
 def problems(model: Any, processor: Any) -> Iterator[str]:
-    """Yield what will go wrong with a model that loads, or the word that nothing is known to."""
+    """Yield likely problems of a model that loads, or that there are none."""
     found = []
     vocab_size = model.config.decoder.text_spec().vocab_size
     for name, consequence in _NEEDED_IDS.items():
@@ -134,9 +134,9 @@ def problems(model: Any, processor: Any) -> Iterator[str]:
             if not 0 <= number < vocab_size:
                 found.append(f"`{name}` is {number}, but the decoder has only the ids 0 to {vocab_size - 1}.")
     if isinstance(processor, DragomanError):
-        found.append(f"Audio cannot be prepared or ids turned into text: {processor}")
+        found.append(f"Audio cannot be prepared, and tokens cannot be turned into text: {processor}")
     elif len(processor.tokenizer) > vocab_size:
         found.append(f"The tokenizer has {len(processor.tokenizer)} tokens, but the decoder only {vocab_size}.")
     if model.load_report.fresh:
-        found.append("Some tensors are random (see the load report): the model must be trained before it is of use.")
+        found.append("Some tensors are random (see the load report): train the model before using it.")
     yield from found or ["none found"]

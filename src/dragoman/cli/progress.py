@@ -1,4 +1,4 @@
-"""A progress bar on stderr, if a person looks at it; otherwise nothing."""
+"""A progress bar, if standard error is a terminal."""
 
 import os
 import sys
@@ -6,26 +6,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # rich takes a moment to import and most runs need no bar
+if TYPE_CHECKING:  # rich takes a moment to import, and most runs need no bar
     from rich.progress import Progress, TaskID
 
 __all__ = ["Bar", "progress_bar"]
 
 
 class Bar:
-    """What is shown of one recording, if anything, and the way to stdout while it is shown."""
+    """The progress of one recording, if it is shown, and printing to standard output beside it."""
 
     def __init__(self, shown: "tuple[Progress, TaskID] | None" = None) -> None:
         self._shown = shown
 
     def update(self, done: float) -> None:
-        """Move the bar to so many seconds."""
+        """Move the bar to `done` seconds."""
         if self._shown:
             progress, task = self._shown
             progress.update(task, completed=done)
 
     def print(self, text: str) -> None:
-        """Print a result on stdout, out of the way of the bar if both are the same terminal."""
+        """Print a result; the bar disappears meanwhile if both are on the same terminal."""
         beside = self._shown is not None and sys.stdout.isatty()
         if self._shown and beside:
             self._shown[0].stop()
@@ -36,12 +36,12 @@ class Bar:
 
 @contextmanager
 def progress_bar(label: str, total: float | None, wanted: bool = True) -> Iterator[Bar]:
-    """Show how many seconds of audio are done, where stderr is a terminal.
+    """Show how many seconds of audio are transcribed, if standard error is a terminal.
 
     Args:
-        label: What is being worked on.
-        total: Its length in seconds; `None` if it is not known beforehand.
-        wanted: False for no bar at all (a program reads the log).
+        label: Name of the recording.
+        total: Its length in seconds; `None` if that is not known.
+        wanted: False for no bar, as when a program reads the log.
     """
     if not (wanted and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"):
         yield Bar()

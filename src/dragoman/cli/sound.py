@@ -1,4 +1,4 @@
-"""Sound as it comes: from a microphone, or from another program, as raw samples or as a WAV stream."""
+"""Live audio: from a microphone, or from another program as raw samples or as a WAV stream."""
 
 import queue
 import struct
@@ -21,9 +21,9 @@ from dragoman.errors import AudioError, ConfigError, MissingDependencyError
 __all__ = ["sound_from"]
 
 _BLOCK = SAMPLING_RATE // 10  # samples of the microphone at a time
-_EXTENSIBLE = 0xFFFE  # a WAV header with the format of its samples further on
-_LONGEST_NOTE = 1 << 24  # bytes of what may stand in a WAV header besides the format
-_WAITING = 600  # blocks that may wait for a slow model: a minute
+_EXTENSIBLE = 0xFFFE  # a WAV header with the sample format further on
+_MAX_CHUNK = 1 << 24  # bytes of a chunk of a WAV header
+_MAX_WAITING = 600  # blocks that may wait for a slow model: a minute
 
 
 def sound_from(source: str, *, sampling_rate: int, microphone: str | None) -> Iterator[Waveform]:
@@ -37,7 +37,7 @@ def sound_from(source: str, *, sampling_rate: int, microphone: str | None) -> It
     Raises:
         AudioError: If standard input is a terminal, or there is no microphone.
         ConfigError: If there is no such source.
-        MissingDependencyError: If what microphones need is not installed.
+        MissingDependencyError: If the package or library for microphones is not installed.
     """
     if source == "mic":
         return _microphone(_sounddevice(), microphone)
@@ -53,13 +53,13 @@ def sound_from(source: str, *, sampling_rate: int, microphone: str | None) -> It
 
 
 class _Pipe:
-    """Standard input, read as soon as anything comes. Ctrl-C ends it as it ends the microphone's sound."""
+    """Standard input, read as soon as anything arrives; Ctrl-C ends it, as it ends a microphone."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._held, self._ended = file, b"", False
 
     def peek(self, count: int) -> bytes:
-        """Wait for so many bytes, or the end, and return them without taking them."""
+        """Wait for `count` bytes, or the end, and return them without taking them."""
         try:
             while len(self._held) < count and not self._ended:
                 data = self._file.read1(1 << 16)  # type: ignore[attr-defined]  # stdin has it
@@ -69,19 +69,19 @@ class _Pipe:
         return self._held[:count]
 
     def take(self, count: int) -> bytes:
-        """Wait for so many bytes, or the end, and take them."""
+        """Wait for `count` bytes, or the end, and take them."""
         data = self.peek(count)
         self._held = self._held[count:]
         return data
 
-    def whatever(self) -> bytes:
-        """Take what is there, and wait only if that is nothing; empty at the end."""
+    def available(self) -> bytes:
+        """Take what has arrived, and wait only if that is nothing; empty at the end."""
         self.peek(1)
         return self.take(len(self._held))
 
 
-class _Form(NamedTuple):
-    """How samples of 16 bits lie in a stream, and how many bytes of them there are."""
+class _Format(NamedTuple):
+    """Format of a stream of 16-bit samples, and its number of bytes."""
 
     sampling_rate: int
     channels: int
@@ -89,7 +89,7 @@ class _Form(NamedTuple):
 
 
 def _piped(file: BinaryIO, sampling_rate: int) -> Iterator[Waveform]:
-    """Read signed 16-bit little-endian samples as soon as there are any: raw mono ones, or those of a WAV stream."""
+    """Yield signed 16-bit little-endian samples as they arrive: raw mono ones, or those of a WAV stream."""
     pipe = _Pipe(file)
     container = _container(pipe)
     if container not in (None, "wav"):
@@ -98,15 +98,15 @@ def _piped(file: BinaryIO, sampling_rate: int) -> Iterator[Waveform]:
             "ffmpeg -i FILE -f s16le -ar 16000 -ac 1 - | dragoman listen -"
         )
     if len(pipe.peek(2)) < 2:
-        raise AudioError("-: no samples came on standard input. Does the program before the | record, and write there?")
-    form = _wav_form(pipe) if container == "wav" else _Form(sampling_rate, 1)
+        raise AudioError("-: no samples came on standard input. Does the program before the | record and write there?")
+    form = _wav_form(pipe) if container == "wav" else _Format(sampling_rate, 1)
     if not MIN_RATE <= form.sampling_rate <= MAX_RATE:
-        raise AudioError(f"-: the sampling rate is {form.sampling_rate} Hz; {MIN_RATE} to {MAX_RATE} Hz are read.")
+        raise AudioError(f"-: the sampling rate must be {MIN_RATE} to {MAX_RATE} Hz, but is {form.sampling_rate} Hz.")
     resampler = None
     if form.sampling_rate != SAMPLING_RATE:
         resampler = soxr.ResampleStream(form.sampling_rate, SAMPLING_RATE, num_channels=1)
     rest, left = b"", form.size
-    while left > 0 and (data := pipe.whatever()):
+    while left > 0 and (data := pipe.available()):
         data, left = rest + data[: int(min(left, len(data)))], left - len(data)
         whole = len(data) // (2 * form.channels) * 2 * form.channels
         rest = data[whole:]
@@ -118,26 +118,26 @@ def _piped(file: BinaryIO, sampling_rate: int) -> Iterator[Waveform]:
 
 
 def _container(pipe: _Pipe) -> str | None:
-    """Return what kind of file comes; `None` for samples."""
+    """Return the kind of file that arrives; `None` for samples."""
     head = pipe.peek(64)
     if head[:3] == b"ID3":
         return "mp3"
     container = container_of(head)
-    if container in ("mp3", "aac"):  # two bytes that samples may have too, but not once more after one frame
+    if container in ("mp3", "aac"):  # two bytes that samples may have too, but not again one frame later
         length = frame_length(head)
         return container if length and frame_length(pipe.peek(length + 4)[length:]) else None
     return container
 
 
-def _wav_form(pipe: _Pipe) -> _Form:
+def _wav_form(pipe: _Pipe) -> _Format:
     """Read the header of a WAV stream, up to its samples."""
     pipe.take(12)
     form = None
     while len(head := pipe.take(8)) == 8:
         name, size = struct.unpack("<4sI", head)
         if name == b"data" and form is not None:
-            return form._replace(size=size if 0 < size < UNKNOWN_SIZE else inf)  # who writes to a pipe cannot know it
-        if size > _LONGEST_NOTE:
+            return form._replace(size=size if 0 < size < UNKNOWN_SIZE else inf)  # unknown to a writer into a pipe
+        if size > _MAX_CHUNK:
             break
         fields = pipe.take(size + size % 2)
         if name == b"fmt " and len(fields) >= 16:
@@ -148,14 +148,14 @@ def _wav_form(pipe: _Pipe) -> _Form:
                     f"-: a WAV stream must have samples of 16 bits in 1 to 8 channels, but has {bits} bits in "
                     f"{channels}, format {kind}. Convert it: sox - -b 16 -t wav - | dragoman listen -"
                 )
-            form = _Form(rate, channels)
-    raise AudioError("-: the WAV stream has a header, but no samples behind it. Send them too, as they are recorded.")
+            form = _Format(rate, channels)
+    raise AudioError("-: the WAV stream has a header, but no samples after it. Send them too, as they are recorded.")
 
 
 def _sounddevice() -> Any:
     try:
         return require("sounddevice", "The microphone")
-    except OSError as error:  # the package is there, the system's library is not
+    except OSError as error:  # the package is installed, the system library is not
         raise MissingDependencyError(
             f"The microphone needs PortAudio: {error}. Install it (Debian: apt install libportaudio2), or send samples "
             "to standard input: dragoman listen -"
@@ -163,14 +163,14 @@ def _sounddevice() -> Any:
 
 
 def _microphone(sounddevice: Any, name: str | None) -> Iterator[Waveform]:
-    """Record until Ctrl-C, which ends the sound and not the program: what was said before is still written."""
-    blocks: queue.Queue[Waveform] = queue.Queue(_WAITING)
+    """Record until Ctrl-C, which ends the audio but not the program: what was said before is still transcribed."""
+    blocks: queue.Queue[Waveform] = queue.Queue(_MAX_WAITING)
 
     def take(samples: Any, *_: Any) -> None:
         try:
             blocks.put_nowait(np.array(samples[:, 0]))
         except queue.Full:
-            LOG.warning("The model is slower than the speech: %.1f s were lost.", len(samples) / SAMPLING_RATE)
+            LOG.warning("The model is slower than real time: %.1f s of audio were lost.", len(samples) / SAMPLING_RATE)
 
     device = int(name) if name is not None and name.isdigit() else name
     try:
@@ -184,5 +184,5 @@ def _microphone(sounddevice: Any, name: str | None) -> Iterator[Waveform]:
         return
     except (sounddevice.PortAudioError, ValueError) as error:
         raise AudioError(
-            f"The microphone cannot be used: {error}. `python -m sounddevice` lists what there is."
+            f"The microphone cannot be used: {error}. `python -m sounddevice` lists the devices."
         ) from error

@@ -15,7 +15,6 @@ one that took t seconds to decode, the next waits for 2 t of new speech.
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,7 @@ from dragoman.transcriber.decoding import WindowDecoder, cutting_rules, window_s
 from dragoman.transcriber.engine import Engine
 from dragoman.transcriber.options import TranscribeOptions
 from dragoman.transcriber.result import Segment, join_texts
-from dragoman.transcriber.words import split_words
+from dragoman.transcriber.words import common_prefix, split_words
 
 __all__ = ["LiveText", "agreement", "live_texts"]
 
@@ -124,5 +123,4 @@ def agreement(agreed: list[str], before: list[str], words: list[str]) -> list[st
         words: All words of this one, with the blanks before them.
     """
     plain = [["".join(filter(str.isalnum, word.casefold())) for word in one] for one in (before, words)]
-    alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(*plain, strict=False)))
-    return [*agreed, *words[len(agreed) : alike]]
+    return [*agreed, *words[len(agreed) : common_prefix(*plain)]]

@@ -20,7 +20,7 @@ from dragoman.model.runner import BackendRunner
 from dragoman.transcriber.engine import Engine
 from dragoman.transcriber.result import ModelInfo
 
-__all__ = ["blaming", "load_engine", "runner_class"]
+__all__ = ["checkpoint_errors", "load_engine", "runner_class"]
 
 _BACKENDS = {"torch": "dragoman.torch.runner", "jax": "dragoman.jax.runner"}
 
@@ -53,7 +53,7 @@ def load_engine(
     folder = default_model_folder() if name is None else resolve(os.fspath(name), **source)
     info = ModelInfo(name=DEFAULT_MODEL_NAME if name is None else os.fspath(name), commit=commit_of(folder))
     _log.info("Loading %s on %s.", info.name, place)
-    with blaming(info.name):
+    with checkpoint_errors(info.name):
         if processor is None:  # before the weights: it is quick, so that a missing file is reported at once
             processor = _processor_of(folder, info.name)
         return Engine(runner.load(folder, place), processor, info)
@@ -75,7 +75,7 @@ def runner_class(backend: str | None) -> type[BackendRunner]:
 
 
 @contextmanager
-def blaming(checkpoint: str) -> Iterator[None]:
+def checkpoint_errors(checkpoint: str) -> Iterator[None]:
     """Report invalid values in the files of a checkpoint as such, and not as options that the user typed.
 
     Raises:

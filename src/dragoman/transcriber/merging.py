@@ -13,7 +13,7 @@ from dataclasses import replace
 from math import ceil
 
 from dragoman.transcriber.decoded import Decoded
-from dragoman.transcriber.words import spell
+from dragoman.transcriber.words import find_words
 
 __all__ = ["common_run", "joined_at", "merged"]
 
@@ -37,7 +37,7 @@ def merged(
     i, j, length = common_run(left.tokens[offset:], right.tokens[:head], sum(even) / 2)
     if length < max(2, min(even) / 3):
         return left, right
-    starts = [{*spell(one.tokens, text_of).first, len(one.tokens)} for one in (left, right)]
+    starts = [{*find_words(one.tokens, text_of).first, len(one.tokens)} for one in (left, right)]
     cut = joined_at(offset + i, j, length, *starts)
     if cut is None:
         return left, right

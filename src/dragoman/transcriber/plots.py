@@ -1,6 +1,6 @@
-"""Pictures of what was decoded, for those who look into a wrong word: sound, segments, words, and the alignment.
+"""Plots of windows, for debugging: waveform, segments, words and alignment.
 
-One picture a window, since a window is what the model sees at once; with them, memory stays that of one window.
+One plot per window, which is what the model takes at once, so that memory use stays that of one window.
 """
 
 import io
@@ -19,45 +19,44 @@ from dragoman.transcriber.segmenting import Examined
 
 __all__ = ["plot_window"]
 
-_INCHES_A_SECOND = 1.1  # so that short words keep apart
-_MOST_POINTS = 4000  # of a waveform; more is not seen
+_INCHES_PER_SECOND = 1.1  # labels of short words do not overlap
+_MAX_POINTS = 4000  # of a waveform; more cannot be seen
 
 _INK, _SOUND, _SURE, _DOUBTFUL = "#1b2a33", "#5b7c8d", "#2a78a8", "#c4532d"
 
 
 def plot_window(window: Examined, path: Path) -> Path:
-    """Draw a window; the ending of the file decides the format: `.png`, `.svg` or `.pdf`.
+    """Plot a window; the ending of the file sets the format: `.png`, `.svg` or `.pdf`.
 
     Above, the waveform with segments as bands and words as bars with their probabilities, those below one half in
-    another colour. Below, the alignment matrix, bright where a token looks more than others do, and the path through
-    it that was found.
+    another colour. Below, the alignment matrix, bright where a token attends more than others do, with the path.
 
     Raises:
         DragomanError: If the file cannot be written.
         MissingDependencyError: If matplotlib is not installed.
     """
-    figures = require("matplotlib.figure", "Drawing what was decoded")
+    figures = require("matplotlib.figure", "Plotting windows")
     seconds = len(window.samples) / SAMPLING_RATE
     rows = len(window.tokens) + 1 if window.alignment else 0
     height = 2.5 + 0.17 * rows
-    figure = figures.Figure(figsize=(max(6.0, 1.5 + _INCHES_A_SECOND * seconds), height + 0.6), layout="constrained")
+    figure = figures.Figure(figsize=(max(6.0, 1.5 + _INCHES_PER_SECOND * seconds), height + 0.6), layout="constrained")
     ratios = [2.5, 0.17 * rows] if rows else [2.5]
     upper, *lower = np.atleast_1d(figure.subplots(len(ratios), sharex=True, height_ratios=ratios)).tolist()
     _draw_sound(upper, window, seconds)
     if lower and window.alignment is not None:
         _draw_alignment(lower[0], window, window.alignment, seconds)
     figure.axes[-1].set_xlabel("seconds")
-    picture = io.BytesIO()
+    content = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # scripts that no font here has are drawn as boxes
-        figure.savefig(picture, format=path.suffix[1:], dpi=100)
-    write_bytes(path, picture.getvalue())
+        warnings.filterwarnings("ignore", "Glyph")  # scripts without a font are drawn as boxes
+        figure.savefig(content, format=path.suffix[1:], dpi=100)
+    write_bytes(path, content.getvalue())
     return path
 
 
 def _draw_sound(axes: Any, window: Examined, seconds: float) -> None:
-    """Draw the waveform's lowest and highest values, the segments as bands, the words as labelled bars."""
-    step = max(len(window.samples) // _MOST_POINTS, 1)
+    """Draw the envelope of the waveform, the segments as bands and the words as labelled bars."""
+    step = max(len(window.samples) // _MAX_POINTS, 1)
     whole = window.samples[: len(window.samples) // step * step].reshape(-1, step)
     times = window.start + np.arange(len(whole)) * step / SAMPLING_RATE
     axes.fill_between(times, whole.min(axis=1), whole.max(axis=1), color=_SOUND, linewidth=0.5)
@@ -100,5 +99,5 @@ def _label(axes: Any, text: str, x: float, y: float, colour: str) -> None:
 
 
 def _plain(text: str) -> str:
-    """Return a text that matplotlib does not take for a formula."""
+    """Return a text that matplotlib does not read as a formula."""
     return text.replace("$", r"\$")

@@ -1,7 +1,7 @@
-"""What a transcription gives: words and segments with times, joined to a transcript that records how it was made.
+"""The result of a transcription: words and segments with times, and a transcript that records how it was made.
 
 Lives here: the result types, as plain frozen values, and how texts of neighbouring segments are joined. Not here: files
-(`writers.py`) and models.
+(`writers`) and models.
 """
 
 import math
@@ -26,14 +26,14 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class Word:
-    """A word, when it was said, and how sure the model is of it.
+    """A word with its timestamps and probability.
 
     Attributes:
-        word: As it is written in the text of its segment, with the blank before it, if there is one, and the
-            punctuation that touches it: the words of a segment joined are its text.
+        word: As in the text of its segment, with the blank before it, if any, and adjacent punctuation: the words of a
+            segment joined are its text.
         start: In seconds from the beginning of the audio.
         end: In seconds; never before `start`, and never after the `start` of the next word.
-        probability: Mean of the probabilities, between 0 and 1, of the tokens that write it.
+        probability: Mean probability of its tokens, between 0 and 1.
     """
 
     word: str
@@ -44,11 +44,11 @@ class Word:
 
 @dataclass(frozen=True, kw_only=True)
 class Alternative:
-    """Another text that the search found for a segment.
+    """Another transcript that the search found for a segment.
 
     Attributes:
         text: The words.
-        tokens: Token ids, without prompt and end marks.
+        tokens: Token ids, without prompt and end token.
         avg_logprob: As of `Segment`; comparable with the segment's own.
     """
 
@@ -68,18 +68,18 @@ class Segment:
 
     Attributes:
         id: Number of the segment in its transcript, from 0.
-        start: Where its speech begins, in seconds from the beginning of the audio.
-        end: Where its speech ends, in seconds; never before `start`.
-        text: The words, without surrounding blanks. Empty if the model heard none.
-        tokens: Token ids that the decoder generated, without prompt and end marks.
-        avg_logprob: Mean natural-log probability of the generated tokens, end mark included; `None` if the strategy
-            gives none. Near 0 is sure, below -1 is doubtful.
-        temperature: Of the sampling that gave the text; 0 for a search.
-        no_speech_prob: How likely it is that nobody speaks; see `dragoman.transcriber.guards`.
-        compression_ratio: Size of the text over its size compressed by zlib; above 2.4 it is likely to repeat itself.
+        start: Start of its speech, in seconds from the beginning of the audio.
+        end: End of its speech, in seconds; never before `start`.
+        text: The words, without surrounding blanks; may be empty.
+        tokens: Token ids that the decoder generated, without prompt and end token.
+        avg_logprob: Mean natural-log probability of the generated tokens, end token included; `None` if the strategy
+            gives none. Near 0 is confident, below -1 is doubtful.
+        temperature: Sampling temperature of the transcript; 0 for a search.
+        no_speech_prob: Probability that there is no speech; see `dragoman.transcriber.guards`.
+        compression_ratio: Size of the text over its size compressed by zlib; above 2.4 it is probably repetitive.
         truncated: True if the decoder reached its length limit, so that words may be missing at the end.
-        words: The words with their times, if they were asked for (`word_timestamps`).
-        alternatives: What else the search found, the best first, if it was asked for (`num_return_sequences`).
+        words: The words with their timestamps, if asked for (`word_timestamps`).
+        alternatives: Other transcripts that the search found, best first, if asked for (`num_return_sequences`).
     """
 
     id: int
@@ -97,13 +97,13 @@ class Segment:
 
     @property
     def confidence(self) -> float | None:
-        """Between 0 and 1: the geometric mean of the probabilities of the tokens, end mark included."""
+        """Geometric mean of the probabilities of the tokens, end token included, between 0 and 1."""
         return None if self.avg_logprob is None else math.exp(self.avg_logprob)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields in the names and order of whisper's JSON; `seek` is the start in hundredths of a second.
+        """Return the fields with the names and order of Whisper's JSON; `seek` is the start in hundredths of a second.
 
-        Words and alternatives are there if there are any.
+        Words and alternatives are included if there are any.
         """
         values = asdict(self)
         words, alternatives = values.pop("words"), values.pop("alternatives")
@@ -120,13 +120,13 @@ class Segment:
 
 
 def _finite(number: float | None) -> float | None:
-    """Return what JSON can hold."""
+    """Return a number that JSON can hold, or `None`."""
     return number if number is not None and math.isfinite(number) else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInfo:
-    """Which weights spoke: the name or folder that was asked for, and the commit on the hub (`None` for a folder)."""
+    """The weights: the name or folder that was asked for, and the commit on the hub (`None` for a folder)."""
 
     name: str
     commit: str | None = None
@@ -134,11 +134,11 @@ class ModelInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Timings:
-    """Seconds that a transcription took, without the time its caller spent between segments.
+    """Seconds that a transcription took, without the time that its caller spent between segments.
 
     Attributes:
-        reading: For decoding the audio file and finding the speech in it.
-        decoding: For the model: encoder, search, alignment.
+        reading: Decoding the audio file and voice activity detection.
+        decoding: The model: encoder, search, alignment.
     """
 
     reading: float
@@ -146,23 +146,23 @@ class Timings:
 
     @property
     def total(self) -> float:
-        """Both together."""
+        """The sum of both."""
         return self.reading + self.decoding
 
 
 @dataclass(frozen=True, kw_only=True)
 class Transcript:
-    """The words of one recording.
+    """The transcript of one recording.
 
     Attributes:
-        text: All segments joined.
-        segments: The segments, by time.
+        text: The texts of all segments, joined.
+        segments: The segments in order of time.
         language: Code of the spoken language if it was given or detected, else `None`.
         duration: Length of the audio in seconds.
-        model: The weights that were used.
-        parameters: Every option the decoding ran with, so that it can be repeated.
-        timings: How long it took. Two transcripts that differ in nothing else are equal, and JSON leaves it out, so
-            that a repetition writes the same file.
+        model: The weights.
+        parameters: Every option, with the checkpoint's defaults filled in, so that the transcription can be repeated.
+        timings: How long it took. It does not count in comparisons and is not in the JSON, so that a repetition writes
+            the same file.
     """
 
     text: str
@@ -179,7 +179,7 @@ class Transcript:
         return tuple(word for segment in self.segments for word in segment.words)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON: whisper's `text`, `segments`, `language`, then ours."""
+        """Return plain values for JSON: Whisper's `text`, `segments` and `language`, then ours."""
         return {
             "text": self.text,
             "segments": [segment.to_dict() for segment in self.segments],
@@ -191,15 +191,15 @@ class Transcript:
 
 
 def compression_ratio(text: str) -> float:
-    """Return how many times smaller zlib makes `text` (UTF-8): about 1 to 2 for speech, more for endless repetition."""
+    """Return the zlib compression ratio of `text` (UTF-8): about 1 to 2 for speech, more for endless repetition."""
     data = text.encode("utf-8", errors="replace")
     return len(data) / len(zlib.compress(data))
 
 
 def join_texts(texts: Iterable[str]) -> str:
-    """Join texts of neighbouring segments, with a blank between them unless both sides are written without blanks.
+    """Join the texts of neighbouring segments, with a blank between them unless their scripts have none between words.
 
-    Chinese, Japanese and Thai put none between words, so none is invented where two segments meet.
+    Chinese, Japanese and Thai have none.
     """
     joined = ""
     for text in filter(None, map(str.strip, texts)):
@@ -208,7 +208,7 @@ def join_texts(texts: Iterable[str]) -> str:
 
 
 def is_unspaced(character: str) -> bool:
-    """Return whether a character belongs to a script that puts no blanks between words."""
+    """Return whether a character belongs to a script without blanks between words."""
     if unicodedata.east_asian_width(character) in "WF":
         return not "\uac00" <= character <= "\ud7a3"  # Korean has blanks
     return any(first <= character <= last for first, last in _UNSPACED)

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from dragoman.audio.segment import Window
 from dragoman.audio.waveform import Waveform
 from dragoman.transcriber.decoded import Alignment, Decoded
-from dragoman.transcriber.quiet import settle
 from dragoman.transcriber.result import Segment, Word, compression_ratio
 from dragoman.transcriber.sentences import sentence_starts
-from dragoman.transcriber.words import Spelling, boundaries, spell, timed
+from dragoman.transcriber.silences import snap_to_silences
+from dragoman.transcriber.words import WordTokens, find_words, timed_words, word_boundaries
 
 __all__ = ["Examined", "examined", "segments_of"]
 
@@ -86,24 +86,24 @@ def segments_of(
     )
     if decoded.alignment is None:
         return [whole]
-    spelling = spell(decoded.tokens, text_of)
-    if not spelling.words:
+    word_tokens = find_words(decoded.tokens, text_of)
+    if not word_tokens.words:
         return [whole]
     offset = window.heard_from
     spans = [
         (max(offset + begin, not_before), max(offset + end, not_before))
-        for begin, end in settle(boundaries(spelling, decoded.alignment.begins), samples)
+        for begin, end in snap_to_silences(word_boundaries(word_tokens, decoded.alignment.begins), samples)
     ]
-    return list(_sentences(whole, decoded, spelling, timed(spelling, spans, decoded.log_probs)))
+    return list(_sentences(whole, decoded, word_tokens, timed_words(word_tokens, spans, decoded.log_probs)))
 
 
-def _sentences(whole: Segment, decoded: Decoded, spelling: Spelling, words: tuple[Word, ...]) -> Iterator[Segment]:
+def _sentences(whole: Segment, decoded: Decoded, word_tokens: WordTokens, words: tuple[Word, ...]) -> Iterator[Segment]:
     starts = [0] if decoded.alternatives else sentence_starts(words)
     for place, (begin, end) in enumerate(zip(starts, [*starts[1:], len(words)], strict=True)):
         last = end == len(words)
         text = "".join(word.word for word in words[begin:end]).strip()
-        first_token = spelling.first[begin] if begin else 0
-        next_token = len(decoded.tokens) if last else spelling.first[end]
+        first_token = word_tokens.first[begin] if begin else 0
+        next_token = len(decoded.tokens) if last else word_tokens.first[end]
         # The end token counts with the last sentence.
         log_probs = decoded.log_probs[first_token : None if last else max(next_token, first_token + 1)]
         first, *others = words[begin:end]

@@ -1,4 +1,4 @@
-"""Where a text of half a minute is cut into segments that can be read: at the ends of sentences, and at pauses."""
+"""Where the transcript of a window is split into readable segments: at the ends of sentences, and at pauses."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,8 +6,8 @@ from dragoman.transcriber.result import Word
 
 __all__ = ["sentence_starts"]
 
-_PAUSE = 0.8  # seconds between two words that part segments whatever the words are
-_SHORTEST = 1.0  # seconds; less is not worth a segment of its own, unless a pause parts it
+_PAUSE = 0.8  # seconds between two words that always split segments
+_MIN_SECONDS = 1.0  # a shorter sentence has no segment of its own, unless a pause splits it off
 
 _ENDS = tuple(".!?…。！？｡؟۔।॥။។")
 _CLOSERS = "\"'”’»)]}」』）】"
@@ -16,8 +16,8 @@ _CLOSERS = "\"'”’»)]}」』）】"
 def sentence_starts(words: Sequence[Word]) -> list[int]:
     """Return the numbers of the words with which a segment begins, 0 first.
 
-    A segment ends with a sentence or where the speaker pauses for 0.8 s. A full stop after a short word with a capital
-    letter ("Mr.") ends no sentence, and a sentence of less than a second stays with the next one.
+    A segment ends with a sentence or at a pause of 0.8 s. A full stop after a short capitalised word ("Mr.") does not
+    end a sentence, and a sentence of less than a second is joined with the next one.
     """
     return list(_starts(words))
 
@@ -29,7 +29,7 @@ def _starts(words: Sequence[Word]) -> Iterator[int]:
             yield 0
             continue
         last = words[number - 1]
-        long_enough = last.end - words[begin].start >= _SHORTEST
+        long_enough = last.end - words[begin].start >= _MIN_SECONDS
         if word.start - last.end >= _PAUSE or (long_enough and _ends_sentence(last.word.strip())):
             begin = number
             yield number

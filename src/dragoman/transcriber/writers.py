@@ -1,7 +1,7 @@
 """Transcripts as files: txt, vtt, srt, tsv and json, in the formats of the `whisper` command.
 
-Lives here: one pure function a format, and the writing, which is atomic: a file is complete or absent. What strict
-parsers refuse never comes out (see `subtitles.py`).
+Lives here: one pure function per format, and atomic writing: a file is either complete or absent. Not here: cues, which
+strict parsers accept (`subtitles`).
 """
 
 import json
@@ -66,7 +66,7 @@ FORMATS = tuple(_RENDERERS)
 
 
 def formats_of(name: str) -> tuple[str, ...]:
-    """Return the formats that `name` stands for: itself, or each one for `"all"`.
+    """Return the formats of a name: itself, or all of them for `"all"`.
 
     Raises:
         ConfigError: If there is no such format.
@@ -82,7 +82,7 @@ def formats_of(name: str) -> tuple[str, ...]:
 
 
 def render(transcript: Transcript, output_format: str, layout: Layout | None = None) -> str:
-    """Return the transcript as the content of a file in one of `FORMATS`; `layout` is that of srt and vtt.
+    """Return the content of a transcript's file in one of `FORMATS`; `layout` is for srt and vtt.
 
     Raises:
         ConfigError: If there is no such format.
@@ -96,13 +96,13 @@ def render(transcript: Transcript, output_format: str, layout: Layout | None = N
 def write_transcript(
     transcript: Transcript, stem: Path, output_format: str, layout: Layout | None = None
 ) -> list[Path]:
-    """Write `stem`.txt and so on, replacing what was there; folders on the way are made.
+    """Write `stem`.txt and so on, replacing existing files; missing folders are made.
 
     Args:
         transcript: What to write.
         stem: Path of the files without their ending; a dot in its name stays (`talk.v2` gives `talk.v2.srt`).
         output_format: One of `FORMATS`, or `"all"`.
-        layout: Of srt and vtt.
+        layout: For srt and vtt.
 
     Raises:
         ConfigError: If there is no such format.
@@ -115,5 +115,5 @@ def write_transcript(
 
 
 def output_paths(stem: Path, output_format: str) -> dict[str, Path]:
-    """Return the file that each format is written to."""
+    """Return the path of the file of each format."""
     return {name: stem.with_name(f"{stem.name}.{name}") for name in formats_of(output_format)}

@@ -36,7 +36,7 @@ def test_each_error_has_its_exit_code_and_one_line(error, code, capsys):
 
 def test_an_unexpected_error_points_to_debug():
     assert describe(ZeroDivisionError("by zero")) == (
-        "Unexpected ZeroDivisionError: by zero. This should not happen; --debug shows where.",
+        "Unexpected ZeroDivisionError: by zero. This is a bug; --debug shows where.",
         1,
     )
 

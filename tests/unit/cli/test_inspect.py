@@ -45,14 +45,16 @@ def test_the_table_has_every_parameter_once(model):
 
 def test_a_missing_processor_is_a_problem(model):
     (only,) = problems(model, NO_PROCESSOR)
-    assert only == "Audio cannot be prepared or ids turned into text: There is no tokenizer in the folder."
+    assert (
+        only == "Audio cannot be prepared, and tokens cannot be turned into text: There is no tokenizer in the folder."
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("decoder_start_token_id", None, "`decoder_start_token_id` is not set: generate has nothing to begin with"),
-        ("eos_token_id", None, "`eos_token_id` is not set: texts end only at the length limit"),
+        ("decoder_start_token_id", None, "`decoder_start_token_id` is not set: generate has no token to start with"),
+        ("eos_token_id", None, "`eos_token_id` is not set: sequences end only at the length limit"),
         ("pad_token_id", 99, "`pad_token_id` is 99, but the decoder has only the ids 0 to 98."),
         ("eos_token_id", [2, 120], "`eos_token_id` is 120"),
     ],

@@ -142,7 +142,7 @@ def test_streams_that_are_not_samples(kind, monkeypatch, sample):
 
 def test_sampling_rates_that_nobody_has(monkeypatch, sample):
     for rate in (5, 2_000_000_000):
-        with pytest.raises(AudioError, match=f"the sampling rate is {rate} Hz; 1000 to 768000 Hz are read"):
+        with pytest.raises(AudioError, match=f"the sampling rate must be 1000 to 768000 Hz, but is {rate} Hz"):
             listened(monkeypatch, as_bytes(sample), rate)
 
 

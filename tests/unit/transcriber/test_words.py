@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dragoman.transcriber.words import boundaries, spell, timed
+from dragoman.transcriber.words import find_words, timed_words, word_boundaries
 
 
 def decoder(*pieces: str | bytes):
@@ -17,42 +17,42 @@ def decoder(*pieces: str | bytes):
 
 
 def words_of(*pieces, times=None):
-    spelling = spell(range(len(pieces)), decoder(*pieces))
+    word_tokens = find_words(range(len(pieces)), decoder(*pieces))
     begins = np.arange(len(pieces) + 1.0) if times is None else np.array(times)
-    return spelling, boundaries(spelling, begins).tolist() if spelling.words else []
+    return word_tokens, word_boundaries(word_tokens, begins).tolist() if word_tokens.words else []
 
 
 def test_tokens_are_joined_to_words():
-    spelling, found = words_of(" Good", " inter", "pre", "ter", "s", " listen")
-    assert spelling.words == ("Good", " interpreters", " listen")
-    assert spelling.first == (0, 1, 5)
+    word_tokens, found = words_of(" Good", " inter", "pre", "ter", "s", " listen")
+    assert word_tokens.words == ("Good", " interpreters", " listen")
+    assert word_tokens.first == (0, 1, 5)
     assert found == [[0, 0], [1, 1], [5, 5], [6, 6]]
 
 
 def test_time_of_punctuation_is_between_the_words():
-    spelling, found = words_of(" Yes", ",", " no", "?!")
-    assert spelling.words == ("Yes,", " no?!")
+    word_tokens, found = words_of(" Yes", ",", " no", "?!")
+    assert word_tokens.words == ("Yes,", " no?!")
     assert found == [[0, 0], [1, 2], [3, 4]]
 
 
 def test_a_blank_of_its_own_and_punctuation_inside_a_token():
-    spelling, found = words_of("Yes.", " ", "It", "'s")
-    assert spelling.words == ("Yes.", " It's")
+    word_tokens, found = words_of("Yes.", " ", "It", "'s")
+    assert word_tokens.words == ("Yes.", " It's")
     assert found[0] == [0, 0]
     assert found[-1] == [4, 4]
 
 
 def test_words_that_share_a_token_share_its_time_by_letters():
-    spelling, found = words_of("of the", " sea")
-    assert spelling.words == ("of", " the", " sea")
+    word_tokens, found = words_of("of the", " sea")
+    assert word_tokens.words == ("of", " the", " sea")
     assert found == [[0, 0], [0.4, 0.4], [1, 1], [2, 2]]
 
 
 def test_a_character_of_several_tokens_begins_with_the_first():
     arabic = "با".encode()
-    spelling, found = words_of("مر", b" " + arabic[:1], arabic[1:3], arabic[3:])
-    assert spelling.words == ("مر", " با")
-    assert spelling.first == (0, 1)
+    word_tokens, found = words_of("مر", b" " + arabic[:1], arabic[1:3], arabic[3:])
+    assert word_tokens.words == ("مر", " با")
+    assert word_tokens.first == (0, 1)
     assert found[1] == [1, 1]
 
 
@@ -68,8 +68,8 @@ def test_no_words():
 
 
 def test_probability_is_the_mean_over_the_tokens_of_a_word():
-    spelling, _ = words_of(" inter", "preter", " and")
-    words = timed(spelling, [(10.0, 11.0), (11.0, 11.5)], np.log([0.5, 0.25, 0.9, 0.1]).tolist())
+    word_tokens, _ = words_of(" inter", "preter", " and")
+    words = timed_words(word_tokens, [(10.0, 11.0), (11.0, 11.5)], np.log([0.5, 0.25, 0.9, 0.1]).tolist())
     assert [(w.word, w.start, w.end, w.probability) for w in words] == [
         ("interpreter", 10.0, 11.0, 0.375),
         (" and", 11.0, 11.5, 0.9),
@@ -83,11 +83,11 @@ def test_probability_is_the_mean_over_the_tokens_of_a_word():
 )
 def test_nothing_is_lost_and_nothing_goes_back(pieces):
     decode = decoder(*pieces)
-    spelling, found = words_of(*pieces)
-    assert "".join(spelling.words) == decode(range(len(pieces)))
-    assert all(word.strip() for word in spelling.words)
+    word_tokens, found = words_of(*pieces)
+    assert "".join(word_tokens.words) == decode(range(len(pieces)))
+    assert all(word.strip() for word in word_tokens.words)
     flat = np.array(found)
-    assert (np.diff(flat, axis=0) >= 0).all() if len(flat) else not spelling.words
+    assert (np.diff(flat, axis=0) >= 0).all() if len(flat) else not word_tokens.words
     assert all(0 <= low <= high <= len(pieces) for low, high in found)
 
 
@@ -99,6 +99,6 @@ def test_a_byte_level_tokenizer(text, whisper_checkpoint):
 
     tokenizer = AutoTokenizer.from_pretrained(whisper_checkpoint)
     ids = tokenizer(text, add_special_tokens=False).input_ids
-    spelling = spell(ids, lambda some: tokenizer.decode(list(some), skip_special_tokens=True).strip())
-    assert "".join(spelling.words) == text.strip()
-    assert len(spelling.words) >= len(text.split())
+    word_tokens = find_words(ids, lambda some: tokenizer.decode(list(some), skip_special_tokens=True).strip())
+    assert "".join(word_tokens.words) == text.strip()
+    assert len(word_tokens.words) >= len(text.split())

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dragoman.transcriber.quiet import settle
+from dragoman.transcriber.silences import snap_to_silences
 
 RATE = 16_000
 
@@ -23,30 +23,33 @@ SPEECH = tones((0.3, 1e-4), (0.5, 0.1), (0.4, 1e-4), (0.5, 0.1), (0.3, 1e-4))  #
 
 @pytest.mark.parametrize("moments", [(0.0, 1.0, 2.0), (0.25, 0.75, 1.72), (0.38, 1.25, 1.65)])
 def test_silence_belongs_to_no_word(moments):
-    assert settle(at(*moments), SPEECH) == [pytest.approx((0.3, 0.8), abs=0.02), pytest.approx((1.2, 1.7), abs=0.02)]
+    assert snap_to_silences(at(*moments), SPEECH) == [
+        pytest.approx((0.3, 0.8), abs=0.02),
+        pytest.approx((1.2, 1.7), abs=0.02),
+    ]
 
 
 def test_a_boundary_far_from_silence_moves_to_the_quietest_moment_near_it():
     speech = tones((0.5, 0.1), (0.04, 0.03), (0.5, 0.1), (0.3, 1e-4))
-    ((_, end), (start, _)) = settle(at(0.0, 0.55, 1.1), speech)
+    ((_, end), (start, _)) = snap_to_silences(at(0.0, 0.55, 1.1), speech)
     assert end == start
     assert 0.5 <= end <= 0.54
 
 
 def test_of_two_boundaries_at_one_silence_the_nearer_gets_it():
-    spans = settle(at(0.3, 0.72, 0.9, 1.7), SPEECH)
+    spans = snap_to_silences(at(0.3, 0.72, 0.9, 1.7), SPEECH)
     assert spans[1] == (pytest.approx(0.72, abs=0.06), pytest.approx(0.8, abs=0.02))
     assert spans[2][0] == pytest.approx(1.2, abs=0.02)
 
 
 def test_time_given_to_punctuation_may_be_silence():
     boundaries = np.array([[0.3, 0.3], [0.7, 1.4], [1.7, 1.7]])
-    assert settle(boundaries, SPEECH)[0] == pytest.approx((0.3, 0.8), abs=0.02)
+    assert snap_to_silences(boundaries, SPEECH)[0] == pytest.approx((0.3, 0.8), abs=0.02)
 
 
 def test_in_noise_nothing_is_silent():
     noise = tones((2.0, 0.1))
-    spans = settle(at(0.2, 1.0, 1.9), noise)
+    spans = snap_to_silences(at(0.2, 1.0, 1.9), noise)
     assert spans == [pytest.approx((0.2, 1.0), abs=0.06), pytest.approx((1.0, 1.9), abs=0.06)]
 
 
@@ -59,7 +62,7 @@ def test_spans_stay_in_order_and_inside_the_sound(parts, moments):
     sound = tones(*parts)
     high = np.sort([moment for moment, _ in moments])
     low = np.minimum(high, np.maximum.accumulate(high - [width for _, width in moments]))
-    spans = settle(np.stack([low, high], axis=1), sound)
+    spans = snap_to_silences(np.stack([low, high], axis=1), sound)
     flat = [time for span in spans for time in span]
     assert len(spans) == len(moments) - 1
     assert flat == sorted(flat)
