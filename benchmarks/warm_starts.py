@@ -37,7 +37,7 @@ from torch import Tensor
 from clips import RATE, fetch_rows
 from dragoman import AutoTokenizer, SpeechEncoder, SpeechEncoderDecoderModel, WhisperFeatureExtractor
 from dragoman.audio.reading.io import load_audio
-from dragoman.checkpoint.formats.default_model import default_model_folder
+from dragoman.checkpoint.default_model import default_model_folder
 from dragoman.text.normalize import normalize_english
 from dragoman.torch.net.bridge import Prefix
 

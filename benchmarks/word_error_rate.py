@@ -29,9 +29,8 @@ import torch
 
 import dragoman
 from clips import RATE, Clip, fetch_clips, joined
-from dragoman.checkpoint.formats.ctranslate2 import Ct2File
-from dragoman.checkpoint.formats.ctranslate2_whisper import WhisperTensors, whisper_config
-from dragoman.checkpoint.formats.default_model import default_model_folder
+from dragoman.checkpoint.default_model import default_model_folder
+from dragoman.checkpoint.folder import open_folder
 from dragoman.text.normalize import normalize_english
 
 PAUSE_S = 0.5  # after each clip of the long file
@@ -42,8 +41,9 @@ def in_transformers(folder: Path, processor: Any, beams: int) -> Callable[[np.nd
     import transformers
 
     transformers.logging.set_verbosity_error()
-    with WhisperTensors(Ct2File(folder / "model.bin")) as file:
-        config = transformers.WhisperConfig(**whisper_config(file._container))
+    checkpoint = open_folder(folder)
+    with checkpoint.tensors("np") as file:
+        config = transformers.WhisperConfig(**checkpoint.config)
         model = transformers.WhisperForConditionalGeneration(config).eval()
         state = {name: torch.from_numpy(np.array(file.read(name), dtype=np.float32)) for name in file.keys()}  # noqa: SIM118
     missing, unexpected = model.load_state_dict(state, strict=False)

@@ -8,7 +8,7 @@ from typing import Any
 
 from dragoman.errors import MissingDependencyError, did_you_mean
 
-# Top-level package that may be absent -> the extra that brings it.
+# Optional top-level package -> the extra that installs it.
 EXTRAS = {
     "torch": "torch",
     "jax": "jax",
@@ -33,16 +33,16 @@ EXTRAS = {
 }
 
 
-# The layer of ours that needs a backend -> a package without which it cannot be imported.
+# Our package that needs a backend -> a package without which it cannot be imported.
 _BACKENDS = {"dragoman.torch.": "torch", "dragoman.jax.": "flax"}
 
 
 def require(module: str, needed_for: str) -> Any:
-    """Import `module`, or raise with the `pip install` line that brings it.
+    """Import an optional dependency, or raise an error with the command that installs it.
 
     Args:
-        module: Dotted name of an optional dependency, or of a module of ours that needs one.
-        needed_for: What the user was about to do, for the message ("reading .m4a files").
+        module: Dotted name of the dependency, or of a module of ours that needs one.
+        needed_for: The user's action, for the message ("Reading .m4a files").
 
     Raises:
         MissingDependencyError: If a package of `EXTRAS` is not installed.

@@ -1,7 +1,7 @@
-"""What processors hand to models: a dictionary of arrays whose items are attributes too.
+"""The output of processors: a dictionary of arrays whose items are attributes too.
 
-Lives here: `Batch`, `to_framework` and `to_numpy`, the only places that turn NumPy arrays into a framework's tensors
-and back outside the backends. A framework is imported when it is asked for by name, never before.
+Outside the backends, only `to_framework` and `to_numpy` convert between NumPy arrays and a framework's tensors. A
+framework is imported only when it is asked for by name.
 """
 
 from collections import UserDict
@@ -21,16 +21,16 @@ _FRAMEWORKS = ("np", "pt", "jax", "flax")
 
 
 def rows_at_once(numbers: int) -> int:
-    """Return how many rows are computed together whose scores or attention weights are so many numbers a row."""
+    """Return the number of rows to compute at once if each needs `numbers` scores or attention weights."""
     return max(1, _NUMBERS_AT_ONCE // numbers)
 
 
 def to_framework(array: Any, name: str | None) -> Any:
-    """Turn an array into the framework's own tensor.
+    """Convert an array to a tensor of a framework.
 
     Args:
         array: A NumPy array (or nested lists of equal lengths).
-        name: `"np"`, `"pt"` (PyTorch), `"jax"` or its synonym `"flax"`; `None` leaves `array` as it is.
+        name: `"np"`, `"pt"` (PyTorch), `"jax"` or its synonym `"flax"`; `None` returns `array` unchanged.
 
     Raises:
         ConfigError: If `name` is none of these.
@@ -47,7 +47,7 @@ def to_framework(array: Any, name: str | None) -> Any:
 
 
 def to_numpy(array: Any) -> np.ndarray[Any, Any]:
-    """Turn a tensor of any framework, on any device, into a NumPy array; lists pass through `np.asarray`."""
+    """Convert a tensor of any framework and device, or a list, to a NumPy array."""
     detach = getattr(array, "detach", None)
     return np.asarray(array if detach is None else detach().cpu())
 
@@ -69,10 +69,10 @@ class Batch(UserDict[str, Any]):
             ) from None
 
     def to(self, *args: Any, **kwargs: Any) -> "Batch":
-        """Move every PyTorch tensor, as `tensor.to` does (a floating `dtype` leaves integer tensors alone)."""
+        """Move every PyTorch tensor, as `tensor.to` does (`dtype` applies to floating-point tensors only)."""
 
         def move(value: Any) -> Any:
-            if not hasattr(value, "to"):
+            if getattr(value, "to", None) is None:
                 return value
             if value.dtype.is_floating_point:
                 return value.to(*args, **kwargs)

@@ -1,7 +1,7 @@
-"""What dragoman raises at a user.
+"""The errors that dragoman raises.
 
-Every message says what was wrong, what came, what is allowed and what to do. `assert` is kept for our own invariants.
-The command line turns each class into an exit code (`exit_code`), so that scripts can tell a typo from a missing model.
+Every message says what was wrong, what came, what is allowed and what to do. `assert` is only for our own invariants.
+The command line exits with the `exit_code` of the class, so that scripts can tell a typo from a missing model.
 """
 
 from collections.abc import Iterable
@@ -22,19 +22,19 @@ __all__ = [
 
 
 class DragomanError(Exception):
-    """Base of every error that a user can cause and mend."""
+    """Base of every error that a user can cause and fix."""
 
     exit_code = 1
 
 
 class ConfigError(DragomanError, ValueError):
-    """A configuration value is missing, of the wrong kind or out of range."""
+    """A configuration value is missing, has the wrong type or is out of range."""
 
     exit_code = 2
 
 
 class GenerationError(ConfigError):
-    """An option of `generate` is impossible, alone or with its neighbours."""
+    """An option of `generate` is impossible, alone or in combination with others."""
 
 
 class AudioError(DragomanError, ValueError):
@@ -48,35 +48,35 @@ class TokenizerError(DragomanError, ValueError):
 
 
 class ModelNotFoundError(DragomanError, OSError):
-    """A model, a file of it or a data set is not where it was looked for."""
+    """A model, one of its files or a data set cannot be found."""
 
     exit_code = 3
 
 
 class MissingDependencyError(DragomanError, ImportError):
-    """An optional package is needed; the message names the extra that brings it."""
+    """An optional package is needed; the message names the extra that installs it."""
 
     exit_code = 3
 
 
 class OutOfMemoryError(DragomanError, MemoryError):
-    """The work does not fit into memory."""
+    """The computation does not fit into memory."""
 
     exit_code = 4
 
 
 class CheckpointError(DragomanError, ValueError):
-    """The tensors of a checkpoint do not fit the model: missing, unexpected or misshapen."""
+    """Tensors of a checkpoint do not fit the model: missing, unexpected or misshapen."""
 
     exit_code = 5
 
 
 class UntrustedFileError(CheckpointError):
-    """A file is corrupt, or would run code, or points outside its folder: refused."""
+    """A file is corrupt, would run code, or points outside its folder."""
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
-    """Return ` Did you mean "x"?` for the nearest of `known`, or an empty string when none is near."""
+    """Return ` Did you mean "x"?` for the closest match in `known`, or an empty string if there is none."""
     from difflib import get_close_matches
 
     near = get_close_matches(wrong, list(known), n=1, cutoff=0.6)

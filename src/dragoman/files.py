@@ -1,7 +1,7 @@
-"""The small files of a model folder: read with limits and with errors that name the file, written whole or not at all.
+"""The small files of a model folder: read with size limits and errors that name the file, written atomically.
 
-Bytes and JSON in, bytes and JSON out. What they mean is the business of the modules that call; they choose the class of
-the errors too. A folder of several files that belong together is `dragoman.checkpoint.saving`'s.
+Only bytes and JSON. Callers interpret the content and choose the class of the errors. Saving several files of a folder
+together is in `dragoman.checkpoint.saving`.
 """
 
 import json
@@ -25,8 +25,8 @@ __all__ = [
     "write_json",
 ]
 
-JSON_BYTES = 3 * 2**20  # in memory at most twenty times as much, whatever it holds
-# An empty list takes 3 bytes in a file and 70 in memory, so lists and objects are counted before they are made.
+JSON_BYTES = 3 * 2**20  # at most twenty times as much in memory, whatever the content
+# An empty list takes 3 bytes in a file and 70 in memory, so lists and objects are counted before parsing.
 _BYTES_A_CONTAINER = 20
 
 _AGAIN = "Save or download the model again."
@@ -35,19 +35,19 @@ Error = type[DragomanError]
 
 
 def as_path(given: object, what: str, error: Error = ConfigError) -> Path:
-    """Return the path that a caller gave, as a text or as any kind of path.
+    """Return a path given as a string or a path object.
 
     Args:
-        given: What came.
-        what: What it should be, in words.
+        given: The argument.
+        what: Its description, for the message.
         error: Class of the error.
 
     Raises:
-        ConfigError: If it is neither, or empty, or no name that a file can have.
+        ConfigError: If it is neither, or empty, or not a valid name of a file.
     """
     name = os.fspath(given) if isinstance(given, str | os.PathLike) else None
     if not isinstance(name, str) or not name or "\0" in name:
-        raise error(f"{what} must be a text or a path, but got a {type(given).__name__}: {given!r:.80}.")
+        raise error(f"{what} must be a string or a path, but got a {type(given).__name__}: {given!r:.80}.")
     return Path(name)
 
 
@@ -56,14 +56,14 @@ def read_bytes(path: str | Path, max_bytes: int, error: Error = UntrustedFileErr
 
     Args:
         path: The file.
-        max_bytes: Size above which it is refused unread.
+        max_bytes: Size above which the file is refused.
         error: Class of the error for that.
 
     Raises:
         ModelNotFoundError: If it is missing or cannot be read.
-        UntrustedFileError: If it is too big.
+        UntrustedFileError: If it is too large.
     """
-    if not os.path.isfile(path):  # false for folders, pipes and what may not be looked at, without an exception
+    if not os.path.isfile(path):  # false for folders, pipes and unreadable paths, without an exception
         raise ModelNotFoundError(f"There is no file {path}. Check the name of the folder, or save the model again.")
     try:
         with open(path, "rb") as file:
@@ -71,28 +71,28 @@ def read_bytes(path: str | Path, max_bytes: int, error: Error = UntrustedFileErr
     except OSError as cause:
         raise ModelNotFoundError(f"{path} cannot be read ({cause.strerror}). Check its permissions.") from cause
     if len(raw) > max_bytes:
-        raise error(f"{path} is bigger than {max_bytes:,} bytes, the most that is read. Is it the right file?")
+        raise error(f"{path} is larger than the limit of {max_bytes:,} bytes. Check that it is the right file.")
     return raw
 
 
 def read_json(path: str | Path, error: Error = UntrustedFileError, *, max_bytes: int = JSON_BYTES) -> dict[str, Any]:
-    """Read a JSON file that must hold one object.
+    """Read a JSON file with one object.
 
     Args:
         path: The file.
-        error: Class of the error for what it holds.
-        max_bytes: Size above which it is refused unread.
+        error: Class of the error for its content.
+        max_bytes: Size above which the file is refused.
 
     Raises:
         ModelNotFoundError: If it is missing or cannot be read.
-        UntrustedFileError: If it is too big, too deep, not UTF-8, not JSON or not an object.
+        UntrustedFileError: If it is too large, nested too deep, not UTF-8, not JSON or not an object.
     """
     raw = read_bytes(path, max_bytes, error)
     return parse_json(raw, path, error, max_containers=max_bytes // _BYTES_A_CONTAINER)
 
 
 def find_json(path: str | Path, error: Error = UntrustedFileError, *, max_bytes: int = JSON_BYTES) -> dict[str, Any]:
-    """Do the same with a file that need not be there: without it, the object is empty."""
+    """Read a JSON file that may be missing: the object is then empty; see `read_json`."""
     return read_json(path, error, max_bytes=max_bytes) if os.path.isfile(path) else {}
 
 
@@ -104,17 +104,17 @@ def parse_json(
     max_containers: int = 200_000,
     unique_keys: bool = False,
 ) -> dict[str, Any]:
-    """Parse bytes that must hold one JSON object.
+    """Parse one JSON object.
 
     Args:
         raw: The bytes.
-        source: Where they are from, for the message.
+        source: The file, for the message.
         error: Class of the error.
-        max_containers: Lists and objects above which they are refused unparsed.
-        unique_keys: Refuse an object with the same key twice; otherwise the last one counts.
+        max_containers: Number of lists and objects above which the bytes are refused.
+        unique_keys: Refuse duplicate keys; otherwise the last one counts.
 
     Raises:
-        UntrustedFileError: If they are too deep, not UTF-8, not JSON or not an object.
+        UntrustedFileError: If they are nested too deep, not UTF-8, not JSON or not an object.
     """
     if raw.count(b"[") + raw.count(b"{") > max_containers:
         raise error(f"{source} holds more than {max_containers:,} lists and objects: refused.")
@@ -127,9 +127,9 @@ def parse_json(
 
     try:
         value = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=unique if unique_keys else None)
-        if b"\\ud" in raw.lower():  # halves of characters, which no file can hold and no tokenizer takes
+        if b"\\ud" in raw.lower():  # surrogates, which UTF-8 files and tokenizers do not allow
             json.dumps(value, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as cause:  # bad UTF-8 and endless digits are ValueErrors too
+    except (ValueError, RecursionError) as cause:  # invalid UTF-8 and too many digits are ValueErrors too
         raise error(f"{source} is not valid JSON ({str(cause)[:100]}). {_AGAIN}") from cause
     if not isinstance(value, dict):
         raise error(f"{source} must hold a JSON object, but holds a {type(value).__name__}. {_AGAIN}")
@@ -137,15 +137,13 @@ def parse_json(
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """Write a file so that at every moment either the old or the new content is there, never a part.
-
-    Its folder is made if it is not there.
+    """Write a file atomically: it always has either the old or the new content. A missing folder is created.
 
     Raises:
-        DragomanError: If it cannot be written; what was there is unchanged.
+        DragomanError: If it cannot be written; the old content is unchanged.
     """
     path = Path(path)
-    # a short name of its own: the longest file name that is allowed leaves no room for an ending
+    # a short name of its own: a file name of maximum length leaves no room for a suffix
     temporary = path.with_name(f".dragoman-{secrets.token_hex(8)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -156,15 +154,15 @@ def write_bytes(path: str | Path, content: bytes) -> None:
         raise DragomanError(
             f"{path} cannot be written ({cause.strerror or cause}). Free some space or choose another folder."
         ) from cause
-    finally:  # Ctrl-C too must leave nothing behind
+    finally:  # Ctrl-C must not leave the temporary file either
         with suppress(OSError):
             temporary.unlink()
 
 
 def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON object the way Hugging Face's files look: sorted keys, two spaces, plain Unicode.
+    """Write a JSON object in the style of `transformers`: sorted keys, two spaces, plain Unicode.
 
     Raises:
-        DragomanError: If it cannot be written; what was there is unchanged.
+        DragomanError: If it cannot be written; the old content is unchanged.
     """
     write_bytes(path, (json.dumps(dict(content), indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())

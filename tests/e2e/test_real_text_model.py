@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from dragoman import AutoTokenizer, SpeechEncoderDecoderModel, TextDecoder, WhisperFeatureExtractor, load_audio
-from dragoman.checkpoint.formats.default_model import default_model_folder
+from dragoman.checkpoint.default_model import default_model_folder
 from dragoman.testing import speech
 
 pytestmark = [pytest.mark.network, pytest.mark.slow]

@@ -28,7 +28,7 @@ from dragoman.files import find_json, parse_json, read_bytes, read_json, write_b
         (b'{"a": ' + b"9" * 5000 + b"}", "not valid JSON"),
         (b"<html>", "not valid JSON"),
         (rb'{"a": "\ud800"}', "not valid JSON"),
-        (b" " * (3 * 2**20 + 1), "bigger than 3,145,728 bytes"),
+        (b" " * (3 * 2**20 + 1), "larger than the limit of 3,145,728 bytes"),
     ],
 )
 def test_malformed_json_is_refused(raw: bytes, reason: str, tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_caller_chooses_the_error_class(tmp_path: Path, error: type[DragomanErro
         path.write_bytes(content)
         with pytest.raises(error, match=r"some\.json"):
             find_json(path, error)
-    with pytest.raises(error, match="bigger than 9 bytes"):
+    with pytest.raises(error, match="larger than the limit of 9 bytes"):
         read_bytes(path, 9, error)
 
 

@@ -1,1 +1,1 @@
-"""Checkpoints: where they are, which files hold what, how tensors are read and written, under whose names."""
+"""Checkpoints: finding files, reading and writing tensors, and mapping their names."""

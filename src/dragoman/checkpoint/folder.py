@@ -1,7 +1,7 @@
-"""A checkpoint as one thing: its configuration, its generation options and its tensors, wherever and however they lie.
+"""A folder as one checkpoint: its configuration, its generation options and its tensors.
 
-Three kinds of folder are read: Hugging Face's layout (safetensors, `pytorch_model.bin` or `flax_model.msgpack`, in
-shards or not), that of a CTranslate2 Whisper, and one with a GGUF file; once open, all look like Hugging Face's.
+Three kinds of folder are read: the Hugging Face layout (safetensors, `pytorch_model.bin` or `flax_model.msgpack`, in
+shards or not), a CTranslate2 Whisper, and one with a GGUF file. All are presented in the Hugging Face layout.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,30 +11,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dragoman.checkpoint.formats.ctranslate2 import Ct2File
-from dragoman.checkpoint.formats.ctranslate2_whisper import WhisperTensors, whisper_config, whisper_generation_config
-from dragoman.checkpoint.formats.gguf import GgufTensors, open_gguf
-from dragoman.checkpoint.formats.msgpack import MsgpackFile
+from dragoman.checkpoint.formats import FORMATS, ctranslate2_config, open_gguf
 from dragoman.checkpoint.layout import WeightFiles, find_weights
 from dragoman.checkpoint.tensors import Framework, SafetensorsFile, Shards, TensorFile
-from dragoman.errors import MissingDependencyError, ModelNotFoundError
-from dragoman.files import read_json
+from dragoman.errors import ConfigError, MissingDependencyError, ModelNotFoundError
+from dragoman.files import find_json, read_json
 
-__all__ = ["Checkpoint", "open_folder"]
+__all__ = ["Checkpoint", "PickleReader", "gguf_metadata", "open_folder", "read_model_config"]
 
-# Reads one `pytorch_model.bin`; only the PyTorch backend has such a function.
+# Opens one `pytorch_model.bin`; only the PyTorch backend has such a function.
 PickleReader = Callable[[Path], TensorFile]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A folder that holds a model.
+    """A model in a folder.
 
     Attributes:
-        folder: Where it is.
-        config: What `config.json` says.
-        generation: What `generation_config.json` says, `None` if there is no such file.
-        weights: The files of its tensors.
+        folder: The folder.
+        config: Content of `config.json`.
+        generation: Content of `generation_config.json`, `None` if there is no such file.
+        weights: The files with its tensors.
     """
 
     folder: Path
@@ -49,18 +46,14 @@ class Checkpoint:
 
         Args:
             framework: `"pt"`, `"np"` or `"flax"`.
-            read_pickle: Reads a `.bin` file safely.
+            read_pickle: Opens a `.bin` file safely.
 
         Raises:
             MissingDependencyError: If the weights are `.bin` files and the backend cannot read them.
         """
         kind, paths = self.weights.format, self.weights.paths
-        if kind == "ctranslate2":
-            return WhisperTensors(Ct2File(paths[0]))
-        if kind == "gguf":
-            return GgufTensors(open_gguf(paths[0]))
-        if kind == "flax":
-            return MsgpackFile(paths)
+        if kind in FORMATS:
+            return FORMATS[kind].open(paths)
         if kind == "safetensors":
             return _all([partial(SafetensorsFile, path, framework) for path in paths])
         if read_pickle is None:
@@ -72,7 +65,7 @@ class Checkpoint:
 
 
 def _all(openers: Sequence[Callable[[], Any]]) -> AbstractContextManager[TensorFile]:
-    """Open every file; if one cannot be opened, close the others."""
+    """Open all files; if one cannot be opened, close the others."""
     with ExitStack() as stack:
         files = [stack.enter_context(opener()) for opener in openers]
         stack.pop_all()
@@ -82,13 +75,13 @@ def _all(openers: Sequence[Callable[[], Any]]) -> AbstractContextManager[TensorF
 def open_folder(
     folder: str | Path, *, use_safetensors: bool | None = None, variant: str | None = None, pickles: bool = True
 ) -> Checkpoint:
-    """Look what a folder holds; no tensor is read yet.
+    """Open the checkpoint in a folder, without reading tensors.
 
     Args:
         folder: A local folder.
         use_safetensors: `True` accepts only safetensors, `False` only `.bin`; by default safetensors come first.
         variant: The word in `model.<variant>.safetensors`.
-        pickles: Whether the caller reads `.bin` files; if not, other files come before them.
+        pickles: Whether the caller can read `.bin` files; if not, other formats are preferred.
 
     Raises:
         ModelNotFoundError: If there is no `config.json`, or there are no weights.
@@ -96,22 +89,40 @@ def open_folder(
     """
     folder = Path(folder)
     weights = find_weights(folder, use_safetensors=use_safetensors, variant=variant, pickles=pickles)
-    if weights.format == "ctranslate2":
-        with Ct2File(weights.paths[0]) as container:
-            config = whisper_config(container)
-        return Checkpoint(folder=folder, config=config, generation=whisper_generation_config(folder), weights=weights)
-    if weights.format == "gguf":
-        file = open_gguf(weights.paths[0])
-        return Checkpoint(folder=folder, config=file.config, generation=None, weights=weights)
+    configs = FORMATS[weights.format].configs if weights.format in FORMATS else None
+    if configs is not None:
+        config, generation = configs(weights.paths[0])
+        return Checkpoint(folder=folder, config=config, generation=generation, weights=weights)
     if not (folder / "config.json").is_file():
         raise ModelNotFoundError(
-            f"{folder} has weights but no config.json, so the kind of model is unknown. Add it; to what a Trainer of "
-            "transformers wrote, by model.config.save_pretrained(folder)."
+            f"{folder} has weights but no config.json, so the kind of model is unknown. Add it; for a checkpoint of a "
+            "`transformers` Trainer, with model.config.save_pretrained(folder)."
         )
-    generation = folder / "generation_config.json"
-    return Checkpoint(
-        folder=folder,
-        config=read_json(folder / "config.json"),
-        generation=read_json(generation) if generation.is_file() else None,
-        weights=weights,
-    )
+    config = read_json(folder / "config.json")
+    path = folder / "generation_config.json"
+    generation = read_json(path) if path.is_file() else None
+    return Checkpoint(folder=folder, config=config, generation=generation, weights=weights)
+
+
+def read_model_config(folder: Path) -> Mapping[str, Any]:
+    """Return the configuration of the model in a folder, whether or not its weights are there; empty if there is none.
+
+    Raises:
+        ConfigError: If config.json is malformed.
+        CheckpointError: If a CTranslate2 container holds another model than Whisper.
+    """
+    config = find_json(folder / "config.json", ConfigError)
+    if "model_type" not in config and (folder / "model.bin").is_file():  # CTranslate2's own config.json has no sizes
+        return ctranslate2_config(folder / "model.bin")
+    return config
+
+
+def gguf_metadata(folder: Path) -> Mapping[str, Any] | None:
+    """Return the metadata of the only GGUF file in a folder, which include the tokenizer; `None` if there is not one.
+
+    Raises:
+        MissingDependencyError: If the package `gguf` is not installed.
+        UntrustedFileError: If the file is corrupt.
+    """
+    files = sorted(folder.glob("*.gguf"))
+    return open_gguf(files[0]).metadata if len(files) == 1 else None

@@ -1,15 +1,15 @@
-"""Which tensor of a checkpoint is which of ours: rules over dotted names, readable as a table and invertible.
+"""Invertible rules that map the tensor names of a checkpoint to ours, readable as a table.
 
-A name is a list of words between dots. In a template `{i}` stands for one number and `*` for one or more words; what
-they matched on one side fills the other:
+A name is a list of words between dots. In a template `{i}` matches one number and `*` one or more words; the matches
+on one side fill the template on the other:
 
     Rename("encoder.layers.{i}.attention.q_proj.*",  "stack.layers.{i}.self_attn.q_proj.*")
     Split("h.{i}.attn.c_attn.*",                      into=QKV, transpose=True)
     Drop("pooler.*",                                  why="a decoder does not pool")
 
-Every incoming name matches exactly one rule, and the inverse of the same rules saves, so a round trip is exact. Where
-two rules lead to the same tensor of ours, the first in the table wins when reading, and both names are saved.
-Not here: where files lie (`layout`), how they are read (`tensors`), what came of it (`report`).
+Every incoming name matches exactly one rule, and the inverse of the same rules is used for saving, so a round trip is
+exact. If two rules lead to the same tensor of ours, the first in the table wins when reading, and both names are saved.
+Not here: finding files (`layout`), reading them (`tensors`), and the outcome (`report`).
 """
 
 from collections import defaultdict
@@ -27,9 +27,9 @@ __all__ = ["Alias", "Drop", "KeyMap", "Rename", "Rule", "Split", "fill", "match"
 
 @dataclass(frozen=True)
 class Rename:
-    """One tensor of theirs is one of ours; `transpose` turns a stored `[in, out]` matrix into our `[out, in]`.
+    """One tensor of theirs is one of ours; `transpose` converts a stored `[in, out]` matrix to our `[out, in]`.
 
-    With `row` theirs is a matrix of one row, `[1, n]`, where ours is `[n]`.
+    With `row` theirs is a matrix of one row, `[1, n]`, and ours is `[n]`.
     """
 
     theirs: str
@@ -42,8 +42,8 @@ class Rename:
 class Split:
     """One fused tensor of theirs is several of ours, equal parts along the output axis.
 
-    With `groups` each of so many equal groups of rows holds a share of every part (GPT-NeoX: head by head). With
-    `shares` the parts are as large as these numbers say, relative to each other (StarCoder: many queries, one key).
+    With `groups` the rows are divided into this many equal groups, each with a share of every part (GPT-NeoX: head by
+    head). `shares` are the relative sizes of the parts (StarCoder: many queries, one key).
     """
 
     theirs: str
@@ -57,7 +57,7 @@ class Split:
 class Drop:
     """A tensor of theirs that the part does not need.
 
-    `lost` is what to tell where not all of its numbers are zero, for one that may also be trained.
+    `lost` is the remedy to report for a tensor that may be trained, if its numbers are not all zero.
     """
 
     theirs: str
@@ -70,14 +70,14 @@ Rule = Rename | Split | Drop
 
 @dataclass(frozen=True)
 class Alias:
-    """Another spelling of a name, mended before the rules see it."""
+    """Another spelling of a name, corrected before the rules apply."""
 
     spelled: str
     means: str
 
 
 def match(template: str, name: str) -> dict[str, str] | None:
-    """Return what `{i}` and `*` stand for if `name` fits the `template`, else `None`."""
+    """Return what `{i}` and `*` match if `name` fits the `template`, else `None`."""
     wanted, words = template.split("."), name.split(".")
     if "*" not in wanted:
         return _match_words(wanted, words)
@@ -111,7 +111,7 @@ def matches_any(templates: Iterable[str], name: str) -> bool:
 
 
 def fill(template: str, found: Mapping[str, str]) -> str:
-    """Return the name that a template makes of what another template matched."""
+    """Return a template filled with the matches of another template."""
     return ".".join(found.get(word, word) for word in template.split("."))
 
 
@@ -121,7 +121,7 @@ class KeyMap:
     Args:
         rules: The table.
         aliases: Other spellings, tried in order, each at most once.
-        prefixes: Words that some files put before every name and others leave out ("wav2vec2.", "bert.").
+        prefixes: Prefixes that some files have on every name and others omit ("wav2vec2.", "bert.").
     """
 
     def __init__(self, rules: Sequence[Rule], aliases: Sequence[Alias] = (), prefixes: Sequence[str] = ()) -> None:
@@ -133,19 +133,21 @@ class KeyMap:
             self._by_word[rule.theirs.partition(".")[0]].append(rule)
 
     def rule_for(self, name: str) -> Rule | None:
-        """Return the rule of an incoming name in our spelling of theirs, `None` if there is none.
+        """Return the rule of an incoming canonical name, `None` if there is none.
 
         Raises:
-            CheckpointError: If two rules claim the name: a mistake in the table.
+            CheckpointError: If two rules match the name, which is an error in the table.
         """
         candidates = self._by_word.get(name.partition(".")[0], []) + self._by_word.get("*", [])
         found = [rule for rule in candidates if match(rule.theirs, name) is not None]
         if len(found) > 1:
-            raise CheckpointError(f"The tensor name {name!r} fits several rules: {found}. One rule a name is allowed.")
+            raise CheckpointError(
+                f"The tensor name {name!r} matches several rules: {found}. Only one rule per name is allowed."
+            )
         return found[0] if found else None
 
     def canonical_name(self, name: str) -> str:
-        """Mend the spelling of an incoming name: aliases, then base prefixes added or taken away until a rule fits."""
+        """Return an incoming name in the spelling of the rules: aliases applied, base prefixes added or removed."""
         for alias in self.aliases:
             found = match(alias.spelled, name)
             if found is not None:
@@ -159,12 +161,12 @@ class KeyMap:
         return name
 
     def rank(self, name: str) -> int:
-        """Return the place in the table of the rule of an incoming name; names without a rule come last."""
+        """Return the position in the table of an incoming name's rule; names without a rule come last."""
         rule = self.rule_for(name)
         return len(self.rules) if rule is None else self.rules.index(rule)
 
     def ours(self, name: str) -> tuple[str, ...]:
-        """Return our names for an incoming name that `canonical_name` has mended: none if it is dropped or unknown."""
+        """Return our names for an incoming canonical name: none if it is dropped or unknown."""
         rule = self.rule_for(name)
         if rule is None or isinstance(rule, Drop):
             return ()
@@ -172,7 +174,7 @@ class KeyMap:
         return tuple(fill(template, found) for template in _targets(rule))
 
     def read(self, name: str, array: Any) -> list[tuple[str, Any]]:
-        """Turn a tensor of theirs into ours: `(our name, array)` pairs, none for one that is dropped.
+        """Return the `(our name, array)` pairs of an incoming tensor, none if it is dropped.
 
         Parts of a fused tensor are views of it.
         """
@@ -192,12 +194,12 @@ class KeyMap:
         if isinstance(rule, Split):
             array = _regrouped(array, rule.groups, len(names))
             shares = rule.shares or shares
-        size = -(-array.shape[0] // sum(shares))  # rounded up: what cannot be cut evenly has a part of a wrong shape
+        size = -(-array.shape[0] // sum(shares))  # rounded up: an uneven split gives a part of a wrong shape
         ends = [size * end for end in accumulate(shares, initial=0)]
         return [(ours, array[start:end]) for ours, (start, end) in zip(names, pairwise(ends), strict=True)]
 
     def write(self, tensors: Mapping[str, Any]) -> dict[str, Any]:
-        """Turn our tensors into theirs, the exact inverse of `read`.
+        """Return tensors of ours under their names, the exact inverse of `read`.
 
         Raises:
             CheckpointError: If a name of ours has no rule, or a part of a fused tensor is missing.
@@ -221,7 +223,7 @@ class KeyMap:
         return out
 
     def theirs(self, name: str) -> str:
-        """Return the name under which a tensor of ours is saved, the first one if there are several."""
+        """Return the name under which a tensor of ours is saved, the first if there are several."""
         return self._inverses(name)[0][0]
 
     def _inverses(self, name: str) -> list[tuple[str, Rename | Split, dict[str, str]]]:
@@ -233,14 +235,14 @@ class KeyMap:
             if (found := match(template, name)) is not None
         ]
         if not inverses:
-            raise CheckpointError(f"No rule says under which name the tensor {name!r} is saved.")
+            raise CheckpointError(f"No rule gives the name under which the tensor {name!r} is saved.")
         return inverses
 
 
 def _regrouped(array: Any, outer: int, inner: int) -> Any:
-    """Turn rows that lie in `outer` groups of `inner` pieces into `inner` groups of `outer` pieces."""
+    """Reorder rows from `outer` groups of `inner` blocks to `inner` groups of `outer` blocks."""
     rows, *rest = array.shape
-    if outer == 1 or inner == 1 or rows % (outer * inner):  # what cannot be cut evenly is of a wrong shape anyway
+    if outer == 1 or inner == 1 or rows % (outer * inner):  # an uneven split has a wrong shape anyway
         return array
     return array.reshape(outer, inner, -1, *rest).swapaxes(0, 1).reshape(rows, *rest)
 

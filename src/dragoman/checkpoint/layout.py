@@ -1,7 +1,7 @@
-"""Which files of a folder are its weights, and how a checkpoint is cut into shards: the Hugging Face layout only.
+"""The weight files of a folder, and the split of a checkpoint into shards, in the Hugging Face layout.
 
-File names come from strangers (an index names its shards), so every name is checked before it is opened.
-Not here: what is inside the files (`tensors`, `ctranslate2`), how a folder is written safely (`saving`).
+File names come from untrusted files (an index names its shards), so every name is checked before it is opened.
+Not here: the content of the files (`tensors`, `formats`), and writing a folder safely (`saving`).
 """
 
 import json
@@ -29,7 +29,7 @@ __all__ = [
 
 WeightFormat = Literal["safetensors", "pytorch", "flax", "ctranslate2", "gguf"]
 
-# In order of preference. The last is the one file name of a CTranslate2 folder.
+# In order of preference; "model.bin" is the file name of CTranslate2.
 _NAMES: dict[WeightFormat, str] = {
     "safetensors": "model.safetensors",
     "pytorch": "pytorch_model.bin",
@@ -47,9 +47,9 @@ class WeightFiles:
     """The weights of a folder.
 
     Attributes:
-        format: How to read them.
-        paths: The files, every one present and inside the folder.
-        index: For a sharded checkpoint the file name of each tensor, else `None`.
+        format: Their format.
+        paths: The files, all present and inside the folder.
+        index: The file name of each tensor of a sharded checkpoint, else `None`.
     """
 
     format: WeightFormat
@@ -59,18 +59,18 @@ class WeightFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class ShardPlan:
-    """How tensors are spread over files.
+    """The distribution of tensors over files.
 
     Attributes:
         files: Names of the tensors in each file.
-        index: Content of `model.safetensors.index.json`; `None` for a single file, which needs no index.
+        index: Content of `model.safetensors.index.json`; `None` for a single file.
     """
 
     files: Mapping[str, tuple[str, ...]]
     index: Mapping[str, Any] | None
 
     def index_bytes(self) -> bytes:
-        """Return the index as Hugging Face writes it: sorted, indented by two, a newline at the end."""
+        """Return the index as `transformers` writes it: sorted, indented by two, with a final newline."""
         return (json.dumps(self.index, indent=2, sort_keys=True) + "\n").encode()
 
 
@@ -81,13 +81,13 @@ def pick_weights(
     variant: str | None = None,
     pickles: bool = True,
 ) -> tuple[WeightFormat, str] | None:
-    """Choose the best of several file names: safetensors before pickles before Flax, one file before shards.
+    """Choose the weight file by preference: safetensors before pickles before Flax, one file before shards.
 
     Args:
-        names: What a folder or a repository holds.
-        use_safetensors: `True` accepts nothing else, `False` everything else, `None` prefers it.
+        names: Names of all files in a folder or a repository.
+        use_safetensors: `True` accepts only safetensors, `False` only other formats, `None` prefers safetensors.
         variant: For instance `"fp16"` for `model.fp16.safetensors`.
-        pickles: Whether the caller can read them; if not, they come last.
+        pickles: Whether the caller can read `.bin` files; if not, they come last.
 
     Returns:
         The format and the name of the weight file or of the index, `None` if no name fits.
@@ -104,7 +104,7 @@ def pick_weights(
 
 
 def _accepted(use_safetensors: bool | None, variant: str | None) -> list[tuple[WeightFormat, str, str]]:
-    """Return format, file name and index name of all that a caller accepts."""
+    """Return format, file name and index name of every accepted file, in order of preference."""
 
     def named(name: str) -> str:
         stem, _, ending = name.rpartition(".")
@@ -123,14 +123,14 @@ def find_weights(
     """Find the weight files of a folder and check that all of them are there.
 
     Args:
-        folder: A folder in Hugging Face's layout, one of CTranslate2, or one with a single .gguf file.
-        use_safetensors: See `pick_weights`.
-        variant: See `pick_weights`.
-        pickles: See `pick_weights`.
+        folder: A folder in the Hugging Face layout, one of CTranslate2, or one with a single .gguf file.
+        use_safetensors: As for `pick_weights`.
+        variant: As for `pick_weights`.
+        pickles: As for `pick_weights`.
 
     Raises:
-        ModelNotFoundError: If the folder, its weights or a shard is missing; the message lists what was looked for.
-        UntrustedFileError: If an index is corrupt, or a name or a link leads out of the folder.
+        ModelNotFoundError: If the folder, its weights or a shard is missing; the message lists the names tried.
+        UntrustedFileError: If an index is corrupt, or a name or a link points outside the folder.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -166,15 +166,15 @@ def _no_weights(folder: Path, names: list[str], use_safetensors: bool | None, va
 
 
 def read_index(path: str | Path) -> dict[str, str]:
-    """Return the file name of each tensor of a sharded checkpoint, as its index says.
+    """Return the file name of each tensor in the index of a sharded checkpoint.
 
     Raises:
         ModelNotFoundError: If there is no such file.
-        UntrustedFileError: If it is corrupt or names anything but plain files.
+        UntrustedFileError: If it is corrupt, or has names other than of plain files.
     """
     weight_map = read_json(path).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise UntrustedFileError(f'{path} has no "weight_map" that says which file holds which tensor. {_AGAIN}')
+        raise UntrustedFileError(f'{path} has no "weight_map" with the file of each tensor. {_AGAIN}')
     for name in weight_map.values():
         if not isinstance(name, str):
             raise UntrustedFileError(f'The "weight_map" of {path} must hold file names, not {name!r:.50}. {_AGAIN}')
@@ -183,7 +183,7 @@ def read_index(path: str | Path) -> dict[str, str]:
 
 
 def shard_names(index: Mapping[str, str]) -> list[str]:
-    """Return the files that an index names, each once, sorted."""
+    """Return the different files in an index, sorted."""
     return sorted(set(index.values()))
 
 
@@ -207,7 +207,7 @@ def _check_present(folder: Path, names: list[str]) -> tuple[Path, ...]:
 
 
 def _allowed_roots(folder: Path) -> list[Path]:
-    """Return where a link may lead: the folder itself and, in a hub cache, the blobs that its snapshots link to.
+    """Return the folders that links may point into: the folder itself and, in a hub cache, its blobs.
 
     The cache is `<cache>/models--org--name/{blobs,refs,snapshots/<commit>/}`; newer hub clients add `<cache>/blobs`,
     shared by all repositories.
@@ -223,36 +223,36 @@ def _allowed_roots(folder: Path) -> list[Path]:
 def plan_shards(
     sizes: Mapping[str, int], max_shard_size: int | str = "5GB", name: str = "model.safetensors"
 ) -> ShardPlan:
-    """Spread tensors over files, in the order given, as Hugging Face does.
+    """Distribute tensors over files, in the order given, as `transformers` does.
 
     Args:
         sizes: Bytes of each tensor.
-        max_shard_size: Bytes of a file, or a string like "5GB" (decimal) or "5GiB" (binary). A tensor above it gets a
-            file of its own.
-        name: The file if one is enough; shards are `model-00001-of-00003.safetensors`.
+        max_shard_size: Bytes per file, or a string like "5GB" (decimal) or "5GiB" (binary). A larger tensor gets a file
+            of its own.
+        name: Name of a single file; shards are `model-00001-of-00003.safetensors`.
 
     Raises:
         ConfigError: If `max_shard_size` is not a positive size.
     """
     limit = _bytes(max_shard_size)
     shards: list[list[str]] = []
-    room: list[str] = []
+    shard: list[str] = []
     filled = 0
     for tensor, size in sizes.items():
         if size > limit:
             shards.append([tensor])
             continue
-        if room and filled + size > limit:
-            shards.append(room)
-            room, filled = [], 0
-        room.append(tensor)
+        if shard and filled + size > limit:
+            shards.append(shard)
+            shard, filled = [], 0
+        shard.append(tensor)
         filled += size
-    if room:
-        shards.append(room)
+    if shard:
+        shards.append(shard)
     if len(shards) <= 1:
         return ShardPlan(files={name: tuple(sizes)}, index=None)
     stem, _, ending = name.rpartition(".")
-    files = {f"{stem}-{i:05d}-of-{len(shards):05d}.{ending}": tuple(shard) for i, shard in enumerate(shards, 1)}
+    files = {f"{stem}-{i:05d}-of-{len(shards):05d}.{ending}": tuple(names) for i, names in enumerate(shards, 1)}
     weight_map = {tensor: file for file, tensors in files.items() for tensor in tensors}
     return ShardPlan(files=files, index={"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map})
 

@@ -1,4 +1,4 @@
-"""How a checkpoint is found and read: the options that every `from_pretrained` takes, in either backend."""
+"""The options of every `from_pretrained` and `save_pretrained`, in both backends."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -12,19 +12,19 @@ from dragoman.files import read_json
 
 __all__ = ["IDLE_OPTIONS", "LoadOptions", "check_saving", "tensors_to_save"]
 
-# Options of transformers that are on for something which is not done here -> what to do instead.
+# Options of `transformers` that are not supported -> what to do instead.
 _INSTEAD = {
     "ignore_mismatched_sizes": "load the checkpoint at its own sizes, then change them (`resize_token_embeddings`)",
     "load_in_4bit": 'weights are not quantised here; dtype="bfloat16" halves them',
     "load_in_8bit": 'weights are not quantised here; dtype="bfloat16" halves them',
-    "output_loading_info": "what became of each tensor is in `model.load_report`",
+    "output_loading_info": "`model.load_report` lists what was done with each tensor",
     "proxies": "set HTTPS_PROXY in the environment",
     "quantization_config": 'weights are not quantised here; dtype="bfloat16" halves them',
-    "tie_encoder_decoder": "speech and text have no weights in common",
-    "use_auth_token": "its name is `token` now",
+    "tie_encoder_decoder": "a speech encoder and a text decoder share no weights",
+    "use_auth_token": "pass `token`",
 }
-# Options of transformers that choose between ways to the same result, of which there is one here. Code from a
-# repository is never run, so there is nothing to trust; and files of either framework are read by both.
+# Options of `transformers` that choose between implementations with the same result, of which there is one here. Code
+# from a repository is never run, so there is nothing to trust; and files of either framework are read by both.
 IDLE_OPTIONS = frozenset(
     {
         "_fast_init",
@@ -45,32 +45,32 @@ IDLE_OPTIONS = frozenset(
     }
 )
 
-# Options of its `save_pretrained`: ways to write what is written here in one way.
+# Options of its `save_pretrained` that have no effect here.
 _IDLE_SAVING = frozenset({"safe_serialization", "save_function", "save_peft_format", "token"})
 
 
 def check_saving(keywords: Mapping[str, Any]) -> None:
-    """Check what `save_pretrained` was given besides its own options.
+    """Check the keywords of `save_pretrained` that are not its own options.
 
     Raises:
-        ConfigError: If a keyword asks for something that will not happen.
+        ConfigError: If a keyword is unknown or asks for something that is not supported.
     """
     asked = {name: value for name, value in keywords.items() if name not in _IDLE_SAVING and value}
     if asked.pop("push_to_hub", None):
-        raise ConfigError("`push_to_hub` is not done here: save into a folder, and run: hf upload NAME FOLDER.")
+        raise ConfigError("`push_to_hub` is not supported: save into a folder, and run: hf upload NAME FOLDER.")
     if asked:
         known = {"is_main_process", "max_shard_size", "params", "state_dict"}
         name = next(iter(asked))
-        raise ConfigError(f"`{name}` is no option of `save_pretrained`.{did_you_mean(name, known)}")
+        raise ConfigError(f"`{name}` is not an option of `save_pretrained`.{did_you_mean(name, known)}")
 
 
 def tensors_to_save(own: Mapping[str, Any], given: Mapping[str, Any] | None, name: str) -> Mapping[str, Any]:
-    """Return the tensors of a model, or those that the caller gives in their place.
+    """Return the tensors of a model, or those that the caller passes instead.
 
     Args:
-        own: The model's.
-        given: The caller's, under the same names; such as a distributed trainer gathers.
-        name: What the caller calls them.
+        own: The model's tensors.
+        given: The caller's, under the same names; for instance gathered by a distributed trainer.
+        name: Name of the argument, for the message.
 
     Raises:
         ConfigError: If they are not the tensors of this model.
@@ -88,24 +88,24 @@ def tensors_to_save(own: Mapping[str, Any], given: Mapping[str, Any] | None, nam
 
 @dataclass(frozen=True, kw_only=True)
 class LoadOptions:
-    """How a checkpoint is found and read; the same for every `from_pretrained`.
+    """The options of every `from_pretrained`.
 
     Attributes:
         revision: Branch, tag or commit on the hub.
-        cache_dir: Where hub files are kept, instead of the standard cache.
+        cache_dir: Folder of the hub's files, instead of the standard cache.
         token: Hub token, for private or gated models.
         local_files_only: Never ask the hub.
-        force_download: Fetch again what the cache has.
+        force_download: Download files again that the cache has.
         subfolder: Folder inside the repository.
         use_safetensors: `True` accepts only safetensors, `False` only other formats; by default safetensors come first.
         variant: The word in `model.<variant>.safetensors`.
-        dtype: Type of the floating tensors, by name or as the backend has it; `"auto"` takes the checkpoint's, by
-            default float32.
+        dtype: Data type of the floating-point tensors, by name or as an object of the backend; `"auto"` takes the
+            checkpoint's; the default is float32.
         torch_dtype: The older name of `dtype`.
-        device: Where the tensors go, as the backend has it.
-        device_map: The same in words of transformers: one device, `"auto"` for an accelerator, or `{"": device}`.
-        target_lang: Language whose small networks a speech encoder begins with, for the models that have such (MMS).
-        allow_new: Templates of tensors that may start at random although the checkpoint should hold them.
+        device: Device of the tensors, as the backend names it.
+        device_map: The same in the form of `transformers`: one device, `"auto"` for an accelerator, or `{"": device}`.
+        target_lang: Language adapter of the speech encoder, for models that have them (MMS).
+        allow_new: Templates of tensors that may be initialised at random although the checkpoint should hold them.
     """
 
     revision: str | None = None
@@ -124,10 +124,10 @@ class LoadOptions:
     allow_new: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        """Check `allow_new`, of which a text would be taken for a list of letters.
+        """Check `allow_new`: a plain string would be read as a list of letters.
 
         Raises:
-            ConfigError: If it is not a list of texts.
+            ConfigError: If it is not a list of strings.
         """
         given = self.allow_new
         if (
@@ -141,23 +141,23 @@ class LoadOptions:
 
     @classmethod
     def split(cls, keywords: Mapping[str, Any]) -> tuple[Self, dict[str, Any]]:
-        """Take these options out of keywords, and those that mean nothing here; return them and the rest.
+        """Return these options out of `keywords`, and the rest without those that have no effect here.
 
         Raises:
-            ConfigError: If one of them asks for what is not done here.
+            ConfigError: If one of them is not supported.
         """
         names = {field.name for field in fields(cls)}
         for name, instead in _INSTEAD.items():
             if keywords.get(name):
-                raise ConfigError(f"`{name}` is not done here: {instead}.")
+                raise ConfigError(f"`{name}` is not supported: {instead}.")
         own = {name: value for name, value in keywords.items() if name in names}
         return cls(**own), {name: value for name, value in keywords.items() if name not in names | IDLE_OPTIONS}
 
     def find(self, name_or_path: str | Path, **wanted: Any) -> Path:
-        """Return the folder of a model, on this machine or from the hub; `wanted` says of which files (see `resolve`).
+        """Return the local folder of a model, downloaded if necessary; `wanted` chooses the files (see `resolve`).
 
         Raises:
-            ModelNotFoundError: If it is nowhere.
+            ModelNotFoundError: If it cannot be found.
         """
         return resolve(
             name_or_path,
@@ -171,53 +171,53 @@ class LoadOptions:
         )
 
     def announced(self, name_or_path: str | Path) -> Mapping[str, Any]:
-        """Return what `config.json` says, and fetch nothing else; nothing if there is none that names its family.
+        """Return the content of `config.json` without downloading anything else; empty if it names no family.
 
-        Who asks before `open` can refuse a model without gigabytes being fetched in vain.
+        A caller can so refuse a model before `open` downloads gigabytes.
         """
         try:
             path = self.find(name_or_path, patterns=["config.json"]) / "config.json"
         except ModelNotFoundError:
-            return {}  # `open` says what is wrong
+            return {}  # `open` raises the error
         data = read_json(path) if path.is_file() else {}
         return data if "model_type" in data else {}
 
     def open(self, name_or_path: str | Path, *, pickles: bool = True) -> Checkpoint:
-        """Find a checkpoint, on this machine or on the hub.
+        """Open a checkpoint, downloaded if necessary.
 
         Args:
             name_or_path: A local folder or a hub id.
-            pickles: Whether the caller reads `.bin` files; if not, Flax weights come before them.
+            pickles: Whether the caller can read `.bin` files; if not, Flax weights are preferred.
 
         Raises:
-            ModelNotFoundError: If it is nowhere.
+            ModelNotFoundError: If it cannot be found.
         """
         folder = self.find(name_or_path, use_safetensors=self.use_safetensors, variant=self.variant, pickles=pickles)
         return open_folder(folder, use_safetensors=self.use_safetensors, variant=self.variant, pickles=pickles)
 
     @property
     def wanted_dtype(self) -> Any:
-        """The type asked for under either name, `None` if under neither."""
+        """`dtype` or `torch_dtype`, `None` if neither is given."""
         return self.dtype if self.dtype is not None else self.torch_dtype
 
     @property
     def wanted_device(self) -> Any:
-        """The device asked for under either name, `None` if under neither.
+        """`device` or the one in `device_map`, `None` if neither is given.
 
         Raises:
-            ConfigError: If several are.
+            ConfigError: If `device_map` names several.
         """
         if self.device is not None or not isinstance(self.device_map, Mapping):
             return self.device_map if self.device is None else self.device
         places = list(dict.fromkeys(self.device_map.values()))
         if len(places) != 1:
             raise ConfigError(
-                f"A model is on one device here, but `device_map` names {len(places)}: {str(places)[:80]}. Pass "
+                f"A model must be on one device, but `device_map` names {len(places)}: {str(places)[:80]}. Pass "
                 'device="cuda:0".'
             )
         return places[0]
 
     def new_within(self, prefix: str) -> list[str]:
-        """Return the templates of `allow_new` that concern the part `prefix` ("encoder."), without its word."""
+        """Return the templates of `allow_new` for the part `prefix` ("encoder."), without the prefix."""
         own = [template.removeprefix(prefix) for template in self.allow_new if template.startswith(prefix)]
         return own + [template for template in self.allow_new if template == "*"]

@@ -1,4 +1,4 @@
-"""What became of the tensors of a checkpoint: loaded, dropped and why, new, and what did not fit."""
+"""The load report: which tensors of a checkpoint were loaded or dropped, which are new, and which did not fit."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from dragoman.errors import CheckpointError
 
 __all__ = ["LoadReport"]
 
-# Entries that a list has before it counts the rest; the layers of a stack are one entry.
+# Entries shown in a list before the rest is counted; the layers of a stack are one entry.
 _IN_A_SUMMARY = 12
 _IN_AN_ERROR = 100
 
@@ -17,14 +17,15 @@ class LoadReport:
     """The outcome of loading one checkpoint into one part (or, merged, into a model).
 
     Attributes:
-        loaded: Our names of the tensors that came from the checkpoint.
+        source: The checkpoint, for messages.
+        loaded: Our names of the tensors that were loaded.
         dropped: Incoming names that the part does not need, with the reason.
-        lost: Incoming names of trained tensors that the part has no place for, with what can be done.
+        lost: Incoming names of trained tensors that the part cannot use, with the remedy.
         fresh: Our names of the tensors that no checkpoint holds and that were initialised at random.
-        computed: Our names of the tensors that the checkpoint left out and that follow from the configuration.
-        missing: Our names that the checkpoint should hold but does not.
-        unexpected: Incoming names that no rule knows.
-        misshapen: Our names with the shape that came and the shape that the configuration asks for.
+        computed: Our names of the tensors that the checkpoint omits because they follow from the configuration.
+        missing: Our names of tensors that the checkpoint should hold but does not.
+        unexpected: Incoming names that match no rule.
+        misshapen: Our names with the shape in the checkpoint and the shape that the configuration requires.
     """
 
     source: str = ""
@@ -38,7 +39,7 @@ class LoadReport:
     misshapen: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
 
     def raise_if_unfit(self) -> None:
-        """Raise one error with every tensor that is missing, unexpected or misshapen.
+        """Raise one error with all tensors that are missing, unexpected or misshapen.
 
         Raises:
             CheckpointError: If there is any.
@@ -58,34 +59,34 @@ class LoadReport:
             )
 
     def _remedy(self) -> str:
-        """Return what somebody whose checkpoint does not fit can do."""
+        """Return the advice for a checkpoint that does not fit."""
         absent = [prefix for prefix in ("", "encoder.", "decoder.") if self._lacks_all_layers(prefix)]
         if absent:
-            part = absent[0].rstrip(".") or "part that is wanted"
+            part = absent[0].rstrip(".") or "requested part"
             return (
-                f"Not one layer of the {part} is there: such files are saved by a class that has only another part of "
-                "the network (T5EncoderModel, WhisperForAudioClassification, …). Take one of the whole network."
+                f"It has no layer of the {part}: such files are saved by classes with only another part of the network "
+                "(T5EncoderModel, WhisperForAudioClassification, …). Use a checkpoint of the whole network."
             )
         return (
-            "Check that config.json belongs to these weights; to start some tensors at random on purpose, name them: "
+            "Check that config.json belongs to these weights; to initialise some tensors at random, name them: "
             'allow_new=["decoder.head.*"].'
         )
 
     def _lacks_all_layers(self, prefix: str) -> bool:
         layers = f"{prefix}stack.layers."
-        if 2 * len(self.unexpected) > len(self.missing):  # they may be there under other names
+        if 2 * len(self.unexpected) > len(self.missing):  # they may exist under other names
             return False
         return any(name.startswith(layers) for name in self.missing) and not any(
             name.startswith(layers) for name in (*self.loaded, *self.misshapen)
         )
 
     def set_computed(self, names: Sequence[str]) -> None:
-        """Take those of `fresh` that need no training, because they can be computed, for what they are."""
+        """Move `names` from `fresh` to `computed`: they need no training."""
         self.computed = [name for name in self.fresh if name in names]
         self.fresh = [name for name in self.fresh if name not in names]
 
     def merged(self, prefix: str, other: "LoadReport") -> "LoadReport":
-        """Return this report plus that of a part: our names get the `prefix`, those of the file stay as they are."""
+        """Return this report plus that of a part, our names of the part with `prefix`."""
         return LoadReport(
             source=" and ".join(dict.fromkeys(source for source in (self.source, other.source) if source)),
             loaded=self.loaded + [prefix + name for name in other.loaded],
@@ -99,7 +100,7 @@ class LoadReport:
         )
 
     def summary(self) -> str:
-        """Return a few lines for people: how many tensors came, what is new, what was left out and why."""
+        """Return a few lines for users: loaded, new and dropped tensors, with the reasons."""
         lines = [f"{_tensors(self.loaded)} loaded{f' from {self.source}' if self.source else ''}"]
         if self.fresh:
             are = "is new and needs" if len(self.fresh) == 1 else "are new and need"
@@ -118,7 +119,7 @@ def _tensors(names: Sequence[str]) -> str:
 
 
 def _listed(names: Iterable[str], most: int = _IN_AN_ERROR) -> str:
-    """Return the names in one line: `layers.0.x` and `layers.1.x` as `layers.{0-1}.x`."""
+    """Return the names in one line, `layers.0.x` and `layers.1.x` as `layers.{0-1}.x`."""
     numbers: dict[tuple[str, str], list[int]] = {}
     entries: dict[tuple[str, str], str] = {}
     for name in names:

@@ -1,10 +1,10 @@
-"""Writing a folder so that a crash, a full disk or a kill leaves either the old files or the new ones, never a mix.
+"""Atomic saves: a crash, a full disk or a kill leaves either all old files of a folder or all new ones, never a mix.
 
 The new files are written into a staging folder inside the target (the same disk, so a rename is enough) and flushed.
-Then one rename of that folder, to `.dragoman-pending`, is the moment of truth: before it the save never happened, after
-it the save is complete and only has files to move into place. Whoever comes next, a load or a save, finishes the moves
-of a process that was killed there. Files that are not ours to write (a README, logs, other checkpoints) stay untouched,
-and so does the folder itself: it may be the working directory, a mount point or the target of a link.
+Then that folder is renamed to `.dragoman-pending`, which commits the save: before it nothing has changed, after it
+the files only have to be moved into place. If a process is killed between the moves, the next load or save finishes
+them. Other files (a README, logs, other checkpoints) stay untouched, and so does the folder itself: it may be the
+working directory, a mount point or the target of a link.
 """
 
 import json
@@ -31,7 +31,7 @@ _PENDING = ".dragoman-pending"
 _MANIFEST = ".files.json"
 _ABANDONED = 24 * 3600  # seconds after which the staging folder of a killed save is removed
 
-# Old weights of these names would be found beside the new ones, or before them.
+# Old weights with these names would be found next to the new ones, or instead of them.
 _WEIGHTS = re.compile(
     r"model(?:\.(?P<file>[\w-]+?))?(?:-\d{5}-of-\d{5})?\.safetensors(?:\.index(?:\.(?P<index>[\w-]+))?\.json)?"
 )
@@ -40,21 +40,21 @@ _WEIGHTS = re.compile(
 def save_folder(folder: str | Path, files: Mapping[str, bytes | Callable[[Path], None]]) -> None:
     """Write several files into a folder, all or none.
 
-    If weights (`model.safetensors`, its shards and index) are among them, the folder's other weights of the same
-    variant go: they are what an earlier save left. All else that the folder holds stays.
+    If weights (`model.safetensors`, its shards and index) are among them, other weights of the same variant, left by an
+    earlier save, are removed. All other files stay.
 
     Args:
-        folder: Made if it does not exist.
-        files: By name, the content or a function that writes the file at the path that it is given.
+        folder: Created if it does not exist.
+        files: By name, the content or a function that writes the file to a path.
 
     Raises:
-        DragomanError: If a file cannot be written or moved; the message says what the folder holds now.
+        DragomanError: If a file cannot be written or moved; the message describes the state of the folder.
     """
     folder = Path(folder)
     for name in files:
         if os.path.isdir(folder / check_file_name(name, "The list of files to save")):
             raise DragomanError(
-                f"{folder / name} is a folder where a file must go. Remove it, or choose another folder."
+                f"{folder / name} is a folder, but a file must be written there. Remove it, or choose another folder."
             )
     staging = None
     try:
@@ -79,7 +79,7 @@ def save_folder(folder: str | Path, files: Mapping[str, bytes | Callable[[Path],
 
 
 def _write(staging: Path, files: Mapping[str, bytes | Callable[[Path], None]]) -> None:
-    """Write all files and their list, and wait until they are on the disk."""
+    """Write all files and their list, and flush them to disk."""
     manifest = staging / _MANIFEST
     manifest.write_text(json.dumps(list(files)))
     for name, content in files.items():
@@ -94,7 +94,7 @@ def _write(staging: Path, files: Mapping[str, bytes | Callable[[Path], None]]) -
 
 
 def finish_save(folder: str | Path) -> None:
-    """Move the files of a save that was complete but interrupted into place; do nothing if there is none.
+    """Move the files of a committed but interrupted save into place, if there is one.
 
     Raises:
         CheckpointError: If they cannot be moved, for instance because the disk is read-only.
@@ -108,17 +108,17 @@ def finish_save(folder: str | Path) -> None:
     except OSError as error:
         raise CheckpointError(
             f"The last save into {folder} is complete but its files cannot be moved into place ({_reason(error)}). "
-            "Open the folder once with the right to write in it."
+            "Open the folder once with write permission."
         ) from error
 
 
 def _finish(folder: Path) -> None:
-    """Do the moves; may be interrupted and repeated at any point. The caller holds the lock."""
+    """Move the files; may be interrupted and repeated at any point. The caller holds the lock."""
     pending = folder / _PENDING
     if not os.path.isdir(pending):
         return
     manifest = pending / _MANIFEST
-    if manifest.is_file():  # else all was done but the last `rmdir`
+    if manifest.is_file():  # else only the last `rmdir` is missing
         names = _read_manifest(manifest)
         _flush(folder)
         for name in names:
@@ -135,28 +135,28 @@ def _finish(folder: Path) -> None:
 
 
 def _variant(name: str) -> str | None:
-    """Return "fp16" for a file of the weights `model.fp16.safetensors`, "" for `model.safetensors`, else `None`."""
+    """Return "fp16" for a weight file `model.fp16.safetensors`, "" for `model.safetensors`, else `None`."""
     found = _WEIGHTS.fullmatch(name)
     return found and (found["file"] or found["index"] or "")
 
 
 def _read_manifest(path: Path) -> list[str]:
-    """Return the names of the files of a save. The folder may come from a stranger, so they are checked."""
+    """Return the names of the files of a save, checked: the folder may be untrusted."""
     try:
         names = json.loads(read_bytes(path, JSON_BYTES))
     except (ValueError, RecursionError):
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise UntrustedFileError(f"{path} is not a list of files. If nobody is saving there, delete {path.parent}.")
+        raise UntrustedFileError(f"{path} is not a list of files. If no save is running there, delete {path.parent}.")
     return [check_file_name(name, path) for name in names]
 
 
 def check_file_name(name: str, source: str | Path) -> str:
-    r"""Return `name` if it names a file right in a folder.
+    r"""Return `name` if it is the plain name of a file in a folder.
 
     Args:
-        name: What somebody else wrote.
-        source: Who wrote it, for the message.
+        name: The name, from an untrusted source.
+        source: The source, for the message.
 
     Raises:
         UntrustedFileError: If it has `/`, `\` or `:`, is `..`, empty or too long, or has control characters.
@@ -164,13 +164,13 @@ def check_file_name(name: str, source: str | Path) -> str:
     if not name.strip(". ") or len(name) > 255 or re.search(r"[/\\:\x00-\x1f\x7f]", name):
         raise UntrustedFileError(
             f"{source} names the file {name[:100]!r}: only plain file names in the same folder are allowed. "
-            "Do not use this checkpoint unless you know who made it."
+            "Do not use this checkpoint unless you trust its author."
         )
     return name
 
 
 def _flush(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
+    """Flush a file, or the names in a folder, to disk."""
     if sys.platform == "win32" and path.is_dir():
         return  # folders cannot be opened there
     descriptor = os.open(path, os.O_RDONLY)
@@ -182,13 +182,13 @@ def _flush(path: Path) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from moving files in `folder` at the same time; a killed process loses its lock."""
-    if sys.platform == "win32":  # no protection against two processes that save into one folder at once
+    """Lock `folder` against moves by other processes; the lock of a killed process is released."""
+    if sys.platform == "win32":  # no protection against two saves into one folder at once
         yield
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        with suppress(OSError):  # some network disks know no locks
+        with suppress(OSError):  # some network disks have no locks
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
@@ -196,7 +196,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Remove what saves that were killed long ago left behind."""
+    """Remove the staging folders of saves that were killed long ago."""
     for staging in folder.glob(_STAGING + "*"):
         with suppress(OSError):
             if staging.stat().st_mtime < time.time() - _ABANDONED:

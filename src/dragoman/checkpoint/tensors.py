@@ -1,6 +1,6 @@
-"""Tensors in files: one narrow way to ask any file for a tensor by name, and the safetensors side of it.
+"""Tensors in files: `TensorFile`, the interface of every format, and safetensors.
 
-Here is nothing about names of models (`keymap`) or of files (`layout`). PyTorch and JAX are imported by the safetensors
+Not here: the names of tensors (`keymap`) and of files (`layout`). PyTorch and JAX are imported by the safetensors
 library, when the caller asks for their tensors.
 """
 
@@ -22,8 +22,8 @@ __all__ = ["Framework", "SafetensorsFile", "Shards", "TensorFile", "save_safeten
 
 Framework = Literal["pt", "np", "flax"]
 
-# A name and its entry take some 100 bytes, so this is enough for 40,000 tensors. The format itself would allow 100 MB,
-# which takes ten seconds and a gigabyte to parse.
+# A name with its entry takes about 100 bytes, so this is enough for 40,000 tensors. The format allows 100 MB, which
+# take ten seconds and a gigabyte to parse.
 MAX_HEADER_BYTES = 4 * 2**20
 
 _NAMES = {
@@ -47,7 +47,7 @@ _CHECKED = {"float64", "float32", "float16", "bfloat16"}
 
 
 class TensorFile(Protocol):
-    """A file, or what behaves like one, that holds tensors by name."""
+    """A file, or several presented as one, with tensors by name."""
 
     def keys(self) -> Sequence[str]:
         """Return the names of all tensors."""
@@ -56,38 +56,37 @@ class TensorFile(Protocol):
         """Return the shape of a tensor without reading it."""
 
     def dtype(self, key: str) -> str:
-        """Return the type of its numbers as NumPy and PyTorch call it, for instance "float16"."""
+        """Return the data type of a tensor by its name in NumPy and PyTorch, for instance "float16"."""
 
     def read(self, key: str) -> Any:
-        """Return the tensor as an array of the framework that the file was opened for."""
+        """Return a tensor as an array of the framework that the file was opened for."""
 
-    def __enter__(self) -> Self:
-        """Return the file itself."""
+    def __enter__(self) -> Self: ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close it: nothing can be read any more, but what was read stays valid."""
+        """Close the file; tensors that were read stay valid."""
 
 
 class SafetensorsFile:
     """A safetensors file, memory-mapped.
 
-    PyTorch tensors share the map, so nothing is copied before they are used; NumPy arrays and JAX arrays are copies.
-    NumPy has no bfloat16: such tensors are widened to float32, exactly.
+    PyTorch tensors share the mapped memory and are read on first use; NumPy and JAX arrays are copies. NumPy has no
+    bfloat16: such tensors are converted to float32, exactly.
 
     Args:
         path: The file.
-        framework: Whose tensors `read` returns: "pt" (PyTorch), "np" or "flax" (JAX).
-        check_finite: Refuse tensors with NaN or infinity. Off by default because it touches every number.
+        framework: Framework of the tensors that `read` returns: "pt" (PyTorch), "np" or "flax" (JAX).
+        check_finite: Refuse tensors with NaN or infinity. Off by default because it reads every number.
 
     Raises:
         ModelNotFoundError: If there is no such file.
         UntrustedFileError: If it is not a valid safetensors file.
         MissingDependencyError: If the framework is not installed.
 
-    Reference: https://github.com/huggingface/safetensors#format. On top of the library's own checks, names that occur
-    twice and oversized headers are refused.
+    Reference: https://github.com/huggingface/safetensors#format. In addition to the library's own checks, duplicate
+    names and oversized headers are refused.
     """
 
     def __init__(self, path: str | Path, framework: Framework = "pt", *, check_finite: bool = False) -> None:
@@ -101,7 +100,7 @@ class SafetensorsFile:
         except (SafetensorError, OSError) as error:
             raise _refused(self.path, str(error)) from error
         header.pop("__metadata__", None)
-        self._entries: dict[str, dict[str, Any]] = header  # of known form: the library has checked the same bytes
+        self._entries: dict[str, dict[str, Any]] = header  # valid: the library has checked the same bytes
 
     def keys(self) -> list[str]:
         """Return the names of all tensors, sorted."""
@@ -112,7 +111,7 @@ class SafetensorsFile:
         return tuple(self._entry(key)["shape"])
 
     def dtype(self, key: str) -> str:
-        """Return the type of its numbers in the file, for instance "bfloat16"."""
+        """Return the data type of a tensor in the file, for instance "bfloat16"."""
         code: str = self._entry(key)["dtype"]
         return _NAMES.get(code, code.lower())
 
@@ -120,7 +119,7 @@ class SafetensorsFile:
         """Return a tensor.
 
         Raises:
-            CheckpointError: If there is no such tensor, or the framework has no such type of numbers.
+            CheckpointError: If there is no such tensor, or the framework lacks its data type.
             UntrustedFileError: If `check_finite` is on and the tensor has NaN or infinity.
         """
         dtype = self.dtype(key)
@@ -134,11 +133,11 @@ class SafetensorsFile:
                 f"The tensor {key!r} ({dtype}) of {self.path} cannot be read for {self._framework!r} ({error}). "
                 "Convert the checkpoint to float32, float16 or bfloat16."
             ) from error
-        # A comparison, unlike a difference, is silent about NaN in every framework.
+        # A comparison, unlike a difference, gives no warning for NaN in any framework.
         if self._check_finite and dtype in _CHECKED and not bool((abs(tensor) < float("inf")).all()):
             raise UntrustedFileError(
-                f"The tensor {key!r} of {self.path} has NaN or infinite values: its training went wrong or the file "
-                "was damaged. Use an earlier checkpoint, or fetch the file again."
+                f"The tensor {key!r} of {self.path} has NaN or infinite values: its training diverged or the file is "
+                "damaged. Use an earlier checkpoint, or download the file again."
             )
         return tensor
 
@@ -153,18 +152,14 @@ class SafetensorsFile:
         return self._entries[key]
 
     def __enter__(self) -> Self:
-        """Return the file itself."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close the file; what was read stays valid."""
-        self._file.__exit__(kind, error, trace)
+    def __exit__(self, *error: object) -> None:
+        self._file.__exit__(*error)
 
 
 class Shards:
-    """Several files read as one: the shards of a checkpoint.
+    """The shards of a checkpoint as one file.
 
     Raises:
         UntrustedFileError: If two files hold a tensor of the same name.
@@ -188,7 +183,7 @@ class Shards:
         return self._of(key).shape(key)
 
     def dtype(self, key: str) -> str:
-        """Return the type of its numbers."""
+        """Return the data type of a tensor."""
         return self._of(key).dtype(key)
 
     def read(self, key: str) -> Any:
@@ -201,15 +196,11 @@ class Shards:
         return self._owner[key]
 
     def __enter__(self) -> Self:
-        """Return the shards themselves."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close all files."""
+    def __exit__(self, *error: object) -> None:
         for file in self._files:
-            file.__exit__(kind, error, trace)
+            file.__exit__(None, None, None)
 
 
 def save_safetensors(
@@ -219,10 +210,10 @@ def save_safetensors(
 
     Args:
         tensors: By name.
-        path: The file. For a whole folder use it inside `save_folder`, which a crash cannot break.
-        framework: Whose tensors they are: "pt", "np" or "flax" (JAX).
-        metadata: Texts for the header. By default `{"format": "pt"}`, whatever the framework: it says that names and
-            layouts are PyTorch's, which they are, and Hugging Face's loaders insist on it.
+        path: The file. For a whole folder use it inside `save_folder`, which is atomic.
+        framework: Framework of the tensors: "pt", "np" or "flax" (JAX).
+        metadata: Strings for the header. By default `{"format": "pt"}` for every framework: it states that names and
+            layouts are PyTorch's, and `transformers` requires it.
 
     Raises:
         DragomanError: If the file cannot be written.
@@ -234,7 +225,7 @@ def save_safetensors(
             library = require("safetensors.torch", "Writing PyTorch tensors")
             library.save_file(_in_own_memory(tensors), path, about)
         else:
-            # The library would write the memory of a transposed array as it lies, without a word.
+            # The library would silently write the memory of a transposed array untransposed.
             arrays = {key: np.asarray(tensor, order="C") for key, tensor in tensors.items()}
             require("safetensors.numpy", "Writing arrays").save_file(arrays, path, about)
     except (SafetensorError, OSError) as error:
@@ -253,18 +244,18 @@ def _in_own_memory(tensors: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def widen_bfloat16(bits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Turn bfloat16 numbers, given as 16-bit integers, into float32: the same numbers with more zeros at the end."""
+    """Convert bfloat16 numbers, given as 16-bit integers, to float32, exactly."""
     return (bits.astype("<u4") << 16).view("<f4")
 
 
 def _require(framework: Framework) -> None:
-    """Say how to install a framework that is missing, before the library fails for want of it."""
+    """Raise an error with the install command if a framework is missing, before the library fails without one."""
     if framework != "np":
         require({"pt": "torch", "flax": "jax"}[framework], f'Tensors of the framework "{framework}"')
 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:
-    """Return the header and where the data start."""
+    """Return the header and the offset of the data."""
     if not os.path.isfile(path):  # false for folders and pipes too
         raise ModelNotFoundError(f"There is no file {path}. Save or download the model again.")
     try:

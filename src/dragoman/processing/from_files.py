@@ -9,9 +9,7 @@ from dragoman.audio.features.filter_banks import SeamlessM4TFeatureExtractor, Sp
 from dragoman.audio.features.preprocessor_config import read_preprocessor_config
 from dragoman.audio.features.wav2vec2 import Wav2Vec2FeatureExtractor
 from dragoman.audio.features.whisper import WhisperFeatureExtractor
-from dragoman.checkpoint.formats.ctranslate2 import Ct2File
-from dragoman.checkpoint.formats.ctranslate2_whisper import whisper_config
-from dragoman.checkpoint.formats.gguf import open_gguf
+from dragoman.checkpoint.folder import gguf_metadata, read_model_config
 from dragoman.errors import ConfigError, ModelNotFoundError, did_you_mean
 from dragoman.families import FAMILIES
 from dragoman.files import find_json
@@ -51,9 +49,9 @@ def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str,
 def read_tokenizer(folder: Path, options: Mapping[str, Any]) -> Tokenizer:
     """Read the tokenizer of a folder; `options` are settings of the tokenizer, and `tokenizer_type`."""
     settings = {name: value for name, value in options.items() if name != "tokenizer_type"}
-    containers = [] if (folder / "tokenizer.json").is_file() else sorted(folder.glob("*.gguf"))
-    if len(containers) == 1:
-        return tokenizer_of(open_gguf(containers[0]).metadata, settings)
+    metadata = None if (folder / "tokenizer.json").is_file() else gguf_metadata(folder)
+    if metadata is not None:
+        return tokenizer_of(metadata, settings)
     return load_tokenizer(folder, tokenizer_type=options.get("tokenizer_type"), options=settings, class_of=TOKENIZER_OF)
 
 
@@ -64,7 +62,7 @@ def read_feature_extractor(folder: Path, options: Mapping[str, Any]) -> FeatureE
         ModelNotFoundError: If no file says what it is.
         ConfigError: If it is of a kind that is not known here, or malformed.
     """
-    config = _model_config(folder)
+    config = read_model_config(folder)
     try:
         fields = read_preprocessor_config(folder)
     except ModelNotFoundError:
@@ -101,11 +99,3 @@ def _encoder(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the part of a model's configuration that is about speech."""
     encoder = config.get("encoder")
     return encoder if isinstance(encoder, Mapping) else config
-
-
-def _model_config(folder: Path) -> Mapping[str, Any]:
-    config = find_json(folder / "config.json", ConfigError)
-    if "model_type" not in config and (folder / "model.bin").is_file():  # CTranslate2's Whisper keeps its sizes there
-        with Ct2File(folder / "model.bin") as container:
-            return whisper_config(container)
-    return config

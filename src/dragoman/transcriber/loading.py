@@ -10,8 +10,8 @@ from typing import Any
 
 import dragoman
 from dragoman._lazy import require
+from dragoman.checkpoint.default_model import DEFAULT_MODEL_NAME, default_model_folder
 from dragoman.checkpoint.folder import open_folder
-from dragoman.checkpoint.formats.default_model import DEFAULT_MODEL_NAME, default_model_folder
 from dragoman.checkpoint.source import resolve
 from dragoman.errors import CheckpointError, ConfigError, DragomanError
 from dragoman.hub import commit_of

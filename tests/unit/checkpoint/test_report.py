@@ -37,12 +37,12 @@ def test_everything_is_in_one_error() -> None:
 
 def test_a_file_of_another_part_of_the_network_is_told_as_such() -> None:
     names = [f"decoder.stack.layers.{i}.ffn.in_proj.weight" for i in range(4)]
-    words = "Not one layer of the decoder is there"
+    words = "It has no layer of the decoder"
     assert words in error_of(LoadReport(missing=names, unexpected=["classifier.bias"], loaded=["decoder.embed.weight"]))
     assert words not in error_of(LoadReport(missing=names[1:], loaded=names[:1]))
     assert words not in error_of(LoadReport(missing=names, unexpected=["a.weight", "b.weight", "c.weight"]))
     own = [name.removeprefix("decoder.") for name in names]
-    assert "Not one layer of the part that is wanted" in error_of(LoadReport(missing=own))
+    assert "It has no layer of the requested part" in error_of(LoadReport(missing=own))
 
 
 def test_layers_are_listed_in_ranges() -> None:

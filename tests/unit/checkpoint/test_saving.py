@@ -261,7 +261,7 @@ def test_what_killed_saves_left_is_removed_after_a_day(tmp_path: Path) -> None:
 
 def test_a_folder_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "config.json").mkdir()
-    with pytest.raises(DragomanError, match=r"config.json is a folder where a file must go"):
+    with pytest.raises(DragomanError, match=r"config.json is a folder, but a file must be written there"):
         save_folder(tmp_path, NEW)
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(DragomanError, match=r"Saving into .*file failed"):

@@ -324,11 +324,11 @@ def test_a_truncated_sentencepiece_model_is_refused(make: Make, spm: bytes) -> N
 def test_absurd_sizes_are_refused_before_they_are_read(gpt2: Path) -> None:
     with (gpt2 / "tokenizer.json").open("wb") as file:
         file.truncate(vocab_files.VOCABULARY_BYTES + 1)  # sparse
-    with pytest.raises(TokenizerError, match=r"tokenizer\.json is bigger than 134,217,728 bytes"):
+    with pytest.raises(TokenizerError, match=r"tokenizer\.json is larger than the limit of 134,217,728 bytes"):
         load_tokenizer(gpt2)
     with (gpt2 / "tokenizer_config.json").open("wb") as file:
         file.truncate(vocab_files.CONFIG_BYTES + 1)
-    with pytest.raises(TokenizerError, match=r"tokenizer_config\.json is bigger than 16,777,216 bytes"):
+    with pytest.raises(TokenizerError, match=r"tokenizer_config\.json is larger than the limit of 16,777,216 bytes"):
         load_tokenizer(gpt2)
 
 

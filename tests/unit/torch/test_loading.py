@@ -225,7 +225,7 @@ class TestSaving:
         [
             ({"push_to_hub": True}, "hf upload"),
             ({"max_shard_sise": "1GB"}, 'Did you mean "max_shard_size"'),
-            ({"variant": "fp16"}, "`variant` is no option of `save_pretrained`"),
+            ({"variant": "fp16"}, "`variant` is not an option of `save_pretrained`"),
         ],
     )
     def test_what_would_not_happen_is_refused(

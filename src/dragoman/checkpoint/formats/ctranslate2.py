@@ -1,11 +1,13 @@
-"""The container of CTranslate2 (`model.bin`): reading its tensors.
+"""Tensors of CTranslate2's container (`model.bin`).
 
 The file, all little-endian: format version (u32), name of the kind of model, its revision (u32), number of variables
-(u32); per variable its name, rank (u8), dimensions (u32 each), type of numbers (u8), bytes (u32), data; then number of
-aliases (u32) and per alias its name and the name of the variable that it stands for. A text is its length (u16,
-with the NUL at its end) and UTF-8.
+(u32); per variable its name, rank (u8), dimensions (u32 each), data type (u8), bytes (u32), data; then the number of
+aliases (u32) and per alias its name and the name of its variable. A string is its length (u16, including a final NUL)
+and UTF-8.
 
-What the tensors mean is in `ctranslate2_whisper`. Reference: https://github.com/OpenNMT/CTranslate2 (`model_spec.py`).
+The meaning of the tensors is in `ctranslate2_whisper`.
+
+Reference: https://github.com/OpenNMT/CTranslate2 (`model_spec.py`).
 """
 
 import math
@@ -14,7 +16,6 @@ import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -24,8 +25,8 @@ from dragoman.errors import CheckpointError, ModelNotFoundError, UntrustedFileEr
 
 __all__ = ["Ct2File"]
 
-_VERSIONS = (4, 5, 6)  # before 4, types of numbers were not stored; 6 is today's
-_TYPES = ("<f4", "<i1", "<i2", "<i4", "<f2", "bfloat16")  # the place in this list is the number in the file
+_VERSIONS = (4, 5, 6)  # before 4, data types were not stored; 6 is the current one
+_TYPES = ("<f4", "<i1", "<i2", "<i4", "<f2", "bfloat16")  # the index is the number in the file
 _MAX_RANK = 8
 _MAX_VARIABLES = 100_000  # the largest Whisper has 1,500
 
@@ -52,7 +53,7 @@ class Ct2File:
 
     Raises:
         ModelNotFoundError: If there is no such file.
-        UntrustedFileError: If it is no such container, or its counts, names or sizes are false.
+        UntrustedFileError: If it is not such a container, or its counts, names or sizes are wrong.
         CheckpointError: If its version is unknown.
     """
 
@@ -64,8 +65,8 @@ class Ct2File:
             version = cursor.number("I")
             if version not in _VERSIONS:
                 raise CheckpointError(
-                    f"{path} is no CTranslate2 container, or of version {version}; versions {_VERSIONS} can be read. "
-                    "Convert the model again with a current CTranslate2."
+                    f"{path} is not a CTranslate2 container, or has version {version}; versions {_VERSIONS} can be "
+                    "read. Convert the model again with a current CTranslate2."
                 )
             self.spec, self.revision = cursor.text(), cursor.number("I")
             self._variables = _read_variables(cursor)
@@ -79,7 +80,7 @@ class Ct2File:
         for _ in range(cursor.count()):
             alias, target = cursor.text(), cursor.text()
             if alias in self._variables or target not in self._variables:
-                raise cursor.refused(f"its alias {alias!r} for {target!r} is taken or leads nowhere")
+                raise cursor.refused(f"its alias {alias!r} for {target!r} is a duplicate or has no variable")
             self._variables[alias] = self._variables[target]
             if target + "_scale" in self._variables:
                 self._variables.setdefault(alias + "_scale", self._variables[target + "_scale"])
@@ -92,7 +93,6 @@ class Ct2File:
         return name.endswith("_scale") and name.removesuffix("_scale") in self._variables
 
     def __contains__(self, key: str) -> bool:
-        """Return whether there is a tensor or an alias of this name."""
         return key in self._variables
 
     def shape(self, key: str) -> tuple[int, ...]:
@@ -100,12 +100,12 @@ class Ct2File:
         return self._variable(key).shape
 
     def dtype(self, key: str) -> str:
-        """Return the type of the numbers that `read` returns, for instance "float16"."""
+        """Return the data type that `read` returns, for instance "float16"."""
         kind = self._variable(key).type
         return "float32" if kind == "bfloat16" or key + "_scale" in self._variables else np.dtype(kind).name
 
     def same(self, key: str, other: str) -> bool:
-        """Return whether two names stand for one tensor."""
+        """Return whether two names are the same tensor."""
         return self._variable(key) is self._variable(other)
 
     def read(self, key: str, rows: slice = slice(None)) -> np.ndarray[Any, Any]:
@@ -131,7 +131,7 @@ class Ct2File:
         return array.astype(np.float32) / scale
 
     def _stored(self, key: str, rows: slice) -> np.ndarray[Any, Any]:
-        """Return a copy of rows of a variable as the file has them, bfloat16 widened."""
+        """Return a copy of rows of a variable without scaling, bfloat16 as float32."""
         variable = self._variable(key)
         wide = variable.type == "bfloat16"
         numbers = "<u2" if wide else variable.type
@@ -145,18 +145,14 @@ class Ct2File:
         return self._variables[key]
 
     def __enter__(self) -> Self:
-        """Return the file itself."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close the file; what was read stays valid."""
+    def __exit__(self, *error: object) -> None:
         self._map.close()
 
 
 class _Cursor:
-    """Reads the container from its start, and never past its end."""
+    """A position in the container; never reads past its end."""
 
     def __init__(self, data: mmap.mmap, path: Path) -> None:
         self._data = data
@@ -164,7 +160,7 @@ class _Cursor:
         self._at = 0
 
     def skip(self, size: int) -> int:
-        """Move on by `size` bytes and return where they start."""
+        """Advance by `size` bytes and return their start."""
         start = self._at
         if size > len(self._data) - start:
             raise self.refused(f"it ends at byte {len(self._data):,}, in the middle of {size:,} bytes")
@@ -172,19 +168,19 @@ class _Cursor:
         return start
 
     def number(self, code: str) -> int:
-        """Read one number of a `struct` code."""
+        """Read one number by its `struct` code."""
         start = self.skip(struct.calcsize("<" + code))
         return int(struct.unpack("<" + code, self._data[start : self._at])[0])
 
     def count(self) -> int:
-        """Read how many things follow."""
+        """Read the number of entries that follow."""
         count = self.number("I")
         if count > _MAX_VARIABLES:
             raise self.refused(f"it claims {count:,} variables, at most {_MAX_VARIABLES:,} are allowed")
         return count
 
     def text(self) -> str:
-        """Read a name."""
+        """Read a string."""
         start = self.skip(self.number("H"))
         raw = self._data[start : self._at]
         try:
@@ -193,12 +189,11 @@ class _Cursor:
             raise self.refused(f"it has a name that is not UTF-8, {raw[:50]!r}") from error
 
     def expect_end(self) -> None:
-        """Check that nothing follows."""
         if self._at != len(self._data):
             raise self.refused(f"{len(self._data) - self._at:,} bytes follow its end")
 
     def refused(self, why: str) -> UntrustedFileError:
-        """Return the error for a container that cannot be right."""
+        """Return the error for an invalid container."""
         return UntrustedFileError(
             f"{self._path} is not a valid CTranslate2 container: {why}. Download or convert the model again."
         )

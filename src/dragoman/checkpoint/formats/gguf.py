@@ -1,13 +1,12 @@
-"""Text models in a GGUF file: the same model under Hugging Face's names.
+"""Text models in a GGUF file, under the names of `transformers`.
 
-`GgufFile.config` says what config.json would say, and `GgufTensors` shows the tensors as `model.safetensors` would hold
-them, in float32 whatever they were quantised to. The container and its number formats are read by ggml's own package.
+`GgufFile.config` is the equivalent of config.json, and `GgufTensors` presents the tensors as `model.safetensors` would
+hold them, in float32 for every quantisation. The container and its number formats are read by ggml's own package.
 """
 
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -20,7 +19,7 @@ __all__ = ["GgufFile", "GgufTensors", "open_gguf"]
 
 # fmt: off
 _KEYS = KeyMap((
-    # theirs                                ours: Hugging Face's
+    # GGUF                                  transformers
     Rename("token_embd.weight",             "model.embed_tokens.weight"),
     Rename("output_norm.weight",            "model.norm.weight"),
     Rename("output.weight",                 "lm_head.weight"),
@@ -37,7 +36,7 @@ _KEYS = KeyMap((
     Rename("blk.{i}.ffn_down.*",            "model.layers.{i}.mlp.down_proj.*"),
 ))
 # fmt: on
-# By our field, the metadata behind the name of the architecture, and what may be absent.
+# Config field -> metadata key after the name of the architecture.
 _SIZES = {
     "hidden_size": "embedding_length",
     "intermediate_size": "feed_forward_length",
@@ -47,18 +46,19 @@ _SIZES = {
     "max_position_embeddings": "context_length",
     "rms_norm_eps": "attention.layer_norm_rms_epsilon",
 }
+_IDS = {"bos": "bos", "eos": "eos", "pad": "padding"}
 _ARCHITECTURES = ("llama", "qwen2", "qwen3")
 
 
 class GgufFile:
-    """The metadata of a GGUF file, and its tensors as they lie there.
+    """The metadata and the tensors of a GGUF file, under its own names.
 
     Args:
         path: The file.
 
     Raises:
         MissingDependencyError: If the package `gguf` is not installed.
-        UntrustedFileError: If it is no GGUF file, or it is corrupt.
+        UntrustedFileError: If it is not a GGUF file, or is corrupt.
     """
 
     def __init__(self, path: Path) -> None:
@@ -72,15 +72,15 @@ class GgufFile:
             raise
         except Exception as error:  # the package checks little, so a corrupt file may raise anything
             raise UntrustedFileError(
-                f"{path} is no GGUF file, or it is corrupt ({error}). Download it again."
+                f"{path} is not a GGUF file, or is corrupt ({error}). Download it again."
             ) from error
 
     @property
     def architecture(self) -> str:
-        """What kind of model it is, in ggml's words.
+        """The kind of model, by its name in ggml.
 
         Raises:
-            CheckpointError: If dragoman does not read that kind from GGUF.
+            CheckpointError: If this kind is not supported.
         """
         found = self.metadata.get("general.architecture")
         if found not in _ARCHITECTURES or "rope_freqs.weight" in self.tensors:
@@ -93,7 +93,7 @@ class GgufFile:
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
-        """What config.json would say.
+        """The equivalent of config.json.
 
         Raises:
             CheckpointError: If a size is missing.
@@ -126,23 +126,20 @@ class GgufFile:
         return np.array(self._gguf.quants.dequantize(tensor.data, tensor.tensor_type), dtype=np.float32)
 
 
-_IDS = {"bos": "bos", "eos": "eos", "pad": "padding"}
-
-
 def open_gguf(path: Path) -> GgufFile:
-    """Open a GGUF file. It takes seconds, so the last one stays open: model and tokenizer are asked for in turn.
+    """Open a GGUF file. As this takes seconds, the last file stays open: model and tokenizer are read one by one.
 
     Args:
-        path: The file; one that has changed since is opened anew.
+        path: The file; it is opened again if it has changed.
 
     Raises:
         MissingDependencyError: If the package `gguf` is not installed.
-        UntrustedFileError: If it is no GGUF file, or it is corrupt.
+        UntrustedFileError: If it is not a GGUF file, or is corrupt.
     """
     try:
         state = path.stat()
     except OSError:
-        return GgufFile(path)  # which says what is wrong
+        return GgufFile(path)  # which raises the error
     return _opened(path, state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size)
 
 
@@ -152,22 +149,22 @@ def _opened(path: Path, *state: int) -> GgufFile:
 
 
 class GgufTensors:
-    """The tensors of a GGUF file as a `TensorFile` with Hugging Face's names.
+    """The tensors of a GGUF file as a `TensorFile` with the names of `transformers`.
 
     Args:
         file: The open file.
 
     Raises:
-        CheckpointError: If it holds a model that dragoman does not read from GGUF, or tensors without a place.
+        CheckpointError: If the kind of model is not supported, or there are unknown tensors.
     """
 
     def __init__(self, file: GgufFile) -> None:
         self._file = file
         self._config = file.config
-        strange = [name for name in file.tensors if _KEYS.rule_for(name) is None]
-        if strange:
+        unknown = [name for name in file.tensors if _KEYS.rule_for(name) is None]
+        if unknown:
             raise CheckpointError(
-                f"{file.path} holds tensors without a place in a {file.architecture} model: {', '.join(strange[:5])}. "
+                f"{file.path} holds tensors unknown in a {file.architecture} model: {', '.join(unknown[:5])}. "
                 "Load the checkpoint that it was converted from."
             )
         self._names = {_KEYS.ours(name)[0]: name for name in file.tensors}
@@ -181,7 +178,7 @@ class GgufTensors:
         return tuple(int(size) for size in reversed(self._file.tensors[self._names[key]].shape))
 
     def dtype(self, key: str) -> str:
-        """Return the type of the numbers that `read` returns."""
+        """Return the data type that `read` returns."""
         return "float32"
 
     def read(self, key: str) -> np.ndarray[Any, Any]:
@@ -190,16 +187,12 @@ class GgufTensors:
         heads = {"q_proj": "num_attention_heads", "k_proj": "num_key_value_heads"}.get(key.split(".")[-2])
         if heads is None or self._config["model_type"] != "llama":
             return array
-        # ggml turns neighbouring numbers of a head of Llama, Hugging Face numbers half a head apart
+        # ggml rotates neighbouring channels of a head of Llama, `transformers` channels half a head apart
         rows = self._config[heads]
         return array.reshape(rows, -1, 2, *array.shape[1:]).swapaxes(1, 2).reshape(array.shape)
 
     def __enter__(self) -> Self:
-        """Return the file itself."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Forget the tensors; what was read stays valid."""
+    def __exit__(self, *error: object) -> None:
         self._names = {}

@@ -1,14 +1,13 @@
-"""Weights of upstream's Flax era: `flax_model.msgpack`, read as if it were a PyTorch checkpoint.
+"""Flax weights of earlier versions of `transformers`: `flax_model.msgpack`, read like a PyTorch checkpoint.
 
-The file is a MessagePack map of maps; an array is an extension of type 1 that holds `[shape, type, bytes]`. Flax called
-tensors otherwise and stored every matrix and kernel transposed; names and layouts that come out are those of PyTorch,
-so the families' name tables apply, in either backend. Nothing is written in this format.
+The file is a MessagePack map of maps; an array is an extension of type 1 with `[shape, type, bytes]`. Flax has other
+names for some tensors and stores matrices and kernels transposed. Both are converted to those of PyTorch, so that the
+families' name tables apply, in both backends. Nothing is written in this format.
 """
 
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import msgpack
@@ -19,23 +18,23 @@ from dragoman.errors import CheckpointError, ModelNotFoundError, UntrustedFileEr
 
 __all__ = ["MsgpackFile"]
 
-_ARRAY = 1  # the type of extension
+_ARRAY = 1  # extension type
 _TYPES = {"float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"}
-_CHUNKED = "__msgpack_chunked_array__"  # above 2^30 bytes
+_CHUNKED = "__msgpack_chunked_array__"  # arrays above 2^30 bytes
 _WEIGHTS = {"kernel", "scale", "embedding"}
-_DEEPEST = 64
+_MAX_DEPTH = 64
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class MsgpackFile:
-    """The tensors of one or several files.
+    """The tensors of one or several files as a `TensorFile`.
 
     Args:
         paths: The file, or its shards.
 
     Raises:
-        UntrustedFileError: If a file is no map of arrays, or is corrupt.
+        UntrustedFileError: If a file is not a map of arrays, or is corrupt.
         ModelNotFoundError: If a file cannot be read.
     """
 
@@ -45,7 +44,7 @@ class MsgpackFile:
         for path in paths:
             for name, array in _leaves(_unpack(path), path):
                 if name in self._tensors:
-                    raise _refused(path, f"the tensor {name!r} is there twice")
+                    raise _refused(path, f"it has the tensor {name!r} twice")
                 self._tensors[name] = array
 
     def keys(self) -> list[str]:
@@ -57,7 +56,7 @@ class MsgpackFile:
         return tuple(self._tensor(key).shape)
 
     def dtype(self, key: str) -> str:
-        """Return the type of its numbers; bfloat16 has become float32."""
+        """Return the data type that `read` returns; bfloat16 is read as float32."""
         return str(self._tensor(key).dtype)
 
     def read(self, key: str) -> Array:
@@ -70,13 +69,9 @@ class MsgpackFile:
         return self._tensors[key]
 
     def __enter__(self) -> Self:
-        """Return the file itself."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Let go of the tensors."""
+    def __exit__(self, *error: object) -> None:
         self._tensors = {}
 
 
@@ -92,33 +87,33 @@ def _unpack(path: Path) -> Mapping[str, Any]:
     except (ValueError, TypeError, msgpack.exceptions.UnpackException, RecursionError) as error:
         raise _refused(path, str(error)[:100] or type(error).__name__) from error
     if not isinstance(tree, dict):
-        raise _refused(path, f"it holds a {type(tree).__name__} and no named tensors")
+        raise _refused(path, f"it holds a {type(tree).__name__}, not named tensors")
     return tree
 
 
 def _hook(path: Path) -> Callable[[int, bytes], Array]:
     def array(kind: int, data: bytes) -> Array:
         if kind != _ARRAY:
-            raise _refused(path, f"it holds an extension of type {kind}, and only arrays are read")
+            raise _refused(path, f"it holds an extension of type {kind}, but only arrays are allowed")
         shape, dtype, raw = msgpack.unpackb(data)
-        wide = isinstance(dtype, str) and dtype in _TYPES
-        if not wide or not all(isinstance(n, int) and n >= 0 for n in shape) or not isinstance(raw, bytes):
-            raise _refused(path, f"an array of type {str(dtype)[:20]!r}")
+        known = isinstance(dtype, str) and dtype in _TYPES
+        if not known or not all(isinstance(n, int) and n >= 0 for n in shape) or not isinstance(raw, bytes):
+            raise _refused(path, f"it has an array of type {str(dtype)[:20]!r}")
         numbers = widen_bfloat16(np.frombuffer(raw, "<u2")) if dtype == "bfloat16" else np.frombuffer(raw, dtype)
         if numbers.size != math.prod(shape):
-            raise _refused(path, f"an array of {numbers.size} numbers claims the shape {shape}")
+            raise _refused(path, f"an array of {numbers.size} numbers has the shape {shape}")
         return numbers.reshape(shape)
 
     return array
 
 
 def _leaves(tree: Mapping[str, Any], path: Path, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Array]]:
-    """Yield tensors under PyTorch's names."""
-    if depth > _DEEPEST:
-        raise _refused(path, "its maps are too deep")
+    """Yield tensors under their names in PyTorch."""
+    if depth > _MAX_DEPTH:
+        raise _refused(path, "its maps are nested too deep")
     for name, value in tree.items():
         if not isinstance(name, str):
-            raise _refused(path, f"a tensor is called {name!r:.30}")
+            raise _refused(path, f"a tensor has the name {name!r:.30}")
         if isinstance(value, dict) and _CHUNKED in value:
             value = _joined(value, path)
         if isinstance(value, dict):
@@ -126,7 +121,7 @@ def _leaves(tree: Mapping[str, Any], path: Path, prefix: str = "", depth: int = 
         elif isinstance(value, np.ndarray):
             yield prefix + ("weight" if name in _WEIGHTS else name), value.T if name == "kernel" else value
         else:
-            raise _refused(path, f"{prefix}{name} is a {type(value).__name__} and no array")
+            raise _refused(path, f"{prefix}{name} is a {type(value).__name__}, not an array")
 
 
 def _joined(value: Mapping[str, Any], path: Path) -> Array:
@@ -134,7 +129,7 @@ def _joined(value: Mapping[str, Any], path: Path) -> Array:
         chunks, shape = (list(value[name].values()) for name in ("chunks", "shape"))
         return np.concatenate(chunks).reshape(shape)
     except (KeyError, AttributeError, ValueError, TypeError) as error:
-        raise _refused(path, f"an array in parts that do not fit ({str(error)[:60]})") from error
+        raise _refused(path, f"the chunks of an array do not fit ({str(error)[:60]})") from error
 
 
 def _refused(path: Path, why: str) -> UntrustedFileError:

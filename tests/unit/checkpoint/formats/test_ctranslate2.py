@@ -12,8 +12,10 @@ import torch
 from tokenizers import AddedToken, Tokenizer, models
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
+from dragoman.checkpoint.formats import FORMATS
 from dragoman.checkpoint.formats.ctranslate2 import Ct2File
-from dragoman.checkpoint.formats.ctranslate2_whisper import WhisperTensors, whisper_config, whisper_generation_config
+from dragoman.checkpoint.formats.ctranslate2_config import whisper_config
+from dragoman.checkpoint.formats.ctranslate2_whisper import WhisperTensors
 from dragoman.checkpoint.tensors import TensorFile
 from dragoman.errors import CheckpointError, ModelNotFoundError, UntrustedFileError
 
@@ -222,10 +224,10 @@ FULL = {"encoder/layer_0/self_attention/linear_0/bias": np.ones(48, np.float32)}
     ("changes", "options", "message"),
     [
         ({}, {"spec": "TransformerSpec"}, "holds a 'TransformerSpec'; of CTranslate2's models only Whisper"),
-        ({}, {"version": 3}, "of version 3; versions"),
-        ({}, {"version": 7}, "of version 7; versions"),
+        ({}, {"version": 3}, "has version 3; versions"),
+        ({}, {"version": 7}, "has version 7; versions"),
         (FULL, {}, "k_proj.bias in .* is not zero"),
-        ({"encoder/layer_0/ffn/linear_0/low_rank_weight_1": np.ones((2, 2), np.float32)}, {}, "has no place for"),
+        ({"encoder/layer_0/ffn/linear_0/low_rank_weight_1": np.ones((2, 2), np.float32)}, {}, "do not belong to"),
         ({"encoder/layer_1/ffn/linear_1/bias": None}, {}, "lacks 'encoder/layer_1/ffn/linear_1/bias'"),
         ({"encoder/layer_0/ffn/linear_0/weight": None}, {}, "no tensor 'encoder/layer_0/ffn/linear_0/weight'"),
         ({"decoder/pre_norm": zero()}, {}, "'decoder/pre_norm' of .* must be 1"),
@@ -293,8 +295,8 @@ NO_ALIASES = struct.pack("<I", 0)
         (header() + broken() + struct.pack("<I", 1) + text("a") + text("a"), "alias 'a' for 'a'"),
         (header() + broken() + struct.pack("<I", 2**31), "claims 2,147,483,648 variables"),
         (header() + broken() + NO_ALIASES + b"more", "4 bytes follow its end"),
-        (struct.pack("<Q", 20) + b'{"a": "safetensors"}', "no CTranslate2 container, or of version 20"),
-        (b"PK\3\4" + b"x" * 200, "no CTranslate2 container"),
+        (struct.pack("<Q", 20) + b'{"a": "safetensors"}', "not a CTranslate2 container, or has version 20"),
+        (b"PK\3\4" + b"x" * 200, "not a CTranslate2 container"),
     ],
 )  # fmt: skip
 def test_lies_are_refused(raw: bytes, reason: str, tmp_path: Path) -> None:
@@ -350,6 +352,12 @@ def write_tokenizer(path: Path, special: list[str], first: int = 50) -> None:
 
 
 OWN = {"suppress_ids": [1, 2, 7], "suppress_ids_begin": [5, 50], "alignment_heads": [[1, 0], [2, 3]], "lang_ids": [52]}
+
+
+def whisper_generation_config(folder: Path) -> Any:
+    read = FORMATS["ctranslate2"].configs
+    assert read is not None
+    return read(folder / "model.bin")[1]
 
 
 def test_generation_config_of_an_english_model(tmp_path: Path, write: Any) -> None:

