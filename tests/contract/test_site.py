@@ -1,5 +1,6 @@
 """The documentation site as it is built: two languages, nothing requested from elsewhere, code that fits the page."""
 
+import json
 import os
 import re
 import subprocess
@@ -116,6 +117,23 @@ def test_nothing_is_requested_from_elsewhere(site: Path, pages: dict[str, Page])
     for sheet in site.glob("**/*.css"):
         addresses = re.findall(r"(?:url\(|@import)\s*[\"']?([^\"')]+)", sheet.read_text())
         assert [address for address in addresses if urlsplit(address).netloc] == [], sheet.name
+
+
+def test_tables_keep_their_cells(pages: dict[str, Page]) -> None:
+    """A bar inside code belongs to its cell, and no backslash is shown before it."""
+    for name, page in pages.items():
+        for table in re.findall(r"<table>.*?</table>", page.text, re.DOTALL):
+            rows = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
+            assert len({len(re.findall(r"<t[hd]\b", row)) for row in rows}) == 1, name
+            assert "\\|" not in table, name
+    assert "<code>&lt;|endoftext|&gt;</code>" in pages["families.html"].text
+
+
+def test_arabic_is_found_without_vowel_signs(site: Path) -> None:
+    index = json.loads((site / "search/search_index.json").read_text())
+    arabic = " ".join(entry["title"] + entry["text"] for entry in index["docs"] if entry["location"].startswith("ar/"))
+    assert "مرمز" in arabic
+    assert [sign for sign in arabic if unicodedata.combining(sign)] == []
 
 
 def test_only_pages_and_what_they_show_are_published(site: Path) -> None:
