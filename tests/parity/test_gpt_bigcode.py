@@ -53,7 +53,7 @@ def test_joined(tmp_path: Path, multi_query: bool) -> None:
         for tensor in model.parameters():
             tensor.add_(0.2 * torch.randn_like(tensor))
     heads = 1 if multi_query else decoder.num_attention_heads  # type: ignore[attr-defined]
-    assert model.decoder.spec.stack.block.key_heads == heads
+    assert model.decoder.spec.stack.block.self_attn.kv_heads == heads
     waves, tokens = torch.randn(3, 700), torch.randint(0, VOCAB, (3, 6))
     expected = model(waves, decoder_input_ids=tokens).logits
     assert (model(torch.randn(3, 700), decoder_input_ids=tokens).logits - expected).abs().max() > 1e-3, (

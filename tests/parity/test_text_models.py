@@ -36,7 +36,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     **{
         family.model_type: (family.model_type, {})
         for family in FAMILIES
-        if family.text and tiny_config(family.model_type, add_cross_attention=True).text_spec().stack.block.cross_gate
+        if family.text and not family.text.cross_attends
     },
     "llama-3": ("llama", {"rope_parameters": LLAMA3, "attention_bias": False, "mlp_bias": False}),
     "llama-linear": ("llama", {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 100.0}}),

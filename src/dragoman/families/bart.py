@@ -7,7 +7,7 @@ from dragoman.checkpoint.keymap import Rule
 from dragoman.families import bart_like
 from dragoman.families.base import Card, Family, Part
 from dragoman.families.rules import head_rule
-from dragoman.spec import EmbedNorm, NormOrder, TextDecoderSpec
+from dragoman.spec import EmbedNorm, NormOrder, TextDecoderSpec, TextPositionSpec
 
 
 @dataclass(kw_only=True)
@@ -23,12 +23,13 @@ class BartConfig(bart_like.TwoStackConfig):
 
     def text_spec(self) -> TextDecoderSpec:
         """Describe the decoder: its first two positions belong to no token."""
-        return self._text_spec(NormOrder.POST)
+        return self._text_spec(NormOrder.POST, TextPositionSpec(offset=2), EmbedNorm.SUM)
 
-    def _text_spec(self, norm_order: NormOrder) -> TextDecoderSpec:
-        spec = self.decoder_spec(norm_order, self.max_position_embeddings)
-        head = replace(spec.head, bias=bool(self.keep_final_logits_bias))
-        return replace(spec, position_offset=2, embed_norm=EmbedNorm.SUM, head=head)
+    def _text_spec(
+        self, norm_order: NormOrder, positions: TextPositionSpec, embed_norm: EmbedNorm | None = None
+    ) -> TextDecoderSpec:
+        spec = self.decoder_spec(norm_order, self.max_position_embeddings, positions, embed_norm)
+        return replace(spec, head=replace(spec.head, bias=bool(self.keep_final_logits_bias)))
 
 
 def _rules(config: BartConfig) -> tuple[Rule, ...]:

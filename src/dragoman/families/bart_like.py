@@ -9,7 +9,10 @@ from typing import Any
 from dragoman.checkpoint.keymap import Alias, Drop, Rename, Rule
 from dragoman.families import base
 from dragoman.families.config import FieldAlias, ModelConfig
-from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, StackSpec, TextDecoderSpec
+from dragoman.spec import Activation, EmbedNorm, NormOrder
+from dragoman.spec.attention import AttentionSpec, CrossAttentionSpec
+from dragoman.spec.block import BlockSpec, FeedForwardSpec, StackSpec
+from dragoman.spec.text import HeadSpec, TextDecoderSpec, TextEmbeddingSpec, TextPositionSpec
 
 __all__ = ["BLOCKS", "EMBED_NORM", "FINAL_NORM", "OTHER_HEADS", "SHARED", "TINY", "TINY_DECODER", "TINY_IDS"]
 __all__ += ["BartLikeConfig", "TwoStackConfig", "block_rules", "seq2seq_rules"]
@@ -56,34 +59,44 @@ class BartLikeConfig(ModelConfig):
         return float(abs(self.d_model) ** 0.5) if self.scale_embedding else 1.0  # the block refuses what is below 1
 
     def plain_block(self, norm_order: NormOrder, num_heads: int, ffn_width: int) -> BlockSpec:
-        """Describe a block that only looks at its own stack."""
+        """Describe a block without cross-attention."""
         return BlockSpec(
-            width=self.d_model,
-            num_heads=num_heads,
-            ffn_width=ffn_width,
-            activation=Activation.parse(self.activation_function),
+            self_attn=AttentionSpec(width=self.d_model, num_heads=num_heads, dropout=self.attention_dropout),
+            ffn=FeedForwardSpec(
+                width=ffn_width,
+                activation=Activation.parse(self.activation_function),
+                dropout=self.activation_dropout,
+            ),
             norm_order=norm_order,
             dropout=self.dropout,
-            attention_dropout=self.attention_dropout,
-            activation_dropout=self.activation_dropout,
         )
 
-    def decoder_spec(self, norm_order: NormOrder, num_positions: int) -> TextDecoderSpec:
+    def decoder_spec(
+        self,
+        norm_order: NormOrder,
+        num_positions: int,
+        positions: TextPositionSpec,
+        embed_norm: EmbedNorm | None = None,
+    ) -> TextDecoderSpec:
         """Describe the decoder; it always has cross-attention."""
         block = self.plain_block(norm_order, self.decoder_attention_heads, self.decoder_ffn_dim)
         return TextDecoderSpec(
             vocab_size=self.vocab_size,
             num_positions=num_positions,
-            embed_scale=self.embed_scale,
-            dropout=self.dropout,
+            embed=TextEmbeddingSpec(
+                positions=positions,
+                scale=self.embed_scale,
+                norm=embed_norm,
+                dropout=self.dropout,
+                pad_token_id=self.pad_token_id,
+            ),
             stack=StackSpec(
-                block=replace(block, causal=True, cross_attention=True),
+                block=replace(block, cross_attn=CrossAttentionSpec()),
                 num_layers=self.decoder_layers,
                 final_norm=norm_order is NormOrder.PRE,
                 layerdrop=self.decoder_layerdrop,
             ),
             head=HeadSpec(tied=self.tie_word_embeddings),
-            pad_token_id=self.pad_token_id,
             init_std=self.init_std,
         )
 

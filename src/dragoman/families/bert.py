@@ -19,7 +19,8 @@ class BertConfig(bert_like.BertLikeConfig):
 
     def text_spec(self) -> TextDecoderSpec:
         """Describe the decoder."""
-        return replace(super().text_spec(), num_token_types=self.type_vocab_size)
+        spec = super().text_spec()
+        return replace(spec, embed=replace(spec.embed, num_token_types=self.type_vocab_size))
 
 
 # fmt: off

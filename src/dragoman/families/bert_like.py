@@ -6,7 +6,10 @@ from dragoman.checkpoint.keymap import Drop, Rename, Rule
 from dragoman.families.base import TINY_TEXT
 from dragoman.families.config import ModelConfig
 from dragoman.families.rules import CROSS
-from dragoman.spec import Activation, BlockSpec, EmbedNorm, HeadSpec, NormOrder, StackSpec, TextDecoderSpec
+from dragoman.spec import Activation, EmbedNorm, NormOrder, NormSpec
+from dragoman.spec.attention import AttentionSpec, CrossAttentionSpec
+from dragoman.spec.block import BlockSpec, FeedForwardSpec, StackSpec
+from dragoman.spec.text import HeadSpec, TextDecoderSpec, TextEmbeddingSpec
 
 __all__ = ["FRESH", "OTHER_HEADS", "TINY", "BertLikeConfig", "block_rules", "decoder_rules", "type_rules"]
 
@@ -34,26 +37,29 @@ class BertLikeConfig(ModelConfig):
         """Describe the decoder."""
         activation = Activation.parse(self.hidden_act)
         block = BlockSpec(
-            width=self.hidden_size,
-            num_heads=self.num_attention_heads,
-            ffn_width=self.intermediate_size,
-            activation=activation,
+            self_attn=AttentionSpec(
+                width=self.hidden_size,
+                num_heads=self.num_attention_heads,
+                dropout=self.attention_probs_dropout_prob,
+            ),
+            ffn=FeedForwardSpec(width=self.intermediate_size, activation=activation),
             norm_order=NormOrder.POST,
-            norm_eps=self.layer_norm_eps,
+            norm=NormSpec(eps=self.layer_norm_eps),
+            cross_attn=CrossAttentionSpec() if self.add_cross_attention else None,
             dropout=self.hidden_dropout_prob,
-            attention_dropout=self.attention_probs_dropout_prob,
-            causal=self.is_decoder,
-            cross_attention=self.add_cross_attention,
         )
         return TextDecoderSpec(
             vocab_size=self.vocab_size,
             num_positions=self.max_position_embeddings,
-            embed_norm=EmbedNorm.SUM,
-            norm_eps=self.layer_norm_eps,
-            dropout=self.hidden_dropout_prob,
+            embed=TextEmbeddingSpec(
+                norm=EmbedNorm.SUM,
+                norm_eps=self.layer_norm_eps,
+                dropout=self.hidden_dropout_prob,
+                pad_token_id=self.pad_token_id,
+            ),
             stack=StackSpec(block=block, num_layers=self.num_hidden_layers),
             head=HeadSpec(tied=self.tie_word_embeddings, bias=True, transform=activation),
-            pad_token_id=self.pad_token_id,
+            causal=self.is_decoder,
             init_std=self.initializer_range,
         )
 

@@ -10,7 +10,10 @@ from dragoman.checkpoint.keymap import Rename, Rule
 from dragoman.families.base import TINY_TEXT, Card, Family, Part
 from dragoman.families.config import ModelConfig
 from dragoman.families.rules import INSERTED, head_rule, inserted_rules, other_heads
-from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, StackSpec, TextDecoderSpec
+from dragoman.spec import Activation, NormOrder
+from dragoman.spec.attention import AttentionSpec, CrossAttentionSpec
+from dragoman.spec.block import BlockSpec, FeedForwardSpec, StackSpec
+from dragoman.spec.text import HeadSpec, TextDecoderSpec, TextEmbeddingSpec, TextPositionSpec
 
 
 @dataclass(kw_only=True)
@@ -40,28 +43,31 @@ class BioGptConfig(ModelConfig):
     def text_spec(self) -> TextDecoderSpec:
         """Describe the decoder."""
         block = BlockSpec(
-            width=self.hidden_size,
-            num_heads=self.num_attention_heads,
-            ffn_width=self.intermediate_size,
-            activation=Activation.parse(self.hidden_act),
+            self_attn=AttentionSpec(
+                width=self.hidden_size,
+                num_heads=self.num_attention_heads,
+                dropout=self.attention_probs_dropout_prob,
+            ),
+            ffn=FeedForwardSpec(
+                width=self.intermediate_size,
+                activation=Activation.parse(self.hidden_act),
+                dropout=self.activation_dropout,
+            ),
             norm_order=NormOrder.PRE,
+            cross_attn=CrossAttentionSpec(gated=True) if self.add_cross_attention else None,
             dropout=self.hidden_dropout_prob,
-            attention_dropout=self.attention_probs_dropout_prob,
-            activation_dropout=self.activation_dropout,
-            causal=True,
-            cross_attention=self.add_cross_attention,
-            cross_gate=self.add_cross_attention,
         )
         return TextDecoderSpec(
             vocab_size=self.vocab_size,
             num_positions=self.max_position_embeddings,
-            position_offset=2,
-            positions_from_mask=True,
-            embed_scale=self.hidden_size**0.5 if self.scale_embedding else 1.0,
-            dropout=self.hidden_dropout_prob,
+            embed=TextEmbeddingSpec(
+                positions=TextPositionSpec(offset=2, from_mask=True),
+                scale=self.hidden_size**0.5 if self.scale_embedding else 1.0,
+                dropout=self.hidden_dropout_prob,
+                pad_token_id=self.pad_token_id,
+            ),
             stack=StackSpec(block=block, num_layers=self.num_hidden_layers, final_norm=True, layerdrop=self.layerdrop),
             head=HeadSpec(tied=self.tie_word_embeddings),
-            pad_token_id=self.pad_token_id,
             init_std=self.initializer_range,
         )
 

@@ -1,6 +1,6 @@
 """The decoder of Blenderbot (https://arxiv.org/abs/2004.13637)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Rule
@@ -8,7 +8,7 @@ from dragoman.families import bart_like
 from dragoman.families.bart import BartConfig
 from dragoman.families.base import Card, Family, Part
 from dragoman.families.rules import head_rule
-from dragoman.spec import NormOrder, TextDecoderSpec
+from dragoman.spec import NormOrder, TextDecoderSpec, TextPositionSpec
 
 
 @dataclass(kw_only=True)
@@ -32,7 +32,7 @@ class BlenderbotConfig(BartConfig):
 
     def text_spec(self) -> TextDecoderSpec:
         """Describe the decoder: mBART's blocks, and positions from the first row on."""
-        return replace(self._text_spec(NormOrder.PRE), position_offset=0, embed_norm=None)
+        return self._text_spec(NormOrder.PRE, TextPositionSpec())
 
 
 def _rules(config: BlenderbotConfig) -> tuple[Rule, ...]:

@@ -1,6 +1,6 @@
 """The decoder of the small Blenderbot, whose network is another than the large one's."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Rule
@@ -8,7 +8,7 @@ from dragoman.families import bart_like
 from dragoman.families.bart import BartConfig
 from dragoman.families.base import Card, Family, Part
 from dragoman.families.rules import head_rule
-from dragoman.spec import EmbedNorm, NormOrder, TextDecoderSpec
+from dragoman.spec import EmbedNorm, NormOrder, TextDecoderSpec, TextPositionSpec
 
 
 @dataclass(kw_only=True)
@@ -29,7 +29,7 @@ class BlenderbotSmallConfig(BartConfig):
 
     def text_spec(self) -> TextDecoderSpec:
         """Describe the decoder: BART's blocks; tokens are normalised before their positions are added."""
-        return replace(self._text_spec(NormOrder.POST), position_offset=0, embed_norm=EmbedNorm.TOKENS)
+        return self._text_spec(NormOrder.POST, TextPositionSpec(), EmbedNorm.TOKENS)
 
 
 def _rules(config: BlenderbotSmallConfig) -> tuple[Rule, ...]:

@@ -43,8 +43,11 @@ class ConformerFields:
             distance=self.distances[kind],
             reach=reach,
         )
-        rotary = RotarySpec(width=plain.head_dim, theta=self.rotary_embedding_base) if kind == "rotary" else None
-        return replace(plain, conformer=conformer, rotary=rotary)
+        attention = plain.self_attn
+        if kind == "rotary":
+            rotary = RotarySpec(width=attention.head_dim, theta=self.rotary_embedding_base)
+            attention = replace(attention, rotary=rotary)
+        return replace(plain, self_attn=attention, kind=conformer)
 
 
 # fmt: off

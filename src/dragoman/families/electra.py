@@ -27,7 +27,7 @@ class ElectraConfig(BertConfig):
         spec = super().text_spec()
         return replace(
             spec,
-            embed_width=None if self.embedding_size == self.hidden_size else self.embedding_size,
+            embed=replace(spec.embed, width=None if self.embedding_size == self.hidden_size else self.embedding_size),
             head=replace(spec.head, transform=Activation.GELU),
         )
 

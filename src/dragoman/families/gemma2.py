@@ -48,13 +48,12 @@ class Gemma2Config(GemmaLikeConfig):
     def text_spec(self) -> TextDecoderSpec:
         """Describe the decoder."""
         spec = super().text_spec()
-        block = replace(
-            spec.stack.block,
-            norm_order=NormOrder.BOTH,
-            score_width=self.query_pre_attn_scalar,
-            score_cap=self.attn_logit_softcapping,
+        block = spec.stack.block
+        attention = replace(
+            block.self_attn, score_width=self.query_pre_attn_scalar, score_cap=self.attn_logit_softcapping
         )
-        stack = llama_like.windowed(replace(spec.stack, block=block), self.layer_types, self.sliding_window)
+        stack = replace(spec.stack, block=replace(block, self_attn=attention, norm_order=NormOrder.BOTH))
+        stack = llama_like.windowed(stack, self.layer_types, self.sliding_window)
         return replace(spec, stack=stack, head=replace(spec.head, cap=self.final_logit_softcapping))
 
 

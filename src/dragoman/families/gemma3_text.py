@@ -65,9 +65,16 @@ class Gemma3TextConfig(gemma2.Gemma2Config):
     def text_spec(self) -> TextDecoderSpec:
         """Describe the decoder."""
         spec = super().text_spec()
-        near = rotary_of((self.rope_parameters or {})["sliding_attention"], self.head_dim, self.max_position_embeddings)
-        block = replace(spec.stack.block, query_norm=True, score_cap=None)
-        return replace(spec, stack=replace(spec.stack, block=block, local_rotary=near))
+        block, local = spec.stack.block, spec.stack.local
+        attention = replace(block.self_attn, query_norm=block.norm, score_cap=None)
+        rope = (self.rope_parameters or {})["sliding_attention"]
+        rotary = rotary_of(rope, self.head_dim, self.max_position_embeddings)
+        stack = replace(
+            spec.stack,
+            block=replace(block, self_attn=attention),
+            local=None if local is None else replace(local, rotary=rotary),
+        )
+        return replace(spec, stack=stack)
 
 
 def _rope_parameters(given: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:

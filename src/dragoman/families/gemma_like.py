@@ -29,6 +29,7 @@ class GemmaLikeConfig(LlamaLikeConfig):
         if self.use_bidirectional_attention:
             raise ConfigError("A Gemma with `use_bidirectional_attention` cannot write a text, so it is no decoder.")
         bias = self.attention_bias
-        spec = self.decoder_spec(head_width=self.head_dim, qkv_bias=bias, out_bias=bias, ffn_bias=False)
-        stack = replace(spec.stack, block=replace(spec.stack.block, norm=Norm.RMS_FROM_ONE))
-        return replace(spec, stack=stack, embed_scale=self.hidden_size**0.5)
+        spec = self.decoder_spec(
+            head_width=self.head_dim, qkv_bias=bias, out_bias=bias, ffn_bias=False, norm=Norm.RMS_FROM_ONE
+        )
+        return replace(spec, embed=replace(spec.embed, scale=self.hidden_size**0.5))

@@ -7,7 +7,10 @@ from dragoman.checkpoint.keymap import Rename, Rule, Split
 from dragoman.errors import ConfigError
 from dragoman.families.config import FieldAlias, ModelConfig
 from dragoman.families.rules import head_rule, other_heads
-from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, StackSpec, TextDecoderSpec
+from dragoman.spec import Activation, NormOrder, NormSpec
+from dragoman.spec.attention import AttentionSpec, CrossAttentionSpec
+from dragoman.spec.block import BlockSpec, FeedForwardSpec, StackSpec
+from dragoman.spec.text import HeadSpec, TextDecoderSpec, TextEmbeddingSpec
 
 __all__ = ["FUSED", "TINY", "GPT2LikeConfig", "rules", "rules_around"]
 
@@ -55,25 +58,21 @@ class GPT2LikeConfig(ModelConfig):
                 "must be true, but it is false. Use another model."
             )
         block = BlockSpec(
-            width=self.n_embd,
-            num_heads=self.n_head,
-            ffn_width=self.n_inner or 4 * self.n_embd,
-            activation=Activation.parse(self.activation_function),
+            self_attn=AttentionSpec(width=self.n_embd, num_heads=self.n_head, dropout=self.attn_pdrop),
+            ffn=FeedForwardSpec(
+                width=self.n_inner or 4 * self.n_embd, activation=Activation.parse(self.activation_function)
+            ),
             norm_order=NormOrder.PRE,
-            norm_eps=self.layer_norm_epsilon,
+            norm=NormSpec(eps=self.layer_norm_epsilon),
+            cross_attn=CrossAttentionSpec() if self.add_cross_attention else None,
             dropout=self.resid_pdrop,
-            attention_dropout=self.attn_pdrop,
-            causal=True,
-            cross_attention=self.add_cross_attention,
         )
         return TextDecoderSpec(
             vocab_size=self.vocab_size,
             num_positions=self.n_positions,
-            dropout=self.embd_pdrop,
+            embed=TextEmbeddingSpec(dropout=self.embd_pdrop, pad_token_id=self.pad_token_id),
             stack=StackSpec(block=block, num_layers=self.n_layer, final_norm=True),
             head=HeadSpec(tied=self.tie_word_embeddings),
-            norm_eps=self.layer_norm_epsilon,
-            pad_token_id=self.pad_token_id,
             init_std=self.initializer_range,
             scaled_residual_init=True,
         )

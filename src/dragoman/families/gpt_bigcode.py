@@ -27,7 +27,8 @@ class GPTBigCodeConfig(gpt2_like.GPT2LikeConfig):
         spec = super().text_spec()
         if not self.multi_query:
             return spec
-        return replace(spec, stack=replace(spec.stack, block=replace(spec.stack.block, num_kv_heads=1)))
+        block = spec.stack.block
+        return spec.with_block(replace(block, self_attn=replace(block.self_attn, num_kv_heads=1)))
 
 
 def _rules(config: GPTBigCodeConfig) -> tuple[Rule, ...]:

@@ -9,8 +9,11 @@ from dragoman.families import gpt2_like
 from dragoman.families.base import TINY_IDS, Card, Family, Part
 from dragoman.families.config import FieldAlias, ModelConfig
 from dragoman.families.rules import INSERTED, inserted_rules, other_heads
-from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, StackSpec, TextDecoderSpec
+from dragoman.spec import Activation, NormOrder, NormSpec
+from dragoman.spec.attention import AttentionSpec, CrossAttentionSpec
+from dragoman.spec.block import BlockSpec, FeedForwardSpec, LocalAttentionSpec, StackSpec
 from dragoman.spec.checks import MOST_LAYERS
+from dragoman.spec.text import HeadSpec, TextDecoderSpec, TextEmbeddingSpec, TextPositionSpec
 
 
 @dataclass(kw_only=True)
@@ -55,35 +58,31 @@ class GPTNeoConfig(ModelConfig):
         if len(kinds) != self.num_layers or not set(kinds) <= {"global", "local"}:
             wanted = f'"global" or "local" for each of the {self.num_layers} layers'
             raise ConfigError(f"`attention_types` must say {wanted}, but says {kinds}.")
+        layers = frozenset(i for i, kind in enumerate(kinds) if kind == "local")
+        local = LocalAttentionSpec(window=self.window_size, layers=layers)
+        width, activation = self.intermediate_size or 4 * self.hidden_size, Activation.parse(self.activation_function)
         block = BlockSpec(
-            width=self.hidden_size,
-            num_heads=self.num_heads,
-            ffn_width=self.intermediate_size or 4 * self.hidden_size,
-            activation=Activation.parse(self.activation_function),
+            self_attn=AttentionSpec(
+                width=self.hidden_size,
+                num_heads=self.num_heads,
+                qkv_bias=False,
+                score_width=1,
+                dropout=self.attention_dropout,
+            ),
+            ffn=FeedForwardSpec(width=width, activation=activation),
             norm_order=NormOrder.PRE,
-            norm_eps=self.layer_norm_epsilon,
+            norm=NormSpec(eps=self.layer_norm_epsilon),
+            cross_attn=CrossAttentionSpec(gated=True) if self.add_cross_attention else None,
             dropout=self.resid_dropout,
-            attention_dropout=self.attention_dropout,
-            qkv_bias=False,
-            score_width=1,
-            causal=True,
-            cross_attention=self.add_cross_attention,
-            cross_gate=self.add_cross_attention,
         )
         return TextDecoderSpec(
             vocab_size=self.vocab_size,
             num_positions=self.max_position_embeddings,
-            positions_from_mask=True,
-            dropout=self.embed_dropout,
-            stack=StackSpec(
-                block=block,
-                num_layers=self.num_layers,
-                final_norm=True,
-                window=self.window_size,
-                windowed=frozenset(i for i, kind in enumerate(kinds) if kind == "local"),
+            embed=TextEmbeddingSpec(
+                positions=TextPositionSpec(from_mask=True), dropout=self.embed_dropout, pad_token_id=self.pad_token_id
             ),
+            stack=StackSpec(block=block, num_layers=self.num_layers, final_norm=True, local=local),
             head=HeadSpec(tied=self.tie_word_embeddings),
-            pad_token_id=self.pad_token_id,
             init_std=self.initializer_range,
         )
 

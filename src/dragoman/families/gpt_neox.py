@@ -8,7 +8,10 @@ from dragoman.families.base import TINY_IDS, TINY_TEXT, Card, Family, Part
 from dragoman.families.config import ModelConfig
 from dragoman.families.rope import longest_text, rope_parameters_of, rotary_of
 from dragoman.families.rules import INSERTED, head_rule, inserted_rules, other_heads
-from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, Positions, StackSpec, TextDecoderSpec
+from dragoman.spec import Activation, NormOrder, NormSpec
+from dragoman.spec.attention import AttentionSpec, CrossAttentionSpec
+from dragoman.spec.block import BlockSpec, FeedForwardSpec, StackSpec
+from dragoman.spec.text import HeadSpec, TextDecoderSpec, TextEmbeddingSpec
 
 
 @dataclass(kw_only=True)
@@ -48,29 +51,26 @@ class GPTNeoXConfig(ModelConfig):
         """Describe the decoder."""
         head_width, rope = self.hidden_size // max(self.num_attention_heads, 1), self.rope_parameters or {}
         block = BlockSpec(
-            width=self.hidden_size,
-            num_heads=self.num_attention_heads,
-            ffn_width=self.intermediate_size,
-            activation=Activation.parse(self.hidden_act),
+            self_attn=AttentionSpec(
+                width=self.hidden_size,
+                num_heads=self.num_attention_heads,
+                qkv_bias=self.attention_bias,
+                out_bias=self.attention_bias,
+                dropout=self.attention_dropout,
+                rotary=rotary_of(rope, head_width, self.max_position_embeddings),
+            ),
+            ffn=FeedForwardSpec(width=self.intermediate_size, activation=Activation.parse(self.hidden_act)),
             norm_order=NormOrder.PARALLEL if self.use_parallel_residual else NormOrder.PRE,
-            norm_eps=self.layer_norm_eps,
+            norm=NormSpec(eps=self.layer_norm_eps),
+            cross_attn=CrossAttentionSpec(gated=True) if self.add_cross_attention else None,
             dropout=self.hidden_dropout,
-            attention_dropout=self.attention_dropout,
-            qkv_bias=self.attention_bias,
-            out_bias=self.attention_bias,
-            rotary=rotary_of(rope, head_width, self.max_position_embeddings),
-            causal=True,
-            cross_attention=self.add_cross_attention,
-            cross_gate=self.add_cross_attention,
         )
         return TextDecoderSpec(
             vocab_size=self.vocab_size,
             num_positions=longest_text(rope, self.max_position_embeddings),
-            positions=Positions.NONE,
-            dropout=self.hidden_dropout,
+            embed=TextEmbeddingSpec(positions=None, dropout=self.hidden_dropout, pad_token_id=self.pad_token_id),
             stack=StackSpec(block=block, num_layers=self.num_hidden_layers, final_norm=True),
             head=HeadSpec(tied=self.tie_word_embeddings),
-            pad_token_id=self.pad_token_id,
             init_std=self.initializer_range,
         )
 

@@ -13,10 +13,13 @@ from dragoman.families.base import TINY_IDS, TINY_TEXT, Part
 from dragoman.families.config import ModelConfig
 from dragoman.families.rope import longest_text, rope_parameters_of, rotary_of
 from dragoman.families.rules import INSERTED, head_rule, inserted_rules, other_heads
-from dragoman.spec import Activation, BlockSpec, HeadSpec, Norm, NormOrder, Positions, StackSpec, TextDecoderSpec
+from dragoman.spec import Activation, Norm, NormOrder, NormSpec
+from dragoman.spec.attention import AttentionSpec, CrossAttentionSpec
+from dragoman.spec.block import BlockSpec, FeedForwardSpec, LocalAttentionSpec, StackSpec
 from dragoman.spec.checks import MOST_LAYERS
+from dragoman.spec.text import HeadSpec, TextDecoderSpec, TextEmbeddingSpec
 
-__all__ = ["TINY", "LlamaLikeConfig", "alternating", "part", "rules", "rules_around", "windowed"]
+__all__ = ["TINY", "LlamaLikeConfig", "alternating", "part", "rules", "rules_around", "windowed", "windowed_everywhere"]
 
 TINY = TINY_TEXT | TINY_IDS | {"intermediate_size": 30, "num_key_value_heads": 2}
 
@@ -59,35 +62,34 @@ class LlamaLikeConfig(ModelConfig):
         """The `rope_parameters` of the layers that see the whole text."""
         return self.rope_parameters or {}
 
-    def decoder_spec(self, *, head_width: int, qkv_bias: bool, out_bias: bool, ffn_bias: bool) -> TextDecoderSpec:
+    def decoder_spec(
+        self, *, head_width: int, qkv_bias: bool, out_bias: bool, ffn_bias: bool, norm: Norm = Norm.RMS
+    ) -> TextDecoderSpec:
         """Describe the decoder."""
         block = BlockSpec(
-            width=self.hidden_size,
-            num_heads=self.num_attention_heads,
-            num_kv_heads=self.num_key_value_heads,
-            head_width=head_width,
-            ffn_width=self.intermediate_size,
-            activation=Activation.parse(self.hidden_act),
-            gated_ffn=True,
-            norm=Norm.RMS,
+            self_attn=AttentionSpec(
+                width=self.hidden_size,
+                num_heads=self.num_attention_heads,
+                num_kv_heads=self.num_key_value_heads,
+                head_width=head_width,
+                qkv_bias=qkv_bias,
+                out_bias=out_bias,
+                dropout=self.attention_dropout,
+                rotary=rotary_of(self.rope, head_width, self.max_position_embeddings),
+            ),
+            ffn=FeedForwardSpec(
+                width=self.intermediate_size, activation=Activation.parse(self.hidden_act), gated=True, bias=ffn_bias
+            ),
             norm_order=NormOrder.PRE,
-            norm_eps=self.rms_norm_eps,
-            attention_dropout=self.attention_dropout,
-            qkv_bias=qkv_bias,
-            out_bias=out_bias,
-            ffn_bias=ffn_bias,
-            rotary=rotary_of(self.rope, head_width, self.max_position_embeddings),
-            causal=True,
-            cross_attention=self.add_cross_attention,
-            cross_gate=self.add_cross_attention,
+            norm=NormSpec(kind=norm, eps=self.rms_norm_eps),
+            cross_attn=CrossAttentionSpec(gated=True) if self.add_cross_attention else None,
         )
         return TextDecoderSpec(
             vocab_size=self.vocab_size,
             num_positions=longest_text(self.rope, self.max_position_embeddings),
-            positions=Positions.NONE,
+            embed=TextEmbeddingSpec(positions=None, pad_token_id=self.pad_token_id),
             stack=StackSpec(block=block, num_layers=self.num_hidden_layers, final_norm=True),
             head=HeadSpec(tied=self.tie_word_embeddings),
-            pad_token_id=self.pad_token_id,
             init_std=self.initializer_range,
         )
 
@@ -113,7 +115,12 @@ def windowed(stack: StackSpec, kinds: Sequence[str] | None, window: int | None) 
     layers = frozenset(i for i, kind in enumerate(kinds) if kind == "sliding_attention")
     if layers and window is None:
         raise ConfigError('Some `layer_types` are "sliding_attention", so `sliding_window` must be a number.')
-    return replace(stack, window=window, windowed=layers)
+    return replace(stack, local=None if window is None else LocalAttentionSpec(window=window, layers=layers))
+
+
+def windowed_everywhere(stack: StackSpec, window: int | None) -> StackSpec:
+    """Return the stack with a window in each layer; `None` leaves it as it is."""
+    return windowed(stack, ["sliding_attention"] * stack.num_layers, window) if window is not None else stack
 
 
 # fmt: off

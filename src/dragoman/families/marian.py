@@ -3,7 +3,7 @@
 Their heads have a trained bias that upstream's decoder alone lacks: see `bart_like.seq2seq_rules`.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from dragoman.checkpoint.keymap import Rule
@@ -11,7 +11,7 @@ from dragoman.families import bart_like
 from dragoman.families.bart import BartConfig
 from dragoman.families.base import Card, Family, Part
 from dragoman.families.rules import head_rule
-from dragoman.spec import NormOrder, Positions, TextDecoderSpec
+from dragoman.spec import NormOrder, Positions, TextDecoderSpec, TextPositionSpec
 
 
 @dataclass(kw_only=True)
@@ -40,8 +40,7 @@ class MarianConfig(BartConfig):
 
     def text_spec(self) -> TextDecoderSpec:
         """Describe the decoder: BART's blocks, and sinusoids for positions."""
-        spec = self._text_spec(NormOrder.POST)
-        return replace(spec, positions=Positions.STORED, position_offset=0, embed_norm=None)
+        return self._text_spec(NormOrder.POST, TextPositionSpec(kind=Positions.STORED))
 
 
 def _rules(config: MarianConfig) -> tuple[Rule, ...]:

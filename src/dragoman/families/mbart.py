@@ -8,7 +8,7 @@ from dragoman.families import bart_like
 from dragoman.families.bart import BartConfig
 from dragoman.families.base import Card, Family, Part
 from dragoman.families.rules import head_rule
-from dragoman.spec import NormOrder, TextDecoderSpec
+from dragoman.spec import EmbedNorm, NormOrder, TextDecoderSpec, TextPositionSpec
 
 
 @dataclass(kw_only=True)
@@ -21,7 +21,7 @@ class MBartConfig(BartConfig):
 
     def text_spec(self) -> TextDecoderSpec:
         """Describe the decoder: BART's, normalised before each part and once at the end."""
-        return self._text_spec(NormOrder.PRE)
+        return self._text_spec(NormOrder.PRE, TextPositionSpec(offset=2), EmbedNorm.SUM)
 
 
 def _rules(config: MBartConfig) -> tuple[Rule, ...]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from dragoman.families.base import Card, Family
-from dragoman.families.llama_like import TINY, LlamaLikeConfig, part
+from dragoman.families.llama_like import TINY, LlamaLikeConfig, part, windowed_everywhere
 from dragoman.spec import TextDecoderSpec
 
 
@@ -32,8 +32,7 @@ class MistralConfig(LlamaLikeConfig):
         spec = self.decoder_spec(
             head_width=self.head_width(self.head_dim), qkv_bias=False, out_bias=False, ffn_bias=False
         )
-        windowed = frozenset(range(spec.stack.num_layers))
-        return replace(spec, stack=replace(spec.stack, window=self.sliding_window, windowed=windowed))
+        return replace(spec, stack=windowed_everywhere(spec.stack, self.sliding_window))
 
 
 FAMILY = Family(

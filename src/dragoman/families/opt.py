@@ -8,7 +8,10 @@ from dragoman.errors import ConfigError
 from dragoman.families.base import TINY_IDS, TINY_TEXT, Card, Family, Part
 from dragoman.families.config import ModelConfig
 from dragoman.families.rules import INSERTED, head_rule, inserted_rules, other_heads
-from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, StackSpec, TextDecoderSpec
+from dragoman.spec import Activation, NormOrder
+from dragoman.spec.attention import AttentionSpec, CrossAttentionSpec
+from dragoman.spec.block import BlockSpec, FeedForwardSpec, StackSpec
+from dragoman.spec.text import HeadSpec, TextDecoderSpec, TextEmbeddingSpec, TextPositionSpec
 
 
 @dataclass(kw_only=True)
@@ -43,10 +46,6 @@ class OPTConfig(ModelConfig):
         if self.word_embed_proj_dim is None:
             self.word_embed_proj_dim = self.hidden_size
 
-    @property
-    def _narrow(self) -> bool:
-        return self.word_embed_proj_dim != self.hidden_size
-
     def text_spec(self) -> TextDecoderSpec:
         """Describe the decoder."""
         if not self.layer_norm_elementwise_affine:
@@ -54,28 +53,30 @@ class OPTConfig(ModelConfig):
                 "dragoman builds the OPT models whose norms have weights, so `layer_norm_elementwise_affine` must be "
                 "true. Use opt-125m or opt-1.3b, for instance."
             )
+        narrow = self.word_embed_proj_dim != self.hidden_size
+        bias, activation = self.enable_bias, Activation.parse(self.activation_function)
         block = BlockSpec(
-            width=self.hidden_size,
-            num_heads=self.num_attention_heads,
-            ffn_width=self.ffn_dim,
-            activation=Activation.parse(self.activation_function),
+            self_attn=AttentionSpec(
+                width=self.hidden_size,
+                num_heads=self.num_attention_heads,
+                qkv_bias=bias,
+                out_bias=bias,
+                dropout=self.attention_dropout,
+            ),
+            ffn=FeedForwardSpec(width=self.ffn_dim, activation=activation, bias=bias),
             norm_order=NormOrder.PRE if self.do_layer_norm_before else NormOrder.POST,
+            cross_attn=CrossAttentionSpec(gated=True) if self.add_cross_attention else None,
             dropout=self.dropout,
-            attention_dropout=self.attention_dropout,
-            qkv_bias=self.enable_bias,
-            out_bias=self.enable_bias,
-            ffn_bias=self.enable_bias,
-            causal=True,
-            cross_attention=self.add_cross_attention,
-            cross_gate=self.add_cross_attention,
         )
         return TextDecoderSpec(
             vocab_size=self.vocab_size,
             num_positions=self.max_position_embeddings,
-            position_offset=2,
-            positions_from_mask=True,
-            embed_width=self.word_embed_proj_dim if self._narrow else None,
-            narrow_tokens=self._narrow,
+            embed=TextEmbeddingSpec(
+                positions=TextPositionSpec(offset=2, from_mask=True),
+                width=self.word_embed_proj_dim if narrow else None,
+                project_tokens=narrow,
+                pad_token_id=self.pad_token_id,
+            ),
             stack=StackSpec(
                 block=block,
                 num_layers=self.num_hidden_layers,
@@ -83,7 +84,6 @@ class OPTConfig(ModelConfig):
                 layerdrop=self.layerdrop,
             ),
             head=HeadSpec(tied=self.tie_word_embeddings),
-            pad_token_id=self.pad_token_id,
             init_std=self.init_std,
         )
 

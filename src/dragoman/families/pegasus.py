@@ -1,6 +1,6 @@
 """The decoder of PEGASUS (https://arxiv.org/abs/1912.08777)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Rule
@@ -8,7 +8,7 @@ from dragoman.families import bart_like
 from dragoman.families.bart import BartConfig
 from dragoman.families.base import Card, Family, Part
 from dragoman.families.rules import head_rule
-from dragoman.spec import NormOrder, Positions, TextDecoderSpec
+from dragoman.spec import NormOrder, Positions, TextDecoderSpec, TextPositionSpec
 
 
 @dataclass(kw_only=True)
@@ -25,8 +25,7 @@ class PegasusConfig(BartConfig):
 
     def text_spec(self) -> TextDecoderSpec:
         """Describe the decoder: mBART's blocks, and sinusoids for positions."""
-        spec = self._text_spec(NormOrder.PRE)
-        return replace(spec, positions=Positions.STORED, position_offset=0, embed_norm=None)
+        return self._text_spec(NormOrder.PRE, TextPositionSpec(kind=Positions.STORED))
 
 
 def _rules(config: PegasusConfig) -> tuple[Rule, ...]:

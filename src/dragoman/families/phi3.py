@@ -54,9 +54,8 @@ class Phi3Config(llama_like.LlamaLikeConfig):
             )
         width = self.head_width(self.extra.get("head_dim"))
         spec = self.decoder_spec(head_width=width, qkv_bias=False, out_bias=False, ffn_bias=False)
-        block = replace(spec.stack.block, dropout=self.resid_pdrop)
-        windowed = frozenset(range(spec.stack.num_layers))
-        return replace(spec, stack=replace(spec.stack, block=block, window=self.sliding_window, windowed=windowed))
+        stack = replace(spec.stack, block=replace(spec.stack.block, dropout=self.resid_pdrop))
+        return replace(spec, stack=llama_like.windowed_everywhere(stack, self.sliding_window))
 
 
 def _rules(config: Phi3Config) -> tuple[Rule, ...]:

@@ -23,8 +23,10 @@ class Qwen3Config(QwenConfig):
         """Describe the decoder."""
         bias = self.attention_bias
         spec = self.decoder_spec(head_width=self.head_dim, qkv_bias=bias, out_bias=bias, ffn_bias=False)
-        stack = replace(spec.stack, block=replace(spec.stack.block, query_norm=True))
-        return replace(spec, stack=llama_like.windowed(stack, self.layer_types, self.sliding_window))
+        block = spec.stack.block
+        block = replace(block, self_attn=replace(block.self_attn, query_norm=block.norm))
+        stack = llama_like.windowed(spec.stack, self.layer_types, self.sliding_window)
+        return replace(spec, stack=replace(stack, block=block))
 
 
 # fmt: off

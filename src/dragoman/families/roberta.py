@@ -7,7 +7,7 @@ from dragoman.checkpoint.keymap import Drop, Rename, Rule
 from dragoman.families import bert_like
 from dragoman.families.base import Card, Family, Part
 from dragoman.families.bert import BertConfig
-from dragoman.spec import Activation, TextDecoderSpec
+from dragoman.spec import Activation, TextDecoderSpec, TextPositionSpec
 
 
 @dataclass(kw_only=True)
@@ -28,8 +28,7 @@ class RobertaConfig(BertConfig):
         return replace(
             spec,
             num_positions=self.max_position_embeddings - offset,
-            position_offset=offset,
-            padding_has_own_position=True,
+            embed=replace(spec.embed, positions=TextPositionSpec(offset=offset, padding_has_own_position=True)),
             head=replace(spec.head, transform=Activation.GELU),
         )
 

@@ -48,9 +48,9 @@ class SEWDConfig(SEWConfig):
             norm="layer_norm" in self.norm_rel_ebd.lower(),
         )
         # upstream drops states by the rate that is elsewhere the one of activations, which it leaves alone
-        return replace(
-            super()._block(), disentangled=disentangled, dropout=self.activation_dropout, activation_dropout=0.0
-        )
+        plain = super()._block()
+        ffn = replace(plain.ffn, dropout=0.0)
+        return replace(plain, ffn=ffn, dropout=self.activation_dropout, kind=disentangled)
 
 
 # fmt: off

@@ -1,6 +1,6 @@
 """Speech to Text (https://arxiv.org/abs/2010.05171): an encoder over filter banks and a decoder, trained as one."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
@@ -9,14 +9,8 @@ from dragoman.families import bart_like, whisper
 from dragoman.families.base import Card, Family, Part
 from dragoman.families.config import FieldAlias
 from dragoman.families.rules import head_rule
-from dragoman.spec import (
-    NormOrder,
-    Positions,
-    SinusoidPositionSpec,
-    SpeechEncoderSpec,
-    SubsampleFrontendSpec,
-    TextDecoderSpec,
-)
+from dragoman.spec import NormOrder, Positions, SinusoidPositionSpec, SpeechEncoderSpec, SubsampleFrontendSpec
+from dragoman.spec.text import TextDecoderSpec, TextPositionSpec
 
 
 @dataclass(kw_only=True)
@@ -77,9 +71,10 @@ class Speech2TextConfig(bart_like.TwoStackConfig):
 
     def text_spec(self) -> TextDecoderSpec:
         """Describe the decoder."""
-        spec = self.decoder_spec(NormOrder.PRE, self.max_target_positions)
-        first = self._first_position
-        return replace(spec, positions=Positions.COMPUTED, position_offset=first, padding_has_own_position=True)
+        positions = TextPositionSpec(
+            kind=Positions.COMPUTED, offset=self._first_position, padding_has_own_position=True
+        )
+        return self.decoder_spec(NormOrder.PRE, self.max_target_positions, positions)
 
 
 # fmt: off

@@ -3,14 +3,14 @@
 It was published only together with a wav2vec 2.0 encoder: facebook/s2t-wav2vec2-large-en-de and its kin.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rule
 from dragoman.families import bart_like
 from dragoman.families.base import Card, Family, Part
 from dragoman.families.rules import head_rule
-from dragoman.spec import NormOrder, Positions, TextDecoderSpec
+from dragoman.spec import NormOrder, Positions, TextDecoderSpec, TextPositionSpec
 
 
 @dataclass(kw_only=True)
@@ -30,9 +30,9 @@ class Speech2Text2Config(bart_like.BartLikeConfig):
 
     def text_spec(self) -> TextDecoderSpec:
         """Describe the decoder: fairseq counts positions on from the padding's place."""
-        spec = self.decoder_spec(NormOrder.POST, self.max_target_positions)
         first = 1 + (self.pad_token_id or 0)
-        return replace(spec, positions=Positions.COMPUTED, position_offset=first, padding_has_own_position=True)
+        positions = TextPositionSpec(kind=Positions.COMPUTED, offset=first, padding_has_own_position=True)
+        return self.decoder_spec(NormOrder.POST, self.max_target_positions, positions)
 
 
 def _rules(config: Speech2Text2Config) -> tuple[Rule, ...]:

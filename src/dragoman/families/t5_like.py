@@ -7,17 +7,10 @@ from dragoman.checkpoint.keymap import Alias, Drop, Rename, Rule
 from dragoman.errors import ConfigError
 from dragoman.families.config import FieldAlias, ModelConfig
 from dragoman.families.rules import head_rule, other_heads
-from dragoman.spec import (
-    Activation,
-    BlockSpec,
-    BucketBiasSpec,
-    HeadSpec,
-    Norm,
-    NormOrder,
-    Positions,
-    StackSpec,
-    TextDecoderSpec,
-)
+from dragoman.spec import Activation, BucketBiasSpec, Norm, NormOrder, NormSpec
+from dragoman.spec.attention import AttentionSpec, CrossAttentionSpec
+from dragoman.spec.block import BlockSpec, FeedForwardSpec, StackSpec
+from dragoman.spec.text import HeadSpec, TextDecoderSpec, TextEmbeddingSpec
 
 __all__ = ["ALIASES", "COPIES", "TINY", "T5LikeConfig", "rules"]
 
@@ -82,36 +75,36 @@ class T5LikeConfig(ModelConfig):
                 f"`feed_forward_proj` must be an activation, or one behind 'gated-', but is {self.feed_forward_proj!r}."
             )
         block = BlockSpec(
-            width=self.d_model,
-            num_heads=self.num_heads,
-            head_width=self.d_kv,
-            ffn_width=self.d_ff,
-            activation=Activation.parse("gelu_new" if gated and activation == "gelu" else activation),
-            gated_ffn=gated,
-            norm=Norm.RMS,
+            self_attn=AttentionSpec(
+                width=self.d_model,
+                num_heads=self.num_heads,
+                head_width=self.d_kv,
+                qkv_bias=False,
+                out_bias=False,
+                score_width=1,
+                dropout=self.dropout_rate,
+            ),
+            ffn=FeedForwardSpec(
+                width=self.d_ff,
+                activation=Activation.parse("gelu_new" if gated and activation == "gelu" else activation),
+                gated=gated,
+                bias=False,
+                dropout=self.dropout_rate,
+            ),
             norm_order=NormOrder.PRE,
-            norm_eps=self.layer_norm_epsilon,
-            qkv_bias=False,
-            out_bias=False,
-            ffn_bias=False,
-            score_width=1,
+            norm=NormSpec(kind=Norm.RMS, eps=self.layer_norm_epsilon),
+            cross_attn=CrossAttentionSpec(),
             dropout=self.dropout_rate,
-            attention_dropout=self.dropout_rate,
-            activation_dropout=self.dropout_rate,
-            causal=True,
-            cross_attention=True,
         )
         return TextDecoderSpec(
             vocab_size=self.vocab_size,
             num_positions=_LONGEST,
-            positions=Positions.NONE,
+            embed=TextEmbeddingSpec(positions=None, dropout=self.dropout_rate, pad_token_id=self.pad_token_id),
             position_bias=BucketBiasSpec(
                 num_buckets=self.relative_attention_num_buckets, max_distance=self.relative_attention_max_distance
             ),
-            dropout=self.dropout_rate,
             stack=StackSpec(block=block, num_layers=self.num_decoder_layers or 0, final_norm=True),
             head=HeadSpec(tied=self.tied, scale=self.d_model**-0.5 if self.tied else 1.0),
-            pad_token_id=self.pad_token_id,
             init_std=self.initializer_factor * self.d_model**-0.5,
         )
 

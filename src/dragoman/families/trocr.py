@@ -7,7 +7,7 @@ from dragoman.checkpoint.keymap import Rule
 from dragoman.families import bart_like
 from dragoman.families.base import Card, Family, Part
 from dragoman.families.rules import head_rule
-from dragoman.spec import EmbedNorm, NormOrder, Positions, TextDecoderSpec
+from dragoman.spec import CrossAttentionSpec, EmbedNorm, NormOrder, Positions, TextDecoderSpec, TextPositionSpec
 
 
 @dataclass(kw_only=True)
@@ -22,17 +22,16 @@ class TrOCRConfig(bart_like.BartLikeConfig):
 
     def text_spec(self) -> TextDecoderSpec:
         """Describe the decoder: its memory is as wide as the configuration says."""
-        spec = self.decoder_spec(NormOrder.POST, self.max_position_embeddings)
         learned = self.use_learned_position_embeddings
-        block = replace(spec.stack.block, memory_width=self.cross_attention_hidden_size)
-        return replace(
-            spec,
-            positions=Positions.LEARNED if learned else Positions.COMPUTED,
-            position_offset=2 if learned else 1 + (self.pad_token_id or 0),
+        positions = TextPositionSpec(
+            kind=Positions.LEARNED if learned else Positions.COMPUTED,
+            offset=2 if learned else 1 + (self.pad_token_id or 0),
             padding_has_own_position=not learned,
-            embed_norm=EmbedNorm.SUM if self.layernorm_embedding else None,
-            stack=replace(spec.stack, block=block),
         )
+        norm = EmbedNorm.SUM if self.layernorm_embedding else None
+        spec = self.decoder_spec(NormOrder.POST, self.max_position_embeddings, positions, norm)
+        cross = CrossAttentionSpec(memory_width=self.cross_attention_hidden_size)
+        return spec.with_block(replace(spec.stack.block, cross_attn=cross))
 
 
 def _rules(config: TrOCRConfig) -> tuple[Rule, ...]:

@@ -7,15 +7,8 @@ from dragoman.checkpoint.keymap import Drop, Rule
 from dragoman.errors import ConfigError
 from dragoman.families import wav2vec2_like as like
 from dragoman.families.base import Card, Family, Part
-from dragoman.spec import (
-    Activation,
-    BlockSpec,
-    ConvFrontendSpec,
-    ConvPositionSpec,
-    FrontendNorm,
-    NormOrder,
-    SpeechEncoderSpec,
-)
+from dragoman.spec import Activation, ConvFrontendSpec, ConvPositionSpec, FrontendNorm, NormOrder, SpeechEncoderSpec
+from dragoman.spec.block import BlockSpec
 
 
 @dataclass(kw_only=True)

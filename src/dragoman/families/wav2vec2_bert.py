@@ -70,7 +70,7 @@ class Wav2Vec2BertConfig(ConformerFields, like.Wav2Vec2LikeConfig):
             adapter,
             padding=self.adapter_stride // 2,
             block=self._plain(adapter.width, self.adapter_act),
-            first_ffn=self._plain(self.hidden_size, "relu") if self.use_intermediate_ffn_before_adapter else None,
+            first_ffn=self._plain(self.hidden_size, "relu").ffn if self.use_intermediate_ffn_before_adapter else None,
             dropout=self.conformer_conv_dropout,
         )
 

@@ -7,14 +7,15 @@ from dragoman.checkpoint.keymap import Drop, Rename, Rule
 from dragoman.families.config import SpecAugmentConfig
 from dragoman.spec import (
     Activation,
-    BlockSpec,
     ConvAdapterSpec,
     FrontendSpec,
     NormOrder,
+    NormSpec,
     PositionSpec,
     SpeechEncoderSpec,
-    StackSpec,
 )
+from dragoman.spec.attention import AttentionSpec
+from dragoman.spec.block import BlockSpec, FeedForwardSpec, StackSpec
 
 __all__ = ["ADAPTER", "ADAPTER_PROJECTION", "FRONTEND", "HEADS", "LANGUAGE", "POSITIONS", "PROJECTION", "QUANTIZER"]
 __all__ += ["SPEAKER", "STACK", "TINY", "TINY_STACK", "Wav2Vec2LikeConfig", "stack_norm"]
@@ -88,15 +89,15 @@ class Wav2Vec2LikeConfig(SpecAugmentConfig):
     def plain_block(self, norm_order: NormOrder, width: int, activation: str) -> BlockSpec:
         """Describe a block without anything of one family alone."""
         return BlockSpec(
-            width=width,
-            num_heads=self.num_attention_heads,
-            ffn_width=self.intermediate_size,
-            activation=Activation.parse(activation),
+            self_attn=AttentionSpec(width=width, num_heads=self.num_attention_heads, dropout=self.attention_dropout),
+            ffn=FeedForwardSpec(
+                width=self.intermediate_size,
+                activation=Activation.parse(activation),
+                dropout=self.activation_dropout,
+            ),
             norm_order=norm_order,
-            norm_eps=self.layer_norm_eps,
+            norm=NormSpec(eps=self.layer_norm_eps),
             dropout=self.hidden_dropout,
-            attention_dropout=self.attention_dropout,
-            activation_dropout=self.activation_dropout,
         )
 
     def _adapter(self) -> ConvAdapterSpec | None:

@@ -25,7 +25,8 @@ class WavLMConfig(Wav2Vec2Config):
         return replace(super().speech_spec(), position_bias=bias)
 
     def _block(self) -> BlockSpec:
-        return replace(super()._block(), gated_bias=True, bottleneck=None)
+        plain = super()._block()
+        return replace(plain, self_attn=replace(plain.self_attn, gated_bias=True), bottleneck=None)
 
 
 # fmt: off

@@ -11,7 +11,9 @@ from dragoman.families import bart_like
 from dragoman.families.base import Card, Family, Part
 from dragoman.families.config import FieldAlias, SpecAugmentConfig
 from dragoman.families.rules import head_rule
-from dragoman.spec import MelFrontendSpec, NormOrder, SpeechEncoderSpec, TablePositionSpec, TextDecoderSpec
+from dragoman.spec import MelFrontendSpec, NormOrder, SpeechEncoderSpec, TablePositionSpec
+from dragoman.spec.block import BlockSpec
+from dragoman.spec.text import TextDecoderSpec, TextPositionSpec
 
 
 @dataclass(kw_only=True)
@@ -44,13 +46,22 @@ class WhisperConfig(bart_like.TwoStackConfig, SpecAugmentConfig):
     num_attention_heads = FieldAlias("encoder_attention_heads")
     max_position_embeddings = FieldAlias("max_target_positions")
 
+    @property
+    def embed_scale(self) -> float:
+        """Factor of the embeddings: `transformers` reads `scale_embedding` and never applies it."""
+        return 1.0
+
+    def plain_block(self, norm_order: NormOrder, num_heads: int, ffn_width: int) -> BlockSpec:
+        """Describe a block without cross-attention; its keys have no bias."""
+        plain = super().plain_block(norm_order, num_heads, ffn_width)
+        return replace(plain, self_attn=replace(plain.self_attn, key_bias=False))
+
     def speech_spec(self) -> SpeechEncoderSpec:
         """Describe the encoder."""
-        stack = self.encoder_stack()
         return SpeechEncoderSpec(
             frontend=MelFrontendSpec(num_mels=self.num_mel_bins),
             positions=TablePositionSpec(num_positions=self.max_source_positions),
-            stack=replace(stack, block=replace(stack.block, key_bias=False)),
+            stack=self.encoder_stack(),
             input_norm=False,
             dropout=self.dropout,
             spec_augment=self._spec_augment() if self.apply_spec_augment else None,
@@ -59,9 +70,7 @@ class WhisperConfig(bart_like.TwoStackConfig, SpecAugmentConfig):
 
     def text_spec(self) -> TextDecoderSpec:
         """Describe the decoder."""
-        spec = self.decoder_spec(NormOrder.PRE, self.max_target_positions)
-        stack = replace(spec.stack, block=replace(spec.stack.block, key_bias=False))
-        return replace(spec, stack=stack, embed_scale=1.0)  # upstream reads `scale_embedding` and never applies it
+        return self.decoder_spec(NormOrder.PRE, self.max_target_positions, TextPositionSpec())
 
 
 # fmt: off

@@ -8,7 +8,10 @@ from dragoman.families import bart_like
 from dragoman.families.base import Card, Family, Part
 from dragoman.families.config import FieldAlias, ModelConfig
 from dragoman.families.rules import CROSS, head_rule
-from dragoman.spec import Activation, BlockSpec, HeadSpec, NormOrder, Positions, StackSpec, TextDecoderSpec
+from dragoman.spec import Activation, NormOrder, Positions
+from dragoman.spec.attention import AttentionSpec, CrossAttentionSpec
+from dragoman.spec.block import BlockSpec, FeedForwardSpec, StackSpec
+from dragoman.spec.text import HeadSpec, TextDecoderSpec, TextEmbeddingSpec, TextPositionSpec
 
 
 @dataclass(kw_only=True)
@@ -42,27 +45,27 @@ class XGLMConfig(ModelConfig):
     def text_spec(self) -> TextDecoderSpec:
         """Describe the decoder."""
         block = BlockSpec(
-            width=self.d_model,
-            num_heads=self.attention_heads,
-            ffn_width=self.ffn_dim,
-            activation=Activation.parse(self.activation_function),
+            self_attn=AttentionSpec(width=self.d_model, num_heads=self.attention_heads, dropout=self.attention_dropout),
+            ffn=FeedForwardSpec(
+                width=self.ffn_dim,
+                activation=Activation.parse(self.activation_function),
+                dropout=self.activation_dropout,
+            ),
             norm_order=NormOrder.PRE,
+            cross_attn=CrossAttentionSpec() if self.add_cross_attention else None,
             dropout=self.dropout,
-            attention_dropout=self.attention_dropout,
-            activation_dropout=self.activation_dropout,
-            causal=True,
-            cross_attention=self.add_cross_attention,
         )
         return TextDecoderSpec(
             vocab_size=self.vocab_size,
             num_positions=self.max_position_embeddings,
-            positions=Positions.COMPUTED,
-            position_offset=2,
-            embed_scale=self.d_model**0.5 if self.scale_embedding else 1.0,
-            dropout=self.dropout,
+            embed=TextEmbeddingSpec(
+                positions=TextPositionSpec(kind=Positions.COMPUTED, offset=2),
+                scale=self.d_model**0.5 if self.scale_embedding else 1.0,
+                dropout=self.dropout,
+                pad_token_id=self.pad_token_id,
+            ),
             stack=StackSpec(block=block, num_layers=self.num_layers, final_norm=True, layerdrop=self.layerdrop),
             head=HeadSpec(tied=self.tie_word_embeddings),
-            pad_token_id=self.pad_token_id,
             init_std=self.init_std,
         )
 

@@ -254,8 +254,9 @@ def _beam_step(joint: Joint, run: Run, memory: Memory, found: Search) -> Search:
 def _next(joint: Joint, run: Run, texts: Array, length: Array, memory: Memory, cache: Cache) -> tuple[Array, Cache]:
     """Read the last token of each text, which has `length` tokens, and score the next one."""
     last = lax.dynamic_slice_in_dim(texts, length - 1, 1, axis=1)
-    pad, given, positions = joint.decoder.spec.pad_token_id, run.plan.prompt_length, None
-    if joint.decoder.spec.padding_has_own_position and pad is not None and given > 1:
+    embed, given, positions = joint.decoder.spec.embed, run.plan.prompt_length, None
+    pad = embed.pad_token_id
+    if embed.positions is not None and embed.positions.padding_has_own_position and pad is not None and given > 1:
         # the first token that is read here still is one of the prompt, of which padding has no numbers
         inside = jnp.count_nonzero(texts[:, :given] - pad, axis=1, keepdims=True) - 1
         positions = jnp.where(length == given, inside, length - 1)

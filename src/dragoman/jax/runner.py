@@ -145,7 +145,7 @@ class Runner(BackendRunner):
         spec, frames = self._model.decoder.spec, encoded.last_hidden_state.shape[1]
         size = self._rounded_length(tokens.shape[1], 0)
         # Memory holds the weights of all heads, and the logits.
-        numbers = max(spec.stack.num_layers * spec.stack.block.num_heads * frames, spec.vocab_size)
+        numbers = max(spec.stack.num_layers * spec.stack.block.self_attn.num_heads * frames, spec.vocab_size)
         layers, places = np.array(heads, np.int32).T
         for weights in self._in_parts(_cross_attention, encoded, tokens, size, numbers, layers, places):
             yield weights[:, : tokens.shape[1]]

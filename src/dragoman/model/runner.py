@@ -66,7 +66,7 @@ class ModelFacts:
     @property
     def has_cross_attention(self) -> bool:
         """Whether the decoder attends to the encoder's states, rather than reading them as a prefix."""
-        return self.text.stack.block.cross_attention
+        return self.text.stack.block.cross_attn is not None
 
     def alignment_heads(self) -> tuple[tuple[int, int], ...]:
         """Return the cross-attention heads to align with, as (layer, head) pairs.
@@ -75,7 +75,7 @@ class ModelFacts:
             CheckpointError: If the generation options name heads that the decoder does not have.
         """
         stack = self.text.stack
-        return pick_heads(self.generation.alignment_heads, stack.num_layers, stack.block.num_heads)
+        return pick_heads(self.generation.alignment_heads, stack.num_layers, stack.block.self_attn.num_heads)
 
 
 class FusionModel(NamedTuple):

@@ -1,8 +1,9 @@
-"""Frozen descriptions of the parts of a model, free of any framework: what to build, not how."""
+"""Frozen descriptions of the parts of a model, without a framework: what to build, not how."""
 
-from dragoman.spec.block import BlockSpec, StackSpec
+from dragoman.spec.attention import AttentionSpec, CrossAttentionSpec
+from dragoman.spec.block import BlockSpec, FeedForwardSpec, LocalAttentionSpec, StackSpec
 from dragoman.spec.conformer import ConformerSpec, Distance
-from dragoman.spec.enums import Activation, EmbedNorm, FrontendNorm, Norm, NormOrder, Padding, Positions
+from dragoman.spec.enums import Activation, EmbedNorm, FrontendNorm, Padding, Positions
 from dragoman.spec.frontend import (
     ConvFrontendSpec,
     FeatureFrontendSpec,
@@ -11,6 +12,7 @@ from dragoman.spec.frontend import (
     SubsampleFrontendSpec,
 )
 from dragoman.spec.ids import SharedId, SpecialIds
+from dragoman.spec.norms import Norm, NormOrder, NormSlots, NormSpec
 from dragoman.spec.positions import (
     BucketBiasSpec,
     ConvPositionSpec,
@@ -22,10 +24,11 @@ from dragoman.spec.positions import (
 )
 from dragoman.spec.rotary import PairScaling, RotaryScaling, RotarySpec, YarnScaling
 from dragoman.spec.speech import ConvAdapterSpec, SpecAugmentSpec, SpeechEncoderSpec
-from dragoman.spec.text import HeadSpec, TextDecoderSpec
+from dragoman.spec.text import HeadSpec, TextDecoderSpec, TextEmbeddingSpec, TextPositionSpec
 
 __all__ = [
     "Activation",
+    "AttentionSpec",
     "BlockSpec",
     "BucketBiasSpec",
     "ConformerSpec",
@@ -33,16 +36,21 @@ __all__ = [
     "ConvFrontendSpec",
     "ConvPositionSpec",
     "ConvStackPositionSpec",
+    "CrossAttentionSpec",
     "DisentangledSpec",
     "Distance",
     "EmbedNorm",
     "FeatureFrontendSpec",
+    "FeedForwardSpec",
     "FrontendNorm",
     "FrontendSpec",
     "HeadSpec",
+    "LocalAttentionSpec",
     "MelFrontendSpec",
     "Norm",
     "NormOrder",
+    "NormSlots",
+    "NormSpec",
     "Padding",
     "PairScaling",
     "PositionSpec",
@@ -58,5 +66,7 @@ __all__ = [
     "SubsampleFrontendSpec",
     "TablePositionSpec",
     "TextDecoderSpec",
+    "TextEmbeddingSpec",
+    "TextPositionSpec",
     "YarnScaling",
 ]

@@ -1,7 +1,7 @@
-"""SpecAugment as values: which frames and channels of a batch are hidden in one training step.
+"""SpecAugment masks: which frames and channels of a batch are masked in one training step.
 
-The masks are drawn here, in NumPy and from an explicit generator, and handed to a model: both backends hide the same
-spans for the same seed. Reference: https://arxiv.org/abs/1904.08779, and wav2vec 2.0, section 3.
+They are drawn in NumPy from an explicit generator and passed to the model, so both backends mask the same spans for the
+same seed. Reference: https://arxiv.org/abs/1904.08779, and wav2vec 2.0, section 3.
 """
 
 from dataclasses import dataclass
@@ -18,15 +18,12 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Masks:
-    """What to hide, True = hidden; `None` hides nothing.
-
-    Attributes:
-        time: Frames that become the model's mask vector, `[batch, frames]`.
-        channels: Channels that become zero over all frames of a row, `[batch, width]`.
-    """
+    """The masks of a batch, True = masked; `None` masks nothing."""
 
     time: Bool[Array, "batch frames"] | None = None
+    """Frames that are replaced by the model's mask vector."""
     channels: Bool[Array, "batch width"] | None = None
+    """Channels that are set to zero in all frames of a row."""
 
 
 def draw_masks(
@@ -35,11 +32,11 @@ def draw_masks(
     """Draw the masks of one training step.
 
     Args:
-        spec: How much to hide.
+        spec: How much to mask.
         lengths: Valid frames of each row; spans stay within them.
         frames: Frames of the batch, padding included.
-        width: Channels.
-        random: Where randomness comes from.
+        width: Number of channels.
+        random: Generator of the spans.
     """
     time = channels = None
     if spec.time_prob > 0:
@@ -53,24 +50,24 @@ def draw_masks(
 def draw_spans(
     lengths: "list[int] | Array", size: int, prob: float, span: int, min_spans: int, random: np.random.Generator
 ) -> Bool[Array, "batch size"]:
-    """Hide spans of equal length at random places.
+    """Draw spans of equal length at random positions, True inside them.
 
-    About `prob` of a row is hidden, less where spans overlap: `prob * length / span` of them, rounded up or down at
-    random (the same way for the whole batch), but no fewer than `min_spans`. Starts are drawn without replacement. A
-    row shorter than a span has nothing hidden, so that very short clips can be trained on.
+    Each row has `prob * length / span` spans, rounded up or down at random (the same way for the whole batch), but no
+    fewer than `min_spans`. Starts are drawn without replacement, and spans may overlap. A row shorter than a span has
+    none, so very short clips can be trained on.
 
     Args:
-        lengths: Valid places of each row.
-        size: Places of the batch.
-        prob: Share of places that spans would hide if they did not overlap.
-        span: Places that one span hides.
+        lengths: Valid positions of each row.
+        size: Positions of the batch.
+        prob: Share of positions that the spans would cover if they did not overlap.
+        span: Positions of one span.
         min_spans: Least number of spans, where the row has room.
-        random: Where randomness comes from.
+        random: Generator of the starts.
     """
     mask = np.zeros((len(lengths), size), dtype=bool)
     rounding = random.random()
     for row, length in enumerate(lengths):
-        starts = int(length) - span + 1  # places where a span can begin
+        starts = int(length) - span + 1  # positions where a span can begin
         if starts < 1:
             continue
         count = max(int(prob * int(length) / span + rounding), min_spans)

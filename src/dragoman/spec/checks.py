@@ -1,4 +1,4 @@
-"""Checks that the specs share: sizes and probabilities that make sense."""
+"""Checks of sizes, probabilities and bounds that the specs share."""
 
 import math
 from collections.abc import Mapping
@@ -7,13 +7,13 @@ from dragoman.errors import ConfigError
 
 __all__ = ["MOST_LAYERS", "check_cap", "check_numbers", "check_sizes"]
 
-# Beyond these a configuration is a mistake or an attack: no published model comes near.
+# Above these a configuration is a mistake or an attack: no published model comes near.
 _LARGEST = 2**24
 MOST_LAYERS = 1_000
 
 
 def check_sizes(owner: str, sizes: Mapping[str, int], at_least: int = 1, at_most: int = _LARGEST) -> None:
-    """Raise one `ConfigError` that lists every size that is not a sensible whole number."""
+    """Raise one `ConfigError` that lists every size that is not a whole number from `at_least` to `at_most`."""
     wrong = [
         f"`{name}` must be a whole number from {at_least} to {at_most}, but is {size!r}"
         for name, size in sizes.items()
@@ -35,6 +35,6 @@ def check_numbers(owner: str, numbers: Mapping[str, float], at_most: float = 1.0
 
 
 def check_cap(what: str, cap: float | None) -> None:
-    """Raise a `ConfigError` if there is a cap that is not above 0."""
+    """Raise a `ConfigError` if a cap is given and not above 0."""
     if cap is not None and not 0 < cap < math.inf:
         raise ConfigError(f"{what} must be a number above 0, or null for none, but is {cap!r}.")

@@ -1,4 +1,4 @@
-"""What a Conformer block has beyond other blocks: a convolution, and attention by the distance of frames."""
+"""The extra parts of a Conformer block: a convolution, and attention scores that depend on distance."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -10,7 +10,7 @@ __all__ = ["ConformerSpec", "Distance"]
 
 
 class Distance(Enum):
-    """How self-attention knows how far a frame is from the one that looks."""
+    """How self-attention encodes the distance between a query's frame and a key's."""
 
     SINUSOID = "relative"  # sinusoids of the distance, projected by each layer (Transformer-XL)
     VECTOR = "relative_key"  # a learned vector for each distance up to a limit
@@ -18,22 +18,25 @@ class Distance(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class ConformerSpec:
-    """A convolution over `kernel` frames between attention and the second feed-forward network.
-
-    Where it is `causal` it hears no later frame and normalises each frame, else it hears both sides alike and
-    normalises each channel by stored statistics. `reach` is how far before and behind a frame `Distance.VECTOR` tells
-    distances apart.
+    """A Conformer block (https://arxiv.org/abs/2005.08100, section 2): two half feed-forward networks around attention
+    and a convolution.
     """
 
     kernel: int
+    """Frames that the convolution covers."""
     causal: bool
+    """Whether it covers no later frame and each frame is normalised; otherwise it is centred, and each channel is
+    normalised by stored statistics."""
     dropout: float = 0.0
+    """Probability that an output of the convolution is dropped in training."""
     norm_eps: float = 1e-5
+    """Epsilon of all norms of the block."""
     distance: Distance | None = None
+    """How attention encodes distance; `None` for not at all, or by rotary positions."""
     reach: tuple[int, int] = (0, 0)
+    """How many frames back and ahead `Distance.VECTOR` has vectors for; farther ones share the last."""
 
     def __post_init__(self) -> None:
-        """Check the values."""
         check_sizes("A Conformer block", {"conv_depthwise_kernel_size": self.kernel})
         check_sizes("A Conformer block", {"positions to the left": self.reach[0]}, at_least=0)
         check_sizes("A Conformer block", {"positions to the right": self.reach[1]}, at_least=0)

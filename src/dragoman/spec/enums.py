@@ -1,28 +1,10 @@
-"""The choices that the parts of a model offer."""
+"""Choices that the specs offer."""
 
 from enum import Enum
 
 from dragoman.errors import ConfigError, did_you_mean
 
-__all__ = ["Activation", "EmbedNorm", "FrontendNorm", "Norm", "NormOrder", "Padding", "Positions"]
-
-
-class NormOrder(Enum):
-    """Where a Transformer block normalises."""
-
-    PRE = "pre"  # x + f(norm(x)), as GPT-2, Whisper and the "stable" wav2vec 2.0
-    POST = "post"  # norm(x + f(x)), as BERT, BART and wav2vec 2.0 base
-    PARALLEL = "parallel"  # x + f(norm(x)) + g(other_norm(x)), as GPT-NeoX
-    SHARED = "shared"  # n = norm(x); x + f(n) + g(n), as Phi
-    BOTH = "both"  # x + other_norm(f(norm(x))), as Gemma 2
-
-
-class Norm(Enum):
-    """How the layers between the parts of a block normalise."""
-
-    LAYER = "layer"  # mean 0, variance 1, then a weight and a bias
-    RMS = "rms"  # mean square 1, then a weight: T5 and Llama (https://arxiv.org/abs/1910.07467)
-    RMS_FROM_ONE = "rms_from_one"  # the same, stored as what the weight has more than 1: Gemma
+__all__ = ["Activation", "EmbedNorm", "FrontendNorm", "Padding", "Positions"]
 
 
 class FrontendNorm(Enum):
@@ -33,30 +15,29 @@ class FrontendNorm(Enum):
 
 
 class Positions(Enum):
-    """What tells a text decoder where a token stands, added to its embedding."""
+    """Position embeddings of a text decoder."""
 
-    LEARNED = "learned"  # a table that is trained
-    STORED = "stored"  # sinusoids that checkpoints hold like weights, though nobody trains them: Pegasus, Marian
-    COMPUTED = "computed"  # sinusoids that no checkpoint needs to hold: fairseq's, as XGLM and Speech2Text2
-    NONE = "none"  # nothing: attention itself knows positions
+    LEARNED = "learned"  # a trained table
+    STORED = "stored"  # a table of sinusoids that is not trained, but stored in checkpoints: Pegasus, Marian
+    COMPUTED = "computed"  # sinusoids that are not stored: fairseq's, as in XGLM and Speech2Text2
 
 
 class EmbedNorm(Enum):
-    """What a text decoder normalises before its first block."""
+    """The embeddings that a text decoder normalises."""
 
-    TOKENS = "tokens"  # the embeddings of the tokens, before positions are added: Blenderbot's small model
-    SUM = "sum"  # tokens, positions and types together, as BERT and BART
+    TOKENS = "tokens"  # those of the tokens, before positions are added: Blenderbot's small model
+    SUM = "sum"  # the sum of tokens, positions and types, as BERT and BART
 
 
 class Padding(Enum):
-    """What padding may do to a result."""
+    """Whether padding may change a result."""
 
-    EXACT = "exact"  # nothing: a clip in a padded batch gives what it gives alone
-    REFERENCE = "reference"  # what it does upstream, for bit-compatible numbers
+    EXACT = "exact"  # no: a clip in a padded batch gives the same result as alone
+    REFERENCE = "reference"  # as in `transformers`, for bit-compatible numbers
 
 
 class Activation(Enum):
-    """Non-linearities; the values are our names, `parse` knows Hugging Face's."""
+    """Non-linearities; the values are our names, `parse` reads those of `config.json`."""
 
     GELU = "gelu"  # x Φ(x), exact
     GELU_TANH = "gelu_tanh"  # the tanh approximation that GPT-2 was trained with

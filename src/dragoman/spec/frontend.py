@@ -1,8 +1,8 @@
-"""What turns the input of a speech encoder into frames: four kinds of front end.
+"""The four kinds of front end, which turn the input of a speech encoder into frames.
 
-Each says what it takes: `input_name` is Hugging Face's name of the input and `axes` are its axes, of which `time_axis`
-may be padded. Where it is not `masked`, padding is part of what the model was trained on, so that every frame counts
-and SpecAugment hides the input itself.
+Each states its input: its name (`input_values` or `input_features`), its axes, and which of them is time and may be
+padded. Where it is not `masked`, padding is part of the training data: every frame counts, and SpecAugment masks the
+input itself.
 """
 
 from dataclasses import dataclass
@@ -26,18 +26,28 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class ConvFrontendSpec:
-    """Strided convolutions from raw samples to feature frames, then normalise and project (wav2vec 2.0, section 2)."""
+    """Strided convolutions over raw samples, then a norm and a projection to the stack (wav2vec 2.0, section 2)."""
 
     channels: tuple[int, ...]
+    """Output channels of each convolution."""
     kernels: tuple[int, ...]
+    """Kernel of each convolution, in samples or frames of its input."""
     strides: tuple[int, ...]
+    """Stride of each convolution."""
     bias: bool
+    """Whether the convolutions have biases."""
     norm: FrontendNorm
+    """How the convolutions' outputs are normalised."""
     activation: Activation
+    """Non-linearity after each convolution."""
     feature_norm: bool = True
+    """Whether the features are normalised before the projection."""
     norm_eps: float = 1e-5
+    """Epsilon of that norm."""
     dropout: float = 0.0
+    """Probability that a value of the output is dropped in training."""
     project: bool = True
+    """Whether the features are projected to the width of the stack."""
 
     input_name: ClassVar[str] = "input_values"
     axes: ClassVar[tuple[str, ...]] = ("batch", "samples")
@@ -45,7 +55,6 @@ class ConvFrontendSpec:
     masked: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Check that every convolution has its three numbers."""
         counts = len(self.channels), len(self.strides), len(self.kernels)
         if len(set(counts)) != 1 or not 1 <= counts[0] <= MOST_LAYERS:
             raise ConfigError(
@@ -57,24 +66,23 @@ class ConvFrontendSpec:
         check_numbers("The convolutional front end", {"dropout": self.dropout, "norm_eps": self.norm_eps})
 
     def input_shape(self, batch: int, samples: int) -> tuple[int, ...]:
-        """Return the shape of an input batch."""
         return batch, samples
 
     @property
     def hop(self) -> int:
-        """Samples from one frame to the next (320, which is 20 ms, for wav2vec 2.0)."""
+        """Samples from one frame to the next (320, which is 20 ms, in wav2vec 2.0)."""
         return prod(self.strides)
 
     @property
     def receptive_field(self) -> int:
-        """Samples that one frame sees (400, which is 25 ms, for wav2vec 2.0): the shortest clip that can be encoded."""
+        """Samples that one frame covers (400, which is 25 ms, in wav2vec 2.0): the shortest clip it encodes."""
         samples = 1
         for kernel, stride in zip(reversed(self.kernels), reversed(self.strides), strict=True):
             samples = (samples - 1) * stride + kernel
         return samples
 
     def frame_lengths(self, samples: Any) -> Any:
-        """Return how many frames come from `samples`: an int or an integer array of any framework."""
+        """Return the number of frames of `samples` samples, an int or an integer array of any framework."""
         for kernel, stride in zip(self.kernels, self.strides, strict=True):
             samples = (samples - kernel) // stride + 1
         return samples
@@ -85,7 +93,9 @@ class MelFrontendSpec:
     """Two convolutions over a log-mel spectrogram; the second halves the frame rate (Whisper, section 2.2)."""
 
     num_mels: int
+    """Mel bins of the spectrogram."""
     activation: Activation = Activation.GELU
+    """Non-linearity after each convolution."""
 
     input_name: ClassVar[str] = "input_features"
     axes: ClassVar[tuple[str, ...]] = ("batch", "mels", "frames")
@@ -93,35 +103,36 @@ class MelFrontendSpec:
     masked: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        """Check the size."""
         check_sizes("The log-mel front end", {"num_mels": self.num_mels})
 
     def input_shape(self, batch: int, mel_frames: int) -> tuple[int, ...]:
-        """Return the shape of an input batch."""
         return batch, self.num_mels, mel_frames
 
     @property
     def hop(self) -> int:
-        """Spectrogram frames from one frame to the next."""
+        """Frames of the spectrogram from one frame to the next."""
         return 2
 
     @property
     def receptive_field(self) -> int:
-        """The shortest input: the convolutions pad, so one spectrogram frame."""
+        """The shortest input: one frame of the spectrogram, since the convolutions pad."""
         return 1
 
     def frame_lengths(self, mel_frames: Any) -> Any:
-        """Return how many frames come from `mel_frames`: an int or an integer array of any framework."""
+        """Return the number of frames of `mel_frames` frames of input, an int or an integer array of any framework."""
         return (mel_frames - 1) // 2 + 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureFrontendSpec:
-    """Frames of a filter bank, normalised and projected (wav2vec2-bert, https://arxiv.org/abs/2312.05187, 3.2.1)."""
+    """Filter-bank frames, normalised and projected (wav2vec2-bert, https://arxiv.org/abs/2312.05187, 3.2.1)."""
 
     num_features: int
+    """Features of a frame."""
     norm_eps: float = 1e-5
+    """Epsilon of the norm."""
     dropout: float = 0.0
+    """Probability that a value of the output is dropped in training."""
 
     input_name: ClassVar[str] = "input_features"
     axes: ClassVar[tuple[str, ...]] = ("batch", "frames", "features")
@@ -129,12 +140,10 @@ class FeatureFrontendSpec:
     masked: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Check the values."""
         check_sizes("The front end", {"feature_projection_input_dim": self.num_features})
         check_numbers("The front end", {"dropout": self.dropout, "norm_eps": self.norm_eps})
 
     def input_shape(self, batch: int, frames: int) -> tuple[int, ...]:
-        """Return the shape of an input batch."""
         return batch, frames, self.num_features
 
     @property
@@ -148,21 +157,22 @@ class FeatureFrontendSpec:
         return 1
 
     def frame_lengths(self, frames: Any) -> Any:
-        """Return how many frames come from `frames`: as many."""
+        """Return `frames`."""
         return frames
 
 
 @dataclass(frozen=True, kw_only=True)
 class SubsampleFrontendSpec:
-    """Gated convolutions over the frames of a filter bank, each of which halves the frame rate, then a scale.
-
-    Reference: https://arxiv.org/abs/1911.08460, section 2.
-    """
+    """Gated convolutions over filter-bank frames, each halving the frame rate (https://arxiv.org/abs/1911.08460, 2)."""
 
     num_features: int
+    """Features of a frame."""
     channels: int
+    """Channels between the convolutions, before their gates."""
     kernels: tuple[int, ...]
+    """Kernel of each convolution."""
     scale: float
+    """Factor of the output."""
 
     input_name: ClassVar[str] = "input_features"
     axes: ClassVar[tuple[str, ...]] = ("batch", "frames", "features")
@@ -170,7 +180,6 @@ class SubsampleFrontendSpec:
     masked: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Check the sizes."""
         sizes = {f"conv_kernel_sizes[{i}]": size for i, size in enumerate(self.kernels)}
         sizes |= {"input_feat_per_channel": self.num_features, "conv_channels": self.channels}
         check_sizes("The convolutional front end", sizes)
@@ -181,7 +190,6 @@ class SubsampleFrontendSpec:
             )
 
     def input_shape(self, batch: int, frames: int) -> tuple[int, ...]:
-        """Return the shape of an input batch."""
         return batch, frames, self.num_features
 
     @property
@@ -191,11 +199,11 @@ class SubsampleFrontendSpec:
 
     @property
     def receptive_field(self) -> int:
-        """The shortest input: the convolutions pad, so one frame."""
+        """The shortest input: one frame, since the convolutions pad."""
         return 1
 
     def frame_lengths(self, frames: Any) -> Any:
-        """Return how many frames come from `frames`: an int or an integer array of any framework."""
+        """Return the number of frames of `frames` frames of input, an int or an integer array of any framework."""
         for _ in self.kernels:
             frames = (frames - 1) // 2 + 1
         return frames
@@ -210,7 +218,7 @@ def fits(front: FrontendSpec, shape: tuple[int, ...]) -> bool:
 
 
 def shape_in_words(front: FrontendSpec) -> str:
-    """Return the shape that an input must have: `[batch, 80 mels, frames]`."""
+    """Return the shape that an input must have, such as "[batch, 80 mels, frames]"."""
     free = -1
     sizes = zip(front.axes, front.input_shape(free, free), strict=True)
     return f"[{', '.join(name if size == free else f'{size} {name}' for name, size in sizes)}]"

@@ -1,8 +1,7 @@
-"""The special token ids: one object that the configuration of a model and its generation configuration share.
+"""The special token ids, shared by a model's configuration and its generation configuration.
 
-Upstream keeps two copies, so that ids set for training never reach `generate`. Here `model.config.pad_token_id` and
-`model.generation_config.pad_token_id` are two doors to one room: whichever is written, both read it, training and
-generation use it, and both files are saved with it.
+`transformers` keeps two copies, so ids set for training do not reach `generate`. Here `model.config.pad_token_id` and
+`model.generation_config.pad_token_id` are one value: training and generation use it, and both files are saved with it.
 """
 
 from dataclasses import dataclass, fields
@@ -13,7 +12,7 @@ __all__ = ["SharedId", "SpecialIds"]
 
 @dataclass(kw_only=True)
 class SpecialIds:
-    """Token ids with a role. `None` means not set; a list of end ids means that any of them ends a text."""
+    """Token ids with a role; `None` for not set. Any one of a list of end ids ends a sequence."""
 
     pad_token_id: int | None = None
     bos_token_id: int | None = None
@@ -24,12 +23,11 @@ class SpecialIds:
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
-        """Return the names of the ids."""
         return tuple(field.name for field in fields(cls))
 
 
 class SharedId:
-    """A dataclass field that is stored in the instance's `special_ids` object instead of in the instance itself.
+    """A dataclass field stored in the instance's `special_ids` object instead of in the instance.
 
     Two configurations share their ids by sharing that object: `generation_config.special_ids = config.special_ids`.
     """

@@ -11,18 +11,18 @@ __all__ = ["LoraSpec"]
 
 @dataclass(frozen=True, kw_only=True)
 class LoraSpec:
-    """Beside each chosen layer of the text model a product of two narrow matrices, times `alpha / rank`.
-
-    `targets` are the last words of layers' names, ours ("out_proj") or those of the checkpoint ("o_proj", "c_attn").
-    """
+    """A product of two low-rank matrices beside each chosen linear layer of the text decoder."""
 
     rank: int = 8
+    """Width between the two matrices."""
     alpha: float = 16.0
+    """The product is multiplied by `alpha / rank`."""
     targets: tuple[str, ...] = ("q_proj", "v_proj")
+    """Last words of the layers' names, ours ("out_proj") or the checkpoint's ("o_proj", "c_attn")."""
     dropout: float = 0.0
+    """Probability that an input of the product is dropped in training."""
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
         check_sizes("A LoRA", {"rank": self.rank}, at_most=10_000)
         check_numbers("A LoRA", {"alpha": self.alpha}, at_most=1e6)
         check_numbers("A LoRA", {"dropout": self.dropout})
@@ -31,9 +31,9 @@ class LoraSpec:
 
     @property
     def scale(self) -> float:
-        """What the product is multiplied by."""
+        """Factor of the product."""
         return self.alpha / self.rank
 
     def folded(self, weight: Any, lora_a: Any, lora_b: Any) -> Any:
-        """Return the weight of a plain layer that does the same, from arrays of any framework."""
+        """Return the weight with the product added to it, from arrays of any framework."""
         return weight + lora_b @ lora_a * self.scale

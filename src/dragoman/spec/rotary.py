@@ -1,8 +1,7 @@
-"""Rotary positions: pairs of numbers of a query or a key are turned by an angle that grows with the position.
+"""Rotary positions (https://arxiv.org/abs/2104.09864): channel pairs of queries and keys, rotated by their position.
 
-Reference: https://arxiv.org/abs/2104.09864; the scalings for long texts are Llama 3.1's
-(https://arxiv.org/abs/2407.21783), YaRN (https://arxiv.org/abs/2309.00071) and LongRoPE
-(https://arxiv.org/abs/2402.13753).
+The scalings for sequences longer than those of the first training are Llama 3.1's (https://arxiv.org/abs/2407.21783),
+YaRN (https://arxiv.org/abs/2309.00071) and LongRoPE (https://arxiv.org/abs/2402.13753).
 """
 
 import math
@@ -17,121 +16,118 @@ __all__ = ["PairScaling", "RotaryScaling", "RotarySpec", "YarnScaling"]
 
 @dataclass(frozen=True, kw_only=True)
 class RotaryScaling:
-    """Slower angles, for texts longer than those of the first training.
-
-    Waves longer than `original_positions / low` are slowed by `factor`, those shorter than `original_positions / high`
-    not at all, and those between in part. Where `low` and `high` are `None`, all waves are slowed alike.
-    """
+    """Lower frequencies, by wavelength (Llama 3.1); all alike where `low` and `high` are `None`."""
 
     factor: float
+    """Divides the frequency of waves longer than `original_positions / low`; those between are interpolated."""
     low: float | None = None
+    """Waves per training sequence up to which the full factor applies."""
     high: float | None = None
+    """Waves per training sequence from which on frequencies stay as they are."""
     original_positions: int = 0
+    """Length of the sequences of the first training, in tokens."""
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
         if not (self.factor > 0 and (self.low or 0) < (self.high or 1)):
             raise ConfigError(
                 f"The scaling of rotary positions must have a factor above 0 and `low` below `high`, but is {self}."
             )
 
-    def slowed(self, plain: Sequence[float], theta: float) -> list[float]:
-        """Return what becomes of the frequencies of all pairs, in radians a position."""
-        return [self._one(frequency) for frequency in plain]
+    def scaled(self, frequencies: Sequence[float], theta: float) -> list[float]:
+        """Scale the frequencies of all pairs, in radians per position."""
+        return [self._scaled(frequency) for frequency in frequencies]
 
-    def _one(self, frequency: float) -> float:
+    def _scaled(self, frequency: float) -> float:
         if self.low is None or self.high is None:
             return frequency / self.factor
-        waves = self.original_positions * frequency / (2 * math.pi)  # that fit into a text of the first training
+        waves = self.original_positions * frequency / (2 * math.pi)
         kept = min(max((waves - self.low) / (self.high - self.low), 0.0), 1.0)
         return frequency * (kept + (1 - kept) / self.factor)
 
 
 @dataclass(frozen=True, kw_only=True)
 class YarnScaling:
-    """YaRN: pairs that turn `fast` times in a text of the first training or more often are kept as they are.
-
-    Those that turn `slow` times or less are slowed by `factor`, and those between in part, pair by pair. `whole` takes
-    the next whole pairs for the borders.
-    """
+    """Lower frequencies, by rotations per training sequence, interpolated pair by pair (YaRN)."""
 
     factor: float
+    """Divides the frequency of pairs with `slow` rotations or fewer."""
     original_positions: int
+    """Length of the sequences of the first training, in tokens."""
     fast: float = 32.0
+    """Rotations per training sequence from which on frequencies stay as they are."""
     slow: float = 1.0
+    """Rotations per training sequence up to which the full factor applies."""
     whole: bool = True
+    """Whether the bounds of the interpolation are rounded outwards to whole pairs."""
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
         if not (self.factor > 0 and self.original_positions > 0 and 0 < self.slow <= self.fast):
             raise ConfigError(
                 "The scaling of rotary positions must have a factor and positions above 0, and `slow` from 0 to `fast`,"
                 f" but is {self}."
             )
 
-    def slowed(self, plain: Sequence[float], theta: float) -> list[float]:
-        """Return what becomes of the frequencies of all pairs, in radians a position."""
-        width = 2 * len(plain)
-        first, last = (self._pair(turns, width, theta) for turns in (self.fast, self.slow))
+    def scaled(self, frequencies: Sequence[float], theta: float) -> list[float]:
+        """Scale the frequencies of all pairs, in radians per position."""
+        width = 2 * len(frequencies)
+        first, last = (self._pair(rotations, width, theta) for rotations in (self.fast, self.slow))
         if self.whole:
             first, last = math.floor(first), math.ceil(last)
         first, last = max(first, 0), min(last, width - 1)
         span = (last - first) or 0.001
-        shares = (min(max((pair - first) / span, 0.0), 1.0) for pair in range(len(plain)))
-        return [f * (1 - share + share / self.factor) for f, share in zip(plain, shares, strict=True)]
+        shares = (min(max((pair - first) / span, 0.0), 1.0) for pair in range(len(frequencies)))
+        return [f * (1 - share + share / self.factor) for f, share in zip(frequencies, shares, strict=True)]
 
-    def _pair(self, turns: float, width: int, theta: float) -> float:
-        """Return the number of the pair that turns so often, in general not a whole one."""
-        return width * math.log(self.original_positions / (turns * 2 * math.pi)) / (2 * math.log(theta))
+    def _pair(self, rotations: float, width: int, theta: float) -> float:
+        """Return the (fractional) index of the pair with that many rotations per training sequence."""
+        return width * math.log(self.original_positions / (rotations * 2 * math.pi)) / (2 * math.log(theta))
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairScaling:
-    """LongRoPE: each pair is slowed by a number of its own."""
+    """A factor for each pair (LongRoPE)."""
 
     factors: tuple[float, ...]
+    """Divides the frequency of each pair."""
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
         if not all(factor > 0 for factor in self.factors):
             raise ConfigError(f"The factors of rotary positions must be above 0, but are {self.factors}.")
 
-    def slowed(self, plain: Sequence[float], theta: float) -> list[float]:
-        """Return what becomes of the frequencies of all pairs, in radians a position."""
-        return [frequency / factor for frequency, factor in zip(plain, self.factors, strict=True)]
+    def scaled(self, frequencies: Sequence[float], theta: float) -> list[float]:
+        """Scale the frequencies of all pairs, in radians per position."""
+        return [frequency / factor for frequency, factor in zip(frequencies, self.factors, strict=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RotarySpec:
-    """The first `width` numbers of each head are turned: number `i` together with number `i + width / 2`.
-
-    They are multiplied by `magnitude` besides, which sharpens the attention of a scaled model.
-    """
+    """Rotation of the first channels of each head, channel `i` paired with channel `i + width / 2`."""
 
     width: int
+    """Number of channels that are rotated."""
     theta: float = 10_000.0
+    """Base of the geometric series of frequencies."""
     scaling: RotaryScaling | YarnScaling | PairScaling | None = None
+    """Scaling of the frequencies for long sequences."""
     magnitude: float = 1.0
+    """Factor of the rotated channels, which sharpens the attention of a scaled model."""
 
     def __post_init__(self) -> None:
-        """Check that the numbers come in pairs and turn."""
         if self.width < 2 or self.width % 2:
-            raise ConfigError(
-                f"Rotary positions turn pairs of numbers, so the width must be even, but is {self.width}."
-            )
+            raise ConfigError(f"Rotary positions rotate channel pairs, so the width must be even, but is {self.width}.")
         least = 1 if isinstance(self.scaling, YarnScaling) else 0
         if not least < self.theta < math.inf:
             raise ConfigError(f"The base of rotary positions must be above {least}, but is {self.theta!r}.")
         if not 0 < self.magnitude < math.inf:
-            raise ConfigError(f"The factor of attention of rotary positions must be above 0, not {self.magnitude!r}.")
+            raise ConfigError(f"The attention factor of rotary positions must be above 0, but is {self.magnitude!r}.")
         if isinstance(self.scaling, PairScaling) and 2 * len(self.scaling.factors) != self.width:
             raise ConfigError(
-                f"Rotary positions of {self.width // 2} pairs need as many factors (`short_factor`), but there are "
+                f"Rotary positions of {self.width // 2} pairs need one factor (`short_factor`) per pair, but there are "
                 f"{len(self.scaling.factors)}."
             )
 
-    @cached_property  # asked for at each step of decoding
+    @cached_property  # read at each decoding step
     def frequencies(self) -> tuple[float, ...]:
-        """Radians a position of each of the `width / 2` pairs."""
+        """Radians per position of each of the `width / 2` pairs."""
         plain = [self.theta ** (-2 * pair / self.width) for pair in range(self.width // 2)]
-        return tuple(plain if self.scaling is None else self.scaling.slowed(plain, self.theta))
+        return tuple(plain if self.scaling is None else self.scaling.scaled(plain, self.theta))

@@ -1,10 +1,10 @@
-"""What a speech encoder is made of: front end, positions, stack, adapter."""
+"""A speech encoder: front end, positions, stack and adapter."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from dragoman.errors import ConfigError
-from dragoman.spec.block import BlockSpec, StackSpec
+from dragoman.spec.block import BlockSpec, FeedForwardSpec, StackSpec
 from dragoman.spec.checks import MOST_LAYERS, check_numbers, check_sizes
 from dragoman.spec.frontend import FrontendSpec
 from dragoman.spec.positions import (
@@ -21,60 +21,67 @@ __all__ = ["ConvAdapterSpec", "SpecAugmentSpec", "SpeechEncoderSpec"]
 
 @dataclass(frozen=True, kw_only=True)
 class ConvAdapterSpec:
-    """Strided gated convolutions behind the stack, which shorten the memory (XLS-R, https://arxiv.org/abs/2111.09296).
-
-    With a `block` each layer shortens twice, what is looked at and what is added to it, and attention and a
-    feed-forward network of this kind follow; `first_ffn` describes a feed-forward network before all layers
-    (wav2vec2-bert).
-    """
+    """Strided gated convolutions after the stack, which shorten the memory (XLS-R, https://arxiv.org/abs/2111.09296)."""
 
     num_layers: int
+    """Number of layers; each shortens once."""
     kernel: int
+    """Frames that a convolution covers."""
     stride: int
+    """Factor by which a layer shortens."""
     width: int
-    padding: int = 1  # upstream pads by one frame whatever the kernel
+    """Width of the output; a projection precedes where the stack's differs."""
+    padding: int = 1  # `transformers` pads by one frame whatever the kernel
+    """Zeros on either side of a convolution's input."""
     block: BlockSpec | None = None
-    first_ffn: BlockSpec | None = None
+    """With a block, each layer shortens the residual and the input of such a block's attention (wav2vec2-bert)."""
+    first_ffn: FeedForwardSpec | None = None
+    """A feed-forward network before all layers, half of whose output is added (wav2vec2-bert)."""
     dropout: float = 0.0
+    """Probability that an output of the layers' attention is dropped in training."""
 
     def __post_init__(self) -> None:
-        """Check the sizes."""
         check_sizes("The convolutional adapter", {"kernel": self.kernel, "stride": self.stride, "width": self.width})
         check_sizes("The convolutional adapter", {"num_layers": self.num_layers}, at_least=0, at_most=MOST_LAYERS)
         check_numbers("The convolutional adapter", {"dropout": self.dropout})
 
     @property
     def shortest_input(self) -> int:
-        """The fewest frames of which one is left."""
+        """The fewest frames that leave one."""
         frames = 1
         for _ in range(self.num_layers):
             frames = max((frames - 1) * self.stride + self.kernel - 2 * self.padding, 1)
         return frames
 
     def frame_lengths(self, frames: Any) -> Any:
-        """Return how many frames are left of `frames`: an int or an integer array of any framework."""
+        """Return the number of frames left of `frames`, an int or an integer array of any framework."""
         for _ in range(self.num_layers):
             frames = self.shortened(frames)
         return frames
 
     def shortened(self, frames: Any) -> Any:
-        """Return how many frames one layer leaves."""
+        """Return the number of frames that one layer leaves."""
         return (frames + 2 * self.padding - self.kernel) // self.stride + 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpecAugmentSpec:
-    """Spans of frames and of channels to hide in training (SpecAugment, https://arxiv.org/abs/1904.08779)."""
+    """Spans of frames and of channels to mask in training (SpecAugment, https://arxiv.org/abs/1904.08779)."""
 
     time_prob: float = 0.0
+    """Share of the frames to mask."""
     time_length: int = 10
+    """Frames of one span."""
     time_min_masks: int = 0
+    """Least number of spans in a row."""
     feature_prob: float = 0.0
+    """Share of the channels to mask."""
     feature_length: int = 10
+    """Channels of one span."""
     feature_min_masks: int = 0
+    """Least number of channel spans in a row."""
 
     def __post_init__(self) -> None:
-        """Check the values."""
         check_numbers("SpecAugment", {"time_prob": self.time_prob, "feature_prob": self.feature_prob})
         if self.time_prob:
             check_sizes("SpecAugment", {"time_length": self.time_length})
@@ -85,33 +92,36 @@ class SpecAugmentSpec:
 
     @property
     def mask_embedding(self) -> bool:
-        """Whether the model has a learned vector for hidden frames."""
+        """Whether the model has a learned vector for masked frames."""
         return self.time_prob > 0 or self.feature_prob > 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpeechEncoderSpec:
-    """A speech encoder: `frontend` → (`positions`) → `stack` → (`adapter`).
-
-    Where positions have a stride, the stack sees the average of so many frames at once and its states are spread over
-    them again afterwards.
-
-    `input_norm` normalises what enters the stack (post-norm models), `stack.final_norm` what leaves it (pre-norm ones).
-    """
+    """A speech encoder: `frontend` → (`positions`) → `stack` → (`adapter`)."""
 
     frontend: FrontendSpec
+    """From the input to frames."""
     positions: PositionSpec | None
+    """Added to the frames; with a stride the stack runs on averages of frames, and its states are upsampled again."""
     stack: StackSpec
+    """The blocks."""
     input_norm: bool
+    """Whether the states are normalised before the stack (post-norm models)."""
     dropout: float = 0.0
+    """Probability that a value that enters the stack is dropped in training."""
     position_bias: BucketBiasSpec | None = None
+    """Learned addend to the attention scores of all layers, by distance (WavLM)."""
     adapter: ConvAdapterSpec | None = None
+    """Shortens the memory."""
     spec_augment: SpecAugmentSpec | None = None
+    """Masks of training; `None` for none."""
     mask_embedding: bool = False
+    """Whether there is a learned vector for masked frames; otherwise they are set to zero."""
     init_std: float = 0.02
+    """Standard deviation of fresh weights."""
 
     def __post_init__(self) -> None:
-        """Check that the parts fit each other."""
         check_numbers("The speech encoder", {"dropout": self.dropout})
         check_numbers("The speech encoder", {"init_std": self.init_std}, at_most=100.0)
         convolves = ConvPositionSpec | ConvStackPositionSpec
@@ -131,17 +141,17 @@ class SpeechEncoderSpec:
 
     @property
     def output_width(self) -> int:
-        """Width of what really flows out: the adapter's where there is one."""
+        """Width of the memory: the adapter's where there is one."""
         return self.adapter.width if self.adapter else self.width
 
     @property
     def input_name(self) -> str:
-        """Hugging Face's name of the input: `input_values` for samples, `input_features` for spectrograms."""
+        """Name of the input: `input_values` for samples, `input_features` for spectrograms."""
         return self.frontend.input_name
 
     @property
     def squeeze(self) -> int:
-        """How many frames of the front end are one of the stack."""
+        """Frames of the front end for one of the stack."""
         return self.positions.stride if isinstance(self.positions, ConvPositionSpec) else 1
 
     @property
@@ -156,6 +166,6 @@ class SpeechEncoderSpec:
         return self.frontend.hop * (self.adapter.stride**self.adapter.num_layers if self.adapter else 1)
 
     def frame_lengths(self, inputs: Any) -> Any:
-        """Return how many frames of memory come from inputs of these lengths (an int or an integer array)."""
+        """Return the memory frames of inputs of these lengths, an int or an integer array of any framework."""
         frames = self.frontend.frame_lengths(inputs)
         return self.adapter.frame_lengths(frames) if self.adapter else frames

@@ -1,84 +1,118 @@
-"""What a text decoder is made of: embeddings, stack, head."""
+"""A text decoder: embeddings, stack and head."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dragoman.errors import ConfigError
-from dragoman.spec.block import StackSpec
+from dragoman.spec.block import BlockSpec, StackSpec
 from dragoman.spec.checks import check_cap, check_numbers, check_sizes
 from dragoman.spec.enums import Activation, EmbedNorm, Positions
 from dragoman.spec.positions import BucketBiasSpec
 
-__all__ = ["HeadSpec", "TextDecoderSpec"]
+__all__ = ["HeadSpec", "TextDecoderSpec", "TextEmbeddingSpec", "TextPositionSpec"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextPositionSpec:
+    """Position embeddings of tokens."""
+
+    kind: Positions = Positions.LEARNED
+    """Where they come from."""
+    offset: int = 0
+    """Rows of the table before that of position 0 (BART has 2)."""
+    padding_has_own_position: bool = False
+    """Whether padding tokens take the last row before position 0 and are not counted (RoBERTa)."""
+    from_mask: bool = False
+    """Whether positions count only the tokens that the attention mask keeps (OPT)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextEmbeddingSpec:
+    """Embeddings of tokens, positions and types, added up."""
+
+    positions: TextPositionSpec | None = TextPositionSpec()
+    """Position embeddings; `None` where attention itself encodes positions."""
+    num_token_types: int = 0
+    """Rows of the table of token types (BERT); 0 for no table."""
+    scale: float = 1.0
+    """Factor of the token embeddings."""
+    width: int | None = None
+    """Width of the token embeddings where it is not the stack's, so that a projection follows."""
+    project_tokens: bool = False
+    """Whether that projection comes before positions are added, and another one leads back before the head (OPT)."""
+    norm: EmbedNorm | None = None
+    """What is normalised."""
+    norm_eps: float = 1e-5
+    """The norm's epsilon, and that of the head's."""
+    dropout: float = 0.0
+    """Probability that a value is dropped in training."""
+    pad_token_id: int | None = None
+    """The padding token."""
+
+    def __post_init__(self) -> None:
+        check_sizes("The text decoder", {"num_token_types": self.num_token_types}, at_least=0)
+        check_numbers("The text decoder", {"dropout": self.dropout, "norm_eps": self.norm_eps})
+        own = self.positions is not None and self.positions.padding_has_own_position
+        if own and self.positions is not None and (self.pad_token_id is None or self.positions.offset < 1):
+            raise ConfigError(
+                "This text decoder has a position of its own for padding, so `pad_token_id` must be a token, but it is "
+                f"{self.pad_token_id!r}."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadSpec:
-    """From states to logits: an optional dense layer (`transform`, BERT's), then one row of weights a token.
-
-    A tied head reads the token embedding; an untied one has weights of its own. States are multiplied by `scale` (T5).
-    With a `cap` logits are bent so that none is beyond it: `cap * tanh(logit / cap)` (Gemma 2).
-    """
+    """From states to logits."""
 
     tied: bool = True
+    """Whether its weight is the token embedding."""
     bias: bool = False
+    """Whether it has a bias for each token."""
     transform: Activation | None = None
+    """Non-linearity of a dense, normalised layer before it (BERT); `None` for no such layer."""
     scale: float = 1.0
+    """Factor of the states (T5)."""
     cap: float | None = None
+    """Bound of the logits: `cap * tanh(logit / cap)` (Gemma 2)."""
 
     def __post_init__(self) -> None:
-        """Check the cap."""
         check_cap("The cap of the logits", self.cap)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextDecoderSpec:
-    """A text decoder: token + position (+ type) embeddings → `stack` → `head`.
-
-    `position_offset` rows at the start of the position table belong to no position (BART has 2), so the table holds
-    `num_positions + position_offset` rows. With `padding_has_own_position` the last of these rows is that of padding
-    tokens, which are not counted (RoBERTa); with `positions_from_mask` positions count only what the attention mask
-    keeps (OPT); otherwise padding counts like any token. `embed_width` is the width of the embeddings where it differs
-    from the stack's and a projection follows (ELECTRA); with `narrow_tokens` the projection follows the token embedding
-    directly, and another one leads back before the head (OPT). `position_bias` adds a learned number to the scores of
-    self-attention, by distance (T5); all layers share it.
-    """
+    """A text decoder: `embed` → `stack` → `head`."""
 
     vocab_size: int
+    """Number of tokens."""
     num_positions: int
+    """The longest sequence, in tokens."""
+    embed: TextEmbeddingSpec
+    """The embeddings."""
     stack: StackSpec
+    """The blocks."""
     head: HeadSpec
-    positions: Positions = Positions.LEARNED
-    position_offset: int = 0
-    padding_has_own_position: bool = False
-    positions_from_mask: bool = False
+    """The output layer."""
+    causal: bool = True
+    """Whether a token attends only to itself and to earlier tokens."""
     position_bias: BucketBiasSpec | None = None
-    num_token_types: int = 0
-    embed_scale: float = 1.0
-    embed_width: int | None = None
-    narrow_tokens: bool = False
-    embed_norm: EmbedNorm | None = None
-    norm_eps: float = 1e-5
-    dropout: float = 0.0
-    pad_token_id: int | None = None
+    """Learned addend to all self-attention scores, by distance (T5)."""
     init_std: float = 0.02
-    # GPT-2 draws the weights that end a residual branch narrower, by the square root of the number of branches.
+    """Standard deviation of fresh weights."""
     scaled_residual_init: bool = False
+    """Whether weights that end a residual branch are drawn smaller, by the root of the number of branches (GPT-2)."""
 
     def __post_init__(self) -> None:
-        """Check the sizes."""
         check_sizes("The text decoder", {"vocab_size": self.vocab_size, "num_positions": self.num_positions})
-        check_sizes("The text decoder", {"num_token_types": self.num_token_types}, at_least=0)
         check_sizes("The text decoder", {"embed_width": self.token_width})
-        check_numbers("The text decoder", {"dropout": self.dropout, "norm_eps": self.norm_eps})
         check_numbers("The text decoder", {"init_std": self.init_std}, at_most=100.0)
-        if self.padding_has_own_position and (self.pad_token_id is None or self.position_offset < 1):
-            raise ConfigError(
-                "This text decoder has a position of its own for padding, so `pad_token_id` must be a token, but it is "
-                f"{self.pad_token_id!r}."
-            )
-        sinusoids = self.positions in (Positions.STORED, Positions.COMPUTED)
+        positions = self.embed.positions
+        sinusoids = positions is not None and positions.kind is not Positions.LEARNED
         if sinusoids and (self.width % 2 or self.width < 4):
             raise ConfigError(f"Sinusoids come in pairs, so the width must be even and above 2, but is {self.width}.")
+
+    def with_block(self, block: BlockSpec) -> "TextDecoderSpec":
+        """Return the same decoder with other blocks."""
+        return replace(self, stack=replace(self.stack, block=block))
 
     @property
     def width(self) -> int:
@@ -87,10 +121,11 @@ class TextDecoderSpec:
 
     @property
     def token_width(self) -> int:
-        """Width of the embeddings."""
-        return self.width if self.embed_width is None else self.embed_width
+        """Width of the token embeddings."""
+        return self.width if self.embed.width is None else self.embed.width
 
     @property
     def memory_width(self) -> int:
-        """Width of the memory that cross-attention looks at."""
-        return self.stack.block.memory_width or self.width
+        """Width of the memory that cross-attention reads."""
+        cross = self.stack.block.cross_attn
+        return (None if cross is None else cross.memory_width) or self.width

@@ -129,7 +129,7 @@ class Runner(BackendRunner):
         texts = torch.from_numpy(tokens).to(self._model.device)
         spec, frames = self._model.decoder.spec, encoded.last_hidden_state.shape[1]
         # Memory holds the weights of all heads, and the logits.
-        numbers = max(spec.stack.num_layers * spec.stack.block.num_heads * frames, spec.vocab_size)
+        numbers = max(spec.stack.num_layers * spec.stack.block.self_attn.num_heads * frames, spec.vocab_size)
         rows = rows_at_once(texts.shape[1] * numbers)
         for first in range(0, len(texts), rows):
             some = texts[first : first + rows]

@@ -162,7 +162,7 @@ def test_impossible_numbers_are_named_before_anything_is_built(
         ("gemma3_text", {"rope_parameters": {"factor": 8.0, "rope_type": "linear"}}, "a dictionary for each of"),
         ("gemma3_text", {"rope_parameters": {"full_attention": 3}}, "a dictionary for each of"),
         ("phi3", {"rope_parameters": {"rope_type": "linear", "factor": 2.0}}, 'must be "default" or "longrope"'),
-        ("phi3", {"rope_parameters": {"rope_type": "longrope", "short_factor": [1.0]}}, "4 pairs need as many factors"),
+        ("phi3", {"rope_parameters": {"rope_type": "longrope", "short_factor": [1.0]}}, "4 pairs need one factor"),
         ("smollm3", {"no_rope_layers": [1]}, "`no_rope_layers` must hold 0 or 1 for each of the 2 layers"),
         ("smollm3", {"no_rope_layers": [1, 2]}, "`no_rope_layers` must hold 0 or 1 for each of the 2 layers"),
         ("smollm3", {"layer_types": ["full_attention"]}, "for each of the 2 layers"),

@@ -9,7 +9,16 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from dragoman.errors import ConfigError
 from dragoman.families.llama import LlamaConfig
-from dragoman.spec import Activation, BlockSpec, NormOrder, RotarySpec, StackSpec
+from dragoman.spec import (
+    Activation,
+    AttentionSpec,
+    BlockSpec,
+    FeedForwardSpec,
+    LocalAttentionSpec,
+    NormOrder,
+    RotarySpec,
+    StackSpec,
+)
 from dragoman.torch.net.block import Stack
 from dragoman.torch.net.layers import RMSNorm
 from dragoman.torch.net.rotary import rotary_for
@@ -70,7 +79,7 @@ def test_scaled_frequencies_are_the_references(parameters: dict[str, object]) ->
     config = transformers.LlamaConfig(**sizes, rope_parameters=dict(parameters))
     frequencies, magnitude = ROPE_INIT_FUNCTIONS[str(parameters["rope_type"])](config, None)
     ours = LlamaConfig(**sizes, rope_parameters=parameters).text_spec()  # type: ignore[arg-type]
-    rotary = ours.stack.block.rotary
+    rotary = ours.stack.block.self_attn.rotary
     assert rotary is not None
     assert torch.allclose(torch.tensor(rotary.frequencies), frequencies, rtol=1e-5, atol=0)
     assert rotary.magnitude == pytest.approx(magnitude)
@@ -84,10 +93,10 @@ def test_scaled_frequencies_are_the_references(parameters: dict[str, object]) ->
         (YARN | {"factor": -1.0}, "factor and positions above 0"),
         (YARN | {"factor": "4"}, "`factor` is '4'"),
         (YARN | {"beta_fast": 0.5}, "`slow` from 0 to `fast`"),
-        (YARN | {"attention_factor": -2.0}, "must be above 0, not -2.0"),
+        (YARN | {"attention_factor": -2.0}, "must be above 0, but is -2.0"),
         (YARN | {"attention_factor": "big"}, "must be a number or null"),
         (YARN | {"rope_theta": 1.0}, "must be above 1"),
-        (LONG | {"short_factor": [1.0] * 3}, "need as many factors"),
+        (LONG | {"short_factor": [1.0] * 3}, "need one factor"),
         (LONG | {"short_factor": [0.0] * 32}, "must be above 0"),
         (LONG | {"short_factor": 2.0}, "must be a list of numbers"),
         (LONG | {"original_max_position_embeddings": 1}, "at least 2"),
@@ -106,24 +115,26 @@ def test_impossible_rotary_positions_are_refused(fields: dict[str, object]) -> N
         RotarySpec(**fields)  # type: ignore[arg-type]
 
 
-def block(**fields: object) -> BlockSpec:
-    plain = {"width": 16, "num_heads": 4, "ffn_width": 8, "activation": Activation.SILU, "norm_order": NormOrder.PRE}
-    return BlockSpec(**{**plain, **fields})  # type: ignore[arg-type]
+def attention(**fields: object) -> AttentionSpec:
+    return AttentionSpec(width=16, num_heads=4, **fields)  # type: ignore[arg-type]
 
 
 def test_sizes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ConfigError, match="not a multiple of 3"):
-        block(num_kv_heads=3)
-    with pytest.raises(ConfigError, match="turn 8 numbers of each head, but a head has 4"):
-        block(rotary=RotarySpec(width=8))
+        attention(num_kv_heads=3)
+    with pytest.raises(ConfigError, match="rotate 8 channels of each head, but a head has 4"):
+        attention(rotary=RotarySpec(width=8))
 
 
 def test_a_window_hides_what_is_further_back() -> None:
     """Through one windowed layer a token sees the last tokens only; an unwindowed one would let all through."""
-    spec = StackSpec(
-        block=block(causal=True, rotary=RotarySpec(width=4)), num_layers=1, window=3, windowed=frozenset({0})
+    block = BlockSpec(
+        self_attn=attention(rotary=RotarySpec(width=4)),
+        ffn=FeedForwardSpec(width=8, activation=Activation.SILU),
+        norm_order=NormOrder.PRE,
     )
-    stack = Stack(spec)
+    local = LocalAttentionSpec(window=3, layers=frozenset({0}))
+    stack = Stack(StackSpec(block=block, num_layers=1, local=local))
     for parameter in stack.parameters():
         torch.nn.init.normal_(parameter, std=1 / math.sqrt(16))
     states = torch.randn(1, 6, 16, generator=torch.Generator().manual_seed(0))

@@ -54,7 +54,7 @@ def test_a_decoder_with_cross_attention_can_be_aligned(family):
         "input_values": np.random.default_rng(0).standard_normal((2, 4_000)).astype(np.float32),
         "attention_mask": np.array([[1] * 4_000, [1] * 2_000 + [0] * 2_000]),
     })  # fmt: skip
-    heads = pick_heads(None, stack.num_layers, stack.block.num_heads)
+    heads = pick_heads(None, stack.num_layers, stack.block.self_attn.num_heads)
     weights = np.stack(list(runner.cross_attention(encoded, np.array([[2, 5, 7, 9], [2, 8, 6, 4]]), heads)))
     frames = runner.loaded.encoder.spec.frame_lengths(4_000)
     assert weights.shape == (2, len(heads), 4, frames)

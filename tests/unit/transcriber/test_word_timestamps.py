@@ -122,7 +122,7 @@ def test_heads_of_the_checkpoint_are_used(transcriber, sample, monkeypatch):
     monkeypatch.setattr(transcriber.model.generation_config, "alignment_heads", [[0, 1]])
     transcriber.transcribe(sample, word_timestamps=True)
     stack = transcriber.model.decoder.spec.stack
-    assert asked[0] == tuple((stack.num_layers - 1, head) for head in range(stack.block.num_heads))
+    assert asked[0] == tuple((stack.num_layers - 1, head) for head in range(stack.block.self_attn.num_heads))
     assert asked[1] == ((0, 1),)
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 from dragoman.jax.net.layers import NEVER, Key, Linear, dropout, norm_of, widened
 from dragoman.jax.net.position_bias import BiasGate
 from dragoman.jax.net.rotary import Rotary
-from dragoman.spec import BlockSpec
+from dragoman.spec import AttentionSpec, CrossAttentionSpec
 
 __all__ = ["Attention"]
 
@@ -25,20 +25,20 @@ class Attention(nnx.Module):
     normalise and turn its heads and cap its scores; attention to a memory (`across`) does none of it.
     """
 
-    def __init__(self, spec: BlockSpec, bias_gate: BiasGate | None = None, *, across: bool = False) -> None:
-        self.num_heads, self.key_heads, self.head_dim = spec.num_heads, spec.key_heads, spec.head_dim
-        self.dropout, self.scale = spec.attention_dropout, spec.score_scale
-        self.cap = None if across else spec.score_cap
-        inside, shared = self.num_heads * self.head_dim, self.key_heads * self.head_dim
+    def __init__(self, spec: AttentionSpec, cross: CrossAttentionSpec | None = None) -> None:
+        self.num_heads, self.kv_heads, self.head_dim = spec.num_heads, spec.kv_heads, spec.head_dim
+        self.dropout, self.scale = spec.dropout, spec.score_scale
+        self.cap = None if cross else spec.score_cap
+        inside, shared = self.num_heads * self.head_dim, self.kv_heads * self.head_dim
         self.q_proj = Linear(spec.width, inside, bias=spec.qkv_bias)
-        source = (spec.memory_width if across else None) or spec.width
+        source = (cross and cross.memory_width) or spec.width
         self.k_proj = Linear(source, shared, bias=spec.qkv_bias and spec.key_bias)
         self.v_proj = Linear(source, shared, bias=spec.qkv_bias)
         self.out_proj = Linear(inside, spec.width, bias=spec.out_bias)
-        normed = spec.query_norm and not across
-        self.q_norm = norm_of(spec.norm, spec.head_dim, spec.norm_eps) if normed else None
-        self.k_norm = norm_of(spec.norm, spec.head_dim, spec.norm_eps) if normed else None
-        self.bias_gate = bias_gate
+        norm = None if cross else spec.query_norm
+        self.q_norm = norm_of(norm, spec.head_dim) if norm else None
+        self.k_norm = norm_of(norm, spec.head_dim) if norm else None
+        self.bias_gate = BiasGate(spec) if spec.gated_bias and not cross else None
 
     def project(
         self, states: Float[Array, "batch frames width"], rotary: Rotary | None = None, key: Key = None
@@ -46,7 +46,7 @@ class Attention(nnx.Module):
         """Return the keys and values of `states`, the keys turned by their positions if there is a `turn`."""
         # [b, t, w] -> [b, h, t, d]
         keys, values = (
-            x.reshape(*states.shape[:2], self.key_heads, self.head_dim).swapaxes(1, 2)
+            x.reshape(*states.shape[:2], self.kv_heads, self.head_dim).swapaxes(1, 2)
             for x in (self.k_proj(states, key), self.v_proj(states, key))
         )
         if self.k_norm is not None:
@@ -89,7 +89,7 @@ class Attention(nnx.Module):
         if rotary is not None:
             queries = rotary(queries)
         # [b, h, q, d] -> [b, k, h / k * q, d]: heads that share keys stand below each other, as beams do
-        queries = queries.reshape(batch, self.key_heads, -1, self.head_dim) * self.scale
+        queries = queries.reshape(batch, self.kv_heads, -1, self.head_dim) * self.scale
         scores = widened(jnp.einsum("bkqd,bktd->bkqt", queries, keys))
         scores = scores.reshape(batch, self.num_heads, -1, keys.shape[2])
         if self.cap is not None:
@@ -101,7 +101,7 @@ class Attention(nnx.Module):
         elif mask is not None:
             scores = jnp.where(mask, scores, NEVER)
         probs = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
-        shared = dropout(probs, self.dropout, key).reshape(batch, self.key_heads, -1, keys.shape[2])
+        shared = dropout(probs, self.dropout, key).reshape(batch, self.kv_heads, -1, keys.shape[2])
         # [b, k, h / k * q, d] -> [b, h, q, d] -> [b, q, h, d]
         mixed = jnp.einsum("bkqt,bktd->bkqd", shared, values).reshape(batch, self.num_heads, -1, self.head_dim)
         out = self.out_proj(mixed.swapaxes(1, 2).reshape(rows, tokens, -1), key)

@@ -15,9 +15,8 @@ from jaxtyping import Array, Bool, Float, Int
 from dragoman.jax.net.attention import Attention
 from dragoman.jax.net.cache import Cache, Memory
 from dragoman.jax.net.layers import ACTIVATIONS, Key, LayerNorm, Linear, RMSNorm, dropout, norm_of, param, split
-from dragoman.jax.net.position_bias import BiasGate
 from dragoman.jax.net.rotary import Rotary, rotary_for
-from dragoman.spec import BlockSpec, NormOrder, StackSpec
+from dragoman.spec import BlockSpec, FeedForwardSpec, NormOrder, StackSpec
 
 __all__ = ["Block", "FeedForward", "Stack", "StackOutput"]
 
@@ -27,12 +26,11 @@ class FeedForward(nnx.Module):
     multiplied by (https://arxiv.org/abs/2002.05202).
     """
 
-    def __init__(self, spec: BlockSpec) -> None:
-        self.activation = ACTIVATIONS[spec.activation]
-        self.dropout = spec.activation_dropout
-        self.in_proj = Linear(spec.width, spec.ffn_width, bias=spec.ffn_bias)
-        self.gate_proj = Linear(spec.width, spec.ffn_width, bias=spec.ffn_bias) if spec.gated_ffn else None
-        self.out_proj = Linear(spec.ffn_width, spec.width, bias=spec.ffn_bias)
+    def __init__(self, spec: FeedForwardSpec, width: int) -> None:
+        self.activation, self.dropout = ACTIVATIONS[spec.activation], spec.dropout
+        self.in_proj = Linear(width, spec.width, bias=spec.bias)
+        self.gate_proj = Linear(width, spec.width, bias=spec.bias) if spec.gated else None
+        self.out_proj = Linear(spec.width, width, bias=spec.bias)
 
     def __call__(self, states: Float[Array, "*rows width"], key: Key = None) -> Float[Array, "*rows width"]:
         """Transform each position on its own."""
@@ -60,18 +58,17 @@ class Block(nnx.Module):
 
     def __init__(self, spec: BlockSpec) -> None:
         self.spec = spec
-        self.self_attn = Attention(spec, BiasGate(spec) if spec.gated_bias else None)
-        self.self_attn_norm = norm_of(spec.norm, spec.width, spec.norm_eps)
-        if spec.cross_attention:
-            self.cross_attn = Attention(spec, across=True)
-            self.cross_attn_norm = norm_of(spec.norm, spec.width, spec.norm_eps)
-            self.cross_attn_gate = param(1) if spec.cross_gate else None
-        self.ffn = FeedForward(spec)
-        shared = spec.norm_order is NormOrder.SHARED
-        self.ffn_norm = None if shared else norm_of(spec.norm, spec.width, spec.norm_eps)
-        both = spec.norm_order is NormOrder.BOTH
-        self.self_attn_post_norm = norm_of(spec.norm, spec.width, spec.norm_eps) if both else None
-        self.ffn_post_norm = norm_of(spec.norm, spec.width, spec.norm_eps) if both else None
+        self.self_attn = Attention(spec.self_attn)
+        self.self_attn_norm = norm_of(spec.norm, spec.width)
+        if spec.cross_attn is not None:
+            self.cross_attn = Attention(spec.self_attn, spec.cross_attn)
+            self.cross_attn_norm = norm_of(spec.norm, spec.width)
+            self.cross_attn_gate = param(1) if spec.cross_attn.gated else None
+        self.ffn = FeedForward(spec.ffn, spec.width)
+        slots = spec.norm_order.slots
+        self.ffn_norm = None if slots.shared else norm_of(spec.norm, spec.width)
+        self.self_attn_post_norm = norm_of(spec.norm, spec.width) if slots.branch else None
+        self.ffn_post_norm = norm_of(spec.norm, spec.width) if slots.branch else None
         self.bottleneck = Bottleneck(spec.width, spec.bottleneck) if spec.bottleneck else None
 
     def __call__(
@@ -88,7 +85,7 @@ class Block(nnx.Module):
         key: Key = None,
     ) -> tuple[Array, Cache | None, Array | None, Array | None]:
         """Return the new states, the new cache and, if `weights`, the self- and cross-attention weights."""
-        crosses = self.spec.cross_attention and memory is not None
+        crosses = self.spec.cross_attn is not None and memory is not None
         cross_weights = None
         look_key, cross_key, ffn_key, *drop = split(key, 6)
         look = (mask, causal, cache, weights, bias, rotary, look_key)
@@ -188,7 +185,7 @@ class Stack(nnx.Module):
         self.spec = spec
         self.layers = nnx.List((layer or Block)(spec.block) for _ in range(spec.num_layers))
         block = spec.block
-        self.final_norm = norm_of(block.norm, block.width, block.norm_eps) if spec.final_norm else None
+        self.final_norm = norm_of(block.norm, block.width) if spec.final_norm else None
         self.gradient_checkpointing = False
 
     def __call__(
@@ -225,11 +222,12 @@ class Stack(nnx.Module):
         seen: list[Array] = []
         self_weights: list[Array | None] = []
         cross_weights: list[Array | None] = []
+        local = self.spec.local
         far, nearby = self._rotaries(positions, states)
         for index, (layer, layer_key) in enumerate(zip(self.layers, split(key, self.spec.num_layers), strict=True)):
             if all_states:
                 seen.append(states)
-            windowed = index in self.spec.windowed
+            windowed = local is not None and index in local.layers
             look = (near, False) if near is not None and windowed else (mask, causal)
             rotary = None if index in self.spec.nope_layers else nearby if windowed else far
             arguments = (*look, memory, cache, weights, bias, rotary, layer_key)
@@ -277,10 +275,11 @@ class Stack(nnx.Module):
 
     def _rotaries(self, positions: Array | None, states: Array) -> tuple[Rotary | None, Rotary | None]:
         """Return the turns of the layers that see the whole text, and of those that look back only so far."""
-        spec = self.spec.block.rotary
+        spec, local = self.spec.block.self_attn.rotary, self.spec.local
         if spec is None:
             return None, None
         if positions is None:
             positions = jnp.arange(states.shape[1])[None]
-        rotary, local = rotary_for(spec, positions, states), self.spec.local_rotary
-        return rotary, rotary if local is None else rotary_for(local, positions, states)
+        rotary = rotary_for(spec, positions, states)
+        own = None if local is None else local.rotary
+        return rotary, rotary if own is None else rotary_for(own, positions, states)

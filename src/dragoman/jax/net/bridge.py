@@ -116,13 +116,13 @@ def check_joinable(encoder: SpeechEncoder, decoder: TextDecoder, fusion: str | N
         ConfigError: If the decoder is not causal, or has no cross-attention where it needs some, or has some although
             the speech is to come before the text.
     """
-    block = decoder.spec.stack.block
-    if fusion == "prefix" and block.causal and block.cross_attention:
+    causal, crosses = decoder.spec.causal, decoder.spec.stack.block.cross_attn is not None
+    if fusion == "prefix" and causal and crosses:
         raise ConfigError(
             f"This {decoder.config.model_type} decoder has cross-attention, so speech cannot be its prefix. "
             "Leave `fusion` out, or, where the family allows it, build the decoder with add_cross_attention=False."
         )
-    if not block.causal or (fusion != "prefix" and not block.cross_attention):
+    if not causal or (fusion != "prefix" and not crosses):
         raise ConfigError(
             f"This {decoder.config.model_type} decoder cannot attend to speech: it was built with is_decoder="
             f"{decoder.config.is_decoder} and add_cross_attention={decoder.config.add_cross_attention}, and both "

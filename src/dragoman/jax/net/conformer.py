@@ -27,7 +27,7 @@ from dragoman.jax.net.layers import (
 )
 from dragoman.jax.net.positions import StoredNorm
 from dragoman.jax.net.rotary import Rotary
-from dragoman.spec import BlockSpec, ConformerSpec, Distance
+from dragoman.spec import AttentionSpec, BlockSpec, ConformerSpec, Distance
 
 __all__ = [
     "ConformerAttention",
@@ -85,9 +85,8 @@ def distances(frames: int, before: int, behind: int) -> Int[Array, "q k"]:
 class ConformerAttention(nnx.Module):
     """Self-attention whose scores also depend on the distance of the frames."""
 
-    def __init__(self, spec: BlockSpec, conformer: ConformerSpec) -> None:
-        self.num_heads, self.head_dim = spec.num_heads, spec.head_dim
-        self.dropout = spec.attention_dropout
+    def __init__(self, spec: AttentionSpec, conformer: ConformerSpec) -> None:
+        self.num_heads, self.head_dim, self.dropout = spec.num_heads, spec.head_dim, spec.dropout
         self.distance = conformer.distance
         self.q_proj, self.k_proj = Linear(spec.width, spec.width), Linear(spec.width, spec.width)
         self.v_proj, self.out_proj = Linear(spec.width, spec.width), Linear(spec.width, spec.width)
@@ -146,7 +145,7 @@ class ConvModule(nnx.Module):
 
     def __init__(self, spec: BlockSpec, conformer: ConformerSpec) -> None:
         width, kernel = spec.width, conformer.kernel
-        self.activation, self.dropout = ACTIVATIONS[spec.activation], conformer.dropout
+        self.activation, self.dropout = ACTIVATIONS[spec.ffn.activation], conformer.dropout
         self.pads = (kernel - 1, 0) if conformer.causal else (kernel // 2, kernel // 2)
         self.norm = LayerNorm(width, conformer.norm_eps)
         self.in_conv = Conv1d(width, 2 * width, 1, bias=False)
@@ -170,14 +169,14 @@ class ConformerBlock(nnx.Module):
     """One layer, in the place of a `Block`."""
 
     def __init__(self, spec: BlockSpec) -> None:
-        conformer = spec.conformer
-        assert conformer is not None
+        conformer = spec.kind
+        assert isinstance(conformer, ConformerSpec)
         self.spec = spec
         width, eps = spec.width, conformer.norm_eps
-        self.ffn1_norm, self.ffn1 = LayerNorm(width, eps), FeedForward(spec)
-        self.self_attn_norm, self.self_attn = LayerNorm(width, eps), ConformerAttention(spec, conformer)
+        self.ffn1_norm, self.ffn1 = LayerNorm(width, eps), FeedForward(spec.ffn, width)
+        self.self_attn_norm, self.self_attn = LayerNorm(width, eps), ConformerAttention(spec.self_attn, conformer)
         self.conv = ConvModule(spec, conformer)
-        self.ffn2_norm, self.ffn2 = LayerNorm(width, eps), FeedForward(spec)
+        self.ffn2_norm, self.ffn2 = LayerNorm(width, eps), FeedForward(spec.ffn, width)
         self.final_norm = LayerNorm(width, eps)
 
     def __call__(
@@ -202,7 +201,7 @@ class ConformerBlock(nnx.Module):
         states = states + 0.5 * dropout(self.ffn1(self.ffn1_norm(states), first_key), rate, drop[0])
         own = self.self_attn_norm(states)
         mixed, probs = self.self_attn(own, mask, bias.places, rotary, weights=weights, key=look_key)
-        states = states + dropout(mixed, self.spec.attention_dropout, drop[1])
+        states = states + dropout(mixed, self.spec.self_attn.dropout, drop[1])
         states = states + self.conv(states, bias.keep, conv_key)
         states = states + 0.5 * dropout(self.ffn2(self.ffn2_norm(states), second_key), rate, drop[2])
         return self.final_norm(states), None, probs, None

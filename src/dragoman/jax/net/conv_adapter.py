@@ -53,10 +53,10 @@ class AttentiveLayer(nnx.Module):
 
     def __init__(self, spec: ConvAdapterSpec, block: BlockSpec) -> None:
         self.spec, self.block = spec, block
-        self.residual_norm, self.residual_conv = LayerNorm(spec.width, block.norm_eps), _conv(spec)
-        self.self_attn_norm, self.self_attn_conv = LayerNorm(spec.width, block.norm_eps), _conv(spec)
-        self.self_attn = Attention(block)
-        self.ffn_norm, self.ffn = LayerNorm(spec.width, block.norm_eps), FeedForward(block)
+        self.residual_norm, self.residual_conv = LayerNorm(spec.width, block.norm.eps), _conv(spec)
+        self.self_attn_norm, self.self_attn_conv = LayerNorm(spec.width, block.norm.eps), _conv(spec)
+        self.self_attn = Attention(block.self_attn)
+        self.ffn_norm, self.ffn = LayerNorm(spec.width, block.norm.eps), FeedForward(block.ffn, block.width)
 
     def __call__(
         self,
@@ -89,9 +89,9 @@ class AttentiveAdapter(nnx.Module):
 
     def __init__(self, spec: ConvAdapterSpec, block: BlockSpec, width: int) -> None:
         projects = spec.width != width
-        self.first_ffn = FeedForward(spec.first_ffn) if spec.first_ffn else None
+        self.first_ffn = FeedForward(spec.first_ffn, width) if spec.first_ffn else None
         self.proj = Linear(width, spec.width) if projects else None
-        self.norm = LayerNorm(spec.width, block.norm_eps) if projects else None
+        self.norm = LayerNorm(spec.width, block.norm.eps) if projects else None
         self.layers = nnx.List(AttentiveLayer(spec, block) for _ in range(spec.num_layers))
 
     def __call__(

@@ -52,7 +52,7 @@ class DistanceVectors(nnx.Module):
     def __init__(self, spec: BlockSpec, disentangled: DisentangledSpec) -> None:
         self.spec = disentangled
         self.embed = Embedding(2 * disentangled.span, spec.width)
-        self.norm = LayerNorm(spec.width, spec.norm_eps) if disentangled.norm else None
+        self.norm = LayerNorm(spec.width, spec.norm.eps) if disentangled.norm else None
 
     def __call__(self, frames: int) -> Distances:
         """Return what the layers share about so many frames."""
@@ -64,9 +64,9 @@ class DisentangledAttention(nnx.Module):
     """Self-attention whose scores are sums: content with content, content with distance, distance with content."""
 
     def __init__(self, spec: BlockSpec, disentangled: DisentangledSpec) -> None:
-        self.num_heads, self.head_dim = spec.num_heads, spec.head_dim
+        self.num_heads, self.head_dim = spec.self_attn.num_heads, spec.self_attn.head_dim
         self.by_query, self.by_key = disentangled.by_query, disentangled.by_key
-        self.dropout, self.vector_dropout = spec.attention_dropout, spec.dropout
+        self.dropout, self.vector_dropout = spec.self_attn.dropout, spec.dropout
         self.q_proj, self.k_proj = Linear(spec.width, spec.width), Linear(spec.width, spec.width)
         self.v_proj, self.out_proj = Linear(spec.width, spec.width), Linear(spec.width, spec.width)
         own = not disentangled.shared
@@ -110,11 +110,11 @@ class DisentangledBlock(nnx.Module):
     """One layer, in the place of a `Block`: attention, then feed-forward, each added and normalised."""
 
     def __init__(self, spec: BlockSpec) -> None:
-        assert spec.disentangled is not None
+        assert isinstance(spec.kind, DisentangledSpec)
         self.spec = spec
-        self.self_attn = DisentangledAttention(spec, spec.disentangled)
-        self.self_attn_norm = LayerNorm(spec.width, spec.norm_eps)
-        self.ffn, self.ffn_norm = FeedForward(spec), LayerNorm(spec.width, spec.norm_eps)
+        self.self_attn = DisentangledAttention(spec, spec.kind)
+        self.self_attn_norm = LayerNorm(spec.width, spec.norm.eps)
+        self.ffn, self.ffn_norm = FeedForward(spec.ffn, spec.width), LayerNorm(spec.width, spec.norm.eps)
 
     def __call__(
         self,

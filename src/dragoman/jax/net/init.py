@@ -106,10 +106,10 @@ def _values(
     elif isinstance(module, Linear | Embedding) or path == "head":
         if "weight" in values:
             values["weight"] = random.normal(0.0, _std(path, spec), shapes["weight"])
-        if path == "embed.positions" and isinstance(spec, TextDecoderSpec) and spec.positions is Positions.STORED:
+        if path == "embed.positions" and _stored(spec):
             values["weight"] = _sinusoids_in_pairs(*shapes["weight"])
-        if path == "embed.tokens" and isinstance(spec, TextDecoderSpec) and spec.pad_token_id is not None:
-            values["weight"][spec.pad_token_id : spec.pad_token_id + 1] = 0.0
+        if path == "embed.tokens" and isinstance(spec, TextDecoderSpec) and spec.embed.pad_token_id is not None:
+            values["weight"][spec.embed.pad_token_id : spec.embed.pad_token_id + 1] = 0.0
     elif isinstance(module, ConformerAttention):
         for name, shape in shapes.items():
             bound = math.sqrt(6.0 / sum(shape))
@@ -117,6 +117,11 @@ def _values(
     elif "mask_embed" in values:
         values["mask_embed"] = random.uniform(size=shapes["mask_embed"])
     return values
+
+
+def _stored(spec: SpeechEncoderSpec | TextDecoderSpec) -> bool:
+    positions = spec.embed.positions if isinstance(spec, TextDecoderSpec) else None
+    return positions is not None and positions.kind is Positions.STORED
 
 
 def _std(path: str, spec: SpeechEncoderSpec | TextDecoderSpec) -> float:

@@ -16,7 +16,7 @@ from jax import lax
 from jaxtyping import Array, Bool, DTypeLike, Float, Int, PRNGKeyArray
 
 from dragoman.jax.net.convolution import convolve
-from dragoman.spec import Activation, Norm
+from dragoman.spec import Activation, Norm, NormSpec
 from dragoman.spec.lora import LoraSpec
 
 __all__ = [
@@ -243,11 +243,11 @@ class RMSNorm(nnx.Module):
         return (x * (1.0 + weight if self.from_one else weight)).astype(states.dtype)
 
 
-def norm_of(kind: Norm, width: int, eps: float) -> LayerNorm | RMSNorm:
+def norm_of(spec: NormSpec, width: int) -> LayerNorm | RMSNorm:
     """Return a normalisation of the last axis."""
-    if kind is Norm.LAYER:
-        return LayerNorm(width, eps)
-    return RMSNorm(width, eps, from_one=kind is Norm.RMS_FROM_ONE)
+    if spec.kind is Norm.LAYER:
+        return LayerNorm(width, spec.eps)
+    return RMSNorm(width, spec.eps, from_one=spec.kind is Norm.RMS_FROM_ONE)
 
 
 class ChannelNorm(nnx.Module):

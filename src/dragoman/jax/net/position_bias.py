@@ -12,7 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from dragoman.jax.net.layers import NEVER, Embedding, Linear, param
-from dragoman.spec import BlockSpec, BucketBiasSpec
+from dragoman.spec import AttentionSpec, BucketBiasSpec
 
 __all__ = ["BiasGate", "BucketBias", "LookBackBias", "buckets"]
 
@@ -72,7 +72,7 @@ class LookBackBias(nnx.Module):
 class BiasGate(nnx.Module):
     """How strongly a layer lets the bias act, by what each head sees of the frame that looks."""
 
-    def __init__(self, spec: BlockSpec) -> None:
+    def __init__(self, spec: AttentionSpec) -> None:
         self.num_heads = spec.num_heads
         self.const = param(1, spec.num_heads, 1, 1)
         self.linear = Linear(spec.head_dim, 8)

@@ -31,7 +31,7 @@ from dragoman.jax.net.positions import positions_of
 from dragoman.jax.net.squeeze import Upsample, average
 from dragoman.jax.net.tree import Held
 from dragoman.model.load import load_language
-from dragoman.spec import BlockSpec, ConvPositionSpec, Padding, SpeechEncoderSpec
+from dragoman.spec import BlockSpec, ConformerSpec, ConvPositionSpec, DisentangledSpec, Padding, SpeechEncoderSpec
 from dragoman.spec.augment import Masks, draw_masks
 from dragoman.spec.frontend import fits, shape_in_words
 
@@ -82,16 +82,16 @@ def pack_left(
 def _position_bias(spec: SpeechEncoderSpec) -> BucketBias | DistanceVectors | None:
     """Build what tells all layers how far frames are from each other."""
     bias, block = spec.position_bias, spec.stack.block
-    if block.disentangled is not None:
-        return DistanceVectors(block, block.disentangled)
-    return BucketBias(bias, block.num_heads) if bias else None
+    if isinstance(block.kind, DisentangledSpec):
+        return DistanceVectors(block, block.kind)
+    return BucketBias(bias, block.self_attn.num_heads) if bias else None
 
 
 def _layer(block: BlockSpec) -> type[Block | ConformerBlock | DisentangledBlock]:
     """Return what the stack is made of."""
-    if block.disentangled is not None:
+    if isinstance(block.kind, DisentangledSpec):
         return DisentangledBlock
-    return ConformerBlock if block.conformer else Block
+    return ConformerBlock if block.kind else Block
 
 
 class SpeechEncoder(nnx.Module):
@@ -122,7 +122,7 @@ class SpeechEncoder(nnx.Module):
         self.frontend = frontend_of(spec.frontend, spec.width)
         self.mask_embed = param(spec.width) if spec.mask_embedding else None
         self.positions = None if spec.positions is None else positions_of(spec.positions, spec.width)
-        self.input_norm = LayerNorm(spec.width, spec.stack.block.norm_eps) if spec.input_norm else None
+        self.input_norm = LayerNorm(spec.width, spec.stack.block.norm.eps) if spec.input_norm else None
         self.position_bias = _position_bias(spec)
         self.stack = Stack(spec.stack, _layer(spec.stack.block))
         places = spec.positions
@@ -314,8 +314,10 @@ class SpeechEncoder(nnx.Module):
         exact, total, factor = self.padding is Padding.EXACT, states.shape[1], self.spec.squeeze
         drop_key, stack_key = split(key, 2)
         mask = None if lengths is None else frame_mask(lengths, total)
-        conformer = self.spec.stack.block.conformer
-        keep = mask if exact or (conformer is not None and conformer.causal) else None  # where even the reference does
+        kind = self.spec.stack.block.kind
+        keep = (
+            mask if exact or (isinstance(kind, ConformerSpec) and kind.causal) else None
+        )  # where even the reference does
         if self.positions is not None:
             places = self.positions(states, keep)
             states = average(states, factor) + places if factor > 1 else states + places
@@ -334,9 +336,9 @@ class SpeechEncoder(nnx.Module):
 
     def _shared(self, states: Array, keep: Array | None) -> Any:
         """Return what all layers share about the places of the frames."""
-        conformer = self.spec.stack.block.conformer
-        if conformer is not None:
-            return surroundings(conformer, states, keep)
+        kind = self.spec.stack.block.kind
+        if isinstance(kind, ConformerSpec):
+            return surroundings(kind, states, keep)
         return None if self.position_bias is None else self.position_bias(states.shape[1])
 
     def draw_masks(self, inputs: Any, lengths: Any, random: np.random.Generator) -> Masks:

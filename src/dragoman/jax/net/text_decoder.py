@@ -63,7 +63,7 @@ class TextDecoder(nnx.Module):
         self._held = Held(config)
         self.spec = config.text_spec()
         self.embed = TextEmbedding(self.spec)
-        bias, heads = self.spec.position_bias, self.spec.stack.block.num_heads
+        bias, heads = self.spec.position_bias, self.spec.stack.block.self_attn.num_heads
         self.position_bias = LookBackBias(bias, heads) if bias else None
         self.stack = Stack(self.spec.stack)
         self.head = Head(self.spec)
@@ -158,6 +158,11 @@ class TextDecoder(nnx.Module):
         check_rows(rows, states.shape[0])
         return Memory(states=states, mask=mask)
 
+    @property
+    def _positions_from_mask(self) -> bool:
+        positions = self.spec.embed.positions
+        return positions is not None and positions.from_mask
+
     def decode(
         self,
         tokens: Int[Array, "rows tokens"] | None,
@@ -202,17 +207,17 @@ class TextDecoder(nnx.Module):
             token_mask = cache.text_mask
         if cache is not None and cache.prefix_mask is not None:
             token_mask, positions = _after_prefix(cache.prefix_mask, start, count, capacity, token_mask, positions)
-        if positions is None and token_mask is not None and self.spec.positions_from_mask:
+        if positions is None and token_mask is not None and self._positions_from_mask:
             positions = _numbered(token_mask, start, count, capacity)
         embed_key, stack_key = split(key, 2)
         states = self.embed(tokens, embeds, start, positions, embed_key)
-        causal = self.spec.stack.block.causal
+        causal = self.spec.causal
         mask = None
         if cache is not None or token_mask is not None or self.position_bias is not None:
             mask = self._mask(count, start, capacity, token_mask)
-        window, near = self.spec.stack.window, None
-        if window is not None and capacity > window:
-            near = self._mask(count, start, capacity, token_mask, window)
+        local, near = self.spec.stack.local, None
+        if local is not None and capacity > local.window:
+            near = self._mask(count, start, capacity, token_mask, local.window)
         if self.position_bias is not None:
             mask = self.position_bias(count, start, capacity, mask)
         if positions is None:
@@ -277,7 +282,7 @@ class TextDecoder(nnx.Module):
 
     def begin(self, memory: Memory, rows: int, capacity: int) -> Cache:
         """Return a cache with room for `capacity` tokens of `rows` texts, a memory that comes before them read."""
-        if self.spec.stack.block.cross_attention:
+        if self.spec.stack.block.cross_attn:
             return self.new_cache(rows, capacity)
         assert memory.states is not None
         prefix, places = _prefix_of(memory)
@@ -313,7 +318,7 @@ class TextDecoder(nnx.Module):
         """Return where the `count` tokens from number `start` on may look, `[rows or 1, 1, count, capacity]`."""
         own = start + jnp.arange(count)[:, None]
         places = jnp.arange(capacity)[None, :]
-        seen = places <= own if self.spec.stack.block.causal else places < start + count
+        seen = places <= own if self.spec.causal else places < start + count
         if window is not None:
             seen = seen & (places > own - window)
         mask = seen[None, None]
@@ -329,14 +334,14 @@ class TextDecoder(nnx.Module):
 
     def new_cache(self, rows: int, capacity: int) -> Cache:
         """Return an empty cache with room for `capacity` tokens of `rows` texts."""
-        block, dtype = self.spec.stack.block, self.embed.tokens.weight.dtype
-        shape = (rows, block.key_heads, capacity, block.head_dim)
+        block, dtype = self.spec.stack.block.self_attn, self.embed.tokens.weight.dtype
+        shape = (rows, block.kv_heads, capacity, block.head_dim)
         empty = tuple(jnp.zeros(shape, dtype) for _ in range(self.spec.stack.num_layers))
         return Cache(keys=empty, values=empty, length=jax.device_put(np.int32(0)))
 
     def project_memory(self, states: Float[Array, "batch frames width"], mask: Array | None) -> Memory:
         """Compute the keys and values of the memory for every layer, once; one that comes before the text is kept."""
-        if not self.spec.stack.block.cross_attention:
+        if not self.spec.stack.block.cross_attn:
             return Memory(states=states, mask=mask)
         pairs = [layer.cross_attn.project(states) for layer in self.stack.layers]
         keys, values = (tuple(side) for side in zip(*pairs, strict=True))

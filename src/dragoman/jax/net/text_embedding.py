@@ -20,20 +20,21 @@ class TextEmbedding(nnx.Module):
     """Tokens, positions and, in BERT's kin, a type, added up."""
 
     def __init__(self, spec: TextDecoderSpec) -> None:
-        self.spec = spec
+        self.spec = embed = spec.embed
         width = spec.token_width
         self.tokens = Embedding(spec.vocab_size, width)
-        self.proj = Linear(width, spec.width, bias=not spec.narrow_tokens) if spec.embed_width else None
-        width = spec.width if spec.narrow_tokens else width
-        table = spec.positions in (Positions.LEARNED, Positions.STORED)
-        self.positions = Embedding(spec.num_positions + spec.position_offset, width) if table else None
-        self.token_types = Embedding(spec.num_token_types, width) if spec.num_token_types else None
-        self.norm = LayerNorm(width, spec.norm_eps) if spec.embed_norm else None
+        self.proj = Linear(width, spec.width, bias=not embed.project_tokens) if embed.width else None
+        width = spec.width if embed.project_tokens else width
+        positions = embed.positions
+        table = positions is not None and positions.kind is not Positions.COMPUTED
+        self.positions = Embedding(spec.num_positions + positions.offset, width) if positions and table else None
+        self.token_types = Embedding(embed.num_token_types, width) if embed.num_token_types else None
+        self.norm = LayerNorm(width, embed.norm_eps) if embed.norm else None
 
     def look_up(self, tokens: Int[Array, "rows tokens"]) -> Float[Array, "rows tokens width"]:
         """Return the embeddings of tokens alone."""
         states = self.tokens(tokens)
-        return states if self.spec.embed_scale == 1.0 else states * self.spec.embed_scale
+        return states if self.spec.scale == 1.0 else states * self.spec.scale
 
     def __call__(
         self,
@@ -49,42 +50,43 @@ class TextEmbedding(nnx.Module):
         else:
             assert tokens is not None
             states = self.look_up(tokens)
-        if self.proj is not None and self.spec.narrow_tokens:
+        if self.proj is not None and self.spec.project_tokens:
             states = self.proj(states)
-        if self.norm is not None and self.spec.embed_norm is EmbedNorm.TOKENS:
+        if self.norm is not None and self.spec.norm is EmbedNorm.TOKENS:
             states = self.norm(states)
         places = self._places(tokens, start, states, positions)
         if places is not None:
             states = states + places
         if self.token_types is not None:
             states = states + self.token_types.weight[...][0]
-        if self.norm is not None and self.spec.embed_norm is EmbedNorm.SUM:
+        if self.norm is not None and self.spec.norm is EmbedNorm.SUM:
             states = self.norm(states)
         states = dropout(states, self.spec.dropout, key)
-        return states if self.proj is None or self.spec.narrow_tokens else self.proj(states)
+        return states if self.proj is None or self.spec.project_tokens else self.proj(states)
 
     def _places(self, tokens: Array | None, start: Array | int, states: Array, positions: Array | None) -> Array | None:
         """Return what tells the places of the tokens, `[tokens, width]` or `[rows, tokens, width]`."""
-        if self.spec.positions is Positions.NONE:
+        spec = self.spec.positions
+        if spec is None:
             return None
-        first = start + self.spec.position_offset
+        first = start + spec.offset
         pad, apart = self.spec.pad_token_id, None  # `apart`: where padding is
-        if self.spec.padding_has_own_position and tokens is not None and pad is not None:
+        if spec.padding_has_own_position and tokens is not None and pad is not None:
             apart = jnp.equal(tokens, pad)
             if positions is None:
                 positions = start + jnp.cumsum(~apart, 1) - 1  # fairseq numbers no padding, but all that a cache holds
         if self.positions is None:
-            index = first + jnp.arange(states.shape[1]) if positions is None else positions + self.spec.position_offset
+            index = first + jnp.arange(states.shape[1]) if positions is None else positions + spec.offset
             places = sinusoids(index, states.shape[2]).astype(states.dtype)
             return places if apart is None else places * ~apart[:, :, None]  # padding has the place 0 everywhere
         table = self.positions.weight[...]
-        if self.spec.positions is Positions.STORED:
+        if spec.kind is Positions.STORED:
             table = lax.stop_gradient(table)
         if positions is not None:
-            places = jnp.take(table, positions + self.spec.position_offset, axis=0)
+            places = jnp.take(table, positions + spec.offset, axis=0)
         else:
             places = lax.dynamic_slice_in_dim(table, first, states.shape[1])
-        return places if apart is None else jnp.where(apart[:, :, None], table[self.spec.position_offset - 1], places)
+        return places if apart is None else jnp.where(apart[:, :, None], table[spec.offset - 1], places)
 
 
 def sinusoids(places: Int[Array, "*rows tokens"], width: int) -> Float[Array, "*rows tokens width"]:
@@ -101,9 +103,9 @@ class Head(nnx.Module):
     def __init__(self, spec: TextDecoderSpec) -> None:
         head = spec.head
         self.scale, self.cap = head.scale, head.cap
-        self.back = Linear(spec.width, spec.token_width, bias=False) if spec.narrow_tokens else None
+        self.back = Linear(spec.width, spec.token_width, bias=False) if spec.embed.project_tokens else None
         self.transform = Linear(spec.width, spec.token_width) if head.transform else None
-        self.norm = LayerNorm(spec.token_width, spec.norm_eps) if head.transform else None
+        self.norm = LayerNorm(spec.token_width, spec.embed.norm_eps) if head.transform else None
         self.activation = ACTIVATIONS[head.transform] if head.transform else None
         self.weight = None if head.tied else param(spec.vocab_size, spec.token_width)
         self.bias = param(spec.vocab_size) if head.bias else None

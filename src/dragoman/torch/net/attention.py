@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from dragoman.spec import BlockSpec
+from dragoman.spec import AttentionSpec, CrossAttentionSpec
 from dragoman.torch.net.layers import Linear, forbid, norm_of
 from dragoman.torch.net.position_bias import BiasGate
 from dragoman.torch.net.rotary import Rotary
@@ -25,27 +25,27 @@ class Attention(nn.Module):
     normalise and turn its heads and cap its scores; attention to a memory (`across`) does none of it.
     """
 
-    def __init__(self, spec: BlockSpec, bias_gate: BiasGate | None = None, *, across: bool = False) -> None:
+    def __init__(self, spec: AttentionSpec, cross: CrossAttentionSpec | None = None) -> None:
         super().__init__()
-        self.bias_gate = bias_gate
-        self.num_heads, self.key_heads, self.head_dim = spec.num_heads, spec.key_heads, spec.head_dim
-        self.dropout, self.scale = spec.attention_dropout, spec.score_scale
-        self.cap = None if across else spec.score_cap
-        inside, shared = self.num_heads * self.head_dim, self.key_heads * self.head_dim
+        self.bias_gate = BiasGate(spec) if spec.gated_bias and not cross else None
+        self.num_heads, self.kv_heads, self.head_dim = spec.num_heads, spec.kv_heads, spec.head_dim
+        self.dropout, self.scale = spec.dropout, spec.score_scale
+        self.cap = None if cross else spec.score_cap
+        inside, shared = self.num_heads * self.head_dim, self.kv_heads * self.head_dim
         self.q_proj = Linear(spec.width, inside, bias=spec.qkv_bias)
-        source = (spec.memory_width if across else None) or spec.width
+        source = (cross and cross.memory_width) or spec.width
         self.k_proj = Linear(source, shared, bias=spec.qkv_bias and spec.key_bias)
         self.v_proj = Linear(source, shared, bias=spec.qkv_bias)
         self.out_proj = Linear(inside, spec.width, bias=spec.out_bias)
-        normed = spec.query_norm and not across
-        self.q_norm = norm_of(spec.norm, spec.head_dim, spec.norm_eps) if normed else None
-        self.k_norm = norm_of(spec.norm, spec.head_dim, spec.norm_eps) if normed else None
+        norm = None if cross else spec.query_norm
+        self.q_norm = norm_of(norm, spec.head_dim) if norm else None
+        self.k_norm = norm_of(norm, spec.head_dim) if norm else None
 
     def project(self, states: Float[Tensor, "batch frames width"], rotary: Rotary | None = None) -> KeysValues:
         """Return the keys and values of `states`, the keys turned by their positions if there is a `turn`."""
         # [b, t, w] -> [b, h, t, d]
         keys, values = (
-            x.view(*states.shape[:2], self.key_heads, self.head_dim).transpose(1, 2)
+            x.view(*states.shape[:2], self.kv_heads, self.head_dim).transpose(1, 2)
             for x in (self.k_proj(states), self.v_proj(states))
         )
         if self.k_norm is not None:
@@ -86,7 +86,7 @@ class Attention(nn.Module):
         if rotary is not None:
             queries = rotary(queries)
         dropout = self.dropout if self.training else 0.0
-        grouped = self.key_heads != self.num_heads
+        grouped = self.kv_heads != self.num_heads
         probs = None
         if weights or self.cap is not None:  # PyTorch's own function gives no weights and knows no cap
             mixed, probs = plain_attention(queries * self.scale, keys, values, mask, causal, dropout, self.cap)

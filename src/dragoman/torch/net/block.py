@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.checkpoint import checkpoint
 
-from dragoman.spec import BlockSpec, NormOrder, StackSpec
+from dragoman.spec import BlockSpec, FeedForwardSpec, NormOrder, StackSpec
 from dragoman.torch.net.attention import Attention
 from dragoman.torch.net.cache import Cache, Memory
 from dragoman.torch.net.layers import ACTIVATIONS, Linear, norm_of
-from dragoman.torch.net.position_bias import BiasGate
 from dragoman.torch.net.rotary import Rotary, rotary_for
 
 __all__ = ["Block", "FeedForward", "Stack", "StackOutput"]
@@ -28,13 +27,12 @@ class FeedForward(nn.Module):
     multiplied by (https://arxiv.org/abs/2002.05202).
     """
 
-    def __init__(self, spec: BlockSpec) -> None:
+    def __init__(self, spec: FeedForwardSpec, width: int) -> None:
         super().__init__()
-        self.activation = ACTIVATIONS[spec.activation]
-        self.dropout = spec.activation_dropout
-        self.in_proj = Linear(spec.width, spec.ffn_width, bias=spec.ffn_bias)
-        self.gate_proj = Linear(spec.width, spec.ffn_width, bias=spec.ffn_bias) if spec.gated_ffn else None
-        self.out_proj = Linear(spec.ffn_width, spec.width, bias=spec.ffn_bias)
+        self.activation, self.dropout = ACTIVATIONS[spec.activation], spec.dropout
+        self.in_proj = Linear(width, spec.width, bias=spec.bias)
+        self.gate_proj = Linear(width, spec.width, bias=spec.bias) if spec.gated else None
+        self.out_proj = Linear(spec.width, width, bias=spec.bias)
 
     def forward(self, states: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows width"]:
         """Transform each position on its own."""
@@ -64,18 +62,17 @@ class Block(nn.Module):
     def __init__(self, spec: BlockSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.self_attn = Attention(spec, BiasGate(spec) if spec.gated_bias else None)
-        self.self_attn_norm = norm_of(spec.norm, spec.width, spec.norm_eps)
-        if spec.cross_attention:
-            self.cross_attn = Attention(spec, across=True)
-            self.cross_attn_norm = norm_of(spec.norm, spec.width, spec.norm_eps)
-            self.cross_attn_gate = nn.Parameter(torch.empty(1)) if spec.cross_gate else None
-        self.ffn = FeedForward(spec)
-        shared = spec.norm_order is NormOrder.SHARED
-        self.ffn_norm = None if shared else norm_of(spec.norm, spec.width, spec.norm_eps)
-        both = spec.norm_order is NormOrder.BOTH
-        self.self_attn_post_norm = norm_of(spec.norm, spec.width, spec.norm_eps) if both else None
-        self.ffn_post_norm = norm_of(spec.norm, spec.width, spec.norm_eps) if both else None
+        self.self_attn = Attention(spec.self_attn)
+        self.self_attn_norm = norm_of(spec.norm, spec.width)
+        if spec.cross_attn is not None:
+            self.cross_attn = Attention(spec.self_attn, spec.cross_attn)
+            self.cross_attn_norm = norm_of(spec.norm, spec.width)
+            self.cross_attn_gate = nn.Parameter(torch.empty(1)) if spec.cross_attn.gated else None
+        self.ffn = FeedForward(spec.ffn, spec.width)
+        slots = spec.norm_order.slots
+        self.ffn_norm = None if slots.shared else norm_of(spec.norm, spec.width)
+        self.self_attn_post_norm = norm_of(spec.norm, spec.width) if slots.branch else None
+        self.ffn_post_norm = norm_of(spec.norm, spec.width) if slots.branch else None
         self.bottleneck = Bottleneck(spec.width, spec.bottleneck) if spec.bottleneck else None
 
     def forward(
@@ -91,7 +88,7 @@ class Block(nn.Module):
         rotary: Rotary | None,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Return the new states and, if `weights`, the self- and cross-attention weights."""
-        crosses = self.spec.cross_attention and memory is not None
+        crosses = self.spec.cross_attn is not None and memory is not None
         cross_weights = None
         if crosses and self.cross_attn_gate is not None:
             mixed, cross_weights = self._cross_attention(index, self.cross_attn_norm(states), memory, weights)
@@ -183,7 +180,7 @@ class Stack(nn.Module):
         self.spec = spec
         self.layers = nn.ModuleList((layer or Block)(spec.block) for _ in range(spec.num_layers))
         block = spec.block
-        self.final_norm = norm_of(block.norm, block.width, block.norm_eps) if spec.final_norm else None
+        self.final_norm = norm_of(block.norm, block.width) if spec.final_norm else None
         self.gradient_checkpointing = 0  # of one in so many layers; 0: of none
 
     def blocks(self) -> Iterator[Block]:
@@ -224,6 +221,7 @@ class Stack(nn.Module):
         seen: list[Tensor] = []
         self_weights: list[Tensor | None] = []
         cross_weights: list[Tensor | None] = []
+        local = self.spec.local
         far, nearby = self._rotaries(positions, states)
         for index, layer in enumerate(self.layers):
             if all_states:
@@ -232,7 +230,7 @@ class Stack(nn.Module):
                 self_weights.append(None)
                 cross_weights.append(None)
                 continue
-            windowed = index in self.spec.windowed
+            windowed = local is not None and index in local.layers
             look = (near, False) if near is not None and windowed else (mask, causal)
             rotary = None if index in self.spec.nope_layers else nearby if windowed else far
             arguments = (index, states, *look, memory, cache, weights, bias, rotary)
@@ -254,10 +252,11 @@ class Stack(nn.Module):
 
     def _rotaries(self, positions: Tensor | None, states: Tensor) -> tuple[Rotary | None, Rotary | None]:
         """Return the turns of the layers that see the whole text, and of those that look back only so far."""
-        spec = self.spec.block.rotary
+        spec, local = self.spec.block.self_attn.rotary, self.spec.local
         if spec is None:
             return None, None
         if positions is None:
             positions = torch.arange(states.shape[1], device=states.device)[None]
-        rotary, local = rotary_for(spec, positions, states), self.spec.local_rotary
-        return rotary, rotary if local is None else rotary_for(local, positions, states)
+        rotary = rotary_for(spec, positions, states)
+        own = None if local is None else local.rotary
+        return rotary, rotary if own is None else rotary_for(own, positions, states)

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from dragoman.spec import BlockSpec, ConformerSpec, Distance
+from dragoman.spec import AttentionSpec, BlockSpec, ConformerSpec, Distance
 from dragoman.torch.net.attention import plain_attention
 from dragoman.torch.net.block import FeedForward
 from dragoman.torch.net.layers import ACTIVATIONS, Embedding, Linear, forbid, split_heads, zero_padding
@@ -73,10 +73,9 @@ def distances(frames: int, before: int, behind: int, device: torch.device) -> In
 class ConformerAttention(nn.Module):
     """Self-attention whose scores also depend on the distance of the frames."""
 
-    def __init__(self, spec: BlockSpec, conformer: ConformerSpec) -> None:
+    def __init__(self, spec: AttentionSpec, conformer: ConformerSpec) -> None:
         super().__init__()
-        self.num_heads, self.head_dim = spec.num_heads, spec.head_dim
-        self.dropout = spec.attention_dropout
+        self.num_heads, self.head_dim, self.dropout = spec.num_heads, spec.head_dim, spec.dropout
         self.distance = conformer.distance
         self.q_proj, self.k_proj = Linear(spec.width, spec.width), Linear(spec.width, spec.width)
         self.v_proj, self.out_proj = Linear(spec.width, spec.width), Linear(spec.width, spec.width)
@@ -133,7 +132,7 @@ class ConvModule(nn.Module):
     def __init__(self, spec: BlockSpec, conformer: ConformerSpec) -> None:
         super().__init__()
         width, kernel = spec.width, conformer.kernel
-        self.activation, self.dropout = ACTIVATIONS[spec.activation], conformer.dropout
+        self.activation, self.dropout = ACTIVATIONS[spec.ffn.activation], conformer.dropout
         self.pads = (kernel - 1, 0) if conformer.causal else (kernel // 2, kernel // 2)
         self.norm = nn.LayerNorm(width, conformer.norm_eps)
         self.in_conv = nn.Conv1d(width, 2 * width, 1, bias=False)
@@ -159,14 +158,14 @@ class ConformerBlock(nn.Module):
 
     def __init__(self, spec: BlockSpec) -> None:
         super().__init__()
-        conformer = spec.conformer
-        assert conformer is not None
+        conformer = spec.kind
+        assert isinstance(conformer, ConformerSpec)
         self.spec = spec
         width, eps = spec.width, conformer.norm_eps
-        self.ffn1_norm, self.ffn1 = nn.LayerNorm(width, eps), FeedForward(spec)
-        self.self_attn_norm, self.self_attn = nn.LayerNorm(width, eps), ConformerAttention(spec, conformer)
+        self.ffn1_norm, self.ffn1 = nn.LayerNorm(width, eps), FeedForward(spec.ffn, width)
+        self.self_attn_norm, self.self_attn = nn.LayerNorm(width, eps), ConformerAttention(spec.self_attn, conformer)
         self.conv = ConvModule(spec, conformer)
-        self.ffn2_norm, self.ffn2 = nn.LayerNorm(width, eps), FeedForward(spec)
+        self.ffn2_norm, self.ffn2 = nn.LayerNorm(width, eps), FeedForward(spec.ffn, width)
         self.final_norm = nn.LayerNorm(width, eps)
 
     def forward(
@@ -187,7 +186,7 @@ class ConformerBlock(nn.Module):
         """
         states = states + 0.5 * self._drop(self.ffn1(self.ffn1_norm(states)), self.spec.dropout)
         mixed, probs = self.self_attn(self.self_attn_norm(states), mask, bias.places, rotary, weights=weights)
-        states = states + self._drop(mixed, self.spec.attention_dropout)
+        states = states + self._drop(mixed, self.spec.self_attn.dropout)
         states = states + self.conv(states, bias.keep)
         states = states + 0.5 * self._drop(self.ffn2(self.ffn2_norm(states)), self.spec.dropout)
         return self.final_norm(states), probs, None

@@ -48,7 +48,7 @@ class DistanceVectors(nn.Module):
         super().__init__()
         self.spec = disentangled
         self.embed = Embedding(2 * disentangled.span, spec.width)
-        self.norm = nn.LayerNorm(spec.width, spec.norm_eps) if disentangled.norm else None
+        self.norm = nn.LayerNorm(spec.width, spec.norm.eps) if disentangled.norm else None
 
     def forward(self, frames: int) -> Distances:
         """Return what the layers share about so many frames."""
@@ -63,9 +63,9 @@ class DisentangledAttention(nn.Module):
 
     def __init__(self, spec: BlockSpec, disentangled: DisentangledSpec) -> None:
         super().__init__()
-        self.num_heads, self.head_dim = spec.num_heads, spec.head_dim
+        self.num_heads, self.head_dim = spec.self_attn.num_heads, spec.self_attn.head_dim
         self.by_query, self.by_key = disentangled.by_query, disentangled.by_key
-        self.dropout, self.vector_dropout = spec.attention_dropout, spec.dropout
+        self.dropout, self.vector_dropout = spec.self_attn.dropout, spec.dropout
         self.q_proj, self.k_proj = Linear(spec.width, spec.width), Linear(spec.width, spec.width)
         self.v_proj, self.out_proj = Linear(spec.width, spec.width), Linear(spec.width, spec.width)
         own = not disentangled.shared
@@ -100,11 +100,11 @@ class DisentangledBlock(nn.Module):
 
     def __init__(self, spec: BlockSpec) -> None:
         super().__init__()
-        assert spec.disentangled is not None
+        assert isinstance(spec.kind, DisentangledSpec)
         self.spec = spec
-        self.self_attn = DisentangledAttention(spec, spec.disentangled)
-        self.self_attn_norm = nn.LayerNorm(spec.width, spec.norm_eps)
-        self.ffn, self.ffn_norm = FeedForward(spec), nn.LayerNorm(spec.width, spec.norm_eps)
+        self.self_attn = DisentangledAttention(spec, spec.kind)
+        self.self_attn_norm = nn.LayerNorm(spec.width, spec.norm.eps)
+        self.ffn, self.ffn_norm = FeedForward(spec.ffn, spec.width), nn.LayerNorm(spec.width, spec.norm.eps)
 
     def forward(
         self,

@@ -87,11 +87,11 @@ def _values(module: nn.Module, path: str, spec: SpeechEncoderSpec | TextDecoderS
         if path == "frontend.proj":
             bound = math.sqrt(1.0 / shapes["weight"][1])
             values = {name: value.uniform_(-bound, bound) for name, value in values.items()}
-        if path == "embed.positions" and isinstance(spec, TextDecoderSpec) and spec.positions is Positions.STORED:
+        if path == "embed.positions" and _stored(spec):
             length, width = shapes["weight"]
             values["weight"] = _sinusoids(length, width, width / 2)  # Marian's
-        if path == "embed.tokens" and isinstance(spec, TextDecoderSpec) and spec.pad_token_id is not None:
-            values["weight"][spec.pad_token_id : spec.pad_token_id + 1] = 0.0
+        if path == "embed.tokens" and isinstance(spec, TextDecoderSpec) and spec.embed.pad_token_id is not None:
+            values["weight"][spec.embed.pad_token_id : spec.embed.pad_token_id + 1] = 0.0
     elif isinstance(module, BiasGate):
         values["const"] = torch.ones(shapes["const"])
     elif isinstance(module, ConformerAttention):
@@ -100,6 +100,11 @@ def _values(module: nn.Module, path: str, spec: SpeechEncoderSpec | TextDecoderS
     elif "mask_embed" in values:
         values["mask_embed"].uniform_()
     return values
+
+
+def _stored(spec: SpeechEncoderSpec | TextDecoderSpec) -> bool:
+    positions = spec.embed.positions if isinstance(spec, TextDecoderSpec) else None
+    return positions is not None and positions.kind is Positions.STORED
 
 
 def _std(path: str, spec: SpeechEncoderSpec | TextDecoderSpec) -> float:

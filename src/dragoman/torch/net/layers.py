@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from dragoman.spec import Activation, Norm
+from dragoman.spec import Activation, Norm, NormSpec
 from dragoman.spec.lora import LoraSpec
 
 __all__ = [
@@ -145,11 +145,11 @@ class RMSNorm(nn.Module):
         return (x * (1.0 + self.weight if self.from_one else self.weight)).to(states.dtype)
 
 
-def norm_of(kind: Norm, width: int, eps: float) -> nn.Module:
+def norm_of(spec: NormSpec, width: int) -> nn.Module:
     """Return a normalisation of the last axis."""
-    if kind is Norm.LAYER:
-        return nn.LayerNorm(width, eps)
-    return RMSNorm(width, eps, from_one=kind is Norm.RMS_FROM_ONE)
+    if spec.kind is Norm.LAYER:
+        return nn.LayerNorm(width, spec.eps)
+    return RMSNorm(width, spec.eps, from_one=spec.kind is Norm.RMS_FROM_ONE)
 
 
 class ChannelNorm(nn.Module):

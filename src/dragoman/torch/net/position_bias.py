@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from dragoman.spec import BlockSpec, BucketBiasSpec
+from dragoman.spec import AttentionSpec, BucketBiasSpec
 from dragoman.torch.net.layers import Embedding, forbid, split_heads
 
 __all__ = ["BiasGate", "BucketBias", "LookBackBias", "buckets"]
@@ -70,7 +70,7 @@ class LookBackBias(nn.Module):
 class BiasGate(nn.Module):
     """How strongly a layer lets the bias act, by what each head sees of the frame that looks."""
 
-    def __init__(self, spec: BlockSpec) -> None:
+    def __init__(self, spec: AttentionSpec) -> None:
         super().__init__()
         self.num_heads = spec.num_heads
         self.const = nn.Parameter(torch.empty(1, spec.num_heads, 1, 1))

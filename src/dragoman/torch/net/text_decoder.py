@@ -67,7 +67,7 @@ class TextDecoder(PretrainedPart):
         self.spec = config.text_spec()
         with torch.device("meta"):
             self.embed = TextEmbedding(self.spec)
-            bias, heads = self.spec.position_bias, self.spec.stack.block.num_heads
+            bias, heads = self.spec.position_bias, self.spec.stack.block.self_attn.num_heads
             self.position_bias = LookBackBias(bias, heads) if bias else None
             self.stack = Stack(self.spec.stack)
             self.head = Head(self.spec)
@@ -206,6 +206,11 @@ class TextDecoder(PretrainedPart):
         check_rows(rows, states.shape[0])
         return Memory(states=states, mask=mask)
 
+    @property
+    def _positions_from_mask(self) -> bool:
+        positions = self.spec.embed.positions
+        return positions is not None and positions.from_mask
+
     def decode(
         self,
         tokens: Int[Tensor, "rows tokens"] | None,
@@ -242,20 +247,19 @@ class TextDecoder(PretrainedPart):
                 token_mask = _filled(cache.text_mask, start + count - cache.prefix_length)
             if cache.prefix_mask is not None:
                 token_mask, positions = _after_prefix(cache.prefix_mask, start, count, token_mask, positions)
-        if positions is None and token_mask is not None and self.spec.positions_from_mask:
+        if positions is None and token_mask is not None and self._positions_from_mask:
             positions = _counted(token_mask)[:, start:]
         states = self.embed(tokens, embeds, start, positions)
-        causal = self.spec.stack.block.causal
+        causal = self.spec.causal
         mask = None
         if token_mask is not None or (causal and (start or self.position_bias is not None)):
             mask = self._mask(count, start, token_mask, given.device)
         if self.position_bias is not None:
             mask = self.position_bias(count, start, start + count, mask)
-        window = self.spec.stack.window
-        near = None
-        if window is not None and start + count > window:
-            near = self._mask(count, start, token_mask, given.device, window)
-        if positions is None and self.spec.stack.block.rotary is not None:
+        local, near = self.spec.stack.local, None
+        if local is not None and start + count > local.window:
+            near = self._mask(count, start, token_mask, given.device, local.window)
+        if positions is None and self.spec.stack.block.self_attn.rotary is not None:
             positions = torch.arange(start, start + count, device=given.device)[None]
         out = self.stack(
             states,
@@ -310,7 +314,7 @@ class TextDecoder(PretrainedPart):
 
     def begin(self, memory: Memory, rows: int, capacity: int) -> Cache:
         """Return a cache with room for `capacity` tokens of `rows` texts, a memory that comes before them read."""
-        if self.spec.stack.block.cross_attention:
+        if self.spec.stack.block.cross_attn:
             return self.new_cache(rows, capacity)
         assert memory.states is not None
         prefix, places = _prefix_of(memory)
@@ -326,7 +330,7 @@ class TextDecoder(PretrainedPart):
         if token_mask is None and window is None and count == 1:
             return None  # the newest token sees everything
         mask = torch.ones(count, start + count, dtype=torch.bool, device=device)
-        if self.spec.stack.block.causal:
+        if self.spec.causal:
             mask = mask.tril(start)
         if window is not None:
             mask = mask.triu(start - window + 1)
@@ -348,13 +352,13 @@ class TextDecoder(PretrainedPart):
 
     def new_cache(self, rows: int, capacity: int) -> Cache:
         """Return an empty cache with room for `capacity` tokens of `rows` texts."""
-        weight, block = self.embed.tokens.weight, self.spec.stack.block
-        shape = (self.spec.stack.num_layers, rows, block.key_heads, capacity, block.head_dim)
+        weight, block = self.embed.tokens.weight, self.spec.stack.block.self_attn
+        shape = (self.spec.stack.num_layers, rows, block.kv_heads, capacity, block.head_dim)
         return Cache(keys=weight.new_empty(shape), values=weight.new_empty(shape))
 
     def project_memory(self, states: Float[Tensor, "batch frames width"], mask: Tensor | None) -> Memory:
         """Compute the keys and values of the memory for every layer, once; one that comes before the text is kept."""
-        if not self.spec.stack.block.cross_attention:
+        if not self.spec.stack.block.cross_attn:
             return Memory(states=states, mask=mask)
         pairs = [layer.cross_attn.project(states) for layer in self.stack.blocks()]
         keys, values = (torch.stack(side) for side in zip(*pairs, strict=True))

@@ -21,22 +21,23 @@ class TextEmbedding(nn.Module):
 
     def __init__(self, spec: TextDecoderSpec) -> None:
         super().__init__()
-        self.spec = spec
+        self.spec = embed = spec.embed
         width = spec.token_width
         self.tokens = Embedding(spec.vocab_size, width)
-        self.proj = Linear(width, spec.width, bias=not spec.narrow_tokens) if spec.embed_width else None
-        width = spec.width if spec.narrow_tokens else width
+        self.proj = Linear(width, spec.width, bias=not embed.project_tokens) if embed.width else None
+        width = spec.width if embed.project_tokens else width
+        positions = embed.positions
         self.positions: Embedding | None = None
-        if spec.positions in (Positions.LEARNED, Positions.STORED):
-            self.positions = Embedding(spec.num_positions + spec.position_offset, width)
-            self.positions.weight.requires_grad_(spec.positions is Positions.LEARNED)
-        self.token_types = Embedding(spec.num_token_types, width) if spec.num_token_types else None
-        self.norm = nn.LayerNorm(width, spec.norm_eps) if spec.embed_norm else None
+        if positions is not None and positions.kind is not Positions.COMPUTED:
+            self.positions = Embedding(spec.num_positions + positions.offset, width)
+            self.positions.weight.requires_grad_(positions.kind is Positions.LEARNED)
+        self.token_types = Embedding(embed.num_token_types, width) if embed.num_token_types else None
+        self.norm = nn.LayerNorm(width, embed.norm_eps) if embed.norm else None
 
     def look_up(self, tokens: Int[Tensor, "rows tokens"]) -> Float[Tensor, "rows tokens width"]:
         """Return the embeddings of tokens alone."""
         states = self.tokens(tokens)
-        return states if self.spec.embed_scale == 1.0 else states * self.spec.embed_scale
+        return states if self.spec.scale == 1.0 else states * self.spec.scale
 
     def forward(
         self,
@@ -51,42 +52,43 @@ class TextEmbedding(nn.Module):
         else:
             assert tokens is not None
             states = self.look_up(tokens)
-        if self.proj is not None and self.spec.narrow_tokens:
+        if self.proj is not None and self.spec.project_tokens:
             states = self.proj(states)
-        if self.norm is not None and self.spec.embed_norm is EmbedNorm.TOKENS:
+        if self.norm is not None and self.spec.norm is EmbedNorm.TOKENS:
             states = self.norm(states)
         places = self._places(tokens, start, states, positions)
         if places is not None:
             states = states + places
         if self.token_types is not None:
             states = states + self.token_types.weight[0]
-        if self.norm is not None and self.spec.embed_norm is EmbedNorm.SUM:
+        if self.norm is not None and self.spec.norm is EmbedNorm.SUM:
             states = self.norm(states)
         states = F.dropout(states, self.spec.dropout, self.training)
-        return states if self.proj is None or self.spec.narrow_tokens else self.proj(states)
+        return states if self.proj is None or self.spec.project_tokens else self.proj(states)
 
     def _places(self, tokens: Tensor | None, start: int, states: Tensor, positions: Tensor | None) -> Tensor | None:
         """Return what tells the places of the tokens, `[tokens, width]` or `[rows, tokens, width]`."""
-        if self.spec.positions is Positions.NONE:
+        spec = self.spec.positions
+        if spec is None:
             return None
-        first = start + self.spec.position_offset
+        first = start + spec.offset
         pad, apart = self.spec.pad_token_id, None  # `apart`: where padding is
-        if self.spec.padding_has_own_position and tokens is not None and pad is not None:
+        if spec.padding_has_own_position and tokens is not None and pad is not None:
             apart = torch.eq(tokens, pad)
             if positions is None:
                 positions = start + (~apart).cumsum(1) - 1  # fairseq numbers no padding, but all that a cache holds
         if self.positions is None:
             along = torch.arange(first, first + states.shape[1], device=states.device)
-            index = along if positions is None else positions + self.spec.position_offset
+            index = along if positions is None else positions + spec.offset
             places = sinusoids(index, states.shape[2]).to(states.dtype)
             return places if apart is None else places * ~apart[:, :, None]  # padding has the place 0 everywhere
         if positions is None:
             places = self.positions.weight[first : first + states.shape[1]]
         else:
-            places = self.positions.weight[positions + self.spec.position_offset]
+            places = self.positions.weight[positions + spec.offset]
         if apart is None:
             return places
-        return torch.where(apart[:, :, None], self.positions.weight[self.spec.position_offset - 1], places)
+        return torch.where(apart[:, :, None], self.positions.weight[spec.offset - 1], places)
 
 
 def sinusoids(places: Int[Tensor, "*rows tokens"], width: int) -> Float[Tensor, "*rows tokens width"]:
@@ -104,9 +106,9 @@ class Head(nn.Module):
         super().__init__()
         head = spec.head
         self.scale, self.cap = head.scale, head.cap
-        self.back = Linear(spec.width, spec.token_width, bias=False) if spec.narrow_tokens else None
+        self.back = Linear(spec.width, spec.token_width, bias=False) if spec.embed.project_tokens else None
         self.transform = Linear(spec.width, spec.token_width) if head.transform else None
-        self.norm = nn.LayerNorm(spec.token_width, spec.norm_eps) if head.transform else None
+        self.norm = nn.LayerNorm(spec.token_width, spec.embed.norm_eps) if head.transform else None
         self.activation = ACTIVATIONS[head.transform] if head.transform else None
         self.weight = None if head.tied else nn.Parameter(torch.empty(spec.vocab_size, spec.token_width))
         self.bias = nn.Parameter(torch.empty(spec.vocab_size)) if head.bias else None
