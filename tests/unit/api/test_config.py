@@ -1,6 +1,6 @@
 """Configurations: what a `config.json` may say, what happens when it says nonsense, and the ids that two of them share.
 
-Upstream's traps have their tests in tests/traps, equality with upstream's defaults is in tests/parity/test_config.py.
+Differences from `transformers` are tested in tests/differences, equal defaults in tests/parity/test_config.py.
 """
 
 import copy
