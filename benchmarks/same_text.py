@@ -29,7 +29,7 @@ import jiwer
 
 from clips import RATE, Clip, fetch_clips, joined
 from dragoman import Transcriber
-from dragoman.text.normalize import normalize_english
+from dragoman.evaluation.normalizers import normalize_english
 
 PIECE = RATE // 10
 OPTIONS = {"beam_size": 1}

@@ -38,7 +38,7 @@ from clips import RATE, fetch_rows
 from dragoman import AutoTokenizer, SpeechEncoder, SpeechEncoderDecoderModel, WhisperFeatureExtractor
 from dragoman.audio.reading.io import load_audio
 from dragoman.checkpoint.default_model import default_model_folder
-from dragoman.text.normalize import normalize_english
+from dragoman.evaluation.normalizers import normalize_english
 from dragoman.torch.net.bridge import Prefix
 
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # of a Llama

@@ -12,8 +12,8 @@ exist. Random clips of at least three words are used. Four systems transcribe th
 
 With `--minutes`, clips are also joined into one file of that length, with pauses. The Transcriber transcribes it as one
 file, as a stream and clip by clip.
-Transcripts are compared after `dragoman.text.normalize.normalize_english`; the intervals are 95 % bootstrap intervals
-over clips.
+Transcripts are compared after `dragoman.evaluation.normalizers.normalize_english`; the intervals are 95 % bootstrap
+intervals over clips.
 """
 
 import argparse
@@ -31,7 +31,7 @@ import dragoman
 from clips import RATE, Clip, fetch_clips, joined
 from dragoman.checkpoint.default_model import default_model_folder
 from dragoman.checkpoint.folder import open_folder
-from dragoman.text.normalize import normalize_english
+from dragoman.evaluation.normalizers import normalize_english
 
 PAUSE_S = 0.5  # after each clip of the long file
 

@@ -1,6 +1,6 @@
 """BioGPT's tokenizer: the words of the Moses scripts, in pieces."""
 
-from dragoman.text.normalize import clean_up_tokenization
+from dragoman.text.clean_up import clean_up_tokenization
 from dragoman.text.pieces import MosesPieces
 from dragoman.text.tokenizer import Tokenizer
 

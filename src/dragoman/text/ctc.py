@@ -4,7 +4,7 @@ from itertools import groupby
 from typing import Any
 
 from dragoman.batch import Batch
-from dragoman.text.normalize import clean_up_tokenization
+from dragoman.text.clean_up import clean_up_tokenization
 from dragoman.text.tokenizer import Tokenizer
 
 __all__ = ["Wav2Vec2CTCTokenizer"]

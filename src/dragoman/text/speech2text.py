@@ -5,7 +5,7 @@ from typing import Any
 from tokenizers import processors
 
 from dragoman.errors import TokenizerError, did_you_mean
-from dragoman.text.normalize import clean_up_tokenization
+from dragoman.text.clean_up import clean_up_tokenization
 from dragoman.text.pieces import NumberedPieces
 from dragoman.text.tokenizer import Tokenizer
 

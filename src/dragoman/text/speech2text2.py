@@ -2,7 +2,7 @@
 small's.
 """
 
-from dragoman.text.normalize import clean_up_tokenization
+from dragoman.text.clean_up import clean_up_tokenization
 from dragoman.text.tokenizer import Tokenizer
 
 __all__ = ["BlenderbotSmallTokenizer", "Speech2Text2Tokenizer"]

@@ -17,8 +17,8 @@ from tokenizers import models as rust_models
 from dragoman.batch import Batch, to_framework
 from dragoman.errors import TokenizerError, did_you_mean
 from dragoman.files import as_path, write_bytes, write_json
+from dragoman.text.clean_up import clean_up_tokenization
 from dragoman.text.ids import id_array, id_rows, pad_rows, padded_length
-from dragoman.text.normalize import clean_up_tokenization
 from dragoman.text.pieces import PythonPieces, with_pieces, without_pieces
 from dragoman.text.settings import NO_LIMIT, NOT_SAVED, extra_tokens, flag, max_length, side
 from dragoman.text.special_tokens import ROLES, SpecialToken, SpecialTokenId, added_token, added_token_fields

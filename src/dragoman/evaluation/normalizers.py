@@ -1,36 +1,26 @@
-"""Rules that bring texts into the form in which they are compared, and the one that takes back a tokenizer's spaces.
+"""Text normalisers: transcript and reference are reduced to words before a word error rate is counted.
 
-A word error rate depends on the rules used before counting: name them with every figure.
+A word error rate depends on the normaliser: name it with every figure.
 """
 
 import re
 import unicodedata
 
-__all__ = ["clean_up_tokenization", "normalize_basic", "normalize_english"]
+__all__ = ["normalize_basic", "normalize_english"]
 
-TATWEEL = "ـ"  # stretches an Arabic word on paper and says nothing
-
-# What a WordPiece vocabulary tears apart in English, in the order in which Hugging Face's tokenizers put it together.
-_TORN = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
-
-
-def clean_up_tokenization(text: str) -> str:
-    """Take back the spaces before English punctuation and contractions ("it 's fine ." becomes "it's fine.")."""
-    for torn in _TORN:
-        text = text.replace(torn, torn.strip())
-    return text
+_TATWEEL = "ـ"  # stretches an Arabic word in print, without a meaning
 
 
 def normalize_basic(text: str, *, remove_diacritics: bool = False) -> str:
     """Reduce a text of any language to its words.
 
     1. Compatibility forms become plain ones (Unicode NFKC: full-width letters, ligatures, Arabic presentation forms).
-    2. Lower case.
-    3. Invisible characters (direction marks, joiners, soft hyphens) and the Arabic tatweel go without a trace.
+    2. Letters become lower case.
+    3. Invisible characters (direction marks, joiners, soft hyphens) and the Arabic tatweel are removed.
     4. Punctuation and symbols of every script, apostrophes included, become spaces; runs of spaces become one.
-    5. Diacritics stay, unless `remove_diacritics`: then the accents of Latin, Greek and Cyrillic letters, the vowel
-       signs and the hamzas and maddas on Arabic letters, and the Hebrew points go. Vowel signs of Indic scripts, Thai
-       tones and kana voicing marks always stay: without them the words are others.
+    5. With `remove_diacritics`, the accents of Latin, Greek and Cyrillic letters, the vowel signs and the hamzas and
+       maddas on Arabic letters, and the Hebrew points are removed. Vowel signs of Indic scripts, Thai tones and kana
+       voicing marks always stay: they distinguish words.
 
     Digits stay as they are written ("٣" is not "3", "three" is not "3").
     """
@@ -41,14 +31,14 @@ def normalize_basic(text: str, *, remove_diacritics: bool = False) -> str:
     text = "".join(
         " " if unicodedata.category(c)[0] in "PS" else c
         for c in text
-        if unicodedata.category(c) != "Cf" and c != TATWEEL
+        if unicodedata.category(c) != "Cf" and c != _TATWEEL
     )
     return " ".join(text.split())
 
 
 def _is_diacritic(character: str) -> bool:
-    # Canonical combining classes: 10-36 are Hebrew and Arabic points, 200 and more the accents of alphabets; the
-    # classes between and below belong to Indic, Thai, Tibetan and kana signs that are letters in all but name.
+    # Canonical combining classes: 10-36 are Hebrew and Arabic points, 200 and more the accents of alphabets; the other
+    # classes are Indic, Thai, Tibetan and kana signs, which work like letters.
     order = unicodedata.combining(character)
     return 10 <= order <= 36 or order >= 200
 
@@ -77,20 +67,20 @@ _EXPANSIONS = tuple(
         (r"\bms\b\.?", "miss"),
         (r"\bdr\b\.?", "doctor"),
         (r"\bprof\b\.?", "professor"),
-        (r"'", ""),  # what is left belongs to a word: john's, o'clock
+        (r"'", ""),  # the others belong to a word: john's, o'clock
     )
 )
 
 
 def normalize_english(text: str) -> str:
-    """Reduce an English text to its words, written in one of the ways in which each can be written.
+    """Reduce an English text to its words, each in one spelling.
 
-    `normalize_basic`, and before its punctuation rule: contractions are spelt out ("don't" is "do not", "it's" is
-    "it is", while the possessive "john's" becomes "johns"), hesitations (hmm, mhm, uh, um) go, the titles mr, mrs, ms,
-    dr and prof are spelt out, and thousands lose their commas ("1,000" is "1000").
+    Before `normalize_basic`, contractions are spelled out ("don't" is "do not", "it's" is "it is", but the possessive
+    "john's" becomes "johns"), hesitations (hmm, mhm, uh, um) are removed, the titles mr, mrs, ms, dr and prof are
+    spelled out, and thousands lose their commas ("1,000" is "1000").
 
-    Number words and British spellings stay as they are, so figures differ a little from those of Whisper's own
-    normaliser.
+    Number words and British spellings stay as they are, so word error rates differ slightly from those with Whisper's
+    own normaliser.
     """
     text = _APOSTROPHES.sub("'", unicodedata.normalize("NFKC", text)).lower()
     text = _FILLERS.sub(" ", _THOUSANDS.sub("", text))
