@@ -12,9 +12,9 @@ _NAMES = {
     # models
     "FlaxSpeechEncoderDecoderModel": "dragoman.jax.model",
     "SpeechEncoderDecoderModel": "dragoman.torch.model",
-    "SpeechEncoder": "dragoman.torch.net.speech_encoder",
-    "TextDecoder": "dragoman.torch.net.text_decoder",
-    "AutoModelForSpeechSeq2Seq": "dragoman.torch.parts",
+    "SpeechEncoder": "dragoman.torch.parts",
+    "TextDecoder": "dragoman.torch.parts",
+    "AutoModelForSpeechSeq2Seq": "dragoman.torch.model",
     # configurations
     "AutoConfig": "dragoman.api.config",
     "GenerationConfig": "dragoman.generation.options",

@@ -11,11 +11,10 @@ import pytest
 
 from dragoman.families import FAMILIES
 from dragoman.jax.net.init import shapes_of
-from dragoman.jax.net.speech_encoder import SpeechEncoder as JaxEncoder
-from dragoman.jax.net.text_decoder import TextDecoder as JaxDecoder
+from dragoman.jax.parts import SpeechEncoder as JaxEncoder
+from dragoman.jax.parts import TextDecoder as JaxDecoder
 from dragoman.testing import tiny_config
-from dragoman.torch.net.speech_encoder import SpeechEncoder
-from dragoman.torch.net.text_decoder import TextDecoder
+from dragoman.torch.parts import SpeechEncoder, TextDecoder
 
 HERE = Path(__file__).parent
 TORCH, JAX = (HERE.parents[1] / "src/dragoman" / name for name in ("torch", "jax"))

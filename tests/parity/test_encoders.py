@@ -20,7 +20,7 @@ from dragoman import FlaxSpeechEncoderDecoderModel, SpeechEncoder, SpeechEncoder
 from dragoman.checkpoint.options import LoadOptions
 from dragoman.jax.backend import BACKEND
 from dragoman.jax.net.disentangled import distance_index as jax_distance_index
-from dragoman.jax.net.speech_encoder import SpeechEncoder as JaxEncoder
+from dragoman.jax.parts import SpeechEncoder as JaxEncoder
 from dragoman.model.load import load_part
 from dragoman.spec import DisentangledSpec
 from dragoman.testing import tiny_config

@@ -22,8 +22,8 @@ from dragoman.families import find
 from dragoman.families.config import SpecAugmentConfig
 from dragoman.jax.backend import BACKEND
 from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
-from dragoman.jax.net.speech_encoder import SpeechEncoder as JaxEncoder
 from dragoman.jax.net.tree import flat
+from dragoman.jax.parts import SpeechEncoder as JaxEncoder
 from dragoman.model.load import load_part
 from dragoman.testing import TOLERANCES, configs, tiny_config
 

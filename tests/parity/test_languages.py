@@ -13,7 +13,7 @@ from dragoman import FlaxSpeechEncoderDecoderModel, SpeechEncoder, SpeechEncoder
 from dragoman.checkpoint.options import LoadOptions
 from dragoman.errors import CheckpointError, ConfigError, ModelNotFoundError
 from dragoman.jax.backend import BACKEND
-from dragoman.jax.net.speech_encoder import SpeechEncoder as JaxEncoder
+from dragoman.jax.parts import SpeechEncoder as JaxEncoder
 from dragoman.model.load import load_part
 from dragoman.testing import TOLERANCES, tiny_config
 

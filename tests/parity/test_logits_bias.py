@@ -12,12 +12,11 @@ from safetensors.torch import load_file
 from dragoman import SpeechEncoderDecoderModel
 from dragoman.checkpoint.options import LoadOptions
 from dragoman.jax.backend import BACKEND as JAX
-from dragoman.jax.net.text_decoder import TextDecoder as JaxTextDecoder
+from dragoman.jax.parts import TextDecoder as JaxTextDecoder
 from dragoman.model.load import load_part
 from dragoman.testing import TOLERANCES, tiny_config
 from dragoman.torch.backend import BACKEND as TORCH
-from dragoman.torch.net.speech_encoder import SpeechEncoder
-from dragoman.torch.net.text_decoder import TextDecoder
+from dragoman.torch.parts import SpeechEncoder, TextDecoder
 
 from .conftest import enliven, reference_config
 

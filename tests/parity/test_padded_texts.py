@@ -22,7 +22,7 @@ from dragoman import (
 from dragoman.checkpoint.options import LoadOptions
 from dragoman.jax.backend import BACKEND
 from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
-from dragoman.jax.net.text_decoder import TextDecoder as JaxTextDecoder
+from dragoman.jax.parts import TextDecoder as JaxTextDecoder
 from dragoman.model.load import load_part
 from dragoman.testing import TOLERANCES, tiny_config
 

@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 from dragoman.checkpoint.options import LoadOptions
 from dragoman.families import FAMILIES
 from dragoman.jax.backend import BACKEND
-from dragoman.jax.net.text_decoder import TextDecoder as JaxTextDecoder
+from dragoman.jax.parts import TextDecoder as JaxTextDecoder
 from dragoman.model.load import load_part
 from dragoman.testing import TOLERANCES, tiny_config
-from dragoman.torch.net.text_decoder import TextDecoder
+from dragoman.torch.parts import TextDecoder
 
 from .conftest import enliven, reference_config
 

@@ -1,16 +1,17 @@
-"""What models and `generate` return: dataclasses that also read like a dictionary and like a tuple.
+"""What models return: dataclasses of arrays that also read like a dictionary and like a tuple.
 
-Lives here: `ModelOutput`, the reading habits that Hugging Face users have. The outputs themselves are dataclasses
-beside the code that fills them.
+Axes: batch, rows (sequences), frames, tokens, width, channels, vocab.
 """
 
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
+
+from jaxtyping import Float, Int
 
 from dragoman.errors import did_you_mean
 
-__all__ = ["ModelOutput"]
+__all__ = ["CausalLMOutput", "EncoderOutput", "ModelOutput", "Seq2SeqLMOutput"]
 
 
 class ModelOutput:
@@ -20,8 +21,7 @@ class ModelOutput:
         >>> output.logits is output["logits"] is output[0]  # when no loss was asked for
         >>> loss, logits = output[:2]
 
-    Unlike upstream's it is not a `dict`; it has the methods of reading a dictionary, so `dict(output)` and `**output`
-    work.
+    It is not a `dict`, as that of `transformers` is, but `dict(output)` and `**output` work.
     """
 
     def keys(self) -> tuple[str, ...]:
@@ -60,3 +60,70 @@ class ModelOutput:
 
     def __len__(self) -> int:
         return len(self.keys())
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderOutput(ModelOutput):
+    """The output of a speech encoder.
+
+    Attributes:
+        last_hidden_state: Frame states after the adapter.
+        hidden_states: States before each layer and after the last, without the adapter.
+        attentions: Attention weights of each layer, `[batch, heads, frames, frames]`.
+        extract_features: Normalised features of the front end, before their projection.
+        lengths: Valid frames of each row; `None` if every frame is valid.
+    """
+
+    last_hidden_state: Float[Any, "batch frames width"]
+    hidden_states: tuple[Any, ...] | None = None
+    attentions: tuple[Any, ...] | None = None
+    extract_features: Float[Any, "batch frames channels"] | None = None
+    lengths: Int[Any, " batch"] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CausalLMOutput(ModelOutput):
+    """The output of a text decoder.
+
+    Attributes:
+        loss: Mean negative log-probability of the labels, if there are labels.
+        logits: Scores of each token at each position.
+        past_key_values: The cache, with `use_cache=True`.
+        hidden_states: States before each layer and after the last.
+        attentions: Self-attention weights of each layer.
+        cross_attentions: Cross-attention weights of each layer.
+    """
+
+    loss: Float[Any, ""] | None = None
+    logits: Float[Any, "rows tokens vocab"]
+    past_key_values: Any = None
+    hidden_states: tuple[Any, ...] | None = None
+    attentions: tuple[Any, ...] | None = None
+    cross_attentions: tuple[Any, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seq2SeqLMOutput(ModelOutput):
+    """The output of a whole model, its fields in the order of `transformers`.
+
+    Attributes:
+        loss: Mean negative log-probability of the labels, if there are labels.
+        logits: Scores of each token at each position.
+        past_key_values: The decoder's cache, with `use_cache=True`.
+        decoder_hidden_states: States before each decoder layer and after the last.
+        decoder_attentions: Self-attention weights of each decoder layer.
+        cross_attentions: Cross-attention weights of each decoder layer.
+        encoder_last_hidden_state: The memory, as wide as the decoder.
+        encoder_hidden_states: States before each encoder layer and after the last, without adapter and bridge.
+        encoder_attentions: Attention weights of each encoder layer.
+    """
+
+    loss: Float[Any, ""] | None = None
+    logits: Float[Any, "batch tokens vocab"] | None = None
+    past_key_values: Any = None
+    decoder_hidden_states: tuple[Any, ...] | None = None
+    decoder_attentions: tuple[Any, ...] | None = None
+    cross_attentions: tuple[Any, ...] | None = None
+    encoder_last_hidden_state: Float[Any, "batch frames width"] | None = None
+    encoder_hidden_states: tuple[Any, ...] | None = None
+    encoder_attentions: tuple[Any, ...] | None = None

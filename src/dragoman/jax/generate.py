@@ -23,11 +23,12 @@ from dragoman.generation.plan import Plan, plan_of
 from dragoman.generation.result import GenerationResult
 from dragoman.generation.scorers.fusion import Scorer, given_scorers
 from dragoman.generation.settings import prompt_mask_of, prompt_of, settings_of, warn_if_cut_off
-from dragoman.jax.arguments import prepare_encoder_inputs
+from dragoman.jax.arrays import ARRAYS
 from dragoman.jax.buckets import pad_to_bucket
 from dragoman.jax.compiled import memory_of, recipe_of, search
 from dragoman.jax.net.joint import Joint
 from dragoman.jax.steps import CachedDecoder
+from dragoman.model.arguments import encoder_inputs
 
 if TYPE_CHECKING:
     from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
@@ -101,7 +102,7 @@ def generate(
     settings = settings_of(model.config, model.generation_config, generation_config, options)
     settings.validate()
     audio = one_audio(inputs, input_values, input_features)
-    heard = prepare_encoder_inputs(model.encoder, audio, attention_mask, encoder_outputs)
+    heard = encoder_inputs(ARRAYS, model.encoder, audio, attention_mask, encoder_outputs)
     batch = (heard[2].last_hidden_state if heard[2] is not None else heard[0]).shape[0]
     prompt, later = prompt_of(settings, batch, decoder_input_ids, model.decoder.spec.vocab_size)
     counts = prompt_mask_of(decoder_attention_mask, decoder_input_ids, prompt)
@@ -184,7 +185,7 @@ def _drafting(
     """Return the decoder of a smaller model, looking at what its own encoder hears."""
     if model.backend != "jax":
         raise GenerationError("`assistant_model` must be a model in JAX too: a FlaxSpeechEncoderDecoderModel.")
-    heard = prepare_encoder_inputs(model.encoder, audio, attention_mask, None)
+    heard = encoder_inputs(ARRAYS, model.encoder, audio, attention_mask, None)
     memory = memory_of(model, heard, heard[0].shape[0], model.params)
     return CachedDecoder(model, memory, plan.max_length, GenerationConfig(), None, counts)
 

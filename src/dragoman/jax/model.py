@@ -12,26 +12,29 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from dragoman.api.checks import check_rows, one_audio
 from dragoman.api.config import SpeechEncoderDecoderConfig
+from dragoman.api.outputs import CausalLMOutput, EncoderOutput, Seq2SeqLMOutput
 from dragoman.checkpoint.options import check_saving, tensors_to_save
 from dragoman.checkpoint.report import LoadReport
 from dragoman.errors import ConfigError
 from dragoman.files import as_path
 from dragoman.generation.options import GenerationConfig
 from dragoman.jax import generate
-from dragoman.jax.arguments import decoder_inputs, dropout_key, earlier_output, prepare_encoder_inputs, shifted
+from dragoman.jax.arrays import ARRAYS
 from dragoman.jax.backend import BACKEND
-from dragoman.jax.net.bridge import Prefix, bridge_of, check_joinable, check_parts
+from dragoman.jax.net.bridge import Prefix, bridge_of
 from dragoman.jax.net.cache import Cache
 from dragoman.jax.net.init import initialise, persistent_names
-from dragoman.jax.net.inputs import checked_mask, checked_texts, checked_tokens
-from dragoman.jax.net.joint import Joint, Seq2SeqLMOutput
-from dragoman.jax.net.layers import Embedding
-from dragoman.jax.net.speech_encoder import EncoderOutput, SpeechEncoder
-from dragoman.jax.net.text_decoder import CausalLMOutput, TextDecoder
+from dragoman.jax.net.joint import Joint
+from dragoman.jax.net.layers import Embedding, Key
 from dragoman.jax.net.tree import flat, tree_of
+from dragoman.jax.parts import SpeechEncoder, TextDecoder
 from dragoman.jax.pretrained import PretrainedModule
+from dragoman.model.arguments import decoder_inputs, encoder_inputs, encoder_output, shift_right, token_inputs
+from dragoman.model.arrays import checked_mask, checked_tokens
+from dragoman.model.joining import check_joinable, check_part, joint_config
 from dragoman.model.load import load_model
 from dragoman.model.lora import add_lora, load_adapter, merge_lora, save_adapter
+from dragoman.model.parts import chosen
 from dragoman.model.save import save_model
 from dragoman.model.warm_start import warm_start
 from dragoman.spec import Padding
@@ -78,19 +81,14 @@ class FlaxSpeechEncoderDecoderModel(PretrainedModule):
         empty: bool = False,
         seed: int = 0,
     ) -> None:
-        if config is None:
-            if encoder is None or decoder is None:
-                raise ConfigError("Either a configuration or an encoder and a decoder has to be provided.")
-            check_parts(encoder, decoder)
-            config = SpeechEncoderDecoderConfig(encoder=encoder.config, decoder=decoder.config)
-        if not isinstance(config, SpeechEncoderDecoderConfig):
-            raise ConfigError(f"Config {config!r} has to be of type SpeechEncoderDecoderConfig.")
+        check_part("speech encoder", encoder, SpeechEncoder)
+        check_part("text decoder", decoder, TextDecoder)
+        config = joint_config(config, encoder, decoder)
         encoder = SpeechEncoder(config.encoder, empty=empty, seed=seed) if encoder is None else encoder
         decoder = TextDecoder(config.decoder, empty=empty, seed=seed + 1) if decoder is None else decoder
-        check_parts(encoder, decoder)
-        check_joinable(encoder, decoder, config.fusion)
+        check_joinable(encoder, decoder, config)
         encoder.config, decoder.config = config.encoder, config.decoder
-        bridge = bridge_of(config, encoder, decoder)
+        bridge = bridge_of(encoder.spec, decoder.spec, config.fusion_stacking, config.fusion_prompt)
         super().__init__(Joint(encoder, bridge, decoder))
         self.config = config
         self.generation_config = GenerationConfig()
@@ -99,6 +97,20 @@ class FlaxSpeechEncoderDecoderModel(PretrainedModule):
         self.processing: tuple[Any, ...] = ()  # a tokenizer and a feature extractor to save with the model
         if not empty:
             initialise(bridge, persistent_names(bridge), decoder.spec, self.dtype, seed + 2)
+
+    @property
+    def encoder(self) -> SpeechEncoder:
+        """The speech encoder."""
+        encoder = self.module.encoder
+        assert isinstance(encoder, SpeechEncoder)
+        return encoder
+
+    @property
+    def decoder(self) -> TextDecoder:
+        """The text decoder."""
+        decoder = self.module.decoder
+        assert isinstance(decoder, TextDecoder)
+        return decoder
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, **kwargs: Any) -> Self:
@@ -257,13 +269,20 @@ class FlaxSpeechEncoderDecoderModel(PretrainedModule):
             ConfigError: If inputs are missing or contradict each other, or no start or padding id is set.
             AudioError: If the audio cannot be used.
         """
-        token_mask = checked_mask("decoder_attention_mask", decoder_attention_mask)
+        token_mask = checked_mask(ARRAYS, "decoder_attention_mask", decoder_attention_mask)
         tokens, embeds, labels = decoder_inputs(
-            self.config, self.decoder, decoder_input_ids, decoder_inputs_embeds, past_key_values, labels, smoothing
+            ARRAYS,
+            self.config,
+            self.decoder.spec,
+            decoder_input_ids,
+            decoder_inputs_embeds,
+            past_key_values,
+            labels,
+            smoothing,
         )
         given = tokens if embeds is None else embeds
-        audio, lengths, encoded = prepare_encoder_inputs(
-            self.encoder, one_audio(inputs, input_values, input_features), attention_mask, encoder_outputs
+        audio, lengths, encoded = encoder_inputs(
+            ARRAYS, self.encoder, one_audio(inputs, input_values, input_features), attention_mask, encoder_outputs
         )
         check_rows(given.shape[0], (audio if encoded is None else encoded.last_hidden_state).shape[0])
         cache = past_key_values
@@ -282,13 +301,13 @@ class FlaxSpeechEncoderDecoderModel(PretrainedModule):
             num_items=num_items_in_batch,
             cache=cache if cache is None else self.decoder.fitted(cache, given.shape[1]),
             masks=masks,
-            key=dropout_key(train, dropout_rng),
+            key=_dropout_key(train, dropout_rng),
             label_smoothing=smoothing,
             frozen=freeze_feature_encoder,
-            all_states=_either(output_hidden_states, self.config.output_hidden_states),
-            weights=_either(output_attentions, self.config.output_attentions),
+            all_states=chosen(output_hidden_states, self.config.output_hidden_states),
+            weights=chosen(output_attentions, self.config.output_attentions),
         )
-        return output if _either(return_dict, self.config.return_dict) else output.to_tuple()
+        return output if chosen(return_dict, self.config.return_dict) else output.to_tuple()
 
     def encode(
         self,
@@ -309,18 +328,18 @@ class FlaxSpeechEncoderDecoderModel(PretrainedModule):
         Returns:
             An `EncoderOutput`, not yet projected to the decoder's width, or its tuple.
         """
-        audio, lengths, _ = prepare_encoder_inputs(self.encoder, inputs, attention_mask, None)
+        audio, lengths, _ = encoder_inputs(ARRAYS, self.encoder, inputs, attention_mask, None)
         output: EncoderOutput = self.program(Joint.encode)(
             params,
             audio,
             lengths,
             masks=masks,
-            key=dropout_key(train, dropout_rng),
+            key=_dropout_key(train, dropout_rng),
             frozen=freeze_feature_encoder,
-            all_states=_either(output_hidden_states, self.config.output_hidden_states),
-            weights=_either(output_attentions, self.config.output_attentions),
+            all_states=chosen(output_hidden_states, self.config.output_hidden_states),
+            weights=chosen(output_attentions, self.config.output_attentions),
         )
-        if _either(return_dict, self.config.return_dict):
+        if chosen(return_dict, self.config.return_dict):
             return output
         return replace(output, lengths=None).to_tuple()
 
@@ -360,10 +379,10 @@ class FlaxSpeechEncoderDecoderModel(PretrainedModule):
         Returns:
             A `CausalLMOutput` (with `past_key_values` if it was given), or its tuple.
         """
-        _, _, encoded = prepare_encoder_inputs(self.encoder, None, encoder_attention_mask, encoder_outputs)
+        _, _, encoded = encoder_inputs(ARRAYS, self.encoder, None, encoder_attention_mask, encoder_outputs)
         assert encoded is not None
         cache = past_key_values
-        tokens, _ = checked_texts(self.decoder.spec, decoder_input_ids, None, cache, "decoder_")
+        tokens, _ = token_inputs(ARRAYS, self.decoder.spec, decoder_input_ids, None, cache, "decoder_")
         assert tokens is not None
         check_rows(tokens.shape[0], encoded.last_hidden_state.shape[0])
         joint: Seq2SeqLMOutput = self.program(Joint.__call__)(
@@ -372,12 +391,12 @@ class FlaxSpeechEncoderDecoderModel(PretrainedModule):
             None,
             encoded,
             tokens,
-            token_mask=checked_mask("decoder_attention_mask", decoder_attention_mask),
+            token_mask=checked_mask(ARRAYS, "decoder_attention_mask", decoder_attention_mask),
             positions=decoder_position_ids,
             cache=cache if cache is None else self.decoder.fitted(cache, tokens.shape[1]),
-            key=dropout_key(train, dropout_rng),
-            all_states=_either(output_hidden_states, self.config.output_hidden_states),
-            weights=_either(output_attentions, self.config.output_attentions),
+            key=_dropout_key(train, dropout_rng),
+            all_states=chosen(output_hidden_states, self.config.output_hidden_states),
+            weights=chosen(output_attentions, self.config.output_attentions),
         )
         assert joint.logits is not None
         output = CausalLMOutput(
@@ -387,7 +406,7 @@ class FlaxSpeechEncoderDecoderModel(PretrainedModule):
             attentions=joint.decoder_attentions,
             cross_attentions=joint.cross_attentions,
         )
-        return output if _either(return_dict, self.config.return_dict) else output.to_tuple()
+        return output if chosen(return_dict, self.config.return_dict) else output.to_tuple()
 
     def init_cache(self, batch_size: int, max_length: int, encoder_outputs: Any = None) -> Cache:
         """Return an empty cache for `decode`.
@@ -399,7 +418,7 @@ class FlaxSpeechEncoderDecoderModel(PretrainedModule):
         """
         if encoder_outputs is None:
             return self.decoder.new_cache(batch_size, max_length)
-        memory = self.program(Joint.project)(None, earlier_output(self.encoder, encoder_outputs, None))
+        memory = self.program(Joint.project)(None, encoder_output(ARRAYS, self.encoder.spec, encoder_outputs, None))
         if isinstance(self.bridge, Prefix):
             begun: Cache = self.program(Joint.begin, ("capacity",))(None, memory, capacity=max_length)
             return begun
@@ -412,9 +431,10 @@ class FlaxSpeechEncoderDecoderModel(PretrainedModule):
 
     def prepare_decoder_input_ids_from_labels(self, labels: Int[Array, "batch tokens"]) -> Array:
         """Return the labels moved right by one behind the start id, ignored positions turned into padding."""
-        return shifted(
-            self.config, self.decoder, checked_tokens("labels", labels, self.decoder.spec.vocab_size, ignored=True)
-        )
+        vocab_size = self.decoder.spec.vocab_size
+        labels = checked_tokens(ARRAYS, "labels", labels, vocab_size, ignored=True)
+        shifted: Array = shift_right(ARRAYS, labels, self.config, vocab_size)
+        return shifted
 
     def generate(self, inputs: Any = None, generation_config: GenerationConfig | None = None, **kwargs: Any) -> Any:
         """Write texts for a batch of speech; see `dragoman.jax.generate.generate`."""
@@ -465,8 +485,17 @@ class FlaxSpeechEncoderDecoderModel(PretrainedModule):
 
     def get_input_embeddings(self) -> Embedding:
         """Return the decoder's token embedding."""
-        return self.decoder.get_input_embeddings()
+        return self.decoder.embed.tokens
 
 
-def _either(given: bool | None, default: bool) -> bool:
-    return default if given is None else given
+def _dropout_key(train: bool, dropout_rng: PRNGKeyArray | None) -> Key:
+    """Return the random key of a call; `None` if nothing is drawn.
+
+    Raises:
+        ConfigError: If the call trains and has none.
+    """
+    if train and dropout_rng is None:
+        raise ConfigError(
+            "`train=True` needs `dropout_rng`, a new random key for each step: jax.random.fold_in(key, step)."
+        )
+    return dropout_rng if train else None

@@ -1,19 +1,42 @@
 """What users of a whole model find besides what it does: its parts, its parameters, how it saves memory in training."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import jax
+from flax import nnx
 
+from dragoman.families import ModelConfig
 from dragoman.jax.net.bridge import Bridge, Prefix
 from dragoman.jax.net.frontend import ConvFrontend
 from dragoman.jax.net.joint import Joint
-from dragoman.jax.net.speech_encoder import SpeechEncoder
-from dragoman.jax.net.text_decoder import TextDecoder
 from dragoman.jax.net.tree import Tree
 from dragoman.jax.programs import Programs
 
-__all__ = ["PretrainedModule"]
+__all__ = ["PretrainedModule", "PretrainedPart"]
+
+
+@dataclass(eq=False)
+class _Held:
+    """Holds a configuration, which may be changed, in a module, whose structure must stay hashable for `nnx.jit`."""
+
+    value: ModelConfig
+
+
+class PretrainedPart(nnx.Module):
+    """An encoder or a decoder that knows the configuration it was built from."""
+
+    spec: Any  # a `SpeechEncoderSpec` or a `TextDecoderSpec`
+
+    @property
+    def config(self) -> ModelConfig:
+        """The configuration that it was built from."""
+        return self._held.value
+
+    @config.setter
+    def config(self, config: ModelConfig) -> None:
+        self._held = _Held(config)
 
 
 class PretrainedModule:
@@ -28,16 +51,6 @@ class PretrainedModule:
         self._programs = Programs(module)
 
     @property
-    def encoder(self) -> SpeechEncoder:
-        """The speech encoder."""
-        return self.module.encoder
-
-    @property
-    def decoder(self) -> TextDecoder:
-        """The text decoder."""
-        return self.module.decoder
-
-    @property
     def bridge(self) -> Bridge | Prefix:
         """The projection from one to the other."""
         return self.module.bridge
@@ -45,7 +58,7 @@ class PretrainedModule:
     @property
     def dtype(self) -> Any:
         """Type of the parameters."""
-        return self.decoder.embed.tokens.weight.dtype
+        return self.module.decoder.embed.tokens.weight.dtype
 
     @property
     def params(self) -> Tree:
@@ -59,7 +72,7 @@ class PretrainedModule:
     @property
     def is_gradient_checkpointing(self) -> bool:
         """Whether activations are computed again in the backward pass."""
-        return self.encoder.stack.gradient_checkpointing
+        return self.module.encoder.stack.gradient_checkpointing
 
     def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
         """Keep only the input of each layer for the backward pass: less memory, about a third more time.
@@ -74,9 +87,9 @@ class PretrainedModule:
         self._set_checkpointing(False)
 
     def _set_checkpointing(self, on: bool) -> None:
-        self.encoder.stack.gradient_checkpointing = self.decoder.stack.gradient_checkpointing = on
-        if isinstance(self.encoder.frontend, ConvFrontend):
-            self.encoder.frontend.gradient_checkpointing = on
+        self.module.encoder.stack.gradient_checkpointing = self.module.decoder.stack.gradient_checkpointing = on
+        if isinstance(self.module.encoder.frontend, ConvFrontend):
+            self.module.encoder.frontend.gradient_checkpointing = on
         self._programs.forget()
 
     def num_parameters(self) -> int:

@@ -14,12 +14,12 @@ import numpy as np
 from jax import numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from dragoman.api.outputs import EncoderOutput
 from dragoman.batch import rows_at_once
 from dragoman.errors import ConfigError
 from dragoman.jax.buckets import fill_rows, pad_to_bucket, rounded
 from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
 from dragoman.jax.net.joint import Joint
-from dragoman.jax.net.speech_encoder import EncoderOutput
 from dragoman.jax.steps import LanguageModel
 from dragoman.model.runner import BackendRunner, FusionModel, ModelFacts
 

@@ -18,7 +18,8 @@ from dragoman.jax.backend import BACKEND
 from dragoman.jax.net.block import StackOutput
 from dragoman.jax.net.cache import Cache, Memory
 from dragoman.jax.net.joint import Joint
-from dragoman.jax.net.text_decoder import TextDecoder
+from dragoman.jax.net.text_decoder import TextDecoderNet
+from dragoman.jax.parts import TextDecoder
 from dragoman.jax.programs import Programs
 from dragoman.model.load import load_part
 
@@ -161,7 +162,7 @@ _LEAST_ROOM = 64  # tokens that fit into a language model's first cache
 _select = jax.jit(Cache.selected)
 
 
-def _text_step(decoder: TextDecoder, tokens: Array, state: Cache) -> tuple[Array, Cache | None]:
+def _text_step(decoder: TextDecoderNet, tokens: Array, state: Cache) -> tuple[Array, Cache | None]:
     out, cache = decoder.decode(tokens, None, state)
     return decoder.logits(out.states[:, -1]), cache
 

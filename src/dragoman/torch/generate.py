@@ -13,6 +13,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from dragoman.api.checks import one_audio
+from dragoman.api.outputs import EncoderOutput
 from dragoman.generation.decoder import Step
 from dragoman.generation.forced import ForcedTokens
 from dragoman.generation.loop import generate as search
@@ -21,8 +22,7 @@ from dragoman.generation.plan import plan_of
 from dragoman.generation.scorers.fusion import Scorer, given_scorers
 from dragoman.generation.settings import prompt_mask_of, prompt_of, settings_of, warn_if_cut_off
 from dragoman.torch.net.cache import Cache, Memory
-from dragoman.torch.net.speech_encoder import EncoderOutput
-from dragoman.torch.net.text_decoder import TextDecoder
+from dragoman.torch.net.text_decoder import TextDecoderNet
 
 if TYPE_CHECKING:
     from dragoman.torch.model import SpeechEncoderDecoderModel
@@ -47,7 +47,7 @@ class CachedDecoder:
 
     def __init__(
         self,
-        decoder: TextDecoder,
+        decoder: TextDecoderNet,
         states: Tensor | None,
         mask: Tensor | None,
         capacity: int,

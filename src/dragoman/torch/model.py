@@ -4,7 +4,6 @@ Axes: batch, samples (or mels and spectrogram frames), frames, tokens, width, vo
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,15 +13,17 @@ from torch import Tensor, nn
 
 from dragoman.api.checks import check_rows, one_audio
 from dragoman.api.config import SpeechEncoderDecoderConfig
-from dragoman.api.outputs import ModelOutput
+from dragoman.api.outputs import EncoderOutput, Seq2SeqLMOutput
 from dragoman.checkpoint.lora import is_new
 from dragoman.checkpoint.options import check_saving, tensors_to_save
 from dragoman.checkpoint.report import LoadReport
-from dragoman.errors import ConfigError
 from dragoman.files import as_path
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.result import compute_transition_scores
+from dragoman.model.arguments import decoder_inputs, encoder_inputs, shift_right
+from dragoman.model.arrays import checked_mask, checked_tokens
 from dragoman.model.configs import shared_options
+from dragoman.model.joining import check_joinable, check_part, joint_config
 from dragoman.model.load import load_model
 from dragoman.model.lora import add_lora, load_adapter, merge_lora, save_adapter
 from dragoman.model.save import save_model
@@ -30,46 +31,17 @@ from dragoman.model.warm_start import warm_start
 from dragoman.spec import Padding
 from dragoman.spec.lora import LoraSpec
 from dragoman.torch import generate
-from dragoman.torch.arguments import decoder_inputs, earlier_output, shifted
+from dragoman.torch.arrays import ARRAYS
 from dragoman.torch.backend import BACKEND
-from dragoman.torch.net.bridge import Prefix, bridge_of, check_joinable, check_parts
+from dragoman.torch.net.bridge import Prefix, bridge_of
 from dragoman.torch.net.cache import Cache, Memory
 from dragoman.torch.net.init import initialise, persistent_names
-from dragoman.torch.net.inputs import checked_mask, checked_tokens
 from dragoman.torch.net.layers import frame_mask
 from dragoman.torch.net.loss import cross_entropy
-from dragoman.torch.net.speech_encoder import EncoderOutput, SpeechEncoder
-from dragoman.torch.net.text_decoder import TextDecoder
+from dragoman.torch.parts import SpeechEncoder, TextDecoder
 from dragoman.torch.pretrained import PretrainedModule
 
-__all__ = ["Seq2SeqLMOutput", "SpeechEncoderDecoderModel"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Seq2SeqLMOutput(ModelOutput):
-    """What the model returns, in Hugging Face's order.
-
-    Attributes:
-        loss: Mean negative log-probability of the labels, if there are labels.
-        logits: Scores of each token at each position.
-        past_key_values: The decoder's cache, with `use_cache=True`.
-        decoder_hidden_states: States before each decoder layer and after the last.
-        decoder_attentions: Self-attention weights of each decoder layer.
-        cross_attentions: Cross-attention weights of each decoder layer.
-        encoder_last_hidden_state: The memory, as wide as the decoder.
-        encoder_hidden_states: States before each encoder layer and after the last, without adapter and bridge.
-        encoder_attentions: Attention weights of each encoder layer.
-    """
-
-    loss: Float[Tensor, ""] | None = None
-    logits: Float[Tensor, "batch tokens vocab"] | None = None
-    past_key_values: Cache | None = None
-    decoder_hidden_states: tuple[Tensor, ...] | None = None
-    decoder_attentions: tuple[Tensor | None, ...] | None = None
-    cross_attentions: tuple[Tensor | None, ...] | None = None
-    encoder_last_hidden_state: Float[Tensor, "batch frames width"] | None = None
-    encoder_hidden_states: tuple[Tensor, ...] | None = None
-    encoder_attentions: tuple[Tensor | None, ...] | None = None
+__all__ = ["AutoModelForSpeechSeq2Seq", "SpeechEncoderDecoderModel"]
 
 
 torch.export.register_dataclass(Seq2SeqLMOutput)  # so that torch.export and sharding see the tensors in it
@@ -108,24 +80,19 @@ class SpeechEncoderDecoderModel(PretrainedModule):
         empty: bool = False,
     ) -> None:
         super().__init__()
-        if config is None:
-            if encoder is None or decoder is None:
-                raise ConfigError("Either a configuration or an encoder and a decoder has to be provided.")
-            check_parts(encoder, decoder)
-            config = SpeechEncoderDecoderConfig(encoder=encoder.config, decoder=decoder.config)
-        if not isinstance(config, SpeechEncoderDecoderConfig):
-            raise ConfigError(f"Config {config!r} has to be of type SpeechEncoderDecoderConfig.")
+        check_part("speech encoder", encoder, SpeechEncoder)
+        check_part("text decoder", decoder, TextDecoder)
+        config = joint_config(config, encoder, decoder)
         self.encoder = SpeechEncoder(config.encoder, empty=empty) if encoder is None else encoder
         self.decoder = TextDecoder(config.decoder, empty=empty) if decoder is None else decoder
-        check_parts(self.encoder, self.decoder)
-        check_joinable(self.encoder, self.decoder, config.fusion)
+        check_joinable(self.encoder, self.decoder, config)
         self.encoder.config, self.decoder.config = config.encoder, config.decoder
         self.config = config
         self.generation_config = GenerationConfig()
         self.load_report = LoadReport()
         self.processing: tuple[Any, ...] = ()  # a tokenizer and a feature extractor to save with the model
         with torch.device("meta"):
-            self.bridge = bridge_of(config, self.encoder, self.decoder)
+            self.bridge = bridge_of(self.encoder.spec, self.decoder.spec, config.fusion_stacking, config.fusion_prompt)
         if not empty:
             initialise(self.bridge, persistent_names(self.bridge), self.decoder.spec, self.dtype, self.device)
 
@@ -283,9 +250,16 @@ class SpeechEncoderDecoderModel(PretrainedModule):
         """
         weights = self.config.output_attentions if output_attentions is None else output_attentions
         states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
-        token_mask = checked_mask("decoder_attention_mask", decoder_attention_mask)
+        token_mask = checked_mask(ARRAYS, "decoder_attention_mask", decoder_attention_mask)
         tokens, embeds, labels = decoder_inputs(
-            self.config, self.decoder, decoder_input_ids, decoder_inputs_embeds, past_key_values, labels, smoothing
+            ARRAYS,
+            self.config,
+            self.decoder.spec,
+            decoder_input_ids,
+            decoder_inputs_embeds,
+            past_key_values,
+            labels,
+            smoothing,
         )
         audio = one_audio(inputs, input_values, input_features)
         encoded = self.encode(audio, attention_mask, encoder_outputs, all_states=states, weights=weights)
@@ -335,12 +309,10 @@ class SpeechEncoderDecoderModel(PretrainedModule):
         Raises:
             ConfigError: If there is neither audio nor an earlier output.
         """
-        if encoder_outputs is not None:
-            return earlier_output(self.encoder, encoder_outputs, attention_mask)
-        if inputs is None:
-            raise ConfigError("You have to specify either input_values or input_features, or `encoder_outputs`.")
-        inputs, lengths = self.encoder.prepare(inputs, attention_mask)
-        return self.encoder.encode(inputs, lengths, all_states=all_states, weights=weights)
+        audio, lengths, encoded = encoder_inputs(ARRAYS, self.encoder, inputs, attention_mask, encoder_outputs)
+        if encoded is not None:
+            return encoded
+        return self.encoder.encode(audio, lengths, all_states=all_states, weights=weights)
 
     def memory_for(self, encoded: EncoderOutput) -> Memory:
         """Return encoder states as the decoder sees them."""
@@ -357,9 +329,9 @@ class SpeechEncoderDecoderModel(PretrainedModule):
 
     def prepare_decoder_input_ids_from_labels(self, labels: Int[Tensor, "batch tokens"]) -> Tensor:
         """Return the labels moved right by one behind the start id, ignored positions turned into padding."""
-        return shifted(
-            self.config, self.decoder, checked_tokens("labels", labels, self.decoder.spec.vocab_size, ignored=True)
-        )
+        vocab_size = self.decoder.spec.vocab_size
+        labels = checked_tokens(ARRAYS, "labels", labels, vocab_size, ignored=True)
+        return shift_right(ARRAYS, labels, self.config, vocab_size)
 
     def generate(
         self, inputs: Tensor | None = None, generation_config: GenerationConfig | None = None, **kwargs: Any
@@ -449,3 +421,17 @@ class SpeechEncoderDecoderModel(PretrainedModule):
     def get_input_embeddings(self) -> nn.Embedding:
         """Return the decoder's token embedding."""
         return self.decoder.get_input_embeddings()
+
+
+class AutoModelForSpeechSeq2Seq:
+    """Models that turn speech into text, by what their `config.json` says."""
+
+    @staticmethod
+    def from_pretrained(name_or_path: str | Path, **kwargs: Any) -> SpeechEncoderDecoderModel:
+        """Load a model; see `SpeechEncoderDecoderModel.from_pretrained`."""
+        return SpeechEncoderDecoderModel.from_pretrained(name_or_path, **kwargs)
+
+    @staticmethod
+    def from_config(config: Any) -> SpeechEncoderDecoderModel:
+        """Build a model with random weights."""
+        return SpeechEncoderDecoderModel(config=config)

@@ -1,32 +1,132 @@
-"""The parts under the names that Hugging Face's users know, and the automatic class.
+"""The parts as users know them: networks with a configuration, Hugging Face's arguments, loading and saving.
 
-There is no file per class: each name is one part of one family in `FAMILIES`, bound to that family's configuration.
+`SpeechEncoder` and `TextDecoder` take the configuration of any family. The class names of `transformers` are these two
+bound to one family each; there is no file per class. Not here: the networks (`net`).
 """
 
-from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
+from dragoman.api.outputs import CausalLMOutput
 from dragoman.errors import ConfigError
-from dragoman.families import FAMILIES, Family, ModelConfig
-from dragoman.torch.model import SpeechEncoderDecoderModel
-from dragoman.torch.net.speech_encoder import SpeechEncoder
-from dragoman.torch.net.text_decoder import TextDecoder
+from dragoman.families import FAMILIES, Family, ModelConfig, speech_part, text_part
+from dragoman.model.parts import DecoderMethods, EncoderMethods
+from dragoman.spec.checks import check_sizes
+from dragoman.torch.arrays import ARRAYS
+from dragoman.torch.backend import BACKEND
+from dragoman.torch.net.frontend import ConvFrontend, FeatureFrontend
+from dragoman.torch.net.speech_encoder import SpeechEncoderNet
+from dragoman.torch.net.text_decoder import TextDecoderNet
+from dragoman.torch.pretrained import PretrainedPart
+from dragoman.torch.resize import resized
 
-__all__ = ["AutoModelForSpeechSeq2Seq", "part_classes"]
+__all__ = ["SpeechEncoder", "TextDecoder", "part_classes"]
+
+torch.export.register_dataclass(CausalLMOutput)  # so that torch.export and sharding see its tensors
 
 
-class AutoModelForSpeechSeq2Seq:
-    """Models that turn speech into text, by what their `config.json` says."""
+class SpeechEncoder(SpeechEncoderNet, PretrainedPart, EncoderMethods):
+    """A speech encoder built from the configuration of its family.
 
-    @staticmethod
-    def from_pretrained(name_or_path: str | Path, **kwargs: Any) -> SpeechEncoderDecoderModel:
-        """Load a model; see `SpeechEncoderDecoderModel.from_pretrained`."""
-        return SpeechEncoderDecoderModel.from_pretrained(name_or_path, **kwargs)
+    Args:
+        config: The configuration of a family that has a speech encoder.
+        empty: Allocate no memory (meta device): a checkpoint fills the tensors.
 
-    @staticmethod
-    def from_config(config: Any) -> SpeechEncoderDecoderModel:
-        """Build a model with random weights."""
-        return SpeechEncoderDecoderModel(config=config)
+    Raises:
+        ConfigError: If the family has none, or sizes do not fit each other.
+    """
+
+    _backend, _arrays = BACKEND, ARRAYS
+    forward = EncoderMethods.call
+
+    def __init__(self, config: ModelConfig, *, empty: bool = False) -> None:
+        speech_part(config)
+        super().__init__(config.speech_spec(), empty=empty)
+        self.config = config
+        self.main_input_name = self.spec.input_name
+
+    def freeze_feature_encoder(self) -> None:
+        """Stop training the convolutions of the front end; the projection behind them still learns."""
+        if isinstance(self.frontend, ConvFrontend):
+            self.frontend.convs.requires_grad_(False)
+        elif not isinstance(self.frontend, FeatureFrontend):  # which has none
+            self.frontend.requires_grad_(False)
+
+
+class TextDecoder(TextDecoderNet, PretrainedPart, DecoderMethods):
+    """A text decoder built from the configuration of its family.
+
+    Args:
+        config: The configuration of a family that has a text decoder. `is_decoder` makes it causal and
+            `add_cross_attention` gives it cross-attention, where the family leaves the choice.
+        empty: Allocate no memory (meta device): a checkpoint fills the tensors.
+
+    Raises:
+        ConfigError: If the family has none, or sizes do not fit each other.
+    """
+
+    _arrays = ARRAYS
+    forward = DecoderMethods.call
+
+    def __init__(self, config: ModelConfig, *, empty: bool = False) -> None:
+        text_part(config)
+        super().__init__(config.text_spec(), empty=empty)
+        self.config = config
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        """Put another table in the place of the token embedding, of the same size; a tied head follows.
+
+        Raises:
+            ConfigError: If it is no embedding, or of another size; see `resize_token_embeddings`.
+        """
+        own = self.embed.tokens.weight
+        if not isinstance(value, nn.Embedding) or value.weight.shape != own.shape:
+            raise ConfigError(
+                f"The token embedding must be an nn.Embedding of the shape {list(own.shape)}, but is {value}. "
+                "model.resize_token_embeddings changes the number of tokens."
+            )
+        self.embed.tokens = value  # type: ignore[assignment]
+
+    def get_output_embeddings(self) -> nn.Module:
+        """Return the head."""
+        return self.head
+
+    def resize_token_embeddings(
+        self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
+    ) -> nn.Embedding:
+        """Change the size of the vocabulary: embedding, head and configuration.
+
+        New tokens begin close to the average of the old ones; tokens that go are cut off at the end.
+
+        Args:
+            new_num_tokens: The new size; `None` changes nothing.
+            pad_to_multiple_of: Round the size up, the present one too.
+            mean_resizing: Must be `True`.
+
+        Returns:
+            The token embedding.
+
+        Raises:
+            ConfigError: If a size is below 1, or new tokens should begin as others do.
+        """
+        if not mean_resizing:
+            raise ConfigError("New tokens begin close to the average of the old ones; leave out mean_resizing=False.")
+        if pad_to_multiple_of is not None:
+            check_sizes("The vocabulary", {"pad_to_multiple_of": pad_to_multiple_of})
+            wanted = self.spec.vocab_size if new_num_tokens is None else new_num_tokens
+            new_num_tokens = -(-wanted // pad_to_multiple_of) * pad_to_multiple_of
+        if new_num_tokens is not None and new_num_tokens != self.spec.vocab_size:
+            check_sizes("The vocabulary", {"new_num_tokens": new_num_tokens})
+            for module, name in (self.embed.tokens, "weight"), (self.head, "weight"), (self.head, "bias"):
+                old = getattr(module, name)
+                if old is not None:
+                    setattr(module, name, resized(old, new_num_tokens))
+            self.embed.tokens.num_embeddings = new_num_tokens
+            self.config.vocab_size = new_num_tokens  # type: ignore[attr-defined]
+            self.spec = self.config.text_spec()
+        return self.embed.tokens
 
 
 def _bound(name: str, base: type[SpeechEncoder] | type[TextDecoder], family: Family) -> type[Any]:

@@ -13,7 +13,6 @@ from dragoman.families import ModelConfig
 from dragoman.files import as_path
 from dragoman.model.load import load_part, log_new
 from dragoman.model.save import save_part
-from dragoman.spec import SpeechEncoderSpec, TextDecoderSpec
 from dragoman.spec.checks import check_sizes
 from dragoman.torch.backend import BACKEND
 from dragoman.torch.net.block import Stack
@@ -112,7 +111,7 @@ class PretrainedPart(PretrainedModule):
     """A part that loads and saves alone."""
 
     config: ModelConfig
-    spec: SpeechEncoderSpec | TextDecoderSpec
+    spec: Any  # a `SpeechEncoderSpec` or a `TextDecoderSpec`
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, **kwargs: Any) -> Self:

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from dragoman.api.outputs import EncoderOutput
 from dragoman.batch import rows_at_once
 from dragoman.errors import ConfigError
 from dragoman.model.runner import BackendRunner, FusionModel, ModelFacts
 from dragoman.torch.generate import CachedDecoder
 from dragoman.torch.model import SpeechEncoderDecoderModel
-from dragoman.torch.net.speech_encoder import EncoderOutput
-from dragoman.torch.net.text_decoder import TextDecoder
+from dragoman.torch.parts import TextDecoder
 
 __all__ = ["Runner"]
 

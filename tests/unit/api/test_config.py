@@ -18,8 +18,7 @@ from dragoman.families import FAMILIES, Family, config_from_dict
 from dragoman.generation.options import GenerationConfig
 from dragoman.spec import SpecialIds
 from dragoman.testing import tiny_config
-from dragoman.torch.net.speech_encoder import SpeechEncoder
-from dragoman.torch.net.text_decoder import TextDecoder
+from dragoman.torch.parts import SpeechEncoder, TextDecoder
 
 BIG = 2**24
 NONSENSE: tuple[Any, ...] = (

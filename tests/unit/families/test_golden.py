@@ -13,8 +13,7 @@ from dragoman.checkpoint.keymap import Alias, KeyMap, Rule
 from dragoman.families import FAMILIES, Family, Part
 from dragoman.families.rules import ANY_SPELLING
 from dragoman.testing import tiny_config
-from dragoman.torch.net.speech_encoder import SpeechEncoder
-from dragoman.torch.net.text_decoder import TextDecoder
+from dragoman.torch.parts import SpeechEncoder, TextDecoder
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 

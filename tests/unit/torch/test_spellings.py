@@ -15,8 +15,7 @@ from dragoman.model.load import load_part
 from dragoman.model.save import checkpoint_tensors
 from dragoman.testing import tiny_config
 from dragoman.torch.backend import BACKEND
-from dragoman.torch.net.speech_encoder import SpeechEncoder
-from dragoman.torch.net.text_decoder import TextDecoder
+from dragoman.torch.parts import SpeechEncoder, TextDecoder
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 CROSS = {"is_decoder": True, "add_cross_attention": True}

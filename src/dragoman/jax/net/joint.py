@@ -4,57 +4,31 @@ Everything here may be traced; checking and preparing is the model's part (`mode
 Axes: batch, samples (or mels and spectrogram frames), frames, tokens, width, vocab.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import jax
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-from dragoman.api.outputs import ModelOutput
+from dragoman.api.outputs import EncoderOutput, Seq2SeqLMOutput
 from dragoman.jax.net.bridge import Bridge, Prefix
 from dragoman.jax.net.cache import Cache, Memory
 from dragoman.jax.net.layers import Key, frame_mask, split
 from dragoman.jax.net.loss import cross_entropy
-from dragoman.jax.net.speech_encoder import EncoderOutput, SpeechEncoder
-from dragoman.jax.net.text_decoder import TextDecoder
+from dragoman.jax.net.speech_encoder import SpeechEncoderNet
+from dragoman.jax.net.text_decoder import TextDecoderNet
 from dragoman.spec.augment import Masks
 
-__all__ = ["Joint", "Seq2SeqLMOutput"]
+__all__ = ["Joint"]
 
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True, kw_only=True)
-class Seq2SeqLMOutput(ModelOutput):
-    """What the model returns, in Hugging Face's order.
-
-    Attributes:
-        loss: Mean negative log-probability of the labels, if there are labels.
-        logits: Scores of each token at each position.
-        past_key_values: The decoder's cache, with `use_cache=True`.
-        decoder_hidden_states: States before each decoder layer and after the last.
-        decoder_attentions: Self-attention weights of each decoder layer.
-        cross_attentions: Cross-attention weights of each decoder layer.
-        encoder_last_hidden_state: The memory, as wide as the decoder.
-        encoder_hidden_states: States before each encoder layer and after the last, without adapter and bridge.
-        encoder_attentions: Attention weights of each encoder layer.
-    """
-
-    loss: Float[Array, ""] | None = None
-    logits: Float[Array, "batch tokens vocab"] | None = None
-    past_key_values: Cache | None = None
-    decoder_hidden_states: tuple[Array, ...] | None = None
-    decoder_attentions: tuple[Array | None, ...] | None = None
-    cross_attentions: tuple[Array | None, ...] | None = None
-    encoder_last_hidden_state: Float[Array, "batch frames width"] | None = None
-    encoder_hidden_states: tuple[Array, ...] | None = None
-    encoder_attentions: tuple[Array | None, ...] | None = None
+jax.tree_util.register_dataclass(Seq2SeqLMOutput)
 
 
 class Joint(nnx.Module):
     """An encoder, what joins it to a decoder, and a decoder."""
 
-    def __init__(self, encoder: SpeechEncoder, bridge: Bridge | Prefix, decoder: TextDecoder) -> None:
+    def __init__(self, encoder: SpeechEncoderNet, bridge: Bridge | Prefix, decoder: TextDecoderNet) -> None:
         self.encoder, self.bridge, self.decoder = encoder, bridge, decoder
 
     def encode(self, inputs: Array, lengths: Array | None, **asked: Any) -> EncoderOutput:

@@ -3,80 +3,34 @@
 Axes: batch, samples (or mels and spectrogram frames), frames, width.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Int
 
 from dragoman.api.checks import check_masks
-from dragoman.api.outputs import ModelOutput
-from dragoman.checkpoint.options import LoadOptions
-from dragoman.errors import AudioError, ConfigError
-from dragoman.families import ModelConfig, speech_part
-from dragoman.jax.backend import BACKEND
+from dragoman.api.outputs import EncoderOutput
 from dragoman.jax.net.block import Block, Stack, StackOutput
 from dragoman.jax.net.conformer import ConformerBlock, surroundings
 from dragoman.jax.net.conv_adapter import adapter_of
 from dragoman.jax.net.disentangled import DisentangledBlock, DistanceVectors
 from dragoman.jax.net.frontend import frontend_of
 from dragoman.jax.net.init import initialise, persistent_names
-from dragoman.jax.net.inputs import checked_tensor
 from dragoman.jax.net.layers import Key, LayerNorm, dropout, frame_mask, param, split, zero_padding
 from dragoman.jax.net.position_bias import BucketBias
 from dragoman.jax.net.positions import positions_of
 from dragoman.jax.net.squeeze import Upsample, average
-from dragoman.jax.net.tree import Held
-from dragoman.model.load import load_language
 from dragoman.spec import BlockSpec, ConformerSpec, ConvPositionSpec, DisentangledSpec, Padding, SpeechEncoderSpec
 from dragoman.spec.augment import Masks, draw_masks
-from dragoman.spec.frontend import fits, shape_in_words
 
-__all__ = ["EncoderOutput", "SpeechEncoder", "pack_left"]
+__all__ = ["SpeechEncoderNet"]
 
 jax.tree_util.register_dataclass(Masks)
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True, kw_only=True)
-class EncoderOutput(ModelOutput):
-    """What a speech encoder returns.
-
-    Attributes:
-        last_hidden_state: Frame states, adapter included, `[batch, frames, width]`.
-        hidden_states: States before each layer and after the last, without the adapter.
-        attentions: Attention weights of each layer, `[batch, heads, frames, frames]`.
-        extract_features: Normalised features of the front end, before their projection.
-        lengths: Valid frames of each row; `None` where every frame is to be trusted.
-    """
-
-    last_hidden_state: Float[Array, "batch frames width"]
-    hidden_states: tuple[Array, ...] | None = None
-    attentions: tuple[Array | None, ...] | None = None
-    extract_features: Array | None = None
-    lengths: Int[Array, " batch"] | None = None
-
-
-def pack_left(
-    inputs: Float[Array, "batch samples *rest"], mask: Bool[Array, "batch samples"]
-) -> tuple[Float[Array, "batch samples *rest"], Int[Array, " batch"]]:
-    """Move the valid samples of each row to its left end, so that all padding is on the right.
-
-    Returns:
-        The rows, and how many samples of each are valid.
-    """
-    if isinstance(mask, jax.core.Tracer) or isinstance(inputs, jax.core.Tracer):
-        order = jnp.argsort(~mask, axis=1, stable=True)
-        order = order if inputs.ndim == 2 else order[:, :, None]
-        return jnp.take_along_axis(inputs, order, axis=1), mask.sum(1)
-    rows, kept = np.asarray(inputs), np.asarray(mask)
-    places = np.argsort(~kept, axis=1, kind="stable")
-    packed: Any = np.take_along_axis(rows, places if rows.ndim == 2 else places[:, :, None], axis=1)
-    lengths: Any = kept.sum(1, dtype=np.int32)
-    return packed, lengths
+jax.tree_util.register_dataclass(EncoderOutput)
 
 
 def _position_bias(spec: SpeechEncoderSpec) -> BucketBias | DistanceVectors | None:
@@ -94,30 +48,25 @@ def _layer(block: BlockSpec) -> type[Block | ConformerBlock | DisentangledBlock]
     return ConformerBlock if block.kind else Block
 
 
-class SpeechEncoder(nnx.Module):
-    """A speech encoder built from the configuration of its family.
+class SpeechEncoderNet(nnx.Module):
+    """The network of every speech encoder.
 
     Args:
-        config: The configuration of a family that has a speech encoder.
-        empty: Give the tensors shapes only, for a checkpoint to fill.
+        spec: Its description.
+        empty: Allocate no memory: a checkpoint fills the tensors.
         seed: Of the random weights.
 
     Raises:
-        ConfigError: If the family has none, or sizes do not fit each other.
+        ConfigError: If sizes do not fit each other.
     """
 
-    main_input_name = "input_values"
-
-    def __init__(self, config: ModelConfig, *, empty: bool = False, seed: int = 0) -> None:
-        speech_part(config)
-        self._held = Held(config)
-        self.spec = config.speech_spec()
-        self._build(self.spec)
+    def __init__(self, spec: SpeechEncoderSpec, *, empty: bool = False, seed: int = 0) -> None:
+        self.spec = spec
+        self._build(spec)
         if not empty:
-            initialise(self, persistent_names(self), self.spec, seed=seed)
+            initialise(self, persistent_names(self), spec, seed=seed)
 
     def _build(self, spec: SpeechEncoderSpec) -> None:
-        self.main_input_name = spec.input_name
         self.padding = Padding.EXACT
         self.frontend = frontend_of(spec.frontend, spec.width)
         self.mask_embed = param(spec.width) if spec.mask_embedding else None
@@ -129,137 +78,6 @@ class SpeechEncoder(nnx.Module):
         strided = places if isinstance(places, ConvPositionSpec) and places.stride > 1 else None
         self.upsample = Upsample(strided, spec.width) if strided else None
         self.adapter = adapter_of(spec.adapter, spec.width) if spec.adapter else None
-
-    @property
-    def config(self) -> ModelConfig:
-        """The configuration that it was built from."""
-        return self._held.value
-
-    @config.setter
-    def config(self, config: ModelConfig) -> None:
-        self._held.value = config
-
-    def load_adapter(self, target_lang: str, **kwargs: Any) -> None:
-        """Put the small networks of another language in the place of those there are (MMS).
-
-        They are read from the file `adapter.<target_lang>.safetensors` (or `.bin`) beside the checkpoint that the
-        encoder was loaded from, which is `config.name_or_path`.
-
-        Args:
-            target_lang: "eng", "fra", "uig-script_arabic", …
-            **kwargs: Loader options: `revision`, `cache_dir`, `token`, `local_files_only`, `force_download` and
-                `subfolder`.
-
-        Raises:
-            ConfigError: If the encoder has no such networks, or an option is unknown.
-            ModelNotFoundError: If there is no file for the language; the message lists the languages there are.
-            CheckpointError: If its tensors do not fit.
-        """
-        options, unknown = LoadOptions.split(kwargs)
-        if unknown:
-            raise ConfigError(f"`load_adapter` has no option {', '.join(map(repr, unknown))}.")
-        load_language(BACKEND, self, target_lang, options)
-
-    def __call__(
-        self,
-        input_values: Array | None = None,
-        attention_mask: Array | None = None,
-        *,
-        input_features: Array | None = None,
-        mask_time_indices: Any = None,
-        output_hidden_states: bool | None = None,
-        output_attentions: bool | None = None,
-        return_dict: bool | None = None,
-    ) -> Any:
-        """Encode a batch, in Hugging Face's terms.
-
-        Args:
-            input_values: Waveforms, mono, normalised, at 16 kHz: `[batch, samples]`.
-            attention_mask: 1 where a sample counts, `[batch, samples]`; without it every sample counts.
-            input_features: Log-mel spectrogram, `[batch, mels, frames]`, for the models that take one.
-            mask_time_indices: Frames to hide, `[batch, frames]`.
-            output_hidden_states: Return the states before each layer and after the last.
-            output_attentions: Return the attention weights.
-            return_dict: `False` for a plain tuple.
-
-        Returns:
-            An `EncoderOutput`, or its tuple.
-        """
-        given = [x for x in (input_values, input_features) if x is not None]
-        if len(given) != 1:
-            raise ConfigError(
-                f"A speech encoder takes exactly one of `input_values` and `input_features`, but got {len(given)}; "
-                f"this one wants `{self.main_input_name}`."
-            )
-        inputs, lengths = self.prepare(given[0], attention_mask)
-        pick = self.config
-        output = self.encode(
-            jnp.asarray(inputs),
-            lengths,
-            masks=None if mask_time_indices is None else Masks(time=mask_time_indices.astype(bool)),
-            all_states=pick.output_hidden_states if output_hidden_states is None else output_hidden_states,
-            weights=pick.output_attentions if output_attentions is None else output_attentions,
-        )
-        wants_dict = pick.return_dict if return_dict is None else return_dict
-        return output if wants_dict else replace(output, lengths=None).to_tuple()
-
-    def prepare(self, inputs: Any, attention_mask: Any) -> tuple[Any, Any]:
-        """Check an input batch and turn its mask into lengths.
-
-        What is not traced is worked on by NumPy, so that no shape makes XLA compile anything here.
-
-        Returns:
-            The inputs, packed to the left, and the valid samples of each row; `None` where every sample counts.
-
-        Raises:
-            AudioError: If the input is no array of floating numbers with the right axes, holds no clip or (looked for
-                where it is not on a device yet) a number that is not finite, or a row is too short to give one frame.
-        """
-        inputs = checked_tensor(self.main_input_name, inputs, AudioError)
-        front = self.spec.frontend
-        if not fits(front, tuple(inputs.shape)):
-            raise AudioError(
-                f"`{self.main_input_name}` must have the shape {shape_in_words(front)}, but has "
-                f"{list(inputs.shape)}. Use the model's own feature extractor, and one channel of audio."
-            )
-        if not jnp.issubdtype(inputs.dtype, jnp.floating):
-            raise AudioError(
-                f"`{self.main_input_name}` must be floating numbers, but are {inputs.dtype}. Give whole-number samples "
-                "to the feature extractor, which normalises them."
-            )
-        if inputs.shape[0] == 0:
-            raise AudioError("The batch holds no clip.")
-        lengths = None
-        if attention_mask is None or not front.masked:
-            pass
-        elif tuple(checked_tensor("attention_mask", attention_mask).shape) != tuple(inputs.shape[:2]):
-            raise AudioError(
-                f"`attention_mask` must have the shape of the input, {list(inputs.shape[:2])}, but has "
-                f"{list(attention_mask.shape)}."
-            )
-        elif self.padding is Padding.REFERENCE:
-            lengths = attention_mask.sum(1)
-        else:
-            inputs, lengths = pack_left(inputs, attention_mask.astype(bool))
-        self._check_lengths(inputs.shape[front.time_axis], lengths)
-        if isinstance(inputs, np.ndarray) and not np.isfinite(inputs).all():
-            raise AudioError(
-                f"`{self.main_input_name}` has values that are no finite numbers (NaN or infinite). Silence that was "
-                "divided by its own loudness is like that; give it to the feature extractor as it was recorded."
-            )
-        return inputs, lengths
-
-    def _check_lengths(self, longest: int, lengths: Any) -> None:
-        if isinstance(lengths, jax.core.Tracer):
-            return
-        shortest = longest if lengths is None or lengths.size == 0 else int(lengths.min())
-        needed, what = self.spec.shortest_input, self.spec.frontend.axes[self.spec.frontend.time_axis]
-        if shortest < needed:
-            clip = "a clip" if lengths is None else f"the clip in row {int(lengths.argmin())}"
-            raise AudioError(
-                f"The encoder needs at least {needed} {what} for its first frame, but {clip} has {shortest}. "
-                "Leave out clips that short, or pad them with silence before feature extraction."
-            )
 
     def encode(
         self,

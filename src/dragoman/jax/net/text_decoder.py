@@ -3,8 +3,7 @@
 Axes: rows (utterances, or utterances x beams), batch (utterances), tokens, frames, width, vocab.
 """
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -13,150 +12,40 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from dragoman.api.checks import check_loss, check_memory, check_rows, check_text_mask
-from dragoman.api.outputs import ModelOutput
+from dragoman.api.checks import check_text_mask
 from dragoman.errors import GenerationError
-from dragoman.families import ModelConfig, text_part
 from dragoman.jax.net.block import Stack, StackOutput
 from dragoman.jax.net.cache import Cache, Memory
 from dragoman.jax.net.init import initialise, persistent_names
-from dragoman.jax.net.inputs import checked_mask, checked_tensor, checked_texts, checked_tokens
-from dragoman.jax.net.layers import Embedding, Key, split
-from dragoman.jax.net.loss import shifted_cross_entropy
+from dragoman.jax.net.layers import Key, split
 from dragoman.jax.net.position_bias import LookBackBias
 from dragoman.jax.net.text_embedding import Head, TextEmbedding
-from dragoman.jax.net.tree import Held
+from dragoman.spec import TextDecoderSpec
 
-__all__ = ["CausalLMOutput", "TextDecoder"]
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True, kw_only=True)
-class CausalLMOutput(ModelOutput):
-    """What a text decoder returns: scores of every token at every position, and what was asked for besides."""
-
-    loss: Array | None = None
-    logits: Float[Array, "rows tokens vocab"]
-    past_key_values: Cache | None = None
-    hidden_states: tuple[Array, ...] | None = None
-    attentions: tuple[Array | None, ...] | None = None
-    cross_attentions: tuple[Array | None, ...] | None = None
+__all__ = ["TextDecoderNet"]
 
 
-class TextDecoder(nnx.Module):
-    """A text decoder built from the configuration of its family.
+class TextDecoderNet(nnx.Module):
+    """The network of every text decoder.
 
     Args:
-        config: The configuration of a family that has a text decoder. `is_decoder` makes it causal and
-            `add_cross_attention` gives it cross-attention, where the family leaves the choice.
-        empty: Give the tensors shapes only, for a checkpoint to fill.
+        spec: Its description.
+        empty: Allocate no memory: a checkpoint fills the tensors.
         seed: Of the random weights.
 
     Raises:
-        ConfigError: If the family has none, or sizes do not fit each other.
+        ConfigError: If sizes do not fit each other.
     """
 
-    main_input_name = "input_ids"
-
-    def __init__(self, config: ModelConfig, *, empty: bool = False, seed: int = 0) -> None:
-        text_part(config)
-        self._held = Held(config)
-        self.spec = config.text_spec()
-        self.embed = TextEmbedding(self.spec)
-        bias, heads = self.spec.position_bias, self.spec.stack.block.self_attn.num_heads
+    def __init__(self, spec: TextDecoderSpec, *, empty: bool = False, seed: int = 0) -> None:
+        self.spec = spec
+        self.embed = TextEmbedding(spec)
+        bias, heads = spec.position_bias, spec.stack.block.self_attn.num_heads
         self.position_bias = LookBackBias(bias, heads) if bias else None
-        self.stack = Stack(self.spec.stack)
-        self.head = Head(self.spec)
+        self.stack = Stack(spec.stack)
+        self.head = Head(spec)
         if not empty:
-            initialise(self, persistent_names(self), self.spec, seed=seed)
-
-    @property
-    def config(self) -> ModelConfig:
-        """The configuration that it was built from."""
-        return self._held.value
-
-    @config.setter
-    def config(self, config: ModelConfig) -> None:
-        self._held.value = config
-
-    def get_input_embeddings(self) -> Embedding:
-        """Return the token embedding."""
-        return self.embed.tokens
-
-    def __call__(
-        self,
-        input_ids: Int[Array, "rows tokens"] | None = None,
-        attention_mask: Array | None = None,
-        *,
-        encoder_hidden_states: Float[Array, "batch frames width"] | None = None,
-        encoder_attention_mask: Array | None = None,
-        inputs_embeds: Float[Array, "rows tokens width"] | None = None,
-        labels: Int[Array, "rows tokens"] | None = None,
-        past_key_values: Cache | None = None,
-        use_cache: bool = False,
-        output_hidden_states: bool | None = None,
-        output_attentions: bool | None = None,
-        return_dict: bool | None = None,
-        num_items_in_batch: Array | int | None = None,
-    ) -> Any:
-        """Score the next token at every position, in Hugging Face's terms.
-
-        Args:
-            input_ids: Tokens; or give `inputs_embeds`.
-            attention_mask: 1 where a token counts, `[rows, tokens so far]`.
-            encoder_hidden_states: Memory, as wide as the decoder.
-            encoder_attention_mask: 1 where a frame counts, `[batch, frames]`.
-            inputs_embeds: Embeddings in place of tokens.
-            labels: The same tokens, for the loss of a plain language model: position `t` is scored against `t + 1`;
-                −100 is ignored.
-            past_key_values: The cache that an earlier call returned.
-            use_cache: Return a cache.
-            output_hidden_states: Return the states before each layer and after the last.
-            output_attentions: Return the attention weights.
-            return_dict: `False` for a plain tuple.
-            num_items_in_batch: Divide the summed loss by this instead of by the number of labels here.
-
-        Returns:
-            A `CausalLMOutput`, or its tuple.
-        """
-        tokens, embeds = checked_texts(self.spec, input_ids, inputs_embeds, past_key_values)
-        given = tokens if embeds is None else embeds
-        assert given is not None
-        if labels is not None:
-            labels = checked_tokens("labels", labels, self.spec.vocab_size, ignored=True)
-            check_loss(labels.shape, given.shape)
-        cache = past_key_values
-        if cache is None and use_cache:
-            cache = self.new_cache(given.shape[0], given.shape[1])
-        pick = self.config
-        out, cache = self.decode(
-            tokens,
-            self._memory(given.shape[0], encoder_hidden_states, encoder_attention_mask),
-            cache,
-            embeds=embeds,
-            token_mask=checked_mask("attention_mask", attention_mask),
-            all_states=pick.output_hidden_states if output_hidden_states is None else output_hidden_states,
-            weights=pick.output_attentions if output_attentions is None else output_attentions,
-        )
-        logits = self.logits(out.states)
-        output = CausalLMOutput(
-            loss=None if labels is None else shifted_cross_entropy(logits, labels, num_items_in_batch),
-            logits=logits,
-            past_key_values=cache,
-            hidden_states=out.all_states,
-            attentions=out.self_weights,
-            cross_attentions=out.cross_weights,
-        )
-        return output if (pick.return_dict if return_dict is None else return_dict) else output.to_tuple()
-
-    def _memory(self, rows: int, states: Any, mask: Any) -> Memory | None:
-        """Return what `rows` texts are about, checked."""
-        if states is None:
-            return None
-        states, mask = checked_tensor("encoder_hidden_states", states), checked_mask("encoder_attention_mask", mask)
-        check_memory(states.shape, self.spec.memory_width, None if mask is None else mask.shape)
-        check_rows(rows, states.shape[0])
-        return Memory(states=states, mask=mask)
+            initialise(self, persistent_names(self), spec, seed=seed)
 
     @property
     def _positions_from_mask(self) -> bool:

@@ -4,25 +4,16 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from flax import nnx
 
 from dragoman.errors import CheckpointError, did_you_mean
-from dragoman.families import ModelConfig
 
-__all__ = ["Held", "Tree", "flat", "merge", "nested", "tree_of", "update", "variables"]
+__all__ = ["Tree", "flat", "merge", "nested", "tree_of", "update", "variables"]
 
 Tree = dict[str, Any]
 Module = TypeVar("Module", bound=nnx.Module)
-
-
-@dataclass(eq=False)
-class Held:
-    """Holds a configuration, which may be changed, in a module, whose structure must stay hashable for `nnx.jit`."""
-
-    value: ModelConfig
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What joins an encoder to a decoder: a projection where widths differ, or a prefix of the text; what can be joined."""
+"""What joins an encoder to a decoder: a projection where widths differ, or speech as a prefix of the tokens."""
 
 from collections.abc import Sequence
 
@@ -7,15 +7,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from dragoman.api.config import SpeechEncoderDecoderConfig
-from dragoman.errors import ConfigError
+from dragoman.spec import SpeechEncoderSpec, TextDecoderSpec
 from dragoman.torch.net.cache import Memory
 from dragoman.torch.net.layers import Linear, zero_padding
-from dragoman.torch.net.speech_encoder import SpeechEncoder
-from dragoman.torch.net.text_decoder import TextDecoder
 from dragoman.torch.net.text_embedding import TextEmbedding
 
-__all__ = ["Bridge", "Prefix", "bridge_of", "check_joinable", "check_parts"]
+__all__ = ["Bridge", "Prefix", "bridge_of"]
 
 
 class Bridge(nn.Module):
@@ -85,53 +82,13 @@ class Prefix(nn.Module):
         return Memory(states=whole.take_along_dim(order[:, :, None], 1), mask=counts.take_along_dim(order, 1))
 
 
-def bridge_of(config: SpeechEncoderDecoderConfig, encoder: SpeechEncoder, decoder: TextDecoder) -> Bridge | Prefix:
-    """Return what joins two parts in the way that the configuration says."""
-    if config.fusion_stacking is None or config.fusion_prompt is None:
-        return Bridge(encoder.spec.output_width, decoder.spec.memory_width)
-    prompt = config.fusion_prompt
-    wrong = [token for ids in prompt for token in ids if not 0 <= token < decoder.spec.vocab_size]
-    if wrong:
-        raise ConfigError(
-            f"`fusion_prompt` must hold tokens of the decoder, ids below {decoder.spec.vocab_size}, but has {wrong}."
-        )
-    return Prefix(encoder.spec.output_width, decoder.spec.token_width, config.fusion_stacking, prompt)
-
-
-def check_parts(encoder: object, decoder: object) -> None:
-    """Check that there is an encoder and a decoder.
-
-    Raises:
-        ConfigError: If one is something else.
-    """
-    if not isinstance(encoder, SpeechEncoder):
-        raise ConfigError(f"The encoder must be a speech encoder of dragoman, but is a {type(encoder).__name__}.")
-    if not isinstance(decoder, TextDecoder):
-        raise ConfigError(f"The decoder must be a text decoder of dragoman, but is a {type(decoder).__name__}.")
-
-
-def check_joinable(encoder: SpeechEncoder, decoder: TextDecoder, fusion: str | None) -> None:
-    """Check that two parts make a model.
-
-    Raises:
-        ConfigError: If the decoder is not causal, or has no cross-attention where it needs some, or has some although
-            the speech is to come before the text.
-    """
-    causal, crosses = decoder.spec.causal, decoder.spec.stack.block.cross_attn is not None
-    if fusion == "prefix" and causal and crosses:
-        raise ConfigError(
-            f"This {decoder.config.model_type} decoder has cross-attention, so speech cannot be its prefix. "
-            "Leave `fusion` out, or, where the family allows it, build the decoder with add_cross_attention=False."
-        )
-    if not causal or (fusion != "prefix" and not crosses):
-        raise ConfigError(
-            f"This {decoder.config.model_type} decoder cannot attend to speech: it was built with is_decoder="
-            f"{decoder.config.is_decoder} and add_cross_attention={decoder.config.add_cross_attention}, and both "
-            'must be true (with fusion="prefix" the first alone). Build it again with them set in its configuration.'
-        )
-    wanted = decoder.config.cross_attention_hidden_size
-    if wanted is not None and wanted not in (encoder.spec.output_width, decoder.spec.width):
-        raise ConfigError(
-            f"The decoder's `cross_attention_hidden_size` is {wanted}, but the encoder gives states of width "
-            f"{encoder.spec.output_width}. Leave it unset: a projection is added where widths differ."
-        )
+def bridge_of(
+    encoder: SpeechEncoderSpec,
+    decoder: TextDecoderSpec,
+    stacking: int | None = None,
+    prompt: Sequence[Sequence[int]] | None = None,
+) -> Bridge | Prefix:
+    """Return what joins an encoder to a decoder: a `Prefix` if `stacking` and `prompt` are given, else a `Bridge`."""
+    if stacking is None or prompt is None:
+        return Bridge(encoder.output_width, decoder.memory_width)
+    return Prefix(encoder.output_width, decoder.token_width, stacking, prompt)

@@ -3,75 +3,34 @@
 Axes: batch, samples (or mels and spectrogram frames), frames, width.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Int
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from dragoman.api.checks import check_masks
-from dragoman.api.outputs import ModelOutput
-from dragoman.batch import to_numpy
-from dragoman.checkpoint.options import LoadOptions
-from dragoman.errors import AudioError, ConfigError
-from dragoman.families import ModelConfig, speech_part
-from dragoman.model.load import load_language
+from dragoman.api.outputs import EncoderOutput
 from dragoman.spec import BlockSpec, ConformerSpec, ConvPositionSpec, DisentangledSpec, Padding, SpeechEncoderSpec
 from dragoman.spec.augment import Masks, draw_masks
-from dragoman.spec.frontend import fits, shape_in_words
-from dragoman.torch.backend import BACKEND
 from dragoman.torch.net.block import Block, Stack, StackOutput
 from dragoman.torch.net.conformer import ConformerBlock, surroundings
 from dragoman.torch.net.conv_adapter import adapter_of
 from dragoman.torch.net.disentangled import DisentangledBlock, DistanceVectors
-from dragoman.torch.net.frontend import ConvFrontend, FeatureFrontend, frontend_of
+from dragoman.torch.net.frontend import frontend_of
 from dragoman.torch.net.init import initialise, persistent_names
-from dragoman.torch.net.inputs import checked_tensor
 from dragoman.torch.net.layers import frame_mask, zero_padding
 from dragoman.torch.net.position_bias import BucketBias
 from dragoman.torch.net.positions import positions_of
 from dragoman.torch.net.squeeze import Upsample, average
-from dragoman.torch.pretrained import PretrainedPart
 
-__all__ = ["EncoderOutput", "SpeechEncoder", "pack_left"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class EncoderOutput(ModelOutput):
-    """What a speech encoder returns.
-
-    Attributes:
-        last_hidden_state: Frame states, adapter included, `[batch, frames, width]`.
-        hidden_states: States before each layer and after the last, without the adapter.
-        attentions: Attention weights of each layer, `[batch, heads, frames, frames]`.
-        extract_features: Normalised features of the front end, before their projection.
-        lengths: Valid frames of each row; `None` where every frame is to be trusted.
-    """
-
-    last_hidden_state: Float[Tensor, "batch frames width"]
-    hidden_states: tuple[Tensor, ...] | None = None
-    attentions: tuple[Tensor | None, ...] | None = None
-    extract_features: Tensor | None = None
-    lengths: Int[Tensor, " batch"] | None = None
+__all__ = ["SpeechEncoderNet"]
 
 
-torch.export.register_dataclass(EncoderOutput)  # so that torch.export and sharding see the tensors in it
-
-
-def pack_left(
-    inputs: Float[Tensor, "batch samples *rest"], mask: Bool[Tensor, "batch samples"]
-) -> tuple[Float[Tensor, "batch samples *rest"], Int[Tensor, " batch"]]:
-    """Move the valid samples of each row to its left end, so that padding on the left or in holes is padding on the
-    right.
-
-    Returns:
-        The rows, and how many samples of each are valid.
-    """
-    order = torch.argsort(~mask, dim=1, stable=True)
-    return torch.take_along_dim(inputs, order if inputs.ndim == 2 else order[:, :, None], 1), mask.sum(1)
+torch.export.register_dataclass(EncoderOutput)  # so that torch.export and sharding see its tensors
 
 
 def _position_bias(spec: SpeechEncoderSpec) -> BucketBias | DistanceVectors | None:
@@ -89,32 +48,26 @@ def _layer(block: BlockSpec) -> type[Block | ConformerBlock | DisentangledBlock]
     return ConformerBlock if block.kind else Block
 
 
-class SpeechEncoder(PretrainedPart):
-    """A speech encoder built from the configuration of its family.
+class SpeechEncoderNet(nn.Module):
+    """The network of every speech encoder.
 
     Args:
-        config: The configuration of a family that has a speech encoder.
-        empty: Give the tensors shapes only, on the meta device, for a checkpoint to fill.
+        spec: Its description.
+        empty: Allocate no memory (meta device): a checkpoint fills the tensors.
 
     Raises:
-        ConfigError: If the family has none, or sizes do not fit each other.
+        ConfigError: If sizes do not fit each other.
     """
 
-    main_input_name = "input_values"
-    spec: SpeechEncoderSpec
-
-    def __init__(self, config: ModelConfig, *, empty: bool = False) -> None:
+    def __init__(self, spec: SpeechEncoderSpec, *, empty: bool = False) -> None:
         super().__init__()
-        speech_part(config)
-        self.config = config
-        self.spec = config.speech_spec()
+        self.spec = spec
         with torch.device("meta"):
-            self._build(self.spec)
+            self._build(spec)
         if not empty:
-            initialise(self, persistent_names(self), self.spec)
+            initialise(self, persistent_names(self), spec)
 
     def _build(self, spec: SpeechEncoderSpec) -> None:
-        self.main_input_name = spec.input_name
         self.padding = Padding.EXACT
         self.frontend = frontend_of(spec.frontend, spec.width)
         self.mask_embed = nn.Parameter(torch.empty(spec.width)) if spec.mask_embedding else None
@@ -126,134 +79,6 @@ class SpeechEncoder(PretrainedPart):
         strided = places if isinstance(places, ConvPositionSpec) and places.stride > 1 else None
         self.upsample = Upsample(strided, spec.width) if strided else None
         self.adapter = adapter_of(spec.adapter, spec.width) if spec.adapter else None
-
-    def freeze_feature_encoder(self) -> None:
-        """Stop training the convolutions of the front end; the projection behind them still learns."""
-        if isinstance(self.frontend, ConvFrontend):
-            self.frontend.convs.requires_grad_(False)
-        elif not isinstance(self.frontend, FeatureFrontend):  # which has none
-            self.frontend.requires_grad_(False)
-
-    def load_adapter(self, target_lang: str, **kwargs: Any) -> None:
-        """Put the small networks of another language in the place of those there are (MMS).
-
-        They are read from the file `adapter.<target_lang>.safetensors` (or `.bin`) beside the checkpoint that the
-        encoder was loaded from, which is `config.name_or_path`.
-
-        Args:
-            target_lang: "eng", "fra", "uig-script_arabic", …
-            **kwargs: Loader options: `revision`, `cache_dir`, `token`, `local_files_only`, `force_download` and
-                `subfolder`.
-
-        Raises:
-            ConfigError: If the encoder has no such networks, or an option is unknown.
-            ModelNotFoundError: If there is no file for the language; the message lists the languages there are.
-            CheckpointError: If its tensors do not fit.
-        """
-        options, unknown = LoadOptions.split(kwargs)
-        if unknown:
-            raise ConfigError(f"`load_adapter` has no option {', '.join(map(repr, unknown))}.")
-        load_language(BACKEND, self, target_lang, options)
-
-    def forward(
-        self,
-        input_values: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        *,
-        input_features: Tensor | None = None,
-        mask_time_indices: Tensor | None = None,
-        output_hidden_states: bool | None = None,
-        output_attentions: bool | None = None,
-        return_dict: bool | None = None,
-    ) -> Any:
-        """Encode a batch, in Hugging Face's terms.
-
-        Args:
-            input_values: Waveforms, mono, normalised, at 16 kHz: `[batch, samples]`.
-            attention_mask: 1 where a sample counts, `[batch, samples]`; without it every sample counts.
-            input_features: Log-mel spectrogram, `[batch, mels, frames]`, for the models that take one.
-            mask_time_indices: Frames to hide, `[batch, frames]`, instead of those drawn in training.
-            output_hidden_states: Return the states before each layer and after the last.
-            output_attentions: Return the attention weights.
-            return_dict: `False` for a plain tuple.
-
-        Returns:
-            An `EncoderOutput`, or its tuple.
-        """
-        given = [x for x in (input_values, input_features) if x is not None]
-        if len(given) != 1:
-            raise ConfigError(
-                f"A speech encoder takes exactly one of `input_values` and `input_features`, but got {len(given)} "
-                f"of them; "
-                f"this one wants `{self.main_input_name}`."
-            )
-        inputs, lengths = self.prepare(given[0], attention_mask)
-        pick = self.config
-        output = self.encode(
-            inputs,
-            lengths,
-            masks=None if mask_time_indices is None else Masks(time=to_numpy(mask_time_indices).astype(bool)),
-            all_states=pick.output_hidden_states if output_hidden_states is None else output_hidden_states,
-            weights=pick.output_attentions if output_attentions is None else output_attentions,
-        )
-        wants_dict = pick.return_dict if return_dict is None else return_dict
-        return output if wants_dict else replace(output, lengths=None).to_tuple()
-
-    def prepare(self, inputs: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Check an input batch and turn its mask into lengths.
-
-        Returns:
-            The inputs, packed to the left, and the valid samples of each row; `None` where every sample counts.
-
-        Raises:
-            AudioError: If the input is no tensor with the right number of axes, holds no clip or, on a CPU, a number
-                that is not finite, or a row is too short to give one frame.
-        """
-        inputs = checked_tensor(self.main_input_name, inputs, AudioError)
-        front = self.spec.frontend
-        if not fits(front, tuple(inputs.shape)):
-            raise AudioError(
-                f"`{self.main_input_name}` must have the shape {shape_in_words(front)}, but has "
-                f"{list(inputs.shape)}. Use the model's own feature extractor, and one channel of audio."
-            )
-        if not inputs.is_floating_point():
-            raise AudioError(
-                f"`{self.main_input_name}` must be floating numbers, but are {inputs.dtype}. Give whole-number samples "
-                "to the feature extractor, which normalises them."
-            )
-        if inputs.shape[0] == 0:
-            raise AudioError("The batch holds no clip.")
-        if attention_mask is None or not front.masked:
-            lengths = None
-        elif checked_tensor("attention_mask", attention_mask).shape != inputs.shape[:2]:
-            raise AudioError(
-                f"`attention_mask` must have the shape of the input, {list(inputs.shape[:2])}, but has "
-                f"{list(attention_mask.shape)}."
-            )
-        elif self.padding is Padding.REFERENCE:
-            lengths = attention_mask.sum(1)
-        else:
-            inputs, lengths = pack_left(inputs, attention_mask.bool())
-        self._check_lengths(inputs.shape[front.time_axis], lengths)
-        looks = inputs.device.type == "cpu" and not torch.compiler.is_compiling()  # elsewhere that means waiting
-        if looks and not bool(torch.isfinite(inputs).all()):
-            raise AudioError(
-                f"`{self.main_input_name}` has values that are no finite numbers (NaN or infinite). Silence that was "
-                "divided by its own loudness is like that; give it to the feature extractor as it was recorded."
-            )
-        return inputs, lengths
-
-    def _check_lengths(self, longest: int, lengths: Tensor | None) -> None:
-        if torch.compiler.is_compiling():
-            return
-        shortest = longest if lengths is None or lengths.numel() == 0 else int(lengths.min())
-        needed, what = self.spec.shortest_input, self.spec.frontend.axes[self.spec.frontend.time_axis]
-        if shortest < needed:
-            clip = "a clip" if lengths is None else f"the clip in row {int(lengths.argmin())}"
-            raise AudioError(
-                f"The encoder needs at least {needed} {what} for its first frame, but {clip} has {shortest}. "
-                "Leave out clips that short, or pad them with silence before feature extraction."
-            )
 
     def encode(
         self,

@@ -3,208 +3,46 @@
 Axes: rows (utterances, or utterances x beams), batch (utterances), tokens, frames, width, vocab.
 """
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from dragoman.api.checks import check_loss, check_memory, check_rows, check_text_mask
-from dragoman.api.outputs import ModelOutput
+from dragoman.api.checks import check_text_mask
 from dragoman.errors import ConfigError, GenerationError
-from dragoman.families import ModelConfig, text_part
 from dragoman.spec import TextDecoderSpec
-from dragoman.spec.checks import check_sizes
 from dragoman.torch.net.block import Stack, StackOutput
 from dragoman.torch.net.cache import Cache, Memory
 from dragoman.torch.net.init import initialise, persistent_names
-from dragoman.torch.net.inputs import checked_mask, checked_tensor, checked_texts, checked_tokens
-from dragoman.torch.net.loss import shifted_cross_entropy
 from dragoman.torch.net.position_bias import LookBackBias
 from dragoman.torch.net.text_embedding import Head, TextEmbedding
-from dragoman.torch.pretrained import PretrainedPart
-from dragoman.torch.resize import resized
 
-__all__ = ["CausalLMOutput", "TextDecoder"]
+__all__ = ["TextDecoderNet"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class CausalLMOutput(ModelOutput):
-    """What a text decoder returns: scores of every token at every position, and what was asked for besides."""
-
-    loss: Tensor | None = None
-    logits: Float[Tensor, "rows tokens vocab"]
-    past_key_values: Cache | None = None
-    hidden_states: tuple[Tensor, ...] | None = None
-    attentions: tuple[Tensor | None, ...] | None = None
-    cross_attentions: tuple[Tensor | None, ...] | None = None
-
-
-torch.export.register_dataclass(CausalLMOutput)  # so that torch.export and sharding see the tensors in it
-
-
-class TextDecoder(PretrainedPart):
-    """A text decoder built from the configuration of its family.
+class TextDecoderNet(nn.Module):
+    """The network of every text decoder.
 
     Args:
-        config: The configuration of a family that has a text decoder. `is_decoder` makes it causal and
-            `add_cross_attention` gives it cross-attention, where the family leaves the choice.
-        empty: Give the tensors shapes only, on the meta device, for a checkpoint to fill.
+        spec: Its description.
+        empty: Allocate no memory (meta device): a checkpoint fills the tensors.
 
     Raises:
-        ConfigError: If the family has none, or sizes do not fit each other.
+        ConfigError: If sizes do not fit each other.
     """
 
-    main_input_name = "input_ids"
-
-    spec: TextDecoderSpec
-
-    def __init__(self, config: ModelConfig, *, empty: bool = False) -> None:
+    def __init__(self, spec: TextDecoderSpec, *, empty: bool = False) -> None:
         super().__init__()
-        text_part(config)
-        self.config = config
-        self.spec = config.text_spec()
+        self.spec = spec
         with torch.device("meta"):
-            self.embed = TextEmbedding(self.spec)
-            bias, heads = self.spec.position_bias, self.spec.stack.block.self_attn.num_heads
+            self.embed = TextEmbedding(spec)
+            bias, heads = spec.position_bias, spec.stack.block.self_attn.num_heads
             self.position_bias = LookBackBias(bias, heads) if bias else None
-            self.stack = Stack(self.spec.stack)
-            self.head = Head(self.spec)
+            self.stack = Stack(spec.stack)
+            self.head = Head(spec)
         if not empty:
-            initialise(self, persistent_names(self), self.spec)
-
-    def get_input_embeddings(self) -> nn.Embedding:
-        """Return the token embedding."""
-        return self.embed.tokens
-
-    def set_input_embeddings(self, value: nn.Embedding) -> None:
-        """Put another table in the place of the token embedding, of the same size; a tied head follows.
-
-        Raises:
-            ConfigError: If it is no embedding, or of another size; see `resize_token_embeddings`.
-        """
-        own = self.embed.tokens.weight
-        if not isinstance(value, nn.Embedding) or value.weight.shape != own.shape:
-            raise ConfigError(
-                f"The token embedding must be an nn.Embedding of the shape {list(own.shape)}, but is {value}. "
-                "model.resize_token_embeddings changes the number of tokens."
-            )
-        self.embed.tokens = value  # type: ignore[assignment]
-
-    def get_output_embeddings(self) -> nn.Module:
-        """Return the head."""
-        return self.head
-
-    def resize_token_embeddings(
-        self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
-    ) -> nn.Embedding:
-        """Change the size of the vocabulary: embedding, head and configuration.
-
-        New tokens begin close to the average of the old ones; tokens that go are cut off at the end.
-
-        Args:
-            new_num_tokens: The new size; `None` changes nothing.
-            pad_to_multiple_of: Round the size up, the present one too.
-            mean_resizing: Must be `True`.
-
-        Returns:
-            The token embedding.
-
-        Raises:
-            ConfigError: If a size is below 1, or new tokens should begin as others do.
-        """
-        if not mean_resizing:
-            raise ConfigError("New tokens begin close to the average of the old ones; leave out mean_resizing=False.")
-        if pad_to_multiple_of is not None:
-            check_sizes("The vocabulary", {"pad_to_multiple_of": pad_to_multiple_of})
-            wanted = self.spec.vocab_size if new_num_tokens is None else new_num_tokens
-            new_num_tokens = -(-wanted // pad_to_multiple_of) * pad_to_multiple_of
-        if new_num_tokens is not None and new_num_tokens != self.spec.vocab_size:
-            check_sizes("The vocabulary", {"new_num_tokens": new_num_tokens})
-            for module, name in (self.embed.tokens, "weight"), (self.head, "weight"), (self.head, "bias"):
-                old = getattr(module, name)
-                if old is not None:
-                    setattr(module, name, resized(old, new_num_tokens))
-            self.embed.tokens.num_embeddings = new_num_tokens
-            self.config.vocab_size = new_num_tokens  # type: ignore[attr-defined]
-            self.spec = self.config.text_spec()
-        return self.embed.tokens
-
-    def forward(
-        self,
-        input_ids: Int[Tensor, "rows tokens"] | None = None,
-        attention_mask: Tensor | None = None,
-        *,
-        encoder_hidden_states: Float[Tensor, "batch frames width"] | None = None,
-        encoder_attention_mask: Tensor | None = None,
-        inputs_embeds: Float[Tensor, "rows tokens width"] | None = None,
-        labels: Int[Tensor, "rows tokens"] | None = None,
-        past_key_values: Cache | None = None,
-        use_cache: bool = False,
-        output_hidden_states: bool | None = None,
-        output_attentions: bool | None = None,
-        return_dict: bool | None = None,
-        num_items_in_batch: Tensor | int | None = None,
-    ) -> Any:
-        """Score the next token at every position, in Hugging Face's terms.
-
-        Args:
-            input_ids: Tokens; or give `inputs_embeds`.
-            attention_mask: 1 where a token counts, `[rows, tokens so far]`.
-            encoder_hidden_states: Memory, as wide as the decoder.
-            encoder_attention_mask: 1 where a frame counts, `[batch, frames]`.
-            inputs_embeds: Embeddings in place of tokens.
-            labels: The same tokens, for the loss of a plain language model: position `t` is scored against `t + 1`;
-                −100 is ignored.
-            past_key_values: The cache that an earlier call returned.
-            use_cache: Return a cache.
-            output_hidden_states: Return the states before each layer and after the last.
-            output_attentions: Return the attention weights.
-            return_dict: `False` for a plain tuple.
-            num_items_in_batch: Divide the summed loss by this instead of by the number of labels here.
-
-        Returns:
-            A `CausalLMOutput`, or its tuple.
-        """
-        tokens, embeds = checked_texts(self.spec, input_ids, inputs_embeds, past_key_values)
-        given = tokens if embeds is None else embeds
-        assert given is not None
-        if labels is not None:
-            labels = checked_tokens("labels", labels, self.spec.vocab_size, ignored=True)
-            check_loss(labels.shape, given.shape)
-        cache = past_key_values
-        if cache is None and use_cache:
-            cache = self.new_cache(given.shape[0], given.shape[1])
-        pick = self.config
-        out, cache = self.decode(
-            tokens,
-            self._memory(given.shape[0], encoder_hidden_states, encoder_attention_mask),
-            cache,
-            embeds=embeds,
-            token_mask=checked_mask("attention_mask", attention_mask),
-            all_states=pick.output_hidden_states if output_hidden_states is None else output_hidden_states,
-            weights=pick.output_attentions if output_attentions is None else output_attentions,
-        )
-        logits = self.logits(out.states)
-        output = CausalLMOutput(
-            loss=None if labels is None else shifted_cross_entropy(logits, labels, num_items_in_batch),
-            logits=logits,
-            past_key_values=cache,
-            hidden_states=out.all_states,
-            attentions=out.self_weights,
-            cross_attentions=out.cross_weights,
-        )
-        return output if (pick.return_dict if return_dict is None else return_dict) else output.to_tuple()
-
-    def _memory(self, rows: int, states: Any, mask: Any) -> Memory | None:
-        """Return what `rows` texts are about, checked."""
-        if states is None:
-            return None
-        states, mask = checked_tensor("encoder_hidden_states", states), checked_mask("encoder_attention_mask", mask)
-        check_memory(states.shape, self.spec.memory_width, None if mask is None else mask.shape)
-        check_rows(rows, states.shape[0])
-        return Memory(states=states, mask=mask)
+            initialise(self, persistent_names(self), spec)
 
     @property
     def _positions_from_mask(self) -> bool:

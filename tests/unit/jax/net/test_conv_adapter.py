@@ -5,7 +5,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 
-from dragoman.jax.net.speech_encoder import SpeechEncoder
+from dragoman.jax.parts import SpeechEncoder
 from dragoman.testing import tiny_config
 
 FEATURES = np.random.default_rng(0).standard_normal((2, 24, 8)).astype(np.float32)

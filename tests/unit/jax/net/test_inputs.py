@@ -20,7 +20,7 @@ BEYOND = np.where(TOKENS == 7, 106, TOKENS)
 
 MISTAKES: dict[str, tuple[dict[str, Any], type[DragomanError], str]] = {
     "a list": ({"inputs": AUDIO.tolist()}, AudioError, "`input_values` must be an array, but is a list"),
-    "whole numbers": ({"inputs": AUDIO.astype(np.int16)}, AudioError, "floating numbers, but are int16"),
+    "whole numbers": ({"inputs": AUDIO.astype(np.int16)}, AudioError, "floating-point numbers, but are int16"),
     "no clips": ({"inputs": AUDIO[:0]}, AudioError, "holds no clip"),
     "a mask in a list": ({"attention_mask": [[1] * 400] * 2}, ConfigError, "`attention_mask` must be an array"),
     "labels of no token": ({"labels": TOKENS[:, :0]}, ConfigError, "at least one token of each text"),

@@ -9,7 +9,7 @@ import torch
 
 from dragoman import AudioError, ConfigError, SpeechEncoder, SpeechEncoderDecoderModel
 from dragoman.errors import DragomanError
-from dragoman.jax.net.speech_encoder import SpeechEncoder as JaxEncoder
+from dragoman.jax.parts import SpeechEncoder as JaxEncoder
 from dragoman.testing import tiny_config
 
 Build = Callable[..., SpeechEncoderDecoderModel]
@@ -94,7 +94,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], type[DragomanError], str]] = {
     "samples as a file has them": (
         {"inputs": (AUDIO * 99).short()},
         AudioError,
-        "floating numbers, but are torch.int16",
+        "floating-point numbers, but are int16",
     ),
     "a mask in a list": ({"attention_mask": [[1] * 400] * 2}, ConfigError, "`attention_mask` must be a tensor"),
     "a decoder's mask in a list": (
