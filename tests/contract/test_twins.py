@@ -124,4 +124,4 @@ def share_of_equal_statements(files: Iterable[str]) -> float:
 
 def test_around_the_networks_the_backends_have_little_in_common() -> None:
     """What both need is written once in `dragoman.model`; the networks are twins on purpose."""
-    assert share_of_equal_statements(file for file in SHARED if "/" not in file) < 0.30
+    assert share_of_equal_statements(file for file in SHARED if "/" not in file) < 0.25
