@@ -1,6 +1,6 @@
-"""The oracle: tiny random models of transformers, saved to disk by it and loaded by us.
+"""The oracle: tiny random models of `transformers`, saved to disk by it and loaded by dragoman.
 
-Upstream's composite has gaps, which are closed here on its side, never on ours: each adaptation says which.
+Gaps of `transformers` are closed here, on its side; the docstring of each adaptation says which.
 """
 
 import copy
@@ -26,21 +26,21 @@ MELS, MEL_FRAMES = 8, 60
 FEATURES, FEATURE_FRAMES = 8, 40
 
 LARGE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
-# Words in names of token embeddings, and of all that brings the speech to the decoder: upstream's, and ours.
+# Parts of the names of token embeddings, bridge and cross-attention: in `transformers`, and ours.
 LOUD = ("word_embeddings", "wte", "embed_tokens", "enc_to_dec", "crossattention", "encoder_attn")
 LOUD += ("embed.tokens", "bridge", "cross_attn")
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """A speech encoder of the matrix; `padding` is ours that equals the reference's on padded batches."""
+    """A speech encoder of the matrix; `padding` is our mode that equals `transformers` on padded batches."""
 
     model_type: str
     fields: dict[str, Any]
     padding: str
 
 
-# The reference lets padding into group norms, adapters and batch norms, so only our "reference" mode equals it there.
+# In `transformers`, padding affects group norms, adapters and batch norms; there, only our "reference" mode equals it.
 ENCODERS = {
     "wav2vec2-group": Encoder("wav2vec2", {}, "reference"),
     "wav2vec2-layer": Encoder("wav2vec2", LARGE, "exact"),
@@ -56,7 +56,7 @@ ENCODERS = {
     "wavlm-layer": Encoder("wavlm", LARGE, "exact"),
     "whisper": Encoder("whisper", {"d_model": 32}, "exact"),
 }
-# Those that share most of wav2vec 2.0 are compared in test_encoders.py, outside the matrix.
+# Similar to wav2vec 2.0; compared in test_encoders.py, outside the matrix.
 MORE_ENCODERS = {
     "unispeech": Encoder("unispeech", {}, "reference"),
     "unispeech-large": Encoder("unispeech", {**LARGE, "adapter_attn_dim": 8}, "exact"),
@@ -116,7 +116,7 @@ MORE_ENCODERS = {
     ),
 }
 DECODERS = ("bert", "gpt2", "bart", "mbart", "whisper")
-# Those that share most with one of these: one encoder is enough for the first stage of tests.
+# Similar to one of these; joined to one encoder only in the first stage of tests.
 MORE_DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
     "roberta": ("roberta", {}),
     "xlm-roberta": ("xlm-roberta", {}),
@@ -144,14 +144,14 @@ Speech2TextEncoder = transformers.models.speech_to_text.modeling_speech_to_text.
 
 
 class WhisperEncoder(transformers.models.whisper.modeling_whisper.WhisperEncoder):
-    """Upstream's Whisper encoder lacks the method that every `generate` of the composite calls."""
+    """Adds the method, missing in `transformers`, that `generate` of a joint model calls."""
 
     def _get_feature_vector_attention_mask(self, frames: int, mask: torch.Tensor) -> None:
         return None
 
 
 class WhisperDecoder(transformers.WhisperForCausalLM):
-    """Upstream's Whisper decoder takes the memory under another name than the composite gives it, and no mask of it."""
+    """Takes the memory under the name that the joint model of `transformers` uses, and ignores its mask."""
 
     def forward(self, encoder_hidden_states: Any = None, encoder_attention_mask: Any = None, **rest: Any) -> Any:
         return super().forward(encoder_outputs=(encoder_hidden_states,), **rest)
@@ -159,7 +159,7 @@ class WhisperDecoder(transformers.WhisperForCausalLM):
 
 @dataclass(frozen=True)
 class Pair:
-    """One encoder joined to one decoder: upstream's model, the folder that it saved, and how to compare."""
+    """One encoder joined to one decoder: the model of `transformers`, its folder, and how to compare."""
 
     reference: Any
     folder: Path
@@ -173,17 +173,17 @@ class Pair:
 
     @property
     def masked(self) -> bool:
-        """Whether upstream can be given clips of several lengths."""
+        """Whether `transformers` accepts clips of several lengths."""
         return not self.mels and self.decoder != "whisper"
 
     def load(self, folder: Path | None = None, **options: Any) -> dragoman.SpeechEncoderDecoderModel:
-        """Load what transformers saved."""
+        """Load the folder that `transformers` saved."""
         model = dragoman.SpeechEncoderDecoderModel.from_pretrained(folder or self.folder, **options)
         model.set_padding(self.encoder.padding)
         return model
 
     def audio(self, clips: int, seed: int) -> dict[str, torch.Tensor]:
-        """Random clips, of several lengths where upstream can take them."""
+        """Random clips, of several lengths if `transformers` accepts them."""
         generator = torch.Generator().manual_seed(seed)
         if self.mels:
             return {"inputs": torch.randn(clips, MELS, MEL_FRAMES, generator=generator)}
@@ -197,7 +197,7 @@ class Pair:
                 return {"inputs": features}
             return {"inputs": features * mask[:, :, None], "attention_mask": mask.long()}
         waves = torch.randn(clips, SAMPLES, generator=generator)
-        # a loudness and a tone of its own for each clip, else all of them are the same noise to the encoder
+        # each clip has its own loudness and tone; otherwise they are the same noise to the encoder
         pitch = torch.rand(clips, 1, generator=generator)
         waves = waves * torch.rand(clips, 1, generator=generator) + 2 * torch.sin(pitch * torch.arange(SAMPLES))
         if not self.masked:
@@ -207,13 +207,13 @@ class Pair:
         return {"inputs": waves * mask, "attention_mask": mask.long()}
 
     def lesson(self) -> dict[str, torch.Tensor]:
-        """Four random clips with texts of two lengths, to learn from."""
+        """Four random clips with labels of two lengths, for training."""
         labels = torch.randint(3, VOCAB, (4, 6), generator=torch.Generator().manual_seed(1))
         labels[1, 3:] = -100
         return {**self.audio(4, 1), "labels": labels}
 
     def reload_reference(self, folder: Path) -> Any:
-        """Let transformers load a folder that we saved; every key must be wanted and no key may be missing."""
+        """Load with `transformers` a folder that we saved; no key may be unexpected or missing."""
         by_hand = ("whisper", "speech_to_text")
         if self.encoder.model_type not in by_hand and self.decoder != "whisper":
             loaded, info = transformers.SpeechEncoderDecoderModel.from_pretrained(folder, output_loading_info=True)
@@ -221,10 +221,10 @@ class Pair:
             _make_contiguous(loaded)
             if not getattr(
                 loaded.config.decoder, "use_learned_position_embeddings", True
-            ):  # upstream forgets to give its sinusoids memory
+            ):  # `transformers` leaves its sinusoids on the meta device
                 loaded.decoder.model.decoder.embed_positions = self.reference.decoder.model.decoder.embed_positions
             return loaded
-        # Upstream's auto classes cannot read such a half of a composite: the same, by hand.
+        # The auto classes of `transformers` cannot read such a part of a joint model.
         config = transformers.SpeechEncoderDecoderConfig.from_pretrained(folder)
         loaded = join(config)
         missing, unexpected = loaded.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
@@ -233,14 +233,14 @@ class Pair:
         return loaded
 
     def reload_encoder(self, folder: Path) -> Any:
-        """Let transformers load an encoder that we saved alone; every key must be wanted and no key may be missing."""
+        """Load with `transformers` an encoder that we saved; no key may be unexpected or missing."""
         loaded, info = type(self.reference.encoder).from_pretrained(folder, output_loading_info=True)
         _check(info)
         return loaded.eval()
 
 
 def _check(info: dict[str, Any]) -> None:
-    """Every key must be wanted and no key may be missing, but for those that upstream never uses or can compute."""
+    """No key may be unexpected or missing, except those that `transformers` never uses or can compute."""
     idle = ("pos_conv_embed", "inv_freq")
     conformer = {name for name in info["missing_keys"] if any(word in name for word in idle)}
     left = {**info, "missing_keys": set(info["missing_keys"]) - conformer}
@@ -248,13 +248,13 @@ def _check(info: dict[str, Any]) -> None:
 
 
 def assert_close(ours: Any, theirs: Any, what: str = "logits") -> None:
-    """Compare arrays of either framework: one shape, and no number further away than the table of tolerances allows."""
+    """Compare the shapes and, within the table of tolerances, the values of arrays of either framework."""
     assert tuple(ours.shape) == tuple(theirs.shape)
     assert np.abs(np.asarray(ours) - np.asarray(theirs)).max() <= TOLERANCES[what]
 
 
 def join(config: Any) -> Any:
-    """Build upstream's composite from its configuration, with its gaps closed."""
+    """Build a joint model of `transformers` from its configuration, with the gaps closed."""
     encoder, decoder = None, None
     if config.encoder.model_type == "whisper":
         encoder = WhisperEncoder(config.encoder)
@@ -268,7 +268,7 @@ def join(config: Any) -> Any:
 
 
 def _make_contiguous(model: Any) -> None:
-    """An adapter's output is transposed, and upstream's GPT-2 takes a view of it, which crashes."""
+    """An adapter's output is transposed, and GPT-2 in `transformers` takes a view of it, which fails."""
 
     def hook(_module: Any, _inputs: Any, output: Any) -> Any:
         output.last_hidden_state = output.last_hidden_state.contiguous()
@@ -277,17 +277,17 @@ def _make_contiguous(model: Any) -> None:
     model.encoder.register_forward_hook(hook)
 
 
-def enliven(model: torch.nn.Module, seed: int = 0) -> None:
-    """Give a freshly built model weights that matter: no zero bias, no unit norm, texts that depend on the speech.
+def randomize(model: torch.nn.Module, seed: int = 0) -> None:
+    """Give a model random weights: no zero bias, no unit norm, transcripts that depend on the speech.
 
-    As far as the network stays stable: with weights a little larger, rounding errors grow from layer to layer.
+    With slightly larger weights, rounding errors would grow from layer to layer.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, tensor in model.named_parameters():
             noise = torch.randn(tensor.shape, generator=generator)
             if name.endswith("cross_attn_gate"):
-                tensor.fill_(1.0)  # a new one is closed
+                tensor.fill_(1.0)  # 0 in a new model
             elif tensor.ndim == 1:
                 tensor.add_(0.1 * noise)
             else:
@@ -301,12 +301,12 @@ def enliven(model: torch.nn.Module, seed: int = 0) -> None:
 
 
 def reference_config(model_type: str, **fields: Any) -> Any:
-    """Return upstream's configuration object for our tiny configuration."""
+    """Return our tiny configuration as one of `transformers`."""
     return transformers.AutoConfig.for_model(**tiny_config(model_type, **fields).to_dict())
 
 
 def build_pair(folder: Path, encoder: Encoder, decoder: str, name: str | None = None, **decoder_fields: Any) -> Pair:
-    """Let transformers build a tiny model and save it."""
+    """Build a tiny model with `transformers` and save it."""
     torch.manual_seed(0)
     config = transformers.SpeechEncoderDecoderConfig.from_encoder_decoder_configs(
         reference_config(encoder.model_type, **encoder.fields),
@@ -316,16 +316,18 @@ def build_pair(folder: Path, encoder: Encoder, decoder: str, name: str | None = 
         eos_token_id=EOS,
     )
     model = join(config)
-    enliven(model)
+    randomize(model)
     model.save_pretrained(folder)
-    model.generation_config.encoder_no_repeat_ngram_size = None  # Blenderbot's; at each call upstream warns of it
+    model.generation_config.encoder_no_repeat_ngram_size = (
+        None  # set by Blenderbot; `transformers` warns about it at each call
+    )
     return Pair(model, folder, encoder, name or decoder)
 
 
 def own_pair(folder: Path, encoder: str, decoder: str, fusion: str | None) -> Pair:
-    """Build a tiny model ourselves and save it, for what upstream cannot join.
+    """Build a tiny model with dragoman and save it, for pairs that `transformers` cannot join.
 
-    Models are drawn until there is one whose texts depend on the speech, and whose gradients float32 can tell.
+    Models are drawn until the transcripts of one depend on the speech and its gradients are stable in float32.
     """
     parts = {"encoder": tiny_config(encoder), "decoder": tiny_config(decoder, vocab_size=VOCAB)}
     ids = {"decoder_start_token_id": START, "pad_token_id": PAD, "eos_token_id": EOS}
@@ -334,16 +336,16 @@ def own_pair(folder: Path, encoder: str, decoder: str, fusion: str | None) -> Pa
     for seed in range(40):
         torch.manual_seed(seed)
         model = dragoman.SpeechEncoderDecoderModel(config=config).eval()
-        enliven(model, seed)
+        randomize(model, seed)
         texts = (model.generate(**pair.audio(100, 2), num_beams=n, max_new_tokens=12) for n in (1, 5))
-        if steady(model, pair.lesson()) and all(map(eloquent, texts)):
+        if is_stable(model, pair.lesson()) and all(map(are_varied, texts)):
             break
     model.save_pretrained(folder)
     return pair
 
 
-def steady(model: dragoman.SpeechEncoderDecoderModel, batch: dict[str, torch.Tensor]) -> bool:
-    """Whether float32 is enough: rounding alone moves no gradient by half of what backends may differ by."""
+def is_stable(model: dragoman.SpeechEncoderDecoderModel, batch: dict[str, torch.Tensor]) -> bool:
+    """Whether rounding to float32 changes no gradient by more than half of the tolerance between backends."""
     exact = copy.deepcopy(model).double()
     with torch.enable_grad():
         model(**batch).loss.backward()
@@ -354,14 +356,14 @@ def steady(model: dragoman.SpeechEncoderDecoderModel, batch: dict[str, torch.Ten
     return moved <= TOLERANCES["logits"] / 2
 
 
-def eloquent(texts: torch.Tensor) -> bool:
-    """Whether so many texts differ that they prove something."""
+def are_varied(texts: torch.Tensor) -> bool:
+    """Whether enough transcripts differ for a comparison to mean something."""
     return len({tuple(text) for text in texts.tolist()}) > 5
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _quick() -> None:
-    gc.freeze()  # each collection would go through the million objects of transformers, PyTorch and JAX
+    gc.freeze()  # otherwise each collection visits the million objects of transformers, PyTorch and JAX
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -378,7 +380,7 @@ def _no_gradients() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def pair_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Pair]:
-    """Build one pair of the matrix by the names of its halves."""
+    """Build one pair of the matrix by the names of its parts."""
     built: dict[tuple[str, str], Pair] = {}
 
     def build(encoder: str, decoder: str) -> Pair:
@@ -395,7 +397,7 @@ def pair_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Pa
 
 @pytest.fixture
 def new_pair(tmp_path: Path) -> Callable[..., Pair]:
-    """Build a pair whose halves differ from the tiny configurations in some fields."""
+    """Build a pair whose parts differ from the tiny configurations in some fields."""
 
     def build(encoder: str, encoder_fields: dict[str, Any], decoder: str, decoder_fields: dict[str, Any]) -> Pair:
         return build_pair(tmp_path / "theirs", Encoder(encoder, encoder_fields, "reference"), decoder, **decoder_fields)

@@ -1,8 +1,7 @@
-"""The other side of the exchange: run by the Python of an environment that has some release of transformers, and no
-dragoman.
+"""The other side of test_interchange.py, run in an environment that has a release of `transformers` and no dragoman.
 
-    python interchange_peer.py write ROOT   # makes the models of ROOT/cases.json, in ROOT/theirs
-    python interchange_peer.py read ROOT    # loads every folder of ROOT/ours, and saves it again in ROOT/again
+python interchange_peer.py write ROOT   # writes the models of ROOT/cases.json to ROOT/theirs
+python interchange_peer.py read ROOT    # loads every folder of ROOT/ours and saves it again in ROOT/again
 """
 
 import json
@@ -34,7 +33,7 @@ def write(root: Path) -> None:
 
 
 def save(model: Any, folder: Path, layout: str) -> None:
-    """In 4.x a pickle is written by asking for it; release 5 writes none, but `torch.save` still does."""
+    """Save pickled weights: an option of `transformers` 4, and `torch.save` for 5, which has none."""
     if layout == "safetensors":
         model.save_pretrained(folder)
     elif layout == "sharded":

@@ -1,4 +1,4 @@
-"""Our alignment against that of upstream's Whisper."""
+"""Alignment against that of Whisper in `transformers`."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from dragoman.generation.alignment import align, alignment_matrix, warp
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_path_is_upstreams(seed):
+def test_path_equals_transformers(seed):
     rng = np.random.default_rng(seed)
     cost = rng.normal(size=(rng.integers(1, 30), rng.integers(1, 60)))
     for ours, theirs in zip(warp(cost), upstream._dynamic_time_warping(cost), strict=True):
@@ -17,7 +17,7 @@ def test_the_path_is_upstreams(seed):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_matrix_is_upstreams(seed):
+def test_matrix_equals_transformers(seed):
     rng = np.random.default_rng(seed)
     weights = torch.from_numpy(rng.random((3, 12, 40), np.float32)).softmax(-1)
     normal = (weights - weights.mean(dim=-2, keepdim=True)) / torch.std(weights, dim=-2, keepdim=True, unbiased=False)

@@ -1,4 +1,4 @@
-"""Our configuration classes against upstream's: the same fields with the same defaults, and files that both read."""
+"""Configuration classes against `transformers`: the same fields and defaults, and files that both read."""
 
 import json
 from dataclasses import fields
@@ -12,8 +12,8 @@ from dragoman import AutoConfig, SpeechEncoderDecoderConfig
 from dragoman.families import FAMILIES, Family
 from dragoman.testing import tiny_config
 
-# Fields that do not change the network: they concern heads, pre-training or the way of computing. Like all unknown keys
-# they are kept as they come and written back.
+# Fields that do not change the network: they concern heads, pre-training or implementations. Like unknown keys, they
+# are kept and written back.
 NEEDLESS = {
     "attention_softmax_in_fp32", "classifier_dropout", "classifier_proj_size", "codevector_dim",
     "contrastive_logits_temperature", "ctc_loss_reduction", "ctc_zero_infinity", "dense_act_fn",
@@ -26,7 +26,7 @@ NEEDLESS = {
 }  # fmt: skip
 
 
-# Upstream has dropped one of them: see test_speech2text2.py.
+# `transformers` 5 has removed one of them: see test_speech2text2.py.
 SHARED = [family for family in FAMILIES if family.model_type != "speech_to_text_2"]
 
 
@@ -38,12 +38,12 @@ class TestFamilies:
         both = mine.keys() & theirs.keys() - {"dtype"}
         assert {name: mine[name] for name in both} == {name: _plain(theirs[name]) for name in both}
 
-    def test_no_field_that_matters_is_missing(self, family: Family) -> None:
+    def test_all_fields_of_the_network_exist(self, family: Family) -> None:
         theirs = transformers.AutoConfig.for_model(family.model_type).to_dict()
         general = transformers.PreTrainedConfig().to_dict()
         assert {name for name in theirs.keys() - general.keys() if not hasattr(family.config, name)} <= NEEDLESS
 
-    def test_their_file_is_read_and_ours_is_read_by_them(self, family: Family, tmp_path: Path) -> None:
+    def test_files_are_exchanged(self, family: Family, tmp_path: Path) -> None:
         theirs = transformers.AutoConfig.for_model(**tiny_config(family.model_type).to_dict())
         theirs.save_pretrained(tmp_path / "theirs")
         ours = AutoConfig.from_pretrained(tmp_path / "theirs")
@@ -67,7 +67,7 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def test_the_joint_file(tmp_path: Path) -> None:
+def test_joint_configuration_file(tmp_path: Path) -> None:
     parts = [transformers.AutoConfig.for_model(**tiny_config(name).to_dict()) for name in ("hubert", "bart")]
     theirs = transformers.SpeechEncoderDecoderConfig.from_encoder_decoder_configs(
         *parts, decoder_start_token_id=3, pad_token_id=4

@@ -30,7 +30,7 @@ def assert_same(ours: Any, theirs: Any) -> None:
 
 @pytest.mark.parametrize("fields", [{}, {"num_mel_bins": 40, "feature_size": 40, "padding_value": 1.0}])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_batch(name: str, fields: dict[str, Any]) -> None:
+def test_batch(name: str, fields: dict[str, Any]) -> None:
     ours, theirs = both(name, **fields)
     options: dict[str, Any] = {"sampling_rate": 16_000, "return_tensors": "np"}
     for padding in (
@@ -54,12 +54,12 @@ def test_without_normalisation() -> None:
     options |= {"pad_to_multiple_of": 3, "do_normalize_per_mel_bins": False}
     found, expected = ours(CLIPS, **options), theirs(CLIPS, **options)
     assert np.abs(found["input_features"] - expected["input_features"]).max() <= 2e-4
-    # `transformers` takes the mask of the second of three frames, we that of the last
+    # of three stacked frames, `transformers` takes the mask of the second, we that of the last
     assert (found["attention_mask"] <= expected["attention_mask"]).all()
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_there_and_back(name: str, tmp_path: Path) -> None:
+def test_saved_extractor_is_exchanged(name: str, tmp_path: Path) -> None:
     ours, theirs = both(name, num_mel_bins=40, feature_size=40)
     theirs.save_pretrained(tmp_path / "theirs")
     read = dragoman.AutoFeatureExtractor.from_pretrained(tmp_path / "theirs")
@@ -72,7 +72,7 @@ def test_there_and_back(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_silence_and_clips_that_are_too_short(name: str) -> None:
+def test_silence_and_too_short_clips(name: str) -> None:
     ours, _ = both(name)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -96,8 +96,8 @@ def test_frame_counts() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_joined_by_pad(name: str) -> None:
-    """Clips that were extracted one by one become the batch that they would have been."""
+def test_pad_equals_one_batch(name: str) -> None:
+    """Features extracted one by one are padded to the same batch."""
     ours, _ = both(name)
     options: dict[str, Any] = {"sampling_rate": 16_000, "return_tensors": "np"}
     alone = [ours(clip, **options) for clip in CLIPS]
@@ -109,8 +109,8 @@ def test_joined_by_pad(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*NAMES, "Wav2Vec2FeatureExtractor", "WhisperFeatureExtractor"])
-def test_the_shortest_waveform(name: str) -> None:
-    """Every extractor knows how much sound makes one step, and how many steps a second has."""
+def test_shortest_waveform_and_frame_rate(name: str) -> None:
+    """The smallest number of samples for one frame, and the frames per second."""
     extractor = getattr(dragoman, name)()
     axis = 2 if name.startswith("Whisper") else 1
     for steps in 2, 25:

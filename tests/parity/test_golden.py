@@ -1,4 +1,4 @@
-"""The recorded names of tensors are those that transformers writes today."""
+"""The recorded tensor names are those of the installed `transformers`."""
 
 import importlib.util
 import json
@@ -21,7 +21,7 @@ def recorded() -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_golden_files_are_of_this_release(recorded: dict[str, Any]) -> None:
+def test_golden_files_match_the_installed_release(recorded: dict[str, Any]) -> None:
     for family, content in recorded.items():
         assert json.loads((GOLDEN / family / "keys.json").read_text()) == json.loads(json.dumps(content)), (
             f"run tests/golden/record_keys.py: {family} is spelled differently now"

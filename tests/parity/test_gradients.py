@@ -1,4 +1,4 @@
-"""Training: the same gradients as transformers for every weight, and none where it has none."""
+"""Training: the same gradients as `transformers` for every weight."""
 
 from collections.abc import Callable
 from typing import Any
@@ -42,14 +42,14 @@ def test_gradients(pair_of: Callable[[str, str], Any], encoder: str, decoder: st
         model(**batch).loss.backward()
     theirs = {name: p.grad for name, p in pair.reference.named_parameters() if p.grad is not None}
     with torch.no_grad():
-        for parameter in model.parameters():  # from here on, each weight is its gradient
+        for parameter in model.parameters():  # store each gradient in its weight, to compare them by name
             parameter.copy_(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
     ours = model_tensors(BACKEND, model, model.state_dict())
     assert theirs.keys() <= ours.keys()
     assert len(theirs) > 50
     for name, gradient in theirs.items():
         scale = max(1.0, float(gradient.abs().max()))
-        # Upstream never trains the embedding of BERT's padding, 0, which is the start id here.
+        # `transformers` never trains the embedding of BERT's padding id 0, which is the start id here.
         first = 1 if "word_embeddings" in name else 0
         assert (ours[name] - gradient)[first:].abs().max() <= 1e-4 * scale, name
     assert all(not ours[name].any() for name in ours.keys() - theirs.keys())

@@ -1,7 +1,7 @@
-"""Folders that transformers 4.57 and 5.x write are read here, and folders written here are read there: the same logits.
+"""Folders are exchanged with `transformers` 4.57 and 5, in both directions: the same logits.
 
-Each release runs in its own process and environment (`interchange_peer.py`). That of 5.x is this one; that of 4.57 is
-made once, below `.cache/` of the repository, which takes a package registry and some minutes.
+Each release runs in its own process and environment (`interchange_peer.py`). That of 5 is this one; that of 4.57 is
+created once, below `.cache/` of the repository, which needs a package registry and some minutes.
 """
 
 import json
@@ -35,20 +35,20 @@ LAYOUTS = ("safetensors", "sharded", "bin", "sharded-bin")
 
 @dataclass(frozen=True)
 class Peer:
-    """An environment that has transformers, and the folder of the exchange."""
+    """An environment with `transformers`, and the folder of the exchange."""
 
     python: Path
     root: Path
 
     def do(self, what: str) -> None:
-        """Let it write or read."""
+        """Write or read in that environment."""
         command = [str(self.python), str(PEER), what, str(self.root)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
 
 
 def old_environment() -> Path:
-    """Return the Python of an environment with transformers 4.57, made if it is not there."""
+    """Return the Python of an environment with `transformers` 4.57, created if needed."""
     folder = ROOT / ".cache" / f"transformers-{OLD}"
     python = folder / "bin" / "python"
     if not (folder / "complete").is_file():
@@ -74,7 +74,7 @@ def old_environment() -> Path:
     ],
 )
 def peer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Peer:
-    """A release of transformers that has written a model of every pair in every layout."""
+    """A release of `transformers` that has written a model of every pair in every layout."""
     python = Path(sys.executable) if request.param == "5.x" else old_environment()
     root = tmp_path_factory.mktemp("exchange")
     flags = {"is_decoder": True, "add_cross_attention": True}
@@ -96,7 +96,7 @@ def peer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def load(folder: Path) -> SpeechEncoderDecoderModel:
     model = SpeechEncoderDecoderModel.from_pretrained(folder)
-    model.set_padding("reference")  # upstream hears the padding of group norms and adapters
+    model.set_padding("reference")  # in `transformers`, padding affects group norms and adapters
     return model
 
 
@@ -109,8 +109,8 @@ def check(model: SpeechEncoderDecoderModel, expected: dict[str, torch.Tensor]) -
     assert model.generate(**audio, max_new_tokens=8, num_beams=2).tolist() == expected["ids"].tolist()
 
 
-def test_there_and_back_and_there_again(peer: Peer) -> None:
-    """They write, we read and write, they read and write, we read."""
+def test_folders_are_exchanged_in_both_directions(peer: Peer) -> None:
+    """`transformers` writes, dragoman reads and writes, `transformers` reads and writes, dragoman reads."""
     expected = {}
     for number, folder in enumerate(sorted((peer.root / "theirs").iterdir())):
         names = {path.name for path in folder.iterdir()}
@@ -133,7 +133,7 @@ def test_there_and_back_and_there_again(peer: Peer) -> None:
 
 @pytest.fixture
 def folder(peer: Peer, tmp_path: Path) -> Callable[[str], Path]:
-    """Copy a folder of a layout that the peer wrote."""
+    """Copy a folder that the peer wrote, by layout."""
 
     def copy(layout: str) -> Path:
         return Path(shutil.copytree(peer.root / "theirs" / f"wav2vec2-bert-{layout}", tmp_path / layout))
@@ -147,7 +147,7 @@ def weights(folder: Path) -> Path:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("share", [0, 7, 0.5, 0.99])
-def test_a_truncated_file_is_told(folder: Callable[[str], Path], layout: str, share: float) -> None:
+def test_truncated_file_is_refused(folder: Callable[[str], Path], layout: str, share: float) -> None:
     path = weights(folder(layout))
     content = path.read_bytes()
     path.write_bytes(content[: int(share if share > 1 else share * len(content))])
@@ -159,7 +159,7 @@ def test_a_truncated_file_is_told(folder: Callable[[str], Path], layout: str, sh
 @pytest.mark.parametrize(
     "content", [b"<!DOCTYPE html>", b"version https://git-lfs.github.com/spec/v1\n", b"PK\x03\x04junk", b"\x80\x04."]
 )
-def test_a_foreign_file_is_told(folder: Callable[[str], Path], layout: str, content: bytes) -> None:
+def test_file_of_another_format_is_refused(folder: Callable[[str], Path], layout: str, content: bytes) -> None:
     path = weights(folder(layout))
     path.write_bytes(content)
     with pytest.raises(UntrustedFileError, match=path.name):
@@ -168,7 +168,7 @@ def test_a_foreign_file_is_told(folder: Callable[[str], Path], layout: str, cont
 
 @pytest.mark.parametrize("name", ["config.json", "generation_config.json", "model.safetensors.index.json"])
 @pytest.mark.parametrize("content", ["", "{", "[]", '"text"', '{"a": 1', "\x00\x01"])
-def test_a_corrupt_json_file_is_told(folder: Callable[[str], Path], name: str, content: str) -> None:
+def test_corrupt_json_is_refused(folder: Callable[[str], Path], name: str, content: str) -> None:
     path = folder("sharded") / name
     path.write_text(content)
     with pytest.raises(DragomanError, match=name):
@@ -176,21 +176,21 @@ def test_a_corrupt_json_file_is_told(folder: Callable[[str], Path], name: str, c
 
 
 @pytest.mark.parametrize("layout", ["sharded", "sharded-bin"])
-def test_a_missing_shard_is_told(folder: Callable[[str], Path], layout: str) -> None:
+def test_missing_shard_is_refused(folder: Callable[[str], Path], layout: str) -> None:
     path = weights(folder(layout))
     path.unlink()
     with pytest.raises(ModelNotFoundError, match=path.name):
         SpeechEncoderDecoderModel.from_pretrained(path.parent)
 
 
-def test_weights_of_another_model_are_told(folder: Callable[[str], Path], peer: Peer) -> None:
+def test_weights_of_another_model_are_refused(folder: Callable[[str], Path], peer: Peer) -> None:
     path = weights(folder("safetensors"))
     shutil.copy(weights(peer.root / "theirs" / "hubert-bart-safetensors"), path)
     with pytest.raises(CheckpointError, match=r"missing.*unexpected"):
         SpeechEncoderDecoderModel.from_pretrained(path.parent)
 
 
-def test_a_pickle_that_would_run_code_is_refused(folder: Callable[[str], Path], tmp_path: Path) -> None:
+def test_pickle_that_runs_code_is_refused(folder: Callable[[str], Path], tmp_path: Path) -> None:
     class Trap:
         def __reduce__(self) -> Any:
             return Path.touch, (tmp_path / "ran",)
@@ -202,7 +202,7 @@ def test_a_pickle_that_would_run_code_is_refused(folder: Callable[[str], Path], 
     assert not (tmp_path / "ran").exists()
 
 
-def test_pickles_of_before_2020_are_read(folder: Callable[[str], Path]) -> None:
+def test_pickle_of_before_2020_is_read(folder: Callable[[str], Path]) -> None:
     """PyTorch's older container, a plain pickle without a zip archive."""
     path = weights(folder("bin"))
     wanted = {name: tensor.clone() for name, tensor in load(path.parent).state_dict().items()}
@@ -221,7 +221,7 @@ import resource, signal, sys, dragoman
 model = dragoman.SpeechEncoderDecoderModel.from_pretrained(sys.argv[1])
 for parameter in model.parameters():
     parameter.data.zero_()
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writing beyond the limit is then an OSError, as on a full disk
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writing beyond the limit then raises OSError, as on a full disk
 resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
 try:
     model.save_pretrained(sys.argv[1])
@@ -231,7 +231,7 @@ except dragoman.DragomanError as error:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no limits of this kind")
-def test_a_full_disk_leaves_the_old_folder(folder: Callable[[str], Path]) -> None:
+def test_full_disk_keeps_the_old_folder(folder: Callable[[str], Path]) -> None:
     old = folder("safetensors")
     expected = torch.load(old / "expected.pt")
     before = {path.name: path.read_bytes() for path in old.iterdir()}
@@ -241,8 +241,8 @@ def test_a_full_disk_leaves_the_old_folder(folder: Callable[[str], Path]) -> Non
     assert loads_as(old, expected)
 
 
-def test_a_folder_where_a_file_must_go_leaves_the_old_folder(folder: Callable[[str], Path]) -> None:
-    """A fault of rights that also stops an administrator, whom permissions do not."""
+def test_folder_in_place_of_a_file_keeps_the_old_folder(folder: Callable[[str], Path]) -> None:
+    """An error that also occurs for root, whom permissions do not stop."""
     old = folder("sharded")
     expected = torch.load(old / "expected.pt")
     model = load(old)
@@ -253,7 +253,7 @@ def test_a_folder_where_a_file_must_go_leaves_the_old_folder(folder: Callable[[s
     assert loads_as(old, expected)
 
 
-def test_a_save_into_a_file_is_refused(folder: Callable[[str], Path], tmp_path: Path) -> None:
+def test_saving_into_a_file_is_refused(folder: Callable[[str], Path], tmp_path: Path) -> None:
     model = load(folder("bin"))
     (tmp_path / "file").write_text("mine")
     with pytest.raises(DragomanError, match="file"):
@@ -261,8 +261,8 @@ def test_a_save_into_a_file_is_refused(folder: Callable[[str], Path], tmp_path: 
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_a_save_over_a_pickle_is_what_is_loaded_next(folder: Callable[[str], Path]) -> None:
-    """The old pickle stays, and the safetensors beside it come first, also for transformers."""
+def test_saved_weights_take_precedence_over_an_old_pickle(folder: Callable[[str], Path]) -> None:
+    """The old pickle stays; the safetensors file takes precedence, also in `transformers`."""
     old = folder("bin")
     model = load(old)
     with torch.no_grad():

@@ -18,7 +18,7 @@ from dragoman.testing import TOLERANCES, tiny_config
 from dragoman.torch.backend import BACKEND as TORCH
 from dragoman.torch.parts import SpeechEncoder, TextDecoder
 
-from .conftest import enliven, reference_config
+from .conftest import randomize, reference_config
 
 WHOLE = {
     "marian": transformers.MarianMTModel,
@@ -33,7 +33,7 @@ TOKENS = torch.tensor([[3, 5, 9, 4], [3, 8, 7, 6]])
 
 def saved(folder: Path, model_type: str, *, trained: bool) -> Any:
     model = WHOLE[model_type](reference_config(model_type)).eval()
-    enliven(model)
+    randomize(model)
     model.final_logits_bias.normal_() if trained else model.final_logits_bias.zero_()
     model.save_pretrained(folder)
     return WHOLE[model_type].from_pretrained(folder)  # Marian's sinusoids are not saved, but computed anew

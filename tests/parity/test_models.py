@@ -1,6 +1,6 @@
-"""Every encoder joined to every decoder: the same logits, loss and texts as transformers, in both directions.
+"""Every encoder joined to every decoder: the same logits, loss and sequences as `transformers`, in both directions.
 
-`pair` and its halves are in conftest.py: models that transformers built at random and saved to disk.
+`pair` is in conftest.py: random models that `transformers` built and saved.
 """
 
 from dataclasses import replace
@@ -17,7 +17,7 @@ CLIPS, VOCAB = 100, 30
 
 
 def labels_of(clips: int, tokens: int, seed: int) -> torch.Tensor:
-    """Random labels of several lengths; the rest is ignored."""
+    """Random labels of several lengths, padded with -100."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(3, VOCAB, (clips, tokens), generator=generator)
     lengths = torch.randint(1, tokens + 1, (clips, 1), generator=generator)
@@ -44,16 +44,16 @@ def test_states_and_attentions(pair: Any) -> None:
     model = pair.load()
     batch = {**pair.audio(3, 7), "decoder_input_ids": labels_of(3, 5, 7).clamp(min=0)}
     batch |= {"output_hidden_states": True, "output_attentions": True}
-    pair.reference.set_attn_implementation("eager")  # upstream's other implementations give no weights
+    pair.reference.set_attn_implementation("eager")  # the other implementations of `transformers` return no weights
     try:
         ours, theirs = model(**batch), pair.reference(**batch)
     finally:
         pair.reference.set_attn_implementation("sdpa")
     if pair.encoder.fields.get("do_stable_layer_norm"):
-        # Since 5.0 upstream leaves out the final norm here, which 4.57 applied to the last of these states, as we do.
+        # `transformers` 5 omits the final norm here, which 4.57 applied to the last of these states, as we do.
         *first, last = theirs.encoder_hidden_states
         theirs.encoder_hidden_states = (*first, pair.reference.encoder.encoder.layer_norm(last))
-    if pair.encoder.model_type == "wavlm":  # upstream gives the average over the heads in place of each head
+    if pair.encoder.model_type == "wavlm":  # `transformers` returns the average over the heads
         average = tuple(weights.mean(1, keepdim=True).expand_as(weights) for weights in ours.encoder_attentions)
         ours = replace(ours, encoder_attentions=average)
     states = "encoder_hidden_states", "decoder_hidden_states"
@@ -62,8 +62,8 @@ def test_states_and_attentions(pair: Any) -> None:
             assert_close(a, b, "logits")
 
 
-def test_padded_decoder_input(pair: Any) -> None:
-    """A mask over decoder tokens changes nothing before the padding that it hides."""
+def test_padded_decoder_inputs(pair: Any) -> None:
+    """A mask over decoder tokens does not change the logits before the padding."""
     model = pair.load()
     tokens = torch.randint(3, VOCAB, (8, 9), generator=torch.Generator().manual_seed(0))
     mask = torch.arange(9) < torch.arange(2, 10)[:, None]
@@ -73,9 +73,9 @@ def test_padded_decoder_input(pair: Any) -> None:
 
 
 def assert_same_texts(ours: Any, theirs: Any) -> None:
-    """Compare all tokens. Where the reference itself cannot tell two texts apart in float32, either of them may come.
+    """Compare all tokens, allowing one row that differs where two tokens tie in float32.
 
-    Of 45,000 texts that were compared when this was written, one was such a tie.
+    Of 45,000 sequences compared when this was written, one had such a tie.
     """
     assert ours.sequences.shape == theirs.sequences.shape
     rows = (ours.sequences != theirs.sequences).any(1).nonzero().flatten().tolist()
@@ -90,7 +90,7 @@ def assert_same_texts(ours: Any, theirs: Any) -> None:
 
 
 @pytest.mark.parametrize("num_beams", [1, 5])
-def test_texts(pair: Any, num_beams: int) -> None:
+def test_generate(pair: Any, num_beams: int) -> None:
     model = pair.load()
     batch = pair.audio(CLIPS, seed=2)
     options = {"num_beams": num_beams, "max_new_tokens": 16, "return_dict_in_generate": True, "output_scores": True}
@@ -99,7 +99,7 @@ def test_texts(pair: Any, num_beams: int) -> None:
     assert_same_texts(model.generate(**batch, **options), theirs)
 
 
-def test_there_and_back(pair: Any, tmp_path: Path) -> None:
+def test_saved_folder_equals_that_of_transformers(pair: Any, tmp_path: Path) -> None:
     """What we save is what transformers saved, and transformers loads it."""
     model = pair.load()
     model.save_pretrained(tmp_path)

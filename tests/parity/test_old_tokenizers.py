@@ -1,4 +1,4 @@
-"""Tokenizers against what transformers 4.40 made of texts, whose classes release 5 changed (record_tokenizers.py)."""
+"""Tokenizers against recorded results of `transformers` 4.40, whose classes 5 changed (record_tokenizers.py)."""
 
 import json
 import pickle
@@ -21,7 +21,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def tokenizers(name: str, tmp_path: Path) -> list[Any]:
-    """What is read of their files, and of ours."""
+    """Read from their files, and from those we saved."""
     ours = AutoTokenizer.from_pretrained(GOLDEN / name)
     ours.save_pretrained(tmp_path)
     return [ours, AutoTokenizer.from_pretrained(tmp_path)]
@@ -36,7 +36,7 @@ def test_ids(name: str, tokenizers: list[Any]) -> None:
             assert tokenizer(text["text"], text_target=text["text"])["labels"] == text["target"]
 
 
-def test_texts(name: str, tokenizers: list[Any]) -> None:
+def test_decoding(name: str, tokenizers: list[Any]) -> None:
     unknown = tokenizers[0].unk_token
     for tokenizer in tokenizers:
         for row in EXPECTED[name]["texts"]:
@@ -66,7 +66,7 @@ def test_special_tokens(name: str, tokenizers: list[Any]) -> None:
         ("blenderbot-small", "BlenderbotSmallTokenizer"),
     ],
 )
-def test_the_class_follows_from_the_decoder(tmp_path: Path, model_type: str, kind: str) -> None:
+def test_tokenizer_class_follows_from_the_decoder(tmp_path: Path, model_type: str, kind: str) -> None:
     for file in (GOLDEN / kind).iterdir():
         if file.name != "tokenizer_config.json":
             (tmp_path / file.name).write_bytes(file.read_bytes())
@@ -74,8 +74,8 @@ def test_the_class_follows_from_the_decoder(tmp_path: Path, model_type: str, kin
     assert AutoTokenizer.from_pretrained(tmp_path).tokenizer_class == kind
 
 
-def test_a_vocabulary_of_the_target_alone(tmp_path: Path) -> None:
-    """Where the languages of a Marian have vocabularies of their own, a decoder has the target's."""
+def test_separate_target_vocabulary(tmp_path: Path) -> None:
+    """If a Marian model has a vocabulary per language, its decoder has that of the target."""
     folder = GOLDEN / "MarianTokenizer"
     for file in ("source.spm", "target.spm"):
         (tmp_path / file).write_bytes((folder / file).read_bytes())

@@ -26,7 +26,7 @@ from dragoman.jax.parts import TextDecoder as JaxTextDecoder
 from dragoman.model.load import load_part
 from dragoman.testing import TOLERANCES, tiny_config
 
-from .conftest import EOS, PAD, START, VOCAB, assert_close, enliven, reference_config
+from .conftest import EOS, PAD, START, VOCAB, assert_close, randomize, reference_config
 
 APART = ("roberta", "xlm-roberta", "camembert", "trocr-sinusoids")
 # On the left, in the middle, on the right, nowhere; the start token is 0.
@@ -94,7 +94,7 @@ def text_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     """A text model without cross-attention, and the folder that transformers saved it in."""
     config = reference_config(request.param, vocab_size=VOCAB, tie_word_embeddings=False)
     theirs = transformers.AutoModelForCausalLM.from_config(config).eval()
-    enliven(theirs)
+    randomize(theirs)
     folder = tmp_path_factory.mktemp("text")
     theirs.save_pretrained(folder)
     return theirs, folder

@@ -1,7 +1,7 @@
-"""Padding: a clip in our padded batch gives what transformers gives for the clip alone, with every encoder.
+"""Padding: our results for a clip in a padded batch equal those of `transformers` for the clip alone.
 
-Where transformers lets padding into a result (group norms, adapters, batch norms), `set_padding("reference")` gives the
-same: that is what test_models.py compares.
+Where padding changes the results of `transformers` (group norms, adapters, batch norms), `set_padding("reference")`
+reproduces them, which test_models.py checks.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ TOKENS = torch.tensor([[0, 5, 9, 17, 4]])
 
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("encoder", CONVOLUTIONAL)
-def test_batch_equals_the_reference_alone(pair_of: Callable[[str, str], Any], encoder: str, side: str) -> None:
+def test_batch_equals_single_clips_of_transformers(pair_of: Callable[[str, str], Any], encoder: str, side: str) -> None:
     pair = pair_of(encoder, "bert")
     model = pair.load()
     model.set_padding("exact")
@@ -38,15 +38,15 @@ def test_batch_equals_the_reference_alone(pair_of: Callable[[str, str], Any], en
     if side == "left":
         mask = mask.flip(1)
     batch = torch.zeros(len(clips), 800).masked_scatter(mask, torch.cat(clips))
-    batch[~mask] = 5.0  # padding that is not even silent must not matter
+    batch[~mask] = 5.0  # padding that is not silent must have no effect either
     ours = model(inputs=batch, attention_mask=mask.long(), decoder_input_ids=TOKENS.expand(len(clips), -1))
     for clip, logits in zip(clips, ours.logits, strict=True):
         alone = pair.reference(inputs=clip[None], decoder_input_ids=TOKENS).logits[0]
         assert (logits - alone).abs().max() <= TOLERANCES["logits"], f"a clip of {len(clip)} samples"
 
 
-def test_the_reference_is_not_batch_invariant(pair_of: Callable[[str, str], Any]) -> None:
-    """Why there are two modes: were this to fail, upstream had mended its group norm, and ours needs no second mode."""
+def test_transformers_is_not_batch_invariant(pair_of: Callable[[str, str], Any]) -> None:
+    """The reason for two modes: if this fails, `transformers` has fixed its group norm, and one mode is enough."""
     pair = pair_of("wav2vec2-group", "bert")
     wave = pair.audio(1, seed=11)["inputs"]
     mask = torch.arange(800)[None] < 333

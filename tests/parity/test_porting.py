@@ -1,4 +1,4 @@
-"""What people who port a program of transformers write: it works, or an error says what to do instead."""
+"""Code written for `transformers` works, or an error says what to do instead."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +28,7 @@ load = SpeechEncoderDecoderModel.from_pretrained
         {"output_loading_info": False, "load_in_8bit": False, "quantization_config": None, "proxies": None},
     ],
 )
-def test_options_of_loading(tiny_checkpoint: Path, options: dict[str, Any]) -> None:
+def test_loading_options_of_transformers(tiny_checkpoint: Path, options: dict[str, Any]) -> None:
     assert torch.equal(load(tiny_checkpoint, **options).generate(WAVE), load(tiny_checkpoint).generate(WAVE))
 
 
@@ -45,12 +45,14 @@ def test_options_of_loading(tiny_checkpoint: Path, options: dict[str, Any]) -> N
         ({"device_map": "no such device"}, "must be one that PyTorch has here"),
     ],
 )
-def test_options_of_what_is_not_done(tiny_checkpoint: Path, options: dict[str, Any], instead: str) -> None:
+def test_unsupported_loading_options_name_an_alternative(
+    tiny_checkpoint: Path, options: dict[str, Any], instead: str
+) -> None:
     with pytest.raises(ConfigError, match=instead):
         load(tiny_checkpoint, **options)
 
 
-def test_a_warm_start_takes_and_refuses_the_same(tiny_checkpoint: Path) -> None:
+def test_warm_start_accepts_and_refuses_the_same_options(tiny_checkpoint: Path) -> None:
     model = load(tiny_checkpoint)
     parts = {"encoder_model": model.encoder, "decoder_model": model.decoder}
     SpeechEncoderDecoderModel.from_encoder_decoder_pretrained(**parts, tie_encoder_decoder=False, device_map="cpu")
@@ -72,7 +74,7 @@ CALLS: dict[str, Callable[[SpeechEncoderDecoderModel], Any]] = {
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_keywords_of_generate(tiny_checkpoint: Path, call: str) -> None:
+def test_generate_keywords_of_transformers(tiny_checkpoint: Path, call: str) -> None:
     model = load(tiny_checkpoint)
     given = CALLS[call](model)
     inputs = {} if "encoder_outputs" in given else {"input_values": WAVE}
@@ -80,7 +82,7 @@ def test_keywords_of_generate(tiny_checkpoint: Path, call: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
-def test_the_pipeline_of_transformers_takes_the_model(tiny_checkpoint: Path) -> None:
+def test_pipeline_of_transformers(tiny_checkpoint: Path) -> None:
     model, processor = load(tiny_checkpoint), dragoman.AutoProcessor.from_pretrained(tiny_checkpoint)
     speak = transformers.pipeline(
         "automatic-speech-recognition",
@@ -89,11 +91,11 @@ def test_the_pipeline_of_transformers_takes_the_model(tiny_checkpoint: Path) -> 
         feature_extractor=processor.feature_extractor,
     )
     inputs = processor(WAVE[0].numpy(), sampling_rate=16_000, return_tensors="pt")
-    best = model.generate(**inputs, num_beams=5)  # what that pipeline asks for when nobody does
+    best = model.generate(**inputs, num_beams=5)  # the default of that pipeline
     assert speak(WAVE[0].numpy())["text"] == processor.decode(best[0], skip_special_tokens=True)
 
 
-def test_the_vocabulary_grows_to_a_multiple(tiny_checkpoint: Path) -> None:
+def test_vocabulary_is_padded_to_a_multiple(tiny_checkpoint: Path) -> None:
     model = load(tiny_checkpoint)
     count = model.config.decoder.vocab_size
     assert model.resize_token_embeddings(count + 1, pad_to_multiple_of=64).num_embeddings % 64 == 0
@@ -103,7 +105,7 @@ def test_the_vocabulary_grows_to_a_multiple(tiny_checkpoint: Path) -> None:
         model.resize_token_embeddings(count, mean_resizing=False)
 
 
-def test_the_projection_by_its_name(tiny_checkpoint: Path) -> None:
+def test_projection_by_its_name_in_transformers(tiny_checkpoint: Path) -> None:
     model = load(tiny_checkpoint)
     assert model.enc_to_dec_proj is model.bridge.proj
     config = model.config.copy()
@@ -113,7 +115,7 @@ def test_the_projection_by_its_name(tiny_checkpoint: Path) -> None:
         same.enc_to_dec_proj  # noqa: B018
 
 
-def test_configurations_of_transformers_are_told_where_ours_are() -> None:
+def test_configuration_of_transformers_is_refused_with_a_hint() -> None:
     theirs = transformers.Wav2Vec2Config(), transformers.BertConfig()
     with pytest.raises(ConfigError, match=r"one is a transformers\.models\..*Import its class from dragoman"):
         dragoman.SpeechEncoderDecoderConfig.from_encoder_decoder_configs(*theirs)
@@ -121,7 +123,7 @@ def test_configurations_of_transformers_are_told_where_ours_are() -> None:
     assert dragoman.SpeechEncoderDecoderConfig(encoder=fields[0], decoder=fields[1]).decoder.hidden_size == 768
 
 
-def test_the_old_way_to_encode_labels_is_told_the_new_one(tiny_checkpoint: Path) -> None:
+def test_old_way_to_encode_labels_is_refused_with_a_hint(tiny_checkpoint: Path) -> None:
     processor = dragoman.AutoProcessor.from_pretrained(tiny_checkpoint)
     with pytest.raises(
         AttributeError, match=r"no attribute 'as_target_processor'; give the text as processor\(text=…\)"

@@ -1,6 +1,6 @@
-"""Speech before the text of a model without cross-attention: what transformers writes behind the same embeddings.
+"""Speech as a prefix of models without cross-attention: the results of `transformers` after the same embeddings.
 
-Upstream cannot join such models, but it reads embeddings in place of tokens; so its text model is given our prefix.
+`transformers` cannot join such models, but accepts embeddings instead of tokens, so its text model gets our prefix.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from dragoman import SpeechEncoderDecoderConfig, SpeechEncoderDecoderModel
 from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
 from dragoman.testing import TOLERANCES, configs, tiny_config
 
-from .conftest import EOS, LARGE, PAD, START, VOCAB, enliven
+from .conftest import EOS, LARGE, PAD, START, VOCAB, randomize
 
 FAMILIES = [decoder for decoder, fusion in configs.DECODERS if fusion == "prefix"]
 STEPS = 10
@@ -24,7 +24,7 @@ STEPS = 10
 
 @dataclass(frozen=True)
 class Joined:
-    """Our model, its decoder in transformers, clips of several lengths, and what comes before the text."""
+    """Our model, its decoder in `transformers`, clips of several lengths, and the prefix."""
 
     ours: SpeechEncoderDecoderModel
     theirs: Any
@@ -33,7 +33,7 @@ class Joined:
     mask: torch.Tensor
 
     def written(self, num_beams: int) -> torch.Tensor:
-        """Return what transformers writes behind the prefix and the first token."""
+        """Return the sequences of `transformers` after the prefix and the first token."""
         options = {"max_new_tokens": STEPS, "do_sample": False, "pad_token_id": PAD, "eos_token_id": EOS}
         return self.theirs.generate(inputs_embeds=self.embeds, attention_mask=self.mask, num_beams=num_beams, **options)
 
@@ -50,7 +50,7 @@ def clips() -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def joined(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Joined:
-    # with a tied head and scaled embeddings, a tiny model says the same word again and again
+    # with a tied head and scaled embeddings, a tiny model would repeat one token
     decoder = tiny_config(request.param, vocab_size=VOCAB, tie_word_embeddings=False)
     config = SpeechEncoderDecoderConfig(
         encoder=tiny_config("wav2vec2", **LARGE),
@@ -63,7 +63,7 @@ def joined(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     )
     torch.manual_seed(0)
     ours = SpeechEncoderDecoderModel(config=config).eval()
-    enliven(ours)
+    randomize(ours)
     folder = tmp_path_factory.mktemp("text")
     ours.decoder.save_pretrained(folder)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
@@ -77,7 +77,7 @@ def joined(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
-def test_texts(joined: Joined, num_beams: int) -> None:
+def test_generate(joined: Joined, num_beams: int) -> None:
     expected = joined.written(num_beams)
     assert len({tuple(text) for text in expected.tolist()}) > 5, "texts must depend on the speech to prove much"
     found = joined.ours.generate(**joined.audio, num_beams=num_beams, max_new_tokens=STEPS)
@@ -97,7 +97,7 @@ def test_logits(joined: Joined) -> None:
 
 @pytest.mark.slow  # it compiles searches
 @pytest.mark.parametrize("num_beams", [1, 3])
-def test_jax_writes_the_same(joined: Joined, num_beams: int, tmp_path: Path) -> None:
+def test_jax_equals_torch(joined: Joined, num_beams: int, tmp_path: Path) -> None:
     joined.ours.save_pretrained(tmp_path)
     flax = FlaxSpeechEncoderDecoderModel.from_pretrained(tmp_path)
     arrays = {name: tensor.numpy() for name, tensor in joined.audio.items()}

@@ -1,4 +1,4 @@
-"""Processors against transformers: each reads what the other saved, and both prepare the same."""
+"""Processors against `transformers`: files in both directions, and equal batches."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ CLIPS = [np.sin(np.arange(n, dtype=np.float32) / 7) for n in (900, 600)]
 
 @pytest.fixture(params=["bert", "ctc", "whisper"])
 def theirs(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    """A processor of theirs, read from raw files."""
+    """A processor of `transformers`."""
     if request.param == "bert":
         (tmp_path / "vocab.txt").write_text(VOCAB)
         tokenizer = transformers.BertTokenizer.from_pretrained(tmp_path)
@@ -52,20 +52,20 @@ def prepare_alike(ours: Any, theirs: Any) -> None:
     same(ours(CLIPS, **padding, **arguments), theirs(CLIPS, **padding, **arguments))
     same(ours(CLIPS[0], text=TEXTS[0], **arguments), theirs(CLIPS[0], text=TEXTS[0], **arguments))
     encoded = theirs(text=TEXTS, padding=True, return_tensors="np")
-    encoded.pop("token_type_ids", None)  # BERT's; as labels they have no use, and decoders take none
+    encoded.pop("token_type_ids", None)  # of BERT; unused in labels and by decoders
     same(ours(text=TEXTS, padding=True, return_tensors="np"), encoded)
     ids = encoded["input_ids"]
     assert ours.batch_decode(ids) == theirs.batch_decode(ids)
 
 
-def test_what_they_save_we_read(theirs: Any, tmp_path: Path) -> None:
+def test_processor_of_transformers_is_read(theirs: Any, tmp_path: Path) -> None:
     theirs.save_pretrained(tmp_path / "saved")
     ours = dragoman.AutoProcessor.from_pretrained(tmp_path / "saved")
     assert type(ours).__name__ == type(theirs).__name__
     prepare_alike(ours, theirs)
 
 
-def test_what_we_save_they_read(theirs: Any, tmp_path: Path) -> None:
+def test_transformers_reads_our_processor(theirs: Any, tmp_path: Path) -> None:
     theirs.save_pretrained(tmp_path / "theirs")
     ours = dragoman.AutoProcessor.from_pretrained(tmp_path / "theirs")
     ours.save_pretrained(tmp_path / "ours")
@@ -76,7 +76,7 @@ def test_what_we_save_they_read(theirs: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("theirs", ["bert", "ctc"], indirect=True)  # Whisper's windows all have one length
-def test_labels_and_features_are_joined_alike(theirs: Any, tmp_path: Path) -> None:
+def test_padded_batches_equal_transformers(theirs: Any, tmp_path: Path) -> None:
     theirs.save_pretrained(tmp_path)
     ours = dragoman.AutoProcessor.from_pretrained(tmp_path)
     batches = []

@@ -1,4 +1,4 @@
-"""Every processor by itself against upstream's of the same name: 500 random cases each."""
+"""Each processor against that of `transformers`: 500 random cases each."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ VOCAB, CASES = 19, 500
 
 
 class Situation(NamedTuple):
-    """Texts between two steps: int `[rows, length]` that began with a prompt, and raw scores `[rows, VOCAB]`."""
+    """Sequences between two steps, int `[rows, length]` with a prompt, and raw scores `[rows, VOCAB]`."""
 
     tokens: torch.Tensor
     prompt_length: int
@@ -40,7 +40,7 @@ def word(rng: random.Random) -> list[int]:
 
 
 def words(rng: random.Random, s: Situation) -> list[list[int]]:
-    """Some by chance, one that the first text is about to complete."""
+    """Random words, and one that the first sequence is about to complete."""
     wanted = [word(rng) for _ in range(3)]
     return [*wanted, [*s.tokens[0, -2:].tolist(), rng.randrange(3, VOCAB)]]
 
@@ -112,7 +112,7 @@ def prefix_allowed_tokens_fn(rng: random.Random, s: Situation) -> Made:
     return {"prefix_allowed_tokens_fn": allowed}, upstream.PrefixConstrainedLogitsProcessor(allowed, 1)
 
 
-# Those that take one value: upstream's class, and the values to choose from.
+# Processors with one argument: the class of `transformers`, and values.
 ONE_VALUE: dict[str, tuple[Any, Sequence[float]]] = {
     "repetition_penalty": (upstream.RepetitionPenaltyLogitsProcessor, [0.6, 1.2, 3.0]),
     "no_repeat_ngram_size": (upstream.NoRepeatNGramLogitsProcessor, [1, 2, 3]),
@@ -151,7 +151,7 @@ MAKERS |= {name: partial(one_value, name) for name in ONE_VALUE}
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_is_upstreams(name: str) -> None:
+def test_processor_equals_transformers(name: str) -> None:
     rng, changed = random.Random(name), 0
     for case in range(CASES):
         s = situation(rng)

@@ -1,4 +1,4 @@
-"""Our search against `transformers.generate`, both driving the same tiny random BART."""
+"""The search against `generate` of `transformers`, with the same tiny random BART."""
 
 import json
 import random
@@ -34,7 +34,7 @@ class State(NamedTuple):
 
 
 class UncachedBart:
-    """BART's decoder as a `StepDecoder` that reads all tokens anew at each step."""
+    """BART's decoder as a `StepDecoder` without a cache."""
 
     def __init__(self, model: BartForConditionalGeneration, memory: torch.Tensor) -> None:
         self.model, self.memory = model, memory
@@ -68,9 +68,9 @@ def model_and_memory(seed: int) -> tuple[BartForConditionalGeneration, torch.Ten
         decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, max_position_embeddings=64,
         init_std=0.7, dropout=0.0, attn_implementation="eager", forced_eos_token_id=None,
     )  # fmt: skip
-    # Twice the precision of the search: whether a cache was used then makes no difference to it.
+    # float64, so that the use of a cache makes no difference to the search in float32.
     model = BartForConditionalGeneration(config).eval().double()
-    model.final_logits_bias[0, EOS] += 2.0  # so that texts do end
+    model.final_logits_bias[0, EOS] += 2.0  # so that sequences end
     return model, torch.randn(3, 5, 16, dtype=torch.float64)
 
 
@@ -235,18 +235,18 @@ def test_stopping_criteria(seed: int, num_beams: int) -> None:
     prompt = prompt_of(rng, batch)
     options = {"num_beams": num_beams, "num_return_sequences": num_beams, "max_new_tokens": 9}
     theirs, ours = both(seed, batch, prompt, stopping_criteria=StoppingCriteriaList([criterion]), **options)
-    # Where every candidate of an utterance stops, it runs on with hopeless beams, whose order means nothing.
+    # If every candidate of an utterance stops, it continues with excluded beams, whose order is undefined.
     compare(theirs, ours, steps=num_beams == 1)
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
-def test_the_clock(num_beams: int) -> None:
+def test_max_time(num_beams: int) -> None:
     theirs, ours = both(1, 3, prompt_of(random.Random(0), 3), num_beams=num_beams, max_new_tokens=9, max_time=1e-9)
     compare(theirs, ours)
     assert len(ours.scores) == 1
 
 
-# --- strategies that transformers moved out of the library: what release 4.55.4 generated -----------------------------
+# --- strategies that `transformers` 5 removed: recorded with 4.55.4 -----------------------------
 
 CASES = json.loads((GOLDEN / "strategies.json").read_text())
 
@@ -270,7 +270,7 @@ def test_recorded_strategies(case: dict[str, Any]) -> None:
 
 
 def without_padding(sequences: list[list[int]]) -> list[list[int]]:
-    """The texts up to their ends (the older release crops and pads differently)."""
+    """The sequences up to their ends (the older release crops and pads differently)."""
     texts = []
     for row in sequences:
         end = next((i for i in range(1, len(row)) if row[i] == EOS), len(row) - 1)

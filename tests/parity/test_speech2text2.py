@@ -1,4 +1,4 @@
-"""Speech2Text2 against what transformers 4.40 computed, one of the last to run it."""
+"""Speech2Text2 against recorded results of `transformers` 4.40, one of the last releases with it."""
 
 import json
 from pathlib import Path
@@ -50,7 +50,7 @@ def test_in_jax(expected: dict[str, torch.Tensor]) -> None:
     assert np.asarray(texts).tolist() == expected["beam"].tolist()
 
 
-def test_what_is_saved_is_the_same_file_without_what_is_computed(tmp_path: Path) -> None:
+def test_saved_file_equals_the_original_without_computed_tensors(tmp_path: Path) -> None:
     model = SpeechEncoderDecoderModel.from_pretrained(GOLDEN / "model")
     model.save_pretrained(tmp_path)
     with (

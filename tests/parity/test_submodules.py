@@ -1,6 +1,6 @@
-"""Each part of wav2vec 2.0 at its published width against transformers: base (group norm), large (layer norm, stable).
+"""Each part of wav2vec 2.0 at its published width against `transformers`: base (group norm), large (layer norm).
 
-The stacks are one layer deep: the layers are equal. Whole models of every kind are compared, tiny, in test_models.py.
+The stacks have one layer, as all layers are equal. test_models.py compares whole tiny models.
 """
 
 from collections.abc import Callable
@@ -46,7 +46,7 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def waves() -> torch.Tensor:
-    """Two clips of a second."""
+    """Two clips of one second."""
     clips = torch.stack([torch.from_numpy(synthetic_speech(1.0, seed=seed)) for seed in range(2)])
     return (clips - clips.mean(1, keepdim=True)) / clips.std(1, keepdim=True)
 
@@ -98,7 +98,7 @@ def test_adapter(both: Both, count: int) -> None:
     assert_equal(both.ours.adapter(states, None), both.theirs.adapter(states))
 
 
-def test_whole(both: Both) -> None:
+def test_whole_encoder(both: Both) -> None:
     theirs = both.theirs(waves())
     ours = both.ours(waves())
     assert_equal(ours.last_hidden_state, theirs.last_hidden_state)
@@ -106,7 +106,7 @@ def test_whole(both: Both) -> None:
 
 
 def test_frame_counts(both: Both) -> None:
-    """How many frames come out is known before anything is computed."""
+    """The number of frames is known without running the encoder."""
     theirs: Callable[[int], int] = both.theirs._get_feat_extract_output_lengths
     for samples in (400, 719, 720, 16_000, 480_000):
         assert both.ours.spec.frame_lengths(samples) == int(theirs(samples))

@@ -1,6 +1,6 @@
-"""The decoders of T5 and mT5, which upstream cannot join to a speech encoder, against its full models.
+"""The decoders of T5 and mT5, which `transformers` cannot join to a speech encoder, against its full models.
 
-Those are given the states of our speech encoder in place of their text encoder's.
+These get the states of our speech encoder instead of those of their text encoder.
 """
 
 from dataclasses import dataclass
@@ -30,14 +30,14 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Both:
-    """Upstream's full model, its folder, and ours: its decoder behind a speech encoder of the same width."""
+    """The full model of `transformers`, its folder, and ours: its decoder with a speech encoder of the same width."""
 
     theirs: Any
     folder: Path
     ours: SpeechEncoderDecoderModel
 
     def encoded(self, batch: dict[str, torch.Tensor]) -> dict[str, Any]:
-        """What upstream's model takes in place of speech."""
+        """The inputs of the model of `transformers` instead of speech."""
         found = self.ours.encode(**batch)
         states = self.ours.memory_for(found).states
         mask = torch.arange(states.shape[1]) < found.lengths[:, None]
@@ -52,7 +52,7 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     config = transformers.AutoConfig.for_model(**tiny_config(model_type, vocab_size=VOCAB, **fields).to_dict())
     theirs = transformers.AutoModelForSeq2SeqLM.from_config(config).eval()
     with torch.no_grad():
-        if request.param in ("t5-1.1", "mt5"):  # the published ones have a head of their own
+        if request.param in ("t5-1.1", "mt5"):  # the published ones have an untied head
             theirs.lm_head.weight = torch.nn.Parameter(torch.randn(VOCAB, config.d_model))
         for name, tensor in theirs.named_parameters():
             noise = torch.randn_like(tensor)
@@ -84,7 +84,7 @@ def test_alone(both: Both) -> None:
     generator = torch.Generator().manual_seed(1)
     memory = torch.randn(6, 9, 24, generator=generator)
     seen = torch.arange(9) < torch.randint(1, 10, (6, 1), generator=generator)
-    tokens = torch.randint(2, VOCAB, (6, 40), generator=generator)  # beyond the distances that have a bucket each
+    tokens = torch.randint(2, VOCAB, (6, 40), generator=generator)  # beyond the distances with a bucket of their own
     mask = torch.ones(6, 40, dtype=torch.long)
     mask[2, 30:] = 0
     ours = decoder(tokens, mask, encoder_hidden_states=memory, encoder_attention_mask=seen, output_attentions=True)
@@ -96,10 +96,10 @@ def test_alone(both: Both) -> None:
     )
     assert_close(ours.logits[mask.bool()], theirs.logits[mask.bool()])
     plain = decoder(tokens, mask, encoder_hidden_states=memory, encoder_attention_mask=seen)
-    assert_close(ours.logits, plain.logits)  # another way of computing the same
+    assert_close(ours.logits, plain.logits)  # without attention weights, the fused attention is used
 
 
-def test_joined(both: Both) -> None:
+def test_joint_model(both: Both) -> None:
     batch = speech(CLIPS, 2)
     labels = torch.randint(2, VOCAB, (CLIPS, 9), generator=torch.Generator().manual_seed(3))
     labels[1, 4:] = -100
@@ -109,17 +109,17 @@ def test_joined(both: Both) -> None:
 
 
 @pytest.mark.parametrize("num_beams", [1, 5])
-def test_texts(both: Both, num_beams: int) -> None:
+def test_generate(both: Both, num_beams: int) -> None:
     batch, options = speech(CLIPS, 4), {"num_beams": num_beams, "max_new_tokens": 14}
     ours = both.ours.generate(**batch, **options).tolist()
-    # without its cache, which upstream makes as deep as the text encoder
+    # without the cache, which `transformers` makes as deep as the text encoder
     theirs = both.theirs.generate(**both.encoded(batch), **options, use_cache=False).tolist()
     assert len({tuple(text) for text in theirs}) > 5, "texts must depend on the speech to prove much"
     assert ours == theirs
 
 
-def test_there_and_back(both: Both, tmp_path: Path) -> None:
-    """What we save of the decoder, transformers loads: all but the text encoder, which is not there."""
+def test_transformers_loads_the_saved_decoder(both: Both, tmp_path: Path) -> None:
+    """`transformers` loads all tensors of the decoder; only the text encoder is missing."""
     both.ours.save_pretrained(tmp_path / "joined")
     again = SpeechEncoderDecoderModel.from_pretrained(tmp_path / "joined")
     batch = speech(3, 5)

@@ -20,7 +20,7 @@ from dragoman.model.load import load_part
 from dragoman.testing import TOLERANCES, tiny_config
 from dragoman.torch.parts import TextDecoder
 
-from .conftest import enliven, reference_config
+from .conftest import randomize, reference_config
 
 LLAMA3 = {
     "rope_type": "llama3", "rope_theta": 10000.0, "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
@@ -84,7 +84,7 @@ class Both:
         self.folder = folder
         config = reference_config(model_type, **fields)
         self.theirs: Any = transformers.AutoModelForCausalLM.from_config(config).eval()
-        enliven(self.theirs)
+        randomize(self.theirs)
         self.theirs.save_pretrained(folder)
         self.tokens = torch.randint(3, 99, (3, 12), generator=torch.Generator().manual_seed(1))
 
@@ -196,7 +196,7 @@ def test_the_text_half_of_a_model_that_sees_pictures(tmp_path: Path) -> None:
     eye = {"num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28, "hidden_size": 8, "intermediate_size": 8}
     config = transformers.Gemma3Config(text_config=text, vision_config=eye, mm_tokens_per_image=4)
     theirs = transformers.Gemma3ForConditionalGeneration(config).eval()
-    enliven(theirs)
+    randomize(theirs)
     tokens = torch.randint(3, 99, (2, 12), generator=torch.Generator().manual_seed(1))
     expected = theirs(tokens).logits
     theirs.save_pretrained(tmp_path / "files")

@@ -1,4 +1,4 @@
-"""Tokenizers against transformers and SentencePiece, both directions, on tiny vocabularies trained on the spot."""
+"""Tokenizers against `transformers` and SentencePiece, in both directions, on tiny vocabularies trained here."""
 
 import copy
 import io
@@ -154,7 +154,7 @@ SENTENCEPIECE = ("mbart", "mbart50", "t5", "xlm-roberta")
 
 
 class Case:
-    """The same tokenizer as both libraries read it; no dataclass, since hypothesis prints those."""
+    """The same tokenizer in both libraries; not a dataclass, since hypothesis would print it."""
 
     def __init__(self, ours: list[Any], theirs: list[Any], library: Any = None) -> None:
         self.ours, self.theirs, self.library = ours, theirs, library
@@ -170,7 +170,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     theirs.save_pretrained(by_them)
     ours.save_pretrained(by_us)
     return Case(
-        # What they save of SentencePiece is their conversion, which we read as it is.
+        # `transformers` saves its conversion of SentencePiece, which we read as it is.
         ours=[load_tokenizer(by_them)] + ([] if request.param in SENTENCEPIECE else [ours, load_tokenizer(by_us)]),
         theirs=[theirs, AutoTokenizer.from_pretrained(by_us)],
     )
@@ -178,7 +178,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @given(text=texts)
 @many
-def test_ids_and_texts_are_theirs(case: Case, text: str) -> None:
+def test_encoding_and_decoding_equal_transformers(case: Case, text: str) -> None:
     ids = case.theirs[0](text)["input_ids"]
     for tokenizer in [*case.theirs[1:], *case.ours]:
         assert tokenizer(text)["input_ids"] == ids
@@ -188,14 +188,14 @@ def test_ids_and_texts_are_theirs(case: Case, text: str) -> None:
 
 @given(ids=st.lists(st.integers(0, 199), max_size=12), skip=st.booleans())
 @many
-def test_any_ids_become_their_text(case: Case, ids: list[int], skip: bool) -> None:
-    # Across a blank they merge equal letters when special tokens are skipped; see the unit tests of the CTC tokenizer.
+def test_decoding_of_any_ids_equals_transformers(case: Case, ids: list[int], skip: bool) -> None:
+    # `transformers` merges equal letters across a skipped special token; see the unit tests of the CTC tokenizer.
     assume(not (skip and isinstance(case.ours[0], Wav2Vec2CTCTokenizer)))
     for tokenizer in [*case.theirs[1:], *case.ours]:
         assert tokenizer.decode(ids, skip_special_tokens=skip) == case.theirs[0].decode(ids, skip_special_tokens=skip)
 
 
-def test_special_tokens_and_sizes_are_theirs(case: Case) -> None:
+def test_special_tokens_and_sizes_equal_transformers(case: Case) -> None:
     first = case.theirs[0]
     for tokenizer in [*case.theirs[1:], *case.ours]:
         assert len(tokenizer) == len(first)
@@ -218,7 +218,7 @@ def test_special_tokens_and_sizes_are_theirs(case: Case) -> None:
         {"padding": True, "padding_side": "left", "add_special_tokens": False},
     ],
 )
-def test_batches_are_theirs(case: Case, options: dict[str, Any]) -> None:
+def test_batches_equal_transformers(case: Case, options: dict[str, Any]) -> None:
     lines = [line[:20] for line in CORPUS[:3]]
     theirs = case.theirs[0](lines, **options)
     ours = case.ours[0](lines, **options)
@@ -226,7 +226,7 @@ def test_batches_are_theirs(case: Case, options: dict[str, Any]) -> None:
         assert np.array_equal(np.asarray(ours[name], dtype=object), np.asarray(theirs[name], dtype=object))
 
 
-# ---- SentencePiece: theirs is a conversion that differs from the model's own library, so that library is the oracle
+# ---- SentencePiece: the conversion of `transformers` differs from SentencePiece, so the latter is the oracle
 
 
 @pytest.fixture(scope="module", params=SENTENCEPIECE)
@@ -244,7 +244,7 @@ def piece_case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 @given(text=texts)
 @many
-def test_pieces_are_those_of_the_library(piece_case: Case, text: str) -> None:
+def test_pieces_equal_sentencepiece(piece_case: Case, text: str) -> None:
     library, ours = piece_case.library, piece_case.ours
     assume(not any(token in text for token in ours[0].all_special_tokens))
     pieces = library.encode(text)
@@ -256,7 +256,7 @@ def test_pieces_are_those_of_the_library(piece_case: Case, text: str) -> None:
 
 @given(words=st.lists(st.sampled_from(WORDS), max_size=10))
 @many
-def test_where_their_conversion_is_exact_pieces_are_theirs(piece_case: Case, words: list[str]) -> None:
+def test_pieces_equal_transformers_where_its_conversion_is_exact(piece_case: Case, words: list[str]) -> None:
     library, ours, [theirs] = piece_case.library, piece_case.ours, piece_case.theirs
     text = " ".join(words)
     assume(library.normalize(text) in ("", "▁" + text.replace(" ", "▁")))  # mBART's conversion does not normalise
@@ -267,7 +267,7 @@ def test_where_their_conversion_is_exact_pieces_are_theirs(piece_case: Case, wor
         assert tokenizer.decode(ids) == theirs.decode(ids)
 
 
-def test_vocalised_arabic_keeps_the_ids_of_the_model(tmp_path: Path) -> None:
+def test_vocalised_arabic_keeps_the_ids_of_sentencepiece(tmp_path: Path) -> None:
     prepare_xlm_roberta(tmp_path)
     text = "أَإِ" + "ا\u0654\u064e"  # an alef, a combining hamza and a vowel sign: three code points of one cluster
     library = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "sentencepiece.bpe.model"))
@@ -277,7 +277,7 @@ def test_vocalised_arabic_keeps_the_ids_of_the_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["mbart", "mbart50"])
-def test_languages_stand_where_theirs_do(name: str, tmp_path: Path) -> None:
+def test_language_ids_equal_transformers(name: str, tmp_path: Path) -> None:
     PREPARE[name](tmp_path)
     ours, theirs = load_tokenizer(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
     for language in ("ar_AR", "en_XX", "zh_CN"):
@@ -303,11 +303,13 @@ def whisper(tmp_path_factory: pytest.TempPathFactory) -> Case:
     ("language", "task", "times"),
     [("en", "transcribe", False), ("english", "translate", True), ("arabic", None, None), (None, "transcribe", None)],
 )
-def test_whisper_prompts_are_theirs(whisper: Case, language: str | None, task: str | None, times: bool | None) -> None:
+def test_whisper_prompts_equal_transformers(
+    whisper: Case, language: str | None, task: str | None, times: bool | None
+) -> None:
     ours, theirs = map(copy.deepcopy, [*whisper.ours, *whisper.theirs])
     for tokenizer in (ours, theirs):
         tokenizer.set_prefix_tokens(language=language, task=task, predict_timestamps=times)
-    if language != "arabic":  # their ids of languages are counted, and this vocabulary lists two of a hundred
+    if language != "arabic":  # `transformers` counts language ids, and this vocabulary lists two of a hundred
         assert ours.prefix_tokens == theirs.prefix_tokens
         assert ours("the fox")["input_ids"] == theirs("the fox")["input_ids"]
     assert ours.get_prompt_ids("quick fox").tolist() == theirs.get_prompt_ids("quick fox").tolist()
@@ -315,9 +317,11 @@ def test_whisper_prompts_are_theirs(whisper: Case, language: str | None, task: s
 
 @given(ids=st.lists(st.one_of(st.integers(0, 399), st.integers(400, 1909)), max_size=15), skip=st.booleans())
 @many
-def test_whisper_texts_with_and_without_times_are_theirs(whisper: Case, ids: list[int], skip: bool) -> None:
+def test_whisper_decoding_with_and_without_timestamps_equals_transformers(
+    whisper: Case, ids: list[int], skip: bool
+) -> None:
     [ours], [theirs] = whisper.ours, whisper.theirs
-    # They take times out of the text, where pieces could spell one, and where letters cut in two by one are lost.
+    # `transformers` removes timestamps from the text, where pieces may look like one, and loses letters split by one.
     text = theirs.decode(ids, skip_special_tokens=skip)
     assume("\ufffd" not in text and "<|" not in "".join(ours.convert_ids_to_tokens([i for i in ids if i < 400])))
     assert ours.decode(ids, skip_special_tokens=skip) == text
@@ -330,7 +334,7 @@ def test_whisper_texts_with_and_without_times_are_theirs(whisper: Case, ids: lis
 
 @given(ids=st.lists(st.sampled_from([0, 0, 1, 3, 4, 4, 10, 11, 11, 12]), max_size=30))
 @many
-def test_ctc_offsets_are_theirs(ctc: Case, ids: list[int]) -> None:
+def test_ctc_offsets_equal_transformers(ctc: Case, ids: list[int]) -> None:
     [ours], [theirs] = ctc.ours, ctc.theirs
     for options in (
         {"output_char_offsets": True},

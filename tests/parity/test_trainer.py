@@ -1,4 +1,4 @@
-"""The trainers of transformers take the model as it is: gradients accumulated, losses smoothed, texts generated."""
+"""The trainers of `transformers`: accumulation, label smoothing, generation, resuming, scripts."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ def build() -> SpeechEncoderDecoderModel:
 
 
 def clips(count: int) -> list[dict[str, torch.Tensor]]:
-    """Clips with labels of unlike lengths, so that a mean over batches is not a mean over labels."""
+    """Clips with labels of different lengths, so that a mean over batches is not a mean over labels."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(4, 99, (count, 6), generator=generator)
     counts = torch.arange(count) % 6 < torch.arange(6)[:, None]
@@ -64,7 +64,7 @@ def collate(rows: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
 
 
 def collate_with_tokens(rows: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """As `DataCollatorForSeq2Seq` does: a trainer that smooths labels itself does not show them to the model."""
+    """As `DataCollatorForSeq2Seq`: a trainer with label smoothing does not pass labels to the model."""
     batch = collate(rows)
     return batch | {"decoder_input_ids": build().prepare_decoder_input_ids_from_labels(batch["labels"])}
 
@@ -99,8 +99,8 @@ def train(
     return done
 
 
-def test_accumulated_batches_are_one_batch(tmp_path: Path) -> None:
-    """Upstream ignores `num_items_in_batch`, so there the gradient grows with the number of batches."""
+def test_accumulated_batches_equal_one_batch(tmp_path: Path) -> None:
+    """In `transformers`, which ignores `num_items_in_batch`, the gradient grows with the number of batches."""
     whole, parts = (
         train(
             tmp_path,
@@ -116,7 +116,7 @@ def test_accumulated_batches_are_one_batch(tmp_path: Path) -> None:
     assert not whole.bridge.proj.weight.equal(build().bridge.proj.weight)
 
 
-def test_smoothing_and_checkpointing(tmp_path: Path) -> None:
+def test_label_smoothing_and_gradient_checkpointing(tmp_path: Path) -> None:
     plain, saving = (
         train(
             tmp_path,
@@ -142,7 +142,7 @@ TEXTS = {"predict_with_generate": True, "per_device_eval_batch_size": 2}
 
 
 def count_words(prediction: Any) -> dict[str, float]:
-    """Decode as every script does that a Seq2SeqTrainer is used in."""
+    """Decode as scripts with a Seq2SeqTrainer do."""
     ids, labels = (np.where(x == -100, 1, x) for x in (prediction.predictions, prediction.label_ids))
     texts, targets = (processor().batch_decode(x, skip_special_tokens=True) for x in (ids, labels))
     assert len(texts) == len(targets) == len(ids)
@@ -151,7 +151,7 @@ def count_words(prediction: Any) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("kind", ["arguments", "options", "folder"])
-def test_texts_are_generated_while_it_evaluates(tmp_path: Path, kind: str) -> None:
+def test_predict_with_generate(tmp_path: Path, kind: str) -> None:
     options = transformers.GenerationConfig(max_new_tokens=5, num_beams=2)
     options.save_pretrained(tmp_path / "options")
     chosen: dict[str, Any] = {"generation_max_length": 6, "generation_num_beams": 2}
@@ -169,15 +169,18 @@ def test_texts_are_generated_while_it_evaluates(tmp_path: Path, kind: str) -> No
     again = done.model.generate(waves, max_new_tokens=5, num_beams=2).numpy()
     assert np.array_equal(predicted.predictions[:, : again.shape[1]], again)
     assert predicted.metrics["test_words"] == done.evaluate(clips(3))["eval_words"]
-    assert done.predict(clips(3), max_length=4).predictions.shape[1] in (4, 6)  # upstream pads to the options' length
+    assert done.predict(clips(3), max_length=4).predictions.shape[1] in (
+        4,
+        6,
+    )  # `transformers` pads to the length in the options
     done.model.save_pretrained(tmp_path / "saved")
     saved = SpeechEncoderDecoderModel.from_pretrained(tmp_path / "saved").generation_config
     assert saved.to_dict() == own.to_dict()
     assert own.eos_token_id == done.model.config.eos_token_id == 2
 
 
-def test_evaluating_leaves_later_texts_as_long_as_they_were(tmp_path: Path) -> None:
-    """Upstream writes its default of 20 tokens into the model, which cuts whatever is generated afterwards."""
+def test_evaluation_does_not_shorten_later_sequences(tmp_path: Path) -> None:
+    """`transformers` sets its default of 20 tokens on the model, which cuts off later sequences."""
     fresh, wave = build().eval(), clips(1)[0]["input_values"][None]
     expected = fresh.generate(wave)
     assert expected.shape[1] > 20
@@ -187,7 +190,7 @@ def test_evaluating_leaves_later_texts_as_long_as_they_were(tmp_path: Path) -> N
     assert torch.equal(fresh.generate(wave), expected)
 
 
-def test_training_resumes_where_it_stopped(tmp_path: Path) -> None:
+def test_training_resumes_from_a_checkpoint(tmp_path: Path) -> None:
     whole = train(tmp_path / "whole", *PLAIN, max_steps=4, per_device_train_batch_size=2, save_steps=2)
     rest = train(
         tmp_path / "rest", *PLAIN, max_steps=4, per_device_train_batch_size=2, resume=tmp_path / "whole/checkpoint-2"
@@ -206,14 +209,14 @@ def test_training_resumes_where_it_stopped(tmp_path: Path) -> None:
         {"neftune_noise_alpha": 5.0, "include_num_input_tokens_seen": "all"},
     ],
 )
-def test_options_of_trainers(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_training_options(tmp_path: Path, options: dict[str, Any]) -> None:
     done = train(tmp_path, *PLAIN, **options)
     assert 3.0 < done.evaluate()["eval_loss"] < 6.0
     assert [x.shape[0] for x in done.predict(clips(3)).predictions] == [3, 3]
 
 
-def test_the_folder_of_a_trainer_is_a_model_once_its_configuration_is_there(tmp_path: Path) -> None:
-    """A trainer writes the bare tensors of a model that is not its own, under our names."""
+def test_trainer_folder_with_a_configuration_can_be_loaded(tmp_path: Path) -> None:
+    """For models of other libraries, a trainer writes the tensors only, under our names."""
     done = train(tmp_path, *PLAIN, save_steps=2)
     folder = tmp_path / "checkpoint-2"
     with pytest.raises(
@@ -231,7 +234,7 @@ def test_the_folder_of_a_trainer_is_a_model_once_its_configuration_is_there(tmp_
 
 @dataclass
 class Collator:
-    """As the scripts of transformers have it."""
+    """As in the scripts of `transformers`."""
 
     processor: Any
     decoder_start_token_id: int
@@ -251,8 +254,8 @@ class Collator:
         return batch
 
 
-def test_the_script_of_transformers_for_such_models(tmp_path: Path) -> None:
-    """Its steps in its order: parts, special ids, saved processing, a map, training, evaluation, the saved folder."""
+def test_training_script_of_transformers(tmp_path: Path) -> None:
+    """The steps in order: parts, special ids, saved processor, a map, training, evaluation, the saved folder."""
     build().save_pretrained(tmp_path / "start")
     processor().save_pretrained(tmp_path / "start")
     config = AutoConfig.from_pretrained(tmp_path / "start", revision="main", token=None, trust_remote_code=False)
@@ -306,7 +309,7 @@ def test_sharded_generation_is_refused() -> None:
         model.generate(waves, decoder_attention_mask=torch.tensor([[0, 1]]))
 
 
-def test_accelerate_prepares_trains_and_saves(tmp_path: Path) -> None:
+def test_accelerate(tmp_path: Path) -> None:
     helper, model = accelerate.Accelerator(cpu=True), build().train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     model, optimizer = helper.prepare(model, optimizer)

@@ -1,4 +1,4 @@
-"""Fields of the configurations that change the network, each against transformers on a model that it saved."""
+"""Configuration fields that change the network, each against a model saved by `transformers`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -41,7 +41,7 @@ DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
     "electra, as wide": ("electra", {"embedding_size": 24}),
     "bert-generation, untied": ("bert-generation", {"tie_word_embeddings": False}),
     "xglm, unscaled, untied": ("xglm", {"scale_embedding": False, "tie_word_embeddings": False}),
-    # not scaled: release 5 forgot the scale, which the norm behind it nearly takes away
+    # not scaled: `transformers` 5 omits the scale, whose effect the norm after it nearly removes
     "blenderbot-small, untied": ("blenderbot-small", {"tie_word_embeddings": False, "activation_function": "relu"}),
     "trocr, sinusoids, scaled": ("trocr", {"use_learned_position_embeddings": False, "scale_embedding": True}),
     "whisper, untied": ("whisper", {"tie_word_embeddings": False}),
@@ -52,7 +52,7 @@ CASES += [pytest.param("wav2vec2", {}, *case, id=name) for name, case in DECODER
 
 
 @pytest.mark.parametrize(("encoder", "encoder_fields", "decoder", "decoder_fields"), CASES)
-def test_there_and_back(
+def test_logits_and_saved_folder(
     new_pair: Callable[..., Any],
     tmp_path: Path,
     encoder: str,

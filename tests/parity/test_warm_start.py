@@ -1,6 +1,6 @@
-"""Warm starts: the weights of a speech model and of a language model arrive, and what no checkpoint holds is named.
+"""Warm starts: the weights of a speech model and a language model are loaded, and fresh weights are reported.
 
-The checkpoints are those that transformers writes of models with other heads: CTC, pre-training, sequence-to-sequence.
+`transformers` writes the checkpoints, of models with other heads: CTC, pre-training, sequence-to-sequence.
 """
 
 import logging
@@ -54,7 +54,7 @@ def speech(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", SPEECH)
-def test_the_encoder_arrives(tmp_path: Path, name: str) -> None:
+def test_encoder_weights_are_loaded(tmp_path: Path, name: str) -> None:
     model, model_type, fields = SPEECH[name]
     theirs = save(tmp_path / "speech", model, model_type, **fields)
     save(tmp_path / "text", *TEXT["bart"])
@@ -72,7 +72,7 @@ def test_the_encoder_arrives(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["bert", "gpt2"])
-def test_a_language_model_arrives_and_its_cross_attention_is_new(speech: Path, tmp_path: Path, name: str) -> None:
+def test_language_model_is_loaded_with_fresh_cross_attention(speech: Path, tmp_path: Path, name: str) -> None:
     theirs = save(tmp_path / "text", *TEXT[name])
     ours = dragoman.SpeechEncoderDecoderModel.from_encoder_decoder_pretrained(speech, tmp_path / "text")
     fresh = set(ours.load_report.fresh) - BRIDGE
@@ -88,8 +88,8 @@ def test_a_language_model_arrives_and_its_cross_attention_is_new(speech: Path, t
 
 
 @pytest.mark.parametrize("name", ["bart", "mbart", "whisper"])
-def test_a_decoder_with_cross_attention_arrives_whole(speech: Path, tmp_path: Path, name: str) -> None:
-    """Upstream's decoder starts with random embeddings here: the file holds them only under `shared.weight`."""
+def test_decoder_with_cross_attention_is_loaded_completely(speech: Path, tmp_path: Path, name: str) -> None:
+    """In `transformers` the embedding is random: the file holds it only under `shared.weight`."""
     theirs = save(tmp_path / "text", *TEXT[name])
     ours = dragoman.SpeechEncoderDecoderModel.from_encoder_decoder_pretrained(speech, tmp_path / "text")
     assert set(ours.load_report.fresh) == BRIDGE
@@ -99,7 +99,7 @@ def test_a_decoder_with_cross_attention_arrives_whole(speech: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", ["bert", "gpt2", "bart", "mbart"])
-def test_transformers_loads_what_we_joined(speech: Path, tmp_path: Path, name: str) -> None:
+def test_transformers_loads_the_joined_model(speech: Path, tmp_path: Path, name: str) -> None:
     save(tmp_path / "text", *TEXT[name])
     ours = dragoman.SpeechEncoderDecoderModel.from_encoder_decoder_pretrained(speech, tmp_path / "text")
     ours.config.decoder_start_token_id, ours.config.pad_token_id = 0, 1
@@ -113,7 +113,7 @@ def test_transformers_loads_what_we_joined(speech: Path, tmp_path: Path, name: s
 
 
 @pytest.mark.parametrize("name", ["pegasus", "marian"])
-def test_sinusoids_that_a_checkpoint_leaves_out_are_computed(speech: Path, tmp_path: Path, name: str) -> None:
+def test_sinusoids_missing_in_a_checkpoint_are_computed(speech: Path, tmp_path: Path, name: str) -> None:
     full = {"pegasus": transformers.PegasusForConditionalGeneration, "marian": transformers.MarianMTModel}[name]
     theirs = save(tmp_path / "text", full, name, d_model=32)
     tensors = load_file(tmp_path / "text/model.safetensors")
@@ -127,7 +127,7 @@ def test_sinusoids_that_a_checkpoint_leaves_out_are_computed(speech: Path, tmp_p
     assert not ours.decoder.embed.positions.weight.requires_grad
 
 
-def test_what_is_new_is_said(speech: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_fresh_weights_are_logged(speech: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     save(tmp_path / "text", *TEXT["gpt2"])
     with caplog.at_level(logging.WARNING, logger="dragoman"):
         dragoman.SpeechEncoderDecoderModel.from_encoder_decoder_pretrained(speech, tmp_path / "text")
@@ -136,7 +136,7 @@ def test_what_is_new_is_said(speech: Path, tmp_path: Path, caplog: pytest.LogCap
     assert "decoder.stack.layers.{0-1}.cross_attn.q_proj.weight" in record.getMessage()
 
 
-def test_fields_and_options_go_where_their_prefix_says(speech: Path, tmp_path: Path) -> None:
+def test_prefixed_fields_and_options(speech: Path, tmp_path: Path) -> None:
     save(tmp_path / "text", *TEXT["bart"])
     model = dragoman.SpeechEncoderDecoderModel.from_encoder_decoder_pretrained(
         speech,
@@ -160,10 +160,10 @@ def reference_start() -> Callable[[Path, Path], Any]:
     return lambda speech, text: transformers.SpeechEncoderDecoderModel.from_encoder_decoder_pretrained(speech, text)
 
 
-def test_the_trap_of_upstream_is_still_there(
+def test_transformers_still_loses_the_shared_embedding(
     speech: Path, tmp_path: Path, reference_start: Callable[[Path, Path], Any]
 ) -> None:
-    """Why the shared embedding is tested above: were this to fail, upstream had mended it."""
+    """If this fails, `transformers` has fixed it, and the test of the shared embedding above is less needed."""
     theirs = save(tmp_path / "text", *TEXT["bart"])
     joined = reference_start(speech, tmp_path / "text")
     lost = joined.decoder.model.decoder.embed_tokens.weight - theirs.model.shared.weight

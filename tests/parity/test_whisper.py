@@ -1,4 +1,4 @@
-"""A whole Whisper, as transformers saves it, is an ordinary model here: the same logits and texts, and back again."""
+"""A whole Whisper saved by `transformers`: the same logits and sequences, and saved back."""
 
 import copy
 import json
@@ -46,23 +46,23 @@ def test_logits_and_loss(whisper: tuple[Any, Path]) -> None:
     labels[: CLIPS // 2, -3:] = -100
     ours, wanted = (m(input_features=spectrograms(), labels=labels) for m in (model, theirs))
     assert (ours.logits - wanted.logits).abs().max() <= TOLERANCES["logits"]
-    # Upstream's Whisper pads shifted labels with its own padding id, as ours does.
+    # Whisper in `transformers` pads shifted labels with its own padding id, as ours does.
     assert abs(ours.loss - wanted.loss) <= TOLERANCES["loss"]
 
 
 @pytest.mark.parametrize("num_beams", [1, 5])
-def test_texts(whisper: tuple[Any, Path], num_beams: int) -> None:
+def test_generate(whisper: tuple[Any, Path], num_beams: int) -> None:
     theirs, folder = whisper
     model = dragoman.SpeechEncoderDecoderModel.from_pretrained(folder)
     options = {"num_beams": num_beams, "max_new_tokens": 12}
-    # Whisper's own `generate` cuts long audio and adds prompts; what lies below it is the plain one.
+    # Whisper's own `generate` splits long audio and adds prompts; this is the one it calls.
     wanted = transformers.GenerationMixin.generate(theirs, spectrograms(), **options)
     assert len({tuple(text) for text in wanted.tolist()}) > 5
     assert model.generate(spectrograms(), **options).tolist() == wanted.tolist()
 
 
 def test_saved_as_a_whisper(whisper: tuple[Any, Path], tmp_path: Path) -> None:
-    """Upstream has no composite of such halves, so what was loaded as a Whisper is saved as one."""
+    """`transformers` cannot join these parts, so a model loaded as a Whisper is saved as one."""
     theirs, folder = whisper
     model = dragoman.SpeechEncoderDecoderModel.from_pretrained(folder)
     model.save_pretrained(tmp_path)
@@ -80,7 +80,7 @@ def test_saved_as_a_whisper(whisper: tuple[Any, Path], tmp_path: Path) -> None:
     assert torch.equal(again.generate(spectrograms(), **options), model.generate(spectrograms(), **options))
 
 
-def test_what_only_whispers_generate_knows_is_kept(whisper: tuple[Any, Path], tmp_path: Path) -> None:
+def test_options_of_whisper_generate_are_kept(whisper: tuple[Any, Path], tmp_path: Path) -> None:
     _, folder = whisper
     kept = {"lang_to_id": {"<|en|>": 5}, "task_to_id": {"transcribe": 6}, "alignment_heads": [[0, 1]]}
     own = json.loads((folder / "generation_config.json").read_text()) | kept
@@ -99,7 +99,7 @@ def test_saved_by_jax(whisper: tuple[Any, Path], tmp_path: Path) -> None:
     assert all(torch.equal(tensor, theirs.state_dict()[name]) for name, tensor in loaded.state_dict().items())
 
 
-def test_a_larger_vocabulary_is_still_a_whisper(whisper: tuple[Any, Path], tmp_path: Path) -> None:
+def test_whisper_with_a_larger_vocabulary(whisper: tuple[Any, Path], tmp_path: Path) -> None:
     model = dragoman.SpeechEncoderDecoderModel.from_pretrained(whisper[1])
     model.resize_token_embeddings(45)
     model.save_pretrained(tmp_path)
@@ -107,8 +107,8 @@ def test_a_larger_vocabulary_is_still_a_whisper(whisper: tuple[Any, Path], tmp_p
     assert loaded.get_input_embeddings().weight.shape[0] == 45
 
 
-def test_halves_of_two_whispers_are_a_composite(whisper: tuple[Any, Path], tmp_path: Path) -> None:
-    """No Whisper has an encoder and a decoder of unlike habits, so this has a layout that only dragoman reads."""
+def test_parts_of_two_whispers_are_saved_as_a_joint_model(whisper: tuple[Any, Path], tmp_path: Path) -> None:
+    """No Whisper has parts with different settings, so the folder has a layout that only dragoman reads."""
     _, folder = whisper
     model = dragoman.SpeechEncoderDecoderModel.from_pretrained(folder, encoder_dropout=0.3)
     model.save_pretrained(tmp_path)
@@ -117,7 +117,7 @@ def test_halves_of_two_whispers_are_a_composite(whisper: tuple[Any, Path], tmp_p
     assert (again.config.encoder.dropout, again.config.decoder.dropout) == (0.3, model.config.decoder.dropout)
 
 
-def test_suppressed_tokens_come_along(whisper: tuple[Any, Path]) -> None:
+def test_suppressed_tokens_are_read(whisper: tuple[Any, Path]) -> None:
     theirs, folder = whisper
     kept = theirs.generation_config
     theirs.generation_config = transformers.GenerationConfig(
@@ -139,7 +139,7 @@ def test_suppressed_tokens_come_along(whisper: tuple[Any, Path]) -> None:
     assert not torch.isin(ours[:, 1:], torch.tensor([5, 6, 7])).any()
 
 
-def test_each_half_alone(whisper: tuple[Any, Path]) -> None:
+def test_each_part_alone(whisper: tuple[Any, Path]) -> None:
     theirs, folder = whisper
     encoder = dragoman.SpeechEncoder.from_pretrained(folder)
     wanted = theirs.model.encoder(spectrograms()).last_hidden_state
@@ -151,15 +151,15 @@ def test_each_half_alone(whisper: tuple[Any, Path]) -> None:
     assert (logits - expected).abs().max() <= TOLERANCES["logits"]
 
 
-def test_too_long_a_spectrogram_is_refused(whisper: tuple[Any, Path]) -> None:
+def test_too_long_spectrogram_is_refused(whisper: tuple[Any, Path]) -> None:
     model = dragoman.SpeechEncoderDecoderModel.from_pretrained(whisper[1])
     with pytest.raises(dragoman.AudioError, match="positions for 30"):
         model.generate(torch.randn(1, 8, 62))
 
 
 @pytest.mark.parametrize("frames", [2, 24, 58])
-def test_a_shorter_window_needs_no_padding(whisper: tuple[Any, Path], frames: int) -> None:
-    """Upstream takes windows of one length only: to compare, it gets a table of positions as short as the clip."""
+def test_shorter_window_needs_no_padding(whisper: tuple[Any, Path], frames: int) -> None:
+    """`transformers` takes windows of one length only; it gets a position table as short as the clip."""
     theirs, folder = whisper
     config = copy.deepcopy(theirs.config)
     config.max_source_positions = frames // 2

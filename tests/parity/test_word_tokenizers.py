@@ -1,4 +1,4 @@
-"""Speech to Text's and BioGPT's tokenizers against transformers, on vocabularies made on the spot, and both ways."""
+"""The tokenizers of Speech to Text and BioGPT against `transformers`, in both directions."""
 
 import io
 import json
@@ -38,7 +38,7 @@ def train_speech_to_text(folder: Path, *, multilingual: bool) -> None:
     (folder / "sentencepiece.bpe.model").write_bytes(model.getvalue())
     processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
     pieces = [processor.id_to_piece(i) for i in range(4, processor.get_piece_size())]
-    kept = [*tags, *(piece for piece in pieces if piece not in tags)][:-9]  # the last are not in the vocabulary
+    kept = [*tags, *(piece for piece in pieces if piece not in tags)][:-9]  # the last nine are not in the vocabulary
     vocab = FIRST | {piece: i for i, piece in enumerate(kept, start=4)}
     (folder / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
 
@@ -68,7 +68,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @pytest.fixture(scope="module", params=KINDS)
 def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Ours from upstream's files, ours from what we saved, ours unpickled; upstream's, and upstream's from ours."""
+    """Ours from their files, from our files, and unpickled; theirs, and theirs from our files."""
     kind, settings = KINDS[request.param]
     folder = tmp_path_factory.mktemp("theirs")
     if kind == "BioGptTokenizer":
@@ -88,7 +88,7 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @many
 @given(text=texts)
-def test_ids_and_back(both: Any, text: str) -> None:
+def test_encoding_and_decoding(both: Any, text: str) -> None:
     copies, references = both
     for theirs in references:
         expected = theirs(text)["input_ids"]
@@ -99,7 +99,7 @@ def test_ids_and_back(both: Any, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", QUOTES)
-def test_words_with_signs(both: Any, text: str) -> None:
+def test_words_with_punctuation(both: Any, text: str) -> None:
     copies, (theirs, _) = both
     expected = theirs(text)["input_ids"]
     for ours in copies:
@@ -107,7 +107,7 @@ def test_words_with_signs(both: Any, text: str) -> None:
         assert ours.decode(expected, skip_special_tokens=True) == theirs.decode(expected, skip_special_tokens=True)
 
 
-def test_any_ids(both: Any) -> None:
+def test_decoding_of_any_ids(both: Any) -> None:
     (ours, *_), (theirs, _) = both
     roles = {role: token for role, token in theirs.special_tokens_map.items() if role.endswith("_token")}
     assert ours.special_tokens_map == roles
