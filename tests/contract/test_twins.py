@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from dragoman.families import FAMILIES
+from dragoman.families import find
 from dragoman.jax.net.init import shapes_of
 from dragoman.jax.parts import SpeechEncoder as JaxEncoder
 from dragoman.jax.parts import TextDecoder as JaxDecoder
 from dragoman.testing import tiny_config
+from dragoman.testing.configs import VARIANTS
 from dragoman.torch.parts import SpeechEncoder, TextDecoder
 
 HERE = Path(__file__).parent
@@ -28,30 +29,23 @@ def files_of(folder: Path) -> set[str]:
 
 SHARED = sorted(files_of(TORCH) & files_of(JAX))
 DECODER = {"is_decoder": True, "add_cross_attention": True}
-VARIANTS = [
-    *[(family.model_type, {}) for family in FAMILIES],
-    (
-        "wav2vec2",
-        {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True, "adapter_attn_dim": 8},
-    ),
-    ("wav2vec2", {"add_adapter": True, "output_hidden_size": 24}),
-    ("hubert", {"conv_pos_batch_norm": True, "feat_proj_layer_norm": False}),
-    ("bart", {"tie_word_embeddings": False}),
-]
 
 
 def torch_shapes(part: Any) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in part.state_dict().items()}
 
 
-@pytest.mark.parametrize(("model_type", "fields"), VARIANTS)
-def test_tensors_have_the_same_names_and_shapes(model_type: str, fields: dict[str, Any]) -> None:
-    family = next(family for family in FAMILIES if family.model_type == model_type)
-    pairs = [(family.speech, SpeechEncoder, JaxEncoder, {}), (family.text, TextDecoder, JaxDecoder, DECODER)]
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("tied", [True, False])
+def test_tensors_have_the_same_names_and_shapes(name: str, tied: bool) -> None:
+    model_type, fields = VARIANTS[name]
+    family = find(model_type)
+    decoder = {**DECODER, "tie_word_embeddings": tied}
+    pairs = [(family.speech, SpeechEncoder, JaxEncoder, {}), (family.text, TextDecoder, JaxDecoder, decoder)]
     for part, torch_class, jax_class, extra in pairs:
         if part is None:
             continue
-        config = tiny_config(model_type, **fields, **extra)
+        config = tiny_config(model_type, **{**fields, **extra})
         expected = torch_shapes(torch_class(config, empty=True))
         assert {name: shape for name, (shape, _) in shapes_of(jax_class(config, empty=True)).items()} == expected
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from dragoman import SpeechEncoder
-from dragoman.families import FAMILIES
-from dragoman.testing import tiny_config
+from dragoman.testing import configs, tiny_config
+from dragoman.testing.configs import VARIANTS
 
 Speech = Callable[..., torch.Tensor]
 
@@ -16,21 +16,18 @@ LABELS = torch.tensor([[5, 6, 7, 2], [8, 9, 2, -100]])
 
 MASK = (torch.arange(1600) < torch.tensor([[1600], [900]])).long()
 
-LAYER_NORM = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
+ENCODERS = [name for name, (model_type, _) in VARIANTS.items() if model_type in configs.ENCODERS]
 
-ENCODERS: list[tuple[str, dict[str, Any]]] = [
-    *[(family.model_type, {}) for family in FAMILIES if family.speech],
-    ("wav2vec2", {**LAYER_NORM, "add_adapter": True, "adapter_attn_dim": 8}),
-    ("hubert", {"conv_pos_batch_norm": True, "feat_proj_layer_norm": False}),
-    ("wavlm", LAYER_NORM),
-]
-
-# Another encoder of the list has all of their parts: compiled to machine code in nightly runs only.
-COVERED = [("wav2vec2", {}), ("hubert", {}), ("wavlm", {}), ("unispeech", {}), ("unispeech-sat", {})]
+# Compiled to machine code by the slow tests: plain families, and variants with a part of their own. Another encoder
+# has all parts of the rest, which are compiled in nightly runs only.
+OWN_PARTS = {"wav2vec2-language-adapter", "wav2vec2-adapter", "hubert-batch-norm", "wavlm-large"}
+COVERED = {"wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat"}
+COMPILED = set(configs.ENCODERS) - COVERED | OWN_PARTS
 
 
-def check_compiled(name: str, fields: dict[str, Any], backend: str) -> None:
-    encoder = SpeechEncoder(tiny_config(name, **fields)).eval()
+def check_compiled(name: str, backend: str) -> None:
+    model_type, fields = VARIANTS[name]
+    encoder = SpeechEncoder(tiny_config(model_type, **fields)).eval()
     front = encoder.spec.frontend
     size = {"samples": 1600, "frames": 60}
     audio = {encoder.main_input_name: torch.randn([2, *(size.get(axis, 8) for axis in front.axes[1:])])}
@@ -44,20 +41,20 @@ def check_compiled(name: str, fields: dict[str, Any], backend: str) -> None:
     torch.testing.assert_close(found.last_hidden_state, wanted.last_hidden_state, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("name", "fields"), ENCODERS)
-def test_encoder_compiles_without_graph_breaks(name: str, fields: dict[str, Any]) -> None:
+@pytest.mark.parametrize("name", ENCODERS)
+def test_encoder_compiles_without_graph_breaks(name: str) -> None:
     torch.manual_seed(0)
-    check_compiled(name, fields, "eager")
+    check_compiled(name, "eager")
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # inductor uses deprecated PyTorch functions
 @pytest.mark.parametrize(
-    ("name", "fields"),
-    [pytest.param(*one, marks=pytest.mark.nightly if one in COVERED else pytest.mark.slow) for one in ENCODERS],
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name in COMPILED else pytest.mark.nightly) for name in ENCODERS],
 )
-def test_encoder_compiles_to_machine_code(name: str, fields: dict[str, Any]) -> None:
+def test_encoder_compiles_to_machine_code(name: str) -> None:
     torch.manual_seed(0)
-    check_compiled(name, fields, "inductor")
+    check_compiled(name, "inductor")
 
 
 def test_forward_pass_compiles(build: Any, speech: Speech) -> None:

@@ -26,17 +26,12 @@ from dragoman.spec import DisentangledSpec
 from dragoman.testing import tiny_config
 from dragoman.torch.net.disentangled import distance_index
 
-from .conftest import assert_close
+from .conftest import MORE_ENCODERS, assert_close
 
-ENCODERS = (
-    "unispeech", "unispeech-large", "unispeech-sat", "unispeech-sat-large", "data2vec-audio", "data2vec-audio-adapter",
-    "sew", "sew-layer", "speech_to_text", "speech_to_text-odd",
-    "sew-d", "sew-d-apart", "sew-d-by-query", "conformer-relative", "conformer-rotary", "conformer-plain",
-    "wav2vec2-bert", "wav2vec2-bert-relative", "wav2vec2-bert-adapter",
-)  # fmt: skip
+ENCODERS = tuple(MORE_ENCODERS)
 # Every kind of part once by every test; the others by the slow tests, but for their states, alone and padded.
 QUICK = {
-    "unispeech-large", "unispeech-sat", "data2vec-audio", "sew", "sew-d", "speech_to_text", "conformer-relative",
+    "unispeech-large", "unispeech-sat", "data2vec-audio", "sew", "sew-d", "speech_to_text", "wav2vec2-conformer",
     "wav2vec2-bert",
 }  # fmt: skip
 SOME = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in ENCODERS]
@@ -122,7 +117,7 @@ def test_jax(pair_of: Build, name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "decoder"),
     # The pair that is left out writes but two texts, which proves little; the other conformers' are there.
-    [pair for pair in product(ENCODERS, OTHERS) if pair != ("conformer-plain", "whisper")],
+    [pair for pair in product(ENCODERS, OTHERS) if pair != ("wav2vec2-conformer-no-positions", "whisper")],
 )
 def test_other_decoders(pair_of: Build, name: str, decoder: str) -> None:
     check_loss_and_texts(pair_of(name, decoder))

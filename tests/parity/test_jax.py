@@ -27,17 +27,8 @@ from dragoman.jax.parts import SpeechEncoder as JaxEncoder
 from dragoman.model.load import load_part
 from dragoman.testing import TOLERANCES, configs, tiny_config
 
-from .conftest import Encoder, Pair, are_varied, own_pair, randomize
+from .conftest import DECODERS, ENCODERS, MORE_DECODERS, Encoder, Pair, are_varied, own_pair, randomize
 
-ENCODERS = (
-    "wav2vec2-group", "wav2vec2-layer", "wav2vec2-adapter", "wav2vec2-adapter-proj", "wav2vec2-language-adapter",
-    "hubert-group", "hubert-batch-norm", "hubert-no-feature-norm", "wavlm-group", "wavlm-layer", "whisper",
-)  # fmt: skip
-DECODERS = ("bert", "gpt2", "bart", "mbart", "whisper")
-MORE_DECODERS = (
-    "roberta", "xlm-roberta", "camembert", "electra", "bert-generation", "xglm", "pegasus", "marian", "blenderbot",
-    "blenderbot-small", "trocr", "trocr-sinusoids", "trocr-wide-memory",
-)  # fmt: skip
 # Every kind of part once; the whole matrix belongs to the nightly tests.
 QUICK = {("wav2vec2-adapter-proj", "gpt2"), ("whisper", "whisper")}
 PAIRS = [

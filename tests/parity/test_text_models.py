@@ -13,68 +13,17 @@ from flax import nnx
 from safetensors.torch import save_file
 
 from dragoman.checkpoint.options import LoadOptions
-from dragoman.families import FAMILIES
 from dragoman.jax.backend import BACKEND
 from dragoman.jax.parts import TextDecoder as JaxTextDecoder
 from dragoman.model.load import load_part
-from dragoman.testing import TOLERANCES, tiny_config
+from dragoman.testing import TOLERANCES, configs, tiny_config
+from dragoman.testing.configs import DECODERS
 from dragoman.torch.parts import TextDecoder
 
 from .conftest import randomize, reference_config
 
-LLAMA3 = {
-    "rope_type": "llama3", "rope_theta": 10000.0, "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 16,
-}  # fmt: skip
-YARN = {"rope_type": "yarn", "rope_theta": 100.0, "factor": 4.0, "original_max_position_embeddings": 16}
-LONG = {
-    "rope_type": "longrope", "rope_theta": 100.0, "short_factor": [1.0, 2.0, 1.5], "long_factor": [9.0, 9.0, 9.0],
-    "original_max_position_embeddings": 16,
-}  # fmt: skip
-LOCAL = {"rope_type": "linear", "rope_theta": 10.0, "factor": 4.0}
-VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    **{
-        family.model_type: (family.model_type, {})
-        for family in FAMILIES
-        if family.text and not family.text.cross_attends
-    },
-    "llama-3": ("llama", {"rope_parameters": LLAMA3, "attention_bias": False, "mlp_bias": False}),
-    "llama-linear": ("llama", {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 100.0}}),
-    "llama-yarn": ("llama", {"rope_parameters": YARN}),
-    "llama-dynamic": ("llama", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 100.0}}),
-    "llama-longrope": ("llama", {"rope_parameters": LONG}),
-    "mistral-no-window": ("mistral", {"sliding_window": None, "tie_word_embeddings": True}),
-    "qwen3-windows": ("qwen3", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}),
-    "gemma2-no-caps": ("gemma2", {"attn_logit_softcapping": None, "final_logit_softcapping": None}),
-    "gemma2-no-windows": ("gemma2", {"layer_types": ["full_attention"] * 2, "attention_bias": True}),
-    "gemma3_text-scaled": (
-        "gemma3_text",
-        {"rope_parameters": {"full_attention": LLAMA3, "sliding_attention": LOCAL}, "final_logit_softcapping": 2.0},
-    ),
-    "gemma3_text-untied": ("gemma3_text", {"tie_word_embeddings": False, "sliding_window": 2}),
-    "gpt_neo-global": ("gpt_neo", {"attention_types": [[["global"], 2]], "tie_word_embeddings": False}),
-    "gpt_neox-serial": ("gpt_neox", {"use_parallel_residual": False, "attention_bias": False}),
-    "phi-normed": ("phi", {"qk_layernorm": True, "tie_word_embeddings": True, "num_key_value_heads": 4}),
-    "phi3-longrope": (
-        "phi3",
-        {"rope_parameters": {**LONG, "partial_rotary_factor": 0.75}, "original_max_position_embeddings": 16},
-    ),
-    "phi3-mini": ("phi3", {"rope_parameters": None, "sliding_window": None, "num_key_value_heads": 4}),
-    "phi3-tied": ("phi3", {"tie_word_embeddings": True, "sliding_window": None}),
-    "smollm3-3b": ("smollm3", {"use_sliding_window": False, "sliding_window": None}),
-    "smollm3-apart": (
-        "smollm3",
-        {
-            "no_rope_layers": [0, 1, 0],  # of which only as many count as there are layers
-            "layer_types": ["full_attention", "sliding_attention"],
-            "attention_bias": True,
-            "mlp_bias": True,
-            "tie_word_embeddings": False,
-        },
-    ),
-    "opt-350m": ("opt", {"word_embed_proj_dim": 16, "do_layer_norm_before": False}),
-    "opt-no-bias": ("opt", {"enable_bias": False}),
-}
+ALONE = {family for family, fusion in DECODERS if fusion}
+VARIANTS = {name: variant for name, variant in configs.VARIANTS.items() if variant[0] in ALONE}
 
 
 class Both:

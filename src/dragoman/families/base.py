@@ -5,7 +5,7 @@ No mathematics lives here: `ModelConfig.speech_spec` and `text_spec` describe th
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dragoman.checkpoint.keymap import Alias, KeyMap, Rule
@@ -97,6 +97,8 @@ class Family:
         processor: Class of the processor that joins the two.
         card: What people ask about it.
         tiny: Fields of a configuration that builds in milliseconds and still has every part of the real network.
+        variants: Fields of other tiny configurations, on top of `tiny`, by name. Together they ask for everything that
+            a `config.json` of this family can ask for; the tests compare each with `transformers`.
     """
 
     config: type[ModelConfig]
@@ -109,6 +111,7 @@ class Family:
     feature_extractor: str | None = None
     tokenizer: str | None = None
     processor: str | None = None
+    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def model_type(self) -> str:

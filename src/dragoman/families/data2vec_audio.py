@@ -67,4 +67,5 @@ FAMILY = Family(
         licence="Apache-2.0",
     ),
     tiny=like.TINY | {"num_conv_pos_embeddings": 2, "conv_pos_kernel_size": 5},
+    variants={"adapter": {"conv_pos_kernel_size": 4, "add_adapter": True, "output_hidden_size": 24}},
 )

@@ -86,4 +86,8 @@ FAMILY = Family(
         "attn_logit_softcapping": 1.5,
         "final_logit_softcapping": 2.0,
     },
+    variants={
+        "no-caps": {"attn_logit_softcapping": None, "final_logit_softcapping": None},
+        "no-windows": {"layer_types": ["full_attention"] * 2, "attention_bias": True},
+    },
 )

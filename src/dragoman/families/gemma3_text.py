@@ -12,7 +12,7 @@ from dragoman.checkpoint.keymap import Alias, Drop, Rename, Rule
 from dragoman.errors import ConfigError
 from dragoman.families import gemma2, llama_like
 from dragoman.families.base import Card, Family
-from dragoman.families.rope import rope_parameters_of, rotary_of
+from dragoman.families.rope import TINY_ROPES, rope_parameters_of, rotary_of
 from dragoman.spec import TextDecoderSpec
 
 _KINDS = ("full_attention", "sliding_attention")
@@ -122,4 +122,11 @@ FAMILY = Family(
         own="two kinds of positions, five layers of six with a window; of `gemma3`, which sees pictures, the text half",
     ),
     tiny=gemma2.TINY | {"_sliding_window_pattern": 2},
+    variants={
+        "scaled": {
+            "rope_parameters": {"full_attention": TINY_ROPES["llama3"], "sliding_attention": TINY_ROPES["linear"]},
+            "final_logit_softcapping": 2.0,
+        },
+        "untied": {"tie_word_embeddings": False, "sliding_window": 2},
+    },
 )

@@ -134,4 +134,5 @@ FAMILY = Family(
         "window_size": 5,
         "max_position_embeddings": 64,
     },
+    variants={"global": {"attention_types": [[["global"], 2]], "tie_word_embeddings": False}},
 )

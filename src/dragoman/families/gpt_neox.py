@@ -112,4 +112,5 @@ FAMILY = Family(
         own="both halves of a block read the same states",
     ),
     tiny=TINY_TEXT | TINY_IDS | {"hidden_size": 32, "intermediate_size": 30},
+    variants={"serial": {"use_parallel_residual": False, "attention_bias": False}},
 )

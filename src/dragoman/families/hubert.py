@@ -72,4 +72,5 @@ FAMILY = Family(
         licence="Apache-2.0",
     ),
     tiny=like.TINY,
+    variants={"large": like.TINY_LARGE, "batch-norm": {"conv_pos_batch_norm": True, "feat_proj_layer_norm": False}},
 )

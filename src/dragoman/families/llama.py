@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from dragoman.families.base import Card, Family
 from dragoman.families.llama_like import TINY, LlamaLikeConfig, part
+from dragoman.families.rope import TINY_ROPES
 from dragoman.spec import TextDecoderSpec
 
 
@@ -45,4 +46,7 @@ FAMILY = Family(
         own="rotary positions, Llama 3.1's scaling too",
     ),
     tiny=TINY | {"attention_bias": True, "mlp_bias": True},
+    variants={
+        name: {"rope_parameters": rope, "attention_bias": False, "mlp_bias": False} for name, rope in TINY_ROPES.items()
+    },
 )

@@ -46,4 +46,5 @@ FAMILY = Family(
         own="a window in all layers",
     ),
     tiny=TINY | {"head_dim": 8, "sliding_window": 5},
+    variants={"no-window": {"sliding_window": None, "tie_word_embeddings": True}},
 )

@@ -126,4 +126,8 @@ FAMILY = Family(
         own="learned positions",
     ),
     tiny=TINY_TEXT | TINY_IDS | {"ffn_dim": 30, "word_embed_proj_dim": 24},
+    variants={
+        "350m": {"word_embed_proj_dim": 16, "do_layer_norm_before": False},
+        "no-bias": {"enable_bias": False},
+    },
 )

@@ -118,4 +118,5 @@ FAMILY = Family(
         own="both halves of a block read the same states, normalised once",
     ),
     tiny=TINY_TEXT | TINY_IDS | {"hidden_size": 32, "intermediate_size": 30, "num_key_value_heads": 2},
+    variants={"normed": {"qk_layernorm": True, "tie_word_embeddings": True, "num_key_value_heads": 4}},
 )

@@ -7,6 +7,7 @@ from dragoman.checkpoint.keymap import Rule, Split
 from dragoman.errors import ConfigError
 from dragoman.families import llama_like
 from dragoman.families.base import Card, Family
+from dragoman.families.rope import TINY_ROPES
 from dragoman.spec import TextDecoderSpec
 
 _OLD_NAMES = ("su", "yarn")  # of LongRoPE, in the first files
@@ -87,5 +88,13 @@ FAMILY = Family(
         "hidden_size": 32,  # rotary positions in three quarters of a head of 8
         "rope_parameters": {"partial_rotary_factor": 0.75},
         "sliding_window": 5,
+    },
+    variants={
+        "longrope": {
+            "rope_parameters": TINY_ROPES["longrope"] | {"partial_rotary_factor": 0.75},
+            "original_max_position_embeddings": 16,
+        },
+        "mini": {"rope_parameters": None, "sliding_window": None, "num_key_value_heads": 4},
+        "tied": {"tie_word_embeddings": True, "sliding_window": None},
     },
 )

@@ -52,4 +52,5 @@ FAMILY = Family(
         own="normalised queries and keys",
     ),
     tiny=llama_like.TINY | {"head_dim": 8},
+    variants={"windows": {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}},
 )

@@ -7,7 +7,7 @@ from typing import Any
 from dragoman.errors import ConfigError
 from dragoman.spec import PairScaling, RotaryScaling, RotarySpec, YarnScaling
 
-__all__ = ["longest_text", "rope_parameters_of", "rotary_of"]
+__all__ = ["TINY_ROPES", "longest_text", "rope_parameters_of", "rotary_of"]
 
 _NEEDED: dict[str, tuple[str, ...]] = {
     "default": (),
@@ -16,6 +16,17 @@ _NEEDED: dict[str, tuple[str, ...]] = {
     "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
     "yarn": ("factor", "original_max_position_embeddings", "beta_fast", "beta_slow"),
     "longrope": ("factor", "original_max_position_embeddings"),
+}
+
+# `rope_parameters` of each kind that scales, for tiny models whose heads have three pairs of numbers.
+_TINY: dict[str, Any] = {"rope_theta": 100.0, "factor": 4.0}
+_EARLY = _TINY | {"original_max_position_embeddings": 16}
+TINY_ROPES: dict[str, dict[str, Any]] = {
+    "linear": _TINY | {"rope_type": "linear"},
+    "dynamic": _TINY | {"rope_type": "dynamic"},
+    "llama3": _EARLY | {"rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0},
+    "yarn": _EARLY | {"rope_type": "yarn"},
+    "longrope": _EARLY | {"rope_type": "longrope", "short_factor": [1.0, 2.0, 1.5], "long_factor": [9.0, 9.0, 9.0]},
 }
 
 

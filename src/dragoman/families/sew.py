@@ -68,4 +68,12 @@ FAMILY = Family(
         own="the stack runs at half the frame rate",
     ),
     tiny=like.TINY,
+    variants={
+        "layer": {
+            "feat_extract_norm": "layer",
+            "hidden_size": 16,
+            "num_conv_pos_embeddings": 7,
+            "squeeze_factor": 3,
+        },
+    },
 )

@@ -90,4 +90,15 @@ FAMILY = Family(
         licence="Apache-2.0",
     ),
     tiny=like.TINY | {"position_buckets": 4, "max_position_embeddings": 8},
+    variants={
+        "no-buckets": {
+            "feat_extract_norm": "layer",
+            "share_att_key": False,
+            "position_buckets": -1,
+            "max_position_embeddings": 6,
+            "norm_rel_ebd": "none",
+            "feature_layer_norm_eps": 0.01,
+        },
+        "by-query": {"pos_att_type": ("c2p",), "hidden_size": 16},
+    },
 )

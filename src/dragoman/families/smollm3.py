@@ -80,4 +80,14 @@ FAMILY = Family(
         own="no positions in every fourth layer",
     ),
     tiny=TINY | {"no_rope_layer_interval": 2, "use_sliding_window": True, "sliding_window": 5},
+    variants={
+        "3b": {"use_sliding_window": False, "sliding_window": None},
+        "windows-apart": {
+            "no_rope_layers": [0, 1, 0],  # as many count as there are layers
+            "layer_types": ["full_attention", "sliding_attention"],
+            "attention_bias": True,
+            "mlp_bias": True,
+            "tie_word_embeddings": False,
+        },
+    },
 )

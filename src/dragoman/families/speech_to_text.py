@@ -119,4 +119,7 @@ FAMILY = Family(
         "max_target_positions": 64,
         "decoder_start_token_id": 0,
     },
+    variants={
+        "three-convolutions": {"conv_kernel_sizes": (3, 5, 3), "num_conv_layers": 3, "scale_embedding": False},
+    },
 )

@@ -50,4 +50,8 @@ FAMILY = Family(
         licence="see their cards",
     ),
     tiny=bart_like.TINY_DECODER | {"max_position_embeddings": 64},
+    variants={
+        "sinusoids": {"use_learned_position_embeddings": False, "layernorm_embedding": False},
+        "wide-memory": {"cross_attention_hidden_size": 32},
+    },
 )

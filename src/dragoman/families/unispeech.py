@@ -48,4 +48,5 @@ FAMILY = Family(
         licence="see their cards",
     ),
     tiny=like.TINY,
+    variants={"large": like.TINY_LARGE | {"adapter_attn_dim": 8}},
 )

@@ -54,4 +54,5 @@ FAMILY = Family(
         licence="see their cards",
     ),
     tiny=like.TINY,
+    variants={"large": like.TINY_LARGE},
 )

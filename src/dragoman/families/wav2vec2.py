@@ -92,4 +92,9 @@ FAMILY = Family(
         own="one small adapter a language (MMS)",
     ),
     tiny=like.TINY,
+    variants={
+        "large": like.TINY_LARGE,
+        "language-adapter": like.TINY_LARGE | {"adapter_attn_dim": 8},
+        "adapter": {"add_adapter": True, "output_hidden_size": 24},
+    },
 )

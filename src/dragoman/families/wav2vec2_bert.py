@@ -125,4 +125,14 @@ FAMILY = Family(
         "right_max_position_embeddings": 2,
         "conv_depthwise_kernel_size": 7,
     },
+    variants={
+        "relative": {"position_embeddings_type": "relative", "layer_norm_eps": 0.01},
+        "adapter": {
+            "position_embeddings_type": "rotary",
+            "add_adapter": True,
+            "num_adapter_layers": 2,
+            "output_hidden_size": 24,
+            "use_intermediate_ffn_before_adapter": True,
+        },
+    },
 )

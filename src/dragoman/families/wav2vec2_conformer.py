@@ -67,5 +67,9 @@ FAMILY = Family(
         checkpoints=("facebook/wav2vec2-conformer-rel-pos-large", "facebook/wav2vec2-conformer-rope-large-960h-ft"),
         licence="Apache-2.0",
     ),
-    tiny=like.TINY | {"conv_depthwise_kernel_size": 7},
+    tiny=like.TINY | {"conv_depthwise_kernel_size": 7, "layer_norm_eps": 0.01},
+    variants={
+        "rotary": {"position_embeddings_type": "rotary", "rotary_embedding_base": 100, "add_adapter": True},
+        "no-positions": {"position_embeddings_type": None, "feat_extract_norm": "layer"},
+    },
 )

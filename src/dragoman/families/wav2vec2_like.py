@@ -18,7 +18,7 @@ from dragoman.spec.attention import AttentionSpec
 from dragoman.spec.block import BlockSpec, FeedForwardSpec, StackSpec
 
 __all__ = ["ADAPTER", "ADAPTER_PROJECTION", "FRONTEND", "HEADS", "LANGUAGE", "POSITIONS", "PROJECTION", "QUANTIZER"]
-__all__ += ["SPEAKER", "STACK", "TINY", "TINY_STACK", "Wav2Vec2LikeConfig", "stack_norm"]
+__all__ += ["SPEAKER", "STACK", "TINY", "TINY_LARGE", "TINY_STACK", "Wav2Vec2LikeConfig", "stack_norm"]
 
 TINY_STACK: dict[str, Any] = {
     "hidden_size": 32,
@@ -33,6 +33,7 @@ TINY: dict[str, Any] = TINY_STACK | {  # one frame every 40 samples
     "num_conv_pos_embeddings": 16,
     "num_conv_pos_embedding_groups": 4,
 }
+TINY_LARGE: dict[str, Any] = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
 
 
 @dataclass(kw_only=True)

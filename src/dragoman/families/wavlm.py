@@ -64,4 +64,5 @@ FAMILY = Family(
         own="a gated relative position bias",
     ),
     tiny=like.TINY | {"num_buckets": 32, "max_bucket_distance": 40},
+    variants={"large": like.TINY_LARGE},
 )

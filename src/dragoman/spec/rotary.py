@@ -7,7 +7,6 @@ YaRN (https://arxiv.org/abs/2309.00071) and LongRoPE (https://arxiv.org/abs/2402
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 from dragoman.errors import ConfigError
 
@@ -126,7 +125,7 @@ class RotarySpec:
                 f"{len(self.scaling.factors)}."
             )
 
-    @cached_property  # read at each decoding step
+    @property  # not cached: `cached_property` takes a lock, which `torch.compile` cannot trace
     def frequencies(self) -> tuple[float, ...]:
         """Radians per position of each of the `width / 2` pairs."""
         plain = [self.theta ** (-2 * pair / self.width) for pair in range(self.width // 2)]

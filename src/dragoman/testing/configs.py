@@ -1,5 +1,6 @@
-"""One tiny configuration a family: every part of the real network, thousands of weights instead of millions."""
+"""Tiny configurations of every family: all parts of the real network, thousands of weights instead of millions."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from dragoman.api.config import FUSIONS
@@ -7,10 +8,10 @@ from dragoman.errors import ConfigError
 from dragoman.families import FAMILIES, find
 from dragoman.families.config import ModelConfig
 
-__all__ = ["DECODERS", "ENCODERS", "tiny_config"]
+__all__ = ["DECODERS", "ENCODERS", "VARIANTS", "tiny_config"]
 
 ENCODERS = [family.model_type for family in FAMILIES if family.speech]
-"""The `model_type` of every family that hears."""
+"""The `model_type` of every family with a speech encoder."""
 
 DECODERS = [
     (family.model_type, fusion)
@@ -18,7 +19,14 @@ DECODERS = [
     if family.text
     for fusion in ((None,) if family.text.cross_attends else FUSIONS)
 ]
-"""The `model_type` of every family that writes, with each `fusion` by which it can be joined."""
+"""The `model_type` of every family with a text decoder, with each `fusion` by which it can be joined."""
+
+VARIANTS: dict[str, tuple[str, Mapping[str, Any]]] = {
+    "-".join((family.model_type, *name)): (family.model_type, fields)
+    for family in FAMILIES
+    for name, fields in (((), {}), *(((name,), fields) for name, fields in family.variants.items()))
+}
+"""Every configuration that tests try, `tiny_config(model_type, **fields)`: of each family the plain one and others."""
 
 
 def tiny_config(model_type: str, **fields: Any) -> ModelConfig:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from dragoman import ConfigError, SpeechEncoder, SpeechEncoderDecoderConfig, SpeechEncoderDecoderModel, TextDecoder
+from dragoman.families import find
 from dragoman.jax.buckets import pad_to_bucket
 from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
 from dragoman.testing import TOLERANCES, tiny_config
@@ -22,12 +23,17 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "prefix-gemma": ("gemma", {"fusion": "prefix", "fusion_stacking": 3, "fusion_prompt": PROMPT}),
     "cross-gemma2": ("gemma2", {"fusion": "cross_attention"}),
     "prefix-gemma3": ("gemma3_text", {"fusion": "prefix", "fusion_prompt": PROMPT}),
-    "cross-phi3": ("phi3", {"fusion": "cross_attention"}),
-    "cross-smollm3": ("smollm3", {"fusion": "cross_attention"}),
     "prefix-opt": ("opt", {"fusion": "prefix"}),
     "cross-opt": ("opt", {"fusion": "cross_attention"}),
 }
-OWN = {"opt": {"word_embed_proj_dim": 16, "do_layer_norm_before": False}}  # as its 350m
+# The others, but for those whose network is that of another one in parts.
+COVERED = ("biogpt", "gpt_neo", "mistral", "phi", "qwen2", "qwen3")
+KINDS |= {
+    f"cross-{decoder}": (decoder, {"fusion": fusion})
+    for decoder, fusion in DECODERS
+    if fusion == "cross_attention" and decoder not in (*COVERED, *(name for name, _ in KINDS.values()))
+}
+OWN = {"opt": find("opt").variants["350m"]}
 QUICK = ("cross-llama", "prefix-gemma")  # in JAX, where compiling takes seconds
 BOTH = pytest.mark.parametrize("kind", KINDS)
 LABELS = torch.tensor([[11, 12, 13, 2], [14, 2, -100, -100], [15, 16, 2, -100]])
