@@ -109,17 +109,17 @@ class Runner(BackendRunner):
 
     def generate(
         self, encoded: EncoderOutput, prompt: Int[np.ndarray[Any, Any], "rows tokens"], **options: Any
-    ) -> tuple[Int[np.ndarray[Any, Any], "texts generated"], Float[np.ndarray[Any, Any], "texts generated"]]:
+    ) -> tuple[Int[np.ndarray[Any, Any], "sequences generated"], Float[np.ndarray[Any, Any], "sequences generated"]]:
         """Generate transcripts; the arguments are those of `generate`. Returns tokens and their log-probabilities.
 
         The log-probabilities come from a second pass: the compiled search does not record them, and one that does is
         slower.
         """
-        texts = np.asarray(self._model.generate(encoder_outputs=encoded, decoder_input_ids=prompt, **options))
-        memory = self.take(encoded, np.repeat(np.arange(len(prompt)), len(texts) // len(prompt)).tolist())
+        tokens = np.asarray(self._model.generate(encoder_outputs=encoded, decoder_input_ids=prompt, **options))
+        memory = self.take(encoded, np.repeat(np.arange(len(prompt)), len(tokens) // len(prompt)).tolist())
         # The padding of a model without an end token is -1.
-        log_probs = self.log_probs(memory, np.maximum(texts, 0))
-        return texts[:, prompt.shape[1] :], log_probs[:, prompt.shape[1] - 1 :]
+        log_probs = self.log_probs(memory, np.maximum(tokens, 0))
+        return tokens[:, prompt.shape[1] :], log_probs[:, prompt.shape[1] - 1 :]
 
     def next_log_probs(
         self, encoded: EncoderOutput, prompt: Int[np.ndarray[Any, Any], "rows tokens"]

@@ -98,7 +98,7 @@ class Runner(BackendRunner):
 
     def generate(
         self, encoded: EncoderOutput, prompt: Int[np.ndarray[Any, Any], "rows tokens"], **options: Any
-    ) -> tuple[Int[np.ndarray[Any, Any], "texts generated"], Float[np.ndarray[Any, Any], "texts generated"]]:
+    ) -> tuple[Int[np.ndarray[Any, Any], "sequences generated"], Float[np.ndarray[Any, Any], "sequences generated"]]:
         """Generate transcripts; the arguments are those of `generate`. Returns tokens and their log-probabilities."""
         found = self._model.generate(
             encoder_outputs=encoded,
@@ -126,13 +126,13 @@ class Runner(BackendRunner):
         heads: Sequence[tuple[int, int]],
     ) -> Iterator[Float[np.ndarray[Any, Any], "heads length frames"]]:
         """Yield for each row the cross-attention weights of some (layer, head) pairs."""
-        texts = torch.from_numpy(tokens).to(self._model.device)
+        ids = torch.from_numpy(tokens).to(self._model.device)
         spec, frames = self._model.decoder.spec, encoded.last_hidden_state.shape[1]
         # Memory holds the weights of all heads, and the logits.
         numbers = max(spec.stack.num_layers * spec.stack.block.self_attn.num_heads * frames, spec.vocab_size)
-        rows = rows_at_once(texts.shape[1] * numbers)
-        for first in range(0, len(texts), rows):
-            some = texts[first : first + rows]
+        rows = rows_at_once(ids.shape[1] * numbers)
+        for first in range(0, len(ids), rows):
+            some = ids[first : first + rows]
             memory = self.take(encoded, range(first, first + len(some)))
             output = self._model(encoder_outputs=memory, decoder_input_ids=some, output_attentions=True)
             picked = torch.stack([output.cross_attentions[layer][:, head] for layer, head in heads], dim=1)

@@ -29,5 +29,5 @@ def spelt(*arguments: str) -> list[str]:
         (["--unknown-flag", "x"], ["--unknown_flag", "x"]),
     ],
 )
-def test_both_spellings_mean_the_same(typed, meant):
+def test_forms_of_flags(typed, meant):
     assert spelt(*typed) == meant

@@ -52,13 +52,13 @@ def test_debug_shows_the_traceback(capsys):
     assert "test_console.py" in err
 
 
-def test_messages_stay_on_one_line_and_cannot_steer_the_terminal(capsys):
+def test_messages_are_one_line_without_control_characters(capsys):
     with session(debug=False, json_logs=False, verbose=False):
         LOG.warning("odd\nname \x1b[31m.wav \udcff")
     assert capsys.readouterr().err == "dragoman: warning: odd name \\x1b[31m.wav \\udcff\n"
 
 
-def test_json_logs_are_one_object_a_line(capsys):
+def test_json_logs_are_one_object_per_line(capsys):
     with session(debug=True, json_logs=True, verbose=False):
         try:
             raise AudioError("odd\nfile")
@@ -74,7 +74,7 @@ def test_json_logs_are_one_object_a_line(capsys):
     assert "traceback" not in second
 
 
-def test_verbosity_decides_what_is_said(capsys):
+def test_verbosity(capsys):
     for verbose in (False, True):
         with session(debug=False, json_logs=False, verbose=verbose):
             LOG.info("loading")
@@ -93,14 +93,14 @@ def test_python_warnings_become_lines(capsys):
     assert capsys.readouterr().err == "dragoman: warning: The text may be cut.\n"
 
 
-def test_a_session_leaves_logging_as_it_was():
+def test_a_session_restores_logging():
     before = (list(LOG.handlers), LOG.level, LOG.propagate, warnings.showwarning)
     with session(debug=True, json_logs=True, verbose=True):
         assert LOG.handlers != before[0]
     assert (list(LOG.handlers), LOG.level, LOG.propagate, warnings.showwarning) == before
 
 
-def test_results_are_utf8_whatever_the_locale_says(monkeypatch):
+def test_results_are_utf8_in_every_locale(monkeypatch):
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
     with session(debug=False, json_logs=False, verbose=False):

@@ -1,4 +1,4 @@
-"""Every flag of `transcribe` reaches what it is for: the value that was typed is seen where it does its work."""
+"""Every flag of `transcribe` reaches the function that uses it."""
 
 import sys
 from dataclasses import asdict
@@ -13,7 +13,7 @@ from dragoman.transcriber import decoding, fallback, loading, transcriber
 from dragoman.transcriber.guards import fails
 from dragoman.transcriber.scorers import scorers_for
 
-# flag -> (what is typed, where it must arrive, under which name, as what)
+# flag -> (typed value, function that must receive it, its argument, its value)
 ARRIVES = {
     "--model_dir": ("cache", "resolve", "cache_dir", "cache"),
     "--revision": ("v2", "resolve", "revision", "v2"),
@@ -44,7 +44,7 @@ ARRIVES = {
     "--vad_min_silence_duration_ms": ("321", "windows", "min_silence_ms", 321),
     "--vad_speech_pad_ms": ("99", "windows", "pad_ms", 99),
 }
-# Flags whose work is seen from outside, in the tests of this folder and of the command.
+# Flags whose effect is visible from outside, in the tests of this folder and of the command.
 SEEN = {
     "--model",
     "--device",
@@ -72,7 +72,7 @@ SEEN |= {"--vad_filter", "--verbose", "--json_logs", "--debug"}
 
 @pytest.fixture
 def arrived(monkeypatch):
-    """What the real functions were called with, by name of the function."""
+    """The arguments of the real functions, by name of the function."""
     calls = {"resolve": [], "generate": [], "windows": [], "guards": [], "scorers": []}
     resolve, windows, generate = loading.resolve, transcriber.speech_windows, SpeechEncoderDecoderModel.generate
 
@@ -116,10 +116,10 @@ def test_every_flag_is_in_this_file():
 
 
 @pytest.mark.parametrize("flag", ARRIVES)
-def test_a_flag_arrives(flag, arrived, tiny_checkpoint, sample_path, capsys):
+def test_a_flag_takes_effect(flag, arrived, tiny_checkpoint, sample_path, capsys):
     typed, where, name, value = ARRIVES[flag]
     words = ["transcribe", str(sample_path), "--model", str(tiny_checkpoint), "--chunk_length_s", "3"]
-    # A search alone, unless sampling is what the flag is about.
+    # Search only, unless the flag is about sampling.
     if flag != "--temperature":
         words += ["--temperature", "0.5" if flag == "--best_of" else "0"]
     assert main(words) == 0
@@ -142,7 +142,7 @@ def test_threads(tiny_checkpoint, sample_path, capsys):
         torch.set_num_threads(before)
 
 
-def test_language_and_task_are_reported_where_they_mean_nothing(tiny_checkpoint, sample_path, capsys):
+def test_language_and_task_without_effect_are_a_warning(tiny_checkpoint, sample_path, capsys):
     words = ["transcribe", str(sample_path), "--model", str(tiny_checkpoint), "--language", "cs", "--task", "translate"]
     assert main(words) == 0
     err = capsys.readouterr().err
@@ -161,7 +161,7 @@ def test_language_and_task_are_reported_where_they_mean_nothing(tiny_checkpoint,
         (["--max_line_width", "4", "--max_line_count", "1", "-f", "srt"], "-->"),
     ],
 )
-def test_words_and_lines_reach_the_files(flags, seen, tiny_checkpoint, sample_path, tmp_path, capsys):
+def test_subtitle_flags_change_the_files(flags, seen, tiny_checkpoint, sample_path, tmp_path, capsys):
     words = ["transcribe", str(sample_path), "--model", str(tiny_checkpoint), "--chunk_length_s", "3", "-o"]
     assert main([*words, str(tmp_path / "plain"), *flags[-2:]]) == 0
     assert main([*words, str(tmp_path / "laid_out"), *flags]) == 0
@@ -188,7 +188,7 @@ def test_flags_without_effect_are_usage_errors(flags, message, sample_path, caps
 @pytest.mark.parametrize(
     ("flags", "ending", "magic"), [([], "png", b"\x89PNG"), (["--plot_format", "svg"], "svg", b"<?xml")]
 )
-def test_plots_are_drawn_one_a_window(flags, ending, magic, tiny_checkpoint, sample_path, tmp_path, capsys):
+def test_one_plot_per_window(flags, ending, magic, tiny_checkpoint, sample_path, tmp_path, capsys):
     words = ["transcribe", str(sample_path), "--model", str(tiny_checkpoint), "--chunk_length_s", "4"]
     assert main([*words, "--plot", str(tmp_path / "deep" / "plots"), *flags]) == 0
     pictures = sorted((tmp_path / "deep" / "plots").iterdir())
@@ -198,7 +198,7 @@ def test_plots_are_drawn_one_a_window(flags, ending, magic, tiny_checkpoint, sam
     assert capsys.readouterr().err == ""
 
 
-def test_plots_have_a_folder_and_a_name_each(tiny_checkpoint, sample_path, tmp_path, capsys):
+def test_folder_and_names_of_plots(tiny_checkpoint, sample_path, tmp_path, capsys):
     (tmp_path / "taken").write_text("")
     assert main(["transcribe", str(sample_path), "--plot", str(tmp_path / "taken")]) == 2
     assert f"`--plot` {tmp_path / 'taken'} cannot be made: File exists." in capsys.readouterr().err
@@ -210,7 +210,7 @@ def test_plots_have_a_folder_and_a_name_each(tiny_checkpoint, sample_path, tmp_p
     assert sorted({path.name[:-9] for path in (tmp_path / "plots").iterdir()}) == ["a.flac", "a.wav"]
 
 
-def test_plots_without_matplotlib_say_what_to_install(tiny_checkpoint, sample_path, tmp_path, monkeypatch, capsys):
+def test_plots_need_matplotlib(tiny_checkpoint, sample_path, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.delitem(sys.modules, "matplotlib.figure", raising=False)
     assert main(["transcribe", str(sample_path), "--model", str(tiny_checkpoint), "--plot", str(tmp_path / "p")]) == 3

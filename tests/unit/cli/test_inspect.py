@@ -24,7 +24,7 @@ def numbers(lines: list[str]) -> dict[str, int]:
     return {words[0]: int(words[-1].replace(",", "")) for words in (line.split() for line in lines)}
 
 
-def test_the_tree_adds_up(model):
+def test_sizes_in_the_tree_add_up(model):
     lines = list(tree(model))
     counts = numbers([line for line in lines if not line.startswith("    ")])
     total = sum(parameter.numel() for parameter in model.parameters())
@@ -34,7 +34,7 @@ def test_the_tree_adds_up(model):
     assert any("2 x " in line for line in lines), "layers share a line"
 
 
-def test_the_table_has_every_parameter_once(model):
+def test_the_table_lists_every_parameter_once(model):
     lines = list(parameter_table(model))
     heads = [line for line in lines if not line.startswith(" ")]
     assert sum(int(line.split()[3].replace(",", "")) for line in heads) == sum(p.numel() for p in model.parameters())
@@ -59,7 +59,7 @@ def test_a_missing_processor_is_a_problem(model):
         ("eos_token_id", [2, 120], "`eos_token_id` is 120"),
     ],
 )
-def test_ids_that_will_fail_are_named(name, value, says):
+def test_invalid_ids_are_problems(name, value, says):
     ids = {"decoder_start_token_id": 0, "eos_token_id": 2, "pad_token_id": 1, name: value}
     decoder = tiny_config("gpt2", bos_token_id=None, eos_token_id=None)
     model = SpeechEncoderDecoderModel(

@@ -1,4 +1,4 @@
-"""`dragoman listen`: samples from a pipe or a microphone, texts on standard output."""
+"""`dragoman listen`: samples from a pipe or a microphone, transcripts on standard output."""
 
 import io
 import json
@@ -19,7 +19,7 @@ from dragoman.transcriber import Transcriber
 
 
 class Pipe:
-    """Standard input: gives what has come, in odd numbers of bytes."""
+    """Standard input that returns odd numbers of bytes."""
 
     def __init__(self, data: bytes) -> None:
         self.buffer = self
@@ -45,7 +45,7 @@ def says(monkeypatch, sample):
     return says
 
 
-def test_final_texts_are_lines(says, tiny_checkpoint, sample, capsys):
+def test_final_transcripts_are_lines(says, tiny_checkpoint, sample, capsys):
     says()
     assert main(["listen", "-", "--model", str(tiny_checkpoint), "--device", "cpu", "--chunk_length_s", "3"]) == 0
     printed = capsys.readouterr().out.splitlines()
@@ -55,7 +55,7 @@ def test_final_texts_are_lines(says, tiny_checkpoint, sample, capsys):
     assert " ".join(printed) == whole.text
 
 
-def test_json_has_partial_texts_too(says, tiny_checkpoint, capsys):
+def test_json_includes_partial_transcripts(says, tiny_checkpoint, capsys):
     says()
     words = ["listen", "-", "-f", "json", "--model", str(tiny_checkpoint), "--device", "cpu", "--interval_s", "0.5"]
     assert main(words) == 0
@@ -85,7 +85,7 @@ def listened(monkeypatch, data, rate=16_000):
     return np.concatenate(list(sound_from("-", sampling_rate=rate, microphone=None)))
 
 
-def test_the_header_of_a_wav_stream_is_believed(monkeypatch, sample):
+def test_the_header_of_a_wav_stream_is_used(monkeypatch, sample):
     stereo = np.stack([sample, np.zeros_like(sample)], axis=1)
     once = listened(monkeypatch, wav(sample))
     assert np.abs(once - sample).max() <= 2**-15
@@ -93,13 +93,13 @@ def test_the_header_of_a_wav_stream_is_believed(monkeypatch, sample):
     assert len(listened(monkeypatch, wav(sample, rate=48_000))) == pytest.approx(len(sample) / 3, abs=10)
     whole = wav(sample)
     assert whole[36:40] == b"data"
-    for size in (0, 0xFFFFFFFF, 0x7FFFFFFF):  # of programs that cannot know it, since they write to a pipe
+    for size in (0, 0xFFFFFFFF, 0x7FFFFFFF):  # of programs that write to a pipe
         assert np.array_equal(listened(monkeypatch, whole[:40] + struct.pack("<I", size) + whole[44:]), once)
     noted = whole[:12] + b"LIST\x03\0\0\0abc\0" + whole[12:] + b"LIST\x04\0\0\0abcd"
     assert np.array_equal(listened(monkeypatch, noted), once)
 
 
-def test_ctrl_c_ends_the_sound_and_not_the_program(monkeypatch, sample):
+def test_ctrl_c_ends_the_audio_but_not_the_program(monkeypatch, sample):
     class Interrupted(Pipe):
         def read1(self, size):
             if self.file.tell() > 40_000:
@@ -112,7 +112,7 @@ def test_ctrl_c_ends_the_sound_and_not_the_program(monkeypatch, sample):
 
 
 @pytest.mark.parametrize("first", [b"\xff\xfb\x90\x00", b"\xff\xf1\x00\x01", b"RIFF"])
-def test_samples_that_look_like_a_recording_at_first(monkeypatch, sample, first):
+def test_samples_whose_beginning_looks_like_a_recording(monkeypatch, sample, first):
     data = first + as_bytes(sample)
     assert np.array_equal(listened(monkeypatch, data), np.frombuffer(data, "<i2").astype(np.float32) / 2**15)
 
@@ -120,7 +120,7 @@ def test_samples_that_look_like_a_recording_at_first(monkeypatch, sample, first)
 @pytest.mark.parametrize(
     "kind", ["flac", "ogg", "mp3", "ID3", "no samples", "half a sample", "24 bits", "float", "cut", "bomb"]
 )
-def test_streams_that_are_not_samples(kind, monkeypatch, sample):
+def test_streams_other_than_samples_are_refused(kind, monkeypatch, sample):
     file = io.BytesIO()
     if kind in ("flac", "ogg", "mp3"):
         soundfile.write(file, sample, 16_000, format=kind.upper())
@@ -140,14 +140,14 @@ def test_streams_that_are_not_samples(kind, monkeypatch, sample):
         listened(monkeypatch, data)
 
 
-def test_sampling_rates_that_nobody_has(monkeypatch, sample):
+def test_invalid_sampling_rates_are_refused(monkeypatch, sample):
     for rate in (5, 2_000_000_000):
         with pytest.raises(AudioError, match=f"the sampling rate must be 1000 to 768000 Hz, but is {rate} Hz"):
             listened(monkeypatch, as_bytes(sample), rate)
 
 
 def test_the_microphone_gives_samples_until_ctrl_c(monkeypatch):
-    """A stand-in for the machine's: there is none where tests run."""
+    """With a fake device: test machines have none."""
     opened = {}
 
     class Stream:
@@ -174,7 +174,7 @@ def test_the_microphone_gives_samples_until_ctrl_c(monkeypatch):
     assert opened["closed"]
 
 
-def test_what_cannot_be_listened_to(monkeypatch):
+def test_invalid_sources_are_refused(monkeypatch):
     with pytest.raises(ConfigError, match=r"`source` must be mic or -, but is 'talk.wav'. Recordings are for"):
         sound_from("talk.wav", sampling_rate=16_000, microphone=None)
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
@@ -185,8 +185,8 @@ def test_what_cannot_be_listened_to(monkeypatch):
         sound_from("mic", sampling_rate=16_000, microphone=None)
 
 
-def test_flags_mean_what_they_mean_for_recordings():
-    """Every option that is not about the sound itself is one of `transcribe`, with the same default."""
+def test_flags_and_defaults_are_those_of_transcribe():
+    """Every option that is not about live audio is one of `transcribe`, with the same default."""
     commands = typer.main.get_command(app).commands
     listen, transcribe = ({p.name: p for p in commands[name].params} for name in ("listen", "transcribe"))
     own = {"source", "microphone", "sampling_rate", "interval_s", "output_format"}

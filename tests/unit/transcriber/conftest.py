@@ -55,7 +55,7 @@ def whisper_checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def mbart_checkpoint(tmp_path_factory):
-    """A tiny speech translator with mBART-50's languages, which writes French unless it is told otherwise."""
+    """A tiny speech translator with mBART-50's languages, French by default."""
     folder = tmp_path_factory.mktemp("checkpoint") / "mbart"
     folder.mkdir()
     pieces = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Recordings through encoders that hear filter banks: windows, masks and clips of no length."""
+"""Recordings through encoders of filter banks: windows, masks and the shortest clips."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ ENCODERS = {
 
 @pytest.mark.filterwarnings("ignore:.*words may be missing")  # a random model does not know when to stop
 @pytest.mark.parametrize("encoder", ENCODERS)
-def test_a_recording(encoder: str, tmp_path: Path, sample: np.ndarray) -> None:
+def test_a_recording_is_transcribed(encoder: str, tmp_path: Path, sample: np.ndarray) -> None:
     fields, extractor = ENCODERS[encoder]
     torch.manual_seed(0)
     config = SpeechEncoderDecoderConfig(

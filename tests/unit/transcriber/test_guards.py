@@ -1,4 +1,4 @@
-"""When a text is tried again, when a window has no words, and which of several texts stays."""
+"""Hallucination guards: which transcripts are decoded again, which windows are dropped, which transcript is kept."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ LOOP = "Thank you. " * 20
         (decoded(tokens=tuple(range(30)), truncated=True), {}, False),
     ],
 )
-def test_what_fails(one, options, expected):
+def test_fails(one, options, expected):
     assert fails(one, TranscribeOptions(**options)) is expected
 
 
@@ -46,19 +46,19 @@ def test_what_fails(one, options, expected):
     ("no_speech_prob", "avg_logprob", "options", "expected"),
     [
         (0.9, -1.5, {}, True),
-        (0.9, -0.5, {}, False),  # sure of its words
+        (0.9, -0.5, {}, False),  # a confident transcript
         (0.5, -1.5, {}, False),
         (0.5, -1.5, {"no_speech_threshold": 0.4}, True),
         (0.9, -1.5, {"no_speech_threshold": None}, False),
         (0.9, -0.5, {"logprob_threshold": None}, True),
     ],
 )
-def test_what_is_silence(no_speech_prob, avg_logprob, options, expected):
+def test_is_silence(no_speech_prob, avg_logprob, options, expected):
     one = decoded(no_speech_prob=no_speech_prob, avg_logprob=avg_logprob)
     assert is_silence(one, TranscribeOptions(**options)) is expected
 
 
-def test_loops():
+def test_is_looping():
     assert is_looping([9, 8] + [1, 2, 3] * 5)
     assert not is_looping([9, 8] + [1, 2, 3] * 4)
     assert not is_looping([1, 2, 3] * 5 + [9])
@@ -66,7 +66,7 @@ def test_loops():
     assert not is_looping([])
 
 
-def test_the_best_of_texts_that_all_failed():
+def test_best_of_transcripts_that_all_failed():
     options = TranscribeOptions()
     texts = [decoded(LOOP, -0.1), decoded("one", -3.0), decoded("two", -2.0), decoded("three", -2.0)]
     assert best_of(texts, options).text == "two"
@@ -75,7 +75,7 @@ def test_the_best_of_texts_that_all_failed():
 
 @pytest.fixture
 def temperatures(monkeypatch):
-    """At which temperatures windows were decoded, and how many of them."""
+    """The temperatures at which windows were decoded, and the numbers of the windows."""
     seen = []
     search = fallback._search
 
@@ -87,7 +87,7 @@ def temperatures(monkeypatch):
     return seen
 
 
-def test_only_texts_that_fail_are_decoded_again(transcriber, sample, temperatures):
+def test_only_failed_windows_are_decoded_again(transcriber, sample, temperatures):
     options = {"chunk_length_s": 2, "batch_size": 8, "beam_size": 1, "no_speech_threshold": None}
     plain = transcriber.transcribe(sample, **options, temperature=0).segments
     between = sorted(segment.avg_logprob for segment in plain)
@@ -104,7 +104,7 @@ def test_only_texts_that_fail_are_decoded_again(transcriber, sample, temperature
             assert (after.tokens, after.temperature) == (before.tokens, 0)
 
 
-def test_sampling_repeats_and_does_not_depend_on_the_batch(transcriber, sample):
+def test_sampling_is_reproducible_and_independent_of_the_batch(transcriber, sample):
     options = {"chunk_length_s": 2, "temperature": 0.9, "best_of": 3, "logprob_threshold": None}
     runs = [
         [segment.tokens for segment in transcriber.transcribe(sample, **options, batch_size=size).segments]
@@ -114,8 +114,8 @@ def test_sampling_repeats_and_does_not_depend_on_the_batch(transcriber, sample):
     assert len(set(runs[0])) > 1
 
 
-def test_what_is_no_speech_has_no_words(transcriber, sample):
-    """The tiny model has no token for it and is always unsure: voice activity decides."""
+def test_windows_without_speech_are_dropped(transcriber, sample):
+    """The tiny model has no no-speech token and low log-probabilities: voice activity decides."""
     audio = np.random.default_rng(0).normal(0, 0.1, 32_000).astype(np.float32)
     options = {"vad_filter": False, "temperature": 0}
     assert transcriber.transcribe(audio, **options).segments == ()
@@ -125,7 +125,7 @@ def test_what_is_no_speech_has_no_words(transcriber, sample):
     assert speech.no_speech_prob < 0.1
 
 
-def test_whispers_own_token_tells_silence(whisper_checkpoint, sample):
+def test_no_speech_probability_is_that_of_whispers_token(whisper_checkpoint, sample):
     whisper = Transcriber(whisper_checkpoint, device="cpu")
     options = {"language": "en", "temperature": 0, "max_new_tokens": 3, "no_speech_threshold": None}
     with pytest.warns(UserWarning, match="words may be missing"):

@@ -1,4 +1,4 @@
-"""Silence, noise and music give no words with the default guards, by a model that really transcribes."""
+"""Silence, noise and music give no words with the default guards and a real model."""
 
 import numpy as np
 import pytest
@@ -91,6 +91,6 @@ def test_fifty_of_each(whisper, kind):
     assert len(with_words(whisper, kind, range(50))) <= 2
 
 
-def test_speech_among_them_is_still_heard(whisper, sample):
+def test_speech_among_noise_is_transcribed(whisper, sample):
     clip = np.concatenate([music(np.random.default_rng(1)), sample, noise(np.random.default_rng(2))])
     assert "interpreter" in whisper.transcribe(clip, beam_size=1).text

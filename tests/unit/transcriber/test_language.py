@@ -14,7 +14,7 @@ def whisper(whisper_checkpoint):
 
 @pytest.fixture
 def prompts(whisper, monkeypatch):
-    """The prompts that the real `generate` is given."""
+    """The prompts passed to the real `generate`."""
     seen = []
     generate = type(whisper.model).generate
 
@@ -26,8 +26,8 @@ def prompts(whisper, monkeypatch):
     return seen
 
 
-def heard(whisper, sample, **options):
-    # Random weights never end a text.
+def transcribed(whisper, sample, **options):
+    # Random weights never give an end token.
     with pytest.warns(UserWarning, match="words may be missing"):
         return whisper.transcribe(sample, beam_size=1, max_new_tokens=3, **options)
 
@@ -35,7 +35,7 @@ def heard(whisper, sample, **options):
 @pytest.mark.parametrize(("language", "code", "token"), [("en", "en", EN), ("Czech", "cs", CS), ("arabic", "ar", AR)])
 @pytest.mark.parametrize(("task", "task_token"), [("transcribe", TRANSCRIBE), ("translate", TRANSLATE)])
 def test_language_and_task_are_the_first_tokens(whisper, sample, prompts, language, code, token, task, task_token):
-    transcript = heard(whisper, sample, language=language, task=task)
+    transcript = transcribed(whisper, sample, language=language, task=task)
     assert transcript.language == code
     assert prompts
     assert all(prompt == [SOT, token, task_token, NO_TIMES] for prompt in prompts)
@@ -46,12 +46,12 @@ def test_an_unknown_language_is_refused(whisper, sample):
         whisper.transcribe(sample, language="klingon")
 
 
-def test_a_language_that_the_vocabulary_lacks_is_refused(whisper, sample):
+def test_a_language_missing_from_the_vocabulary_is_refused(whisper, sample):
     with pytest.raises(ConfigError, match="does not know the language 'french'"):
         whisper.transcribe(sample, language="french")
 
 
-def test_the_language_is_found_out_once(whisper, sample, prompts, monkeypatch):
+def test_the_language_is_detected_once(whisper, sample, prompts, monkeypatch):
     import torch
 
     asked = []
@@ -65,32 +65,32 @@ def test_the_language_is_found_out_once(whisper, sample, prompts, monkeypatch):
         return output
 
     monkeypatch.setattr(type(whisper.model), "forward", listening)
-    transcript = heard(whisper, np.tile(sample, 2))
+    transcript = transcribed(whisper, np.tile(sample, 2))
     assert asked == [[[SOT]]]
     assert transcript.language == "ar"
     assert len(prompts) > 4
     assert {tuple(prompt) for prompt in prompts} == {(SOT, AR, TRANSCRIBE, NO_TIMES)}
 
 
-def test_the_users_tokenizer_is_not_changed(whisper, sample):
+def test_the_tokenizer_is_not_changed(whisper, sample):
     before = (whisper.processor.tokenizer.language, whisper.processor.tokenizer.task)
-    heard(whisper, sample, language="cs")
+    transcribed(whisper, sample, language="cs")
     assert (whisper.processor.tokenizer.language, whisper.processor.tokenizer.task) == before
 
 
-def test_an_english_only_whisper_says_that_it_is(whisper, sample, monkeypatch):
+def test_an_english_only_whisper_warns_of_language_options(whisper, sample, monkeypatch):
     monkeypatch.setattr(whisper.model.generation_config, "is_multilingual", False)
     says = r"`language` \(fr\) and `task` \(translate\) have no effect with this model: it is English-only\."
     with pytest.warns(UserWarning, match=says):
-        transcript = heard(whisper, sample, language="fr", task="translate")
+        transcript = transcribed(whisper, sample, language="fr", task="translate")
     assert transcript.language == "en"
 
 
-def test_a_window_longer_than_the_model_hears_is_refused(whisper, sample):
+def test_a_window_longer_than_the_models_maximum_is_refused(whisper, sample):
     with pytest.raises(ConfigError, match="`chunk_length_s` must be at most 2 for this model"):
         whisper.transcribe(sample, chunk_length_s=3)
 
 
 def test_windows_fit_the_model(whisper, sample):
-    transcript = heard(whisper, np.tile(sample, 2), language="en")
+    transcript = transcribed(whisper, np.tile(sample, 2), language="en")
     assert max(segment.end - segment.start for segment in transcript.segments) <= 2

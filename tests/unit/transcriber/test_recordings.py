@@ -16,7 +16,7 @@ from dragoman.transcriber.recordings import (
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
-    """A folder that is the current one, with recordings that nobody decodes here."""
+    """The current folder, with recordings that are never decoded."""
     for name in ("a.wav", "a.mp3", "talks/day 1/b.flac", "talks/c.v2.ogg", "talks/notes.txt", "talks/.hidden.wav"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"RIFF")
@@ -43,11 +43,11 @@ def test_the_same_file_named_twice_is_one_recording(folder):
     assert stems("a.wav", "./a.wav", os.path.abspath("a.wav")) == {"a.wav": "a"}
 
 
-def test_files_that_differ_in_their_ending_keep_it(folder):
+def test_outputs_keep_the_ending_of_files_that_differ_only_in_it(folder):
     assert stems("a.wav", "a.mp3", "talks/c.v2.ogg") == {"a.wav": "a.wav", "a.mp3": "a.mp3", "talks/c.v2.ogg": "c.v2"}
 
 
-def test_names_that_only_case_tells_apart_are_no_safe_names(folder):
+def test_names_that_differ_only_in_case_are_not_distinct(folder):
     (folder / "A.ogg").write_bytes(b"OggS")
     assert stems("a.wav", "A.ogg") == {"a.wav": "a.wav", "A.ogg": "A.ogg"}
 
@@ -59,7 +59,7 @@ def test_two_recordings_never_share_a_file(folder):
         with_distinct_outputs(inputs)
 
 
-def test_a_name_that_looks_like_anothers_output_is_seen(folder):
+def test_a_name_equal_to_the_output_of_another_is_refused(folder):
     (folder / "a.wav.flac").write_bytes(b"fLaC")
     inputs, _ = find_recordings(["a.wav", "a.mp3", "a.wav.flac"])
     with pytest.raises(ConfigError, match="would be written to the same file"):
@@ -77,7 +77,7 @@ def test_a_name_that_looks_like_anothers_output_is_seen(folder):
         ("a\0b.wav", "cannot be opened"),
     ],
 )
-def test_what_cannot_be_used_is_set_aside_with_its_reason(folder, name, cause):
+def test_unusable_files_are_returned_with_the_reason(folder, name, cause):
     (folder / "void.wav").touch()
     os.mkfifo(folder / "pipe.wav")
     inputs, unusable = find_recordings([name, "a.wav"])
@@ -102,14 +102,14 @@ def test_standard_input_is_read_as_bytes(monkeypatch):
     assert item.source().read() == b"RIFF"
 
 
-def test_a_terminal_is_no_audio(monkeypatch):
+def test_a_terminal_is_refused(monkeypatch):
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
     inputs, ((_, error),) = find_recordings(["-"])
     assert inputs == []
     assert "standard input is a terminal" in str(error)
 
 
-def test_the_length_of_a_header_is_only_a_hint(folder):
+def test_the_length_of_a_header_may_be_missing(folder):
     (item,), _ = find_recordings(["a.wav"])
     assert item.seconds() is None
 
@@ -133,7 +133,7 @@ def test_a_folder_without_audio_is_an_error(tmp_path: Path) -> None:
         find_audio_files([tmp_path])
 
 
-def test_links_in_a_circle_end(tmp_path: Path) -> None:
+def test_circular_links_end(tmp_path: Path) -> None:
     (tmp_path / "a.wav").touch()
     (tmp_path / "loop").symlink_to(tmp_path)
     assert find_audio_files([tmp_path]) == [tmp_path / "a.wav"]

@@ -19,17 +19,17 @@ from dragoman.transcriber.result import Segment, compression_ratio, join_texts
         (["مرحبا", "بك"], "مرحبا بك"),
     ],
 )
-def test_texts_are_joined_as_their_script_does(texts, joined):
+def test_join_texts(texts, joined):
     assert join_texts(texts) == joined
 
 
-def test_compression_ratio_tells_loops_from_speech():
+def test_compression_ratio():
     speech = "The quick brown fox jumps over the lazy dog while seven wizards box."
     assert compression_ratio(speech) < 1.3
     assert compression_ratio("and then " * 40) > 10
     assert compression_ratio("") == 0
 
 
-def test_a_segment_cannot_be_changed():
+def test_segments_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Segment(id=0, start=0, end=1, text="x").text = "y"

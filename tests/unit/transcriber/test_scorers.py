@@ -22,7 +22,7 @@ def texts(transcriber, sample, **options):
     return [segment.text for segment in transcriber.transcribe(sample, **options).segments]
 
 
-def test_hot_words_are_written_when_they_weigh_enough(transcriber, sample):
+def test_hot_words_with_a_large_weight_are_written(transcriber, sample):
     plain = texts(transcriber, sample)
     assert not any("lamp" in text for text in plain)
     loud = texts(transcriber, sample, hotwords="lamp, moon", hotwords_weight=WEIGHT)
@@ -31,26 +31,26 @@ def test_hot_words_are_written_when_they_weigh_enough(transcriber, sample):
     assert texts(transcriber, sample, hotwords="lamp", hotwords_weight=0) == plain
 
 
-def test_confidence_stays_that_of_the_decoder(transcriber, sample):
+def test_confidence_is_that_of_the_decoder_alone(transcriber, sample):
     options = {"temperature": 0, "hotwords": "lamp", "hotwords_weight": WEIGHT, "no_speech_threshold": None}
     assert all(segment.avg_logprob < 0 for segment in transcriber.transcribe(sample, **options).segments)
 
 
-def test_phrases_are_written_with_and_without_a_blank(transcriber):
+def test_phrases_have_forms_with_and_without_a_blank(transcriber):
     tokenizer = transcriber.processor.tokenizer
     assert phrase_tokens(tokenizer, "ab") == [tuple(tokenizer.encode("ab", add_special_tokens=False))]
     with pytest.raises(ConfigError, match="`hotwords`: '§' cannot be written with the tokens of this model"):
         phrase_tokens(tokenizer, "§")
 
 
-def test_an_arpa_file_has_a_say(transcriber, sample, tmp_path):
+def test_an_arpa_file_over_tokens(transcriber, sample, tmp_path):
     path = tmp_path / "letters.arpa"
     path.write_text("\\data\\\nngram 1=3\n\n\\1-grams:\n-99\t<s>\n-9\t</s>\n-0.01\t##z\n\n\\end\\\n")
     assert set("".join(texts(transcriber, sample, lm=path, lm_weight=50))) == {"z", "#"}
     assert texts(transcriber, sample, lm=str(path), lm_weight=0) == texts(transcriber, sample)
 
 
-def test_an_arpa_file_over_words_has_a_say(transcriber, sample, tmp_path):
+def test_an_arpa_file_over_words(transcriber, sample, tmp_path):
     path = tmp_path / "words.arpa"
     path.write_text("\\data\\\nngram 1=4\n\n\\1-grams:\n-9\t<unk>\n-99\t<s>\n-9\t</s>\n-0.01\tlamps\n\n\\end\\\n")
     options = TranscribeOptions(lm=path, lm_weight=40)
@@ -69,7 +69,7 @@ def test_an_arpa_file_over_words_has_a_say(transcriber, sample, tmp_path):
         transcriber.transcribe(sample, lm=path, lm_unit="letters")
 
 
-def test_a_neural_language_model_has_a_say(transcriber, sample, tmp_path):
+def test_a_neural_language_model(transcriber, sample, tmp_path):
     torch.manual_seed(1)
     vocab = transcriber.model.decoder.spec.vocab_size
     lm = GPT2LMHeadModel(tiny_config("gpt2", vocab_size=vocab, initializer_range=0.5, bos_token_id=2)).eval()
@@ -83,7 +83,7 @@ def test_a_neural_language_model_has_a_say(transcriber, sample, tmp_path):
     assert all(segment.tokens[0] == int(first.argmax()) for segment in swayed.segments)
 
 
-def test_language_models_that_do_not_fit(transcriber, sample, tmp_path):
+def test_language_models_that_do_not_fit_are_refused(transcriber, sample, tmp_path):
     GPT2LMHeadModel(tiny_config("gpt2", vocab_size=99)).save_pretrained(tmp_path / "other")
     (tmp_path / "notes.txt").write_text("hello")
     for lm, error, told in (
@@ -97,6 +97,6 @@ def test_language_models_that_do_not_fit(transcriber, sample, tmp_path):
 
 
 @pytest.mark.parametrize("hotwords", ["", " , ", []])
-def test_hot_words_without_words(hotwords):
+def test_empty_hot_words_are_refused(hotwords):
     with pytest.raises(ConfigError, match="`hotwords` must name at least one phrase"):
         TranscribeOptions(hotwords=hotwords)

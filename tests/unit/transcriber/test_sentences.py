@@ -4,7 +4,7 @@ from dragoman.transcriber.result import Word
 from dragoman.transcriber.sentences import sentence_starts
 
 
-def said(text: str, seconds: float = 0.5, pauses: dict[int, float] | None = None) -> list[Word]:
+def spoken(text: str, seconds: float = 0.5, pauses: dict[int, float] | None = None) -> list[Word]:
     """Words of equal length, with pauses before some of them."""
     words, now = [], 0.0
     for number, word in enumerate(text.split()):
@@ -28,12 +28,12 @@ def said(text: str, seconds: float = 0.5, pauses: dict[int, float] | None = None
     ],
 )
 def test_segments_begin_with_sentences(text, starts):
-    assert sentence_starts(said(text)) == starts
+    assert sentence_starts(spoken(text)) == starts
 
 
-def test_a_pause_parts_segments_whatever_the_words():
-    assert sentence_starts(said("one two three four", pauses={1: 0.9, 3: 0.7})) == [0, 1]
+def test_a_pause_splits_segments():
+    assert sentence_starts(spoken("one two three four", pauses={1: 0.9, 3: 0.7})) == [0, 1]
 
 
-def test_no_words_no_segments():
+def test_without_words_there_are_no_segments():
     assert sentence_starts([]) == []

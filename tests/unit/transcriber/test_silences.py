@@ -9,7 +9,7 @@ RATE = 16_000
 
 
 def tones(*parts: tuple[float, float]) -> np.ndarray:
-    """Sound of so many seconds and so loud, one after the other."""
+    """Noise of some durations in seconds and amplitudes, one after the other."""
     rng = np.random.default_rng(0)
     return np.concatenate([amplitude * rng.standard_normal(round(s * RATE)) for s, amplitude in parts]).astype("f4")
 
@@ -36,13 +36,13 @@ def test_a_boundary_far_from_silence_moves_to_the_quietest_moment_near_it():
     assert 0.5 <= end <= 0.54
 
 
-def test_of_two_boundaries_at_one_silence_the_nearer_gets_it():
+def test_a_silence_takes_the_nearest_boundary():
     spans = snap_to_silences(at(0.3, 0.72, 0.9, 1.7), SPEECH)
     assert spans[1] == (pytest.approx(0.72, abs=0.06), pytest.approx(0.8, abs=0.02))
     assert spans[2][0] == pytest.approx(1.2, abs=0.02)
 
 
-def test_time_given_to_punctuation_may_be_silence():
+def test_punctuation_may_cover_silence():
     boundaries = np.array([[0.3, 0.3], [0.7, 1.4], [1.7, 1.7]])
     assert snap_to_silences(boundaries, SPEECH)[0] == pytest.approx((0.3, 0.8), abs=0.02)
 
@@ -58,7 +58,7 @@ def test_in_noise_nothing_is_silent():
     st.lists(st.tuples(st.floats(0.01, 0.6), st.sampled_from([0.0, 1e-4, 0.02, 0.3])), min_size=1, max_size=8),
     st.lists(st.tuples(st.floats(0, 5), st.floats(0, 0.5)), min_size=2, max_size=12),
 )
-def test_spans_stay_in_order_and_inside_the_sound(parts, moments):
+def test_spans_are_in_order_and_inside_the_window(parts, moments):
     sound = tones(*parts)
     high = np.sort([moment for moment, _ in moments])
     low = np.minimum(high, np.maximum.accumulate(high - [width for _, width in moments]))

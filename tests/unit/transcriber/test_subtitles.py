@@ -26,18 +26,18 @@ def test_a_segment_is_a_cue():
     assert shown(Layout(), TALK) == [(1000, 4000, "Every voice is different, yes.")]
 
 
-def test_lines_are_no_wider():
+def test_max_line_width():
     assert shown(Layout(max_line_width=14), TALK) == [(1000, 4000, "Every voice is\ndifferent,\nyes.")]
 
 
-def test_a_cue_has_no_more_lines_and_the_times_of_its_words():
+def test_max_line_count():
     assert shown(Layout(max_line_width=14, max_line_count=2), TALK) == [
         (1000, 3000, "Every voice is\ndifferent,"),
         (3500, 4000, "yes."),
     ]
 
 
-def test_so_many_words_a_cue():
+def test_max_words_per_line():
     assert shown(Layout(max_words_per_line=2), TALK) == [
         (1000, 2000, "Every voice"),
         (2000, 3000, "is different,"),
@@ -48,11 +48,11 @@ def test_so_many_words_a_cue():
     ]
 
 
-def test_a_word_that_is_too_long_has_a_line_for_itself():
+def test_a_word_that_is_too_long_has_its_own_line():
     assert shown(Layout(max_line_width=3), TALK)[0][2].split("\n") == ["Every", "voice", "is", "different,", "yes."]
 
 
-def test_words_are_underlined_while_they_are_said():
+def test_words_are_underlined_as_they_are_spoken():
     assert shown(Layout(highlight_words=True, max_words_per_line=3), TALK) == [
         (1000, 1500, "<u>Every</u> voice is"),
         (1500, 2000, "Every <u>voice</u> is"),
@@ -63,20 +63,20 @@ def test_words_are_underlined_while_they_are_said():
     ]
 
 
-def test_arabic_keeps_its_order_and_marks_take_no_room():
+def test_arabic_keeps_its_order_and_marks_have_no_width():
     arabic = segment(("أَهْلاً", 0, 1), ("وَسَهْلاً", 1, 2), ("بِكُم", 2, 3))
     assert shown(Layout(max_line_width=11), arabic) == [(0, 3000, "أَهْلاً وَسَهْلاً\nبِكُم")]
     assert shown(Layout(highlight_words=True), arabic)[1][2] == "أَهْلاً <u>وَسَهْلاً</u> بِكُم"
 
 
-def test_words_without_times_share_those_of_their_segment():
+def test_words_without_timestamps_share_the_time_of_their_segment():
     plain = Segment(id=0, start=0, end=8, text="one two")
     assert shown(Layout(max_words_per_line=1), plain) == [(0, 3429, "one"), (3429, 8000, "two")]
     chinese = Segment(id=0, start=0, end=4, text="你好。再见")
     assert shown(Layout(max_line_width=3), chinese) == [(0, 4000, "你好。\n再见")]
 
 
-def test_cues_that_overlap_are_cut():
+def test_overlapping_cues_are_cut():
     other = Segment(id=1, start=3.8, end=5, text="No.")
     assert shown(Layout(), other, TALK) == [(1000, 3800, "Every voice is different, yes."), (3800, 5000, "No.")]
 
@@ -89,6 +89,6 @@ def test_cues_that_overlap_are_cut():
         ({"max_line_count": 2}, "`max_line_count` needs `max_line_width` or `max_words_per_line`"),
     ],
 )
-def test_impossible_layouts_say_what_is_allowed(options, message):
+def test_invalid_layouts_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         Layout(**options)

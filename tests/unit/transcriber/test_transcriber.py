@@ -17,7 +17,7 @@ from dragoman.testing import tiny_config
 from dragoman.transcriber import TranscribeOptions, Transcriber
 
 
-def test_path_bytes_file_and_samples_give_the_same(transcriber, sample, sample_path):
+def test_path_bytes_file_and_samples_give_the_same_transcript(transcriber, sample, sample_path):
     by_path = transcriber.transcribe(sample_path)
     assert by_path.text
     with sample_path.open("rb") as file:
@@ -32,24 +32,24 @@ def test_path_bytes_file_and_samples_give_the_same(transcriber, sample, sample_p
     assert all(other == by_path for other in others)
 
 
-def test_the_result_says_how_it_was_made(transcriber, tiny_checkpoint, sample):
+def test_the_transcript_records_model_and_options(transcriber, tiny_checkpoint, sample):
     transcript = transcriber.transcribe(sample, beam_size=2, batch_size=1)
     assert transcript.duration == len(sample) / 16_000
     assert transcript.model.name == str(tiny_checkpoint)
     assert transcript.model.commit is None
     assert transcript.parameters["beam_size"] == 2
-    assert transcript.parameters["length_penalty"] == 1.0, "the checkpoint's own value is spelt out"
+    assert transcript.parameters["length_penalty"] == 1.0, "the checkpoint's own value is filled in"
     assert transcript.language is None
     assert transcript.text == " ".join(segment.text for segment in transcript.segments)
 
 
-def test_a_model_in_memory_does_the_same(transcriber, tiny_checkpoint, sample):
+def test_a_loaded_model_gives_the_same_transcript(transcriber, tiny_checkpoint, sample):
     model = SpeechEncoderDecoderModel.from_pretrained(tiny_checkpoint)
     processor = AutoProcessor.from_pretrained(tiny_checkpoint)
     assert Transcriber(model, processor).transcribe(sample).segments == transcriber.transcribe(sample).segments
 
 
-def test_segments_lie_in_the_file_one_after_the_other(transcriber, sample):
+def test_segments_are_in_order_and_inside_the_file(transcriber, sample):
     audio = np.concatenate([sample, np.zeros(16_000, np.float32)] * 4)
     transcript = transcriber.transcribe(audio, chunk_length_s=3)
     assert len(transcript.segments) > 8
@@ -61,7 +61,7 @@ def test_segments_lie_in_the_file_one_after_the_other(transcriber, sample):
 
 
 @pytest.mark.parametrize("beam_size", [1, 4])
-def test_batches_change_nothing(transcriber, sample, beam_size):
+def test_the_batch_size_changes_nothing(transcriber, sample, beam_size):
     alone, together = (
         transcriber.transcribe(sample, chunk_length_s=2, batch_size=size, beam_size=beam_size).segments
         for size in (1, 8)
@@ -72,8 +72,8 @@ def test_batches_change_nothing(transcriber, sample, beam_size):
         assert one.avg_logprob == pytest.approx(other.avg_logprob, abs=1e-4)
 
 
-def test_the_probability_is_that_of_the_search(transcriber, sample):
-    """Beam search divides the sum of log-probabilities by the length, end included: the same mean, found otherwise."""
+def test_avg_logprob_is_that_of_the_search(transcriber, sample):
+    """Beam search divides the sum of log-probabilities by the length, end token included: the same mean."""
     (segment,) = transcriber.transcribe(
         sample[: 3 * 16_000], beam_size=3, vad_filter=False, temperature=0, no_speech_threshold=None
     ).segments
@@ -85,7 +85,7 @@ def test_the_probability_is_that_of_the_search(transcriber, sample):
     assert segment.avg_logprob == pytest.approx(output.sequences_scores.item(), abs=1e-4)
 
 
-def test_segments_come_before_the_rest_is_read(transcriber, sample):
+def test_segments_are_yielded_before_the_rest_is_read(transcriber, sample):
     audio = io.BytesIO()
     soundfile.write(audio, np.tile(sample, 8), 16_000, format="WAV")
     segments = transcriber.stream_segments(audio, chunk_length_s=2, batch_size=1, beam_size=1)
@@ -117,9 +117,9 @@ def test_memory_does_not_grow_with_the_recording(transcriber, sample, tmp_path):
 
 @pytest.mark.nightly
 def test_memory_stays_flat_for_three_hours(transcriber, sample):
-    """In an iterable of blocks, so that nothing of it lies on a disk or in memory.
+    """As an iterable of blocks, so that it is neither on a disk nor in memory.
 
-    What the C library keeps for itself of freed memory, some 100 MiB more or less, is given back before each look.
+    Freed memory that the C library keeps, about 100 MiB, is released before each measurement.
     """
     page, heap = os.sysconf("SC_PAGE_SIZE"), ctypes.CDLL("libc.so.6")
 
@@ -153,21 +153,21 @@ def test_without_the_filter_every_second_is_decoded(transcriber, sample):
 
 
 @pytest.mark.parametrize("samples", [1, 100, 6_000])
-def test_the_shortest_recordings_are_decoded_too(transcriber, sample, samples):
+def test_the_shortest_recordings_are_decoded(transcriber, sample, samples):
     options = {"vad_filter": False, "no_speech_threshold": None}
     (segment,) = transcriber.transcribe(sample[20_000 : 20_000 + samples], **options).segments
     assert segment.end == samples / 16_000
 
 
-def test_reaching_the_length_limit_is_never_silent(transcriber, sample, tmp_path):
+def test_reaching_the_length_limit_is_a_warning(transcriber, sample, tmp_path):
     soundfile.write(tmp_path / "talk.wav", sample, 16_000)
     with pytest.warns(UserWarning, match=r"talk\.wav: words may be missing before \d+\.\d\d s: .* limit of 3 tokens"):
         transcript = transcriber.transcribe(tmp_path / "talk.wav", max_new_tokens=3)
     assert all(segment.truncated and len(segment.tokens) == 3 for segment in transcript.segments)
 
 
-def test_a_decoder_with_room_for_a_book_writes_none(tiny_checkpoint, sample, tmp_path):
-    """A text that has lost the speech ends, although the decoder could go on; and a prefix takes some of its room."""
+def test_the_length_limit_of_decoders_with_many_positions(tiny_checkpoint, sample, tmp_path):
+    """A transcript that has lost the speech ends, although the decoder has room; and a prefix takes positions."""
     shutil.copytree(tiny_checkpoint, tmp_path, dirs_exist_ok=True)
     processor = AutoProcessor.from_pretrained(tiny_checkpoint)
     size = {"vocab_size": len(processor.tokenizer), "max_position_embeddings": 1_000, "tie_word_embeddings": False}
@@ -189,28 +189,28 @@ def test_a_decoder_with_room_for_a_book_writes_none(tiny_checkpoint, sample, tmp
         with pytest.warns(UserWarning, match=f"limit of {limit} tokens") as warned:
             (segment,) = Transcriber(tmp_path).transcribe(np.resize(sample, seconds * 16_000), **options).segments
         assert len(segment.tokens) == limit
-        assert len(warned) == 1, "what nobody asked for is no matter for a warning"
+        assert len(warned) == 1, "a limit that nobody set gives no warning of its own"
 
 
-def test_an_end_that_the_model_is_forced_to_is_no_end(transcriber, sample, monkeypatch):
+def test_a_forced_end_token_counts_as_truncated(transcriber, sample, monkeypatch):
     monkeypatch.setattr(transcriber.model.generation_config, "forced_eos_token_id", 3)
     with pytest.warns(UserWarning, match="words may be missing"):
         transcript = transcriber.transcribe(sample, max_new_tokens=4)
     assert all(segment.truncated for segment in transcript.segments)
 
 
-def test_the_files_own_length_limit_cuts_nothing(transcriber, sample, monkeypatch):
+def test_the_checkpoints_max_length_is_ignored(transcriber, sample, monkeypatch):
     free = transcriber.transcribe(sample)
     monkeypatch.setattr(transcriber.model.generation_config, "max_length", 4)
     assert transcriber.transcribe(sample).segments == free.segments
 
 
-def test_options_have_no_meaning_for_this_model_and_it_is_said(transcriber, sample):
+def test_options_without_effect_are_a_warning(transcriber, sample):
     with pytest.warns(UserWarning, match=r"^`language` \(fr\) has no effect with this model: it writes"):
         transcriber.transcribe(sample, language="fr", beam_size=1)
 
 
-def test_when_memory_runs_out_the_batch_is_halved(transcriber, sample, monkeypatch):
+def test_the_batch_is_halved_when_memory_runs_out(transcriber, sample, monkeypatch):
     generate = type(transcriber.model).generate
     sizes = []
 
@@ -228,7 +228,7 @@ def test_when_memory_runs_out_the_batch_is_halved(transcriber, sample, monkeypat
     assert max(sizes) > 2 >= sizes[-1]
 
 
-def test_when_one_window_is_too_much_the_remedy_is_named(transcriber, sample, monkeypatch):
+def test_a_single_window_that_does_not_fit_is_an_error(transcriber, sample, monkeypatch):
     def no_memory(*_: object, **__: object) -> None:
         raise MemoryError
 
@@ -237,7 +237,7 @@ def test_when_one_window_is_too_much_the_remedy_is_named(transcriber, sample, mo
         transcriber.transcribe(sample)
 
 
-def test_other_errors_of_the_model_are_not_taken_for_memory(transcriber, sample, monkeypatch):
+def test_other_errors_are_raised(transcriber, sample, monkeypatch):
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
@@ -303,5 +303,5 @@ def test_bad_audio_is_an_audio_error(transcriber, audio, message):
         transcriber.transcribe(audio)
 
 
-def test_the_default_of_every_option_is_that_of_the_class(transcriber, sample):
+def test_parameters_are_all_options(transcriber, sample):
     assert transcriber.transcribe(sample).parameters.keys() == TranscribeOptions.__dataclass_fields__.keys()

@@ -1,4 +1,4 @@
-"""Times of words, confidence and alternatives, on small models whose words mean nothing."""
+"""Word timestamps, confidence and alternatives, with tiny random models."""
 
 import math
 from dataclasses import replace
@@ -19,7 +19,7 @@ def timed(transcriber, sample):
     return transcriber.transcribe(sample, **OPTIONS)
 
 
-def test_words_are_the_text_with_times_in_order_inside_the_file(timed, sample):
+def test_words_join_to_the_text_and_are_in_order(timed, sample):
     assert len(timed.segments) > 3
     for segment in timed.segments:
         assert "".join(word.word for word in segment.words) == segment.text
@@ -31,7 +31,7 @@ def test_words_are_the_text_with_times_in_order_inside_the_file(timed, sample):
     assert timed.text == " ".join(segment.text for segment in timed.segments)
 
 
-def test_times_change_no_word(timed, transcriber, sample):
+def test_word_timestamps_change_no_word(timed, transcriber, sample):
     plain = transcriber.transcribe(sample, **OPTIONS | {"word_timestamps": False})
     assert timed.text == plain.text
     assert [t for s in timed.segments for t in s.tokens] == [t for s in plain.segments for t in s.tokens]
@@ -39,7 +39,7 @@ def test_times_change_no_word(timed, transcriber, sample):
 
 
 @pytest.mark.parametrize("beam_size", [1, 3])
-def test_batches_change_no_time(transcriber, sample, beam_size):
+def test_the_batch_size_changes_no_timestamp(transcriber, sample, beam_size):
     alone, together = (
         transcriber.transcribe(sample, **OPTIONS | {"batch_size": size, "beam_size": beam_size}) for size in (1, 8)
     )
@@ -55,7 +55,7 @@ def test_confidence_is_the_geometric_mean_of_the_probabilities(timed):
     assert replace(timed.segments[0], avg_logprob=None).confidence is None
 
 
-def test_alternatives_are_other_texts_in_order(transcriber, sample):
+def test_alternatives_are_distinct_and_in_order(transcriber, sample):
     best = transcriber.transcribe(sample, chunk_length_s=2, beam_size=4)
     several = transcriber.transcribe(sample, chunk_length_s=2, beam_size=4, num_return_sequences=3, batch_size=2)
     assert [s.tokens for s in several.segments] == [s.tokens for s in best.segments]
@@ -80,8 +80,8 @@ def test_more_alternatives_than_beams_are_refused(transcriber, sample):
         transcriber.transcribe(sample, beam_size=2, num_return_sequences=3)
 
 
-def test_frames_are_as_long_as_the_model_makes_them(transcriber):
-    """wav2vec 2.0's sizes but for the strides: 320 samples from frame to frame, the first one centred at 199.5."""
+def test_frame_times_of_wav2vec2(transcriber):
+    """Frames are 320 samples apart; with wav2vec 2.0's kernels the first one is centred at 199.5."""
     engine = transcriber._engine
     assert engine.facts.speech.hop == 320
     field = engine.facts.speech.frontend.receptive_field
@@ -91,14 +91,14 @@ def test_frames_are_as_long_as_the_model_makes_them(transcriber):
     assert frame_times(engine, 10, 5) == (1, pytest.approx([max(0, min(10, (field - 1) / 2 - 160)) / 16_000]))
 
 
-def test_a_whisper_hears_fifty_frames_a_second(whisper_checkpoint):
+def test_frame_times_of_whisper(whisper_checkpoint):
     engine = Transcriber(whisper_checkpoint, device="cpu")._engine
     count, times = frame_times(engine, 16_000, 100)
     assert count == 50
     assert times[[0, 1, 49]] == pytest.approx([0.0, 0.01, 0.97])
 
 
-def test_whisper_has_words_too(whisper_checkpoint, sample):
+def test_word_timestamps_of_whisper(whisper_checkpoint, sample):
     whisper = Transcriber(whisper_checkpoint, device="cpu")
     with pytest.warns(UserWarning, match="words may be missing"):
         transcript = whisper.transcribe(sample, language="en", beam_size=2, max_new_tokens=6, word_timestamps=True)
@@ -131,7 +131,7 @@ def test_silence_has_no_words(transcriber):
     assert transcript.words[-1].end <= 2.0 if transcript.words else not transcript.text
 
 
-def test_timings_are_no_part_of_what_a_transcript_is(timed):
+def test_timings_do_not_count_in_comparisons(timed):
     assert timed.timings.decoding > 0
     assert timed.timings.reading > 0
     assert timed.timings.total == timed.timings.decoding + timed.timings.reading
@@ -140,13 +140,13 @@ def test_timings_are_no_part_of_what_a_transcript_is(timed):
 
 
 @pytest.mark.parametrize("samples", [1, 50, 400, 1_000])
-def test_the_shortest_sounds_have_times_in_them(transcriber, sample, samples):
+def test_timestamps_of_the_shortest_recordings(transcriber, sample, samples):
     audio = sample[20_000 : 20_000 + samples]
     words = transcriber.transcribe(audio, word_timestamps=True, vad_filter=False, no_speech_threshold=None).words
     assert all(0 <= word.start <= word.end <= round(samples / 16_000, 3) + 0.001 for word in words)
 
 
-def test_a_text_that_fills_the_decoder_has_times(whisper_checkpoint, sample):
+def test_timestamps_of_a_transcript_that_fills_the_decoder(whisper_checkpoint, sample):
     whisper = Transcriber(whisper_checkpoint, device="cpu")
     with pytest.warns(UserWarning, match="words may be missing"):
         transcript = whisper.transcribe(
@@ -157,7 +157,7 @@ def test_a_text_that_fills_the_decoder_has_times(whisper_checkpoint, sample):
     assert "".join(w.word for w in transcript.segments[0].words) == transcript.segments[0].text
 
 
-def test_heads_that_the_model_lacks_are_refused_before_any_work(transcriber, sample, monkeypatch):
+def test_invalid_heads_are_refused_before_any_work(transcriber, sample, monkeypatch):
     monkeypatch.setattr(transcriber.model.generation_config, "alignment_heads", [[99, 0]])
     with pytest.raises(CheckpointError, match="`alignment_heads` must be pairs"):
         transcriber.stream_segments(sample, word_timestamps=True)

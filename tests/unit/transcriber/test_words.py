@@ -7,7 +7,7 @@ from dragoman.transcriber.words import find_words, timed_words, word_boundaries
 
 
 def decoder(*pieces: str | bytes):
-    """A tokenizer that has these pieces for the ids 0, 1, …, and strips its texts."""
+    """A tokenizer with these pieces for the ids 0, 1, …, which strips its texts."""
 
     def decode(ids) -> str:
         data = b"".join(p if isinstance(p, bytes) else p.encode() for p in (pieces[i] for i in ids))
@@ -29,7 +29,7 @@ def test_tokens_are_joined_to_words():
     assert found == [[0, 0], [1, 1], [5, 5], [6, 6]]
 
 
-def test_time_of_punctuation_is_between_the_words():
+def test_punctuation_is_between_the_words():
     word_tokens, found = words_of(" Yes", ",", " no", "?!")
     assert word_tokens.words == ("Yes,", " no?!")
     assert found == [[0, 0], [1, 2], [3, 4]]
@@ -62,7 +62,7 @@ def test_scripts_without_blanks_are_cut_at_tokens_and_punctuation_is_not():
     assert words_of("สวัสด", "ีครับ")[0].words == ("สวัสดีครับ",), "a vowel sign never begins a word"
 
 
-def test_no_words():
+def test_without_words():
     assert words_of()[0].words == ()
     assert words_of(" ", "")[0].words == ()
 
@@ -81,7 +81,7 @@ def test_probability_is_the_mean_over_the_tokens_of_a_word():
         st.sampled_from([" a", "b", ".", " ", "", "مر", " حب", "你", "。", "é", "\n", "-", " x y", b"\xe4", b"\xbd"])
     )
 )
-def test_nothing_is_lost_and_nothing_goes_back(pieces):
+def test_words_join_to_the_text_and_never_go_back(pieces):
     decode = decoder(*pieces)
     word_tokens, found = words_of(*pieces)
     assert "".join(word_tokens.words) == decode(range(len(pieces)))

@@ -33,7 +33,7 @@ TALK = transcript_of(
 )
 
 
-def test_txt_has_one_segment_a_line():
+def test_txt_has_one_segment_per_line():
     assert render(TALK, "txt") == "Good day.\nIs it raining?\nFish & chips < 5.\n"
 
 
@@ -118,7 +118,7 @@ CUE_TIMES = re.compile(r"(\d{2,}):([0-5]\d):([0-5]\d),(\d{3}) --> (\d{2,}):([0-5
 
 
 def strict_srt(content: str) -> list[tuple[int, int, str]]:
-    """Parse as the strictest players do: consecutive numbers, times in order, no blank line inside, no overlap."""
+    """Parse like the strictest players: consecutive numbers, times in order, no blank line inside, no overlap."""
     cues, end = [], 0
     blocks = content.split("\n\n")
     assert blocks.pop() == ""
@@ -172,7 +172,7 @@ def test_the_longest_file_name_can_be_written(tmp_path):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
-def test_an_interrupted_write_leaves_what_was_there(tmp_path, monkeypatch, error):
+def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch, error):
     write_transcript(TALK, tmp_path / "talk", "txt")
 
     def stopped(*_: object) -> None:
@@ -185,13 +185,13 @@ def test_an_interrupted_write_leaves_what_was_there(tmp_path, monkeypatch, error
     assert (tmp_path / "talk.txt").read_text() == render(TALK, "txt")
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DragomanError, match=r"file.* cannot be written"):
         write_transcript(TALK, tmp_path / "file" / "talk", "txt")
 
 
 @pytest.mark.parametrize("name", ["docx", "all", "", "TXT"])
-def test_an_unknown_format_lists_what_there_is(name):
+def test_an_unknown_format_lists_the_formats(name):
     with pytest.raises(ConfigError, match="must be one of txt, vtt, srt, tsv, json"):
         render(TALK, name)

@@ -1,4 +1,4 @@
-"""Times of words for every family: frames are as long as the encoder says, and the decoder says where it looks."""
+"""Alignment with every family: frame times of the encoders, cross-attention of the decoders."""
 
 from types import SimpleNamespace
 
@@ -21,7 +21,7 @@ DECODERS = [family.config.model_type for family in FAMILIES if family.text]
 
 @pytest.mark.parametrize("family", ENCODERS)
 @pytest.mark.parametrize("adapter", [False, True])
-def test_a_frame_comes_every_hop(family, adapter):
+def test_frames_are_one_hop_apart(family, adapter):
     fields = {"add_adapter": True} if adapter else {}
     if adapter and "add_adapter" not in type(tiny_config(family)).__dataclass_fields__:
         pytest.skip(f"{family} has no adapter")
@@ -37,7 +37,7 @@ def joined(family, fusion):
     return SpeechEncoderDecoderModel(config=config)
 
 
-def test_a_decoder_that_does_not_look_at_speech_is_refused():
+def test_a_decoder_without_cross_attention_is_refused():
     engine = Engine(Runner(joined("llama", "prefix")), SimpleNamespace(tokenizer=None), ModelInfo(name="some/llama"))
     with pytest.raises(
         ConfigError, match=r"cross-attention, but that of some/llama has none.*Leave `word_timestamps` out"
@@ -65,7 +65,7 @@ def test_a_decoder_with_cross_attention_can_be_aligned(family):
     assert (np.diff(begins) >= 0).all()
 
 
-def test_rows_are_computed_apart_where_memory_is_short(monkeypatch):
+def test_rows_are_computed_one_by_one_when_memory_is_short(monkeypatch):
     runner = Runner(joined("gpt2", "cross_attention"))
     audio = np.random.default_rng(0).standard_normal((3, 2_000)).astype(np.float32)
     encoded, tokens = runner.encode({"input_values": audio}), np.array([[2, 5], [2, 8], [2, 9]])
