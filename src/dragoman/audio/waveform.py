@@ -9,6 +9,7 @@ import numpy as np
 import soxr
 from jaxtyping import Float32
 
+from dragoman.audio import SAMPLING_RATE
 from dragoman.batch import to_numpy
 from dragoman.errors import AudioError
 
@@ -33,7 +34,7 @@ _MAX_LEVEL = 100.0  # 40 dB above full scale: not a recording but integers that 
 _EPSILON = 1e-7  # keeps normalised silence finite; models were trained with this value
 
 
-def as_waveform(array: Any, *, sampling_rate: int, target_sampling_rate: int = 16_000) -> Waveform:
+def as_waveform(array: Any, *, sampling_rate: int, target_sampling_rate: int = SAMPLING_RATE) -> Waveform:
     """Convert samples to a waveform.
 
     Args:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from dragoman.audio import SAMPLING_RATE
 from dragoman.errors import ConfigError
 
 __all__ = ["synthetic_speech"]
@@ -16,7 +17,7 @@ _SYLLABLE = 0.2  # seconds
 
 
 def synthetic_speech(
-    seconds: float = 1.0, *, seed: int = 0, sampling_rate: int = 16_000
+    seconds: float = 1.0, *, seed: int = 0, sampling_rate: int = SAMPLING_RATE
 ) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Make sound with the rhythm and the spectrum of speech: vowels of a gliding voice, some behind a hiss, and pauses.
 

@@ -178,9 +178,11 @@ def test_subtitle_flags_change_the_files(flags, seen, tiny_checkpoint, sample_pa
         (["--max_line_count", "2", "-f", "srt"], "needs `max_line_width`"),
         (["--max_line_width", "0", "-f", "srt"], "must be at least 1"),
         (["--nbest", "6"], "at most `beam_size`"),
+        (["--temperature", "0,warm"], "`temperature` must be one or more numbers, as in 0,0.2,0.4, but is '0,warm'"),
+        (["--logprob_threshold", "low"], "`logprob_threshold` must be a number, or none to turn it off, but is 'low'"),
     ],
 )
-def test_flags_without_effect_are_usage_errors(flags, message, sample_path, capsys):
+def test_flags_that_are_usage_errors(flags, message, sample_path, capsys):
     assert main(["transcribe", str(sample_path), *flags]) == 2
     assert message in capsys.readouterr().err
 

@@ -1,3 +1,5 @@
+from dataclasses import fields
+
 import numpy as np
 import pytest
 
@@ -42,3 +44,11 @@ def test_numpy_numbers_are_accepted():
 def test_all_problems_are_reported_at_once():
     with pytest.raises(ConfigError, match=r"beam_size.*batch_size.*vad_threshold"):
         TranscribeOptions(beam_size=0, batch_size=0, vad_threshold=2)
+
+
+def test_every_option_is_documented_once():
+    for field in fields(TranscribeOptions):
+        assert field.metadata["text"].endswith(".")
+        assert field.metadata["group"]
+        assert f"    {field.name}: {field.metadata['text']}\n" in TranscribeOptions.__doc__
+        assert (field.default is None) or not field.metadata["unset"]

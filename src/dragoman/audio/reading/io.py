@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import soxr
 
+from dragoman.audio import SAMPLING_RATE
 from dragoman.audio.reading.decode import DecodedStream, decode
 from dragoman.audio.reading.source import AudioSource, open_audio
 from dragoman.audio.waveform import Waveform, as_waveform, check_rate
@@ -24,7 +25,9 @@ __all__ = [
 ]
 
 
-def load_audio(source: AudioSource, *, sampling_rate: int = 16_000, max_seconds: float | None = None) -> Waveform:
+def load_audio(
+    source: AudioSource, *, sampling_rate: int = SAMPLING_RATE, max_seconds: float | None = None
+) -> Waveform:
     """Read a whole recording.
 
     Args:
@@ -48,7 +51,11 @@ def load_audio(source: AudioSource, *, sampling_rate: int = 16_000, max_seconds:
 
 
 def stream_audio(
-    source: AudioSource, *, sampling_rate: int = 16_000, block_seconds: float = 10.0, max_seconds: float | None = None
+    source: AudioSource,
+    *,
+    sampling_rate: int = SAMPLING_RATE,
+    block_seconds: float = 10.0,
+    max_seconds: float | None = None,
 ) -> Iterator[Waveform]:
     """Read a recording block by block, in memory that does not grow with its length.
 
