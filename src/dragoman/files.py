@@ -16,6 +16,7 @@ from dragoman.errors import ConfigError, DragomanError, ModelNotFoundError, Untr
 
 __all__ = [
     "JSON_BYTES",
+    "VOCABULARY_BYTES",
     "as_path",
     "find_json",
     "parse_json",
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 JSON_BYTES = 3 * 2**20  # at most twenty times as much in memory, whatever the content
+VOCABULARY_BYTES = 128 * 2**20  # of tokenizer.json and other vocabularies; the largest in use have 34 MB
 # An empty list takes 3 bytes in a file and 70 in memory, so lists and objects are counted before parsing.
 _BYTES_A_CONTAINER = 20
 

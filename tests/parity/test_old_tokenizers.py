@@ -100,7 +100,7 @@ def test_texts_of_the_target_are_checked_and_cut_as_any() -> None:
     assert tokenizer(text_target=text, max_length=4, truncation=True)["input_ids"] == [*whole[-3:], end]
     assert tokenizer(text_target=text, max_length=1, truncation=True)["input_ids"] == [end]
     assert tokenizer(text_target=(one for one in [text]))["input_ids"] == [[*whole, end]]
-    with pytest.raises(TokenizerError, match="no room beside the special tokens"):
+    with pytest.raises(TokenizerError, match="less than the number of special tokens"):
         tokenizer(text_target=text, max_length=0, truncation=True)
     for wrong in (3, [text, None], {"text": text}, None):
         with pytest.raises(TokenizerError, match="needs strings"):

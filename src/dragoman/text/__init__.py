@@ -1,1 +1,1 @@
-"""Text in, token ids out, and back: tokenizers, the files they are read from, and the normalisers of evaluation."""
+"""Tokenizers: texts to token ids and back, and the files they are read from."""

@@ -1,4 +1,4 @@
-"""The tokenizer of CTC models: one id a character, and a decoder that merges repeats."""
+"""The tokenizer of CTC models: one id per character; decoding merges repeats."""
 
 from itertools import groupby
 from typing import Any
@@ -11,20 +11,20 @@ __all__ = ["Wav2Vec2CTCTokenizer"]
 
 
 class Wav2Vec2CTCTokenizer(Tokenizer):
-    """Characters, as wav2vec 2.0, HuBERT and MMS were fine-tuned with.
+    """Characters, as in the fine-tuned checkpoints of wav2vec 2.0, HuBERT and MMS.
 
-    Decoding is for frame-by-frame output: repeats are merged and the pad token, CTC's blank, goes. The double letters
-    in the output of a text decoder would be merged too; use `group_tokens=False` there.
+    Decoding is for frame-by-frame output: repeats are merged, and the pad token, CTC's blank, is removed. For the
+    output of a text decoder use `group_tokens=False`, which keeps double letters.
 
     `decode` and `batch_decode` have the options `group_tokens` (true), `spaces_between_special_tokens` (false), and
-    `output_char_offsets` and `output_word_offsets` (false). With one of the latter they return a batch of `text`,
-    `char_offsets` and `word_offsets`, whose offsets count frames: times `config.inputs_to_logits_ratio /
-    sampling_rate` they are seconds.
+    `output_char_offsets` and `output_word_offsets` (false). With one of the last two they return a batch of `text`,
+    `char_offsets` and `word_offsets`. Offsets are in frames; multiplied by `config.inputs_to_logits_ratio /
+    sampling_rate` they are in seconds.
     """
 
     @property
     def word_delimiter_token(self) -> str:
-        """The character that stands for a space."""
+        """The character for a space."""
         return str(self.init_kwargs.get("word_delimiter_token") or "|")
 
     @property
@@ -33,7 +33,7 @@ class Wav2Vec2CTCTokenizer(Tokenizer):
         return self.convert_tokens_to_ids(self.word_delimiter_token)
 
     def decode(self, *args: Any, **options: Any) -> Any:
-        """Turn ids into text; see `Tokenizer.decode` and the options above."""
+        """Convert ids to text; see `Tokenizer.decode` and the options above."""
         decoded = super().decode(*args, **options)
         if isinstance(decoded, list) and decoded and isinstance(decoded[0], Batch):
             return Batch({name: [item[name] for item in decoded] for name in decoded[0]})
@@ -55,7 +55,7 @@ class Wav2Vec2CTCTokenizer(Tokenizer):
         characters = [
             {**run, "char": space if run["char"] == self.word_delimiter_token else run["char"]}
             for run in self._runs(ids, special, group_tokens)
-            if run["char"] != self.pad_token  # only now: a blank between two equal letters keeps both
+            if run["char"] != self.pad_token  # after grouping: a blank between two equal letters keeps both
         ]
         text = (" " if spaces_between_special_tokens else "").join(c["char"] for c in characters).strip()
         text = text.lower() if self.init_kwargs.get("do_lower_case") else text
@@ -70,11 +70,11 @@ class Wav2Vec2CTCTokenizer(Tokenizer):
             }
         )
 
-    def _runs(self, ids: list[int], left_out: set[str], group_tokens: bool) -> list[dict[str, Any]]:
-        """Return the tokens with the frames from `start_offset` up to `end_offset` that each takes."""
+    def _runs(self, ids: list[int], skipped: set[str], group_tokens: bool) -> list[dict[str, Any]]:
+        """Return the tokens with their frames, from `start_offset` up to `end_offset`."""
         runs: list[dict[str, Any]] = []
-        for frame, token in enumerate(self._written(ids)):
-            if token in left_out:
+        for frame, token in enumerate(self._tokens_of(ids)):
+            if token in skipped:
                 continue
             if group_tokens and runs and runs[-1]["char"] == token:
                 runs[-1]["end_offset"] = frame + 1

@@ -1,4 +1,4 @@
-"""The tokenizer in the metadata of a GGUF file: byte-level BPE, as Llama 3, Qwen and SmolLM have it."""
+"""The tokenizer in the metadata of a GGUF file: the byte-level BPE of Llama 3, Qwen and SmolLM."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,15 +11,15 @@ from dragoman.text.tokenizer import Tokenizer
 
 __all__ = ["tokenizer_of"]
 
-_NORMAL = 1  # ggml's number of a token that is nothing special; controls are 3, the user's own 4
-# Where a text is cut before merges: contractions, words, one or three digits, signs, spaces.
+_NORMAL = 1  # token type in ggml; 3 is control, 4 user-defined
+# Splits a text before the merges: contractions, words, one or three digits, symbols, spaces.
 _QWEN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
 
-def _cutter(name: str) -> Any:
-    """Return what cuts a text before merges, by ggml's name; a `tokenizers.pre_tokenizers.PreTokenizer`."""
+def _pre_tokenizer(name: str) -> Any:
+    """Return the `tokenizers.pre_tokenizers.PreTokenizer` with this name in ggml."""
     bytes_only = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     if name in ("default", "gpt-2"):
         return pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -30,34 +30,34 @@ def _cutter(name: str) -> Any:
         pattern = _QWEN if name == "qwen2" else _QWEN.replace(r"\p{N}| ?", r"\p{N}{1,3}| ?")
         return pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(pattern), "isolated"), bytes_only])
     raise TokenizerError(
-        f"The GGUF file cuts texts in the way {name!r}; dragoman knows default, gpt-2, llama-bpe, qwen2 and smollm. "
-        "Put the model's tokenizer.json beside it."
+        f"The GGUF file has the pre-tokenizer {name!r}; dragoman supports default, gpt-2, llama-bpe, qwen2 and smollm. "
+        "Put the model's tokenizer.json next to it."
     )
 
 
 def tokenizer_of(metadata: Mapping[str, Any], settings: Mapping[str, Any]) -> Tokenizer:
-    """Build the tokenizer that the metadata of a GGUF file describes.
+    """Build the tokenizer in the metadata of a GGUF file.
 
     Args:
-        metadata: All of it, by name.
-        settings: In place of what the metadata says: special tokens and the like.
+        metadata: All metadata, by name.
+        settings: Settings, such as special tokens, in place of those in the metadata.
 
     Raises:
-        TokenizerError: If it is of another kind than byte-level BPE, or malformed.
+        TokenizerError: If it is not byte-level BPE, or malformed.
     """
     kind = metadata.get("tokenizer.ggml.model")
     tokens, merges = (metadata.get(f"tokenizer.ggml.{name}") for name in ("tokens", "merges"))
     if kind != "gpt2" or not isinstance(tokens, list) or not isinstance(merges, list):
         raise TokenizerError(
-            f"The GGUF file has a tokenizer of the kind {kind!r}; dragoman reads 'gpt2' (byte-level BPE) with its "
-            "merges. Put the model's tokenizer.json beside it."
+            f"The GGUF file has a tokenizer of the kind {kind!r}; dragoman supports 'gpt2' (byte-level BPE) with its "
+            "merges. Put the model's tokenizer.json next to it."
         )
     try:
         pairs = [(first, second) for first, second in (merge.split(" ") for merge in merges)]
         backend = RustTokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, pairs))
     except Exception as error:
         raise TokenizerError(f"The tokenizer of the GGUF file is malformed: {error}.") from error
-    backend.pre_tokenizer = _cutter(str(metadata.get("tokenizer.ggml.pre", "default")))
+    backend.pre_tokenizer = _pre_tokenizer(str(metadata.get("tokenizer.ggml.pre", "default")))
     backend.decoder = decoders.ByteLevel()
     kinds = metadata.get("tokenizer.ggml.token_type") or []
     special = [token for token, number in zip(tokens, kinds, strict=False) if number != _NORMAL]

@@ -1,4 +1,4 @@
-"""Token ids as they come from anywhere (lists, arrays, tensors) turned into plain rows, and rows made equally long."""
+"""Token ids: lists, arrays or tensors as plain rows, and padding."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,11 +10,11 @@ from dragoman.errors import TokenizerError
 
 __all__ = ["id_array", "id_rows", "pad_rows", "padded_length"]
 
-LIMIT = 2**32  # of the Rust library's ids
+LIMIT = 2**32  # of ids in the Rust library
 
 
 def id_rows(ids: Any) -> tuple[list[list[int]], bool]:
-    """Return the ids as rows, and whether they came as several.
+    """Return ids as rows, and whether they were several.
 
     Args:
         ids: One id, a sequence of ids or a sequence of such sequences; lists (rows may differ in length), NumPy arrays,
@@ -40,19 +40,21 @@ def _is_number(value: Any) -> bool:
 
 def _row(ids: Any) -> list[int]:
     if isinstance(ids, (list, tuple)) and all(type(i) is int and 0 <= i < LIMIT for i in ids):
-        return list(ids)  # the common case needs no detour
-    # Single elements of a list may be tensors themselves, on a device.
+        return list(ids)  # the common case, without NumPy
+    # Elements of a list may be tensors on a device.
     array = np.atleast_1d(np.asarray([to_numpy(i) for i in ids]) if isinstance(ids, (list, tuple)) else to_numpy(ids))
     if array.ndim > 1:
-        raise TokenizerError(f"Token ids have one dimension, or two for a batch, but here one more: {array.shape}.")
+        raise TokenizerError(
+            f"Token ids must have one dimension, or two for a batch, but have the shape {array.shape}."
+        )
     if array.size and array.dtype.kind not in "iu":
         raise TokenizerError(
             f"Token ids must be whole numbers, but are {array.dtype}. Were logits passed instead of ids?"
         )
     if array.size and array.min() < 0:
         raise TokenizerError(
-            f"Token ids must not be negative, but one is {array.min()}. -100 marks ignored labels: put `pad_token_id` "
-            "in its place before decoding."
+            f"Token ids must not be negative, but one is {array.min()}. -100 marks ignored labels: replace it by "
+            "`pad_token_id` before decoding."
         )
     if array.size and array.max() >= LIMIT:
         raise TokenizerError(f"There is no token {array.max()}.")
@@ -61,7 +63,7 @@ def _row(ids: Any) -> list[int]:
 
 
 def pad_rows(rows: Sequence[Sequence[int]], length: int, value: int, side: str) -> list[list[int]]:
-    """Fill every row that is shorter than `length` with `value` on the given side."""
+    """Pad every row shorter than `length` with `value` on one side."""
     fills = [[value] * (length - len(row)) for row in rows]
     if side == "left":
         return [fill + list(row) for fill, row in zip(fills, rows, strict=True)]
@@ -71,10 +73,10 @@ def pad_rows(rows: Sequence[Sequence[int]], length: int, value: int, side: str) 
 def padded_length(
     rows: Sequence[Sequence[int]], padding: bool | str, max_length: int | None, multiple: int | None
 ) -> int | None:
-    """Return the length that `padding` asks for, or `None` where it asks for nothing.
+    """Return the padded length, or `None` for no padding.
 
     Raises:
-        TokenizerError: If `padding` is none of the known values.
+        TokenizerError: If `padding` is unknown.
     """
     if padding in (False, "do_not_pad"):
         return None
@@ -88,7 +90,7 @@ def padded_length(
 
 
 def id_array(rows: Sequence[Sequence[int]]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return rows of equal lengths as an array `[batch, length]`.
+    """Return rows of the same length as an array `[batch, length]`.
 
     Raises:
         TokenizerError: If their lengths differ.

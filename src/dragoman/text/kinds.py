@@ -13,7 +13,6 @@ from tokenizers import Tokenizer as RustTokenizer
 
 from dragoman.errors import TokenizerError
 from dragoman.files import parse_json
-from dragoman.text.biogpt import BioGptTokenizer
 from dragoman.text.ctc import Wav2Vec2CTCTokenizer
 from dragoman.text.marian import MarianTokenizer
 from dragoman.text.mbart import MBART50_LANGUAGES, MBART_LANGUAGES, MBart50Tokenizer, MBartTokenizer
@@ -34,9 +33,9 @@ from dragoman.text.pieces import (
 from dragoman.text.settings import flag
 from dragoman.text.special_tokens import ROLES, added_token
 from dragoman.text.speech2text import LANGUAGES, Speech2TextTokenizer
-from dragoman.text.speech2text2 import BlenderbotSmallTokenizer, Speech2Text2Tokenizer
 from dragoman.text.tokenizer import Tokenizer
 from dragoman.text.whisper import WhisperTokenizer
+from dragoman.text.words import BioGptTokenizer, BlenderbotSmallTokenizer, Speech2Text2Tokenizer
 
 __all__ = ["GENERAL", "KINDS", "File", "Kind", "kind_named"]
 

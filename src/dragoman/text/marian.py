@@ -1,4 +1,4 @@
-"""Marian's tokenizer: a SentencePiece model for the source language and one for the target, one vocabulary for both."""
+"""Marian's tokenizer: SentencePiece models for the source and the target language, and one vocabulary for both."""
 
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ __all__ = ["MarianTokenizer"]
 
 
 class MarianTokenizer(Tokenizer):
-    """`text </s>`; `tokenizer(text_target=…)` cuts as the target language is cut.
+    """`text </s>`; `tokenizer(text_target=…)` uses the model of the target language.
 
-    What a decoder of speech learns is in the target language, so its labels are made by `text_target`. With
-    `separate_vocabs` the source's vocabulary has no use here, and both ways of calling take the target's.
+    The labels of a decoder are in the target language, so pass them as `text_target`. With `separate_vocabs` the source
+    vocabulary is not used, and `text` takes the target's too.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -32,5 +32,5 @@ class MarianTokenizer(Tokenizer):
     def _engine(self, *, target: bool) -> RustTokenizer:
         if not target:
             return super()._engine(target=False)
-        # Made for each call, since tokens may be added at any time; the vocabulary itself is shared, not copied.
+        # Built for each call, since tokens may be added at any time; the vocabulary itself is shared, not copied.
         return with_pieces(without_pieces(self.backend_tokenizer), self._target_pieces)

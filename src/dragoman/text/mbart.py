@@ -1,13 +1,14 @@
-"""mBART's tokenizers: SentencePiece with a token for each language, put around the text."""
+"""mBART's tokenizers: SentencePiece, with a language token around the text."""
 
 from typing import Any
 
 from dragoman.errors import TokenizerError, did_you_mean
-from dragoman.text.tokenizer import Tokenizer, template
+from dragoman.text.special_tokens import template
+from dragoman.text.tokenizer import Tokenizer
 
 __all__ = ["MBART50_LANGUAGES", "MBART_LANGUAGES", "MBart50Tokenizer", "MBartTokenizer"]
 
-# In the order of their ids, which follow those of the pieces.
+# In the order of their ids, after those of the pieces.
 _FIRST_25 = (
     "ar_AR cs_CZ de_DE en_XX es_XX et_EE fi_FI fr_XX gu_IN hi_IN it_IT ja_XX kk_KZ ko_KR lt_LT lv_LV my_MM ne_NP nl_XX "
     "ro_RO ru_RU si_LK tr_TR vi_VN zh_CN"
@@ -23,7 +24,7 @@ MBART50_LANGUAGES = MBART_LANGUAGES + tuple(_NEXT_27.split())
 class MBartTokenizer(Tokenizer):
     """mBART-25: `text </s> language`.
 
-    `src_lang` is the language of `tokenizer(text)`, `tgt_lang` that of `tokenizer(text_target=…)`; both may be set at
+    `src_lang` is the language of `tokenizer(text)`, `tgt_lang` that of `tokenizer(text_target=…)`; both can be set at
     any time.
     """
 
@@ -52,7 +53,7 @@ class MBartTokenizer(Tokenizer):
 
     @property
     def tgt_lang(self) -> str | None:
-        """The language of the target texts; `None` stands for `src_lang`."""
+        """The language of the target texts; `None` means `src_lang`."""
         return self._tgt_lang
 
     @tgt_lang.setter

@@ -1,11 +1,10 @@
-"""Vocabularies that the Rust library cannot cut text into exactly: SentencePiece, single characters, and BPE with `@@`.
+"""Algorithms that the Rust library does not reproduce exactly: SentencePiece, single characters, and BPE with `@@`.
 
-Each is a callable from text to ids. `PythonPieces` puts it into a `tokenizers.Tokenizer` as the pre-tokenizer, so
-that one engine still does all the rest (matching of added tokens, templates, ids to text).
+Each is a callable from text to ids. `PythonPieces` is its wrapper as the pre-tokenizer of a `tokenizers.Tokenizer`,
+which does everything else (matching of added tokens, templates, ids to text).
 
-Why SentencePiece is not converted to the Rust model: the Rust normaliser works on grapheme clusters where
-SentencePiece takes the longest match, so that vocalised Arabic, for instance, would get other ids than the model was
-trained with.
+SentencePiece is not converted to the Rust model because the Rust normaliser works on grapheme clusters, while
+SentencePiece takes the longest match: vocalised Arabic, for instance, would get other ids than in training.
 """
 
 import re
@@ -39,11 +38,11 @@ __all__ = [
 
 
 class PythonPieces:
-    """A pre-tokenizer that turns each stretch of text between added tokens into ids.
+    """A pre-tokenizer that encodes the text between added tokens.
 
     Args:
         encode: Text to ids; picklable.
-        tokens: Id to token, for every id that `encode` can return.
+        tokens: Token by id, for every id that `encode` can return.
     """
 
     def __init__(self, encode: Callable[[str], list[int]], tokens: Mapping[int, str]) -> None:
@@ -51,20 +50,20 @@ class PythonPieces:
         self.tokens = tokens
 
     def pre_tokenize(self, text: PreTokenizedString) -> None:
-        """Cut `text`; called by the Rust library."""
-        # Offsets are not kept: nothing here reads them.
-        text.tokenize(lambda stretch: [Token(i, self.tokens[i], (0, 0)) for i in self.encode(stretch)])
+        """Split `text`; called by the Rust library."""
+        # Offsets are not computed: no caller reads them.
+        text.tokenize(lambda part: [Token(i, self.tokens[i], (0, 0)) for i in self.encode(part)])
 
 
 def with_pieces(backend: RustTokenizer, pieces: PythonPieces | None) -> RustTokenizer:
-    """Let `pieces` cut the text of `backend`, whose model then only maps tokens to ids and back."""
+    """Make `pieces` the pre-tokenizer of `backend`, whose model then only maps tokens to ids and back."""
     if pieces is not None:
         backend.pre_tokenizer = pre_tokenizers.PreTokenizer.custom(pieces)
     return backend
 
 
 def without_pieces(backend: RustTokenizer) -> RustTokenizer:
-    """Return a copy of `backend` that no Python part keeps from being pickled."""
+    """Return a copy of `backend` without a pre-tokenizer in Python, so that it can be pickled."""
     copy = RustTokenizer(backend.model)
     copy.decoder = backend.decoder
     copy.post_processor = backend.post_processor
@@ -77,20 +76,20 @@ def _ids(pieces: Iterable[str], vocab: Mapping[str, int], unk: int | None) -> li
     for piece in pieces:
         known = vocab.get(piece, unk)
         if known is None:
-            raise TokenizerError(f"{piece!r} is not in the vocabulary, which has no token for what is unknown.")
+            raise TokenizerError(f"{piece!r} is not in the vocabulary, and there is no unknown token.")
         ids.append(known)
     return ids
 
 
 @dataclass(frozen=True, kw_only=True)
 class Numbering:
-    """How a class numbers the pieces of a SentencePiece model, where not as the model does.
+    """The ids of a tokenizer class, if they differ from those of its SentencePiece model.
 
     Attributes:
         first: Tokens with the first ids, which replace the model's first pieces.
-        replaced: How many pieces they replace; all others move up alike.
-        unk: Id of what is unknown, where it does not move with the others.
-        layout: The ids that the model itself must have for `<unk>`, `<s>` and `</s>`; -1 for none.
+        replaced: Number of pieces that they replace; the ids of all others are shifted accordingly.
+        unk: Id of the unknown token, if it is not shifted like the others.
+        layout: The ids that the model must have for `<unk>`, `<s>` and `</s>`; -1 for none.
     """
 
     first: tuple[str, ...]
@@ -112,12 +111,12 @@ PEGASUS = Numbering(
 
 
 class SentencePieces:
-    """A SentencePiece model, by the library that trained it.
+    """A SentencePiece model, run by the SentencePiece library.
 
     Args:
-        proto: The content of the `.model` file.
-        where: The file's name, for messages.
-        numbering: Ids that are not the model's own.
+        proto: Content of the `.model` file.
+        where: Name of the file, for messages.
+        numbering: The ids, if they differ from the model's.
     """
 
     def __init__(self, proto: bytes, where: str, numbering: Numbering | None = None) -> None:
@@ -130,12 +129,11 @@ class SentencePieces:
         layout = (self.processor.unk_id(), self.processor.bos_id(), self.processor.eos_id())
         if numbering is not None and layout != numbering.layout:
             raise TokenizerError(
-                f"{where} numbers <unk>, <s>, </s> as {layout}, but a model of this class has {numbering.layout}: "
-                "`tokenizer_class` in tokenizer_config.json does not fit the file."
+                f"{where} has the ids {layout} for <unk>, <s>, </s>, but a model of this class has {numbering.layout}. "
+                "Correct `tokenizer_class` in tokenizer_config.json."
             )
 
     def __call__(self, text: str) -> list[int]:
-        """Return the ids of `text`."""
         ids: list[int] = self.processor.encode(text)
         if self.numbering is None:
             return ids
@@ -152,13 +150,13 @@ class SentencePieces:
 
 
 class NumberedPieces:
-    """SentencePiece cuts the text, another file numbers the pieces (Speech to Text).
+    """SentencePiece with the ids of another file (Speech to Text).
 
     Args:
-        proto: The content of the SentencePiece file.
-        where: The file's name, for messages.
-        vocab: Piece to id.
-        unk_token: Stands for pieces outside the vocabulary.
+        proto: Content of the SentencePiece file.
+        where: Name of the file, for messages.
+        vocab: Id by piece.
+        unk_token: Token for pieces outside the vocabulary.
         lower: Lower-case the text first.
     """
 
@@ -171,28 +169,26 @@ class NumberedPieces:
         self.lower = lower
 
     def __call__(self, text: str) -> list[int]:
-        """Return the ids of `text`."""
         return _ids(self.processor.encode(text.lower() if self.lower else text, out_type=str), self.vocab, self.unk)
 
 
 class MarianPieces(NumberedPieces):
-    """Marian's: `>>fra<<` in front names a language."""
+    """Marian's: a prefix such as `>>fra<<` is a language token."""
 
     def __call__(self, text: str) -> list[int]:
-        """Return the ids of `text`."""
         code, mark, rest = text.partition("<<")
         language = [code + mark] if mark and code.startswith(">>") else []
         return _ids([*language, *self.processor.encode(rest if language else text, out_type=str)], self.vocab, self.unk)
 
 
 class CharacterPieces:
-    """One id a character, as CTC models are trained: wav2vec 2.0, HuBERT, MMS.
+    """One id per character, as in CTC models: wav2vec 2.0, HuBERT, MMS.
 
     Args:
-        vocab: Character to id.
-        unk_token: Stands for characters outside the vocabulary.
-        delimiter: Stands for a space.
-        upper: The vocabulary is upper-case, the texts may not be.
+        vocab: Id by character.
+        unk_token: Token for characters outside the vocabulary.
+        delimiter: Character for a space.
+        upper: Upper-case the text first.
     """
 
     def __init__(self, vocab: Mapping[str, int], unk_token: str | None, delimiter: str, *, upper: bool) -> None:
@@ -202,18 +198,18 @@ class CharacterPieces:
         self.upper = upper
 
     def __call__(self, text: str) -> list[int]:
-        """Return the ids of `text`."""
         characters = (text.upper() if self.upper else text).replace(" ", self.delimiter)
         return _ids(characters, self.vocab, self.unk)
 
 
 class WordPieces:
-    """The BPE of fairseq's speech translation decoders: words at spaces, unfinished pieces end in `@@`.
+    """The BPE of fairseq's speech translation decoders: words split at spaces, all pieces but the last end in `@@`.
 
     Args:
-        vocab: Piece to id; a piece that the word goes on after ends in `@@`.
-        merges: Pairs in order of preference; the last letter of a word carries `</w>`. `None`: for decoding only.
-        unk_token: Stands for pieces outside the vocabulary.
+        vocab: Id by piece.
+        merges: Pairs in order of preference; the last letter of a word has the suffix `</w>`. `None` is for decoding
+            only.
+        unk_token: Token for pieces outside the vocabulary.
         lower: Lower-case the text first.
     """
 
@@ -226,31 +222,29 @@ class WordPieces:
         self.lower = lower
 
     def __call__(self, text: str) -> list[int]:
-        """Return the ids of `text`."""
         if self.ranks is None:
             raise TokenizerError("merges.txt is missing: without it this tokenizer can decode, but not encode.")
         words = (text.lower() if self.lower else text).split()
-        cut = (_cut(word, self.ranks) for word in words)
-        pieces = [[*(f"{piece}@@" for piece in begun), end.removesuffix("</w>")] for *begun, end in cut]
+        split = (_byte_pairs(word, self.ranks) for word in words)
+        pieces = [[*(f"{piece}@@" for piece in inner), last.removesuffix("</w>")] for *inner, last in split]
         return _ids(chain.from_iterable(pieces), self.vocab, self.unk)
 
 
 class BlenderbotPieces(WordPieces):
-    """The same of Blenderbot's small model, which parts punctuation from words and names the ends of lines."""
+    """The BPE of Blenderbot small: punctuation is separated from words, and line ends are a token."""
 
     def __call__(self, text: str) -> list[int]:
-        """Return the ids of `text`."""
         lines = " __newln__ ".join(text.split("\n"))
         return super().__call__(re.sub(r"([.,!?()'])", r" \1 ", lines))
 
 
 class MosesPieces:
-    """The words of the Moses scripts, their brackets and quotes escaped as in XML, then BPE (BioGPT).
+    """Words of the Moses scripts, with brackets and quotes escaped as in XML, then BPE (BioGPT).
 
     Args:
-        vocab: Piece to id; the last piece of a word ends in `</w>`.
+        vocab: Id by piece; the last piece of a word ends in `</w>`.
         merges: Pairs in order of preference.
-        unk_token: Stands for pieces outside the vocabulary.
+        unk_token: Token for pieces outside the vocabulary.
 
     Raises:
         MissingDependencyError: If the package `sacremoses` is not installed.
@@ -264,18 +258,17 @@ class MosesPieces:
         self.unk = vocab.get(unk_token or "")
 
     def __call__(self, text: str) -> list[int]:
-        """Return the ids of `text`."""
         words = self.words.tokenize(text, aggressive_dash_splits=True, return_str=False, escape=True)
-        return _ids((piece for word in words if word for piece in _cut(word, self.ranks)), self.vocab, self.unk)
+        return _ids((piece for word in words if word for piece in _byte_pairs(word, self.ranks)), self.vocab, self.unk)
 
     def text(self, tokens: Iterable[str]) -> str:
-        """Put pieces together to a text."""
+        """Return the text of pieces."""
         words = "".join(token.replace("</w>", " ") for token in tokens).split()
         return str(self.sentences.detokenize(words))
 
 
-def _cut(word: str, ranks: Mapping[tuple[str, str], int]) -> list[str]:
-    """Merge the letters of `word` as long as a merge is known, the preferred ones first; the last has `</w>`."""
+def _byte_pairs(word: str, ranks: Mapping[tuple[str, str], int]) -> list[str]:
+    """Return the pieces of `word` after all merges, the last one with the suffix `</w>`."""
     pieces = [*word[:-1], word[-1] + "</w>"]
     while len(pieces) > 1:
         best = min(pairwise(pieces), key=lambda pair: ranks.get(pair, len(ranks)))

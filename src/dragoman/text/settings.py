@@ -1,4 +1,4 @@
-"""What the fields of tokenizer_config.json mean, checked."""
+"""The fields of tokenizer_config.json, checked."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,11 +6,21 @@ from typing import Any
 from dragoman.errors import TokenizerError, did_you_mean
 from dragoman.text.special_tokens import ROLES
 
-__all__ = ["NOT_SAVED", "NO_LIMIT", "OPTIONS", "check_options", "extra_tokens", "flag", "max_length", "side"]
+__all__ = [
+    "NO_LIMIT",
+    "OPTIONS",
+    "check_options",
+    "extra_tokens",
+    "flag",
+    "max_length",
+    "saved_settings",
+    "side",
+    "token_limit",
+]
 
-NO_LIMIT = int(1e30)  # what files say where a tokenizer knows no longest text
+NO_LIMIT = int(1e30)  # `model_max_length` in files of tokenizers without a limit
 
-# Fields that a caller may give, with a meaning for some tokenizer.
+# Fields that a caller may set; each is known to some tokenizer.
 OPTIONS = frozenset(
     {
         *ROLES,
@@ -38,8 +48,8 @@ OPTIONS = frozenset(
     }
 )
 
-# Fields that say where a tokenizer came from, or that are written anew.
-NOT_SAVED = frozenset(
+# Fields about the origin of a tokenizer, and fields that are computed when saving.
+_NOT_SAVED = frozenset(
     {
         "added_tokens_decoder",
         "additional_special_tokens",
@@ -60,11 +70,16 @@ NOT_SAVED = frozenset(
 )
 
 
+def saved_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that tokenizer_config.json keeps unchanged."""
+    return {name: settings[name] for name in settings if name not in {*ROLES, *_NOT_SAVED} and name[:1] != "_"}
+
+
 def check_options(options: Mapping[str, Any]) -> None:
-    """Raise unless a caller's `options` all mean something.
+    """Check the names of a caller's options.
 
     Raises:
-        TokenizerError: If one is unknown; it would have been ignored.
+        TokenizerError: If one is unknown; it would be ignored.
     """
     unknown = next((name for name in options if name not in OPTIONS), None)
     if unknown is not None:
@@ -80,7 +95,7 @@ def side(settings: Mapping[str, Any], name: str) -> str:
 
 
 def flag(settings: Mapping[str, Any], name: str, default: bool | None = False) -> bool | None:
-    """Return a field that is true, false or, if it is `null`, undecided."""
+    """Return a field that is true, false or `null`."""
     value = settings.get(name, default)
     if value is not None and not isinstance(value, bool):
         raise TokenizerError(f"`{name}` must be true or false, but is {value!r:.80}.")
@@ -98,10 +113,22 @@ def max_length(settings: Mapping[str, Any]) -> int:
 
 
 def extra_tokens(settings: Mapping[str, Any]) -> list[Any]:
-    """Return the special tokens without a role, under the name that transformers 5 or 4 gives them."""
+    """Return the special tokens without a role, from their field in `transformers` 5 or 4."""
     extra = settings.get("extra_special_tokens") or settings.get("additional_special_tokens") or []
-    if isinstance(extra, Mapping):  # late versions of transformers 4 named them
+    if isinstance(extra, Mapping):  # the last versions of `transformers` 4 named them
         return list(extra.values())
     if not isinstance(extra, list):
         raise TokenizerError(f"`additional_special_tokens` must be a list of tokens, but is {extra!r:.80}.")
     return extra
+
+
+def token_limit(max_length: int | None, default: int) -> int | None:
+    """Return `max_length` in tokens, by default `default`; `None` for no limit.
+
+    Raises:
+        TokenizerError: If it is not a number of tokens.
+    """
+    length = default if max_length is None else max_length
+    if isinstance(length, bool) or not isinstance(length, int) or length < 0:
+        raise TokenizerError(f"`max_length` must be a number of tokens, 0 or more, but is {length!r}.")
+    return length if length < NO_LIMIT else None

@@ -1,20 +1,14 @@
-"""Special tokens: the seven that have a role, and how files write them.
+"""Special tokens: their form in files, and the template that puts them around a text."""
 
-A role is a name such as `pad_token`; `tokenizer.pad_token` is its text and `tokenizer.pad_token_id` its id. The
-descriptors here are those attributes; `Tokenizer` holds the state.
-"""
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self, overload
-
-from tokenizers import AddedToken
+from tokenizers import AddedToken, processors
+from tokenizers import Tokenizer as RustTokenizer
 
 from dragoman.errors import TokenizerError
 
-if TYPE_CHECKING:
-    from dragoman.text.tokenizer import Tokenizer
-
-__all__ = ["ROLES", "SpecialToken", "SpecialTokenId", "added_token", "added_token_fields"]
+__all__ = ["ROLES", "added_token", "added_token_fields", "template"]
 
 ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
@@ -24,13 +18,13 @@ _FLAGS = ("lstrip", "normalized", "rstrip", "single_word", "special")
 def added_token(
     value: object, where: str, known: Mapping[str, AddedToken] | None = None, *, special: bool = True
 ) -> AddedToken:
-    """Read a token as files write it: plain text, or an object with `content` and flags.
+    """Return a token from its form in files: a string, or an object with `content` and flags.
 
     Args:
         value: `"<pad>"`, `{"content": "<mask>", "lstrip": true, …}` or an `AddedToken`, which is returned as it is.
-        where: What is being read, for the message.
-        known: Tokens that plain texts take their flags from.
-        special: What a token is that does not say.
+        where: The place of the token, for the message.
+        known: Tokens from which plain strings take their flags.
+        special: Default of the flag `special`.
     """
     if isinstance(value, AddedToken):
         return value
@@ -39,49 +33,26 @@ def added_token(
             added_token_fields(known[value]) | {"special": special} if known and value in known else {"content": value}
         )
     if not isinstance(value, Mapping) or not isinstance(value.get("content"), str) or not value["content"]:
-        raise TokenizerError(f"{where} must be a text or an object with `content`, but is {value!r:.80}.")
+        raise TokenizerError(f"{where} must be a string or an object with `content`, but is {value!r:.80}.")
     flags = {flag: bool(value[flag]) for flag in _FLAGS if value.get(flag) is not None}
     flags.setdefault("special", special)
     return AddedToken(value["content"], **flags)
 
 
 def added_token_fields(token: AddedToken) -> dict[str, Any]:
-    """Return the object that `added_token` reads back."""
+    """Return a token as an object for files; the inverse of `added_token`."""
     return {"content": token.content, **{flag: getattr(token, flag) for flag in _FLAGS}}
 
 
-class SpecialToken:
-    """`tokenizer.pad_token`: the text of the token with this role, or `None`."""
+def template(backend: RustTokenizer, around: Sequence[str | None]) -> Any:
+    """Return a post-processor that puts special tokens around a text (`"$A"`); `None` is skipped.
 
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.role = name
-
-    @overload
-    def __get__(self, instance: None, owner: type) -> Self: ...
-    @overload
-    def __get__(self, instance: "Tokenizer", owner: type) -> str | None: ...
-    def __get__(self, instance: "Tokenizer | None", owner: type) -> Self | str | None:
-        return self if instance is None else instance.special_tokens_map.get(self.role)
-
-    def __set__(self, instance: "Tokenizer", value: str | AddedToken | None) -> None:
-        instance.set_role(self.role, value)
-
-
-class SpecialTokenId:
-    """`tokenizer.pad_token_id`: the id of the token with this role, or `None`."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.role = name.removesuffix("_id")
-
-    @overload
-    def __get__(self, instance: None, owner: type) -> Self: ...
-    @overload
-    def __get__(self, instance: "Tokenizer", owner: type) -> int | None: ...
-    def __get__(self, instance: "Tokenizer | None", owner: type) -> Self | int | None:
-        if instance is None:
-            return self
-        token = instance.special_tokens_map.get(self.role)
-        return None if token is None else instance.backend_tokenizer.token_to_id(token)
-
-    def __set__(self, instance: "Tokenizer", value: int | None) -> None:
-        instance.set_role(self.role, None if value is None else instance.convert_ids_to_tokens(value))
+    Raises:
+        TokenizerError: If the vocabulary lacks one of the tokens.
+    """
+    parts = [part for part in around if part is not None]
+    ids = {part: backend.token_to_id(part) for part in parts if part != "$A"}
+    missing = [token for token, i in ids.items() if i is None]
+    if missing:
+        raise TokenizerError(f"The vocabulary lacks the special tokens {', '.join(missing)}.")
+    return processors.TemplateProcessing(single=parts, special_tokens=list(ids.items()))

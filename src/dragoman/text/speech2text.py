@@ -1,4 +1,4 @@
-"""Speech to Text's tokenizer: SentencePiece with a vocabulary of its own, and perhaps a language before each text."""
+"""Speech to Text's tokenizer: SentencePiece with its own vocabulary, and in some models a language token."""
 
 from typing import Any
 
@@ -11,15 +11,15 @@ from dragoman.text.tokenizer import Tokenizer
 
 __all__ = ["LANGUAGES", "Speech2TextTokenizer"]
 
-# What a tokenizer_config.json names as `lang_codes`.
+# The values of `lang_codes` in tokenizer_config.json.
 LANGUAGES = {"mustc": ("pt", "fr", "ru", "nl", "ro", "it", "es", "de")}
 
 
 class Speech2TextTokenizer(Tokenizer):
-    """`text </s>`, or `<lang:de> text </s>` where the settings name languages (`lang_codes`).
+    """`text </s>`, or `<lang:de> text </s>` if the settings have languages (`lang_codes`).
 
-    `tgt_lang` is the language of the texts and may be set at any time. With `do_upper_case` texts come back in
-    capitals, but for special tokens.
+    `tgt_lang` is the language of the texts and can be set at any time. With `do_upper_case` decoded texts are in upper
+    case, except for special tokens.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -30,7 +30,7 @@ class Speech2TextTokenizer(Tokenizer):
 
     @property
     def lang_code_to_id(self) -> dict[str, int]:
-        """The id of each language, for `forced_bos_token_id`: the one that SentencePiece's model has for its token."""
+        """The id of each language token in the SentencePiece model, for `forced_bos_token_id`."""
         languages = LANGUAGES.get(str(self.init_kwargs.get("lang_codes")), ())
         return {language: self._numbered.processor.piece_to_id(f"<lang:{language}>") for language in languages}
 
@@ -51,9 +51,9 @@ class Speech2TextTokenizer(Tokenizer):
 
     def _language(self, language: str) -> str:
         known = self.lang_code_to_id
-        if language not in tuple(known):  # which takes values of any kind
+        if language not in tuple(known):  # a tuple, since `language` may be unhashable
             raise TokenizerError(
-                f"`tgt_lang` must be one of {', '.join(known) or 'no languages, since there are none here'}, but is "
+                f"`tgt_lang` must be one of {', '.join(known) or 'the languages, of which there are none'}, but is "
                 f"{language!r}.{did_you_mean(str(language), known)}"
             )
         return language
@@ -62,7 +62,7 @@ class Speech2TextTokenizer(Tokenizer):
         if self.tgt_lang is None:
             return super()._template(target=target)
         name, eos = f"<lang:{self.tgt_lang}>", self.eos_token or ""
-        # under another name in the template, where a colon has a meaning
+        # under another name in the template, whose syntax has colons
         language = {"id": "language", "ids": [self.lang_code_to_id[self.tgt_lang]], "tokens": [name]}
         special = [language, (eos, self.eos_token_id)]
         return processors.TemplateProcessing(single=["language", "$A", eos], special_tokens=special)
@@ -70,7 +70,7 @@ class Speech2TextTokenizer(Tokenizer):
     def _decode(self, ids: list[int], skip_special_tokens: bool, clean: bool) -> str:
         special = set(self.all_special_tokens)
         text, run = "", list[str]()
-        for token in self._written(ids):
+        for token in self._tokens_of(ids):
             if token not in special:
                 run.append(token)
             elif not skip_special_tokens:

@@ -1,7 +1,7 @@
-"""From the files of a local folder to a tokenizer: ours, Hugging Face's of today, and theirs of the early days.
+"""Reading a tokenizer from a local folder, written by dragoman or by any version of `transformers`.
 
-What is read: tokenizer_config.json, special_tokens_map.json, added_tokens.json and config.json for the settings; then
-tokenizer.json or, without one, the vocabulary files of the tokenizer's class (see `kinds`).
+The settings are in tokenizer_config.json, special_tokens_map.json, added_tokens.json and config.json; the vocabulary
+is in tokenizer.json or, without one, in the vocabulary files of the tokenizer's class (see `kinds`).
 """
 
 import re
@@ -15,21 +15,20 @@ from tokenizers import Tokenizer as RustTokenizer
 from tokenizers import normalizers, pre_tokenizers
 
 from dragoman.errors import DragomanError, ModelNotFoundError, TokenizerError, did_you_mean
-from dragoman.files import find_json, read_bytes
+from dragoman.files import VOCABULARY_BYTES, find_json, read_bytes
 from dragoman.text.kinds import GENERAL, KINDS, Built, File, Kind, kind_named
 from dragoman.text.mbart import MBART50_LANGUAGES, MBART_LANGUAGES
 from dragoman.text.settings import check_options, flag
-from dragoman.text.special_tokens import ROLES, added_token
-from dragoman.text.tokenizer import Tokenizer, template
+from dragoman.text.special_tokens import ROLES, added_token, template
+from dragoman.text.tokenizer import Tokenizer
 
 __all__ = ["load_tokenizer"]
 
-# Far above the largest ones in use (1.3 MB and 34 MB), far below what could hurt.
+# Far above the largest files in use (1.3 MB), far below a dangerous size.
 CONFIG_BYTES = 16 * 2**20
-VOCABULARY_BYTES = 128 * 2**20
 
-# The key of a regular expression in tokenizer.json, perhaps written with escapes, and 16 KiB of it. One of some
-# megabytes takes a gigabyte to compile.
+# The key of a regular expression in tokenizer.json, perhaps escaped, followed by 16 KiB of it. One of a few megabytes
+# takes a gigabyte to compile.
 _LONG_PATTERN = re.compile(rb'"(?:Regex|[^"\\]{0,8}\\u[^"]{0,64})"\s*:\s*"(?:[^"\\]|\\.){16384}')
 TOKENIZER_FILES = (
     "tokenizer.json, vocab.txt, vocab.json with merges.txt, vocab.json, vocab.json with source.spm and target.spm, "
@@ -48,12 +47,12 @@ def load_tokenizer(
 
     Args:
         folder: A folder with the files above.
-        tokenizer_type: A class name ("BertTokenizer") or model type ("bert") in place of what the files say.
+        tokenizer_type: A class name ("BertTokenizer") or model type ("bert") in place of the one in the files.
         options: Settings in place of those in tokenizer_config.json.
-        class_of: Model types, each with the class name of the tokenizer that its models have.
+        class_of: Class name of the tokenizer by model type.
 
     Raises:
-        ModelNotFoundError: If the vocabulary is not there; the message names the files that would do.
+        ModelNotFoundError: If there is no vocabulary; the message lists the files to provide.
         TokenizerError: If a file is corrupt, too large, or contradicts another, or an option is unknown.
     """
     options = options or {}
@@ -79,7 +78,7 @@ def _load(folder: Path, kind: Kind, settings: Mapping[str, Any], name: str) -> T
         files = _vocabulary_files(folder, kind)
         built = _build(kind, files, {**kind.roles, **settings})
     _add_declared_tokens(folder, built.backend, settings)
-    # What Python cuts, the Rust library cannot write: the files themselves are kept, under their proper names.
+    # The Rust library cannot save what Python splits: the files themselves are kept, under their standard names.
     kept = {names[0]: file.content for names, file in zip(kind.all_files, files, strict=False)} if built.pieces else {}
     complete = _with_defaults(settings, kind, built)
     tokenizer = kind.tokenizer(built.backend, complete, tokenizer_class=name, pieces=built.pieces, vocabulary=kept)
@@ -88,14 +87,11 @@ def _load(folder: Path, kind: Kind, settings: Mapping[str, Any], name: str) -> T
     return tokenizer
 
 
-# ---- which class
-
-
 def _kind(folder: Path, name: str) -> Kind:
-    """Return the kind that the files, or the user, named."""
+    """Return the kind with the name given in the files or by the user."""
     kind = kind_named(name)
     if kind is None and (folder / "tokenizer.json").is_file():
-        return GENERAL  # a tokenizer.json says it all
+        return GENERAL  # a tokenizer.json is complete
     if kind is None:
         raise TokenizerError(
             f"{folder} has a tokenizer of the class {name!r} without a tokenizer.json; without one, only these "
@@ -105,7 +101,7 @@ def _kind(folder: Path, name: str) -> Kind:
 
 
 def _inferred_kind(folder: Path, config: Mapping[str, Any], class_of: Mapping[str, str]) -> Kind:
-    """Return the kind that the model's type implies; of a composite's parts the decoder's is asked first."""
+    """Return the kind of the model type; in a composite model the decoder comes first."""
     parts = [part for part in (config.get("decoder"), config, config.get("encoder")) if isinstance(part, Mapping)]
     names = [part.get(field) for part in parts for field in ("tokenizer_class", "model_type")]
     for kind in (kind_named(class_of.get(name, name)) for name in names if isinstance(name, str)):
@@ -115,11 +111,10 @@ def _inferred_kind(folder: Path, config: Mapping[str, Any], class_of: Mapping[st
 
 
 def _guessed_kind(folder: Path) -> Kind:
-    """Return the kind that the files look like.
+    """Return the kind that the files suggest.
 
     Raises:
-        ModelNotFoundError: If there are none, or only a SentencePiece model, which does not say how its ids are
-        numbered.
+        ModelNotFoundError: If there are none, or only a SentencePiece model, which does not determine the ids.
     """
 
     def content(name: str) -> bytes:
@@ -141,11 +136,10 @@ def _guessed_kind(folder: Path) -> Kind:
         return KINDS[next((name for mark, name in marks.items() if mark in slow), "RobertaTokenizer")]
     if any(folder.glob("*.model")):
         raise ModelNotFoundError(
-            f"{folder} has a SentencePiece model, which does not say how its ids are numbered. Put a "
-            "tokenizer_config.json with the `tokenizer_class` of the model beside it, or pass for instance "
-            "`tokenizer_type='mbart50'`."
+            f"{folder} has a SentencePiece model, which does not determine the ids. Add a tokenizer_config.json with "
+            "the `tokenizer_class` of the model, or pass for instance `tokenizer_type='mbart50'`."
         )
-    raise ModelNotFoundError(f"{folder} has no tokenizer. Any of these would be one: {TOKENIZER_FILES}.")
+    raise ModelNotFoundError(f"{folder} has no tokenizer. Add one of: {TOKENIZER_FILES}.")
 
 
 def _has_files(folder: Path, kind: Kind) -> bool:
@@ -154,48 +148,42 @@ def _has_files(folder: Path, kind: Kind) -> bool:
 
 
 def _class_name(kind: Kind, named: object) -> str:
-    """Return the name to save: the one that was given, if it is a class name."""
+    """Return the class name to save: the given one, if it is a class name."""
     name = str(named or kind.name).removesuffix("Fast")
     return name if "Tokenizer" in name and kind_named(name) is not GENERAL else kind.name
 
 
 def _has_50_languages(tokenizer: Tokenizer, config: Mapping[str, Any]) -> bool:
-    """Whether a model of the type "mbart" is mBART-50, which has the same type but other languages."""
+    """Return whether a model of the type "mbart" is mBART-50, which has other languages."""
     part = config.get("decoder") if isinstance(config.get("decoder"), Mapping) else config
     more = len(MBART50_LANGUAGES) - len(MBART_LANGUAGES)
     return "af_ZA" in tokenizer.get_vocab() or (part or {}).get("vocab_size") == len(tokenizer) + more
 
 
-# ---- files
-
-
 def _settings_file(path: Path) -> dict[str, Any]:
-    """Return what a file of settings says; nothing if it is not there."""
+    """Return the content of a settings file; empty if there is none."""
     return find_json(path, TokenizerError, max_bytes=CONFIG_BYTES)
 
 
 def _content(path: Path) -> bytes:
-    """Return what a file with a vocabulary holds."""
+    """Return the content of a vocabulary file."""
     return read_bytes(path, VOCABULARY_BYTES, TokenizerError)
-
-
-# ---- settings
 
 
 def _settings(folder: Path) -> dict[str, Any]:
     config = _settings_file(folder / "tokenizer_config.json")
     tokens = _settings_file(folder / "special_tokens_map.json")
-    # Files that list all added tokens are the later ones, and complete; in earlier ones the map has the last word.
+    # A config that lists all added tokens is newer and complete; otherwise the map takes precedence.
     return tokens | config if "added_tokens_decoder" in config else config | tokens
 
 
 def _with_defaults(settings: Mapping[str, Any], kind: Kind, built: Built) -> dict[str, Any]:
-    """Add the special tokens that the files leave to the class, unless the vocabulary lacks them."""
+    """Add the default special tokens of the class that are in the vocabulary."""
     result = dict(settings)
     known = {token.content for token in built.backend.get_added_tokens_decoder().values()}
     for role, token in kind.roles.items():
         text = str(getattr(token, "content", token))
-        # A plain text that is the class's own token has the class's flags, unless a file gave it others.
+        # A plain string equal to the default token gets the default flags, unless a file has others.
         if result.setdefault(role, text) == text and text not in known:
             result[role] = token
         if role not in settings and built.backend.token_to_id(text) is None:
@@ -208,7 +196,7 @@ def _with_defaults(settings: Mapping[str, Any], kind: Kind, built: Built) -> dic
 
 
 def _apply(settings: Mapping[str, Any], backend: RustTokenizer) -> None:
-    """Let settings that are given change a backend that was read from tokenizer.json."""
+    """Apply settings to a backend that was read from tokenizer.json."""
     normalizer, pre_tokenizer = backend.normalizer, backend.pre_tokenizer
     if isinstance(normalizer, normalizers.BertNormalizer):
         if "do_lower_case" in settings:
@@ -224,7 +212,7 @@ def _apply(settings: Mapping[str, Any], backend: RustTokenizer) -> None:
 
 
 def _add_declared_tokens(folder: Path, backend: RustTokenizer, settings: Mapping[str, Any]) -> None:
-    """Add the tokens that tokenizer_config.json, or added_tokens.json before it, lists with their ids."""
+    """Add the tokens listed with ids in tokenizer_config.json or in the older added_tokens.json."""
     roles = {added_token(settings[role], f"`{role}`").content for role in ROLES if settings.get(role)}
     listed = settings.get("added_tokens_decoder")
     source = folder / ("tokenizer_config.json" if listed is not None else "added_tokens.json")
@@ -234,12 +222,12 @@ def _add_declared_tokens(folder: Path, backend: RustTokenizer, settings: Mapping
     try:
         declared = {int(i): added_token(token, f"{source}: token {i}", special=False) for i, token in listed.items()}
     except (AttributeError, TypeError, ValueError) as error:
-        raise TokenizerError(f"{source}: the added tokens must be listed with their ids: {error}") from error
+        raise TokenizerError(f"{source}: the added tokens must be listed by their ids: {error}") from error
     backend.add_tokens([declared[i] for i in sorted(declared)])
     for i, token in declared.items():
         if backend.token_to_id(token.content) != i:
             raise TokenizerError(
-                f"{source} gives the added token {token.content!r} the id {i}, but after the vocabulary comes "
+                f"{source} gives the added token {token.content!r} the id {i}, but the next id of the vocabulary is "
                 f"{backend.token_to_id(token.content)}. One of the files belongs to another tokenizer."
             )
 
@@ -253,9 +241,6 @@ def _put_template(tokenizer: Tokenizer, kind: Kind) -> None:
     parts = [part if part == "$A" else tokenizer.special_tokens_map.get(part) for part in around]
     if parts != ["$A"]:
         tokenizer.backend_tokenizer.post_processor = template(tokenizer.backend_tokenizer, parts)
-
-
-# ---- vocabularies
 
 
 def _vocabulary_files(folder: Path, kind: Kind) -> list[File]:
@@ -279,14 +264,14 @@ def _build(kind: Kind, files: list[File], settings: Mapping[str, Any]) -> Built:
 
 def _from_json(file: File) -> RustTokenizer:
     if _LONG_PATTERN.search(file.content):
-        raise TokenizerError(f"{file.path} has a regular expression of more than 16 KiB; it is refused.")
+        raise TokenizerError(f"{file.path} has a regular expression of more than 16 KiB, which is not allowed.")
     with _rust_errors(file.path):
         return RustTokenizer.from_buffer(file.content)
 
 
 @contextmanager
 def _rust_errors(path: Path) -> Iterator[None]:
-    """Turn what the Rust library raises about a file, panics included, into an error that names the file."""
+    """Convert exceptions and panics of the Rust library to an error that names the file."""
     try:
         yield
     except DragomanError:
@@ -294,4 +279,4 @@ def _rust_errors(path: Path) -> Iterator[None]:
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        raise TokenizerError(f"{path} is not a tokenizer that can be used: {error}. Fetch or save it again.") from error
+        raise TokenizerError(f"{path} is not a valid tokenizer: {error}. Download or save it again.") from error

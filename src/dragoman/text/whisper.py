@@ -1,4 +1,4 @@
-"""Whisper's tokenizer: the tokens that say what to do (language, task, timestamps), and texts with times.
+"""Whisper's tokenizer: prompt tokens (language, task, timestamps), and texts with timestamps.
 
 Reference: Robust Speech Recognition via Large-Scale Weak Supervision, section 2.3, https://arxiv.org/abs/2212.04356.
 """
@@ -9,7 +9,8 @@ import numpy as np
 
 from dragoman.batch import to_framework
 from dragoman.errors import TokenizerError, did_you_mean
-from dragoman.text.tokenizer import Tokenizer, template
+from dragoman.text.special_tokens import template
+from dragoman.text.tokenizer import Tokenizer
 
 __all__ = ["LANGUAGES", "WhisperTokenizer", "language_code"]
 
@@ -34,11 +35,11 @@ _CODES = {name: code for code, name in LANGUAGES.items()} | {
 
 WINDOW_SECONDS = 30.0
 SECONDS_PER_TIMESTAMP = 0.02
-NUM_TIMESTAMPS = 1501  # both ends of the window have one
+NUM_TIMESTAMPS = 1501  # including both ends of the window
 
 
 def language_code(name: str) -> str:
-    """Return the code of a language by its English name in any case; any other word as it is, in small letters."""
+    """Return the code of a language by its English name in any case; any other word in lower case."""
     return _CODES.get(name.lower(), name.lower())
 
 
@@ -46,11 +47,11 @@ class WhisperTokenizer(Tokenizer):
     """Byte-level BPE between `<|startoftranscript|> … <|notimestamps|>` and `<|endoftext|>`.
 
     `language` (a code such as `"ar"`, or an English name), `task` (`"transcribe"` or `"translate"`) and
-    `predict_timestamps` choose the tokens in front of a text; they can be given when the tokenizer is loaded, or to
+    `predict_timestamps` determine the prefix tokens; they can be set when the tokenizer is loaded, or with
     `set_prefix_tokens`.
 
-    `decode` and `batch_decode` have the option `decode_with_timestamps`: write times, which are otherwise left out, as
-    `<|1.08|>`, counted on over the windows of a long recording.
+    `decode` and `batch_decode` have the option `decode_with_timestamps`: timestamps, otherwise omitted, are written as
+    `<|1.08|>`, continued over the windows of a long recording.
     """
 
     language: str | None
@@ -67,7 +68,7 @@ class WhisperTokenizer(Tokenizer):
     def set_prefix_tokens(
         self, language: str | None = None, task: str | None = None, predict_timestamps: bool | None = None
     ) -> None:
-        """Choose the tokens in front of a text; `None` leaves a choice as it is.
+        """Set the prefix tokens; `None` keeps the current value.
 
         Raises:
             TokenizerError: If the language or the task is unknown, or the vocabulary has no token for it.
@@ -95,19 +96,19 @@ class WhisperTokenizer(Tokenizer):
 
     @property
     def prefix_tokens(self) -> list[int]:
-        """The ids in front of a text."""
+        """The ids before a text."""
         ids = [self.backend_tokenizer.token_to_id(token) for token in self._prefix()]
         return [i for i in ids if i is not None]
 
     def get_decoder_prompt_ids(
         self, task: str | None = None, language: str | None = None, no_timestamps: bool = True
     ) -> list[tuple[int, int]]:
-        """Return (position, id) for each token that generation is to force after the start token."""
+        """Return (position, id) of each token to force after the start token."""
         self.set_prefix_tokens(language, task, predict_timestamps=not no_timestamps)
         return list(enumerate(self.prefix_tokens))[1:]
 
     def get_prompt_ids(self, text: str, return_tensors: str | None = "np") -> Any:
-        """Return the ids of a text that was said before, or of words to expect, for generation to continue from.
+        """Return the ids of a prompt: the previous text, or words to expect.
 
         Raises:
             TokenizerError: If the text contains a special token.
@@ -120,7 +121,7 @@ class WhisperTokenizer(Tokenizer):
 
     @property
     def timestamp_begin(self) -> int:
-        """The id of `<|0.00|>`; 1,500 ids follow in steps of 20 ms, whether or not the vocabulary lists them."""
+        """The id of `<|0.00|>`; 1,500 ids follow in steps of 20 ms, whether or not the vocabulary has them."""
         last = self.backend_tokenizer.token_to_id("<|notimestamps|>")
         return len(self) if last is None else last + 1
 
@@ -159,10 +160,10 @@ class WhisperTokenizer(Tokenizer):
             parts.append(super()._decode(text, skip_special_tokens, False))
             text = []
             time = (i - begin) * SECONDS_PER_TIMESTAMP
-            if time < latest:  # times start again: the next window
+            if time < latest:  # timestamps restart: the next window
                 if position >= 2 and not all(0 <= i - begin < NUM_TIMESTAMPS for i in ids[position - 2 : position]):
                     offset += WINDOW_SECONDS
-                else:  # two times in a row: the window was cut at the first, the second opened what was not finished
+                else:  # two timestamps in a row: the window ends at the first; the second began an unfinished segment
                     offset += before
                     latest = before
                     del parts[-2:]

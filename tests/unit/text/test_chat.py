@@ -49,7 +49,7 @@ def test_the_speech_stands_where_the_user_speaks() -> None:
         ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "fails"),
         ("{{ messages.append(1) }}", "fails"),
         ("x" * 70_000, "at most"),
-        (["a"], "must be a text"),
+        (["a"], "must be a string"),
     ],
 )
 def test_templates_that_fail_or_reach_out_are_errors(template: Any, words: str) -> None:

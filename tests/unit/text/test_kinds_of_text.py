@@ -75,7 +75,7 @@ def test_lower_case_texts_for_an_upper_case_vocabulary(ctc: Path) -> None:
 
 def test_a_vocabulary_without_an_unknown_token(ctc: Path) -> None:
     (ctc / "vocab.json").write_text(json.dumps({"<pad>": 0, "A": 1, "|": 2}))
-    with pytest.raises(TokenizerError, match="'x' is not in the vocabulary, which has no token for what is unknown"):
+    with pytest.raises(TokenizerError, match="'x' is not in the vocabulary, and there is no unknown token"):
         load_tokenizer(ctc)("A x")
 
 

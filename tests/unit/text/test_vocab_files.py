@@ -17,9 +17,9 @@ from dragoman.processing.from_files import TOKENIZER_OF
 from dragoman.text import vocab_files
 from dragoman.text.ctc import Wav2Vec2CTCTokenizer
 from dragoman.text.mbart import MBart50Tokenizer, MBartTokenizer
-from dragoman.text.speech2text2 import Speech2Text2Tokenizer
 from dragoman.text.tokenizer import Tokenizer
 from dragoman.text.whisper import WhisperTokenizer
+from dragoman.text.words import Speech2Text2Tokenizer
 
 load_tokenizer = partial(vocab_files.load_tokenizer, class_of=TOKENIZER_OF)
 
@@ -114,11 +114,9 @@ def test_a_tokenizer_json_needs_no_known_class(bert: Path, tmp_path: Path) -> No
 
 
 def test_nothing_there_names_what_would_do(tmp_path: Path, make: Make, spm: bytes) -> None:
-    with pytest.raises(
-        ModelNotFoundError, match=r"has no tokenizer\. Any of these would be one: tokenizer\.json, vocab\.txt"
-    ):
+    with pytest.raises(ModelNotFoundError, match=r"has no tokenizer\. Add one of: tokenizer\.json, vocab\.txt"):
         load_tokenizer(tmp_path)
-    with pytest.raises(ModelNotFoundError, match=r"does not say how its ids are numbered.*`tokenizer_type='mbart50'`"):
+    with pytest.raises(ModelNotFoundError, match=r"does not determine the ids.*`tokenizer_type='mbart50'`"):
         load_tokenizer(make(sentencepiece__bpe_model=spm))
     with pytest.raises(
         ModelNotFoundError, match=r"no merges\.txt\. A GPT2Tokenizer needs tokenizer\.json, or vocab\.json and"
@@ -195,7 +193,7 @@ def test_files_of_all_times_list_added_tokens(gpt2: Path) -> None:
 def test_added_tokens_with_other_ids_than_they_can_have_are_refused(gpt2: Path) -> None:
     (gpt2 / "added_tokens.json").write_text(json.dumps({"<a>": 5000}))
     with pytest.raises(
-        TokenizerError, match=r"'<a>' the id 5000, but after the vocabulary comes 260\. One of the files"
+        TokenizerError, match=r"'<a>' the id 5000, but the next id of the vocabulary is 260\. One of the files"
     ):
         load_tokenizer(gpt2)
 
@@ -261,7 +259,7 @@ def test_t5_and_llama_number_pieces_as_sentencepiece_does(make: Make, train: Cal
 def test_a_model_numbered_otherwise_is_refused(make: Make, train: Callable[..., bytes]) -> None:
     folder = make(sentencepiece__bpe_model=train(pad_id=0, eos_id=1, unk_id=2, bos_id=-1))
     with pytest.raises(
-        TokenizerError, match=r"numbers <unk>, <s>, </s> as \(2, -1, 1\), but a model of this class has"
+        TokenizerError, match=r"has the ids \(2, -1, 1\) for <unk>, <s>, </s>, but a model of this class has"
     ):
         load_tokenizer(folder, tokenizer_type="xlm-roberta")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from dragoman.checkpoint.formats.ctranslate2 import Ct2File
 from dragoman.errors import CheckpointError, UntrustedFileError
-from dragoman.files import read_json
+from dragoman.files import VOCABULARY_BYTES, read_json
 
 __all__ = ["EMBEDDING", "PROJECTION", "is_tied", "num_layers", "whisper_config", "whisper_generation_config"]
 
@@ -24,8 +24,6 @@ _FLAGS = {"decoder/pre_norm": 1, "decoder/alibi": 0, "decoder/start_from_zero_em
 _MULTILINGUAL_FROM = 51_865
 
 _LANGUAGE = re.compile(r"<\|[a-z]{2,3}\|>")
-
-_MAX_TOKENIZER_BYTES = 64 * 2**20
 
 
 def num_layers(container: Ct2File, side: str) -> int:
@@ -135,7 +133,7 @@ def whisper_generation_config(folder: Path, sizes: Mapping[str, Any]) -> dict[st
 
 def _tokens(path: Path, vocab_size: int) -> dict[str, int]:
     """Return the ids of the special tokens by their text."""
-    data = read_json(path, max_bytes=_MAX_TOKENIZER_BYTES)
+    data = read_json(path, max_bytes=VOCABULARY_BYTES)
     model, added = data.get("model"), data.get("added_tokens")
     vocab = model.get("vocab") if isinstance(model, dict) else None
     found: dict[Any, Any] = dict(vocab) if isinstance(vocab, dict) else {}

@@ -155,7 +155,7 @@ def test_what_is_not_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(TokenizerError, match="kind 'llama'"):
         AutoTokenizer.from_pretrained(tmp_path)
     write(path, made, "llama", pre="deepseek")
-    with pytest.raises(TokenizerError, match="way 'deepseek'"):
+    with pytest.raises(TokenizerError, match="pre-tokenizer 'deepseek'"):
         AutoTokenizer.from_pretrained(tmp_path)
 
 

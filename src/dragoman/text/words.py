@@ -1,0 +1,34 @@
+"""Tokenizers of word pieces: fairseq's for speech translation, Blenderbot small's and BioGPT's."""
+
+from dragoman.text.clean_up import clean_up_tokenization
+from dragoman.text.pieces import MosesPieces
+from dragoman.text.tokenizer import Tokenizer
+
+__all__ = ["BioGptTokenizer", "BlenderbotSmallTokenizer", "Speech2Text2Tokenizer"]
+
+
+class _WordTokenizer(Tokenizer):
+    """Word pieces; all but the last of a word end in `@@`. The template adds no special tokens."""
+
+    def _decode(self, ids: list[int], skip_special_tokens: bool, clean: bool) -> str:
+        text = " ".join(self._tokens_of(ids, skip_special_tokens)).replace("@@ ", "")
+        return clean_up_tokenization(text) if clean else text
+
+
+class Speech2Text2Tokenizer(_WordTokenizer):
+    """fairseq's, of facebook/s2t-wav2vec2-large-en-*. Older checkpoints lack merges.txt and only decode."""
+
+
+class BlenderbotSmallTokenizer(_WordTokenizer):
+    """Blenderbot small's: lower-case, with punctuation separated from words."""
+
+
+class BioGptTokenizer(Tokenizer):
+    """`</s> text`. Decoding joins words by the rules of English, which may differ from the original text."""
+
+    def _decode(self, ids: list[int], skip_special_tokens: bool, clean: bool) -> str:
+        assert self._pieces is not None
+        moses = self._pieces.encode
+        assert isinstance(moses, MosesPieces)
+        text = moses.text(self._tokens_of(ids, skip_special_tokens))
+        return clean_up_tokenization(text) if clean else text
