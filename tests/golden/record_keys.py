@@ -22,6 +22,9 @@ import torch
 import transformers as tf
 from safetensors import safe_open
 
+from dragoman.checkpoint.keymap import Drop
+from dragoman.families import FAMILIES, Family, Part, find
+from dragoman.families.rules import CROSS
 from dragoman.testing import tiny_config
 
 Rename = Callable[[str], str]
@@ -86,7 +89,7 @@ class Source:
     written: Rename = same
 
     def record(self, family: str, part: str) -> dict[str, Any]:
-        fields = {**ONE_LAYER[family], **self.fields}
+        fields = {**one_layer(family), **self.fields}
         model = self.model(self._config(family, fields))
         known = {self.written(name) for name in self.plain(self._config(family, fields)).state_dict()}
         tensors = {self.written(name): tensor for name, tensor in model.state_dict(keep_vars=True).items()}
@@ -119,59 +122,31 @@ def _saved_names(model: Any) -> list[str]:
             return list(file.keys())
 
 
-ONE_LAYER = {
-    "wav2vec2": {"num_hidden_layers": 1, "num_adapter_layers": 1},
-    "wavlm": {"num_hidden_layers": 1, "num_adapter_layers": 1},
-    "hubert": {"num_hidden_layers": 1},
-    "unispeech": {"num_hidden_layers": 1},
-    "unispeech-sat": {"num_hidden_layers": 1},
-    "speech_to_text": {"encoder_layers": 1, "decoder_layers": 1},
-    "wav2vec2-conformer": {"num_hidden_layers": 1, "num_adapter_layers": 1, "vocab_size": 32},
-    "wav2vec2-bert": {"num_hidden_layers": 1, "vocab_size": 32},
-    "sew-d": {"num_hidden_layers": 1},
-    "sew": {"num_hidden_layers": 1},
-    "data2vec-audio": {"num_hidden_layers": 1, "num_adapter_layers": 1},
-    "whisper": {"encoder_layers": 1, "decoder_layers": 1},
-    "bert": {"num_hidden_layers": 1, "is_decoder": True, "add_cross_attention": True},
-    "roberta": {"num_hidden_layers": 1, "is_decoder": True, "add_cross_attention": True},
-    "xlm-roberta": {"num_hidden_layers": 1, "is_decoder": True, "add_cross_attention": True},
-    "camembert": {"num_hidden_layers": 1, "is_decoder": True, "add_cross_attention": True},
-    "electra": {"num_hidden_layers": 1, "is_decoder": True, "add_cross_attention": True},
-    "bert-generation": {"num_hidden_layers": 1, "is_decoder": True, "add_cross_attention": True},
-    "gpt2": {"n_layer": 1, "add_cross_attention": True},
-    "gpt_bigcode": {"n_layer": 1},
-    "xglm": {"num_layers": 1, "add_cross_attention": True},
-    "pegasus": {"encoder_layers": 1, "decoder_layers": 1},
-    "marian": {"encoder_layers": 1, "decoder_layers": 1},
-    "blenderbot": {"encoder_layers": 1, "decoder_layers": 1},
-    "blenderbot-small": {"encoder_layers": 1, "decoder_layers": 1},
-    "trocr": {"decoder_layers": 1},
-    "gpt_neo": {"num_layers": 1, "attention_types": [[["local"], 1]]},
-    "t5": {"num_layers": 1},
-    "mt5": {"num_layers": 1},
-    **{
-        name: {"num_hidden_layers": 1}
-        for name in (
-            "llama",
-            "mistral",
-            "qwen2",
-            "qwen3",
-            "gemma",
-            "gemma2",
-            "gemma3_text",
-            "gpt_neox",
-            "opt",
-            "biogpt",
-            "phi",
-            "phi3",
-            "smollm3",
-        )
-    },
-    "bart": {"encoder_layers": 1, "decoder_layers": 1},
-    "mbart": {"encoder_layers": 1, "decoder_layers": 1},
+# What makes one layer hold every tensor that a family has.
+COMPLETE: dict[str, dict[str, Any]] = {
+    "wav2vec2": {"num_adapter_layers": 1},
+    "wavlm": {"num_adapter_layers": 1},
+    "wav2vec2-conformer": {"num_adapter_layers": 1, "vocab_size": 32},
+    "wav2vec2-bert": {"vocab_size": 32},
+    "data2vec-audio": {"num_adapter_layers": 1},
+    "gpt_neo": {"attention_types": [[["local"], 1]]},
 }
+DEPTHS = ("num_hidden_layers", "encoder_layers", "decoder_layers", "n_layer", "num_layers")
+
+
+def one_layer(model_type: str) -> dict[str, Any]:
+    """The fields of a tiny model with one layer, and with cross-attention where the family has any of its own."""
+    family = find(model_type)
+    fields = {name: 1 for name in DEPTHS if name in family.tiny} | COMPLETE.get(model_type, {})
+    # release 5 builds no cross-attention where GPT-BigCode has one head of keys
+    if family.text and family.text.fresh[:2] == CROSS and family.text.cross_attends and model_type != "gpt_bigcode":
+        encoder = not tiny_config(model_type).text_spec().causal
+        fields |= {"is_decoder": True, "add_cross_attention": True} if encoder else {"add_cross_attention": True}
+    return fields
+
+
 LARGE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
-UNTIED = {"tie_word_embeddings": False}
+TIED, UNTIED = {"tie_word_embeddings": True}, {"tie_word_embeddings": False}
 WEIGHTED = {"extra": {"use_weighted_layer_sum": True}}
 Speech2TextEncoder = tf.models.speech_to_text.modeling_speech_to_text.Speech2TextEncoder
 WhisperEncoder = tf.models.whisper.modeling_whisper.WhisperEncoder
@@ -481,30 +456,14 @@ def _seq2seq(plain: type[Any], base: type[Any], full: type[Any], *others: type[A
 
 def _alone() -> Iterator[tuple[str, Iterator[Source]]]:
     """The checkpoints of text models without cross-attention, and ours with what is inserted."""
-    inv_freq = "model.layers.0.self_attn.rotary_emb.inv_freq"
-    for family, word in (
-        ("llama", "Llama"), ("mistral", "Mistral"), ("qwen2", "Qwen2"), ("qwen3", "Qwen3"), ("gemma", "Gemma"),
-        ("gemma2", "Gemma2"), ("smollm3", "SmolLM3"),
-    ):  # fmt: skip
-        yield family, _text_model(word, "model.", "model.layers.0", (inv_freq,))
-    yield "gemma3_text", _text_model("Gemma3", "model.", "model.layers.0", (inv_freq,), part="Text")
+    for family in FAMILIES:
+        if family.text and not family.text.cross_attends:
+            yield family.model_type, _text_model(family, family.text)
     half = without_pictures
     yield "gemma3_text", iter([
         Source(Gemma3WithPictures, tf.Gemma3ForCausalLM, half, aliases=True),
         Source(Gemma3WithPictures, tf.Gemma3ForCausalLM, half, fields=UNTIED, aliases=True, spelling=pictures_apart),
     ])  # fmt: skip
-    attention = "gpt_neox.layers.0.attention."
-    buffers = tuple(attention + name for name in ("bias", "masked_bias", "rotary_emb.inv_freq"))
-    yield "gpt_neox", _text_model("GPTNeoX", "gpt_neox.", "gpt_neox.layers.0", buffers, older_head)
-    yield "phi", _text_model("Phi", "model.", "model.layers.0", (inv_freq,))
-    yield "phi", iter([Source(tf.PhiForCausalLM, tf.PhiForCausalLM, fields={"qk_layernorm": True})])
-    yield "phi3", _text_model("Phi3", "model.", "model.layers.0", (inv_freq,))
-    buffers = tuple(f"transformer.h.0.attn.attention.{name}" for name in ("bias", "masked_bias"))
-    yield "gpt_neo", _text_model("GPTNeo", "transformer.", "transformer.h.0", buffers)
-    yield "opt", _text_model("OPT", "model.", "model.decoder.layers.0", ())
-    narrow = {"word_embed_proj_dim": 16, "do_layer_norm_before": False}  # as the 350m
-    yield "opt", iter([Source(tf.OPTForCausalLM, tf.OPTForCausalLM, fields=narrow)])
-    yield "biogpt", _text_model("BioGpt", "biogpt.", "biogpt.layers.0", ())
 
 
 class Gemma3WithPictures(tf.Gemma3ForConditionalGeneration):
@@ -532,25 +491,30 @@ def pictures_apart(name: str) -> str:
     return name.replace("language_model.model.vision", "vision").replace("language_model.model.multi", "multi")
 
 
-def _text_model(
-    word: str, prefix: str, layer: str, buffers: tuple[str, ...], written: Rename = same, part: str = ""
-) -> Iterator[Source]:
-    ends = "ForCausalLM", f"{part}Model", f"{part}ForSequenceClassification"
-    plain, base, classifier = (getattr(tf, word + end) for end in ends)
-    projections = "cross_attn.q_proj", "cross_attn.k_proj", "cross_attn.v_proj", "cross_attn.out_proj"
-    parts = (*(f"{name}.weight" for name in projections), "cross_attn_norm.weight", "cross_attn_gate")
+def _text_model(family: Family, part: Part) -> Iterator[Source]:
+    word = family.config.__name__.removesuffix("Config")
+    plain = getattr(tf, part.classes[0])
+    table = part.keymap(tiny_config(family.model_type))
+    drops = [rule for rule in table.rules if isinstance(rule, Drop)]
+    buffers = tuple(rule.theirs.replace("{i}", "0") for rule in drops if "buffer" in rule.why)
+    written = {"gpt_neox": older_head}.get(family.model_type, same)
     yield Source(plain, plain, aliases=True, extras=buffers, written=written)
     yield Source(plain, plain, fields=UNTIED, written=written)
-    yield Source(plain, plain, fields={"tie_word_embeddings": True}, aliases=True, written=written)
-    yield Source(base, plain, behind(prefix))
-    yield Source(classifier, plain)
-    # heads of the kin of Llama for answers, most of which stand over a network under another name: refused
-    apart = {f"{name}ForQuestionAnswering" for name in ("Llama", "Mistral", "Qwen2", "Qwen3", "SmolLM3")}
-    for other in (f"{word}{part}ForTokenClassification", f"{word}{part}ForQuestionAnswering"):
-        if other not in apart and hasattr(tf, other):
-            yield Source(getattr(tf, other), plain)
-    crossing = {"add_cross_attention": True}
-    yield Source(plain, plain, fields=crossing, written=written, inserted=tuple(f"{layer}.{part}" for part in parts))
+    yield Source(plain, plain, fields=TIED, aliases=True, written=written)
+    yield Source(getattr(tf, f"{word}Model"), plain, behind(part.prefixes[0]))
+    # the answers of Llama's like stand over a network under another name, which is refused
+    answers = ["QuestionAnswering"] if any(rule.theirs == "qa_outputs.*" for rule in drops) else []
+    for task in ("SequenceClassification", "TokenClassification", *answers):
+        if hasattr(tf, f"{word}For{task}"):
+            yield Source(getattr(tf, f"{word}For{task}"), plain)
+    layer = table.theirs("stack.layers.0.cross_attn_gate").removesuffix("cross_attn_gate")
+    names = [f"cross_attn.{name}.weight" for name in ("q_proj", "k_proj", "v_proj", "out_proj")]
+    inserted = tuple(layer + name for name in (*names, "cross_attn_norm.weight", "cross_attn_gate"))
+    yield Source(plain, plain, fields={"add_cross_attention": True}, written=written, inserted=inserted)
+    seen = {rule for tie in (TIED, UNTIED) for rule in part.rules(tiny_config(family.model_type, **tie))}
+    for fields in family.variants.values():
+        if not seen.issuperset(part.rules(tiny_config(family.model_type, **fields))):
+            yield Source(plain, plain, fields=fields, written=written)
 
 
 def recordings() -> dict[str, list[dict[str, Any]]]:
