@@ -1,4 +1,4 @@
-"""GPT-BigCode alone against transformers, which cannot join it to anything; joined, against itself and JAX."""
+"""GPT-BigCode alone against `transformers`, which cannot join it; the joint model against itself and JAX."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def test_alone(tmp_path: Path, multi_query: bool) -> None:
 
 
 @pytest.mark.parametrize("multi_query", [True, False])
-def test_joined(tmp_path: Path, multi_query: bool) -> None:
+def test_joint_model(tmp_path: Path, multi_query: bool) -> None:
     torch.manual_seed(0)
     decoder = tiny_config("gpt_bigcode", vocab_size=VOCAB, multi_query=multi_query)
     config = SpeechEncoderDecoderConfig(
@@ -67,6 +67,6 @@ def test_joined(tmp_path: Path, multi_query: bool) -> None:
     found = jax(waves.numpy(), decoder_input_ids=tokens.numpy()).logits
     assert np.abs(np.asarray(found) - expected.detach().numpy()).max() <= TOLERANCES["logits"]
     assert np.asarray(jax.generate(waves.numpy(), num_beams=3, max_new_tokens=8)).tolist() == texts
-    if not multi_query:  # upstream builds this one, and knows all of its names
+    if not multi_query:  # `transformers` builds this one and has all of its names
         _, info = transformers.SpeechEncoderDecoderModel.from_pretrained(tmp_path, output_loading_info=True)
         assert {name: keys for name, keys in info.items() if keys} == {}

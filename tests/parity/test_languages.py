@@ -1,4 +1,4 @@
-"""MMS: the small networks of one language, switched by name; of transformers, the CTC model alone can switch them."""
+"""MMS language adapters, switched by name, as the CTC model of `transformers` does."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ LANGUAGES = "eng", "fra", "uig-script_arabic"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of transformers, and the networks of three languages beside it; French is a `.bin` as of old."""
+    """A model of `transformers` with the adapters of three languages; the French one is a `.bin`."""
     torch.manual_seed(0)
     fields = {"adapter_attn_dim": 8, "do_stable_layer_norm": True, "feat_extract_norm": "layer"}
     config = transformers.Wav2Vec2Config(**tiny_config("wav2vec2", **fields).to_dict())
@@ -47,7 +47,7 @@ def difference(ours: Any, theirs: Any) -> float:
 
 
 @torch.no_grad()
-def test_switching_gives_what_the_reference_gives(folder: Path) -> None:
+def test_switching_languages_equals_transformers(folder: Path) -> None:
     theirs = transformers.Wav2Vec2ForCTC.from_pretrained(folder).eval()
     ours = SpeechEncoder.from_pretrained(folder)
     seen = []
@@ -62,7 +62,7 @@ def test_switching_gives_what_the_reference_gives(folder: Path) -> None:
 
 
 @torch.no_grad()
-def test_from_the_start_in_a_whole_model_and_in_jax(folder: Path, tmp_path: Path) -> None:
+def test_language_of_a_joint_model_in_both_backends(folder: Path, tmp_path: Path) -> None:
     theirs = transformers.Wav2Vec2ForCTC.from_pretrained(folder, target_lang="eng").eval()
     expected = theirs.wav2vec2(sound()).last_hidden_state
     ours = SpeechEncoder.from_pretrained(folder, target_lang="eng")
@@ -91,7 +91,7 @@ def _name(folder: Path, network: str) -> str:
     return next(name for name in load_file(folder / "adapter.eng.safetensors") if name.endswith(network))
 
 
-def test_what_cannot_be(folder: Path, tmp_path: Path) -> None:
+def test_invalid_requests_are_refused(folder: Path, tmp_path: Path) -> None:
     encoder = SpeechEncoder.from_pretrained(folder)
     with pytest.raises(
         ModelNotFoundError, match=r"adapter\.deu\.safetensors; languages in .*: eng, fra, uig-script_arabic"

@@ -1,4 +1,4 @@
-"""The bias of the head of a translation model, which upstream's decoder alone lacks: reported, and kept if asked."""
+"""The output bias of translation models, missing in decoders of `transformers`: reported, or kept on request."""
 
 from pathlib import Path
 from typing import Any
@@ -36,11 +36,11 @@ def saved(folder: Path, model_type: str, *, trained: bool) -> Any:
     randomize(model)
     model.final_logits_bias.normal_() if trained else model.final_logits_bias.zero_()
     model.save_pretrained(folder)
-    return WHOLE[model_type].from_pretrained(folder)  # Marian's sinusoids are not saved, but computed anew
+    return WHOLE[model_type].from_pretrained(folder)  # Marian's sinusoids are not saved, but computed
 
 
 @pytest.mark.parametrize("model_type", WHOLE)
-def test_a_trained_bias_is_kept_if_asked(tmp_path: Path, model_type: str) -> None:
+def test_trained_bias_is_reported_or_kept_on_request(tmp_path: Path, model_type: str) -> None:
     theirs = saved(tmp_path, model_type, trained=True)
     whole = theirs(input_ids=TOKENS, decoder_input_ids=TOKENS)
     memory = whole.encoder_last_hidden_state
@@ -54,14 +54,16 @@ def test_a_trained_bias_is_kept_if_asked(tmp_path: Path, model_type: str) -> Non
     assert "final_logits_bias is trained, but left out" in left_report.summary()
 
 
-def test_zeros_are_nothing_to_tell(tmp_path: Path) -> None:
+def test_zero_bias_is_not_reported(tmp_path: Path) -> None:
     saved(tmp_path, "bart", trained=False)
     report = load_part(TORCH, TextDecoder, tmp_path, LoadOptions())[1]
     assert report.lost == {}
     assert report.dropped["final_logits_bias"] == "all zero"
 
 
-def test_in_a_whole_model_there_and_back_and_in_jax(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_bias_of_a_joint_model_is_saved_and_loaded_in_both_backends(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     theirs = saved(tmp_path / "text", "marian", trained=True)
     SpeechEncoder(tiny_config("wav2vec2")).save_pretrained(tmp_path / "speech")
     parts = tmp_path / "speech", tmp_path / "text"

@@ -1,4 +1,4 @@
-"""Arguments of a wrong kind at the doors of the library: each is a clear error of ours, never one from inside."""
+"""Arguments of wrong types to public functions: each raises a clear error of dragoman, never an internal one."""
 
 from collections.abc import Callable
 from functools import cache
@@ -11,7 +11,7 @@ import torch
 import dragoman
 from dragoman import ConfigError, DragomanError, ModelNotFoundError, SpeechEncoderDecoderModel
 
-# What somebody may pass for a folder by mistake. Ids of the hub are not among them: nothing is asked over the network.
+# Mistaken values for a folder; no hub ids, so nothing is requested over the network.
 NAMES: list[Any] = [None, 3, True, 0.5, b"folder", ["folder"], {"folder": 1}, object(), "", "a b", "no/such/folder"]
 NAMES += ["x" * 300, "x/" * 300, "nul\0", Path("no such"), Path("x" * 300)]
 LOADERS = [
@@ -36,27 +36,27 @@ def named(value: Any) -> str:
 
 @pytest.mark.parametrize("loader", LOADERS)
 @pytest.mark.parametrize("name", NAMES, ids=named)
-def test_what_is_no_folder_is_told(loader: str, name: Any) -> None:
+def test_folder_argument_of_wrong_type_is_refused(loader: str, name: Any) -> None:
     with pytest.raises(ModelNotFoundError):
         getattr(dragoman, loader).from_pretrained(name, local_files_only=True)
 
 
 @pytest.mark.parametrize("name", NAMES, ids=named)
-def test_what_is_no_folder_of_options_is_told(name: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_folder_of_wrong_type_is_refused(name: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ModelNotFoundError):
         dragoman.GenerationConfig.from_pretrained(name)
 
 
 @pytest.mark.parametrize("loader", LOADERS)
-def test_a_file_is_no_folder(loader: str, tiny_checkpoint: Path) -> None:
+def test_file_instead_of_a_folder_is_refused(loader: str, tiny_checkpoint: Path) -> None:
     with pytest.raises(DragomanError):
         getattr(dragoman, loader).from_pretrained(tiny_checkpoint / "model.safetensors", local_files_only=True)
 
 
 @pytest.mark.parametrize("name", [3, b"folder", ["folder"], object(), "", "no such"], ids=named)
 @pytest.mark.parametrize("role", ["encoder", "decoder"])
-def test_what_is_no_part_is_told(role: str, name: Any, tiny_checkpoint: Path) -> None:
+def test_part_of_wrong_type_is_refused(role: str, name: Any, tiny_checkpoint: Path) -> None:
     model, _ = whole(tiny_checkpoint)
     given: dict[str, Any] = {"encoder_model": model.encoder, "decoder_model": model.decoder, f"{role}_model": name}
     with pytest.raises((ConfigError, ModelNotFoundError)):
@@ -65,7 +65,7 @@ def test_what_is_no_part_is_told(role: str, name: Any, tiny_checkpoint: Path) ->
 
 @pytest.mark.parametrize("place", [None, 3, b"folder", ["folder"], object(), "", "nul\0", "x" * 300], ids=named)
 @pytest.mark.parametrize("what", ["model", "part", "config", "options", "tokenizer", "processor", "extractor"])
-def test_what_is_no_place_to_save_is_told(
+def test_target_folder_of_wrong_type_is_refused(
     what: str, place: Any, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -120,18 +120,18 @@ def warm(folder: Path, **given: Any) -> Any:
 
 @pytest.mark.parametrize("bad", [0.5, b"text", {"a": 1}, object()], ids=named)
 @pytest.mark.parametrize("door", OTHERS)
-def test_other_arguments_of_a_wrong_kind_are_told(door: str, bad: Any, tiny_checkpoint: Path) -> None:
+def test_other_arguments_of_wrong_type_are_refused(door: str, bad: Any, tiny_checkpoint: Path) -> None:
     with pytest.raises(DragomanError):
         OTHERS[door](tiny_checkpoint, bad)
 
 
-def test_templates_of_what_may_be_new_are_a_list(tiny_checkpoint: Path) -> None:
-    """The letters of a text would be templates too, and "*" among them would allow everything."""
+def test_allow_new_must_be_a_list(tiny_checkpoint: Path) -> None:
+    """The characters of a string would be templates too, and "*" among them would allow everything."""
     with pytest.raises(ConfigError, match=r"`allow_new` must be a list .* but is 'decoder\.\*'"):
         SpeechEncoderDecoderModel.from_pretrained(tiny_checkpoint, allow_new="decoder.*")
 
 
-def test_a_path_is_as_good_as_its_text(tiny_checkpoint: Path) -> None:
+def test_path_and_string_are_equivalent(tiny_checkpoint: Path) -> None:
     for loader in [LOADERS[0], "AutoConfig", "AutoTokenizer", "AutoProcessor", "Wav2Vec2FeatureExtractor"]:
         both = [getattr(dragoman, loader).from_pretrained(kind(tiny_checkpoint)) for kind in (str, Path)]
         assert type(both[0]) is type(both[1])

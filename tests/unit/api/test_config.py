@@ -1,4 +1,4 @@
-"""Configurations: what a `config.json` may say, what happens when it says nonsense, and the ids that two of them share.
+"""Configurations: valid and invalid contents of a `config.json`, and shared special ids.
 
 Differences from `transformers` are tested in tests/differences, equal defaults in tests/parity/test_config.py.
 """
@@ -31,7 +31,7 @@ VARIANTS = {
 }
 
 
-def test_the_methods_of_upstreams_configurations(tmp_path: Path) -> None:
+def test_methods_of_transformers_configurations(tmp_path: Path) -> None:
     config = BertConfig(hidden_size=24, num_attention_heads=2)
     config.save_pretrained(tmp_path)
     config.to_json_file(tmp_path / "other.json")
@@ -58,12 +58,12 @@ def test_update_sets_all_or_nothing() -> None:
         config.update(None)  # type: ignore[arg-type]
 
 
-def test_unknown_keys_are_read_by_their_names_and_new_ones_are_saved() -> None:
+def test_unknown_keys_are_attributes_and_are_saved() -> None:
     config = BertConfig.from_dict({"task_specific_params": {"a": 1}, "torch_dtype": "float16"})
     assert config.task_specific_params == {"a": 1}
     assert config.dtype == config.torch_dtype == "float16"
     config.processor_class = "Wav2Vec2Processor"
-    config._attn_implementation, config.handle = "sdpa", object()  # not for a file
+    config._attn_implementation, config.handle = "sdpa", object()  # not saved
     assert not {"_attn_implementation", "handle"} & json.loads(config.to_json_string()).keys()
     del config.handle
     again = BertConfig.from_dict(config.to_dict())
@@ -73,8 +73,8 @@ def test_unknown_keys_are_read_by_their_names_and_new_ones_are_saved() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
-def test_nonsense_in_any_field_is_an_error_or_a_model(family: Family) -> None:
-    """Nothing is allocated: a size that no machine has room for is an error, or a model of shapes only."""
+def test_random_field_values_are_refused_or_build_a_model(family: Family) -> None:
+    """Nothing is allocated: huge sizes raise an error, or give a model of shapes only."""
     built = set()
     for field in fields(family.config):
         for value in NONSENSE:
@@ -107,7 +107,7 @@ def test_nonsense_in_any_field_is_an_error_or_a_model(family: Family) -> None:
         ("bart", {"eos_token_id": "2"}, "`eos_token_id`"),
     ],
 )
-def test_wrong_kinds_are_named(model_type: str, fields_: dict[str, Any], words: str) -> None:
+def test_wrong_types_are_refused(model_type: str, fields_: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError) as caught:
         config_from_dict({"model_type": model_type, **fields_})
     assert words in str(caught.value)
@@ -140,9 +140,7 @@ def test_all_wrong_fields_are_in_one_error() -> None:
         ("whisper", {"d_model": 5, "encoder_attention_heads": 1}, "even width"),
     ],
 )
-def test_impossible_numbers_are_named_before_anything_is_built(
-    model_type: str, fields_: dict[str, Any], words: str
-) -> None:
+def test_invalid_numbers_are_refused_before_building(model_type: str, fields_: dict[str, Any], words: str) -> None:
     config = tiny_config(model_type, **fields_)
     with pytest.raises(ConfigError) as caught:
         config.text_spec() if model_type in ("bert", "gpt2") else config.speech_spec()
@@ -171,13 +169,13 @@ def test_impossible_numbers_are_named_before_anything_is_built(
         ("gpt_neo", {"attention_types": [[["global"], 3]]}, "for each of the 2 layers, but says"),
     ],
 )
-def test_layers_that_do_not_fit_are_named(model_type: str, fields_: dict[str, Any], words: str) -> None:
+def test_inconsistent_layers_are_refused(model_type: str, fields_: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         tiny_config(model_type, **fields_).text_spec()
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
-def test_a_file_says_what_the_object_said(family: Family, tmp_path: Path) -> None:
+def test_file_round_trip(family: Family, tmp_path: Path) -> None:
     config = tiny_config(family.model_type, extra={"a_later_field": [1]}, name_or_path="somewhere")
     config.save_pretrained(tmp_path)
     again = AutoConfig.from_pretrained(tmp_path)
@@ -186,14 +184,14 @@ def test_a_file_says_what_the_object_said(family: Family, tmp_path: Path) -> Non
     assert config.to_json_string() == (tmp_path / "config.json").read_text()
 
 
-def test_private_keys_of_a_file_are_not_taken() -> None:
+def test_private_keys_of_a_file_are_ignored() -> None:
     data = {"model_type": "bert", "_attn_implementation_internal": "evil/kernel", "auto_map": {"AutoModel": "x.Y"}}
     config = config_from_dict(data)
     assert "_attn_implementation_internal" not in config.to_dict()
-    assert config.to_dict()["auto_map"] == {"AutoModel": "x.Y"}  # kept as data, as every unknown key; it means nothing
+    assert config.to_dict()["auto_map"] == {"AutoModel": "x.Y"}  # kept as data like every unknown key, without effect
 
 
-def test_second_names_of_fields() -> None:
+def test_alternative_names_of_fields() -> None:
     config = config_from_dict({"model_type": "gpt2", "n_embd": 20, "n_head": 2}, hidden_size=40)
     assert config.n_embd == config.hidden_size == 40  # type: ignore[attr-defined]
     config.num_hidden_layers = 3  # type: ignore[attr-defined]
@@ -221,13 +219,13 @@ class TestJoint:
         config.encoder.hidden_size = config.decoder.hidden_size = 1
         assert (encoder.to_dict(), decoder.to_dict()) == before
 
-    def test_wrong_kinds_of_parts(self) -> None:
+    def test_parts_of_wrong_types_are_refused(self) -> None:
         with pytest.raises(
             ConfigError, match="configurations of dragoman or their dictionaries, but one is a builtins"
         ):
             SpeechEncoderDecoderConfig(encoder="wav2vec2", decoder=tiny_config("bert"))
 
-    def test_overrides_are_routed(self) -> None:
+    def test_prefixed_overrides_reach_their_part(self) -> None:
         config = SpeechEncoderDecoderConfig.from_dict(
             joint().to_dict(), encoder_layerdrop=0.5, decoder_dropout=0.25, decoder_start_token_id=4, my_field="x"
         )
@@ -256,19 +254,19 @@ class TestJoint:
         config.decoder_start_token_id = 7
         assert config.special_id("decoder_start_token_id") == 7
 
-    def test_a_text_starts_with_the_beginning_id_where_no_start_is_set(self) -> None:
+    def test_start_id_defaults_to_the_beginning_id(self) -> None:
         config = SpeechEncoderDecoderConfig(encoder=tiny_config("wav2vec2"), decoder=tiny_config("mbart"))
         assert config.special_id("decoder_start_token_id") == 0
         config.bos_token_id = 9
         assert config.special_id("decoder_start_token_id") == 9
 
-    def test_ids_are_one_room_with_two_doors(self) -> None:
+    def test_ids_are_shared_with_the_generation_options(self) -> None:
         config, options = joint(), GenerationConfig()
         options.special_ids = config.special_ids  # type: ignore[attr-defined]
         options.pad_token_id = 5
         config.eos_token_id = 6
         assert (config.pad_token_id, options.eos_token_id) == (5, 6)
-        assert joint().pad_token_id is None  # another configuration has a room of its own
+        assert joint().pad_token_id is None  # another configuration has its own ids
         assert config.copy().special_ids is not config.special_ids
         assert config.copy().pad_token_id == 5
 
@@ -276,7 +274,7 @@ class TestJoint:
         names = {field.name for field in fields(SpeechEncoderDecoderConfig)}
         assert set(SpecialIds.names()) <= names
 
-    def test_another_kind_of_model(self, tmp_path: Path) -> None:
+    def test_other_model_type_is_refused(self, tmp_path: Path) -> None:
         tiny_config("bert").save_pretrained(tmp_path)
         with pytest.raises(ConfigError, match="holds a 'bert' model, not a 'speech-encoder-decoder' one"):
             SpeechEncoderDecoderConfig.from_pretrained(tmp_path)
@@ -294,7 +292,7 @@ class TestJoint:
         ('{"model_type": "speech-encoder-decoder", "encoder": 3, "decoder": 4}', ConfigError, "dictionaries"),
     ],
 )
-def test_broken_files(tmp_path: Path, text: str, error: type[DragomanError], words: str) -> None:
+def test_broken_file_is_refused(tmp_path: Path, text: str, error: type[DragomanError], words: str) -> None:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(error) as caught:
         AutoConfig.from_pretrained(tmp_path)
@@ -305,16 +303,16 @@ def test_broken_files(tmp_path: Path, text: str, error: type[DragomanError], wor
     ("encoder", "decoder", "words"),
     [("bert", "bert", "cannot be the encoder"), ("wav2vec2", "wav2vec2", "cannot be the decoder")],
 )
-def test_a_part_that_cannot_play_its_role(encoder: str, decoder: str, words: str) -> None:
+def test_part_in_the_wrong_role_is_refused(encoder: str, decoder: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         SpeechEncoderDecoderConfig.from_encoder_decoder_configs(tiny_config(encoder), tiny_config(decoder))
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match=r"config\.json"):
         AutoConfig.from_pretrained(tmp_path)
 
 
-def test_a_file_is_read_too(tmp_path: Path) -> None:
+def test_path_of_a_file_is_read_too(tmp_path: Path) -> None:
     tiny_config("bert").save_pretrained(tmp_path)
     assert AutoConfig.from_pretrained(tmp_path / "config.json").model_type == "bert"

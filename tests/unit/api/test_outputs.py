@@ -13,14 +13,14 @@ class Output(ModelOutput):
     states: Any = None
 
 
-def test_reads_by_name_key_and_position() -> None:
+def test_access_by_name_key_and_position() -> None:
     output = Output(loss=1.0, logits="l", states=("s",))
     assert output.logits == output["logits"] == output[1] == "l"
     assert output[:2] == (1.0, "l")
     assert output[-1] == ("s",)
 
 
-def test_fields_that_are_none_are_absent_but_for_attributes() -> None:
+def test_none_fields_are_attributes_only() -> None:
     output = Output(logits="l")
     assert output[0] == "l"
     assert output.to_tuple() == output.values() == ("l",)
@@ -30,7 +30,7 @@ def test_fields_that_are_none_are_absent_but_for_attributes() -> None:
     assert output.get("logits") == "l"
 
 
-def test_reads_like_a_dictionary() -> None:
+def test_access_like_a_dictionary() -> None:
     output = Output(loss=0.5, states=())
     assert dict(output) == {"loss": 0.5, "states": ()}
     assert list(output) == list(output.keys()) == ["loss", "states"]
@@ -39,6 +39,6 @@ def test_reads_like_a_dictionary() -> None:
     assert len(output) == 2
 
 
-def test_a_wrong_name_is_answered_with_the_right_ones() -> None:
+def test_misspelt_name_suggests_the_right_one() -> None:
     with pytest.raises(KeyError, match=r"only logits\. Did you mean"):
         Output(logits=1)["logit"]

@@ -13,7 +13,7 @@ def build(
     seed: int = 0,
     family: str = "wav2vec2",
 ) -> FlaxSpeechEncoderDecoderModel:
-    """Return a tiny encoder of a family with BERT, one layer each, which compiles fast; with fields of theirs."""
+    """Return a tiny encoder of a family joined to BERT, one layer each, which compiles fast."""
     config = SpeechEncoderDecoderConfig(
         encoder=tiny_config(family, num_hidden_layers=1, **(encoder or {})),
         decoder=tiny_config("bert", num_hidden_layers=1, **(decoder or {})),
@@ -26,5 +26,5 @@ def build(
 
 @pytest.fixture(scope="session")
 def model() -> FlaxSpeechEncoderDecoderModel:
-    """A tiny model that tests do not change."""
+    """A tiny model that tests must not change."""
     return build()

@@ -1,4 +1,4 @@
-"""Compiled generation: shapes are rounded up, nothing is compiled twice, and what cannot be compiled still works."""
+"""Compiled generation: rounded shapes, number of programs, and options that run step by step."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,7 +48,7 @@ def test_sizes_are_rounded_up() -> None:
         assert rounded(rounded(size, 4), 4) == rounded(size, 4)
 
 
-def test_a_varied_workload_compiles_once_a_bucket(model: Any) -> None:
+def test_varied_workload_compiles_once_per_bucket(model: Any) -> None:
     options = {"max_new_tokens": 20, "num_beams": 2}
     model.warm_up(4, 2400, **options)
     with compilations(0):
@@ -63,8 +63,8 @@ def test_a_varied_workload_compiles_once_a_bucket(model: Any) -> None:
         model.generate(waves(5, 2200), **options)
 
 
-def test_long_texts_outgrow_the_cache_and_lose_nothing(model: Any) -> None:
-    """64 positions: a prompt of its own, then as far as the decoder goes; the same from the step-by-step decoder."""
+def test_cache_grows_with_long_sequences(model: Any) -> None:
+    """With a prompt, up to all 64 positions; the same as from the step-by-step decoder."""
     speech, prompt = waves(2, 900), np.asarray([[0, 5, 6], [0, 7, 8]])
     options = {"decoder_input_ids": prompt, "max_length": 60, "eos_token_id": None}
     found = np.asarray(model.generate(speech, **options))
@@ -74,7 +74,7 @@ def test_long_texts_outgrow_the_cache_and_lose_nothing(model: Any) -> None:
 
 
 @pytest.mark.parametrize("new", [{"max_length": 62, "eos_token_id": None}, {"max_new_tokens": 8}], ids=["long", "ends"])
-def test_contrastive_search_in_one_program_writes_what_steps_and_pytorch_do(
+def test_compiled_contrastive_search_equals_steps_and_torch(
     model: Any, theirs: Any, monkeypatch: pytest.MonkeyPatch, new: dict[str, Any]
 ) -> None:
     """From prompts of two lengths, with a cache that has to grow on the way."""
@@ -95,7 +95,7 @@ def test_contrastive_search_in_one_program_writes_what_steps_and_pytorch_do(
         model.generate(speech, **options | {"max_length": 30})
 
 
-def test_rows_of_a_batch_do_not_meet(model: Any) -> None:
+def test_rows_of_a_batch_are_independent(model: Any) -> None:
     speech = waves(3, 900)
     options = {"max_new_tokens": 8, "eos_token_id": None}
     first = np.asarray(model.generate(speech, **options))
@@ -103,7 +103,7 @@ def test_rows_of_a_batch_do_not_meet(model: Any) -> None:
     assert np.array_equal(first[[2, 1, 2]], other)
 
 
-def test_sampling_repeats_by_seed_and_key(model: Any) -> None:
+def test_sampling_follows_the_seed_or_key(model: Any) -> None:
     def texts(**seed: Any) -> list[list[int]]:
         return np.asarray(model.generate(waves(2, 900), max_new_tokens=8, do_sample=True, **seed)).tolist()
 
@@ -112,7 +112,7 @@ def test_sampling_repeats_by_seed_and_key(model: Any) -> None:
     assert len({str(texts(prng_key=jax.random.key(n))) for n in range(4)}) == 4
 
 
-def test_earlier_encoder_outputs_give_the_same_texts(model: Any) -> None:
+def test_given_encoder_outputs(model: Any) -> None:
     speech, mask = waves(2, 900), np.arange(900) < np.asarray([[900], [500]])
     encoded = model.encode(speech, mask)
     expected = model.generate(speech, attention_mask=mask, max_new_tokens=8)
@@ -130,19 +130,19 @@ def theirs(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 class Letters:
-    """A tokenizer of one letter a token, and a streamer that remembers what it is told."""
+    """A tokenizer with one letter per token, and a streamer that records what it receives."""
 
     def __init__(self) -> None:
-        self.heard: list[Any] = []
+        self.received: list[Any] = []
 
     def decode(self, ids: list[int]) -> str:
         return "".join(chr(97 + number % 26) for number in ids)
 
     def put(self, tokens: Any) -> None:
-        self.heard.append(np.asarray(tokens).tolist())
+        self.received.append(np.asarray(tokens).tolist())
 
     def end(self) -> None:
-        self.heard.append("end")
+        self.received.append("end")
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ class Letters:
     ],
     ids=lambda options: next(iter(options)),
 )
-def test_what_runs_step_by_step_is_what_pytorch_does(model: Any, theirs: Any, options: dict[str, Any]) -> None:
+def test_step_by_step_options_equal_torch(model: Any, theirs: Any, options: dict[str, Any]) -> None:
     speech = waves(2, 900)
     length = {"max_new_tokens": 8, "min_new_tokens": 8}
     expected = theirs.generate(torch.from_numpy(speech), **length, **options).tolist()
@@ -167,23 +167,23 @@ def test_what_runs_step_by_step_is_what_pytorch_does(model: Any, theirs: Any, op
 
 
 @pytest.mark.slow
-def test_a_draft_and_a_listener_change_nothing(model: Any) -> None:
-    speech, listener = waves(2, 900), Letters()
+def test_draft_and_streamer_keep_the_result(model: Any) -> None:
+    speech, recorder = waves(2, 900), Letters()
     options = {"max_new_tokens": 8, "eos_token_id": None}
     texts = np.asarray(model.generate(speech, **options))
     assert np.array_equal(model.generate(speech, **options, assistant_model=model), texts)
     assert np.array_equal(model.generate(speech, **options, assistant_model=build(seed=1)), texts)
-    assert np.array_equal(model.generate(speech, **options, streamer=listener), texts)
-    assert listener.heard[-1] == "end"
-    assert len(listener.heard) == 1 + 8 + 1
+    assert np.array_equal(model.generate(speech, **options, streamer=recorder), texts)
+    assert recorder.received[-1] == "end"
+    assert len(recorder.received) == 1 + 8 + 1
 
 
-def test_a_draft_of_the_other_backend_is_refused(model: Any, theirs: Any) -> None:
+def test_draft_of_the_other_backend_is_refused(model: Any, theirs: Any) -> None:
     with pytest.raises(GenerationError, match="must be a model in JAX too"):
         model.generate(waves(1, 900), assistant_model=theirs)
 
 
-def test_parameters_are_an_argument(model: Any) -> None:
+def test_parameters_can_be_passed(model: Any) -> None:
     speech, other = waves(2, 900), build(seed=1).params
     options = {"max_new_tokens": 8, "eos_token_id": None}
     mine, before = (np.asarray(model.generate(speech, params=tree, **options)) for tree in (other, None))
@@ -192,7 +192,7 @@ def test_parameters_are_an_argument(model: Any) -> None:
     assert np.array_equal(stepwise, mine)
 
 
-def test_what_is_not_compiled_is_not_warmed_up(model: Any) -> None:
+def test_warm_up_refuses_step_by_step_options(model: Any) -> None:
     with pytest.raises(GenerationError, match="step by step"):
         model.warm_up(1, 900, max_time=1.0)
     with pytest.raises(GenerationError, match="`batch` must be at least 1, but is 0"):
@@ -201,7 +201,7 @@ def test_what_is_not_compiled_is_not_warmed_up(model: Any) -> None:
         model.warm_up(1, 10)
 
 
-def test_bad_requests_are_refused(model: Any) -> None:
+def test_invalid_requests_are_refused(model: Any) -> None:
     with pytest.raises(GenerationError, match="num_beams"):
         model.generate(waves(1, 900), num_beams=0)
     with pytest.raises(GenerationError, match="Only options"):
@@ -239,7 +239,7 @@ def scorers(tmp_path_factory: pytest.TempPathFactory, model: Any) -> tuple[Any, 
     return in_torch, LanguageModel.load(folder)
 
 
-def test_a_language_model_reads_on_when_its_cache_is_full(scorers: tuple[Any, LanguageModel]) -> None:
+def test_cache_of_a_language_model_grows(scorers: tuple[Any, LanguageModel]) -> None:
     in_torch, in_jax = scorers
     tokens = np.random.default_rng(0).integers(5, 60, (2, 70))
     step = in_jax.start(tokens[:, :3])
@@ -253,7 +253,7 @@ def test_a_language_model_reads_on_when_its_cache_is_full(scorers: tuple[Any, La
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
-def test_a_language_model_has_the_same_say_as_in_pytorch(
+def test_language_model_scores_equal_torch(
     model: Any, theirs: Any, scorers: tuple[Any, LanguageModel], num_beams: int
 ) -> None:
     speech = waves(2, 900)

@@ -1,4 +1,4 @@
-"""JAX alone is enough: no import of PyTorch, and a `.bin` file says how to convert it."""
+"""JAX without PyTorch: nothing imports it, and the error for a `.bin` file says how to convert it."""
 
 import subprocess
 import sys

@@ -32,7 +32,7 @@ def in_jax(tiny_checkpoint: Path) -> Transcriber:
 
 
 @pytest.mark.slow
-def test_both_backends_write_the_same(in_jax: Transcriber, tiny_checkpoint: Path, sample: Any) -> None:
+def test_transcripts_equal_torch(in_jax: Transcriber, tiny_checkpoint: Path, sample: Any) -> None:
     options = {"chunk_length_s": 2, "batch_size": 2, "beam_size": 3, "word_timestamps": True}
     ours = in_jax.transcribe(sample[:80_000], **options)
     theirs = Transcriber(tiny_checkpoint, device="cpu", backend="torch").transcribe(sample[:80_000], **options)
@@ -47,7 +47,7 @@ def test_both_backends_write_the_same(in_jax: Transcriber, tiny_checkpoint: Path
 
 
 @pytest.mark.filterwarnings("ignore:.*words may be missing")
-def test_a_neural_language_model_has_a_say(in_jax: Transcriber, sample: Any, tmp_path: Path) -> None:
+def test_neural_language_model(in_jax: Transcriber, sample: Any, tmp_path: Path) -> None:
     vocab = in_jax.model.decoder.spec.vocab_size
     lm = GPT2LMHeadModel(tiny_config("gpt2", vocab_size=vocab, initializer_range=0.5, bos_token_id=2)).eval()
     lm.save_pretrained(tmp_path)
@@ -60,13 +60,13 @@ def test_a_neural_language_model_has_a_say(in_jax: Transcriber, sample: Any, tmp
         in_jax.transcribe(sample[:40_000], lm=tmp_path / "other")
 
 
-def test_a_model_in_memory_brings_its_backend(in_jax: Transcriber) -> None:
+def test_backend_follows_from_a_given_model(in_jax: Transcriber) -> None:
     assert isinstance(Transcriber(in_jax.model, in_jax.processor).model, FlaxSpeechEncoderDecoderModel)
     with pytest.raises(ConfigError, match="`backend` is 'torch', but the model is one of 'jax'"):
         Transcriber(in_jax.model, in_jax.processor, backend="torch")
 
 
-def test_probabilities_are_those_of_the_call(in_jax: Transcriber, sample: Any) -> None:
+def test_language_probabilities_equal_the_model_call(in_jax: Transcriber, sample: Any) -> None:
     """Whatever is rounded up on the way: 3 rows, 5 tokens."""
     runner = Runner(in_jax.model)
     inputs = in_jax.processor.feature_extractor(
@@ -90,7 +90,7 @@ def test_probabilities_are_those_of_the_call(in_jax: Transcriber, sample: Any) -
     assert np.abs(some - chosen[[2, 0]]).max() < 1e-5
 
 
-def test_windows_of_all_lengths_share_few_programs_and_each_is_announced(
+def test_windows_share_few_programs_and_compilation_is_logged(
     in_jax: Transcriber, sample: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """19 batches of 1 to 3 windows of up to 1.25 s: sizes 1, 2, 3 of two lengths, and not one program more."""
@@ -107,7 +107,7 @@ def test_windows_of_all_lengths_share_few_programs_and_each_is_announced(
     assert len(told) == len(set(told)) <= 6
 
 
-def test_what_cannot_be_is_refused(tiny_checkpoint: Path) -> None:
+def test_unsupported_options_are_refused(tiny_checkpoint: Path) -> None:
     with pytest.raises(ConfigError, match="`backend` must be torch or jax, but is 'tensorflow'"):
         Transcriber(tiny_checkpoint, backend="tensorflow")
     for device in ("cuda:9", "cpu:99", "abacus", "cpu:x"):
@@ -123,7 +123,7 @@ def run(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", COMMAND, *words], capture_output=True, text=True, check=False)
 
 
-def test_the_command_needs_no_torch(tiny_checkpoint: Path, sample_path: Path) -> None:
+def test_command_needs_no_torch(tiny_checkpoint: Path, sample_path: Path) -> None:
     expected = Transcriber(tiny_checkpoint, device="cpu", backend="torch").transcribe(sample_path)
     done = run(sample_path, "--model", tiny_checkpoint, "--threads", 1)
     assert done.returncode == 0, done.stderr
@@ -132,7 +132,7 @@ def test_the_command_needs_no_torch(tiny_checkpoint: Path, sample_path: Path) ->
     assert "pip install 'dragoman[torch]'" in done.stderr
 
 
-def test_a_pickle_says_how_to_convert_it(tiny_checkpoint: Path, sample_path: Path, tmp_path: Path) -> None:
+def test_error_for_a_pickle_says_how_to_convert_it(tiny_checkpoint: Path, sample_path: Path, tmp_path: Path) -> None:
     for file in tiny_checkpoint.iterdir():
         name = "pytorch_model.bin" if file.name == "model.safetensors" else file.name
         shutil.copy(file, tmp_path / name)

@@ -1,4 +1,4 @@
-"""Eight simulated devices give the numbers of one: rows over "data", matrices over "model"."""
+"""Eight simulated devices give the results of one: rows over "data", matrices over "model"."""
 
 import os
 import subprocess
@@ -48,7 +48,7 @@ FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_lev
 
 
 @pytest.mark.slow
-def test_a_mesh_gives_the_numbers_of_one_device() -> None:
+def test_mesh_equals_one_device() -> None:
     environment = {**os.environ, "XLA_FLAGS": FLAGS, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

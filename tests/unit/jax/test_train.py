@@ -1,4 +1,4 @@
-"""A step of training: it learns, parts add up to the whole, precision, recomputation, randomness, freezing."""
+"""A training step: loss, accumulation, precision, recomputation, randomness, freezing."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ def difference(ours: Any, theirs: Any) -> float:
     return max(float(np.abs(a - b).max()) for a, b in zip(*map(jax.tree.leaves, (ours, theirs)), strict=True))
 
 
-def test_it_learns_and_leaves_the_model_as_it_was(quiet: Any) -> None:
+def test_training_reduces_the_loss_and_keeps_the_model(quiet: Any) -> None:
     before = jax.tree.map(np.array, quiet.params)
     trainer = Trainer(quiet, optax.adam(3e-3))
     state, batch, losses = trainer.begin(), trainer.batch([clips(2)]), []
@@ -51,8 +51,8 @@ def test_it_learns_and_leaves_the_model_as_it_was(quiet: Any) -> None:
     assert difference(quiet.params, before) == 0.0
 
 
-def test_parts_of_a_step_add_up_to_the_whole(quiet: Any) -> None:
-    """Also where the parts have different numbers of labels: the loss is the average over all of them."""
+def test_accumulated_parts_equal_one_batch(quiet: Any) -> None:
+    """The loss is the average over all labels, also if the parts have different numbers of them."""
     whole = clips(4)
     whole["labels"][3, 1:] = -100
     parts = [{name: array[rows] for name, array in whole.items()} for rows in (slice(0, 2), slice(2, 4))]
@@ -63,7 +63,7 @@ def test_parts_of_a_step_add_up_to_the_whole(quiet: Any) -> None:
     assert difference(once.params, twice.params) < 1e-6
 
 
-def test_recomputing_changes_nothing_and_bfloat16_little() -> None:
+def test_recomputation_is_exact_and_bfloat16_close() -> None:
     model, batch = build(**QUIET), [clips(2)]
     plain = Trainer(model, optax.sgd(0.1))
     expected, loss = plain.step(plain.begin(), plain.batch(batch))
@@ -79,7 +79,7 @@ def test_recomputing_changes_nothing_and_bfloat16_little() -> None:
     assert 0 < abs(float(near) - float(loss)) < 0.05
 
 
-def test_random_keys_and_masks_decide_all_that_is_random() -> None:
+def test_randomness_follows_keys_and_masks() -> None:
     fields = {"encoder": {"layerdrop": 0.5, "mask_time_prob": 0.5, "mask_time_length": 2, "mask_feature_prob": 0.2}}
     model = build(**fields)
     trainer = Trainer(model, optax.sgd(0.1))
@@ -92,8 +92,8 @@ def test_random_keys_and_masks_decide_all_that_is_random() -> None:
     assert len({step(0, 0), step(1, 0), step(0, 1)}) == 3
 
 
-def test_masks_hide_frames(quiet: Any) -> None:
-    """Where frames are hidden, what the speech was there does not matter."""
+def test_masked_frames_have_no_effect(quiet: Any) -> None:
+    """The speech in masked frames has no effect."""
     random = np.random.default_rng(0)
     waves = random.standard_normal((1, 600)).astype(np.float32)
     masks = quiet.encoder.draw_masks(waves, None, random)
@@ -104,7 +104,7 @@ def test_masks_hide_frames(quiet: Any) -> None:
     assert np.abs(quiet.encode(waves).last_hidden_state - one).max() > 1e-3
 
 
-def test_a_frozen_front_end_stays(quiet: Any) -> None:
+def test_frozen_front_end_is_unchanged(quiet: Any) -> None:
     trainer = Trainer(quiet, optax.sgd(0.1), freeze_feature_encoder=True)
     state, _ = trainer.step(trainer.begin(), trainer.batch([clips(2)]))
     before, after = flat(quiet.params), flat(state.params)
@@ -120,8 +120,8 @@ def test_a_frozen_front_end_stays(quiet: Any) -> None:
         ({"freeze_decoder": True}, lambda name: name.startswith("decoder.") and "cross_attn" not in name),
     ],
 )
-def test_a_frozen_part_stays_and_costs_the_optimizer_nothing(quiet: Any, options: Any, still: Any) -> None:
-    """Also where the optimizer makes all that it is given smaller."""
+def test_frozen_part_is_unchanged_and_has_no_optimizer_state(quiet: Any, options: Any, still: Any) -> None:
+    """Also with an optimizer that decays all weights it is given."""
     trainer = Trainer(quiet, optax.adamw(0.1, weight_decay=0.5), **options)
     begun = trainer.begin()
     before = flat(jax.tree.map(np.array, begun.params))
@@ -134,7 +134,7 @@ def test_a_frozen_part_stays_and_costs_the_optimizer_nothing(quiet: Any, options
     assert moved == before.keys() - frozen
 
 
-def test_bad_batches_are_refused(quiet: Any) -> None:
+def test_invalid_batches_are_refused(quiet: Any) -> None:
     trainer = Trainer(quiet, optax.sgd(0.1))
     with pytest.raises(ConfigError, match="at least one batch"):
         trainer.batch([])

@@ -1,4 +1,4 @@
-"""Loading, the same in both backends."""
+"""Loading in both backends."""
 
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from dragoman.torch.backend import BACKEND as TORCH
 @pytest.mark.parametrize(
     ("backend", "cls"), [(TORCH, SpeechEncoderDecoderModel), (JAX, FlaxSpeechEncoderDecoderModel)], ids=["torch", "jax"]
 )
-def test_a_file_with_our_own_names(backend: Backend, cls: Any, tmp_path: Path) -> None:
-    """The trainers of `transformers` write the `state_dict` of a model that is not theirs."""
+def test_file_with_our_own_names(backend: Backend, cls: Any, tmp_path: Path) -> None:
+    """The trainers of `transformers` write the `state_dict` of models of other libraries."""
     config = SpeechEncoderDecoderConfig(encoder=tiny_config("wav2vec2"), decoder=tiny_config("bart"))
     saved = SpeechEncoderDecoderModel(config=config)
     saved.save_pretrained(tmp_path)
@@ -35,7 +35,7 @@ def test_a_file_with_our_own_names(backend: Backend, cls: Any, tmp_path: Path) -
     assert not model.load_report.dropped
 
 
-def test_names_of_types_mean_the_same() -> None:
+def test_dtype_names_are_equivalent() -> None:
     assert TORCH.dtype("torch.bfloat16") is TORCH.dtype("bfloat16") is torch.bfloat16
     assert str(JAX.dtype("torch.bfloat16")) == str(JAX.dtype("bfloat16")) == "bfloat16"
     assert TORCH.dtype(None) is JAX.dtype(None) is None

@@ -1,4 +1,4 @@
-"""Tiny configurations: one a family, small, complete, and checked like any other."""
+"""Tiny configurations: one per family, complete, and checked like any other."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from dragoman.testing import tiny_config
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
-def test_every_family_has_one(family: Family) -> None:
+def test_every_family_has_a_tiny_configuration(family: Family) -> None:
     config = tiny_config(family.model_type)
     assert type(config) is family.config
     if family.speech is not None:
@@ -17,9 +17,9 @@ def test_every_family_has_one(family: Family) -> None:
         assert config.text_spec().vocab_size <= 100
 
 
-def test_fields_win() -> None:
+def test_given_fields_take_precedence() -> None:
     assert tiny_config("bert", hidden_size=8).hidden_size == 8
-    assert tiny_config("bert").hidden_size == 24  # nothing is kept between calls
+    assert tiny_config("bert").hidden_size == 24  # calls do not affect each other
 
 
 def test_errors_name_the_field() -> None:

@@ -1,4 +1,4 @@
-"""Synthetic speech: reproducible, of the length that was asked for, with the properties that make it speech-like."""
+"""Synthetic speech: reproducible, of the requested length, with pauses and voiced parts."""
 
 import numpy as np
 import pytest
@@ -17,12 +17,12 @@ def test_length_and_range(seconds: float, rate: int, samples: int) -> None:
     assert np.abs(speech).max() <= 1
 
 
-def test_a_seed_is_a_clip() -> None:
+def test_seed_determines_the_clip() -> None:
     assert np.array_equal(synthetic_speech(2, seed=3), synthetic_speech(2, seed=3))
     assert not np.array_equal(synthetic_speech(2, seed=3), synthetic_speech(2, seed=4))
 
 
-def test_it_has_pauses_and_a_voice() -> None:
+def test_speech_has_pauses_and_voiced_parts() -> None:
     speech = synthetic_speech(20)
     loudness = np.sqrt((speech.reshape(-1, 400) ** 2).mean(axis=1))  # every 25 ms
     assert 0.05 < (loudness < 0.005).mean() < 0.6
@@ -32,6 +32,6 @@ def test_it_has_pauses_and_a_voice() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "rate"), [(0, 16_000), (-1, 16_000), (float("nan"), 16_000), (1, 0)])
-def test_impossible_durations(seconds: float, rate: int) -> None:
+def test_invalid_durations_are_refused(seconds: float, rate: int) -> None:
     with pytest.raises(ConfigError, match="must be above 0"):
         synthetic_speech(seconds, sampling_rate=rate)

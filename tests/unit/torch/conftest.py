@@ -1,4 +1,4 @@
-"""Tiny models of ours, with weights that matter."""
+"""Tiny models with random weights."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""The strategies of the search through the model's own `generate`."""
+"""The search strategies through the model's own `generate`."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ def audio() -> torch.Tensor:
     return torch.randn(3, 1600, generator=torch.Generator().manual_seed(1))
 
 
-def test_a_draft_changes_nothing(model: Any, audio: torch.Tensor) -> None:
+def test_draft_keeps_the_result(model: Any, audio: torch.Tensor) -> None:
     torch.manual_seed(5)
     small = tiny_config("bart").copy(decoder_layers=1)
     draft = dragoman.SpeechEncoderDecoderModel(
@@ -46,14 +46,14 @@ def test_a_draft_changes_nothing(model: Any, audio: torch.Tensor) -> None:
     assert torch.equal(model.generate(audio, **length, assistant_model=model), plain)
 
 
-def test_contrastive_search_sees_the_states(model: Any, audio: torch.Tensor) -> None:
+def test_contrastive_search_uses_hidden_states(model: Any, audio: torch.Tensor) -> None:
     texts = model.generate(audio, penalty_alpha=0.6, top_k=4, max_new_tokens=12)
     assert texts.shape[0] == 3
     nearly_greedy = model.generate(audio, penalty_alpha=1e-9, top_k=4, max_new_tokens=12)
     assert torch.equal(nearly_greedy, model.generate(audio, max_new_tokens=12))
 
 
-def test_criteria_end_texts(model: Any, audio: torch.Tensor) -> None:
+def test_stopping_criteria_end_sequences(model: Any, audio: torch.Tensor) -> None:
     def long_enough(tokens: torch.Tensor, scores: Any) -> bool:
         return tokens.shape[1] >= 5
 
@@ -61,7 +61,7 @@ def test_criteria_end_texts(model: Any, audio: torch.Tensor) -> None:
     assert texts.shape[1] == 5
 
 
-def test_a_streamer_hears_every_token(model: Any, audio: torch.Tensor) -> None:
+def test_streamer_receives_every_token(model: Any, audio: torch.Tensor) -> None:
     class Words:
         def decode(self, ids: Any, **_: Any) -> str:
             return " ".join(f"t{int(i)}" for i in ids)
@@ -71,8 +71,8 @@ def test_a_streamer_hears_every_token(model: Any, audio: torch.Tensor) -> None:
     assert "".join(streamer).split() == [f"t{int(i)}" for i in texts[0]]
 
 
-def test_many_beams_together(model: Any, audio: torch.Tensor) -> None:
-    """Groups, forced words and beams share the same cache; an utterance's texts do not depend on its neighbours."""
+def test_beams_of_a_batch_equal_single_utterances(model: Any, audio: torch.Tensor) -> None:
+    """Groups, forced words and beams share the same cache; utterances of a batch are independent."""
     options: list[dict[str, Any]] = [
         {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.7},
         {"num_beams": 4, "force_words_ids": [[7]]},
@@ -101,18 +101,18 @@ def test_scorers_change_the_transcript(model: Any, audio: torch.Tensor, num_beam
     config = tiny_config("gpt2", vocab_size=vocab, initializer_range=0.5, add_cross_attention=False)
     lm = dragoman.GPT2LMHeadModel(config).eval()
     scorer = Scorer(model=CachedDecoder(lm, None, None, 16), weight=30.0, normalize=True)
-    swayed = model.generate(audio, **options, scorers=[scorer])
-    assert not torch.equal(swayed, plain)
+    scored = model.generate(audio, **options, scorers=[scorer])
+    assert not torch.equal(scored, plain)
     with torch.no_grad():
-        best = lm(swayed[:, :-1]).logits[:, 1:]
+        best = lm(scored[:, :-1]).logits[:, 1:]
     best[..., 2] = -torch.inf  # no end before six tokens
-    if num_beams == 1:  # so loud that it has its way
-        assert torch.equal(best.argmax(-1)[:, :-1], swayed[:, 2:-1])  # BART is forced to end with the last
+    if num_beams == 1:  # its weight is so large that it decides alone
+        assert torch.equal(best.argmax(-1)[:, :-1], scored[:, 2:-1])  # BART is forced to end with the last
     silent = Scorer(model=scorer.model, weight=0.0, normalize=True)
     assert torch.equal(model.generate(audio, **options, scorers=[silent]), plain)
 
 
-def test_the_old_name_of_scorers_warns(model: Any, audio: torch.Tensor) -> None:
+def test_old_name_of_scorers_warns(model: Any, audio: torch.Tensor) -> None:
     scorer = Scorer(model=HotWords({(7, 9, 8): 50.0}, vocab_size=model.config.decoder.vocab_size))
     options = {"max_new_tokens": 6, "min_new_tokens": 6}
     with pytest.warns(FutureWarning, match="`voices` is called `scorers` now"):
@@ -120,7 +120,7 @@ def test_the_old_name_of_scorers_warns(model: Any, audio: torch.Tensor) -> None:
     assert torch.equal(found, model.generate(audio, **options, scorers=[scorer]))
 
 
-def test_scorers_and_drafts_do_not_mix(model: Any, audio: torch.Tensor) -> None:
+def test_scorers_with_a_draft_are_refused(model: Any, audio: torch.Tensor) -> None:
     scorer = Scorer(model=HotWords({(7,): 1.0}, vocab_size=model.config.decoder.vocab_size))
     with pytest.raises(
         GenerationError, match="Speculative decoding checks proposals against the decoder's scores alone"
@@ -131,9 +131,7 @@ def test_scorers_and_drafts_do_not_mix(model: Any, audio: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
-def test_log_probabilities_of_tokens_are_those_of_a_second_look(
-    model: Any, audio: torch.Tensor, num_beams: int
-) -> None:
+def test_token_log_probs_equal_the_forward_pass(model: Any, audio: torch.Tensor, num_beams: int) -> None:
     found = model.generate(
         audio,
         num_beams=num_beams,

@@ -1,4 +1,4 @@
-"""Loading: errors that list everything, layouts of every kind, arguments that stay as they were.
+"""Loading: complete errors, all layouts, options, and unchanged arguments.
 
 Spellings are tested in test_spellings.py, files of pickles in test_pickles.py, memory in test_memory.py.
 """
@@ -44,7 +44,7 @@ def change(folder: Path, edit: Callable[[dict[str, torch.Tensor]], None]) -> Non
 
 
 class TestErrors:
-    def test_all_faults_of_both_parts_and_the_bridge_are_in_one_error(self, build: Build, tmp_path: Path) -> None:
+    def test_all_problems_are_in_one_error(self, build: Build, tmp_path: Path) -> None:
         build().save_pretrained(tmp_path)
 
         def edit(tensors: dict[str, torch.Tensor]) -> None:
@@ -63,7 +63,7 @@ class TestErrors:
         assert "decoder.stack.layers.{0-1}.ffn.in_proj.weight: [3, 3] instead of [30, 24]" in message
         assert str(tmp_path) in message
 
-    def test_what_may_be_new_is_named_and_the_rest_stays_an_error(self, build: Build, tmp_path: Path) -> None:
+    def test_allow_new_covers_only_the_named_tensors(self, build: Build, tmp_path: Path) -> None:
         saved = build()
         saved.save_pretrained(tmp_path)
 
@@ -82,7 +82,7 @@ class TestErrors:
         assert everything.load_report.fresh == model.load_report.fresh
         assert torch.equal(model.decoder.embed.tokens.weight, saved.decoder.embed.tokens.weight)
 
-    def test_a_fused_tensor_of_a_wrong_length(self, build: Build, tmp_path: Path) -> None:
+    def test_fused_tensor_of_wrong_length_is_refused(self, build: Build, tmp_path: Path) -> None:
         build(decoder="gpt2").save_pretrained(tmp_path)
         name = "decoder.transformer.h.0.attn.c_attn.bias"
         change(tmp_path, lambda tensors: tensors.update({name: torch.zeros(73)}))
@@ -90,20 +90,20 @@ class TestErrors:
             load(tmp_path)
 
     @pytest.mark.parametrize("encoder", ["wav2vec2", "whisper"])
-    def test_one_part_is_not_a_whole(self, tmp_path: Path, encoder: str) -> None:
+    def test_part_is_not_loaded_as_a_joint_model(self, tmp_path: Path, encoder: str) -> None:
         SpeechEncoder(tiny_config(encoder)).save_pretrained(tmp_path)
         with pytest.raises((ConfigError, CheckpointError)) as caught:
             load(tmp_path)
         if encoder == "wav2vec2":
             assert "from_encoder_decoder_pretrained" in str(caught.value)
 
-    def test_a_whole_is_not_a_part(self, build: Build, tmp_path: Path) -> None:
+    def test_joint_model_is_not_loaded_as_a_part(self, build: Build, tmp_path: Path) -> None:
         build().save_pretrained(tmp_path)
         for part in SpeechEncoder, TextDecoder:
             with pytest.raises(ConfigError, match="holds a whole speech encoder-decoder"):
                 part.from_pretrained(tmp_path)
 
-    def test_missing_files(self, build: Build, tmp_path: Path) -> None:
+    def test_missing_files_are_named(self, build: Build, tmp_path: Path) -> None:
         with pytest.raises(ModelNotFoundError):
             load(tmp_path / "nowhere")
         build().save_pretrained(tmp_path)
@@ -111,7 +111,7 @@ class TestErrors:
         with pytest.raises(ModelNotFoundError, match=r"has weights but no config\.json"):
             load(tmp_path)
 
-    def test_a_corrupt_file_leaves_no_half_model(self, build: Build, tmp_path: Path) -> None:
+    def test_corrupt_file_is_refused(self, build: Build, tmp_path: Path) -> None:
         build().save_pretrained(tmp_path)
         weights = tmp_path / "model.safetensors"
         weights.write_bytes(weights.read_bytes()[:-100])
@@ -150,8 +150,8 @@ class TestLayouts:
         with pytest.raises(ModelNotFoundError, match="No weights"):
             load(tmp_path, use_safetensors=True)
 
-    def test_a_file_is_opened_once(self, build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A `.bin` of before 2020 cannot be mapped: whoever opens it reads all of it."""
+    def test_file_is_opened_once(self, build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A `.bin` of before 2020 cannot be memory-mapped, so each opening reads all of it."""
         build().save_pretrained(tmp_path)
         tensors = load_file(tmp_path / "model.safetensors")
         (tmp_path / "model.safetensors").unlink()
@@ -162,7 +162,7 @@ class TestLayouts:
         load(tmp_path)
         assert len(reads) == 1
 
-    def test_safetensors_come_first(self, build: Build, tmp_path: Path) -> None:
+    def test_safetensors_take_precedence(self, build: Build, tmp_path: Path) -> None:
         saved = build()
         saved.save_pretrained(tmp_path)
         (tmp_path / "pytorch_model.bin").write_bytes(b"not read")
@@ -170,16 +170,16 @@ class TestLayouts:
         with pytest.raises(UntrustedFileError):
             load(tmp_path, use_safetensors=False)
 
-    def test_saved_twice_is_the_same_bytes(self, build: Build, tmp_path: Path) -> None:
+    def test_saving_twice_gives_the_same_bytes(self, build: Build, tmp_path: Path) -> None:
         build().save_pretrained(tmp_path / "first")
         load(tmp_path / "first").save_pretrained(tmp_path / "second")
         load(tmp_path / "second").save_pretrained(tmp_path / "third")
         for path in (tmp_path / "second").iterdir():
             again = (tmp_path / "third" / path.name).read_bytes()
-            # The name of the folder that it was loaded from is the only thing that changes.
+            # Only the name of the folder it was loaded from differs.
             assert path.read_bytes().replace(b"first", b"second") == again, path.name
 
-    def test_saving_over_the_folder_that_it_came_from(self, build: Build, tmp_path: Path) -> None:
+    def test_saving_over_the_loaded_folder(self, build: Build, tmp_path: Path) -> None:
         """The weights are still mapped from the file that is replaced."""
         saved = build()
         saved.save_pretrained(tmp_path)
@@ -190,7 +190,7 @@ class TestLayouts:
         assert_same(load(tmp_path), loaded)
         assert_same(loaded.encoder, saved.encoder)
 
-    def test_training_does_not_write_into_the_file(self, build: Build, tmp_path: Path) -> None:
+    def test_training_does_not_change_the_file(self, build: Build, tmp_path: Path) -> None:
         build().save_pretrained(tmp_path)
         before = (tmp_path / "model.safetensors").read_bytes()
         model = load(tmp_path)
@@ -207,7 +207,7 @@ class TestSaving:
         model.encoder.save_pretrained(tmp_path / "none", False)
         assert not (tmp_path / "none").exists()
 
-    def test_tensors_that_a_trainer_gathered(self, build: Build, tmp_path: Path) -> None:
+    def test_state_dict_argument_is_saved(self, build: Build, tmp_path: Path) -> None:
         model = build()
         gathered = {name: tensor + 1 for name, tensor in model.state_dict().items()}
         model.save_pretrained(tmp_path, state_dict=gathered, save_function=torch.save)
@@ -228,7 +228,7 @@ class TestSaving:
             ({"variant": "fp16"}, "`variant` is not an option of `save_pretrained`"),
         ],
     )
-    def test_what_would_not_happen_is_refused(
+    def test_unsupported_options_are_refused(
         self, build: Build, tmp_path: Path, options: dict[str, Any], words: str
     ) -> None:
         for one in build(), build().encoder:
@@ -239,12 +239,12 @@ class TestSaving:
 
 class TestArguments:
     @pytest.mark.parametrize("device", ["cuda:77", "teapot", 3.5])
-    def test_a_device_that_is_not_here(self, build: Build, tmp_path: Path, device: Any) -> None:
+    def test_missing_device_is_refused(self, build: Build, tmp_path: Path, device: Any) -> None:
         build().save_pretrained(tmp_path)
         with pytest.raises(ConfigError, match=f"`device` must be one that PyTorch has here, but .*{device}"):
             load(tmp_path, device=device)
 
-    def test_the_callers_configuration_is_not_changed(self, build: Build, tmp_path: Path) -> None:
+    def test_configuration_of_the_caller_is_not_changed(self, build: Build, tmp_path: Path) -> None:
         model = build()
         model.save_pretrained(tmp_path)
         given = model.config.copy()
@@ -257,7 +257,7 @@ class TestArguments:
         with pytest.raises(ConfigError, match="`config` must be a configuration of dragoman, but is a dict"):
             load(tmp_path, config=before)
 
-    def test_nor_that_of_a_part(self, tmp_path: Path) -> None:
+    def test_configuration_of_a_part_is_not_changed(self, tmp_path: Path) -> None:
         TextDecoder(tiny_config("bert")).save_pretrained(tmp_path)
         SpeechEncoder(tiny_config("wav2vec2")).save_pretrained(tmp_path / "speech")
         given = tiny_config("bert")
@@ -269,20 +269,20 @@ class TestArguments:
         assert given.to_dict() == before
         assert given.name_or_path == ""
 
-    def test_flags_that_users_of_upstream_pass(self, tmp_path: Path) -> None:
+    def test_flags_of_transformers_are_accepted(self, tmp_path: Path) -> None:
         TextDecoder(tiny_config("bert")).save_pretrained(tmp_path)
         SpeechEncoder(tiny_config("wav2vec2")).save_pretrained(tmp_path / "speech")
         model = warm_start(tmp_path / "speech", tmp_path, decoder_is_decoder=True, decoder_add_cross_attention=True)
         assert model.config.decoder.is_decoder
 
-    def test_fields_cannot_change_a_ready_made_part(self) -> None:
+    def test_fields_with_a_given_part_are_refused(self) -> None:
         encoder = SpeechEncoder(tiny_config("wav2vec2"))
         decoder = TextDecoder(tiny_config("bart"))
         with pytest.raises(ConfigError, match="`encoder_layerdrop` cannot change a ready-made encoder"):
             warm_start(encoder_model=encoder, decoder_model=decoder, encoder_layerdrop=0.5)
         assert warm_start(encoder_model=encoder, decoder_model=decoder).encoder is encoder
 
-    def test_ids_set_once_serve_training_and_generation_and_are_saved(self, build: Build, tmp_path: Path) -> None:
+    def test_ids_apply_to_training_and_generation_and_are_saved(self, build: Build, tmp_path: Path) -> None:
         model = build(decoder="bert", decoder_start_token_id=None, pad_token_id=None, eos_token_id=None)
         model.config.decoder_start_token_id = 5
         model.generation_config.pad_token_id = 6
@@ -300,14 +300,14 @@ class TestArguments:
         again.generation_config.eos_token_id = 3
         assert again.config.eos_token_id == 3
 
-    def test_the_device_and_the_type_of_new_tensors(self, tmp_path: Path) -> None:
+    def test_device_and_dtype_of_fresh_tensors(self, tmp_path: Path) -> None:
         TextDecoder(tiny_config("gpt2")).save_pretrained(tmp_path)
         part = TextDecoder.from_pretrained(tmp_path, add_cross_attention=True, dtype="float16")
         assert {tensor.dtype for tensor in part.parameters()} == {torch.float16}
         assert part.config.dtype == "float16"
         assert part.config.extra.get("torch_dtype") is None
 
-    def test_buffers_keep_their_type(self, tmp_path: Path) -> None:
+    def test_buffers_keep_their_dtype(self, tmp_path: Path) -> None:
         encoder = SpeechEncoder(tiny_config("hubert", conv_pos_batch_norm=True))
         encoder.save_pretrained(tmp_path)
         loaded = SpeechEncoder.from_pretrained(tmp_path, dtype="float16")
@@ -319,7 +319,7 @@ class TestArguments:
         }
 
 
-def test_a_report_is_complete(build: Build, tmp_path: Path) -> None:
+def test_report_is_complete(build: Build, tmp_path: Path) -> None:
     build(encoder="hubert", decoder="gpt2").save_pretrained(tmp_path)
     report = load(tmp_path).load_report
     model = SpeechEncoderDecoderModel(config=SpeechEncoderDecoderConfig.from_pretrained(tmp_path))
@@ -330,6 +330,6 @@ def test_a_report_is_complete(build: Build, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("nonsense", [{"labels_smoothing": 1}, {"encoder": 3}, {"output_scores": True}])
-def test_unknown_keywords_of_a_warm_start(tmp_path: Path, nonsense: dict[str, Any]) -> None:
+def test_unknown_keywords_of_a_warm_start_are_refused(tmp_path: Path, nonsense: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="is neither an option of loading nor a field of the configuration"):
         warm_start(tmp_path, tmp_path, **nonsense)

@@ -1,4 +1,4 @@
-"""Loading takes about one copy of the weights, measured in processes of their own by benchmarks/load_memory.py."""
+"""Loading needs about one copy of the weights, measured in separate processes by benchmarks/load_memory.py."""
 
 import json
 import subprocess
@@ -18,8 +18,8 @@ pytestmark = [
 @pytest.mark.parametrize(
     ("decoder", "kind"), [("bart", "safetensors"), ("bert", "bin"), ("gpt2", "safetensors"), ("gpt2", "bin")]
 )
-def test_the_peak_is_below_one_and_a_third_of_the_weights(tmp_path: Path, decoder: str, kind: str) -> None:
-    """GPT-2 takes most: its matrices lie transposed, so they are copied while the file's pages are still there."""
+def test_peak_is_below_one_and_a_third_of_the_weights(tmp_path: Path, decoder: str, kind: str) -> None:
+    """GPT-2 needs most: its matrices are stored transposed and copied while the file is still mapped."""
     arguments = ["--size", "medium", "--decoder", decoder, "--format", kind, "--library", "dragoman"]
     figures = tmp_path / "figures.json"
     subprocess.run([sys.executable, str(SCRIPT), *arguments, "--json", str(figures)], check=True, capture_output=True)

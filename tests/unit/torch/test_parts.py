@@ -1,4 +1,4 @@
-"""Parts of a block that today's text models brought: norms, gates, rotary positions, shared heads, windows."""
+"""Parts of modern text models: norms, gates, rotary positions, grouped heads, windows."""
 
 import math
 
@@ -24,7 +24,7 @@ from dragoman.torch.net.layers import RMSNorm
 from dragoman.torch.net.rotary import rotary_for
 
 
-def test_rms_norm_has_mean_square_one_before_its_weight() -> None:
+def test_rms_norm_has_mean_square_one() -> None:
     norm = RMSNorm(6, 0.0)
     torch.nn.init.ones_(norm.weight)
     states = torch.arange(1.0, 13.0).reshape(2, 6)
@@ -73,7 +73,7 @@ LONG: dict[str, object] = {
         LONG | {"factor": 3.0},
     ],
 )
-def test_scaled_frequencies_are_the_references(parameters: dict[str, object]) -> None:
+def test_scaled_frequencies_equal_transformers(parameters: dict[str, object]) -> None:
     parameters = {"rope_theta": 500000.0, **parameters}
     sizes = {"hidden_size": 256, "num_attention_heads": 4, "max_position_embeddings": 2048}
     config = transformers.LlamaConfig(**sizes, rope_parameters=dict(parameters))
@@ -103,14 +103,14 @@ def test_scaled_frequencies_are_the_references(parameters: dict[str, object]) ->
         ({"rope_type": "proportional"}, "must be one of default, linear, dynamic"),
     ],
 )
-def test_impossible_scalings_are_refused(parameters: dict[str, object], message: str) -> None:
+def test_invalid_scalings_are_refused(parameters: dict[str, object], message: str) -> None:
     sizes = {"hidden_size": 256, "num_attention_heads": 4, "max_position_embeddings": 2048}
     with pytest.raises(ConfigError, match=message):
         LlamaConfig(**sizes, rope_parameters=parameters).text_spec()  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("fields", [{"width": 3}, {"width": 0}, {"width": 4, "theta": 0.0}])
-def test_impossible_rotary_positions_are_refused(fields: dict[str, object]) -> None:
+def test_invalid_rotary_positions_are_refused(fields: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match="otary positions"):
         RotarySpec(**fields)  # type: ignore[arg-type]
 
@@ -119,15 +119,15 @@ def attention(**fields: object) -> AttentionSpec:
     return AttentionSpec(width=16, num_heads=4, **fields)  # type: ignore[arg-type]
 
 
-def test_sizes_that_do_not_fit_are_refused() -> None:
+def test_inconsistent_sizes_are_refused() -> None:
     with pytest.raises(ConfigError, match="not a multiple of 3"):
         attention(num_kv_heads=3)
     with pytest.raises(ConfigError, match="rotate 8 channels of each head, but a head has 4"):
         attention(rotary=RotarySpec(width=8))
 
 
-def test_a_window_hides_what_is_further_back() -> None:
-    """Through one windowed layer a token sees the last tokens only; an unwindowed one would let all through."""
+def test_window_masks_tokens_further_back() -> None:
+    """In one windowed layer a token attends to the last tokens only."""
     block = BlockSpec(
         self_attn=attention(rotary=RotarySpec(width=4)),
         ffn=FeedForwardSpec(width=8, activation=Activation.SILU),

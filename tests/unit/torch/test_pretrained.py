@@ -1,4 +1,4 @@
-"""What code written for transformers calls on any model: counting, embeddings, questions about what it can."""
+"""Methods that code written for `transformers` calls on any model."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def model() -> SpeechEncoderDecoderModel:
     return SpeechEncoderDecoderModel(config=SpeechEncoderDecoderConfig(**parts, **ids)).eval()
 
 
-def test_parameters_are_counted_as_upstream_counts_them(model: SpeechEncoderDecoderModel) -> None:
+def test_number_of_parameters_equals_transformers(model: SpeechEncoderDecoderModel) -> None:
     theirs = transformers.BertLMHeadModel(transformers.BertConfig(**model.config.decoder.to_dict()))
     ours = model.decoder
     assert ours.num_parameters() == theirs.num_parameters()
@@ -29,7 +29,7 @@ def test_parameters_are_counted_as_upstream_counts_them(model: SpeechEncoderDeco
     assert model.num_parameters(only_trainable=True) == model.num_parameters() - model.encoder.num_parameters()
 
 
-def test_who_can_generate(model: SpeechEncoderDecoderModel) -> None:
+def test_can_generate(model: SpeechEncoderDecoderModel) -> None:
     assert [kind.can_generate() for kind in (type(model), BertLMHeadModel, Wav2Vec2Model)] == [True, False, False]
     assert model.supports_gradient_checkpointing
 
@@ -40,7 +40,7 @@ def test_tying_again_changes_nothing(model: SpeechEncoderDecoderModel) -> None:
     assert torch.equal(model.generate(WAVE, max_new_tokens=5), before)
 
 
-def test_another_embedding_changes_the_tied_head(model: SpeechEncoderDecoderModel) -> None:
+def test_setting_the_embedding_changes_the_tied_head(model: SpeechEncoderDecoderModel) -> None:
     own = model.get_input_embeddings()
     other = nn.Embedding.from_pretrained(own.weight.detach().flip(0))
     tokens = torch.tensor([[3, 5]])
@@ -53,12 +53,12 @@ def test_another_embedding_changes_the_tied_head(model: SpeechEncoderDecoderMode
 
 
 @pytest.mark.parametrize("value", [nn.Embedding(3, 24), nn.Linear(24, 99), None])
-def test_an_embedding_of_another_size_is_refused(model: SpeechEncoderDecoderModel, value: object) -> None:
+def test_embedding_of_another_size_is_refused(model: SpeechEncoderDecoderModel, value: object) -> None:
     with pytest.raises(ConfigError, match=r"must be an nn.Embedding of the shape \[99, 24\]"):
         model.set_input_embeddings(value)  # type: ignore[arg-type]
 
 
-def test_scores_of_tokens_by_the_method_of_the_model(model: SpeechEncoderDecoderModel) -> None:
+def test_compute_transition_scores(model: SpeechEncoderDecoderModel) -> None:
     out = model.generate(WAVE, max_new_tokens=4, return_dict_in_generate=True, output_scores=True)
     found = model.compute_transition_scores(out.sequences, out.scores, normalize_logits=True)
     steps = torch.stack(out.scores, 1).log_softmax(-1)
@@ -66,10 +66,10 @@ def test_scores_of_tokens_by_the_method_of_the_model(model: SpeechEncoderDecoder
     torch.testing.assert_close(found, expected)
 
 
-def test_options_set_on_the_configuration_are_those_of_generate(
+def test_generation_options_on_the_configuration_apply(
     model: SpeechEncoderDecoderModel, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """As was usual before release 5, whose models refuse to generate then."""
+    """As was usual before `transformers` 5, which refuses to generate then."""
     model.config.max_length, model.config.num_beams = 6, 2
     assert torch.equal(model.generate(WAVE), model.generate(WAVE, max_length=6, num_beams=2))
     assert model.generate(WAVE, max_length=3).shape[1] == 3

@@ -1,4 +1,4 @@
-"""Files in every recorded spelling (tests/golden/*/keys.json) give the same weights, safetensors and pickles alike."""
+"""Files in every recorded spelling (tests/golden/*/keys.json), as safetensors and pickles."""
 
 import json
 from pathlib import Path
@@ -41,7 +41,9 @@ def write(folder: Path, tensors: dict[str, torch.Tensor], kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["safetensors", "zip", "legacy"])
 @pytest.mark.parametrize(("model_type", "recording"), recordings())
-def test_the_same_weights(tmp_path: Path, model_type: str, recording: dict[str, Any], kind: str) -> None:
+def test_every_recorded_spelling_gives_the_same_weights(
+    tmp_path: Path, model_type: str, recording: dict[str, Any], kind: str
+) -> None:
     is_speech = recording["part"] == "speech"
     cls = SpeechEncoder if is_speech else TextDecoder
     family = find(model_type)
@@ -62,7 +64,7 @@ def test_the_same_weights(tmp_path: Path, model_type: str, recording: dict[str, 
 
     assert not loaded.training
     expected, found = original.state_dict(), loaded.state_dict()
-    for name, source in tables.copies:  # begins as a copy where the file has no tensor of its own for it
+    for name, source in tables.copies:  # a copy if the file has no tensor for it
         if name in expected and not any(torch.equal(expected[name], tensor) for tensor in tensors.values()):
             expected[name] = expected[source]
     assert found.keys() == expected.keys()

@@ -1,4 +1,4 @@
-"""The attentive adapter in training: every rate of dropout acts, by its key, and without a key none does."""
+"""The attention adapter in training: every dropout rate has an effect with a key, and none without."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ def states(key: jax.Array | None, **rates: float) -> np.ndarray:
     encoder = SpeechEncoder(tiny_config("wav2vec2-bert", **fields | QUIET, feat_proj_dropout=0.0))
     adapter = encoder.adapter
     assert adapter is not None
-    for layer in adapter.layers:  # of the adapter alone, so that what differs comes from it
+    for layer in adapter.layers:  # dropout in the adapter only
         layer.spec = replace(layer.spec, dropout=rates.get("mixed", 0.0))
         layer.block = replace(layer.block, dropout=rates.get("last", 0.0))
         layer.ffn.dropout = rates.get("inner", 0.0)
@@ -26,7 +26,7 @@ def states(key: jax.Array | None, **rates: float) -> np.ndarray:
     return np.asarray(encoder.encode(FEATURES, key=key).last_hidden_state)
 
 
-def test_every_dropout_acts_by_the_key_and_none_without() -> None:
+def test_dropout_follows_the_key_and_is_off_without_one() -> None:
     one, two = jax.random.split(jax.random.key(0))
     still = states(None)
     assert np.allclose(states(one), still, atol=1e-6)

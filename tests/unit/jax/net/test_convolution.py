@@ -1,4 +1,4 @@
-"""Convolutions: the gradients are those that JAX derives, and in a loop XLA gets them in the order it is fast with."""
+"""Convolutions: gradients as derived by JAX, and the fast layout of XLA inside loops."""
 
 import re
 from collections.abc import Callable
@@ -58,8 +58,8 @@ def test_values_and_gradients(channels: int, width: int, kernel: int, stride: in
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="other platforms choose their own order")
 @pytest.mark.parametrize("groups", [1, 2])
-def test_in_a_loop_every_convolution_is_in_the_fast_order(groups: int) -> None:
-    """XLA for CPUs only brings those outside of loops into it, and takes up to a hundred times as long in others."""
+def test_convolutions_in_a_loop_have_the_fast_layout(groups: int) -> None:
+    """On CPUs, XLA changes the layout outside loops only; other layouts are up to a hundred times slower."""
     features, weight = arrays((BATCH, FRAMES, 4), (8, 4 // groups, 3))
 
     def step(sums: tuple[Array, Array], features: Array) -> tuple[tuple[Array, Array], None]:

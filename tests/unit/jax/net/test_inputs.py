@@ -1,6 +1,6 @@
-"""What a caller may pass to a model in JAX, and what a mistake gives: one sentence, never numbers that look right.
+"""Inputs of a model in JAX: what is accepted, and errors for everything else instead of wrong numbers.
 
-An index beyond a table gives NaN in JAX, without a word.
+An index outside a table silently gives NaN in JAX.
 """
 
 from pathlib import Path
@@ -50,14 +50,14 @@ MISTAKES: dict[str, tuple[dict[str, Any], type[DragomanError], str]] = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_mistakes(model: FlaxSpeechEncoderDecoderModel, name: str) -> None:
+def test_invalid_inputs_are_refused(model: FlaxSpeechEncoderDecoderModel, name: str) -> None:
     changes, error, words = MISTAKES[name]
     given = {"inputs": AUDIO, **changes}
     with pytest.raises(error, match=words):
         model(**given, **({} if {"labels", "decoder_input_ids"} & given.keys() else {"labels": TOKENS}))
 
 
-def test_tokens_beyond_the_vocabulary_in_decode_and_generate(model: FlaxSpeechEncoderDecoderModel) -> None:
+def test_tokens_outside_the_vocabulary_are_refused(model: FlaxSpeechEncoderDecoderModel) -> None:
     with pytest.raises(ConfigError, match="`input_ids` must be from 0 to 98, but got 106"):
         model.decoder(BEYOND)
     with pytest.raises(ConfigError, match="`decoder_input_ids` must be from 0 to 98, but got 106"):
@@ -66,15 +66,15 @@ def test_tokens_beyond_the_vocabulary_in_decode_and_generate(model: FlaxSpeechEn
         model.decode(BEYOND, (np.zeros((2, 5, 32), np.float32),))
 
 
-def test_traced_labels_are_not_looked_at(model: FlaxSpeechEncoderDecoderModel) -> None:
+def test_traced_labels_are_not_checked(model: FlaxSpeechEncoderDecoderModel) -> None:
     def loss(labels: jax.Array) -> jax.Array:
         return model(AUDIO, labels=labels).loss
 
     assert jax.eval_shape(loss, TOKENS).shape == ()
 
 
-def test_saving_what_was_trained(model: FlaxSpeechEncoderDecoderModel, tmp_path: Path) -> None:
-    """Upstream's habit, `save_pretrained(folder, params=state.params)`, must not save what the model began with."""
+def test_trained_parameters_are_saved(model: FlaxSpeechEncoderDecoderModel, tmp_path: Path) -> None:
+    """`save_pretrained(folder, params=state.params)`, as in `transformers`, saves the given parameters."""
     params = jax.tree.map(lambda leaf: leaf + 1, model.params)
     model.save_pretrained(tmp_path, params=params)
     again = FlaxSpeechEncoderDecoderModel.from_pretrained(tmp_path)
@@ -90,7 +90,7 @@ def test_saving_what_was_trained(model: FlaxSpeechEncoderDecoderModel, tmp_path:
     [lambda params: {"params": params}, lambda params: {}, lambda params: 3],
     ids=["one tree deeper", "empty", "no tree"],
 )
-def test_parameters_of_another_shape_are_told(model: FlaxSpeechEncoderDecoderModel, wrap: Any) -> None:
+def test_parameters_of_another_shape_are_refused(model: FlaxSpeechEncoderDecoderModel, wrap: Any) -> None:
     for call in model, model.encode, model.generate:
         with pytest.raises(CheckpointError, match=r"a tree like `model.params`, but .* are missing \("):
             call(AUDIO, params=wrap(model.params), **({"labels": TOKENS} if call is model else {}))

@@ -1,4 +1,4 @@
-"""Numbers of parts: precision, padding, convolutions."""
+"""Layers: precision, padding, matrix products."""
 
 from functools import partial
 from pathlib import Path
@@ -20,13 +20,13 @@ LONG, SHORT = 1600, 900
 
 
 def clips() -> tuple[np.ndarray, np.ndarray]:
-    """Two clips, the second one padded with noise that must not matter."""
+    """Two clips, the second one padded with noise."""
     waves = np.random.default_rng(0).standard_normal((2, LONG)).astype(np.float32)
     return waves, np.arange(LONG) < np.asarray([[LONG], [SHORT]])
 
 
-def test_double_precision_is_double_throughout(tmp_path: Path) -> None:
-    """Both backends in float64 differ by rounding of float64 only: nothing on the way is float32."""
+def test_float64_is_used_throughout(tmp_path: Path) -> None:
+    """In float64 the backends differ only by rounding of float64: nothing is computed in float32."""
     build().save_pretrained(tmp_path)
     waves, mask = clips()
     theirs = SpeechEncoderDecoderModel.from_pretrained(tmp_path, dtype="float64")
@@ -46,8 +46,8 @@ def test_double_precision_is_double_throughout(tmp_path: Path) -> None:
     [{}, {"conv_pos_batch_norm": True}, {"feat_extract_norm": "layer", "do_stable_layer_norm": True}],
     ids=["group", "batch-norm-positions", "layer"],
 )
-def test_padding_does_not_matter(fields: dict[str, Any]) -> None:
-    """Whatever stands there, and whatever the stored statistics of a batch normalisation make of it."""
+def test_padding_has_no_effect(fields: dict[str, Any]) -> None:
+    """Whatever its values, also with stored statistics of batch norm."""
     model = build(fields, family="hubert")
     if "conv_pos_batch_norm" in fields:
         norm, random = model.encoder.positions.batch_norm, np.random.default_rng(1)
@@ -62,7 +62,7 @@ def test_padding_does_not_matter(fields: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("rows", [(1,), (2,), (5,), (3, 3), (10, 1), (2, 9), (41,), (0,)])
-def test_a_product_of_few_rows_is_the_product(rows: tuple[int, ...]) -> None:
+def test_product_of_few_rows_equals_the_full_product(rows: tuple[int, ...]) -> None:
     random = np.random.default_rng(0)
     x, weight, bias = (jnp.asarray(random.standard_normal(shape)) for shape in ((*rows, 24), (7, 24), (7,)))
 

@@ -1,4 +1,4 @@
-"""Caches: decoding piece by piece gives what decoding at once gives; beams share the memory of their utterance."""
+"""Caches: decoding in pieces equals decoding at once; beams share the memory of their utterance."""
 
 from collections.abc import Callable, Iterator
 
@@ -54,7 +54,7 @@ MASK = torch.arange(FRAMES) < torch.tensor([[7], [4], [1]])
 
 @pytest.mark.parametrize("pieces", [(1,) * TOKENS, (4, 1, 1, 5), (1, 10), (11,)], ids=str)
 @pytest.mark.parametrize("capacity", [TOKENS, 1, 64])
-def test_piece_by_piece(
+def test_decoding_in_pieces_equals_decoding_at_once(
     decoder: TextDecoder, tokens: torch.Tensor, states: torch.Tensor, pieces: tuple[int, ...], capacity: int
 ) -> None:
     whole = decoder(tokens, encoder_hidden_states=states, encoder_attention_mask=MASK).logits
@@ -69,7 +69,7 @@ def test_piece_by_piece(
         assert (torch.cat(logits, 1) - whole).abs().max() <= TOLERANCES["cached"]
 
 
-def test_in_upstreams_terms(decoder: TextDecoder, tokens: torch.Tensor, states: torch.Tensor) -> None:
+def test_cache_arguments_of_transformers(decoder: TextDecoder, tokens: torch.Tensor, states: torch.Tensor) -> None:
     whole = decoder(tokens, encoder_hidden_states=states).logits
     first = decoder(tokens[:, :6], encoder_hidden_states=states, use_cache=True)
     second = decoder(tokens[:, 6:], encoder_hidden_states=states, past_key_values=first.past_key_values)
@@ -77,7 +77,7 @@ def test_in_upstreams_terms(decoder: TextDecoder, tokens: torch.Tensor, states: 
     assert (both - whole).abs().max() <= TOLERANCES["cached"]
 
 
-def test_a_mask_over_cached_tokens(decoder: TextDecoder, tokens: torch.Tensor, states: torch.Tensor) -> None:
+def test_mask_over_cached_tokens(decoder: TextDecoder, tokens: torch.Tensor, states: torch.Tensor) -> None:
     mask = torch.ones(BATCH, TOKENS, dtype=torch.long)
     mask[1, 2:4] = 0
     whole = decoder(tokens, mask, encoder_hidden_states=states).logits
@@ -88,7 +88,7 @@ def test_a_mask_over_cached_tokens(decoder: TextDecoder, tokens: torch.Tensor, s
 
 @pytest.mark.parametrize("beams", [1, 2, 5])
 def test_beams_share_the_memory(decoder: TextDecoder, tokens: torch.Tensor, states: torch.Tensor, beams: int) -> None:
-    """More rows than utterances: consecutive rows look at one utterance, as if it had been copied for each."""
+    """More rows than utterances: consecutive rows attend to one utterance, as if it was copied for each."""
     rows = torch.randint(3, 99, (BATCH * beams, 4), generator=torch.Generator().manual_seed(3))
     copied = decoder(
         rows,
@@ -121,8 +121,8 @@ def test_beams_give_their_own_attention_weights(decoder: TextDecoder, states: to
         assert (one.sum(-1) - 1).abs().max() < 1e-5
 
 
-def test_rows_continue_others(decoder: TextDecoder, tokens: torch.Tensor, states: torch.Tensor) -> None:
-    """What a beam search does at each step."""
+def test_selected_rows_continue_others(decoder: TextDecoder, tokens: torch.Tensor, states: torch.Tensor) -> None:
+    """As in each step of beam search."""
     memory = Memory(states=states.repeat_interleave(2, 0))
     rows = tokens.repeat_interleave(2, 0)
     parents = torch.tensor([1, 1, 3, 2, 4, 4])
@@ -144,7 +144,7 @@ def test_expanding_repeats_each_row(decoder: TextDecoder, tokens: torch.Tensor, 
     assert torch.equal(wide.keys[:, 3:6], cache.keys[:, 1:2].expand(-1, 3, -1, -1, -1))
 
 
-def test_a_text_longer_than_the_positions_is_refused(decoder: TextDecoder, states: torch.Tensor) -> None:
+def test_sequence_longer_than_the_positions_is_refused(decoder: TextDecoder, states: torch.Tensor) -> None:
     most = decoder.spec.num_positions
     tokens = torch.zeros(BATCH, most + 1, dtype=torch.long)
     with pytest.raises(GenerationError, match=f"positions for {most} tokens, but the text has {most + 1}"):
@@ -156,10 +156,10 @@ def test_a_text_longer_than_the_positions_is_refused(decoder: TextDecoder, state
 
 
 @pytest.mark.parametrize("name", [name for name in DECODERS if name not in ("xglm", "marian", "t5")])
-def test_generation_equals_reading_everything_anew(build: Build, name: str) -> None:
+def test_generation_equals_decoding_without_a_cache(build: Build, name: str) -> None:
     model = build(decoder=name, forced_eos_token_id=None)
     model.config.decoder.forced_eos_token_id = None
-    model.decoder.embed.positions.weight.mul_(5.0)  # else the random network says one word again and again
+    model.decoder.embed.positions.weight.mul_(5.0)  # otherwise the random network repeats one token
     audio = torch.randn(4, 600, generator=torch.Generator().manual_seed(4))
     prompt = torch.randint(3, 99, (4, 3), generator=torch.Generator().manual_seed(5))
     texts = prompt = torch.cat([torch.zeros(4, 1, dtype=torch.long), prompt], 1)

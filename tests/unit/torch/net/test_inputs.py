@@ -1,4 +1,4 @@
-"""What a caller may pass to a model, and what a mistake gives: one sentence, never numbers that look right."""
+"""Inputs of a model: what is accepted, and errors for everything else instead of wrong numbers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,8 +18,8 @@ LABELS = torch.tensor([[5, 6, 2], [7, 2, -100]])
 
 
 @pytest.mark.parametrize("rows", [1, 3, 4])
-def test_as_many_texts_as_clips(build: Build, rows: int) -> None:
-    """Rows beyond the clips would be taken for beams of one clip: a loss of nothing, in silence."""
+def test_number_of_label_rows_must_match_the_clips(build: Build, rows: int) -> None:
+    """Extra rows would silently be taken for beams of one clip."""
     model, labels = build(), LABELS[:1].repeat(rows, 1)
     with pytest.raises(ConfigError, match=f"as many texts as clips, but there are {rows} and 2"):
         model(AUDIO, labels=labels)
@@ -120,7 +120,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], type[DragomanError], str]] = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_mistakes(build: Build, name: str) -> None:
+def test_invalid_inputs_are_refused(build: Build, name: str) -> None:
     changes, error, words = MISTAKES[name]
     with pytest.raises(error, match=words) as caught:
         build()(**{"inputs": AUDIO, "labels": LABELS, **changes})
@@ -146,19 +146,19 @@ ALONE: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", ALONE)
-def test_mistakes_with_a_decoder_alone(build: Build, name: str) -> None:
+def test_invalid_inputs_of_a_decoder_are_refused(build: Build, name: str) -> None:
     changes, words = ALONE[name]
     with pytest.raises(ConfigError, match=words):
         build().decoder(**{"input_ids": TOKENS, **changes})
 
 
 @pytest.mark.parametrize("shape", [(2,), (2, 3)])
-def test_masks_of_spec_augment_for_other_frames(build: Build, shape: tuple[int, ...]) -> None:
+def test_spec_augment_mask_of_another_shape_is_refused(build: Build, shape: tuple[int, ...]) -> None:
     with pytest.raises(ConfigError, match=r"`mask_time_indices` must have the shape \[2, \d+\]"):
         build().encoder(AUDIO, mask_time_indices=torch.ones(shape, dtype=torch.bool))
 
 
-def test_a_cache_of_other_texts(build: Build) -> None:
+def test_cache_of_another_batch_is_refused(build: Build) -> None:
     model = build()
     cache = model(AUDIO, decoder_input_ids=TOKENS, use_cache=True).past_key_values
     with pytest.raises(ConfigError, match="as many texts as rows of `past_key_values`, but there are 1 and 2"):
@@ -167,15 +167,15 @@ def test_a_cache_of_other_texts(build: Build) -> None:
 
 @pytest.mark.parametrize("name", ["decoder_start_token_id", "pad_token_id"])
 @pytest.mark.parametrize("value", [99, -1, [3, 4]])
-def test_special_ids_outside_the_vocabulary(build: Build, name: str, value: Any) -> None:
-    """A padding token that was added to the tokenizer, and not to the model."""
+def test_special_ids_outside_the_vocabulary_are_refused(build: Build, name: str, value: Any) -> None:
+    """As after adding a padding token to the tokenizer, but not to the model."""
     model = build()
     setattr(model.config, name, value)
     with pytest.raises(ConfigError, match=f"`{name}`"):
         model(AUDIO, labels=LABELS)
 
 
-def test_tokens_given_to_generate(build: Build) -> None:
+def test_invalid_prompts_of_generate_are_refused(build: Build) -> None:
     model = build()
     for tokens, words in (
         (BEYOND.clamp(min=0), "to 98, but got 106"),
@@ -189,14 +189,14 @@ def test_tokens_given_to_generate(build: Build) -> None:
         model.generate(AUDIO, decoder_start_token_id=99, max_new_tokens=3)
 
 
-def test_nothing_learned_in_a_whole_step_is_a_loss_of_zero(build: Build) -> None:
+def test_loss_without_labels_is_zero(build: Build) -> None:
     model, nothing = build(), torch.full_like(LABELS, -100)
     for count in 0, torch.tensor(0):
         assert model(AUDIO, labels=nothing, num_items_in_batch=count).loss == 0
 
 
 @pytest.mark.parametrize("kind", [torch.int8, torch.uint8, torch.int16, torch.int32])
-def test_labels_of_any_whole_number(build: Build, kind: torch.dtype) -> None:
+def test_labels_of_any_integer_dtype(build: Build, kind: torch.dtype) -> None:
     model, labels = build(), LABELS.clamp(min=0)
     assert torch.equal(model(AUDIO, labels=labels.to(kind)).loss, model(AUDIO, labels=labels).loss)
     ours, wanted = (model(AUDIO, decoder_input_ids=tokens).logits for tokens in (TOKENS.to(kind), TOKENS))
@@ -204,7 +204,7 @@ def test_labels_of_any_whole_number(build: Build, kind: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("kind", [torch.bool, torch.int32, torch.float32])
-def test_masks_of_any_kind(build: Build, kind: torch.dtype) -> None:
+def test_masks_of_any_dtype(build: Build, kind: torch.dtype) -> None:
     model, mask = build(), (torch.arange(400) < torch.tensor([[400], [200]]))
     expected = model(AUDIO, attention_mask=mask.long(), labels=LABELS).loss
     assert torch.equal(model(AUDIO, attention_mask=mask.to(kind), labels=LABELS).loss, expected)
@@ -220,7 +220,7 @@ def test_masks_of_any_kind(build: Build, kind: torch.dtype) -> None:
         ("wav2vec2-bert", (2, 0, 8), "at least 1 frames for its first frame, but a clip has 0"),
     ],
 )
-def test_spectrograms_of_another_shape(family: str, shape: tuple[int, ...], words: str) -> None:
+def test_spectrogram_of_another_shape_is_refused(family: str, shape: tuple[int, ...], words: str) -> None:
     features = np.zeros(shape, np.float32)
     with pytest.raises(AudioError, match=words):
         SpeechEncoder(tiny_config(family))(input_features=torch.from_numpy(features))
@@ -228,7 +228,7 @@ def test_spectrograms_of_another_shape(family: str, shape: tuple[int, ...], word
         JaxEncoder(tiny_config(family))(input_features=features)
 
 
-def test_kernels_of_other_convolutions() -> None:
+def test_convolutions_of_another_shape_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"each of the 2 convolutions .* but has 3"):
         tiny_config("speech_to_text", conv_kernel_sizes=(5, 5, 5))
     with pytest.raises(ConfigError, match="odd"):
