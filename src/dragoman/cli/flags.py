@@ -1,6 +1,7 @@
 """The options of the commands that are not options of a transcription: model, output, live audio, messages."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,25 +12,25 @@ from dragoman.transcriber.fields import option
 
 __all__ = ["InspectFlags", "LiveFlags", "MessageFlags", "ModelFlags", "OutputFlags"]
 
-_MODEL, _OUTPUT, _AUDIO, _MESSAGES = "Model", "Output", "Audio", "Messages"
+# Options by the heading that they are listed under.
+_model, _output = partial(option, group="Model"), partial(option, group="Output")
+_audio, _message = partial(option, group="Audio"), partial(option, group="Messages")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFlags:
     """Which model, from where, and what it runs on."""
 
-    model: str | None = option(None, "Model folder or hub id.", group=_MODEL, unset="Whisper tiny.en, English only")
-    model_dir: Path | None = option(
-        None, "Where to keep models downloaded from the hub.", group=_MODEL, unset="the hub's cache"
+    model: str | None = _model(None, "Model folder or hub id.", unset="Whisper tiny.en, English only")
+    model_dir: Path | None = _model(None, "Where to keep models downloaded from the hub.", unset="the hub's cache")
+    revision: str | None = _model(None, "Branch, tag or commit of the model on the hub.")
+    local_files_only: bool = _model(False, "Use local files only; never contact the hub.")
+    hf_token: str | None = _model(None, "Hugging Face token, for private and gated models.")
+    backend: Literal["torch", "jax"] | None = _model(
+        None, "`torch` or `jax`.", unset="torch if it is installed, otherwise jax"
     )
-    revision: str | None = option(None, "Branch, tag or commit of the model on the hub.", group=_MODEL)
-    local_files_only: bool = option(False, "Use local files only; never contact the hub.", group=_MODEL)
-    hf_token: str | None = option(None, "Hugging Face token, for private and gated models.", group=_MODEL)
-    backend: Literal["torch", "jax"] | None = option(
-        None, "`torch` or `jax`.", group=_MODEL, unset="torch if it is installed, otherwise jax"
-    )
-    device: str = option("auto", "`auto`, `cpu`, `cuda`, `cuda:1`, …", group=_MODEL)
-    threads: int | None = option(None, "Number of CPU threads.", group=_MODEL, unset="all")
+    device: str = _model("auto", "`auto`, `cpu`, `cuda`, `cuda:1`, …")
+    threads: int | None = _model(None, "Number of CPU threads.", unset="all")
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
@@ -62,27 +63,20 @@ class ModelFlags:
 class OutputFlags:
     """Where transcripts and plots go."""
 
-    output_format: str | None = option(
-        None,
-        "Write files: `txt`, `vtt`, `srt`, `tsv`, `json` or `all`.",
-        group=_OUTPUT,
-        short="-f",
-        unset="print the transcript",
+    output_format: str | None = _output(
+        None, "Write files: `txt`, `vtt`, `srt`, `tsv`, `json` or `all`.", short="-f", unset="print the transcript"
     )
-    output_dir: Path | None = option(
+    output_dir: Path | None = _output(
         None,
         "Folder for the output files; without `output_format`, all formats are written.",
-        group=_OUTPUT,
         short="-o",
         unset="the current folder",
     )
-    skip_existing: bool = option(False, "Skip recordings whose output files all exist.", group=_OUTPUT)
-    plot: Path | None = option(
-        None,
-        "Folder for a plot of each window: waveform, words, alignment; needs the extra `plots`.",
-        group=_OUTPUT,
+    skip_existing: bool = _output(False, "Skip recordings whose output files all exist.")
+    plot: Path | None = _output(
+        None, "Folder for a plot of each window: waveform, words, alignment; needs the extra `plots`."
     )
-    plot_format: Literal["png", "svg"] = option("png", "Format of the plots.", group=_OUTPUT)
+    plot_format: Literal["png", "svg"] = _output("png", "Format of the plots.")
 
     @property
     def format(self) -> str | None:
@@ -99,13 +93,12 @@ class OutputFlags:
 class LiveFlags:
     """Where live audio comes from, and how transcripts are printed."""
 
-    microphone: str | None = option(None, "Number or name of the microphone.", group=_AUDIO, unset="the system's")
-    sampling_rate: int = option(SAMPLING_RATE, "Sampling rate of raw samples, in Hz.", group=_AUDIO)
-    interval_s: float = option(1.0, "Seconds of new speech before the next partial transcript.", group=_AUDIO)
-    output_format: Literal["txt", "json"] = option(
+    microphone: str | None = _audio(None, "Number or name of the microphone.", unset="the system's")
+    sampling_rate: int = _audio(SAMPLING_RATE, "Sampling rate of raw samples, in Hz.")
+    interval_s: float = _audio(1.0, "Seconds of new speech before the next partial transcript.")
+    output_format: Literal["txt", "json"] = _output(
         "txt",
         "`txt` prints one line per final transcript; `json` one object per line, partial transcripts included.",
-        group=_OUTPUT,
         short="-f",
     )
 
@@ -125,6 +118,6 @@ class InspectFlags:
 class MessageFlags:
     """The messages on standard error; `dragoman.cli.main` looks at them before the parser does."""
 
-    verbose: bool = option(False, "Report progress on standard error.", group=_MESSAGES)
-    json_logs: bool = option(False, "Messages as JSON, one object per line.", group=_MESSAGES)
-    debug: bool = option(False, "Log everything, with tracebacks.", group=_MESSAGES)
+    verbose: bool = _message(False, "Report progress on standard error.")
+    json_logs: bool = _message(False, "Messages as JSON, one object per line.")
+    debug: bool = _message(False, "Log everything, with tracebacks.")

@@ -29,11 +29,7 @@ _MIN_TOKENS = 16
 
 
 class Runner(BackendRunner):
-    """Runs a JAX model.
-
-    Args:
-        model: The model.
-    """
+    """Runs a JAX model; `dragoman.model.runner` describes the methods."""
 
     def __init__(self, model: FlaxSpeechEncoderDecoderModel) -> None:
         self._model = model
@@ -81,16 +77,13 @@ class Runner(BackendRunner):
 
     @property
     def facts(self) -> ModelFacts:
-        """The facts about the model."""
         return ModelFacts.of(self._model)
 
     @property
     def loaded(self) -> FlaxSpeechEncoderDecoderModel:
-        """The model."""
         return self._model
 
     def encode(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> EncoderOutput:
-        """Run the encoder on the output of a feature extractor."""
         model = self._model
         audio = inputs[model.encoder.main_input_name]
         prepared = model.encoder.prepare(audio, inputs.get("attention_mask"))
@@ -98,13 +91,11 @@ class Runner(BackendRunner):
         return self.take(model.program(Joint.encode)(None, *padded), range(audio.shape[0]))
 
     def take(self, encoded: EncoderOutput, rows: Sequence[int]) -> EncoderOutput:
-        """Return some rows of an encoder output."""
         kept = EncoderOutput(last_hidden_state=encoded.last_hidden_state, lengths=encoded.lengths)
         found: EncoderOutput = jax.tree.map(lambda x: np.asarray(x)[list(rows)], kept)
         return found
 
     def max_text_length(self, encoded: EncoderOutput) -> int:
-        """Return how many tokens the decoder can hold for this encoder output, the prompt included."""
         return self._model.max_text_length(encoded.last_hidden_state.shape[1])
 
     def generate(
@@ -124,7 +115,6 @@ class Runner(BackendRunner):
     def next_log_probs(
         self, encoded: EncoderOutput, prompt: Int[np.ndarray[Any, Any], "rows tokens"]
     ) -> Float[np.ndarray[Any, Any], "rows vocab"]:
-        """Return the natural-log probability of each token after a prompt."""
         return self._scored(_next_log_probs, encoded, prompt)
 
     def log_probs(
@@ -141,7 +131,6 @@ class Runner(BackendRunner):
         tokens: Int[np.ndarray[Any, Any], "rows length"],
         heads: Sequence[tuple[int, int]],
     ) -> Iterator[Float[np.ndarray[Any, Any], "heads length frames"]]:
-        """Yield for each row the cross-attention weights of some (layer, head) pairs."""
         spec, frames = self._model.decoder.spec, encoded.last_hidden_state.shape[1]
         size = self._rounded_length(tokens.shape[1], 0)
         # Memory holds the weights of all heads, and the logits.
@@ -174,13 +163,6 @@ class Runner(BackendRunner):
         return np.asarray(self._model.program(score)(None, encoded, tokens, *rest))[:count]
 
     def language_model(self, name: str) -> FusionModel:
-        """Load a causal language model from a folder or the hub.
-
-        Raises:
-            ModelNotFoundError: If it is not found.
-            ConfigError: If it is not a text model.
-            CheckpointError: If its tensors do not fit.
-        """
         steps = LanguageModel.load(name)
         return FusionModel(steps, steps.decoder.spec.vocab_size, steps.decoder.config.bos_token_id)
 

@@ -23,22 +23,13 @@ __all__ = ["Runner"]
 
 
 class Runner(BackendRunner):
-    """Runs a PyTorch model.
-
-    Args:
-        model: The model; it is put into evaluation mode.
-    """
+    """Runs a PyTorch model, which is put into evaluation mode; `dragoman.model.runner` describes the methods."""
 
     def __init__(self, model: SpeechEncoderDecoderModel) -> None:
         self._model = model.eval()
 
     @classmethod
     def load(cls, folder: Path, device: Any) -> Self:
-        """Load a checkpoint onto what `device` returned.
-
-        Raises:
-            CheckpointError: If the files of the checkpoint are invalid.
-        """
         return cls(SpeechEncoderDecoderModel.from_pretrained(folder, device=device))
 
     @staticmethod
@@ -67,17 +58,14 @@ class Runner(BackendRunner):
 
     @property
     def facts(self) -> ModelFacts:
-        """The facts about the model."""
         return ModelFacts.of(self._model)
 
     @property
     def loaded(self) -> SpeechEncoderDecoderModel:
-        """The model."""
         return self._model
 
     @torch.inference_mode()
     def encode(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> EncoderOutput:
-        """Run the encoder on the output of a feature extractor."""
         model = self._model
         audio = torch.from_numpy(inputs[model.encoder.main_input_name]).to(model.device, model.dtype)
         mask = inputs.get("attention_mask")
@@ -85,7 +73,6 @@ class Runner(BackendRunner):
         return encoded
 
     def take(self, encoded: EncoderOutput, rows: Sequence[int]) -> EncoderOutput:
-        """Return some rows of an encoder output."""
         lengths = encoded.lengths
         return EncoderOutput(
             last_hidden_state=encoded.last_hidden_state[list(rows)],
@@ -93,13 +80,11 @@ class Runner(BackendRunner):
         )
 
     def max_text_length(self, encoded: EncoderOutput) -> int:
-        """Return how many tokens the decoder can hold for this encoder output, the prompt included."""
         return self._model.max_text_length(encoded.last_hidden_state.shape[1])
 
     def generate(
         self, encoded: EncoderOutput, prompt: Int[np.ndarray[Any, Any], "rows tokens"], **options: Any
     ) -> tuple[Int[np.ndarray[Any, Any], "sequences generated"], Float[np.ndarray[Any, Any], "sequences generated"]]:
-        """Generate transcripts; the arguments are those of `generate`. Returns tokens and their log-probabilities."""
         found = self._model.generate(
             encoder_outputs=encoded,
             decoder_input_ids=torch.from_numpy(prompt).to(self._model.device),
@@ -113,7 +98,6 @@ class Runner(BackendRunner):
     def next_log_probs(
         self, encoded: EncoderOutput, prompt: Int[np.ndarray[Any, Any], "rows tokens"]
     ) -> Float[np.ndarray[Any, Any], "rows vocab"]:
-        """Return the natural-log probability of each token after a prompt."""
         tokens = torch.from_numpy(prompt).to(self._model.device)
         logits = self._model(encoder_outputs=encoded, decoder_input_ids=tokens).logits[:, -1]
         return logits.float().log_softmax(-1).cpu().numpy()
@@ -125,7 +109,6 @@ class Runner(BackendRunner):
         tokens: Int[np.ndarray[Any, Any], "rows length"],
         heads: Sequence[tuple[int, int]],
     ) -> Iterator[Float[np.ndarray[Any, Any], "heads length frames"]]:
-        """Yield for each row the cross-attention weights of some (layer, head) pairs."""
         ids = torch.from_numpy(tokens).to(self._model.device)
         spec, frames = self._model.decoder.spec, encoded.last_hidden_state.shape[1]
         # Memory holds the weights of all heads, and the logits.
@@ -139,17 +122,9 @@ class Runner(BackendRunner):
             yield from picked.float().cpu().numpy()
 
     def language_model(self, name: str) -> FusionModel:
-        """Load a causal language model from a folder or the hub.
-
-        Raises:
-            ModelNotFoundError: If it is not found.
-            ConfigError: If it is not a text model.
-            CheckpointError: If its tensors do not fit.
-        """
         decoder = TextDecoder.from_pretrained(name, is_decoder=True).to(self._model.device)
         steps = CachedDecoder(decoder, None, None, decoder.spec.num_positions)
         return FusionModel(steps, decoder.spec.vocab_size, decoder.config.bos_token_id)
 
     def free_memory(self) -> None:
-        """Release what the last batch left behind, after memory ran out."""
         torch.cuda.empty_cache()

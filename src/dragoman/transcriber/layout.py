@@ -1,13 +1,14 @@
 """How subtitles are laid out."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from dragoman.errors import ConfigError
 from dragoman.transcriber.fields import documented, option, too_small
 
 __all__ = ["Layout"]
 
-_OUTPUT = "Output"
+_output = partial(option, group="Output")
 
 
 @documented
@@ -21,22 +22,20 @@ class Layout:
         ConfigError: If a number is below 1, or there is no rule that breaks lines to count.
     """
 
-    max_line_width: int | None = option(
+    max_line_width: int | None = _output(
         None,
         "Maximum characters per line of a subtitle (`srt`, `vtt`). Combining marks do not count; a longer word has a "
         "line of its own.",
-        group=_OUTPUT,
         at_least=1,
     )
-    max_line_count: int | None = option(
+    max_line_count: int | None = _output(
         None,
         "Maximum lines per subtitle; further text moves to the next one.",
-        group=_OUTPUT,
         unset="as many as a segment needs, or 1 if only words are counted",
         at_least=1,
     )
-    max_words_per_line: int | None = option(None, "Maximum words per line of a subtitle.", group=_OUTPUT, at_least=1)
-    highlight_words: bool = option(False, "Underline each word of a subtitle as it is spoken.", group=_OUTPUT)
+    max_words_per_line: int | None = _output(None, "Maximum words per line of a subtitle.", at_least=1)
+    highlight_words: bool = _output(False, "Underline each word of a subtitle as it is spoken.")
 
     def __post_init__(self) -> None:
         problems = list(too_small(self))

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType
@@ -21,9 +22,10 @@ _KINDS: dict[type, tuple[type, str]] = {
     NoneType: (NoneType, "None"),
 }
 
-# The headings that the options are listed under.
-_LANGUAGE, _SEARCH = "Language", "Search"
-_GUARDS, _PROMPTS, _SPLITTING = "Hallucination guards", "Prompts (Whisper only)", "Splitting at pauses"
+# Options by the heading that they are listed under.
+_language, _search = partial(option, group="Language"), partial(option, group="Search")
+_guard, _prompt = partial(option, group="Hallucination guards"), partial(option, group="Prompts (Whisper only)")
+_splitting = partial(option, group="Splitting at pauses")
 
 
 @documented
@@ -31,139 +33,97 @@ _GUARDS, _PROMPTS, _SPLITTING = "Hallucination guards", "Prompts (Whisper only)"
 class TranscribeOptions:
     """How a recording is split and decoded."""
 
-    language: str | None = option(
-        None, "Spoken language, for models that take one: `en` or `english`.", group=_LANGUAGE, unset="detected"
+    language: str | None = _language(
+        None, "Spoken language, for models that take one: `en` or `english`.", unset="detected"
     )
-    task: Literal["transcribe", "translate"] = option(
+    task: Literal["transcribe", "translate"] = _language(
         "transcribe",
         "`translate` asks for English, from a multilingual Whisper or a decoder with several output languages.",
-        group=_LANGUAGE,
     )
-    target_language: str | None = option(
+    target_language: str | None = _language(
         None,
         "Output language, for models that have several (mBART, XLS-R, Whisper): `de`, `de_DE` or `german`. An unknown "
         "one gives an error that lists them.",
-        group=_LANGUAGE,
         unset="the checkpoint's",
     )
-    beam_size: int = option(5, "Number of beams; 1 is greedy search.", group=_SEARCH, at_least=1)
-    length_penalty: float | None = option(
+    beam_size: int = _search(5, "Number of beams; 1 is greedy search.", at_least=1)
+    length_penalty: float | None = _search(
         None,
         "Exponent of the length by which a beam's score is divided: above 0 favours long transcripts, below 0 short "
         "ones.",
-        group=_SEARCH,
         unset="the model's",
     )
-    repetition_penalty: float | None = option(
-        None,
-        "Above 1 makes tokens that were generated before less likely; 1 has no effect.",
-        group=_SEARCH,
-        unset="the model's",
+    repetition_penalty: float | None = _search(
+        None, "Above 1 makes tokens that were generated before less likely; 1 has no effect.", unset="the model's"
     )
-    no_repeat_ngram_size: int | None = option(
-        None,
-        "N-grams of this many tokens may not repeat; 0 allows repetition.",
-        group=_SEARCH,
-        unset="the model's",
-        at_least=0,
+    no_repeat_ngram_size: int | None = _search(
+        None, "N-grams of this many tokens may not repeat; 0 allows repetition.", unset="the model's", at_least=0
     )
-    num_return_sequences: int = option(
+    num_return_sequences: int = _search(
         1,
         "Number of transcripts per window, at most `beam_size`; all but the best are its alternatives (`json`).",
-        group=_SEARCH,
         flag="nbest",
         at_least=1,
     )
-    word_timestamps: bool = option(
-        False, "Compute word timestamps; segments then end with sentences and at pauses.", group=_SEARCH
-    )
-    hotwords: str | Sequence[str] | None = option(
-        None, "Hot words: phrases to favour, separated by commas.", group=_SEARCH
-    )
-    hotwords_weight: float = option(
-        2.0, "Score bonus per hot-word token, as a natural logarithm; 1 to 5 are usual.", group=_SEARCH
-    )
-    lm: str | Path | None = option(
+    word_timestamps: bool = _search(False, "Compute word timestamps; segments then end with sentences and at pauses.")
+    hotwords: str | Sequence[str] | None = _search(None, "Hot words: phrases to favour, separated by commas.")
+    hotwords_weight: float = _search(2.0, "Score bonus per hot-word token, as a natural logarithm; 1 to 5 are usual.")
+    lm: str | Path | None = _search(
         None,
         "Language model for shallow fusion: an ARPA file (`.arpa`, `.arpa.gz`) over words or over the model's tokens, "
         "or the folder or hub id of a neural model with the same vocabulary.",
-        group=_SEARCH,
     )
-    lm_unit: Literal["words", "tokens"] | None = option(
-        None,
-        "Unit of an ARPA file.",
-        group=_SEARCH,
-        unset="tokens if 95 % of its entries are in the vocabulary, otherwise words",
+    lm_unit: Literal["words", "tokens"] | None = _search(
+        None, "Unit of an ARPA file.", unset="tokens if 95 % of its entries are in the vocabulary, otherwise words"
     )
-    lm_weight: float = option(0.3, "Language-model weight.", group=_SEARCH)
-    max_new_tokens: int | None = option(
+    lm_weight: float = _search(0.3, "Language-model weight.")
+    max_new_tokens: int | None = _search(
         None,
         "Maximum number of tokens per window; a warning says when it is reached.",
-        group=_SEARCH,
         unset="what fits, at most 448 or 50 per second, whichever is more",
         at_least=1,
     )
-    batch_size: int = option(8, "Number of windows decoded together.", group=_SEARCH, at_least=1)
-    temperature: float | Sequence[float] = option(
+    batch_size: int = _search(8, "Number of windows decoded together.", at_least=1)
+    temperature: float | Sequence[float] = _guard(
         (0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
         "0 is greedy or beam search. A transcript that fails a guard is decoded again by sampling at the next "
         "temperature.",
-        group=_GUARDS,
     )
-    best_of: int = option(
-        5,
-        "Number of samples at a temperature above 0; the most likely one is kept.",
-        group=_GUARDS,
-        at_least=1,
+    best_of: int = _guard(5, "Number of samples at a temperature above 0; the most likely one is kept.", at_least=1)
+    compression_ratio_threshold: float | None = _guard(
+        2.4, "A transcript with a higher zlib compression ratio is repetitive and fails; `none` turns the guard off."
     )
-    compression_ratio_threshold: float | None = option(
-        2.4,
-        "A transcript with a higher zlib compression ratio is repetitive and fails; `none` turns the guard off.",
-        group=_GUARDS,
+    logprob_threshold: float | None = _guard(
+        -1.0, "A transcript with a lower average log-probability fails; `none` turns the guard off."
     )
-    logprob_threshold: float | None = option(
-        -1.0,
-        "A transcript with a lower average log-probability fails; `none` turns the guard off.",
-        group=_GUARDS,
-    )
-    no_speech_threshold: float | None = option(
+    no_speech_threshold: float | None = _guard(
         0.6,
         "A window is dropped if its no-speech probability is above this and its average log-probability is below "
         "`logprob_threshold`; `none` turns the guard off.",
-        group=_GUARDS,
     )
-    condition_on_previous_text: bool = option(
-        False,
-        "Prompt each window with the transcript before it; decodes one window at a time.",
-        group=_PROMPTS,
+    condition_on_previous_text: bool = _prompt(
+        False, "Prompt each window with the transcript before it; decodes one window at a time."
     )
-    initial_prompt: str | None = option(
-        None, "Text to prompt the decoder with, which sets names, spelling and style.", group=_PROMPTS
-    )
-    chunk_length_s: float | None = option(
-        None, "Maximum window length in seconds.", group=_SPLITTING, unset="the model's"
-    )
-    stride_length_s: float = option(
+    initial_prompt: str | None = _prompt(None, "Text to prompt the decoder with, which sets names, spelling and style.")
+    chunk_length_s: float | None = _splitting(None, "Maximum window length in seconds.", unset="the model's")
+    stride_length_s: float = _splitting(
         1.0,
         "Overlap in seconds, on each side, where there is no pause and a window ends in mid-speech; at most an eighth "
         "of a window.",
-        group=_SPLITTING,
     )
-    vad_filter: bool = option(
-        True,
-        "Skip audio without speech. Otherwise all of it is decoded, and only cut where it is quiet.",
-        group=_SPLITTING,
+    vad_filter: bool = _splitting(
+        True, "Skip audio without speech. Otherwise all of it is decoded, and only cut where it is quiet."
     )
-    vad_threshold: float = option(0.5, "Minimum probability that counts as speech.", group=_SPLITTING)
+    vad_threshold: float = _splitting(0.5, "Minimum probability that counts as speech.")
     # Of 600 clips of game dialogue, 250 ms lost five, "What?" among them.
-    vad_min_speech_duration_ms: int = option(
-        100, "Minimum duration of speech; shorter sounds are ignored.", group=_SPLITTING, at_least=0
+    vad_min_speech_duration_ms: int = _splitting(
+        100, "Minimum duration of speech; shorter sounds are ignored.", at_least=0
     )
-    vad_max_speech_duration_s: float | None = option(
-        None, "Maximum duration of speech; longer speech is split.", group=_SPLITTING, unset="the window length"
+    vad_max_speech_duration_s: float | None = _splitting(
+        None, "Maximum duration of speech; longer speech is split.", unset="the window length"
     )
-    vad_min_silence_duration_ms: int = option(160, "Minimum silence that splits speech.", group=_SPLITTING, at_least=0)
-    vad_speech_pad_ms: int = option(200, "Padding kept before and after speech.", group=_SPLITTING, at_least=0)
+    vad_min_silence_duration_ms: int = _splitting(160, "Minimum silence that splits speech.", at_least=0)
+    vad_speech_pad_ms: int = _splitting(200, "Padding kept before and after speech.", at_least=0)
 
     def __post_init__(self) -> None:
         problems = list(self._wrong_types()) or list(self._problems())
