@@ -43,9 +43,7 @@ class GPTNeoXConfig(ModelConfig):
         super().__post_init__()
         old = {"rope_theta": self.extra.get("rotary_emb_base"), "partial_rotary_factor": self.extra.get("rotary_pct")}
         known = {name: value for name, value in old.items() if value is not None}
-        self.rope_parameters = {
-            **rope_parameters_of({"partial_rotary_factor": 0.25, **known, **(self.rope_parameters or {})}, self.extra)
-        }
+        self.rope_parameters = rope_parameters_of({**known, **(self.rope_parameters or {})}, self.extra, share=0.25)
 
     def text_spec(self) -> TextDecoderSpec:
         """Describe the decoder."""

@@ -28,7 +28,8 @@ TINY = TINY_TEXT | TINY_IDS | {"intermediate_size": 30, "num_key_value_heads": 2
 class LlamaLikeConfig(ModelConfig):
     """The fields that Llama and its kin have in common."""
 
-    default_theta: ClassVar[float] = 10_000.0  # the base of rotary positions where a file says nothing
+    default_theta: ClassVar[float] = 10_000.0  # the base of rotary positions where a file does not say
+    default_share: ClassVar[float | None] = None  # and the part of each head that they rotate, if not all
 
     vocab_size: int = 32000
     hidden_size: int = 4096
@@ -49,9 +50,8 @@ class LlamaLikeConfig(ModelConfig):
         super().__post_init__()
         if self.num_key_value_heads is None:
             self.num_key_value_heads = self.num_attention_heads
-        self.rope_parameters = rope_parameters_of(
-            self.rope_parameters, {"rope_theta": self.default_theta, **self.extra}
-        )
+        written = {"rope_theta": self.default_theta, **self.extra}
+        self.rope_parameters = rope_parameters_of(self.rope_parameters, written, self.default_share)
 
     def head_width(self, given: int | None) -> int:
         """Return the width of a head, where the file does not say it."""
@@ -142,11 +142,11 @@ def rules_around(config: LlamaLikeConfig, before_ffn: str = "post_attention_laye
     return (
         # theirs                                                  ours
         Rename("model.embed_tokens.weight",                       "embed.tokens.weight"),
-        Rename("model.layers.{i}.input_layernorm.weight",         "stack.layers.{i}.self_attn_norm.weight"),
+        Rename("model.layers.{i}.input_layernorm.*",              "stack.layers.{i}.self_attn_norm.*"),
         Rename("model.layers.{i}.self_attn.o_proj.*",             "stack.layers.{i}.self_attn.out_proj.*"),
-        Rename(f"model.layers.{{i}}.{before_ffn}.weight",         "stack.layers.{i}.ffn_norm.weight"),
+        Rename(f"model.layers.{{i}}.{before_ffn}.*",              "stack.layers.{i}.ffn_norm.*"),
         Rename("model.layers.{i}.mlp.down_proj.*",                "stack.layers.{i}.ffn.out_proj.*"),
-        Rename("model.norm.weight",                               "stack.final_norm.weight"),
+        Rename("model.norm.*",                                    "stack.final_norm.*"),
         Drop("model.layers.{i}.self_attn.rotary_emb.inv_freq",    why="a buffer, not a weight"),
         *other_heads("score.*"),
         head_rule(config.tie_word_embeddings),

@@ -44,9 +44,7 @@ class PhiConfig(ModelConfig):
         super().__post_init__()
         if self.num_key_value_heads is None:
             self.num_key_value_heads = self.num_attention_heads
-        share = self.extra.get("partial_rotary_factor", 0.5)  # beside the others before release 5
-        given = {"partial_rotary_factor": share, **(self.rope_parameters or {})}
-        self.rope_parameters = rope_parameters_of(given, self.extra)
+        self.rope_parameters = rope_parameters_of(self.rope_parameters, self.extra, share=0.5)
 
     def text_spec(self) -> TextDecoderSpec:
         """Describe the decoder."""

@@ -22,6 +22,7 @@ class Phi3Config(llama_like.LlamaLikeConfig):
     """
 
     model_type: ClassVar[str] = "phi3"
+    default_share: ClassVar[float | None] = 1.0
 
     vocab_size: int = 32064
     hidden_size: int = 3072
@@ -39,12 +40,11 @@ class Phi3Config(llama_like.LlamaLikeConfig):
     def __post_init__(self) -> None:
         """Check the fields, and read the angles of positions under the names of any release."""
         super().__post_init__()
-        rope = {"partial_rotary_factor": self.extra.get("partial_rotary_factor", 1.0), **self.rope}
+        rope = self.rope
         if rope["rope_type"] in _OLD_NAMES:
             rope["rope_type"] = "longrope"
         if rope["rope_type"] == "longrope":
             rope["original_max_position_embeddings"] = self.original_max_position_embeddings
-        self.rope_parameters = rope
 
     def text_spec(self) -> TextDecoderSpec:
         """Describe the decoder."""

@@ -30,8 +30,17 @@ TINY_ROPES: dict[str, dict[str, Any]] = {
 }
 
 
-def rope_parameters_of(given: Mapping[str, Any] | None, extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `rope_parameters`, completed by what releases before 5.0 wrote: `rope_theta` and `rope_scaling`."""
+def rope_parameters_of(
+    given: Mapping[str, Any] | None, extra: Mapping[str, Any], share: float | None = None
+) -> dict[str, Any]:
+    """Return complete `rope_parameters`.
+
+    Args:
+        given: What the file has under this name.
+        extra: Other keys of the file; releases before 5.0 wrote `rope_theta`, `rope_scaling` and
+            `partial_rotary_factor` there.
+        share: The part of each head that is rotated where the file does not say, for a family with such a part.
+    """
     scaling = extra.get("rope_scaling")
     found = {**(scaling if isinstance(scaling, Mapping) else {}), **(given or {})}
     kind = found.pop("type", "default")
@@ -39,6 +48,8 @@ def rope_parameters_of(given: Mapping[str, Any] | None, extra: Mapping[str, Any]
     found.setdefault("rope_theta", extra.get("rope_theta", 10_000.0))
     if extra.get("original_max_position_embeddings") is not None:  # beside them, which then counts
         found["original_max_position_embeddings"] = extra["original_max_position_embeddings"]
+    if share is not None:
+        found.setdefault("partial_rotary_factor", extra.get("partial_rotary_factor", share))
     return found
 
 
