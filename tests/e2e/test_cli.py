@@ -189,7 +189,7 @@ def wav(values: np.ndarray, *, rate: int = 16_000, kind: int = 1) -> bytes:
 
 BAD_AUDIO = {
     "empty.wav": (b"", "is empty"),
-    "silent.wav": (wav(np.zeros(0, np.int16)), "holds no samples"),
+    "silent.wav": (wav(np.zeros(0, np.int16)), "has no samples"),
     "text.wav": (b"This is a text and no sound at all.\n" * 20, "text.wav: "),
     "nan.wav": (wav(np.full(16_000, np.nan, np.float32), kind=3), "not a finite number"),
 }
@@ -236,7 +236,7 @@ def test_unreadable_file_is_reported(here, tiny_checkpoint, run):
     Path("one.wav").chmod(0)
     done = run("transcribe", "one.wav", "--model", tiny_checkpoint)
     assert done.returncode == 1
-    assert "may not be read" in one_line(done)
+    assert "cannot be read" in one_line(done)
 
 
 def edited(folder: Path, **changes: object) -> None:

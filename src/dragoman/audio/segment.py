@@ -1,9 +1,9 @@
-"""How to cut a recording into windows that a model can take, without losing a word.
+"""Segmentation of a recording into windows that fit a model.
 
-Stretches of speech (`speech`) that are near each other are packed into a `Window` as long as they fit. One that would
-not fit has been cut at its longest pause or, if its speaker never pauses, where it is quietest: no speech is left out,
-and none comes twice, except for what both windows hear beyond a cut through speech, if that is asked for.
-`WindowCutter` does it on a stream and keeps little more than one window in memory, however long the recording.
+Spans of speech (`speech`) that are close together are packed into a `Window` as long as they fit. A span that is too
+long has been cut at its longest pause or, without a pause, at its quietest moment. No speech is lost, and none is in
+two windows, except for the optional overlap at a cut through speech. `WindowCutter` works on a stream and keeps little
+more than one window in memory, for any length of recording.
 
 Times are samples at 16 kHz.
 """
@@ -29,8 +29,8 @@ class Window:
 
     Attributes:
         spans: In order, at least one.
-        before: Samples before the first span that are heard too, since the cut there goes through speech.
-        after: Samples after the last span, for the same reason.
+        before: Samples of overlap before the first span, if the cut there goes through speech.
+        after: Samples of overlap after the last span, if the cut there goes through speech.
     """
 
     spans: tuple[Span, ...]
@@ -53,8 +53,8 @@ class Window:
         return self.start / SAMPLING_RATE, self.end / SAMPLING_RATE
 
     @property
-    def heard_from(self) -> float:
-        """Where its samples begin, in seconds: before its start where the cut goes through speech."""
+    def audio_start(self) -> float:
+        """Start of its samples in seconds: the overlap is before `start`."""
         return (self.start - self.before) / SAMPLING_RATE
 
 
@@ -62,15 +62,15 @@ def plan_windows(spans: Iterable[Span], max_seconds: float, *, max_gap_s: float 
     """Pack neighbouring spans into windows.
 
     Args:
-        spans: In order, not overlapping, none longer than `max_seconds` (`find_speech` cuts them: `max_speech_s`).
-        max_seconds: What the model can take.
-        max_gap_s: Spans further apart go into different windows: models invent words for long silence.
+        spans: In order, not overlapping, none longer than `max_seconds` (pass `max_speech_s` to `find_speech`).
+        max_seconds: Longest window, which the model can take.
+        max_gap_s: Spans further apart go into different windows, since models hallucinate on long silence.
 
     Returns:
-        Windows in order, none longer than `max_seconds`, that together hold all spans.
+        Windows in order, none longer than `max_seconds`, with all spans.
 
     Raises:
-        ConfigError: If the spans are not as they should be.
+        ConfigError: If the spans are not in order, overlap or are too long.
     """
     packer = _Packer(max_seconds, max_gap_s)
     windows = [window for span in spans for window in packer.push(span)]
@@ -82,8 +82,8 @@ def speech_windows(blocks: Iterable[Waveform], max_seconds: float, **rules: floa
 
     Args:
         blocks: Samples at 16 kHz, as from `stream_audio`.
-        max_seconds: What the model can take.
-        **rules: As of `WindowCutter`.
+        max_seconds: Longest window, which the model can take.
+        **rules: Arguments of `WindowCutter`.
 
     Yields:
         Window, and its samples `[window.before + window.end - window.start + window.after]`.
@@ -99,18 +99,18 @@ def speech_windows(blocks: Iterable[Waveform], max_seconds: float, **rules: floa
 
 
 class WindowCutter:
-    """Cuts audio into windows of speech while it comes.
+    """Cuts a stream of audio into windows of speech.
 
     Args:
-        max_seconds: What the model can take.
-        threshold: As of `find_speech`, and so are the following four.
-        min_speech_ms: See there.
-        max_speech_s: See there.
-        min_silence_ms: See there.
-        pad_ms: See there.
-        max_gap_s: As of `plan_windows`.
-        reach_s: What neighbouring windows hear of each other where the cut between them goes through speech, because
-            nobody paused: at most an eighth of the window.
+        max_seconds: Longest window, which the model can take.
+        threshold: As for `find_speech`.
+        min_speech_ms: As for `find_speech`.
+        max_speech_s: As for `find_speech`.
+        min_silence_ms: As for `find_speech`.
+        pad_ms: As for `find_speech`.
+        max_gap_s: As for `plan_windows`.
+        overlap_s: Overlap of neighbouring windows on each side of a cut through speech; limited to an eighth of the
+            window.
 
     Raises:
         ConfigError: If a number is out of range.
@@ -126,66 +126,70 @@ class WindowCutter:
         min_silence_ms: float = 160,
         pad_ms: float = 200,
         max_gap_s: float = 2.0,
-        reach_s: float = 0.0,
+        overlap_s: float = 0.0,
     ) -> None:
         longest = min(max_speech_s, max_seconds)
-        reach_s = min(reach_s, longest / 8)
-        rules = Rules.of(threshold, min_speech_ms, longest, min_silence_ms, pad_ms, reach_s)
-        self._detector, self._tape = Detector(rules, load_speech_net()), _Tape()
-        self._packer = _Packer(max_seconds, max_gap_s, rules.reach)
+        overlap_s = min(overlap_s, longest / 8)
+        rules = Rules.of(threshold, min_speech_ms, longest, min_silence_ms, pad_ms, overlap_s)
+        self._detector, self._buffer = Detector(rules, load_speech_net()), _SampleBuffer()
+        self._packer = _Packer(max_seconds, max_gap_s, rules.overlap)
         self._longest = round(max_seconds * SAMPLING_RATE)
 
     def push(self, block: Waveform) -> list[tuple[Window, Waveform]]:
-        """Hear a block of samples and return the windows that are complete, each with its samples.
+        """Process a block of samples and return the windows that are complete, each with its samples.
 
         Raises:
             AudioError: If the audio is not mono, or not finite.
         """
-        spans = self._detector.push(self._tape.record(as_float32(block)))
+        block = as_float32(block)
+        self._buffer.append(block)
+        spans = self._detector.push(block)
         horizon = self._detector.horizon
-        # Nothing: no span to come starts earlier.
+        # The empty span says that no later span starts before the horizon.
         windows = [w for span in (*spans, Span(horizon, horizon)) for w in self._packer.push(span)]
-        found = [(window, self._play(window)) for window in windows]
-        self._tape.forget_before(horizon - self._longest)
+        found = [(window, self._samples(window)) for window in windows]
+        self._buffer.drop_before(horizon - self._longest)
         return found
 
     def finish(self) -> list[tuple[Window, Waveform]]:
-        """Return what is left."""
+        """Return the windows at the end of the stream."""
         windows = [window for span in self._detector.finish() for window in self._packer.push(span)]
-        return [(window, self._play(window)) for window in (*windows, *self._packer.finish())]
+        return [(window, self._samples(window)) for window in (*windows, *self._packer.finish())]
 
     def unfinished(self) -> tuple[int, Waveform] | None:
-        """Return the first sample and the samples of the speech that is in no window yet; `None` if there is none.
+        """Return the position and the samples of speech that is in no window yet; `None` if there is none.
 
-        No more than a window takes: what is beyond will be in another one.
+        At most the length of a window is returned; the rest will be in the next one.
         """
         start = self._packer.start if self._packer.start is not None else self._detector.speaking_since
-        return None if start is None else (start, self._tape.play(start, min(self._tape.end, start + self._longest)))
+        return (
+            None if start is None else (start, self._buffer.read(start, min(self._buffer.end, start + self._longest)))
+        )
 
-    def _play(self, window: Window) -> Waveform:
-        return self._tape.play(window.start - window.before, window.end + window.after)
+    def _samples(self, window: Window) -> Waveform:
+        return self._buffer.read(window.start - window.before, window.end + window.after)
 
 
 class _Packer:
-    """Packs spans as they come. An empty span is no speech, it only says that nothing before it is to come any more."""
+    """Packs a stream of spans. An empty span only states that no later span starts before it."""
 
-    def __init__(self, max_seconds: float, max_gap_s: float, reach: int = 0) -> None:
+    def __init__(self, max_seconds: float, max_gap_s: float, overlap: int = 0) -> None:
         if not max_seconds >= SHORTEST_WINDOW or not max_gap_s >= 0:
             raise ConfigError(
                 f"`max_seconds` must be at least {SHORTEST_WINDOW:g} and `max_gap_s` at least 0, but are {max_seconds} "
                 f"and {max_gap_s}."
             )
         self._longest, self._gap = max_seconds * SAMPLING_RATE, max_gap_s * SAMPLING_RATE
-        self._reach, self._last = reach, 0
+        self._overlap, self._last = overlap, 0
         self._pending: list[Span] = []
 
     @property
     def start(self) -> int | None:
-        """First sample of the window that is not full yet, if there is one."""
+        """First sample of the incomplete window, if there is one."""
         return self._pending[0].start if self._pending else None
 
     def push(self, span: Span) -> list[Window]:
-        """Take a span and return the window that it completes, if it does."""
+        """Add a span and return the window that it completes, if any."""
         if span.end - span.start > self._longest or not self._last <= span.start <= span.end:
             raise ConfigError(
                 f"Spans must be in order, apart and no longer than `max_seconds`={self._longest / SAMPLING_RATE:g}, "
@@ -199,35 +203,34 @@ class _Packer:
         return windows
 
     def finish(self) -> list[Window]:
-        """Return the window that is not full yet, if there is one."""
+        """Return the incomplete window, if there is one."""
         if not self._pending:
             return []
         spans, self._pending = tuple(self._pending), []
-        return [Window(spans, self._reach * spans[0].cut_before, self._reach * spans[-1].cut_after)]
+        return [Window(spans, self._overlap * spans[0].cut_before, self._overlap * spans[-1].cut_after)]
 
     def _fits(self, span: Span) -> bool:
         first, last = self._pending[0], self._pending[-1]
-        heard = span.end - first.start + self._reach * (first.cut_before + span.cut_after)
-        return heard <= self._longest and span.start - last.end <= self._gap
+        length = span.end - first.start + self._overlap * (first.cut_before + span.cut_after)
+        return length <= self._longest and span.start - last.end <= self._gap
 
 
-class _Tape:
+class _SampleBuffer:
     """The last part of a stream."""
 
     def __init__(self) -> None:
         self._blocks: list[Waveform] = []
-        self._start = self.end = 0  # of what is kept, in samples from the beginning of the stream
+        self._start = self.end = 0  # in samples from the beginning of the stream
 
-    def record(self, block: Waveform) -> Waveform:
+    def append(self, block: Waveform) -> None:
         self._blocks.append(block)
         self.end += len(block)
-        return block
 
-    def forget_before(self, position: int) -> None:
+    def drop_before(self, position: int) -> None:
         while self._blocks and self._start + len(self._blocks[0]) <= position:
             self._start += len(self._blocks.pop(0))
 
-    def play(self, start: int, end: int) -> Waveform:
+    def read(self, start: int, end: int) -> Waveform:
         """Return a copy of the samples from `start` to `end`."""
         parts, offset = [], self._start
         for block in self._blocks:

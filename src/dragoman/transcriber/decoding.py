@@ -168,5 +168,5 @@ def cutting_rules(options: TranscribeOptions) -> dict[str, float]:
         "max_speech_s": options.vad_max_speech_duration_s or math.inf,
         "min_silence_ms": options.vad_min_silence_duration_ms,
         "pad_ms": options.vad_speech_pad_ms,
-        "reach_s": options.stride_length_s,
+        "overlap_s": options.stride_length_s,
     }

@@ -42,7 +42,7 @@ def examined(
 ) -> Examined:
     """Return everything that is known about a window."""
     return Examined(
-        start=window.heard_from,
+        start=window.audio_start,
         samples=samples,
         segments=tuple(segments),
         tokens=tuple(text_of([token]) or f"({token})" for token in decoded.tokens),
@@ -89,7 +89,7 @@ def segments_of(
     word_tokens = find_words(decoded.tokens, text_of)
     if not word_tokens.words:
         return [whole]
-    offset = window.heard_from
+    offset = window.audio_start
     spans = [
         (max(offset + begin, not_before), max(offset + end, not_before))
         for begin, end in snap_to_silences(word_boundaries(word_tokens, decoded.alignment.begins), samples)

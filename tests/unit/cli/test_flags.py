@@ -36,7 +36,7 @@ ARRIVES = {
     "--lm_weight": ("0.7", "scorers", "lm_weight", 0.7),
     "--batch_size": ("1", "generate", "rows", 1),
     "--chunk_length_s": ("3.5", "windows", "max_seconds", 3.5),
-    "--stride_length_s": ("0.25", "windows", "reach_s", 0.25),
+    "--stride_length_s": ("0.25", "windows", "overlap_s", 0.25),
     "--no_vad_filter": (None, "windows", "threshold", 0.0),
     "--vad_threshold": ("0.25", "windows", "threshold", 0.25),
     "--vad_min_speech_duration_ms": ("77", "windows", "min_speech_ms", 77),

@@ -72,7 +72,7 @@ def test_windows_overlap_where_a_cut_goes_through_speech(breathless, seconds):
     """They fit the model, cover everything, and overlap only at such a cut."""
     plain = [window for window, _ in speech_windows([breathless], seconds, threshold=0.0)]
     assert not any(window.before or window.after for window in plain)
-    windows = list(speech_windows([breathless], seconds, threshold=0.0, reach_s=0.25))
+    windows = list(speech_windows([breathless], seconds, threshold=0.0, overlap_s=0.25))
     assert windows[0][0].start == 0
     assert windows[-1][0].end == len(breathless)
     for window, samples in windows:

@@ -1,11 +1,8 @@
-"""What the bytes of an audio file say about themselves, read before any decoder sees them.
+"""Recognises and checks the container of an audio file, before decoding.
 
-A decoder believes headers, and answers a wrong one with less audio and no word. So the container is recognised by its
-first bytes, never by the name of the file; only then is it handed to the one decoder that knows it; and the places
-where a header can promise more or less than is there are checked here: cut files, MP3 without or with a false length,
-OGG streams joined end to end.
-
-Lives here: `inspect` and the layouts of containers. Nothing here decodes a sample.
+Decoders trust headers: if one is wrong, they silently return less audio. So the container is recognised by its first
+bytes, not by the file name, and passed to the one decoder for it. Headers that can give a wrong length are checked
+here: truncated files, MP3 with no or a wrong length, and concatenated OGG streams. Nothing here decodes a sample.
 """
 
 import os
@@ -20,25 +17,25 @@ from dragoman.errors import AudioError
 
 __all__ = ["FFMPEG", "UNKNOWN_SIZE", "Layout", "container_of", "inspect", "truncated"]
 
-# Containers that need FFmpeg, by the names of its demuxers; all others are read by libsndfile. FFmpeg is never left to
-# guess, since among its guesses are playlists, which name further files to open.
+# Containers that need FFmpeg, by the names of its demuxers; libsndfile reads all others. FFmpeg must not guess the
+# container, since it could guess a playlist, which opens further files.
 FFMPEG = frozenset({"mov", "matroska", "asf", "aac", "amr", "avi", "g722"})
 
-# Two that may begin with anything: G.722 has no header, and frames of MP3 are looked for behind junk.
+# Two that may begin with any bytes: G.722 has no header, and frames of MP3 may come after junk.
 _BY_NAME = {".g722": "g722", ".mp3": "mp3"}
 
-_MAX_CHUNKS = 10_000  # far beyond any real file, soon reached by one that is made to keep us busy
-UNKNOWN_SIZE = 0x7FFF_F000  # sizes from here on are what programs write that cannot go back to fill them in
+_MAX_CHUNKS = 10_000  # far above any real file; stops malicious ones
+UNKNOWN_SIZE = 0x7FFF_F000  # programs that cannot seek back write sizes from here up
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """How to read a file.
+    """The layout of an audio file.
 
     Attributes:
         container: "wav", "flac", …; one of `FFMPEG` if FFmpeg is needed.
-        parts: The streams, to be decoded one after the other; each a list of byte ranges `(offset, size)` to be joined.
-        trusted: Whether the number of samples in the header can be believed. If not, the decoder must go on to the end.
+        parts: The streams, decoded one after the other; each a list of byte ranges `(offset, size)` to be joined.
+        trusted: Whether the number of samples in the header is right. If not, the decoder must continue to the end.
     """
 
     container: str
@@ -47,10 +44,10 @@ class Layout:
 
 
 def inspect(audio: AudioFile) -> Layout:
-    """Recognise the container of `audio` and check what can be checked without decoding.
+    """Recognise the container of `audio` and check it without decoding.
 
     Raises:
-        AudioError: If it is not audio that dragoman knows, or has been cut short.
+        AudioError: If it is not audio in a known format, or is truncated.
     """
     start = skip_id3(audio)
     if start > audio.size:
@@ -60,7 +57,7 @@ def inspect(audio: AudioFile) -> Layout:
     if container is None:
         raise AudioError(
             f"{audio.name}: is not audio in a known format: {_describe(head)}. "
-            "WAV, FLAC, OGG, MP3, AIFF, AU, M4A, MP4, WebM and more are read; convert others with "
+            "WAV, FLAC, OGG, MP3, AIFF, AU, M4A, MP4, WebM and more are supported; convert others with "
             "`ffmpeg -i INPUT output.wav`."
         )
     layout = Layout(container=container, parts=[[(start, audio.size - start)]])
@@ -76,13 +73,13 @@ def inspect(audio: AudioFile) -> Layout:
 def truncated(audio: AudioFile, what: str) -> AudioError:
     """Return the error for a file that ends too early."""
     return AudioError(
-        f"{audio.name}: is cut short: {what}. Copy it again from its source; to use what is there, "
-        "`ffmpeg -i INPUT output.wav` writes a file that is whole."
+        f"{audio.name}: is truncated: {what}. Copy it again from its source; to use the rest, convert it with "
+        "`ffmpeg -i INPUT output.wav`."
     )
 
 
 def container_of(head: bytes) -> str | None:
-    """Name the container that begins with `head`, 64 bytes or more; `None` if it is not known."""
+    """Return the name of the container that begins with `head`, at least 64 bytes; `None` if it is unknown."""
     form = head[8:12]
     if head[:4] in (b"RIFF", b"RIFX", b"RF64"):
         return {b"WAVE": "wav", b"AVI ": "avi"}.get(form)
@@ -102,11 +99,11 @@ def container_of(head: bytes) -> str | None:
 
 
 def _describe(head: bytes) -> str:
-    """Say what a file that is not audio looks like."""
+    """Describe a file that is not audio."""
     known = {
         b"\x89PNG": "a PNG image", b"\xff\xd8\xff": "a JPEG image", b"GIF8": "a GIF image",
         b"PK\x03\x04": "a ZIP archive", b"%PDF": "a PDF document", b"\x1f\x8b": "gzip-compressed data",
-        b"MThd": "MIDI, notes rather than sound", b"RIFF": "a RIFF file without sound",
+        b"MThd": "MIDI, which has no recorded audio", b"RIFF": "a RIFF file without audio",
     }  # fmt: skip
     for magic, name in known.items():
         if head.startswith(magic):
@@ -118,15 +115,14 @@ def _describe(head: bytes) -> str:
     return f"it begins with the bytes {head[:8].hex(' ')}"
 
 
-# --- WAV, AIFF, W64: chunks, each with its size -----------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class _Chunked:
+    """A container of chunks, each with its size: WAV, AIFF, W64."""
+
     header: struct.Struct  # id and size
     first: int  # offset of the first chunk
-    samples: bytes  # id of the chunk that holds the samples
-    own: int = 0  # how much of a chunk's size is its own header
+    samples: bytes  # id of the chunk with the samples
+    own: int = 0  # bytes of its header included in the size of a chunk
     align: int = 2
 
 
@@ -138,7 +134,7 @@ _CHUNKED = {
 
 
 def _check_chunks(audio: AudioFile, start: int, form: _Chunked) -> None:
-    """Compare the size of the samples with what the file holds; everything else is left to the decoder."""
+    """Compare the size of the samples with the size of the file; the decoder checks the rest."""
     header = struct.Struct(">4sI") if audio.at(start, 4) == b"RIFX" else form.header
     offset = start + form.first
     for _ in range(_MAX_CHUNKS):
@@ -152,23 +148,20 @@ def _check_chunks(audio: AudioFile, start: int, form: _Chunked) -> None:
             left = audio.size - offset
             if size == 0 and left > 0:
                 raise AudioError(
-                    f"{audio.name}: its header says that it holds no samples, yet {left} bytes follow: the "
-                    "recording was not closed. Repair it with `ffmpeg -ignore_length 1 -i INPUT output.wav`."
+                    f"{audio.name}: has no samples according to its header, but {left} bytes follow: the recording "
+                    "was not closed. Repair it with `ffmpeg -ignore_length 1 -i INPUT output.wav`."
                 )
-            if left + 64 < size < UNKNOWN_SIZE:  # some programs count their header in
-                raise truncated(audio, f"its header promises {size} bytes of samples, but {left} are there")
+            if left + 64 < size < UNKNOWN_SIZE:  # some programs include the header
+                raise truncated(audio, f"its header gives {size} bytes of samples, but there are only {left}")
             return
         offset += size + (-size) % form.align
     raise AudioError(f"{audio.name}: is malformed: more than {_MAX_CHUNKS} chunks before the samples.")
 
 
-# --- OGG: pages; streams that are joined follow each other ------------------------------------------------------------
-
-
 def _ogg_streams(audio: AudioFile, start: int) -> Iterator[tuple[int, int]]:
-    """Yield offset and size of each stream of a chain (radio recordings: one a song); decoders stop after the first."""
+    """Yield offset and size of each concatenated stream (in radio recordings, songs); decoders stop after the first."""
     first = offset = start
-    beginning = True  # still among the pages that begin a stream
+    beginning = True  # in the first pages of a stream
     while len(head := audio.at(offset, 27)) == 27 and head[:4] == b"OggS":
         begins = bool(head[5] & 2)
         if begins and not beginning:
@@ -182,12 +175,12 @@ def _ogg_streams(audio: AudioFile, start: int) -> Iterator[tuple[int, int]]:
 
 
 def _mp3_layout(audio: AudioFile, layout: Layout) -> Layout:
-    """Decide whether the length that an MP3 claims can be believed; if not, read it frame by frame."""
+    """Return the layout of an MP3: frame by frame if it has no length, or a wrong one."""
     [[(start, size)]] = layout.parts
-    promised = table_bytes(audio.at(start, 64))
-    if promised is not None:
-        if promised > audio.size + 1024:
-            raise truncated(audio, f"its header promises {promised} bytes of sound, but {size} are there")
-        if abs(promised - size) <= 4096:  # a short tag may follow the sound
+    stated = table_bytes(audio.at(start, 64))
+    if stated is not None:
+        if stated > audio.size + 1024:
+            raise truncated(audio, f"its header gives {stated} bytes of audio, but there are only {size}")
+        if abs(stated - size) <= 4096:  # a short tag may follow the audio
             return layout
     return replace(layout, parts=frame_groups(audio, start), trusted=False)

@@ -1,7 +1,7 @@
-"""From the bytes of an audio file to blocks of mono samples at the file's own rate.
+"""Decoding an audio file to blocks of mono samples at its own sampling rate.
 
-Lives here: the two decoders, libsndfile (through soundfile) and, where that cannot help, FFmpeg (through PyAV, an
-optional package). Both are only read forward, block by block, and nothing is allocated by what a header says.
+There are two decoders: libsndfile (through soundfile) and, for other formats, FFmpeg (through PyAV, an optional
+package). Both are read forward, block by block, and no allocation depends on a header.
 """
 
 import io
@@ -25,7 +25,7 @@ from dragoman.errors import AudioError
 __all__ = ["DecodedStream", "decode"]
 
 _MAX_CHANNELS = 64
-_BLOCK_VALUES = 1 << 17  # samples x channels decoded at a time, 512 KiB
+_BLOCK_VALUES = 1 << 17  # samples x channels per block, 512 KiB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class DecodedStream:
 
     Attributes:
         sampling_rate: In hertz.
-        blocks: Mono float32 blocks `[samples]` (the mean of all channels), finite, to be taken once and in order.
+        blocks: Mono float32 blocks `[samples]` (the mean of all channels), finite, iterated once.
     """
 
     sampling_rate: int
@@ -42,11 +42,11 @@ class DecodedStream:
 
 
 def decode(audio: AudioFile) -> Iterator[DecodedStream]:
-    """Yield the streams of a file, nearly always one; each must be used up before the next is asked for.
+    """Yield the streams of a file, nearly always one; each must be consumed before the next.
 
     Raises:
-        AudioError: If the file is malformed, cut short, or holds samples that are not numbers.
-        MissingDependencyError: If only PyAV could read it, and it is not installed.
+        AudioError: If the file is malformed, truncated, or has samples that are not finite.
+        MissingDependencyError: If only PyAV can read it and is not installed.
     """
     layout = inspect(audio)
     if layout.container in FFMPEG:
@@ -60,20 +60,17 @@ def _check_format(audio: AudioFile, sampling_rate: int, channels: int) -> None:
     if not MIN_RATE <= sampling_rate <= MAX_RATE:
         raise AudioError(
             f"{audio.name}: its header gives a sampling rate of {sampling_rate} Hz; {MIN_RATE} to {MAX_RATE} Hz are "
-            "read. If the header is wrong, set the true rate with `sox -r RATE INPUT output.wav`."
+            "supported. If the header is wrong, set the true rate with `sox -r RATE INPUT output.wav`."
         )
     if not 1 <= channels <= _MAX_CHANNELS:
         raise AudioError(
-            f"{audio.name}: its header gives {channels} channels; from 1 to {_MAX_CHANNELS} are read. "
+            f"{audio.name}: its header gives {channels} channels; 1 to {_MAX_CHANNELS} are supported. "
             "Mix it down first: `ffmpeg -i INPUT -ac 1 output.wav`."
         )
 
 
-# --- libsndfile -------------------------------------------------------------------------------------------------------
-
-
 class _Ranges(io.RawIOBase):
-    """Byte ranges of a file, joined. `claimed` is the size that it reports: as if the true one were unknown."""
+    """Byte ranges of a file, joined. `claimed` is the size that it reports."""
 
     def __init__(self, audio: AudioFile, ranges: list[tuple[int, int]], claimed: int | None = None) -> None:
         self._audio, self._ranges = audio, ranges
@@ -83,7 +80,7 @@ class _Ranges(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         position = self._position
-        if position > self._starts[-1]:  # tags are looked for at the claimed end: show those of the true end
+        if position > self._starts[-1]:  # libsndfile looks for tags at the claimed end: redirect to the true end
             position += self._starts[-1] - self._claimed
         index = bisect(self._starts, position) - 1
         if not 0 <= index < len(self._ranges):
@@ -119,9 +116,8 @@ class _Ranges(io.RawIOBase):
 class _ForwardSoundFile(soundfile.SoundFile):  # type: ignore[misc]  # soundfile ships no types
     """A sound file that is never rewound.
 
-    soundfile seeks after every read of a seekable file. That fails on FLAC of unknown length, and spoils MP3 at each
-    seam, where a frame borrows bits from those before it. It also reads no further than the number of samples that was
-    estimated at first.
+    soundfile seeks after every read of a seekable file. This fails on FLAC of unknown length, and corrupts MP3 at block
+    borders, since its frames use bits of earlier ones. It also stops at the number of samples estimated at the start.
     """
 
     def seekable(self) -> bool:
@@ -138,7 +134,7 @@ def _decode_soundfile(audio: AudioFile, layout: Layout, ranges: list[tuple[int, 
     except (soundfile.SoundFileError, TypeError, ValueError) as error:
         cause = str(error).partition(": ")[2].rstrip(".") or str(error)
         raise AudioError(
-            f"{audio.name}: is malformed or in an encoding that is not known: {cause} (container: "
+            f"{audio.name}: is malformed or in an unknown encoding: {cause} (container: "
             f"{layout.container}). Try `ffmpeg -i INPUT output.wav`."
         ) from error
     with file:
@@ -160,12 +156,12 @@ def _soundfile_blocks(audio: AudioFile, file: soundfile.SoundFile, exact: bool) 
         yield _mono(audio, block.T, file.samplerate, done)
         done += len(block)
     if exact and done < file.frames < _ENDLESS:
-        raise truncated(audio, f"its header promises {file.frames} samples, but {done} are there")
+        raise truncated(audio, f"its header gives {file.frames} samples, but there are only {done}")
 
 
 def _mono(audio: AudioFile, channels: Any, sampling_rate: int, done: int) -> Waveform:
-    """Return the mean of `channels` `[channels, samples]`, checked; `done` samples came before them."""
-    with np.errstate(all="ignore"):  # what is not finite is reported below
+    """Return the mean of `channels` `[channels, samples]`, checked; `done` is the number of samples before them."""
+    with np.errstate(all="ignore"):  # samples that are not finite are reported below
         mono: Waveform = np.full(len(channels), 1 / len(channels), np.float32) @ channels
     check_samples(mono, f"{audio.name}: ", sampling_rate, first=done)
     return mono
@@ -173,15 +169,12 @@ def _mono(audio: AudioFile, channels: Any, sampling_rate: int, done: int) -> Wav
 
 def _damaged(audio: AudioFile, seconds: float, cause: object) -> AudioError:
     return AudioError(
-        f"{audio.name}: is damaged or cut short: decoding failed after {seconds:.2f} s ({cause}). Copy it again from "
-        "its source; to use what is there, try `ffmpeg -i INPUT output.wav`."
+        f"{audio.name}: is damaged or truncated: decoding failed after {seconds:.2f} s ({cause}). Copy it again from "
+        "its source; to use the rest, try `ffmpeg -i INPUT output.wav`."
     )
 
 
-# --- FFmpeg -----------------------------------------------------------------------------------------------------------
-
-
-_HEADERLESS = ("aac", "amr", "g722")  # FFmpeg guesses how long these last
+_HEADERLESS = ("aac", "amr", "g722")  # FFmpeg guesses their duration
 
 
 def _decode_av(audio: AudioFile, demuxer: str) -> Iterator[DecodedStream]:
@@ -192,11 +185,11 @@ def _decode_av(audio: AudioFile, demuxer: str) -> Iterator[DecodedStream]:
     with closing(container):
         if not container.streams.audio:
             raise AudioError(
-                f"{audio.name}: holds no sound, only {_kinds(container.streams)}. Give a file with an audio track."
+                f"{audio.name}: has no audio, only {_kinds(container.streams)}. Pass a file with an audio track."
             )
         track = container.streams.audio[0]
         if track.codec_context is None:
-            raise AudioError(f"{audio.name}: its sound is in an encoding that FFmpeg does not know. Export it as FLAC.")
+            raise AudioError(f"{audio.name}: its audio is in an encoding unknown to FFmpeg. Export it as FLAC.")
         sampling_rate, channels = track.codec_context.sample_rate, track.codec_context.channels
         _check_format(audio, sampling_rate, channels)
         yield DecodedStream(sampling_rate=sampling_rate, blocks=_av_blocks(av, audio, container, track))
@@ -204,7 +197,7 @@ def _decode_av(audio: AudioFile, demuxer: str) -> Iterator[DecodedStream]:
 
 def _av_blocks(av: Any, audio: AudioFile, container: Any, track: Any) -> Iterator[Waveform]:
     sampling_rate, channels = track.codec_context.sample_rate, track.codec_context.channels
-    # Interleaved, since PyAV crashes on planes of some malformed files.
+    # Interleaved, since PyAV crashes on planar samples of some malformed files.
     to_float = av.AudioResampler(format="flt", layout=track.codec_context.layout, rate=sampling_rate)
     frames, done = container.decode(track), 0
     while True:
@@ -217,13 +210,13 @@ def _av_blocks(av: Any, audio: AudioFile, container: Any, track: Any) -> Iterato
             done += len(block)
         if frame is None:
             break
-    promised, heard = _av_duration(container, track), done / sampling_rate
-    if heard < 0.98 * promised - 1:
-        raise truncated(audio, f"its header promises {promised:.2f} s of sound, but {heard:.2f} s are there")
+    stated, decoded = _av_duration(container, track), done / sampling_rate
+    if decoded < 0.98 * stated - 1:
+        raise truncated(audio, f"its header gives {stated:.2f} s of audio, but there are only {decoded:.2f} s")
 
 
 def _av_duration(container: Any, track: Any) -> float:
-    """Return the seconds of sound that a header promises, or 0 if there is none, or the picture may last longer."""
+    """Return the seconds of audio in the header, or 0 if it has none, or only those of a video that may last longer."""
     if container.format.name in _HEADERLESS:
         return 0.0
     if track.duration:

@@ -1,8 +1,6 @@
-"""Reading audio: any file, at any rate, with any number of channels, as mono float32 samples at the rate that a model
-wants.
+"""Reading audio: files of any sampling rate and number of channels as mono float32 samples at the model's rate.
 
-Lives here: `load_audio` for what fits into memory, `stream_audio` for what may not, and `as_waveform` for samples that
-are already arrays.
+`load_audio` reads a whole file, `stream_audio` blocks of a long one, and `as_waveform` converts arrays.
 """
 
 from collections.abc import Iterable, Iterator
@@ -32,20 +30,20 @@ def load_audio(
 
     Args:
         source: A path, the bytes of a file, or a binary file object (`sys.stdin.buffer` for standard input). WAV,
-            FLAC, OGG (Vorbis, Opus), MP3, AIFF, AU, CAF, W64 and NIST SPHERE are read as they are; M4A, MP4, WebM,
-            AAC, WMA and more need `pip install 'dragoman[media]'`. The content decides, not the name.
+            FLAC, OGG (Vorbis, Opus), MP3, AIFF, AU, CAF, W64 and NIST SPHERE are built in; M4A, MP4, WebM, AAC, WMA and
+            more need `pip install 'dragoman[media]'`. The format is recognised by content, not by name.
         sampling_rate: Of the result, in hertz; soxr resamples.
-        max_seconds: Refuse what lasts longer, as soon as that is known. Set it wherever a stranger chooses the file: a
-            few megabytes may hold days of silence.
+        max_seconds: Longest duration; a longer file is an error as soon as it is detected. Set it for untrusted files:
+            a few megabytes can hold days of silence.
 
     Returns:
         Mono float32 samples `[samples]` around -1…1, the mean of all channels; `n` samples at rate `r` become
         `round(n * sampling_rate / r)`.
 
     Raises:
-        AudioError: If the file is missing, empty, cut short, malformed, too long, not audio, or holds values that are
-            not finite. The message is one line and names the file, the cause and the remedy.
-        MissingDependencyError: If reading it takes the extra `media`.
+        AudioError: If the file is missing, empty, truncated, malformed, too long, not audio, or has values that are not
+            finite. The message is one line with the file, the cause and the remedy.
+        MissingDependencyError: If the file needs the extra `media`.
     """
     return np.concatenate(list(stream_audio(source, sampling_rate=sampling_rate, max_seconds=max_seconds)))
 
@@ -57,23 +55,23 @@ def stream_audio(
     block_seconds: float = 10.0,
     max_seconds: float | None = None,
 ) -> Iterator[Waveform]:
-    """Read a recording block by block, in memory that does not grow with its length.
+    """Read a recording block by block, in constant memory.
 
-    The blocks joined are exactly what `load_audio` returns. An error may come after blocks that were good: only the
-    end of a file tells that it was cut short.
+    Concatenated, the blocks equal the result of `load_audio`. An error may be raised after valid blocks: a truncated
+    file is only detected at its end.
 
     Args:
         source: As for `load_audio`.
         sampling_rate: Of the result, in hertz.
-        block_seconds: How much to yield at a time; the last block is shorter.
-        max_seconds: Refuse what lasts longer, as soon as that is known.
+        block_seconds: Length of a block; the last one is shorter.
+        max_seconds: As for `load_audio`.
 
     Yields:
         Mono float32 samples `[samples]`, never empty.
 
     Raises:
-        AudioError: As `load_audio`.
-        MissingDependencyError: As `load_audio`.
+        AudioError: As for `load_audio`.
+        MissingDependencyError: As for `load_audio`.
     """
     check_rate("sampling_rate", sampling_rate)
     if not block_seconds > 0:
@@ -89,11 +87,11 @@ def stream_audio(
             total += len(samples)
             if limit is not None and total > limit:
                 raise AudioError(
-                    f"{audio.name}: lasts more than {max_seconds:g} s, the limit here. Cut it into shorter files."
+                    f"{audio.name}: is longer than the limit of {max_seconds:g} s. Split it into shorter files."
                 )
             yield samples
         if total == 0:
-            raise AudioError(f"{audio.name}: holds no samples. Record or export the audio again.")
+            raise AudioError(f"{audio.name}: has no samples. Record or export the audio again.")
 
 
 def _resample(stream: DecodedStream, sampling_rate: int) -> Iterator[Waveform]:
@@ -103,11 +101,11 @@ def _resample(stream: DecodedStream, sampling_rate: int) -> Iterator[Waveform]:
     resampler = soxr.ResampleStream(stream.sampling_rate, sampling_rate, num_channels=1)
     for block in stream.blocks:
         yield resampler.resample_chunk(np.ascontiguousarray(block))
-    yield resampler.resample_chunk(np.empty(0, np.float32), last=True)  # what its filter still held back
+    yield resampler.resample_chunk(np.empty(0, np.float32), last=True)  # the rest in its filter
 
 
 def _rebatch(parts: Iterable[Waveform], length: int) -> Iterator[Waveform]:
-    """Join and cut `parts` into blocks of `length` samples, the last one shorter."""
+    """Regroup `parts` into blocks of `length` samples, the last one shorter."""
     held: list[Waveform] = []
     count = 0
     for part in parts:

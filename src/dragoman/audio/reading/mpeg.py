@@ -1,13 +1,12 @@
-"""MP3 files as they are found: frames, among tags, tables of contents and whatever else was put between them.
+"""Frames of MP3 files, between tags, tables of contents and junk.
 
-A frame is a header of 4 bytes (sync, version, layer, bitrate, rate, padding, mode) and sound; it tells its own length
-and nothing else, so that the length of a file is known only by counting. Decoders estimate it, or believe a table in
-the first frame, and stop there: a file without a table, or joined out of several by `cat`, loses its end. Here the
+A frame is a header of 4 bytes (sync, version, layer, bitrate, rate, padding, mode) followed by audio. It gives only its
+own length, so the length of a file is known only by counting frames. Decoders estimate it, or trust a table in the
+first frame, and stop there: they lose the end of a file without a table, or joined from several by `cat`. Here the
 frames are counted.
 
-Reference: ISO/IEC 11172-3 and 13818-3, section 2.4; https://www.codeproject.com/Articles/8295/MPEG-Audio-Frame-Header
-    for the
-table of contents.
+Reference: ISO/IEC 11172-3 and 13818-3, section 2.4; for the table of contents,
+https://www.codeproject.com/Articles/8295/MPEG-Audio-Frame-Header.
 """
 
 import re
@@ -18,8 +17,8 @@ from dragoman.errors import AudioError
 
 __all__ = ["frame_groups", "frame_length", "skip_id3", "table_bytes"]
 
-# Bits a second in thousands by bitrate index 1…14: for MPEG 1 by layer, for MPEG 2 and 2.5 with layers II and III
-# alike.
+# Kilobits per second by bitrate index 1…14, for (MPEG version, layer); MPEG 2.5 is like 2, and its layers II and III
+# are the same.
 _BITRATES = {
     (1, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (1, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
@@ -32,12 +31,12 @@ _TABLES = re.compile(b"Xing|Info")
 _HEADER = re.compile(  # no reserved version, layer, bitrate or rate
     rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff][%b]" % re.escape(bytes(b for b in range(0x10, 0xF0) if b & 0x0C != 0x0C))
 )
-_MAX_MISSES = 20_000  # places that look like a frame and are not; a picture within a tag has some hundreds
-_LOOK = 48  # bytes of a frame that are enough to find its table: header, side information, name
+_MAX_MISSES = 20_000  # false frame headers; a picture in a tag has some hundreds
+_LOOK = 48  # bytes of a frame in which a table is found: header, side information, name
 
 
 def skip_id3(audio: AudioFile) -> int:
-    """Return the offset after any ID3v2 tags at the beginning; beyond the end of the file if it ends within one."""
+    """Return the offset after the ID3v2 tags at the beginning; beyond the end of the file if it ends within one."""
     offset = 0
     while offset < audio.size and (size := _id3_length(audio.at(offset, 10))):
         offset += size
@@ -45,7 +44,7 @@ def skip_id3(audio: AudioFile) -> int:
 
 
 def _id3_length(head: bytes) -> int:
-    """Return the length of the ID3v2 tag that begins with `head`, or 0: 10 bytes, four of them a size of 4 x 7 bits."""
+    """Return the length of the ID3v2 tag that begins with `head`, or 0. Its header is 10 bytes, 4 x 7 bits the size."""
     if len(head) < 10 or head[:3] != b"ID3":
         return 0
     size = 0
@@ -55,9 +54,9 @@ def _id3_length(head: bytes) -> int:
 
 
 def frame_length(head: bytes) -> int:
-    """Return the length in bytes of the frame that begins with `head`, or 0 if none does.
+    """Return the length in bytes of the frame that begins with `head`, or 0.
 
-    Free-format frames (bitrate index 0), which do not tell their length and which nobody uses, count as none.
+    Free-format frames (bitrate index 0), which have no length and are not used in practice, give 0.
     """
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return 0
@@ -75,7 +74,7 @@ def frame_length(head: bytes) -> int:
 
 
 def table_bytes(frame: bytes) -> int | None:
-    """Return how many bytes of sound the table in a file's first frame counts, or None if there is no such count."""
+    """Return the bytes of audio given by the table in the first frame of a file, or None."""
     if frame[36:40] == b"VBRI":
         return int.from_bytes(frame[46:50], "big")
     match = _TABLES.search(frame, 0, _LOOK)
@@ -84,16 +83,16 @@ def table_bytes(frame: bytes) -> int | None:
     flags = int.from_bytes(frame[match.end() : match.end() + 4], "big")
     if not flags & 2:
         return None
-    count = match.end() + (8 if flags & 1 else 4)  # the number of frames may stand before it
+    count = match.end() + (8 if flags & 1 else 4)  # the number of frames may come before it
     return int.from_bytes(frame[count : count + 4], "big")
 
 
 def frame_groups(audio: AudioFile, start: int) -> list[list[tuple[int, int]]]:
-    """Find the sound in an MP3 by walking from frame to frame.
+    """Find the audio in an MP3 from frame to frame.
 
     Returns:
-        For each stretch of one format (sampling rate, mono or not), the byte ranges `(offset, size)` of its frames.
-        Tables, tags, junk and a last frame that is incomplete are left out.
+        For each section of one format (sampling rate, mono or not), the byte ranges `(offset, size)` of its frames,
+        without tables, tags, junk and an incomplete last frame.
 
     Raises:
         AudioError: If there is no complete frame, or far more junk than frames.
@@ -110,12 +109,12 @@ def frame_groups(audio: AudioFile, start: int) -> list[list[tuple[int, int]]]:
         else:
             ranges.append((offset, size))
     if not groups:
-        raise AudioError(f"{audio.name}: no MP3 frame in it is complete. Copy it again, or check that it is an MP3.")
+        raise AudioError(f"{audio.name}: has no complete MP3 frame. Copy it again, or check that it is an MP3.")
     return groups
 
 
 def _frames(audio: AudioFile, offset: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield format, offset and size of every complete frame that holds sound."""
+    """Yield format, offset and size of every complete frame with audio."""
     synchronised, misses = False, 0
     while offset < audio.size:
         head = audio.at(offset, _LOOK)
@@ -133,23 +132,23 @@ def _frames(audio: AudioFile, offset: int) -> Iterator[tuple[bytes, int, int]]:
             synchronised, misses = False, misses + 1
             if misses > _MAX_MISSES:
                 raise AudioError(
-                    f"{audio.name}: is damaged: too little in it is MP3. Try `ffmpeg -i INPUT output.wav`."
+                    f"{audio.name}: is damaged: too little of it is MP3. Try `ffmpeg -i INPUT output.wav`."
                 )
             offset = _next_header(audio, offset + 1)
 
 
 def _kind(head: bytes) -> bytes:
-    """Return what all frames of a stream share: version, layer, sampling rate, and whether they are mono."""
+    """Return the format of a frame: version, layer, sampling rate, and whether it is mono."""
     if not frame_length(head):
         return b""
     return bytes((head[1] & 0xFE, head[2] & 0x0C, head[3] & 0xC0 == 0xC0))
 
 
 def _next_header(audio: AudioFile, offset: int) -> int:
-    """Return where something that looks like a frame header is next, or the end of the file."""
+    """Return the offset of the next candidate for a frame header, or the end of the file."""
     while offset < audio.size:
         window = audio.at(offset, 1 << 16)
         if match := _HEADER.search(window):
             return offset + match.start()
-        offset += max(1, len(window) - 2)  # a header may lie across the border
+        offset += max(1, len(window) - 2)  # a header may cross the border
     return audio.size

@@ -1,7 +1,7 @@
-"""Where encoded audio comes from: a path, bytes or an open file, made into one readable and seekable thing.
+"""The source of encoded audio: a path, bytes or an open file, opened as a seekable file.
 
-Lives here: what can be said without looking inside (missing, empty, a folder, a pipe). What the bytes mean is the
-business of `containers`, turning them into samples that of `decode`.
+Errors that do not depend on the content (missing, empty, a folder, a pipe) are raised here; `containers` recognises the
+format, and `decode` decodes it.
 """
 
 import io
@@ -27,9 +27,9 @@ class AudioFile:
     """An open, seekable binary file of known size.
 
     Attributes:
-        name: How messages call it.
-        stream: The file itself; its position is nobody's, whoever reads seeks first.
-        size: Its length in bytes, at least 1.
+        name: Name in messages.
+        stream: The file object; its position is undefined, so every reader seeks first.
+        size: Length in bytes, at least 1.
     """
 
     name: str
@@ -38,7 +38,7 @@ class AudioFile:
 
     def at(self, offset: int, count: int) -> bytes:
         """Return up to `count` bytes from `offset`; fewer only at the end of the file, none beyond it."""
-        if not 0 <= offset < self.size:  # headers name any place
+        if not 0 <= offset < self.size:  # headers may give any offset
             return b""
         self.stream.seek(offset)
         return self.stream.read(count)
@@ -46,13 +46,13 @@ class AudioFile:
 
 @contextmanager
 def open_audio(source: AudioSource) -> Iterator[AudioFile]:
-    """Open `source` for as long as the `with` block lasts.
+    """Open `source` for the duration of a `with` block.
 
-    A file object is read from its beginning and left open; one that cannot seek (standard input behind a pipe) is first
-    copied to a temporary file, since audio formats are read back and forth.
+    A file object is read from its beginning and left open; one that cannot seek (standard input from a pipe) is first
+    copied to a temporary file, since audio formats are not read sequentially.
 
     Raises:
-        AudioError: If there is nothing to read, or it is not a plain file.
+        AudioError: If it is missing, empty, or not a plain file.
     """
     name = _name(source)
     with _stream(source, name) as stream:
@@ -66,7 +66,7 @@ def open_audio(source: AudioSource) -> Iterator[AudioFile]:
 
 
 def _name(source: AudioSource) -> str:
-    """Return what to call `source` in a message that must stay on one line."""
+    """Return the name of `source` for messages, on one line."""
     if isinstance(source, str | os.PathLike):
         name = os.fspath(source)
     elif isinstance(source, bytes | bytearray | memoryview):
@@ -100,8 +100,8 @@ def _open_path(path: str | os.PathLike[str], name: str) -> BinaryIO:
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):
-            raise AudioError(f"{name}: is a folder, not an audio file. Name a file in it, or use `find_audio_files`.")
-        if not stat.S_ISREG(mode):  # opening a pipe would wait, reading a device might never end
+            raise AudioError(f"{name}: is a folder, not an audio file. Pass a file in it, or use `find_audio_files`.")
+        if not stat.S_ISREG(mode):  # opening a pipe blocks, and reading a device may never end
             raise AudioError(
                 f"{name}: is a pipe, socket or device, not a plain file. Send its bytes to standard "
                 "input (`-`) instead."
@@ -110,25 +110,25 @@ def _open_path(path: str | os.PathLike[str], name: str) -> BinaryIO:
     except FileNotFoundError:
         raise AudioError(f"{name}: there is no such file. Check the spelling and the current folder.") from None
     except PermissionError:
-        raise AudioError(f"{name}: may not be read. Check the permissions of the file and of its folder.") from None
-    except (OSError, ValueError) as error:  # too long a name, a null byte in it, a failing disk
+        raise AudioError(f"{name}: cannot be read. Check the permissions of the file and of its folder.") from None
+    except (OSError, ValueError) as error:  # a name that is too long or has a null byte, a failing disk
         if isinstance(error, AudioError):
             raise
         raise AudioError(f"{name}: cannot be opened: {getattr(error, 'strerror', None) or error}.") from error
 
 
 def _can_seek(source: Any, name: str) -> bool:
-    """Tell whether a file object can go back; refuse what is not a readable binary file object."""
+    """Return whether a file object can seek; raise an error if it is not a readable binary file object."""
     try:
         empty, seekable = source.read(0), getattr(source, "seekable", None)
     except (AttributeError, TypeError):
         raise AudioError(
             f"Audio must be a path, bytes or a binary file object, but is {type(source).__name__}. "
-            "Samples that are already decoded go through `as_waveform`."
+            "Convert decoded samples with `as_waveform`."
         ) from None
     except (OSError, ValueError) as error:  # closed, or opened for writing
         raise AudioError(f"{name}: cannot be read: {error}.") from error
     if not isinstance(empty, bytes):
         stdin = " (`sys.stdin.buffer`)" if source is sys.stdin else ""
-        raise AudioError(f'{name}: is open as text. Open it in binary mode, `open(…, "rb")`{stdin}.')
+        raise AudioError(f'{name}: is open in text mode. Open it in binary mode, `open(…, "rb")`{stdin}.')
     return seekable is not None and bool(seekable())
