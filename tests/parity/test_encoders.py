@@ -1,7 +1,7 @@
-"""The speech encoders that the matrix of test_models.py leaves out: each alone, joined to one decoder, and in JAX.
+"""The speech encoders outside the matrix of test_models.py: each alone, joined to one decoder, and in JAX.
 
-Few clips each: what they share with wav2vec 2.0, the matrix proves. Other decoders than BERT are for the slow tests,
-texts of JAX for the nightly ones.
+With few clips each, as the matrix covers what they share with wav2vec 2.0. Decoders other than BERT are in the slow
+tests, generation in JAX in the nightly ones.
 """
 
 from collections.abc import Callable
@@ -43,7 +43,7 @@ Build = Callable[[str, str], Any]
 
 
 def padded(pair: Any) -> dict[str, torch.Tensor]:
-    """Clips of several lengths, padded with silence."""
+    """Clips of several lengths, padded with zeros."""
     inputs = pair.audio(len(LENGTHS), seed=11)["inputs"]
     valid = torch.ceil(LENGTHS * inputs.shape[1] / 800).long()
     mask = torch.arange(inputs.shape[1]) < valid[:, None]
@@ -52,8 +52,8 @@ def padded(pair: Any) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_alone(pair_of: Build, name: str, tmp_path: Path) -> None:
-    """The states of every layer, and a folder that transformers reads back."""
+def test_encoder_alone(pair_of: Build, name: str, tmp_path: Path) -> None:
+    """The states of every layer, and a saved folder that `transformers` loads."""
     pair = pair_of(name, "bert")
     theirs = pair.reference.encoder
     theirs.save_pretrained(tmp_path / "theirs")
@@ -63,23 +63,23 @@ def test_alone(pair_of: Build, name: str, tmp_path: Path) -> None:
     assert_close(found.last_hidden_state, expected.last_hidden_state)
     for a, b in zip(found.hidden_states[:-1], expected.hidden_states[:-1], strict=True):
         assert_close(a, b)
-    looking = ours(inputs, output_attentions=True)
-    assert_close(looking.last_hidden_state, expected.last_hidden_state)
-    assert all(torch.allclose(probs.sum(-1), torch.ones(())) for probs in looking.attentions)
+    explicit = ours(inputs, output_attentions=True)
+    assert_close(explicit.last_hidden_state, expected.last_hidden_state)
+    assert all(torch.allclose(probs.sum(-1), torch.ones(())) for probs in explicit.attentions)
     ours.save_pretrained(tmp_path / "ours")
     back = pair.reload_encoder(tmp_path / "ours")
     assert_close(back(inputs).last_hidden_state, expected.last_hidden_state)
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_padded(pair_of: Build, name: str) -> None:
-    """As the reference has it, and, in our own mode, as the reference has it for each clip alone."""
+def test_padded_batch(pair_of: Build, name: str) -> None:
+    """Equal to `transformers`; in our "exact" mode, equal to `transformers` on each clip alone."""
     pair = pair_of(name, "bert")
     model = pair.load()
     batch = padded(pair) | {"decoder_input_ids": TOKENS.expand(len(LENGTHS), -1)}
     assert_close(model(**batch).logits, pair.reference(**batch).logits)
     model.set_padding("exact")
-    batch["inputs"][~batch["attention_mask"].bool()] = 5.0  # so loud that hearing it would show
+    batch["inputs"][~batch["attention_mask"].bool()] = 5.0  # loud padding, so that any effect of it would show
     ours = model(**batch).logits
     for row, (clip, mask) in enumerate(zip(batch["inputs"], batch["attention_mask"], strict=True)):
         alone = pair.reference(inputs=clip[mask.bool()][None], decoder_input_ids=TOKENS)
@@ -87,12 +87,12 @@ def test_padded(pair_of: Build, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SOME)
-def test_loss_and_texts(pair_of: Build, name: str) -> None:
+def test_loss_and_generate(pair_of: Build, name: str) -> None:
     check_loss_and_texts(pair_of(name, "bert"))
 
 
 @pytest.mark.parametrize("name", SOME)
-def test_there_and_back(pair_of: Build, name: str, tmp_path: Path) -> None:
+def test_transformers_loads_the_saved_folder(pair_of: Build, name: str, tmp_path: Path) -> None:
     pair = pair_of(name, "bert")
     pair.load().save_pretrained(tmp_path)
     batch = {**pair.audio(3, seed=4), "decoder_input_ids": TOKENS.expand(3, -1)}
@@ -100,7 +100,7 @@ def test_there_and_back(pair_of: Build, name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", SOME)
-def test_jax(pair_of: Build, name: str, tmp_path: Path) -> None:
+def test_jax_equals_torch(pair_of: Build, name: str, tmp_path: Path) -> None:
     pair = pair_of(name, "bert")
     pair.reference.encoder.save_pretrained(tmp_path)
     theirs, (ours, _) = pair.load().encoder, load_part(BACKEND, JaxEncoder, tmp_path, LoadOptions())
@@ -116,7 +116,7 @@ def test_jax(pair_of: Build, name: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "decoder"),
-    # The pair that is left out writes but two texts, which proves little; the other conformers' are there.
+    # The omitted pair generates only two different sequences; the other conformers are compared.
     [pair for pair in product(ENCODERS, OTHERS) if pair != ("wav2vec2-conformer-no-positions", "whisper")],
 )
 def test_other_decoders(pair_of: Build, name: str, decoder: str) -> None:
@@ -126,7 +126,7 @@ def test_other_decoders(pair_of: Build, name: str, decoder: str) -> None:
 @pytest.mark.nightly
 @pytest.mark.parametrize("num_beams", [1, 5])
 @pytest.mark.parametrize("name", ENCODERS)
-def test_texts_of_jax(pair_of: Build, name: str, num_beams: int) -> None:
+def test_generate_in_jax(pair_of: Build, name: str, num_beams: int) -> None:
     pair = pair_of(name, "bert")
     theirs, ours = pair.load(), FlaxSpeechEncoderDecoderModel.from_pretrained(pair.folder)
     theirs.set_padding("exact")
@@ -152,8 +152,8 @@ def check_loss_and_texts(pair: Any) -> None:
         assert texts == pair.reference.generate(**batch, **options).tolist()
 
 
-def test_a_whole_speech_to_text(tmp_path: Path) -> None:
-    """Both halves of the family from one folder, the decoder with sinusoids that leave padding out."""
+def test_whole_speech_to_text_model(tmp_path: Path) -> None:
+    """Both parts of the family from one folder; the decoder's sinusoids do not count padding."""
     torch.manual_seed(0)
     config = transformers.Speech2TextConfig(**tiny_config("speech_to_text", init_std=0.3).to_dict())
     theirs = transformers.Speech2TextForConditionalGeneration(config).eval()
@@ -177,8 +177,8 @@ def test_a_whole_speech_to_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("span", "farthest"), [(256, 512), (4, 8), (32, None)])
-def test_distances_of_disentangled_attention(span: int, farthest: int | None) -> None:
-    """Buckets of the published size, which tiny models hardly fill."""
+def test_disentangled_attention_buckets_of_published_size(span: int, farthest: int | None) -> None:
+    """With buckets of the published size, which tiny models hardly use."""
     spec = DisentangledSpec(span=span, max_distance=farthest)
     known = {"bucket_size": span, "max_position": farthest} if farthest else {}
     expected = build_relative_position(900, 900, **known)[0] + span

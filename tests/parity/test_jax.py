@@ -1,8 +1,8 @@
-"""JAX against PyTorch from the same folder: logits, gradients, an optimizer step, texts, and the way back.
+"""JAX against PyTorch from the same folder: logits, gradients, an optimizer step, generation, and saving.
 
-`pair_of` is in conftest.py: models that transformers built at random and saved to disk. The nightly tests take every
-pair of families besides, in models that we saved ourselves, since upstream cannot join most of them; `scripts/matrix`
-runs them, by programs that compile quickly: else most of their time is XLA's.
+`pair_of` is in conftest.py: random models that `transformers` built and saved. The nightly tests also compare every
+pair of families, in models saved by dragoman, as `transformers` cannot join most of them; `scripts/matrix` runs them
+with XLA options that compile fast, as compiling takes most of their time.
 """
 
 from itertools import product
@@ -29,7 +29,7 @@ from dragoman.testing import TOLERANCES, configs, tiny_config
 
 from .conftest import DECODERS, ENCODERS, MORE_DECODERS, Encoder, Pair, are_varied, own_pair, randomize
 
-# Every kind of part once; the whole matrix belongs to the nightly tests.
+# Every kind of part once; the nightly tests cover the whole matrix.
 QUICK = {("wav2vec2-adapter-proj", "gpt2"), ("whisper", "whisper")}
 PAIRS = [
     pytest.param((encoder, decoder), id=f"{encoder}-{decoder}",
@@ -52,7 +52,7 @@ AUGMENTED = [name for name in configs.ENCODERS if issubclass(find(name).config, 
 
 @pytest.fixture(scope="module", params=PAIRS)
 def both(request: pytest.FixtureRequest, pair_of: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The same checkpoint in PyTorch and in JAX, and the pair that it is."""
+    """The same checkpoint in PyTorch and in JAX, and its pair."""
     upstreams = len(request.param) == 2
     pair = pair_of(*request.param) if upstreams else own_pair(tmp_path_factory.mktemp("own"), *request.param)
     ours = FlaxSpeechEncoderDecoderModel.from_pretrained(pair.folder)
@@ -71,7 +71,7 @@ def assert_close(ours: Any, theirs: torch.Tensor, what: str = "logits") -> None:
 
 
 def test_logits_gradients_and_a_step(both: Any) -> None:
-    """Against PyTorch in float64, since its own float32 gradients are up to 1.1e-4 away from these (JAX's: 0.5e-4)."""
+    """Against PyTorch in float64; its float32 gradients differ from these by up to 1.1e-4, those of JAX by 0.5e-4."""
     ours, _, pair = both
     theirs = pair.load(dtype="float64")
     theirs.set_padding("exact")
@@ -103,26 +103,26 @@ def test_logits_gradients_and_a_step(both: Any) -> None:
         assert_close(gradients[name], parameter.grad)
     torch.optim.AdamW(trained.values(), 1e-3, eps=1e-6, weight_decay=0.1).step()
     for name, parameter in trained.items():
-        # The first step of Adam divides a gradient by itself: where it is next to nothing, so is what it means.
+        # The first step of Adam divides a gradient by its magnitude, which is rounding noise for tiny gradients.
         clear = np.abs(np.asarray(gradients[name])) > 1e-5
         difference = np.abs(np.asarray(stepped[name]) - parameter.detach().numpy())
         assert difference[clear].max(initial=0.0) <= 1e-4, name
 
 
 @pytest.mark.parametrize("num_beams", [1, 5])
-def test_texts(both: Any, num_beams: int) -> None:
+def test_generate(both: Any, num_beams: int) -> None:
     ours, theirs, pair = both
     batch = pair.audio(100, seed=2)
     expected = theirs.generate(**batch, num_beams=num_beams, max_new_tokens=12)
     assert are_varied(expected), "the transcripts must depend on the speech for this test to mean anything"
     found = np.asarray(ours.generate(**arrays(batch), num_beams=num_beams, max_new_tokens=12))
     assert found.shape == tuple(expected.shape)
-    # Two texts may be equally likely in float32; of the whole matrix's 9,000 texts this has happened to none or one.
+    # Two sequences may tie in float32; of the 9,000 of the whole matrix, this has happened to at most one.
     assert (found != expected.numpy()).any(1).sum() <= 1
 
 
-def test_there_and_back(both: Any, tmp_path: Path) -> None:
-    """What JAX saves is what transformers saved, bit by bit."""
+def test_saved_folder_equals_that_of_transformers(both: Any, tmp_path: Path) -> None:
+    """JAX saves the same bits as `transformers`."""
     ours, _, pair = both
     ours.save_pretrained(tmp_path)
     before, after = load_file(pair.folder / "model.safetensors"), load_file(tmp_path / "model.safetensors")
@@ -134,8 +134,8 @@ def test_there_and_back(both: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", AUGMENTED)
-def test_spec_augment_hides_the_same(name: str, tmp_path: Path) -> None:
-    """For one seed both hide the same frames and channels, padding aside, and put the same in their place."""
+def test_spec_augment_masks_equal_torch(name: str, tmp_path: Path) -> None:
+    """For one seed, both mask the same frames and channels, except padding, with the same values."""
     quiet = {"dropout" if name == "whisper" else "hidden_dropout": 0.0, "apply_spec_augment": True}
     hidden = {"mask_time_prob": 0.3, "mask_time_length": 2, "mask_feature_prob": 0.3, "mask_feature_length": 2}
     theirs = SpeechEncoder(tiny_config(name, **quiet, **hidden)).eval()
@@ -147,9 +147,9 @@ def test_spec_augment_hides_the_same(name: str, tmp_path: Path) -> None:
         *(batch[key].numpy() if key in batch else None for key in ("inputs", "attention_mask"))
     )
     torch.manual_seed(7)
-    seed = int(torch.randint(2**31, ()))  # which PyTorch's generator gives to NumPy's
+    seed = int(torch.randint(2**31, ()))  # the seed that PyTorch's generator gives to NumPy's
     torch.manual_seed(7)
-    theirs.training = True  # its parts are not: nothing but SpecAugment is random
+    theirs.training = True  # its parts are in evaluation mode: only SpecAugment is random
     expected = theirs(*batch.values()).last_hidden_state
 
     def difference(seed: int) -> float:
@@ -164,15 +164,17 @@ def test_spec_augment_hides_the_same(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("decoder", MORE_DECODERS)
-def test_every_decoder_step_by_step(pair_of: Any, decoder: str) -> None:
-    """A text in two pieces, without compiling: quick enough to be done for each decoder."""
+def test_every_decoder_in_two_steps(pair_of: Any, decoder: str) -> None:
+    """A sequence in two pieces, without compiling, which is fast enough for each decoder."""
     pair = pair_of("wav2vec2-layer", decoder)
     theirs = pair.load().decoder
     ours = FlaxSpeechEncoderDecoderModel.from_pretrained(pair.folder).decoder
     generator = torch.Generator().manual_seed(4)
     memory = torch.randn(2, 5, theirs.spec.memory_width, generator=generator)
     tokens = torch.randint(2, 30, (2, 5), generator=generator)
-    tokens[0, 3:] = 1  # padding; within a text, some decoders would number what follows it otherwise behind a cache
+    tokens[0, 3:] = (
+        1  # padding at the end: after padding inside, some decoders count positions differently with a cache
+    )
     mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
     expected = theirs(tokens, encoder_hidden_states=memory, encoder_attention_mask=mask).logits
     memory, tokens, mask = memory.numpy(), tokens.numpy(), mask.numpy()
@@ -186,7 +188,7 @@ def test_every_decoder_step_by_step(pair_of: Any, decoder: str) -> None:
     assert_close(np.concatenate([first.logits, second.logits], 1), expected)
 
 
-def test_steps_with_a_cache_give_what_the_whole_text_gives(pair_of: Any) -> None:
+def test_cached_steps_equal_the_full_sequence(pair_of: Any) -> None:
     model = FlaxSpeechEncoderDecoderModel.from_pretrained(pair_of("wav2vec2-group", "bert").folder)
     batch = arrays(pair_of("wav2vec2-group", "bert").audio(2, 3))
     tokens = np.asarray([[0, 5, 6, 7], [0, 8, 9, 4]])
@@ -194,7 +196,7 @@ def test_steps_with_a_cache_give_what_the_whole_text_gives(pair_of: Any) -> None
     whole = model.decode(tokens, encoded)
     cache = model.init_cache(2, 8, encoded)
     assert cache.memory is not None, "keys and values of the speech are computed once"
-    for place in range(4):  # one program for all of them
+    for place in range(4):  # one program for all steps
         step = model.decode(tokens[:, place : place + 1], encoded, past_key_values=cache)
         cache = step.past_key_values
         assert np.abs(step.logits[:, 0] - whole.logits[:, place]).max() <= TOLERANCES["cached"]

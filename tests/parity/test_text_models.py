@@ -1,4 +1,4 @@
-"""Text models without cross-attention, alone: what transformers saved gives its logits and texts in both backends."""
+"""Text models without cross-attention, alone: logits and sequences equal `transformers` in both backends."""
 
 import json
 from collections.abc import Callable
@@ -27,7 +27,7 @@ VARIANTS = {name: variant for name, variant in configs.VARIANTS.items() if varia
 
 
 class Both:
-    """A text model of transformers, and the folder that it saved."""
+    """A text model of `transformers` and its folder."""
 
     def __init__(self, folder: Path, model_type: str, fields: dict[str, Any]) -> None:
         self.folder = folder
@@ -38,7 +38,7 @@ class Both:
         self.tokens = torch.randint(3, 99, (3, 12), generator=torch.Generator().manual_seed(1))
 
     def written(self) -> torch.Tensor:
-        """Return what transformers writes behind the first three tokens of each text."""
+        """Return the sequences of `transformers` after the first three tokens of each row."""
         start = self.tokens[:, :3]
         options = {"max_new_tokens": 10, "do_sample": False, "eos_token_id": None}
         return self.theirs.generate(start, attention_mask=torch.ones_like(start), **options)
@@ -50,7 +50,7 @@ class Both:
         return load_part(BACKEND, JaxTextDecoder, self.folder, LoadOptions())[0]
 
 
-# JAX compiles each of them for seconds; these hold every part once.
+# Compiling takes seconds in JAX; these cover every part.
 QUICK = ("gemma2", "gemma3_text", "gpt_neox", "qwen3-windows")
 JAX = [pytest.param(kind, marks=[] if kind in QUICK else [pytest.mark.slow]) for kind in VARIANTS]
 
@@ -61,7 +61,7 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def greedy(first: torch.Tensor, step: Callable[[torch.Tensor], torch.Tensor], count: int) -> torch.Tensor:
-    """Let `step` write `count` tokens: it gets the new tokens and gives the logits of the next one."""
+    """Generate `count` tokens greedily with `step`, which takes the new tokens and returns logits."""
     texts, new = first, first
     for _ in range(count):
         new = step(new).argmax(-1, keepdim=True)
@@ -83,7 +83,7 @@ def test_logits(both: Both) -> None:
     assert difference[mask.bool()].abs().max() <= TOLERANCES["logits"]
 
 
-def test_greedy_texts_with_a_cache(both: Both) -> None:
+def test_greedy_search_with_a_cache(both: Both) -> None:
     decoder = both.torch()
     cache: Any = decoder.new_cache(3, 13)
 
@@ -96,7 +96,7 @@ def test_greedy_texts_with_a_cache(both: Both) -> None:
 
 
 @pytest.mark.parametrize("both", JAX, indirect=True)
-def test_jax(both: Both) -> None:
+def test_jax_equals_torch(both: Both) -> None:
     decoder = both.jax()
     cache: Any = decoder.new_cache(3, 16)
 
@@ -116,7 +116,7 @@ def test_jax(both: Both) -> None:
     assert np.abs(np.asarray(ours) - both.theirs(wanted).logits.numpy()).max() <= TOLERANCES["logits"]
 
 
-def test_transformers_loads_what_we_save(both: Both, tmp_path: Path) -> None:
+def test_transformers_loads_the_saved_folder(both: Both, tmp_path: Path) -> None:
     both.torch().save_pretrained(tmp_path)
     again, info = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
     assert {name: keys for name, keys in info.items() if keys} == {}
@@ -124,10 +124,10 @@ def test_transformers_loads_what_we_save(both: Both, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["su", "yarn"])
-def test_the_first_files_of_phi3(kind: str, tmp_path: Path) -> None:
-    """Which called LongRoPE by other names, and kept what is in `rope_parameters` now beside each other.
+def test_first_files_of_phi3(kind: str, tmp_path: Path) -> None:
+    """With other names for LongRoPE, and its parameters outside `rope_parameters`.
 
-    Release 5 means to read both names, and stumbles over "su".
+    `transformers` 5 is meant to read both names, but fails on "su".
     """
     both = Both(tmp_path, *VARIANTS["phi3-longrope"])
     said = json.loads((tmp_path / "config.json").read_text())
@@ -139,8 +139,8 @@ def test_the_first_files_of_phi3(kind: str, tmp_path: Path) -> None:
     assert (torch_logits(both) - both.theirs(both.tokens).logits).abs().max() <= TOLERANCES["logits"]
 
 
-def test_the_text_half_of_a_model_that_sees_pictures(tmp_path: Path) -> None:
-    """Under either spelling of its names, and with what releases before 5.0 wrote into config.json."""
+def test_text_part_of_a_multimodal_model(tmp_path: Path) -> None:
+    """With both spellings of its tensor names, and with the config.json of `transformers` before 5."""
     text = tiny_config("gemma3_text").to_dict()
     eye = {"num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28, "hidden_size": 8, "intermediate_size": 8}
     config = transformers.Gemma3Config(text_config=text, vision_config=eye, mm_tokens_per_image=4)

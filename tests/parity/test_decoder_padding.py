@@ -1,6 +1,6 @@
-"""Padding inside a text: RoBERTa and fairseq's sinusoids number the tokens that are not padding, the others the places.
+"""Padding in decoder inputs: RoBERTa and fairseq's sinusoids count the tokens without padding, others all of them.
 
-Upstream counts within a call, behind all that its cache holds, padding included; so do both of our backends.
+`transformers` counts within a call, after everything in its cache, padding included; so do both of our backends.
 """
 
 from collections.abc import Callable
@@ -51,7 +51,7 @@ def test_logits(pair_of: Callable[[str, str], Any], decoder: str) -> None:
 
 @pytest.mark.parametrize("num_beams", [1, 3])
 @pytest.mark.parametrize("decoder", APART)
-def test_texts_behind_padded_prompts(pair_of: Callable[[str, str], Any], decoder: str, num_beams: int) -> None:
+def test_generate_after_padded_prompts(pair_of: Callable[[str, str], Any], decoder: str, num_beams: int) -> None:
     pair = pair_of("wav2vec2-layer", decoder)
     batch = {**pair.audio(len(TEXTS), seed=3), "decoder_input_ids": TEXTS[:, :5]}
     options = {"num_beams": num_beams, "max_new_tokens": 8}
@@ -61,7 +61,7 @@ def test_texts_behind_padded_prompts(pair_of: Callable[[str, str], Any], decoder
 
 @pytest.mark.slow  # it compiles a search
 @pytest.mark.parametrize("num_beams", [1, 3])
-def test_jax_writes_the_same(pair_of: Callable[[str, str], Any], num_beams: int) -> None:
+def test_jax_equals_torch_after_padded_prompts(pair_of: Callable[[str, str], Any], num_beams: int) -> None:
     pair = pair_of("wav2vec2-layer", "roberta")
     batch = {**pair.audio(len(TEXTS), seed=3), "decoder_input_ids": TEXTS[:, :5]}
     options = {"num_beams": num_beams, "max_new_tokens": 8}
@@ -78,8 +78,8 @@ COUNTS = torch.tensor([[0, 0, 1, 1, 1], [0, 1, 1, 1, 1], [1, 1, 1, 1, 1], [0, 0,
 
 @pytest.mark.parametrize("num_beams", [1, 3])
 @pytest.mark.parametrize("decoder", ["bert", "gpt2", "bart", "roberta"])
-def test_texts_behind_masked_prompts(pair_of: Callable[[str, str], Any], decoder: str, num_beams: int) -> None:
-    """They number the places, padding or not; the mask only hides it."""
+def test_generate_after_masked_prompts(pair_of: Callable[[str, str], Any], decoder: str, num_beams: int) -> None:
+    """These decoders count all positions; the mask only hides padding."""
     pair = pair_of("wav2vec2-layer", decoder)
     batch = {**pair.audio(len(PROMPTS), seed=3), "decoder_input_ids": PROMPTS, "decoder_attention_mask": COUNTS}
     options = {"num_beams": num_beams, "max_new_tokens": 8}
@@ -87,14 +87,14 @@ def test_texts_behind_masked_prompts(pair_of: Callable[[str, str], Any], decoder
     assert torch.equal(pair.load().generate(**batch, **options), expected)
 
 
-# Text models without cross-attention, but for those whose positions are those of another one of them.
+# Text models without cross-attention, one per kind of positions.
 COVERED = ("gemma", "gemma2", "llama", "mistral", "phi", "qwen2", "qwen3")
 ALONE = [decoder for decoder, fusion in DECODERS if fusion == "prefix" and decoder not in COVERED]
 
 
 @pytest.fixture(scope="module", params=ALONE)
 def text_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
-    """A text model without cross-attention, and the folder that transformers saved it in."""
+    """A text model without cross-attention, and its folder, saved by `transformers`."""
     config = reference_config(request.param, vocab_size=VOCAB, tie_word_embeddings=False)
     theirs = transformers.AutoModelForCausalLM.from_config(config).eval()
     randomize(theirs)
@@ -108,13 +108,13 @@ def continued(theirs: Any, num_beams: int) -> torch.Tensor:
     return theirs.generate(PROMPTS, attention_mask=COUNTS, num_beams=num_beams, **options)
 
 
-def test_logits_of_left_padded_texts(text_model: tuple[Any, Path]) -> None:
-    """At once, with a cache, token by token, in both backends; upstream's `generate` numbers like this for all."""
+def test_logits_of_left_padded_sequences(text_model: tuple[Any, Path]) -> None:
+    """At once, with a cache, and token by token, in both backends; positions as in `generate` of `transformers`."""
     theirs, folder = text_model
     places = (COUNTS.cumsum(1) - 1).clamp(min=0)
     expected = theirs(PROMPTS, attention_mask=COUNTS, position_ids=places).logits
     real = COUNTS.bool()
-    if theirs.config.model_type == "opt":  # its plain call numbers by the mask too
+    if theirs.config.model_type == "opt":  # its forward pass counts by the mask too
         assert torch.equal(theirs(PROMPTS, attention_mask=COUNTS).logits[real], expected[real])
     ours, flax = TextDecoder.from_pretrained(folder), load_part(BACKEND, JaxTextDecoder, folder, LoadOptions())[0]
     assert_close(ours(PROMPTS, attention_mask=COUNTS).logits[real], expected[real])
@@ -129,10 +129,10 @@ def test_logits_of_left_padded_texts(text_model: tuple[Any, Path]) -> None:
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
-def test_texts_behind_left_padded_prompts(text_model: tuple[Any, Path], num_beams: int) -> None:
+def test_text_model_generates_after_left_padded_prompts(text_model: tuple[Any, Path], num_beams: int) -> None:
     theirs, folder = text_model
     expected = continued(theirs, num_beams)
-    model = deaf(folder)
+    model = joined_with_closed_gates(folder)
     speech = {"input_values": torch.randn(len(PROMPTS), 800)}
     found = model.generate(
         **speech, decoder_input_ids=PROMPTS, decoder_attention_mask=COUNTS, num_beams=num_beams, max_new_tokens=8
@@ -142,12 +142,12 @@ def test_texts_behind_left_padded_prompts(text_model: tuple[Any, Path], num_beam
 
 @pytest.mark.slow  # it compiles searches
 @pytest.mark.parametrize("num_beams", [1, 3])
-def test_jax_writes_the_same_behind_left_padded_prompts(
+def test_jax_equals_torch_after_left_padded_prompts(
     text_model: tuple[Any, Path], num_beams: int, tmp_path: Path
 ) -> None:
     theirs, folder = text_model
     expected = continued(theirs, num_beams).numpy()
-    deaf(folder).save_pretrained(tmp_path)
+    joined_with_closed_gates(folder).save_pretrained(tmp_path)
     model = FlaxSpeechEncoderDecoderModel.from_pretrained(tmp_path)
     batch = {"decoder_input_ids": PROMPTS.numpy(), "decoder_attention_mask": COUNTS.numpy()}
     batch["input_values"] = np.random.default_rng(0).normal(size=(len(PROMPTS), 800)).astype(np.float32)
@@ -157,8 +157,8 @@ def test_jax_writes_the_same_behind_left_padded_prompts(
         assert np.array_equal(found[:, PROMPTS.shape[1] :], expected[:, PROMPTS.shape[1] :])
 
 
-def deaf(folder: Path) -> SpeechEncoderDecoderModel:
-    """Join a text model to an encoder whose gates are shut, so that it writes what it writes alone."""
+def joined_with_closed_gates(folder: Path) -> SpeechEncoderDecoderModel:
+    """Join a text model to an encoder with gates of 0, so that it generates what it generates alone."""
     encoder = SpeechEncoder(tiny_config("wav2vec2", feat_extract_norm="layer", do_stable_layer_norm=True))
     decoder = TextDecoder.from_pretrained(folder, add_cross_attention=True)
     config = SpeechEncoderDecoderConfig(
@@ -175,11 +175,11 @@ def deaf(folder: Path) -> SpeechEncoderDecoderModel:
 @pytest.mark.parametrize(
     ("mask", "words"),
     [
-        (COUNTS[:, :3], r"which are \[4, 5\], but has the shape \[4, 3\]"),
-        (COUNTS.flip(1), "leaves out the last token of a prompt"),
+        (COUNTS[:, :3], r"which is \[4, 5\], but has \[4, 3\]"),
+        (COUNTS.flip(1), "masks the last token of a prompt"),
     ],
 )
-def test_masks_that_do_not_fit(pair_of: Callable[[str, str], Any], mask: torch.Tensor, words: str) -> None:
+def test_invalid_masks_are_refused(pair_of: Callable[[str, str], Any], mask: torch.Tensor, words: str) -> None:
     pair = pair_of("wav2vec2-layer", "bert")
     with pytest.raises(GenerationError, match=words):
         pair.load().generate(**pair.audio(4, seed=3), decoder_input_ids=PROMPTS, decoder_attention_mask=mask)
