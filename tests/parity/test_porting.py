@@ -41,7 +41,7 @@ def test_loading_options_of_transformers(tiny_checkpoint: Path, options: dict[st
         ({"ignore_mismatched_sizes": True}, "`resize_token_embeddings`"),
         ({"use_auth_token": True}, "pass `token`"),
         ({"proxies": {"https": "x"}}, "HTTPS_PROXY"),
-        ({"device_map": {"encoder": "cpu", "decoder": "meta"}}, "one device here, but `device_map` names 2: "),
+        ({"device_map": {"encoder": "cpu", "decoder": "meta"}}, "on one device, but `device_map` names 2: "),
         ({"device_map": "no such device"}, "must be one that PyTorch has here"),
     ],
 )
