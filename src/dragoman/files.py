@@ -7,10 +7,10 @@ together is in `dragoman.checkpoint.saving`.
 import json
 import os
 import secrets
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from dragoman.errors import ConfigError, DragomanError, ModelNotFoundError, UntrustedFileError
 
@@ -19,6 +19,7 @@ __all__ = [
     "VOCABULARY_BYTES",
     "as_path",
     "find_json",
+    "open_file",
     "parse_json",
     "read_bytes",
     "read_json",
@@ -53,6 +54,22 @@ def as_path(given: object, what: str, error: Error = ConfigError) -> Path:
     return Path(name)
 
 
+@contextmanager
+def open_file(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a file for reading in a `with` block.
+
+    Raises:
+        ModelNotFoundError: If it is missing or cannot be read.
+    """
+    if not os.path.isfile(path):  # false for folders, pipes and unreadable paths, without an exception
+        raise ModelNotFoundError(f"There is no file {path}. Check the folder, or save or download the model again.")
+    try:
+        with open(path, "rb") as file:
+            yield file
+    except OSError as cause:
+        raise ModelNotFoundError(f"{path} cannot be read ({cause.strerror}). Check its permissions.") from cause
+
+
 def read_bytes(path: str | Path, max_bytes: int, error: Error = UntrustedFileError) -> bytes:
     """Read a whole file.
 
@@ -65,13 +82,8 @@ def read_bytes(path: str | Path, max_bytes: int, error: Error = UntrustedFileErr
         ModelNotFoundError: If it is missing or cannot be read.
         UntrustedFileError: If it is too large.
     """
-    if not os.path.isfile(path):  # false for folders, pipes and unreadable paths, without an exception
-        raise ModelNotFoundError(f"There is no file {path}. Check the name of the folder, or save the model again.")
-    try:
-        with open(path, "rb") as file:
-            raw = file.read(max_bytes + 1)
-    except OSError as cause:
-        raise ModelNotFoundError(f"{path} cannot be read ({cause.strerror}). Check its permissions.") from cause
+    with open_file(path) as file:
+        raw = file.read(max_bytes + 1)
     if len(raw) > max_bytes:
         raise error(f"{path} is larger than the limit of {max_bytes:,} bytes. Check that it is the right file.")
     return raw

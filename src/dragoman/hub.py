@@ -2,7 +2,7 @@
 
 The hub's own client does the downloading, so its cache and its environment variables (`HF_HOME`, `HF_HUB_CACHE`,
 `HF_HUB_OFFLINE`, `HF_ENDPOINT`, `HF_TOKEN`) work as usual. It is imported when it is needed. Which files a model
-consists of is for the callers to say: its weights are chosen in `dragoman.checkpoint.source`.
+consists of is chosen by the callers, its weights in `dragoman.checkpoint.source`.
 """
 
 import errno
@@ -85,7 +85,7 @@ def find_folder(
         choose: Chooses the files to download.
         complete: Names the files that are missing in the folder after that: the shards that an index lists.
         revision: Branch, tag or commit on the hub; `main` by default.
-        cache_dir: Where to keep what is downloaded; by default the hub's standard cache.
+        cache_dir: Folder for downloads; by default the hub's standard cache.
         token: For private and gated models; by default the one that `hf auth login` stored, or `HF_TOKEN`.
         local_files_only: Use the cache and never ask the hub.
         force_download: Download again even if the files are there.
@@ -166,7 +166,7 @@ class _Repository:
                 snapshot = self._cached()
             except Exception:
                 raise error from None
-            _log.warning("The hub cannot be asked about %s (%s): using what is cached.", self.name, _first_line(error))
+            _log.warning("The hub cannot be reached for %s (%s): using the cache.", self.name, _first_line(error))
             return snapshot
         names = [file.rfilename.removeprefix(self.prefix) for file in listed if file.rfilename.startswith(self.prefix)]
         names = [name for name in names if "/" not in name]

@@ -15,8 +15,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from dragoman._lazy import require
-from dragoman.errors import CheckpointError, DragomanError, ModelNotFoundError, UntrustedFileError, did_you_mean
-from dragoman.files import parse_json
+from dragoman.errors import CheckpointError, DragomanError, UntrustedFileError, did_you_mean
+from dragoman.files import open_file, parse_json
 
 __all__ = ["Framework", "SafetensorsFile", "Shards", "TensorFile", "save_safetensors", "widen_bfloat16"]
 
@@ -103,11 +103,9 @@ class SafetensorsFile:
         self._entries: dict[str, dict[str, Any]] = header  # valid: the library has checked the same bytes
 
     def keys(self) -> list[str]:
-        """Return the names of all tensors, sorted."""
         return sorted(self._entries)
 
     def shape(self, key: str) -> tuple[int, ...]:
-        """Return the shape of a tensor without reading it."""
         return tuple(self._entry(key)["shape"])
 
     def dtype(self, key: str) -> str:
@@ -175,19 +173,15 @@ class Shards:
                 self._owner[key] = file
 
     def keys(self) -> list[str]:
-        """Return the names of all tensors, sorted."""
         return sorted(self._owner)
 
     def shape(self, key: str) -> tuple[int, ...]:
-        """Return the shape of a tensor without reading it."""
         return self._of(key).shape(key)
 
     def dtype(self, key: str) -> str:
-        """Return the data type of a tensor."""
         return self._of(key).dtype(key)
 
     def read(self, key: str) -> Any:
-        """Return a tensor."""
         return self._of(key).read(key)
 
     def _of(self, key: str) -> TensorFile:
@@ -256,20 +250,15 @@ def _require(framework: Framework) -> None:
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:
     """Return the header and the offset of the data."""
-    if not os.path.isfile(path):  # false for folders and pipes too
-        raise ModelNotFoundError(f"There is no file {path}. Save or download the model again.")
-    try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            prefix = file.read(8)
-            (length,) = struct.unpack("<Q", prefix) if len(prefix) == 8 else (0,)
-            if length > MAX_HEADER_BYTES:
-                raise _refused(path, f"its header claims {length:,} bytes, at most {MAX_HEADER_BYTES:,} are allowed")
-            if not 2 <= length <= size - 8:
-                raise _refused(path, f"its header claims {length:,} bytes, but the file has {size:,} in all")
-            raw = file.read(length)
-    except OSError as error:
-        raise ModelNotFoundError(f"{path} cannot be read ({error.strerror}). Check its permissions.") from error
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        prefix = file.read(8)
+        (length,) = struct.unpack("<Q", prefix) if len(prefix) == 8 else (0,)
+        if length > MAX_HEADER_BYTES:
+            raise _refused(path, f"its header claims {length:,} bytes, at most {MAX_HEADER_BYTES:,} are allowed")
+        if not 2 <= length <= size - 8:
+            raise _refused(path, f"its header claims {length:,} bytes, but the file has {size:,} in all")
+        raw = file.read(length)
     return parse_json(raw, path, unique_keys=True), 8 + length
 
 

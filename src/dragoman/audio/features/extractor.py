@@ -94,7 +94,7 @@ class FeatureExtractor(ABC):
             padding: True or "longest" (to the longest of the batch), "max_length", or False or "do_not_pad".
             max_length: Length for `truncation` and `padding="max_length"`: in samples (wav2vec 2.0 and Whisper, where
                 the default is its window) or in frames of the filter bank.
-            truncation: Whether to cut what is longer than `max_length`. With None, the default of Whisper, it raises.
+            truncation: Whether to cut clips longer than `max_length`. None, the default of Whisper, raises an error.
             pad_to_multiple_of: Round the padded length up to a multiple, in the unit of `max_length`.
             return_attention_mask: Overrides the field of the same name.
             return_tensors: "np", "pt" or "jax"; by default NumPy arrays, in a list where lengths differ.

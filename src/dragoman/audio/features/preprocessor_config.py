@@ -63,7 +63,7 @@ def kind(cls: type[Extractor]) -> type[Extractor]:
     """Make a kind of feature extractor out of a class with annotated fields, as `dataclass` does.
 
     Its `__init__` takes other fields too and keeps them in `extra`, except for names that begin with `_` (internals of
-    whoever wrote the file) and for those in `derived`.
+    the writer) and for those in `derived`.
     """
     made: Any = dataclass(eq=False, repr=False)(cls)
     set_fields, names = made.__init__, set(field_names(made))

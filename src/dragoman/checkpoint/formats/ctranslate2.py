@@ -21,7 +21,8 @@ from typing import Any, Self
 import numpy as np
 
 from dragoman.checkpoint.tensors import widen_bfloat16
-from dragoman.errors import CheckpointError, ModelNotFoundError, UntrustedFileError, did_you_mean
+from dragoman.errors import CheckpointError, UntrustedFileError, did_you_mean
+from dragoman.files import open_file
 
 __all__ = ["Ct2File"]
 
@@ -41,8 +42,8 @@ class _Variable:
 class Ct2File:
     """A CTranslate2 container, memory-mapped; a `TensorFile` of NumPy arrays.
 
-    Weights stored as 8- or 16-bit integers come back as float32, divided by their scale (the variable of the same name
-    plus `_scale`, which `keys` leaves out); bfloat16 comes back as float32 too.
+    Weights stored as 8- or 16-bit integers are read as float32, divided by their scale (the variable of the same name
+    plus `_scale`, which is not in `keys`); bfloat16 is read as float32 too.
 
     Args:
         path: The file, usually `model.bin`.
@@ -96,11 +97,9 @@ class Ct2File:
         return key in self._variables
 
     def shape(self, key: str) -> tuple[int, ...]:
-        """Return the shape of a tensor without reading it."""
         return self._variable(key).shape
 
     def dtype(self, key: str) -> str:
-        """Return the data type that `read` returns, for instance "float16"."""
         kind = self._variable(key).type
         return "float32" if kind == "bfloat16" or key + "_scale" in self._variables else np.dtype(kind).name
 
@@ -200,15 +199,10 @@ class _Cursor:
 
 
 def _open(path: Path) -> mmap.mmap:
-    if not os.path.isfile(path):
-        raise ModelNotFoundError(f"There is no file {path}. Pass a folder that CTranslate2 wrote.")
-    try:
-        with open(path, "rb") as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except ValueError as error:  # nothing to map
-        raise UntrustedFileError(f"{path} is empty. Download or convert the model again.") from error
-    except OSError as error:
-        raise ModelNotFoundError(f"{path} cannot be read ({error.strerror}). Check its permissions.") from error
+    with open_file(path) as file:
+        if not os.fstat(file.fileno()).st_size:
+            raise UntrustedFileError(f"{path} is empty. Download or convert the model again.")
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def _read_variables(cursor: _Cursor) -> dict[str, _Variable]:

@@ -68,21 +68,17 @@ class WhisperTensors:
             )
 
     def keys(self) -> list[str]:
-        """Return the names of all tensors, sorted."""
         return sorted(self._sources)
 
     def shape(self, key: str) -> tuple[int, ...]:
-        """Return the shape of a tensor without reading it."""
         source = self._source(key)
         first, *others = self._container.shape(source.key)
         return (first // source.parts, *others)
 
     def dtype(self, key: str) -> str:
-        """Return the data type that `read` returns, for instance "float16"."""
         return self._container.dtype(self._source(key).key)
 
     def read(self, key: str) -> np.ndarray[Any, Any]:
-        """Return a copy of a tensor."""
         return self._read(self._source(key))
 
     def _read(self, source: _Source) -> np.ndarray[Any, Any]:

@@ -170,19 +170,15 @@ class GgufTensors:
         self._names = {_KEYS.ours(name)[0]: name for name in file.tensors}
 
     def keys(self) -> list[str]:
-        """Return the names of all tensors, sorted."""
         return sorted(self._names)
 
     def shape(self, key: str) -> tuple[int, ...]:
-        """Return the shape of a tensor without reading it."""
         return tuple(int(size) for size in reversed(self._file.tensors[self._names[key]].shape))
 
     def dtype(self, key: str) -> str:
-        """Return the data type that `read` returns."""
         return "float32"
 
     def read(self, key: str) -> np.ndarray[Any, Any]:
-        """Return a copy of a tensor."""
         array = self._file.read(self._names[key])
         heads = {"q_proj": "num_attention_heads", "k_proj": "num_key_value_heads"}.get(key.split(".")[-2])
         if heads is None or self._config["model_type"] != "llama":

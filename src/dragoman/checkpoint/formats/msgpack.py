@@ -14,7 +14,8 @@ import msgpack
 import numpy as np
 
 from dragoman.checkpoint.tensors import widen_bfloat16
-from dragoman.errors import CheckpointError, ModelNotFoundError, UntrustedFileError, did_you_mean
+from dragoman.errors import CheckpointError, UntrustedFileError, did_you_mean
+from dragoman.files import open_file
 
 __all__ = ["MsgpackFile"]
 
@@ -48,11 +49,9 @@ class MsgpackFile:
                 self._tensors[name] = array
 
     def keys(self) -> list[str]:
-        """Return the names of the tensors, sorted."""
         return sorted(self._tensors)
 
     def shape(self, key: str) -> tuple[int, ...]:
-        """Return the shape of a tensor."""
         return tuple(self._tensor(key).shape)
 
     def dtype(self, key: str) -> str:
@@ -60,7 +59,6 @@ class MsgpackFile:
         return str(self._tensor(key).dtype)
 
     def read(self, key: str) -> Array:
-        """Return a copy of a tensor in PyTorch's layout."""
         return np.array(self._tensor(key), order="C")
 
     def _tensor(self, key: str) -> Array:
@@ -76,10 +74,8 @@ class MsgpackFile:
 
 
 def _unpack(path: Path) -> Mapping[str, Any]:
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise ModelNotFoundError(f"{path} cannot be read ({error.strerror}). Check its permissions.") from error
+    with open_file(path) as file:
+        raw = file.read()
     try:
         tree = msgpack.unpackb(raw, ext_hook=_hook(path))
     except UntrustedFileError:
