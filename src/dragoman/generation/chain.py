@@ -14,7 +14,6 @@ from dragoman.generation.plan import Plan
 from dragoman.generation.processors import (
     ExponentialDecay,
     Force,
-    ForUser,
     NoRepeatNGram,
     PrefixAllowed,
     Processor,
@@ -83,7 +82,8 @@ def build_processors(
         # Where the first token is forced, suppression applies to the one after it.
         begin = plan.prompt_length + (plan.prompt_length == 1 and options.forced_bos_token_id is not None)
         chain.append(Suppress(ops, vocabulary.mask("begin_suppress_tokens", options.begin_suppress_tokens), at=begin))
-    chain.extend(ForUser(one) for one in user)
+    # Processors in the form of `transformers` take the valid tokens only.
+    chain.extend(lambda tokens, length, scores, one=one: one(tokens[:, :length], scores) for one in user)  # type: ignore[misc]
     return chain
 
 

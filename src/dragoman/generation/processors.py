@@ -22,7 +22,6 @@ from dragoman.generation.arrays import MINUS_INFINITY, Array, Length, Ops, when
 
 __all__ = [
     "ExponentialDecay",
-    "ForUser",
     "Force",
     "NoRepeatNGram",
     "PrefixAllowed",
@@ -196,16 +195,6 @@ class ExponentialDecay:
             return scores + size * (xp.exp(xp.clip(exponent, max=80.0)) - 1.0)  # beyond e^80, scores would be infinite
 
         return when(self.ops, length > self.start, raised, scores)
-
-
-@dataclass(frozen=True)
-class ForUser:
-    """Adapts a processor in the form of `transformers`."""
-
-    function: UserProcessor
-
-    def __call__(self, tokens: Array, length: Length, scores: Array) -> Array:
-        return self.function(tokens[:, :length], scores)
 
 
 def _last(ops: Ops, tokens: Array, length: Length, count: int) -> Array:

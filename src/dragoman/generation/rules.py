@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 from dragoman.generation.option_fields import OptionFields
 
@@ -11,8 +11,9 @@ __all__ = ["ids_of", "problems"]
 
 def problems(options: OptionFields) -> list[str]:
     """Return one sentence for each error in `options`."""
+    combined = (_strategy_options, _beam_options, _id_options, _unsupported)
     # Rules about several options assume values of the right type.
-    return list(_values(options)) or [*_combinations(options), *_unsupported(options)]
+    return list(_values(options)) or [error for rule in combined for error in rule(options)]
 
 
 def ids_of(ids: int | Sequence[int] | None) -> tuple[int, ...]:
@@ -77,91 +78,66 @@ def _is_decay(value: Any) -> bool:
     return _is_int(value[0]) and value[0] >= 0 and _is_number(value[1]) and value[1] > 0
 
 
-class _Rule(NamedTuple):
-    """The values that some options may have, as a test and in words; `optional` adds `None`."""
-
-    names: tuple[str, ...]
-    allows: Callable[[Any], bool]
-    allowed: str
-    optional: bool = False
+_Rule: TypeAlias = tuple[tuple[str, ...], Callable[[Any], bool], str]
+"""The names of options, a test of their values, and the allowed values in words."""
 
 
-def _whole(names: tuple[str, ...], least: int, optional: bool = False) -> _Rule:
-    allows = lambda v: _is_int(v) and v >= least  # noqa: E731
-    return _Rule(names, allows, f"a whole number of at least {least}", optional)
+def _whole(names: tuple[str, ...], least: int) -> _Rule:
+    return names, lambda v: _is_int(v) and v >= least, f"a whole number of at least {least}"
 
 
-def _within(names: tuple[str, ...], least: int, greatest: int, optional: bool = False) -> _Rule:
-    allows = lambda v: _is_number(v) and least <= v <= greatest  # noqa: E731
-    return _Rule(names, allows, f"a number from {least} to {greatest}", optional)
+def _within(names: tuple[str, ...], least: int, greatest: int) -> _Rule:
+    return names, lambda v: _is_number(v) and least <= v <= greatest, f"a number from {least} to {greatest}"
 
 
-_SWITCHES = (
-    "do_sample",
-    "use_cache",
-    "remove_invalid_values",
-    "renormalize_logits",
-    "return_dict_in_generate",
-    "output_scores",
-    "output_logits",
-    "output_attentions",
-    "output_hidden_states",
-)
+_SWITCHES = ("do_sample", "use_cache", "remove_invalid_values", "renormalize_logits", "return_dict_in_generate")
+_OUTPUTS = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
 
-_RULES = (
+_REQUIRED: tuple[_Rule, ...] = (
     _whole(("num_beams", "num_return_sequences", "num_beam_groups", "num_assistant_tokens"), 1),
-    _whole(("max_new_tokens",), 1, optional=True),
     _whole(("min_length", "top_k", "no_repeat_ngram_size"), 0),
-    _whole(("max_length", "min_new_tokens"), 0, optional=True),
-    _Rule(("temperature", "repetition_penalty"), lambda v: _is_number(v) and 0 < v < float("inf"), "a number above 0"),
+    (("temperature", "repetition_penalty"), lambda v: _is_number(v) and 0 < v < float("inf"), "a number above 0"),
     _within(("length_penalty", "diversity_penalty"), -100, 100),  # larger ones would overflow
     _within(("top_p", "assistant_confidence_threshold"), 0, 1),
-    _within(("min_p", "penalty_alpha"), 0, 1, optional=True),
-    _Rule(("typical_p",), lambda v: _is_number(v) and 0 < v <= 1, "a number above 0 and at most 1"),
-    _Rule(("epsilon_cutoff", "eta_cutoff"), lambda v: _is_number(v) and 0 <= v < 1, "a number from 0 to below 1"),
-    _Rule(("max_time",), lambda v: _is_number(v) and v > 0, "a number of seconds above 0", optional=True),
-    _Rule(("pad_token_id", "bos_token_id", "forced_bos_token_id"), lambda v: _is_ids([v]), "a token id", optional=True),
-    _Rule(
-        ("eos_token_id", "forced_eos_token_id"),
-        _is_id_or_ids,
-        "a token id, a list of at least one token id",
-        optional=True,
-    ),
-    _Rule(("suppress_tokens", "begin_suppress_tokens"), _is_ids, "a list of token ids", optional=True),
-    _Rule(("bad_words_ids",), _is_list_of_ids, "a list of non-empty lists of token ids", optional=True),
-    _Rule(
+    (("typical_p",), lambda v: _is_number(v) and 0 < v <= 1, "a number above 0 and at most 1"),
+    (("epsilon_cutoff", "eta_cutoff"), lambda v: _is_number(v) and 0 <= v < 1, "a number from 0 to below 1"),
+    ((*_SWITCHES, *_OUTPUTS), lambda v: isinstance(v, bool), "True or False"),
+    (("early_stopping",), lambda v: isinstance(v, bool) or v == "never", 'True, False or "never"'),
+)
+_OPTIONAL: tuple[_Rule, ...] = (
+    _whole(("max_new_tokens",), 1),
+    _whole(("max_length", "min_new_tokens"), 0),
+    _within(("min_p", "penalty_alpha"), 0, 1),
+    (("max_time",), lambda v: _is_number(v) and v > 0, "a number of seconds above 0"),
+    (("pad_token_id", "bos_token_id", "forced_bos_token_id"), lambda v: _is_ids([v]), "a token id"),
+    (("eos_token_id", "forced_eos_token_id"), _is_id_or_ids, "a token id, a list of at least one token id"),
+    (("suppress_tokens", "begin_suppress_tokens"), _is_ids, "a list of token ids"),
+    (("bad_words_ids",), _is_list_of_ids, "a list of non-empty lists of token ids"),
+    (
         ("force_words_ids",),
         _is_words,
         "a list of words, each a non-empty list of token ids or of such lists to choose from,",
-        optional=True,
     ),
-    _Rule(
-        ("sequence_bias",),
-        _is_bias,
-        "{(ids, …): bias} or [[[ids, …], bias], …], with biases below infinity,",
-        optional=True,
-    ),
-    _Rule(("stop_strings",), _is_strings, "a string, a list of strings, none of them empty,", optional=True),
-    _Rule(
+    (("sequence_bias",), _is_bias, "{(ids, …): bias} or [[[ids, …], bias], …], with biases below infinity,"),
+    (("stop_strings",), _is_strings, "a string, a list of strings, none of them empty,"),
+    (
         ("exponential_decay_length_penalty",),
         _is_decay,
         "a pair (tokens before it starts, factor of growth above 0)",
-        optional=True,
     ),
-    _Rule(_SWITCHES, lambda v: isinstance(v, bool), "True or False"),
-    _Rule(("early_stopping",), lambda v: isinstance(v, bool) or v == "never", 'True, False or "never"'),
 )
 
 
 def _values(options: OptionFields) -> Iterator[str]:
-    for names, allows, allowed, optional in _RULES:
-        for name in names:
-            value = getattr(options, name)
-            if not (value is None and optional) and not allows(value):
-                yield f"`{name}` must be {allowed}{' or None' if optional else ''}, but is {value!r}."
+    for rules, suffix in (_REQUIRED, ""), (_OPTIONAL, " or None"):
+        for names, allows, allowed in rules:
+            for name in names:
+                value = getattr(options, name)
+                if not (value is None and suffix) and not allows(value):
+                    yield f"`{name}` must be {allowed}{suffix}, but is {value!r}."
 
 
-def _combinations(options: OptionFields) -> Iterator[str]:
+def _strategy_options(options: OptionFields) -> Iterator[str]:
     returned = options.num_return_sequences
     if options.num_beams == 1 and not options.do_sample and returned > 1:
         yield (
@@ -178,6 +154,9 @@ def _combinations(options: OptionFields) -> Iterator[str]:
             f"`penalty_alpha` asks for contrastive search, which needs `num_beams=1`, `do_sample=False` and a `top_k` "
             f"of at least 2, but they are {options.num_beams}, {options.do_sample} and {options.top_k}."
         )
+
+
+def _beam_options(options: OptionFields) -> Iterator[str]:
     groups = options.num_beam_groups
     if options.force_words_ids and (options.num_beams == 1 or options.do_sample or groups > 1):
         yield (
@@ -194,6 +173,9 @@ def _combinations(options: OptionFields) -> Iterator[str]:
         yield "`num_beam_groups` above 1 is for beam search, not for sampling: set `do_sample=False`."
     if groups == 1 and options.diversity_penalty != 0.0:
         yield "`diversity_penalty` acts between groups of beams, but `num_beam_groups` is 1. Set both or neither."
+
+
+def _id_options(options: OptionFields) -> Iterator[str]:
     for name in ("forced_bos_token_id", "forced_eos_token_id"):
         forced = ids_of(getattr(options, name))
         if forced and set(forced) <= set(options.suppress_tokens or ()):
