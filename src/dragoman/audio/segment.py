@@ -142,7 +142,7 @@ class WindowCutter:
             AudioError: If the audio is not mono, or not finite.
         """
         block = as_float32(block)
-        self._buffer.append(block)
+        self._buffer.append(block.copy())  # callers may refill theirs
         spans = self._detector.push(block)
         horizon = self._detector.horizon
         # The empty span says that no later span starts before the horizon.
@@ -223,7 +223,7 @@ class _SampleBuffer:
         self._start = self.end = 0  # in samples from the beginning of the stream
 
     def append(self, block: Waveform) -> None:
-        self._blocks.append(block)
+        self._blocks.append(block.copy())  # callers may refill theirs
         self.end += len(block)
 
     def drop_before(self, position: int) -> None:

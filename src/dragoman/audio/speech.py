@@ -195,7 +195,7 @@ class Detector:
         """
         block = as_float32(block)
         check_samples(block, "The audio: ", SAMPLING_RATE, first=self._now + self._buffered)
-        self._buffer.append(block)
+        self._buffer.append(block.copy())  # callers may refill theirs
         self._buffered += len(block)
         batch = _CHUNKS_AT_ONCE * CHUNK
         if self._buffered < batch:

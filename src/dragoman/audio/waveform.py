@@ -3,6 +3,7 @@
 Arrays from elsewhere are converted and checked here; every other module of `audio` relies on it.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -23,6 +24,7 @@ __all__ = [
     "check_rate",
     "check_samples",
     "normalise",
+    "resampled",
 ]
 
 Waveform: TypeAlias = Float32[np.ndarray[Any, np.dtype[np.float32]], " samples"]
@@ -71,6 +73,17 @@ def as_float32(array: Any) -> Waveform:
     middle = scale if samples.dtype == np.uint8 else 0.0  # 8-bit PCM is unsigned
     scaled: Waveform = ((samples.astype(np.float64) - middle) / scale).astype(np.float32)
     return scaled
+
+
+def resampled(blocks: Iterable[Waveform], sampling_rate: int, target_sampling_rate: int) -> Iterator[Waveform]:
+    """Yield the blocks of one recording at another rate; joined, they equal the recording resampled as a whole."""
+    if sampling_rate == target_sampling_rate:
+        yield from blocks
+        return
+    resampler = soxr.ResampleStream(sampling_rate, target_sampling_rate, num_channels=1)
+    for block in blocks:
+        yield resampler.resample_chunk(np.ascontiguousarray(block))
+    yield resampler.resample_chunk(np.empty(0, np.float32), last=True)  # the delay of its filter
 
 
 def normalise(waveform: Waveform, valid: Waveform | None = None) -> Waveform:

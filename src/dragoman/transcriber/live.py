@@ -21,8 +21,8 @@ import numpy as np
 
 from dragoman.audio import SAMPLING_RATE
 from dragoman.audio.segment import WindowCutter
-from dragoman.audio.waveform import as_waveform
 from dragoman.errors import ConfigError
+from dragoman.transcriber.blocks import live_blocks
 from dragoman.transcriber.decoding import WindowDecoder, cutting_rules, window_seconds
 from dragoman.transcriber.engine import Engine
 from dragoman.transcriber.options import TranscribeOptions
@@ -54,7 +54,11 @@ class LiveText:
 
 
 def live_texts(
-    engine: Engine, chunks: Iterable[np.ndarray[Any, Any]], options: TranscribeOptions, interval_s: float
+    engine: Engine,
+    chunks: Iterable[np.ndarray[Any, Any]],
+    options: TranscribeOptions,
+    interval_s: float,
+    sampling_rate: int = SAMPLING_RATE,
 ) -> Iterator[LiveText]:
     """Transcribe a stream; see `Transcriber.stream`."""
     if not interval_s > 0:
@@ -62,10 +66,8 @@ def live_texts(
     options = replace(options, **engine.search_options(options))
     cutter = WindowCutter(window_seconds(engine, options), **cutting_rules(options))
     decoder, partial = WindowDecoder(engine, options, "the stream"), _Partial(interval_s)
-    for chunk in chunks:
-        if np.size(chunk) == 0:  # from a resampler that has nothing yet
-            continue
-        for window in cutter.push(as_waveform(chunk, sampling_rate=SAMPLING_RATE)):
+    for chunk in filter(np.size, live_blocks(chunks, sampling_rate)):  # a resampler may have nothing yet
+        for window in cutter.push(chunk):
             yield from _final(decoder.push([window]))
         unfinished = cutter.unfinished()
         if unfinished is not None:

@@ -1,23 +1,21 @@
 """`Transcriber`: recordings of any length to transcripts, in memory that does not grow with their length."""
 
-import io
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, fields, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any
 
 import numpy as np
 
 from dragoman.audio import SAMPLING_RATE
-from dragoman.audio.reading.io import stream_audio
-from dragoman.audio.reading.source import AudioSource
 from dragoman.audio.segment import Window, speech_windows
-from dragoman.audio.waveform import Waveform, as_float32, as_waveform
-from dragoman.errors import AudioError, ConfigError, did_you_mean
+from dragoman.audio.waveform import Waveform
+from dragoman.errors import ConfigError, did_you_mean
 from dragoman.model.runner import Runner
+from dragoman.transcriber.blocks import Audio, blocks_of
 from dragoman.transcriber.decoding import WindowDecoder, cutting_rules, window_seconds
 from dragoman.transcriber.engine import Engine
 from dragoman.transcriber.live import LiveText, live_texts
@@ -27,8 +25,6 @@ from dragoman.transcriber.result import ModelInfo, Segment, Timings, Transcript,
 from dragoman.transcriber.segmenting import Examined
 
 __all__ = ["SegmentStream", "Transcriber"]
-
-Audio: TypeAlias = "AudioSource | np.ndarray[Any, Any] | Iterable[np.ndarray[Any, Any]]"
 
 
 class Transcriber:
@@ -101,12 +97,14 @@ class Transcriber:
         """Its feature extractor and tokenizer."""
         return self._engine.processor
 
-    def transcribe(self, audio: Audio, **options: Any) -> Transcript:
+    def transcribe(self, audio: Audio, *, sampling_rate: int | None = None, **options: Any) -> Transcript:
         """Transcribe one recording of any length.
 
         Args:
-            audio: A path, the bytes of an audio file, a binary file object, mono samples `[samples]` at 16 kHz, or a
-                list or iterator of such blocks, one after the other. Several recordings take several calls.
+            audio: A path, the bytes of an audio file, a binary file object, an array (NumPy, PyTorch, JAX) of mono
+                samples `[samples]`, or a list or iterator of such blocks, one after the other. Several recordings take
+                several calls.
+            sampling_rate: Sampling rate of samples that are passed, in hertz; `None` is 16 kHz. Files state their own.
             **options: Fields of `TranscribeOptions`: `language`, `beam_size`, `batch_size`, `vad_filter`, …
 
         Returns:
@@ -117,30 +115,42 @@ class Transcriber:
             ConfigError: If an option is unknown or invalid.
             OutOfMemoryError: If even one window does not fit into memory.
         """
-        return self.stream_segments(audio, **options).transcript()
+        return self.stream_segments(audio, sampling_rate=sampling_rate, **options).transcript()
 
     def stream_segments(
-        self, audio: Audio, *, examine: Callable[[Examined], object] | None = None, **options: Any
+        self,
+        audio: Audio,
+        *,
+        sampling_rate: int | None = None,
+        examine: Callable[[Examined], object] | None = None,
+        **options: Any,
     ) -> "SegmentStream":
         """Transcribe lazily: segments are yielded as they are decoded, before the rest of the audio is read.
 
         Args:
             audio: As for `transcribe`.
+            sampling_rate: As for `transcribe`.
             examine: Called with everything that is known about each window (`dragoman.transcriber.plots` draws it).
             **options: As for `transcribe`.
 
         Raises:
             ConfigError: If an option is unknown or invalid. Errors in the audio are raised while iterating.
         """
-        return SegmentStream(self._engine, audio, _checked(options), examine)
+        return SegmentStream(self._engine, audio, sampling_rate, _checked(options), examine)
 
     def stream(
-        self, chunks: Iterable[np.ndarray[Any, Any]], *, interval_s: float = 1.0, **options: Any
+        self,
+        chunks: Iterable[np.ndarray[Any, Any]],
+        *,
+        sampling_rate: int = SAMPLING_RATE,
+        interval_s: float = 1.0,
+        **options: Any,
     ) -> Iterator[LiveText]:
         """Transcribe live audio: partial transcripts by local agreement, and final ones.
 
         Args:
-            chunks: Mono samples at 16 kHz as they arrive, of any length `[samples]`, floats or integers.
+            chunks: Mono samples as they arrive, of any length `[samples]`, floats or integers.
+            sampling_rate: Sampling rate of the samples in hertz.
             interval_s: Seconds of new speech before the next partial transcript.
             **options: As for `transcribe`.
 
@@ -151,7 +161,7 @@ class Transcriber:
             AudioError: If a chunk is not a waveform.
             ConfigError: If an option is unknown or invalid.
         """
-        return live_texts(self._engine, chunks, _checked(options), interval_s)
+        return live_texts(self._engine, chunks, _checked(options), interval_s, sampling_rate)
 
 
 def _checked(options: dict[str, Any]) -> TranscribeOptions:
@@ -193,6 +203,7 @@ class SegmentStream(Iterator[Segment]):
         self,
         engine: Engine,
         audio: Audio,
+        sampling_rate: int | None,
         options: TranscribeOptions,
         examine: Callable[[Examined], object] | None = None,
     ) -> None:
@@ -202,7 +213,7 @@ class SegmentStream(Iterator[Segment]):
         self._decoder = WindowDecoder(engine, self._options, name, examine)
         self._samples_read = 0
         self._windows = speech_windows(
-            self._counted(_blocks(audio)), window_seconds(engine, options), **cutting_rules(options)
+            self._counted(blocks_of(audio, sampling_rate)), window_seconds(engine, options), **cutting_rules(options)
         )
         self._made: list[Segment] = []
         self._reading = self._decoding = 0.0  # seconds
@@ -260,20 +271,3 @@ class SegmentStream(Iterator[Segment]):
         batch = list(islice(self._windows, most))
         self._reading += time.perf_counter() - begin
         return batch
-
-
-def _blocks(audio: Audio) -> Iterable[Waveform]:
-    if isinstance(audio, np.ndarray):
-        return iter([as_waveform(audio, sampling_rate=SAMPLING_RATE)])
-    if isinstance(audio, list | tuple | Iterator) and not isinstance(audio, io.IOBase):  # files are iterators of lines
-        return map(_block, audio)
-    return stream_audio(cast(AudioSource, audio), sampling_rate=SAMPLING_RATE)
-
-
-def _block(samples: Any) -> Waveform:
-    if isinstance(samples, str | os.PathLike | bytes):
-        raise AudioError(
-            f"`transcribe` takes one recording, a file or blocks of samples, but a list holds {samples!r:.80}. "
-            "Call it once for each file."
-        )
-    return as_float32(samples)
