@@ -231,6 +231,29 @@ def test_eight_channels_at_eight_kilohertz(here, tiny_checkpoint, sample, run):
     assert phone == array
 
 
+def test_an_inverted_channel_is_a_warning_and_loses_no_text(here, tiny_checkpoint, sample, run):
+    mono = (sample * 32_000).astype(np.int16)
+    Path("mono.wav").write_bytes(wav(mono))
+    Path("inverted.wav").write_bytes(wav(np.stack([mono, -mono], axis=1)))
+    texts = [run("transcribe", name, "--model", tiny_checkpoint) for name in ("mono.wav", "inverted.wav")]
+    assert texts[0].stdout.strip()
+    assert texts[1].stdout == texts[0].stdout
+    assert re.fullmatch(
+        r"dragoman: warning: inverted\.wav: its channels cancel each other when mixed [^\n]*\n", texts[1].stderr
+    )
+
+
+@pytest.mark.parametrize("arguments", [(), ("-f", "srt")])
+def test_an_empty_transcript_is_a_warning(arguments, here, tiny_checkpoint, run):
+    Path("quiet.wav").write_bytes(wav(np.zeros(48_000, np.int16)))
+    done = run("transcribe", "quiet.wav", *arguments, "--model", tiny_checkpoint)
+    assert (done.returncode, done.stdout.strip()) == (0, "")
+    assert done.stderr == (
+        "dragoman: warning: quiet.wav: the transcript is empty: no speech was found in 3.0 s of audio. Listen to it; "
+        "--no_vad_filter decodes everything.\n"
+    )
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is unreadable to root")
 def test_unreadable_file_is_reported(here, tiny_checkpoint, run):
     Path("one.wav").chmod(0)

@@ -17,6 +17,7 @@ from dragoman.transcriber.layout import Layout
 from dragoman.transcriber.options import TranscribeOptions
 from dragoman.transcriber.plots import plot_window
 from dragoman.transcriber.recordings import Recording, find_recordings, with_distinct_outputs
+from dragoman.transcriber.result import Transcript
 from dragoman.transcriber.segmenting import Examined
 from dragoman.transcriber.transcriber import Transcriber
 from dragoman.transcriber.writers import output_paths, write_transcript
@@ -148,8 +149,16 @@ def _transcribe(
                 bar.print(segment.text)
     transcript = segments.transcript()
     LOG.info("%s: %.1f s of audio in %.1f s.", item.label, transcript.duration, time.perf_counter() - begin)
+    if not transcript.text:
+        LOG.warning("%s", _no_text(item, transcript, options))
     if flags.format is not None:
         for path in write_transcript(transcript, flags.folder / item.stem, flags.format, output.layout):
             LOG.info("%s: written.", path)
     elif named:
         print(f"{item.label}\t{transcript.text}", flush=True)  # noqa: T201
+
+
+def _no_text(item: Recording, transcript: Transcript, options: TranscribeOptions) -> str:
+    found = "no speech was found" if not transcript.segments and options.vad_filter else "no text came of its speech"
+    hint = "Listen to it" + ("; --no_vad_filter decodes everything." if options.vad_filter else ".")
+    return f"{item.label}: the transcript is empty: {found} in {transcript.duration:.1f} s of audio. {hint}"

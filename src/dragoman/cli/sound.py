@@ -8,13 +8,13 @@ from math import inf
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-import soxr
 
 from dragoman._lazy import require
 from dragoman.audio import SAMPLING_RATE
 from dragoman.audio.reading.containers import UNKNOWN_SIZE, container_of
+from dragoman.audio.reading.mix import Mixer
 from dragoman.audio.reading.mpeg import frame_length
-from dragoman.audio.waveform import MAX_RATE, MIN_RATE, Waveform
+from dragoman.audio.waveform import MAX_RATE, MIN_RATE, Waveform, resampled
 from dragoman.cli.console import LOG
 from dragoman.errors import AudioError, ConfigError, MissingDependencyError
 
@@ -89,7 +89,7 @@ class _Format(NamedTuple):
 
 
 def _piped(file: BinaryIO, sampling_rate: int) -> Iterator[Waveform]:
-    """Yield signed 16-bit little-endian samples as they arrive: raw mono ones, or those of a WAV stream."""
+    """Return signed 16-bit little-endian samples as they arrive: raw mono ones, or those of a WAV stream."""
     pipe = _Pipe(file)
     container = _container(pipe)
     if container not in (None, "wav"):
@@ -102,9 +102,12 @@ def _piped(file: BinaryIO, sampling_rate: int) -> Iterator[Waveform]:
     form = _wav_form(pipe) if container == "wav" else _Format(sampling_rate, 1)
     if not MIN_RATE <= form.sampling_rate <= MAX_RATE:
         raise AudioError(f"-: the sampling rate must be {MIN_RATE} to {MAX_RATE} Hz, but is {form.sampling_rate} Hz.")
-    resampler = None
-    if form.sampling_rate != SAMPLING_RATE:
-        resampler = soxr.ResampleStream(form.sampling_rate, SAMPLING_RATE, num_channels=1)
+    return resampled(_samples(pipe, form), form.sampling_rate, SAMPLING_RATE)
+
+
+def _samples(pipe: _Pipe, form: _Format) -> Iterator[Waveform]:
+    """Yield mono samples at the rate of the stream."""
+    mixer = Mixer("-", form.sampling_rate, form.channels)
     rest, left = b"", form.size
     while left > 0 and (data := pipe.available()):
         data, left = rest + data[: int(min(left, len(data)))], left - len(data)
@@ -112,9 +115,7 @@ def _piped(file: BinaryIO, sampling_rate: int) -> Iterator[Waveform]:
         rest = data[whole:]
         frames = np.frombuffer(data[:whole], "<i2").reshape(-1, form.channels)
         samples: Waveform = frames.mean(axis=1, dtype=np.float32) / np.float32(2**15)
-        yield samples if resampler is None else resampler.resample_chunk(samples)
-    if resampler is not None:
-        yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
+        yield mixer.mix(frames.T / np.float32(2**15), samples)
 
 
 def _container(pipe: _Pipe) -> str | None:

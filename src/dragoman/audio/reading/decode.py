@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-import numpy as np
 import soundfile
 
 from dragoman._lazy import require
 from dragoman.audio.reading.containers import FFMPEG, Layout, inspect, truncated
+from dragoman.audio.reading.mix import Mixer
 from dragoman.audio.reading.source import AudioFile
 from dragoman.audio.waveform import MAX_RATE, MIN_RATE, Waveform, check_samples
 from dragoman.errors import AudioError
@@ -34,7 +34,7 @@ class DecodedStream:
 
     Attributes:
         sampling_rate: In hertz.
-        blocks: Mono float32 blocks `[samples]` (the mean of all channels), finite, iterated once.
+        blocks: Mono float32 blocks `[samples]`, finite, iterated once.
     """
 
     sampling_rate: int
@@ -145,6 +145,7 @@ def _decode_soundfile(audio: AudioFile, layout: Layout, ranges: list[tuple[int, 
 
 def _soundfile_blocks(audio: AudioFile, file: soundfile.SoundFile, exact: bool) -> Iterator[Waveform]:
     length, done = _BLOCK_VALUES // file.channels, 0
+    mixer = Mixer(audio.name, file.samplerate, file.channels)
     while True:
         try:
             block = file.read(length, dtype="float32", always_2d=True)
@@ -153,18 +154,17 @@ def _soundfile_blocks(audio: AudioFile, file: soundfile.SoundFile, exact: bool) 
             raise _damaged(audio, done / file.samplerate, cause) from error
         if len(block) == 0:
             break
-        yield _mono(audio, block.T, file.samplerate, done)
+        yield _mono(audio, mixer, block.T, file.samplerate, done)
         done += len(block)
     if exact and done < file.frames < _ENDLESS:
         raise truncated(audio, f"its header gives {file.frames} samples, but there are only {done}")
 
 
-def _mono(audio: AudioFile, channels: Any, sampling_rate: int, done: int) -> Waveform:
-    """Return the mean of `channels` `[channels, samples]`, checked; `done` is the number of samples before them."""
-    with np.errstate(all="ignore"):  # samples that are not finite are reported below
-        mono: Waveform = np.full(len(channels), 1 / len(channels), np.float32) @ channels
-    check_samples(mono, f"{audio.name}: ", sampling_rate, first=done)
-    return mono
+def _mono(audio: AudioFile, mixer: Mixer, channels: Any, sampling_rate: int, done: int) -> Waveform:
+    """Return `channels` `[channels, samples]` mixed down and checked; `done` is the number of samples before them."""
+    mean = mixer.mean(channels)
+    check_samples(mean, f"{audio.name}: ", sampling_rate, first=done)
+    return mixer.mix(channels, mean)
 
 
 def _damaged(audio: AudioFile, seconds: float, cause: object) -> AudioError:
@@ -200,13 +200,14 @@ def _av_blocks(av: Any, audio: AudioFile, container: Any, track: Any) -> Iterato
     # Interleaved, since PyAV crashes on planar samples of some malformed files.
     to_float = av.AudioResampler(format="flt", layout=track.codec_context.layout, rate=sampling_rate)
     frames, done = container.decode(track), 0
+    mixer = Mixer(audio.name, sampling_rate, channels)
     while True:
         with _av_errors(av, audio, done / sampling_rate):
             frame = next(frames, None)
             converted = to_float.resample(frame)
         for part in converted:
             interleaved = part.to_ndarray().reshape(-1, channels)
-            yield (block := _mono(audio, interleaved.T, sampling_rate, done))
+            yield (block := _mono(audio, mixer, interleaved.T, sampling_rate, done))
             done += len(block)
         if frame is None:
             break

@@ -4,14 +4,14 @@
 """
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 import numpy as np
-import soxr
 
 from dragoman.audio import SAMPLING_RATE
-from dragoman.audio.reading.decode import DecodedStream, decode
+from dragoman.audio.reading.decode import decode
 from dragoman.audio.reading.source import AudioSource, open_audio
-from dragoman.audio.waveform import Waveform, as_waveform, check_rate
+from dragoman.audio.waveform import Waveform, as_waveform, check_rate, resampled
 from dragoman.errors import AudioError
 
 __all__ = [
@@ -82,8 +82,8 @@ def stream_audio(
     limit = None if max_seconds is None else max_seconds * sampling_rate
     total = 0
     with open_audio(source) as audio:
-        resampled = (part for stream in decode(audio) for part in _resample(stream, sampling_rate))
-        for samples in _rebatch(resampled, block):
+        parts = chain.from_iterable(resampled(one.blocks, one.sampling_rate, sampling_rate) for one in decode(audio))
+        for samples in _rebatch(parts, block):
             total += len(samples)
             if limit is not None and total > limit:
                 raise AudioError(
@@ -92,16 +92,6 @@ def stream_audio(
             yield samples
         if total == 0:
             raise AudioError(f"{audio.name}: has no samples. Record or export the audio again.")
-
-
-def _resample(stream: DecodedStream, sampling_rate: int) -> Iterator[Waveform]:
-    if stream.sampling_rate == sampling_rate:
-        yield from stream.blocks
-        return
-    resampler = soxr.ResampleStream(stream.sampling_rate, sampling_rate, num_channels=1)
-    for block in stream.blocks:
-        yield resampler.resample_chunk(np.ascontiguousarray(block))
-    yield resampler.resample_chunk(np.empty(0, np.float32), last=True)  # the rest in its filter
 
 
 def _rebatch(parts: Iterable[Waveform], length: int) -> Iterator[Waveform]:

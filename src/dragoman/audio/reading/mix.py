@@ -1,0 +1,103 @@
+"""Mixing channels down to mono without losing what they share in antiphase."""
+
+import warnings
+from math import exp
+from typing import Any
+
+import numpy as np
+
+from dragoman.audio.waveform import Waveform
+
+__all__ = ["Mixer"]
+
+_CANCELLED = 0.1  # power of the sum over the sum of the powers: unrelated channels have 1, equal ones their number
+_RESTORED = 0.5  # above it the mean is used again
+_SILENCE = 1e-8  # mean square; below it channels say nothing about their phase
+_MEMORY = 1.0  # seconds after which a moment's power counts for 1/e
+_PIECE = 0.5  # seconds after which the choice is looked at again
+_FADE = 0.02  # seconds that a change of weights takes, so that it is not heard
+
+
+class Mixer:
+    """Mixes the channels of one recording down to mono, block by block.
+
+    The result is the mean of the channels. Where that cancels them (a microphone with inverted wires, a balanced
+    signal recorded as stereo), it is the loudest channel; a warning says so once.
+
+    Args:
+        name: The recording's name in the warning.
+        sampling_rate: In hertz.
+        channels: Their number.
+    """
+
+    def __init__(self, name: str, sampling_rate: int, channels: int) -> None:
+        self._name, self._rate, self._channels = name, sampling_rate, channels
+        self._powers = np.zeros(channels)  # of the channels, decaying
+        self._mixed = 0.0  # power of their mean, decaying
+        self._chosen: int | None = None  # the channel in use, instead of the mean
+        self._done = 0  # samples so far
+        self._warned = False
+
+    def mean(self, block: Any) -> Waveform:
+        """Return the mean of the channels of a block `[channels, samples]`, which may be anything but numbers."""
+        with np.errstate(all="ignore"):
+            mean: Waveform = np.full(len(block), 1 / len(block), np.float32) @ block
+        return mean
+
+    def mix(self, block: Any, mean: Waveform) -> Waveform:
+        """Return the next block as mono.
+
+        Args:
+            block: `[channels, samples]`, finite.
+            mean: Its mean, which is returned unchanged unless the channels cancel out.
+        """
+        if self._channels == 1:
+            return mean
+        mono, piece = mean, max(1, round(_PIECE * self._rate))
+        for start in range(0, len(mean), piece):
+            part = slice(start, start + piece)
+            before = self._chosen
+            self._choose(block[:, part], mean[part])
+            if before is None and self._chosen is None:
+                continue
+            mono = mean.copy() if mono is mean else mono
+            mono[part] = self._way(self._chosen, block[:, part], mean[part])
+            if before != self._chosen and self._done + start > 0:
+                self._fade(mono[part], self._way(before, block[:, part], mean[part]))
+        self._done += len(mean)
+        return mono
+
+    def _way(self, chosen: int | None, block: Any, mean: Waveform) -> Any:
+        return mean if chosen is None else block[chosen]
+
+    def _fade(self, after: Waveform, before: Waveform) -> None:
+        """Let `after` begin as `before`, in place."""
+        length = min(len(after), max(1, round(_FADE * self._rate)))
+        ramp = np.linspace(0, 1, length, dtype=np.float32)
+        after[:length] = ramp * after[:length] + (1 - ramp) * before[:length]
+
+    def _choose(self, block: Any, mean: Waveform) -> None:
+        """Decide between the mean and a channel, with hysteresis, by the last seconds and this piece."""
+        kept, length = exp(-len(mean) / (_MEMORY * self._rate)), len(mean)
+        self._powers = kept * self._powers + length * block.var(axis=1)
+        self._mixed = kept * self._mixed + length * float(mean.var())
+        total = float(self._powers.sum())
+        if total < _SILENCE * _MEMORY * self._rate:
+            return
+        ratio = self._mixed * self._channels**2 / total
+        if self._chosen is None and ratio < _CANCELLED:
+            self._chosen = int(self._powers.argmax())
+            self._warn()
+        elif self._chosen is not None and ratio > _RESTORED:
+            self._chosen = None
+
+    def _warn(self) -> None:
+        if self._warned:
+            return
+        self._warned = True
+        warnings.warn(
+            f"{self._name}: its channels cancel each other when mixed (one of them is inverted). Where they do, from "
+            f"{self._done / self._rate:.0f} s on, the loudest one is used instead of their mean.",
+            UserWarning,
+            stacklevel=2,
+        )
