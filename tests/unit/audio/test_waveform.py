@@ -28,7 +28,7 @@ from dragoman.errors import AudioError
         (np.array([0.25, 9.0, -0.5, 9.0])[::2], [0.25, -0.5]),
     ],
 )
-def test_what_becomes_a_waveform(array: Any, expected: list[float]) -> None:
+def test_arrays_are_converted(array: Any, expected: list[float]) -> None:
     waveform = as_waveform(array, sampling_rate=16_000)
     assert waveform.dtype == np.float32
     assert waveform.flags.c_contiguous
@@ -67,7 +67,7 @@ def test_resampling_is_soxrs_and_its_length_exact(rate: int, target: int, length
         (np.array([0.0, 12_000.0]), "reach 12000.*32768"),
     ],
 )
-def test_what_does_not(array: Any, cause: str) -> None:
+def test_other_arrays_are_refused(array: Any, cause: str) -> None:
     with pytest.raises(AudioError, match=cause) as caught:
         as_waveform(array, sampling_rate=16_000)
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""The default model is found without running its package's code, and used only if its files are the known ones."""
+"""The default model is found without running its package's code, and used only if the hashes of its files match."""
 
 import hashlib
 import sys

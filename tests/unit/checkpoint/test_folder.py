@@ -1,4 +1,4 @@
-"""A folder as one checkpoint: what it holds, in which format, and that its files are closed again."""
+"""A folder as one checkpoint: its content, its format, and closing its files."""
 
 import json
 from pathlib import Path
@@ -95,7 +95,7 @@ def test_a_broken_shard_closes_the_others(folder: Path, monkeypatch: pytest.Monk
     assert closed == ["model-00001-of-00002.safetensors"]
 
 
-def test_what_is_missing_is_named(tmp_path: Path) -> None:
+def test_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match="There is no folder"):
         open_folder(tmp_path / "nowhere")
     with pytest.raises(ModelNotFoundError, match="No weights in"):

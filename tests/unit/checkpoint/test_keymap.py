@@ -1,4 +1,4 @@
-"""Name tables: templates, rules, spellings, and their inverse. The families' own: tests/unit/families."""
+"""Key maps: templates, rules, spellings, and their inverse. Those of the families are tested in tests/unit/families."""
 
 import numpy as np
 import pytest
@@ -82,7 +82,7 @@ def test_spelling() -> None:
     assert added.canonical_name("model.embed.weight") == "model.embed.weight"
 
 
-def test_two_rules_for_one_name_are_a_mistake_in_the_table() -> None:
+def test_two_rules_for_one_name_are_an_error() -> None:
     keymap = KeyMap((Rename("a.{i}", "x.{i}"), Drop("a.*", why="")))
     with pytest.raises(CheckpointError, match=r"'a\.1' matches several rules"):
         keymap.rule_for("a.1")
@@ -90,7 +90,7 @@ def test_two_rules_for_one_name_are_a_mistake_in_the_table() -> None:
         KeyMap((Rename("a", "x"), Drop("*", why=""))).rule_for("a")
 
 
-def test_reading_splits_and_turns() -> None:
+def test_reading_splits_and_transposes() -> None:
     weight, bias = np.arange(12.0).reshape(2, 6), np.arange(6.0)
     parts = dict(KEYMAP.read("h.0.qkv.weight", weight))
     assert list(parts) == ["layers.0.q.weight", "layers.0.k.weight", "layers.0.v.weight"]
@@ -115,7 +115,7 @@ def test_writing_is_the_inverse() -> None:
     assert all(np.array_equal(back[name], theirs[name]) for name in theirs)
 
 
-def test_what_cannot_be_written_is_named() -> None:
+def test_tensors_without_a_rule_are_named() -> None:
     with pytest.raises(CheckpointError, match=r"'h\.0\.qkv\.bias' cannot be written: layers\.0\.k\.bias, layers\.0\.v"):
         KEYMAP.write({"layers.0.q.bias": np.zeros(2)})
     with pytest.raises(CheckpointError, match="the name under which the tensor 'unknown' is saved"):
@@ -138,7 +138,7 @@ def test_scalars_pass() -> None:
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 4, 5, 7, 8])
-def test_a_fused_tensor_that_cannot_be_cut_evenly_gives_a_part_of_a_wrong_shape(length: int) -> None:
+def test_an_uneven_split_gives_a_wrong_shape(length: int) -> None:
     """The report then names it; were the rest cut off, a wrong checkpoint would load in silence."""
     parts = dict(KEYMAP.read("h.0.qkv.bias", np.zeros(length)))
     assert len(parts) == 3
@@ -146,5 +146,5 @@ def test_a_fused_tensor_that_cannot_be_cut_evenly_gives_a_part_of_a_wrong_shape(
     assert any(part.shape != (2,) for part in parts.values())
 
 
-def test_a_fused_tensor_without_axes_breaks_nothing() -> None:
+def test_a_fused_scalar_gives_wrong_shapes() -> None:
     assert [part.shape for _, part in KEYMAP.read("h.0.qkv.bias", np.array(1.0))] == [(1,), (0,), (0,)]

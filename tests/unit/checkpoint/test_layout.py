@@ -1,4 +1,4 @@
-"""Which files are the weights, and how tensors are spread over shards: against transformers' own folders."""
+"""Weight files and shards, against folders of `transformers`."""
 
 import json
 import os
@@ -97,7 +97,7 @@ def test_transformers_loads_our_shards(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("limit", [40, "40B", "0.04KB"])
-def test_plan_keeps_the_order_and_gives_giants_a_file_of_their_own(limit: int | str) -> None:
+def test_plan_keeps_the_order_and_separates_large_tensors(limit: int | str) -> None:
     plan = plan_shards({"a": 30, "b": 10, "c": 5, "giant": 90, "d": 35}, limit)
     assert plan.files == {
         "model-00001-of-00003.safetensors": ("a", "b"),
@@ -138,7 +138,7 @@ def test_no_folder(tmp_path: Path) -> None:
         find_weights(tmp_path / "nowhere")
 
 
-def test_no_weights_lists_what_was_looked_for_and_what_is_there(tmp_path: Path) -> None:
+def test_no_weights_lists_accepted_and_present_files(tmp_path: Path) -> None:
     fill(tmp_path, "config.json", "tf_model.h5")
     with pytest.raises(ModelNotFoundError) as caught:
         find_weights(tmp_path)

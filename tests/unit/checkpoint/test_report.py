@@ -1,4 +1,4 @@
-"""Load reports: errors that list everything, summaries that people read."""
+"""Load reports: errors that list everything, and readable summaries."""
 
 import pytest
 
@@ -20,14 +20,14 @@ def test_everything_is_in_one_error() -> None:
     report = LoadReport(
         source="folder",
         missing=["embed.weight", "norm.bias"],
-        unexpected=["stranger"],
+        unexpected=["unknown"],
         misshapen={"head.weight": ((3, 4), (5, 4))},
     )
     message = error_of(report)
     for part in (
         "folder",
         "2 missing (embed.weight; norm.bias)",
-        "1 unexpected (stranger)",
+        "1 unexpected (unknown)",
         "1 of another shape (head.weight: [3, 4] instead of [5, 4])",
         "allow_new=",
     ):
@@ -35,7 +35,7 @@ def test_everything_is_in_one_error() -> None:
     assert "\n" not in message
 
 
-def test_a_file_of_another_part_of_the_network_is_told_as_such() -> None:
+def test_a_checkpoint_of_another_part_is_recognised() -> None:
     names = [f"decoder.stack.layers.{i}.ffn.in_proj.weight" for i in range(4)]
     words = "It has no layer of the decoder"
     assert words in error_of(LoadReport(missing=names, unexpected=["classifier.bias"], loaded=["decoder.embed.weight"]))
@@ -59,20 +59,20 @@ def test_the_layers_of_misshapen_tensors_too() -> None:
     assert "24 of another shape (layers.{0-23}.weight: [2] instead of [1])" in error_of(same)
 
 
-def test_strange_names_neither_break_nor_flood() -> None:
+def test_unusual_names_are_listed_briefly() -> None:
     report = LoadReport(unexpected=["²", "layers.²", "9" * 5_000, "..", "", "{}", *(f"x{i}" for i in range(10_000))])
     message = error_of(report)
     assert "10006 unexpected" in message
     assert "and 9906 more kinds" in message
 
 
-def test_every_name_is_somewhere_in_the_error() -> None:
+def test_every_name_is_in_the_error() -> None:
     names = [f"block{i}.weight" for i in range(100)]
     message = error_of(LoadReport(missing=names))
     assert all(name in message for name in names)
 
 
-def test_merging_gives_our_names_the_prefix_of_the_part() -> None:
+def test_merging_adds_the_prefix_of_the_part() -> None:
     encoder = LoadReport(source="a", loaded=["x"], missing=["m"], fresh=["f"], unexpected=["encoder.u"])
     decoder = LoadReport(source="b", dropped={"decoder.d": "tied"}, misshapen={"s": ((1,), (2,))})
     merged = LoadReport().merged("encoder.", encoder).merged("decoder.", decoder)
@@ -89,7 +89,7 @@ def test_merging_gives_our_names_the_prefix_of_the_part() -> None:
     assert LoadReport(source="a").merged("p.", LoadReport(source="a")).source == "a"
 
 
-def test_a_summary_says_what_is_new_and_why_something_was_left_out() -> None:
+def test_a_summary_lists_new_tensors_and_reasons() -> None:
     report = LoadReport(
         source="folder",
         loaded=["a", "b"],

@@ -56,7 +56,7 @@ def test_a_new_folder(tmp_path: Path) -> None:
     assert sorted(os.listdir(folder)) == ["config.json", "model.safetensors"]
 
 
-def test_old_weights_go_and_the_rest_stays(tmp_path: Path) -> None:
+def test_old_weights_are_removed_and_other_files_kept(tmp_path: Path) -> None:
     folder = old_folder(tmp_path)
     save_folder(folder, NEW)
     assert content(folder) == NEW_CONTENT
@@ -221,7 +221,7 @@ def test_a_load_finishes_the_save(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("listed", ["../out", "/out", "a/../../out", None, 3, {"a": 1}, [["x"]], "not json"])
-def test_a_strangers_folder_cannot_move_files(listed: Any, tmp_path: Path) -> None:
+def test_an_untrusted_folder_cannot_move_files(listed: Any, tmp_path: Path) -> None:
     folder, pending = tmp_path / "model", tmp_path / "model" / ".dragoman-pending"
     pending.mkdir(parents=True)
     (folder / "out").write_bytes(b"x")
@@ -249,7 +249,7 @@ def test_two_processes_that_save_at_once_do_not_mix(tmp_path: Path) -> None:
     assert found in (dict.fromkeys(one, b"1"), dict.fromkeys(two, b"2"))
 
 
-def test_what_killed_saves_left_is_removed_after_a_day(tmp_path: Path) -> None:
+def test_files_of_killed_saves_are_removed_after_a_day(tmp_path: Path) -> None:
     for name, age in (("yesterday", 25), ("today", 1)):
         staging = tmp_path / f".dragoman-saving-{name}"
         staging.mkdir()
@@ -270,7 +270,7 @@ def test_a_folder_in_the_way(tmp_path: Path) -> None:
         save_folder(tmp_path, {"../x": b""})
 
 
-def test_moves_that_fail_are_explained_and_done_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_moves_are_explained_and_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = old_folder(tmp_path)
 
     def denied(*args: Any) -> None:

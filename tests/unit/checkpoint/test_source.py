@@ -1,4 +1,4 @@
-"""Local folders, and the real hub client against a small real server that speaks the hub's protocol."""
+"""Local folders, and the hub client against a small server with the hub's protocol."""
 
 import errno
 import hashlib
@@ -175,7 +175,7 @@ def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     "name", ["/no/such/folder", "./nothing", "../nothing", "a/b/c", "~/nothing", "C:\\models", "a b", "café"]
 )
-def test_what_cannot_be_a_hub_id_is_not_looked_for_there(name: str) -> None:
+def test_invalid_hub_ids_are_not_looked_up(name: str) -> None:
     with pytest.raises(ModelNotFoundError, match=r"no folder .* cannot be a hub id"):
         resolve(name)
 
@@ -242,7 +242,7 @@ def test_cached_models_need_no_hub(hub: ThreadingHTTPServer, tmp_path: Path) -> 
     assert "cannot be fetched from http://127.0.0.1:9" in down[1]["message"]
 
 
-def test_a_model_that_cannot_join_is_not_downloaded(hub: ThreadingHTTPServer, tmp_path: Path) -> None:
+def test_an_unsupported_model_is_not_downloaded(hub: ThreadingHTTPServer, tmp_path: Path) -> None:
     """Its family is refused after its configuration has come: for a part, for a whole model, in both backends."""
     code = textwrap.dedent("""
         from dragoman import ConfigError, FlaxSpeechEncoderDecoderModel, SpeechEncoderDecoderModel
@@ -275,7 +275,7 @@ def test_force_download_asks_again(hub: ThreadingHTTPServer, tmp_path: Path) -> 
     assert (downloads(), downloads(), downloads(force_download=True)) == (2, 0, 2)
 
 
-def test_every_failure_is_one_line_that_helps(hub: ThreadingHTTPServer, tmp_path: Path) -> None:
+def test_every_failure_is_one_helpful_line(hub: ThreadingHTTPServer, tmp_path: Path) -> None:
     expected: list[tuple[dict[str, Any], str]] = [
         ({"name": "org/nowhere"}, "'org/nowhere' is neither a folder on this machine nor a model at http"),
         ({"name": "org/gated"}, "'org/gated' is gated: accept its conditions at http"),
@@ -302,7 +302,7 @@ def test_an_index_on_the_hub_cannot_name_files_elsewhere(hub: ThreadingHTTPServe
     assert "'../../../x'" in answer["message"]
 
 
-def test_a_full_disk_is_called_by_its_name() -> None:
+def test_a_full_disk_is_reported() -> None:
     error = RuntimeError("download failed")
     error.__cause__ = OSError(errno.ENOSPC, "No space left on device")
     assert _explain(error, "org/all", None).startswith("The disk is full: 'org/all' cannot be downloaded.")

@@ -1,4 +1,4 @@
-"""Safetensors files in and out, with PyTorch and NumPy."""
+"""Reading and writing safetensors files, with PyTorch and NumPy."""
 
 import os
 import struct
@@ -70,7 +70,7 @@ def test_numpy_reads_every_type_and_widens_bfloat16(path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_pytorch_tensors_share_the_map(path: Path) -> None:
+def test_pytorch_tensors_share_the_mapped_memory(path: Path) -> None:
     with SafetensorsFile(path, "pt") as file:
         address = file.read("float32").data_ptr()
         maps = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if str(path) in line]
@@ -78,7 +78,7 @@ def test_pytorch_tensors_share_the_map(path: Path) -> None:
         assert any(start <= address < end for start, end in ranges)
 
 
-def test_what_was_read_outlives_the_file(path: Path) -> None:
+def test_tensors_stay_valid_after_closing(path: Path) -> None:
     with SafetensorsFile(path, "pt") as file:
         tensor = file.read("float32")
     assert torch.equal(tensor, some_tensors()["float32"])
@@ -209,7 +209,7 @@ def test_metadata(tmp_path: Path) -> None:
     assert b'{"note":"x"}' in path.read_bytes()[:100]
 
 
-def test_where_nothing_can_be_written() -> None:
+def test_an_unwritable_path() -> None:
     with pytest.raises(DragomanError, match=r"/nowhere/x.safetensors cannot be written"):
         save_safetensors({"a": np.ones(1)}, "/nowhere/x.safetensors", "np")
 

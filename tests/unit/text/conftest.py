@@ -1,4 +1,4 @@
-"""Tiny tokenizers' folders, as Hugging Face lays them out."""
+"""Folders of tiny tokenizers in the Hugging Face layout."""
 
 import io
 import json

@@ -29,7 +29,7 @@ def tokenizer(template: Any) -> Tokenizer:
     return Tokenizer(backend, {**roles, **({} if template is None else {"chat_template": template})})
 
 
-def test_the_speech_stands_where_the_user_speaks() -> None:
+def test_the_speech_is_the_users_message() -> None:
     chat = tokenizer(CHAT)
     before, after = speech_prompt(chat, "Write it down.")
     assert chat.decode(before) == "<|im_start|>user\n"
@@ -52,12 +52,12 @@ def test_the_speech_stands_where_the_user_speaks() -> None:
         (["a"], "must be a string"),
     ],
 )
-def test_templates_that_fail_or_reach_out_are_errors(template: Any, words: str) -> None:
+def test_failing_and_malicious_templates_are_errors(template: Any, words: str) -> None:
     with pytest.raises(TokenizerError, match=words):
         speech_prompt(tokenizer(template))
 
 
-def test_a_warm_start_takes_it(tmp_path: Path) -> None:
+def test_a_warm_start_accepts_the_prompt(tmp_path: Path) -> None:
     SpeechEncoder(tiny_config("wav2vec2")).save_pretrained(tmp_path / "speech")
     TextDecoder(tiny_config("llama", vocab_size=258)).save_pretrained(tmp_path / "text")
     chat = tokenizer(CHAT)

@@ -1,4 +1,4 @@
-"""What all tokenizers share: the call, padding, decoding, special tokens, saving, pickling."""
+"""All tokenizers: the call, padding, decoding, special tokens, saving, pickling."""
 
 import copy
 import json
@@ -50,12 +50,12 @@ def test_tensors_have_a_batch_dimension(bert: Path) -> None:
     assert tokenizer([], return_tensors="np").input_ids.shape == (0, 0)
 
 
-def test_rows_of_unequal_lengths_are_no_array(bert: Path) -> None:
+def test_rows_of_different_lengths_are_not_an_array(bert: Path) -> None:
     with pytest.raises(TokenizerError, match=r"2 to 4 tokens do not fit into one array\. Use `padding=True`"):
         load_tokenizer(bert)(["the fox", ""], return_tensors="np")
 
 
-def test_padding_goes_where_it_is_asked_for(bert: Path) -> None:
+def test_padding_side(bert: Path) -> None:
     tokenizer = load_tokenizer(bert)
     assert tokenizer(["fox", ""], padding=True, padding_side="left").input_ids == [[2, 7, 3], [0, 2, 3]]
     assert tokenizer("fox", padding="max_length", max_length=5).input_ids == [2, 7, 3, 0, 0]
@@ -88,7 +88,7 @@ def test_only_texts_are_encoded(bert: Path, wrong: object) -> None:
         load_tokenizer(bert)(wrong)  # type: ignore[arg-type]
 
 
-def test_half_a_character_is_refused(bert: Path) -> None:
+def test_surrogates_are_refused(bert: Path) -> None:
     with pytest.raises(TokenizerError, match="cannot be encoded"):
         load_tokenizer(bert)("half of an emoji: \ud83d")
 
@@ -130,7 +130,7 @@ def test_ids_come_as_lists_arrays_and_tensors(bert: Path) -> None:
         (["the"], "whole numbers"),
     ],
 )
-def test_what_is_no_ids_is_refused(bert: Path, ids: object, message: str) -> None:
+def test_invalid_ids_are_refused(bert: Path, ids: object, message: str) -> None:
     with pytest.raises(TokenizerError, match=message):
         load_tokenizer(bert).decode(ids)
 
@@ -161,7 +161,7 @@ def test_special_tokens_have_names_and_ids(bert: Path) -> None:
     assert tokenizer.bos_token_id is None
 
 
-def test_the_documentations_cls_token_is_completed(bert: Path) -> None:
+def test_a_misspelt_attribute_suggests_cls_token_id(bert: Path) -> None:
     tokenizer = load_tokenizer(bert)
     with pytest.raises(AttributeError, match=r'no attribute .cls_token_.\. Did you mean "cls_token_id"\?'):
         _ = tokenizer.cls_token_
@@ -179,7 +179,7 @@ def test_a_role_needs_a_token_that_exists(gpt2: Path) -> None:
     assert tokenizer(["the", ""], padding=True).input_ids[1] == [tokenizer.eos_token_id] * 2
 
 
-def test_added_tokens_are_new_at_the_end_and_never_cut(bert: Path) -> None:
+def test_added_tokens_get_new_ids_and_are_never_split(bert: Path) -> None:
     tokenizer = load_tokenizer(bert)
     size = len(tokenizer)
     assert tokenizer.add_special_tokens({"additional_special_tokens": ["<noise>"], "bos_token": "<s>"}) == 2
@@ -226,7 +226,7 @@ def test_encoded_texts_are_padded_later(bert: Path) -> None:
         tokenizer.pad([{"labels": [1]}])
 
 
-def test_saved_files_say_the_same(any_folder: Path, tmp_path: Path) -> None:
+def test_saved_files_are_equivalent(any_folder: Path, tmp_path: Path) -> None:
     tokenizer = load_tokenizer(any_folder)
     tokenizer.add_special_tokens({"additional_special_tokens": [*tokenizer.extra_special_tokens, "<noise>"]})
     tokenizer.save_pretrained(tmp_path / "one")
@@ -265,7 +265,7 @@ def test_a_failed_save_keeps_the_old_file(bert: Path, tmp_path: Path, monkeypatc
         lambda tokenizer: pickle.loads(pickle.dumps(tokenizer)),  # noqa: S301
     ],
 )
-def test_copies_work_alike(any_folder: Path, duplicate: object) -> None:
+def test_copies_are_equivalent(any_folder: Path, duplicate: object) -> None:
     tokenizer = load_tokenizer(any_folder)
     tokenizer.add_tokens(["<noise>"])
     twin = duplicate(tokenizer)  # type: ignore[operator]
@@ -309,7 +309,7 @@ def test_settings_are_checked(bert: Path) -> None:
             load_tokenizer(bert)
 
 
-def test_a_tokenizer_of_ones_own(tmp_path: Path) -> None:
+def test_a_custom_backend(tmp_path: Path) -> None:
     words = RustTokenizer(models.WordLevel({"[UNK]": 0, "fox": 1}, unk_token="[UNK]"))
     tokenizer = Tokenizer(words, {"unk_token": "[UNK]", "pad_token": "[PAD]"})
     assert tokenizer.pad_token_id == 2

@@ -1,4 +1,4 @@
-"""From the files of a folder to a tokenizer: which class, which settings, and what is refused."""
+"""Reading a tokenizer from a folder: its class, its settings, and invalid files."""
 
 import json
 import resource
@@ -37,7 +37,7 @@ def config(folder: Path, **fields: Any) -> Path:
 
 
 @pytest.mark.parametrize("name", ["MBart50Tokenizer", "MBart50TokenizerFast", "mbart50"])
-def test_class_names_of_all_times_are_understood(make: Make, spm: bytes, name: str) -> None:
+def test_old_and_new_class_names_are_known(make: Make, spm: bytes, name: str) -> None:
     folder = config(make(sentencepiece__bpe_model=spm), model_type="speech-encoder-decoder", tokenizer_class=name)
     tokenizer = load_tokenizer(folder)
     assert isinstance(tokenizer, MBart50Tokenizer)
@@ -45,12 +45,12 @@ def test_class_names_of_all_times_are_understood(make: Make, spm: bytes, name: s
 
 
 @pytest.mark.parametrize("name", ["Speech2Text2Tokenizer", "speech_to_text_2"])
-def test_speech_to_text_2_is_understood(make: Make, name: str) -> None:
+def test_speech_to_text_2_is_known(make: Make, name: str) -> None:
     folder = config(make(vocab_json=S2T2, merges_txt=S2T2_MERGES), tokenizer_class=name)
     assert isinstance(load_tokenizer(folder), Speech2Text2Tokenizer)
 
 
-def test_the_first_that_names_a_class_decides(bert: Path) -> None:
+def test_the_first_class_name_is_used(bert: Path) -> None:
     config(bert, tokenizer_class="GPT2Tokenizer", model_type="bart")
     assert load_tokenizer(bert).tokenizer_class == "BertTokenizer"  # tokenizer_config.json
     (bert / "tokenizer_config.json").unlink()
@@ -63,7 +63,7 @@ def test_the_first_that_names_a_class_decides(bert: Path) -> None:
     assert load_tokenizer(bert, tokenizer_type="distilbert").cls_token == "[CLS]"
 
 
-def test_of_a_composite_the_decoder_comes_first(bart: Path, ctc: Path) -> None:
+def test_the_decoder_of_a_composite_comes_first(bart: Path, ctc: Path) -> None:
     parts = {"encoder": {"model_type": "wav2vec2"}, "decoder": {"model_type": "bart"}}
     config(bart, model_type="speech-encoder-decoder", **parts)
     assert load_tokenizer(bart)("the").input_ids[0] == 259  # <s>
@@ -72,7 +72,7 @@ def test_of_a_composite_the_decoder_comes_first(bart: Path, ctc: Path) -> None:
     assert isinstance(load_tokenizer(ctc), Wav2Vec2CTCTokenizer)
 
 
-def test_mbart_50_has_the_type_of_mbart_and_is_told_by_its_size(make: Make, spm: bytes) -> None:
+def test_mbart_50_is_recognised_by_its_vocabulary_size(make: Make, spm: bytes) -> None:
     folder = make(sentencepiece__bpe_model=spm)
     size = len(load_tokenizer(folder, tokenizer_type="mbart"))
     for vocab_size, kind in ((size, MBartTokenizer), (size + 27, MBart50Tokenizer)):
@@ -82,7 +82,7 @@ def test_mbart_50_has_the_type_of_mbart_and_is_told_by_its_size(make: Make, spm:
         assert len(tokenizer) == vocab_size
 
 
-def test_without_any_name_the_files_tell(
+def test_without_a_name_the_files_decide(
     bert: Path, gpt2: Path, bart: Path, ctc: Path, whisper: Path, make: Make
 ) -> None:
     for folder in (bert, whisper):
@@ -113,7 +113,7 @@ def test_a_tokenizer_json_needs_no_known_class(bert: Path, tmp_path: Path) -> No
         load_tokenizer(tmp_path / "saved")
 
 
-def test_nothing_there_names_what_would_do(tmp_path: Path, make: Make, spm: bytes) -> None:
+def test_an_empty_folder_lists_the_files_to_add(tmp_path: Path, make: Make, spm: bytes) -> None:
     with pytest.raises(ModelNotFoundError, match=r"has no tokenizer\. Add one of: tokenizer\.json, vocab\.txt"):
         load_tokenizer(tmp_path)
     with pytest.raises(ModelNotFoundError, match=r"does not determine the ids.*`tokenizer_type='mbart50'`"):
@@ -181,7 +181,7 @@ def test_special_tokens_that_files_name_are_added(make: Make, bert: Path) -> Non
     assert tokenizer.tokenize("the   [MASK]") == ["the", "[MASK]"]
 
 
-def test_files_of_all_times_list_added_tokens(gpt2: Path) -> None:
+def test_old_and_new_files_list_added_tokens(gpt2: Path) -> None:
     size = len(load_tokenizer(gpt2))
     (gpt2 / "added_tokens.json").write_text(json.dumps({"<b>": size + 1, "<a>": size}))
     assert load_tokenizer(gpt2).convert_tokens_to_ids(["<a>", "<b>"]) == [size, size + 1]
@@ -190,7 +190,7 @@ def test_files_of_all_times_list_added_tokens(gpt2: Path) -> None:
     assert load_tokenizer(gpt2).convert_tokens_to_ids("<c>") == size
 
 
-def test_added_tokens_with_other_ids_than_they_can_have_are_refused(gpt2: Path) -> None:
+def test_added_tokens_with_impossible_ids_are_refused(gpt2: Path) -> None:
     (gpt2 / "added_tokens.json").write_text(json.dumps({"<a>": 5000}))
     with pytest.raises(
         TokenizerError, match=r"'<a>' the id 5000, but the next id of the vocabulary is 260\. One of the files"
@@ -198,13 +198,13 @@ def test_added_tokens_with_other_ids_than_they_can_have_are_refused(gpt2: Path) 
         load_tokenizer(gpt2)
 
 
-def test_a_beginning_and_an_end_where_the_settings_ask_for_them(gpt2: Path, make: Make) -> None:
+def test_bos_and_eos_on_request_of_the_settings(gpt2: Path, make: Make) -> None:
     plain = load_tokenizer(gpt2)("the").input_ids
     both = load_tokenizer(gpt2, options={"add_bos_token": True, "add_eos_token": True})("the").input_ids
     assert both == [259, *plain, 259]
 
 
-def test_settings_of_a_wrong_kind_are_named(bert: Path, tmp_path: Path) -> None:
+def test_settings_of_wrong_types_are_named(bert: Path, tmp_path: Path) -> None:
     load_tokenizer(bert).save_pretrained(tmp_path / "saved")
     for folder in (bert, tmp_path / "saved"):
         with pytest.raises(TokenizerError, match="`do_lower_case` must be true or false, but is 'no'"):
@@ -240,7 +240,7 @@ def test_languages_of_mms(make: Make) -> None:
         load_tokenizer(folder, options={"target_lang": "xyz"})
 
 
-def test_t5_and_llama_number_pieces_as_sentencepiece_does(make: Make, train: Callable[..., bytes]) -> None:
+def test_t5_and_llama_have_the_ids_of_sentencepiece(make: Make, train: Callable[..., bytes]) -> None:
     model = train(pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
     tokenizer = load_tokenizer(make(spiece_model=model), tokenizer_type="t5", options={"extra_ids": 2})
     assert tokenizer("hello").input_ids[-1] == tokenizer.eos_token_id == 1
@@ -256,7 +256,7 @@ def test_t5_and_llama_number_pieces_as_sentencepiece_does(make: Make, train: Cal
     assert llama.decode(ids, skip_special_tokens=True) == "hello ☃"
 
 
-def test_a_model_numbered_otherwise_is_refused(make: Make, train: Callable[..., bytes]) -> None:
+def test_a_model_with_other_ids_is_refused(make: Make, train: Callable[..., bytes]) -> None:
     folder = make(sentencepiece__bpe_model=train(pad_id=0, eos_id=1, unk_id=2, bos_id=-1))
     with pytest.raises(
         TokenizerError, match=r"has the ids \(2, -1, 1\) for <unk>, <s>, </s>, but a model of this class has"
@@ -344,7 +344,7 @@ def test_a_regular_expression_of_megabytes_is_not_compiled(tmp_path: Path, key: 
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10 < 64  # MiB
 
 
-def test_a_folder_in_place_of_a_file_is_no_file(gpt2: Path) -> None:
+def test_a_folder_instead_of_a_file_is_ignored(gpt2: Path) -> None:
     (gpt2 / "tokenizer.json").mkdir()
     assert load_tokenizer(gpt2).tokenizer_class == "GPT2Tokenizer"
 

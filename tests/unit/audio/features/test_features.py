@@ -1,4 +1,4 @@
-"""Live against transformers: the same arrays where it is right, ours where it is not."""
+"""Against `transformers`: the same arrays, except where its results depend on the padding."""
 
 import json
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ RATE = 16_000
 
 
 @pytest.fixture(autouse=True)
-def _quiet_reference() -> Iterator[None]:
+def _quiet_transformers() -> Iterator[None]:
     transformers.logging.set_verbosity_error()
     yield
     transformers.logging.set_verbosity_warning()
@@ -38,9 +38,9 @@ def assert_same(ours: Any, theirs: Any, **tolerance: float) -> None:
     assert set(ours) == set(theirs)
     for key, expected in theirs.items():
         assert len(ours[key]) == len(expected)
-        for mine, reference in zip(ours[key], expected, strict=True):
-            assert np.asarray(mine).dtype == np.asarray(reference).dtype, key
-            np.testing.assert_allclose(np.asarray(mine), np.asarray(reference), **({"rtol": 0, "atol": 0} | tolerance))
+        for mine, other in zip(ours[key], expected, strict=True):
+            assert np.asarray(mine).dtype == np.asarray(other).dtype, key
+            np.testing.assert_allclose(np.asarray(mine), np.asarray(other), **({"rtol": 0, "atol": 0} | tolerance))
 
 
 # --- wav2vec 2.0 -----------------------------------------------------------------------------------------------------
@@ -72,7 +72,7 @@ def test_wav2vec2_with_reference_padding_is_bit_identical(
     lengths: list[int], fields: dict[str, Any], call: dict[str, Any], single: bool
 ) -> None:
     speech = clips(*lengths)[0] if single else clips(*lengths)
-    # Longer than `max_length` and not cut: the reference trips over its own mask.
+    # Longer than `max_length` and not cut: `transformers` fails with its own mask.
     assume(call["padding"] != "max_length" or call["truncation"] or max(lengths) <= call["max_length"])
     ours = Wav2Vec2FeatureExtractor(**fields, reference_padding=True)(speech, sampling_rate=RATE, **call)
     assert_same(ours, transformers.Wav2Vec2FeatureExtractor(**fields)(speech, sampling_rate=RATE, **call))
@@ -88,7 +88,7 @@ def test_wav2vec2_with_a_mask_is_bit_identical_by_default(padding: bool) -> None
 
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("mask", [True, False])
-def test_wav2vec2_rows_do_not_depend_on_their_neighbours(side: str, mask: bool) -> None:
+def test_wav2vec2_rows_do_not_depend_on_the_batch(side: str, mask: bool) -> None:
     extractor = Wav2Vec2FeatureExtractor(padding_side=side, return_attention_mask=mask)
     speech = clips(4_000, 700, 2_501)
     batch = extractor(speech, padding=True, sampling_rate=RATE, return_tensors="np")
@@ -100,8 +100,8 @@ def test_wav2vec2_rows_do_not_depend_on_their_neighbours(side: str, mask: bool) 
         )
         np.testing.assert_array_equal(samples, alone)
         assert not padding.any()
-    reference = transformers.Wav2Vec2FeatureExtractor(padding_side=side)(speech, padding=True, sampling_rate=RATE)
-    assert np.abs(batch.input_values[1] - reference["input_values"][1]).max() > 0.1  # what is set right here
+    theirs = transformers.Wav2Vec2FeatureExtractor(padding_side=side)(speech, padding=True, sampling_rate=RATE)
+    assert np.abs(batch.input_values[1] - theirs["input_values"][1]).max() > 0.1  # it depends on the batch there
 
 
 def test_wav2vec2_inputs_of_all_kinds() -> None:
@@ -127,7 +127,7 @@ def test_wav2vec2_inputs_of_all_kinds() -> None:
     assert tensors["attention_mask"].dtype == torch.int32
 
 
-def test_wav2vec2_pad_joins_what_was_extracted() -> None:
+def test_wav2vec2_pad_joins_extracted_rows() -> None:
     fields = {"return_attention_mask": True}
     ours, theirs = Wav2Vec2FeatureExtractor(**fields), transformers.Wav2Vec2FeatureExtractor(**fields)
     rows = [{"input_values": clip, "attention_mask": np.ones(len(clip), np.int32)} for clip in clips(300, 40, 77)]
@@ -185,12 +185,12 @@ def test_wrong_features_to_pad(features: Any) -> None:
         Wav2Vec2FeatureExtractor().pad(features)
 
 
-def test_keys_that_disagree() -> None:
+def test_keys_with_different_batch_sizes_are_refused() -> None:
     with pytest.raises(AudioError, match="one row for each example"):
         Wav2Vec2FeatureExtractor().pad({"input_values": clips(5, 5), "labels": [[1]]})
 
 
-def test_a_missing_sampling_rate_is_remarked(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_sampling_rate_gives_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     Wav2Vec2FeatureExtractor()(noise(9))
     assert "sampling_rate" in caplog.text
 
@@ -201,7 +201,7 @@ def test_a_missing_sampling_rate_is_remarked(caplog: pytest.LogCaptureFixture) -
 @pytest.mark.parametrize("num_mels", [80, 128])
 @pytest.mark.parametrize("rate", [16_000, 22_050])
 @pytest.mark.filterwarnings("ignore:At least one mel filter")
-def test_mel_filters_are_the_references(num_mels: int, rate: int) -> None:
+def test_mel_filters_equal_those_of_transformers(num_mels: int, rate: int) -> None:
     theirs = transformers.WhisperFeatureExtractor(feature_size=num_mels, sampling_rate=rate).mel_filters
     ours = mel_filter_bank(num_bins=201, num_mels=num_mels, sampling_rate=rate)
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-15)
@@ -209,7 +209,7 @@ def test_mel_filters_are_the_references(num_mels: int, rate: int) -> None:
 
 @pytest.mark.parametrize("feature_size", [80, 128])
 @pytest.mark.parametrize("samples", [1, 201, 16_000, 123_457, 479_600, 479_999, 480_000])
-def test_log_mel_is_the_references(feature_size: int, samples: int) -> None:
+def test_log_mel_equals_that_of_transformers(feature_size: int, samples: int) -> None:
     theirs = transformers.WhisperFeatureExtractor(feature_size=feature_size)
     ours = WhisperFeatureExtractor(feature_size=feature_size)
     speech = noise(samples)
@@ -247,7 +247,7 @@ def test_log_mel_of_silence_and_of_noise(loudness: float) -> None:
 )
 def test_whisper_calls_agree(call: dict[str, Any], fields: dict[str, Any]) -> None:
     if call.get("do_normalize") and fields.get("padding_side") == "left":
-        pytest.skip("the reference takes its statistics from the padding")
+        pytest.skip("`transformers` includes the padding in the statistics")
     speech = clips(16_000, 7_000, 24_123)
     call = {"sampling_rate": RATE, "return_attention_mask": True, "return_tensors": "np", **call}
     assert_same(
@@ -257,7 +257,7 @@ def test_whisper_calls_agree(call: dict[str, Any], fields: dict[str, Any]) -> No
     )
 
 
-def test_whisper_never_cuts_unasked() -> None:
+def test_whisper_truncates_only_on_request() -> None:
     extractor, speech = WhisperFeatureExtractor(chunk_length=2), noise(3 * RATE)
     for padding in ("max_length", "longest", False):
         with pytest.raises(AudioError, match=r"lasts 3\.00 s, but the model takes 2 s"):
@@ -266,7 +266,7 @@ def test_whisper_never_cuts_unasked() -> None:
     assert extractor(speech, sampling_rate=RATE, truncation=False).input_features.shape == (1, 80, 300)
 
 
-def test_whisper_features_of_clips_as_they_are() -> None:
+def test_whisper_features_without_padding() -> None:
     features = WhisperFeatureExtractor()(clips(16_000, 8_000), sampling_rate=RATE, padding=False).input_features
     assert [row.shape for row in features] == [(80, 100), (80, 50)]
     with pytest.raises(AudioError, match="shorter than one frame"):
@@ -350,7 +350,7 @@ def test_newer_checkpoints_nest_the_fields(tmp_path: Path) -> None:
     assert Wav2Vec2FeatureExtractor.from_pretrained(tmp_path).padding_value == 3.0
 
 
-def test_files_from_others_keep_their_fields_and_lose_their_secrets(tmp_path: Path) -> None:
+def test_unknown_fields_are_kept_and_private_ones_dropped(tmp_path: Path) -> None:
     fields = {
         "do_normalize": False,
         "_attn_implementation_internal": "x",
@@ -388,7 +388,7 @@ def test_bad_files(content: str | bytes, cause: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("field", ["n_fft", "feature_size", "chunk_length", "hop_length"])
 @pytest.mark.parametrize("value", [0, -1, 10**9, 1.5, True, "80", None])
-def test_hostile_sizes_are_refused_before_anything_is_made(field: str, value: Any) -> None:
+def test_hostile_sizes_are_refused_before_allocation(field: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=f"`{field}` must be a whole number"):
         WhisperFeatureExtractor(**{field: value})
 

@@ -31,7 +31,7 @@ def encode(samples: np.ndarray, rate: int, format: str = "WAV", **options: str) 
 
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAW", "ULAW"])
 @pytest.mark.parametrize("format", ["WAV", "AU"])
-def test_lossless_samples_are_soundfiles_own(subtype: str, format: str) -> None:  # noqa: A002
+def test_lossless_samples_equal_soundfiles(subtype: str, format: str) -> None:  # noqa: A002
     if format == "AU" and subtype == "PCM_U8":
         subtype = "PCM_S8"
     data = encode(noise(3000), 16_000, format, subtype=subtype)
@@ -60,7 +60,7 @@ def test_formats_agree_with_soundfile(format: str, options: dict[str, str], rate
     np.testing.assert_allclose(load_audio(data), expected, rtol=0, atol=1e-6 if format == "MP3" else 0)
 
 
-def test_long_mp3_has_no_seams() -> None:
+def test_a_long_mp3_is_continuous() -> None:
     """soundfile seeks after every block, which MP3 does not survive: a frame borrows bits from those before it."""
     data = encode(noise(16_000 * 40), 16_000, "MP3")
     samples, _ = soundfile.read(io.BytesIO(data), dtype="float32")
@@ -68,7 +68,7 @@ def test_long_mp3_has_no_seams() -> None:
 
 
 @pytest.mark.parametrize("rate", [1_000, 7_350, 8_000, 11_025, 15_999, 22_050, 44_100, 48_000, 96_000, 768_000])
-def test_length_is_exactly_rounded_and_the_pitch_stays(rate: int) -> None:
+def test_resampling_keeps_duration_and_pitch(rate: int) -> None:
     for samples in (rate // 10, rate // 7 + 1, 3 * rate + 1):
         loaded = load_audio(encode(noise(samples), rate))
         assert len(loaded) == (2 * samples * 16_000 + rate) // (2 * rate)
@@ -99,7 +99,7 @@ def test_streaming_gives_the_same_samples(rate: int, block_seconds: float) -> No
     assert 0 < len(blocks[-1]) <= max(1, round(block_seconds * 16_000))
 
 
-def test_paths_bytes_files_and_pipes_are_alike(tmp_path: Path) -> None:
+def test_paths_bytes_files_and_pipes_give_the_same_samples(tmp_path: Path) -> None:
     data = encode(noise(20_000), 16_000, "FLAC")
     path = tmp_path / "naïve clip.txt"  # the content decides, not the name
     path.write_bytes(data)
@@ -158,7 +158,7 @@ def test_memory_does_not_grow_with_the_recording(tmp_path: Path) -> None:
     assert grown_kib < 64 * 1024
 
 
-def test_max_seconds_refuses_what_is_longer() -> None:
+def test_max_seconds_refuses_longer_files() -> None:
     data = encode(noise(16_000 * 3), 16_000)
     assert len(load_audio(data, max_seconds=3)) == 48_000
     with pytest.raises(AudioError, match=r"longer than the limit of 2\.5 s"):
@@ -227,7 +227,7 @@ def test_bad_content_is_one_line_with_name_cause_and_remedy(name: str, tmp_path:
     assert len(message.split(". ")) > 1  # the remedy is a sentence of its own
 
 
-def test_bad_places_are_named(tmp_path: Path) -> None:
+def test_unusable_paths_are_named(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     for path, cause in {
         tmp_path: "is a folder",
@@ -253,7 +253,7 @@ def test_unreadable_file(tmp_path: Path) -> None:
         load_audio(path)
 
 
-def test_a_source_need_only_read() -> None:
+def test_a_source_without_seek_is_copied() -> None:
     class Response:
         def __init__(self, data: bytes) -> None:
             self.read = io.BytesIO(data).read
@@ -325,7 +325,7 @@ def test_media_containers(container: str, codec: str, rate: int, layout: str) ->
 
 
 @pytest.mark.parametrize(("container", "codec"), [("mp4", "aac"), ("webm", "libopus"), ("adts", "aac")])
-def test_cut_media_files(container: str, codec: str) -> None:
+def test_truncated_media_files(container: str, codec: str) -> None:
     data = encode_av(container, codec, 48_000, "mono")
     with pytest.raises(AudioError, match="truncated"):
         load_audio(data[: len(data) // 2])

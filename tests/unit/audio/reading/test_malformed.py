@@ -1,4 +1,4 @@
-"""Files made to break decoders, in a process of their own: none may crash it, hang it or swell it."""
+"""Malicious files, decoded in another process: none may crash it, hang it or exhaust its memory."""
 
 import io
 import json
@@ -68,7 +68,7 @@ def systematic() -> Iterator[tuple[str, bytes]]:
         for cut in (*range(0, 48, 4), len(data) // 2, len(data) - 1):
             yield f"{name} cut at {cut}", data[:cut]
         yield f"{name} twice", data * 2
-        yield f"{name} behind ID3", b"ID3\x04\0\0\0\0\0\x0a" + bytes(10) + data
+        yield f"{name} after ID3", b"ID3\x04\0\0\0\0\0\x0a" + bytes(10) + data
     for rate in (0, 1, 999, 2**16, 655_350, 2**31 - 1, 2**32 - 1):
         yield f"rate {rate}", wav_header(rate, 1, 16, 1, 2_000, bytes(2_000))
     for channels in (0, 64, 65, 255, 1_024, 65_535):

@@ -28,7 +28,7 @@ def samples_in(seconds: float) -> int:
     return round(seconds * RATE)
 
 
-def test_frames_follow_each_other() -> None:
+def test_frames_are_contiguous() -> None:
     for mode in ("CONSTANT", "VARIABLE"):
         for rate in (8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000):
             data = mp3(2, 0.1, mode=mode, rate=rate)
@@ -97,13 +97,13 @@ def test_joined_files_of_different_formats_are_all_read() -> None:
         b"\xff" * 5_000,
     ],
 )
-def test_junk_anywhere_is_passed_over(junk: bytes) -> None:
+def test_junk_anywhere_is_skipped(junk: bytes) -> None:
     one, two = without_table(mp3(3, 0.1)), without_table(mp3(4, 0.1))
     for data in (one + two, one + junk + two, one + two + junk, one + junk + two + junk):
         assert -2 * 1152 <= len(load_audio(data)) - samples_in(7) < 6 * 1152
 
 
-def test_leading_junk_needs_the_name(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_leading_junk_needs_the_file_extension(tmp_path) -> None:  # type: ignore[no-untyped-def]
     path = tmp_path / "clip.mp3"
     path.write_bytes(bytes(500) + without_table(mp3(3, 0.1)))
     assert 0 <= len(load_audio(path)) - samples_in(3) < 3 * 1152
@@ -112,12 +112,12 @@ def test_leading_junk_needs_the_name(tmp_path) -> None:  # type: ignore[no-untyp
         load_audio(path)
 
 
-def test_the_last_frame_may_be_incomplete_where_no_table_tells() -> None:
+def test_the_last_frame_may_be_incomplete_without_a_table() -> None:
     data = without_table(mp3(3, 0.1))
     assert samples_in(3) - 1152 <= len(load_audio(data[:-20])) < len(load_audio(data))
 
 
-def test_id3_tags_are_skipped_whatever_their_number() -> None:
+def test_any_number_of_id3_tags_is_skipped() -> None:
     sound = mp3(1, 0.1)
     tag = b"ID3\x04\0\x10\0\0\x01\x00" + bytes(128) + b"3DI\x04\0\x10\0\0\x01\x00"  # with a footer
     with open_audio(tag + tag + sound) as audio:
@@ -125,6 +125,6 @@ def test_id3_tags_are_skipped_whatever_their_number() -> None:
     np.testing.assert_array_equal(load_audio(tag + tag + sound), load_audio(sound))
 
 
-def test_frames_that_never_follow_are_given_up() -> None:
+def test_too_many_false_headers_are_refused() -> None:
     with pytest.raises(AudioError, match=r"too little of it is MP3|no complete MP3 frame"):
         load_audio(b"\xff\xfb\x90\x00" * 200_000 + bytes(10))

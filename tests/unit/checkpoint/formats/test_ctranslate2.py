@@ -1,4 +1,4 @@
-"""CTranslate2's container, written here from a tiny Whisper of transformers and read by dragoman."""
+"""CTranslate2's container, written here from a tiny Whisper of `transformers` and read by dragoman."""
 
 import json
 import struct
@@ -150,9 +150,7 @@ def test_names_and_tensors_are_those_of_transformers(
 @pytest.mark.parametrize(
     ("kind", "tolerance"), [("float16", 1e-3), ("bfloat16", 8e-3), ("int8", 1e-2), ("int16", 2e-3)]
 )
-def test_other_types_of_numbers(
-    kind: str, tolerance: float, write: Any, model: WhisperForConditionalGeneration
-) -> None:
+def test_other_data_types(kind: str, tolerance: float, write: Any, model: WhisperForConditionalGeneration) -> None:
     path = write(kind=kind)
     found = tensors_of(path)
     for name, tensor in model.state_dict().items():
@@ -179,7 +177,7 @@ def test_the_config_builds_the_same_model(write: Any, model: WhisperForCondition
         )
 
 
-def test_a_projection_of_its_own(write: Any) -> None:
+def test_an_untied_projection(write: Any) -> None:
     own = np.ones((70, 16), np.float32)
     path = write({"decoder/projection/weight": own}, aliases={})
     assert torch.equal(tensors_of(path)["proj_out.weight"], torch.from_numpy(own))
@@ -245,7 +243,7 @@ FULL = {"encoder/layer_0/self_attention/linear_0/bias": np.ones(48, np.float32)}
         ({"encoder/layer_0/self_attention/linear_0/weight": np.ones((47, 16), np.float32)}, {}, "cannot be '.*q_proj"),
     ],
 )  # fmt: skip
-def test_what_is_no_whisper_is_refused(changes: Any, options: Any, message: str, write: Any) -> None:
+def test_other_models_than_whisper_are_refused(changes: Any, options: Any, message: str, write: Any) -> None:
     with pytest.raises(CheckpointError, match=message):
         tensors_of(write(changes, **options))
 
@@ -299,7 +297,7 @@ NO_ALIASES = struct.pack("<I", 0)
         (b"PK\3\4" + b"x" * 200, "not a CTranslate2 container"),
     ],
 )  # fmt: skip
-def test_lies_are_refused(raw: bytes, reason: str, tmp_path: Path) -> None:
+def test_inconsistent_headers_are_refused(raw: bytes, reason: str, tmp_path: Path) -> None:
     path = tmp_path / "model.bin"
     path.write_bytes(raw)
     with pytest.raises(CheckpointError, match=reason) as caught:
@@ -420,7 +418,7 @@ def test_impossible_settings(own: dict[str, Any], special: list[str], message: s
 @pytest.mark.parametrize(
     "content", ['{"added_tokens": 3}', '{"added_tokens": [1, {"id": 2}]}', '{"model": {"vocab": []}}']
 )
-def test_other_json_is_no_tokenizer(content: str, tmp_path: Path, write: Any) -> None:
+def test_other_json_is_not_a_tokenizer(content: str, tmp_path: Path, write: Any) -> None:
     write()
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "tokenizer.json").write_text(content)

@@ -1,4 +1,4 @@
-"""GGUF files, written here by ggml's package from models of transformers: config, tensors, tokenizer, errors."""
+"""GGUF files, written here by ggml's package from models of `transformers`: config, tensors, tokenizer, errors."""
 
 import json
 from pathlib import Path
@@ -118,7 +118,7 @@ def test_logits_are_those_of_the_model_that_was_written(kind: str, fields: dict[
 
 
 @pytest.mark.parametrize("name", ["Q4_0", "Q4_1", "Q8_0", "F16"])
-def test_quantised_numbers_come_back_as_ggml_reads_them(name: str, tmp_path: Path) -> None:
+def test_quantised_numbers_equal_those_of_ggml(name: str, tmp_path: Path) -> None:
     theirs, kind = model("llama"), gguf.GGMLQuantizationType[name]
     write(tmp_path / "model.gguf", theirs, "llama", kind)
     ours = TextDecoder.from_pretrained(tmp_path)
@@ -140,7 +140,7 @@ def test_the_tokenizer(tmp_path: Path) -> None:
     assert AutoTokenizer.from_pretrained(tmp_path / "saved")(TEXT)["input_ids"] == ours(TEXT)["input_ids"]
 
 
-def test_what_is_not_read_is_named(tmp_path: Path) -> None:
+def test_unsupported_models_are_named(tmp_path: Path) -> None:
     path, made = tmp_path / "model.gguf", model("llama")
     write(path, made, "llama", architecture="falcon")
     with pytest.raises(CheckpointError, match="'falcon' model; dragoman reads llama, qwen2, qwen3"):
@@ -159,7 +159,7 @@ def test_what_is_not_read_is_named(tmp_path: Path) -> None:
         AutoTokenizer.from_pretrained(tmp_path)
 
 
-def test_files_that_are_cut_off_or_garbage_are_refused(tmp_path: Path) -> None:
+def test_truncated_files_and_garbage_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     write(path, model("llama"), "llama")
     whole = path.read_bytes()

@@ -1,4 +1,4 @@
-"""Files of upstream's Flax era, written by flax itself with the names and layouts that upstream's models had."""
+"""Flax weights, written by flax with the names and layouts of earlier versions of `transformers`."""
 
 import json
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ ADAPTER = {"add_adapter": True, "num_adapter_layers": 1, "output_hidden_size": 2
 
 
 def flax_tree(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Return the tensors of a PyTorch checkpoint as upstream's Flax models held them."""
+    """Return the tensors of a PyTorch checkpoint as the Flax models of `transformers` stored them."""
     tree: dict[tuple[str, ...], np.ndarray] = {}
     for name, array in tensors.items():
         name = name.replace("parametrizations.weight.original0", "weight_g")
@@ -62,9 +62,9 @@ def build(decoder: str, **encoder: Any) -> SpeechEncoderDecoderModel:
     return SpeechEncoderDecoderModel(config=config).eval()
 
 
-@pytest.mark.parametrize("decoder", ["bert", "gpt2", "bart"])  # the decoders that upstream's tests had
+@pytest.mark.parametrize("decoder", ["bert", "gpt2", "bart"])  # the decoders in the tests of `transformers`
 @pytest.mark.parametrize("adapter", [{}, ADAPTER], ids=["plain", "adapter"])
-def test_a_model_of_the_flax_era_in_pytorch(tmp_path: Path, decoder: str, adapter: dict[str, Any]) -> None:
+def test_flax_weights_in_pytorch(tmp_path: Path, decoder: str, adapter: dict[str, Any]) -> None:
     model = build(decoder, **adapter)
     model.save_pretrained(tmp_path)
     tree = to_flax(tmp_path)
@@ -78,7 +78,7 @@ def test_a_model_of_the_flax_era_in_pytorch(tmp_path: Path, decoder: str, adapte
     assert SpeechEncoderDecoderModel.from_pretrained(tmp_path, from_flax=True, dtype="bfloat16").dtype == torch.bfloat16
 
 
-def test_a_model_of_the_flax_era_in_jax(tmp_path: Path) -> None:
+def test_flax_weights_in_jax(tmp_path: Path) -> None:
     model = build("bert")
     model.save_pretrained(tmp_path / "torch")
     model.save_pretrained(tmp_path / "flax")
@@ -108,7 +108,7 @@ def test_jax_takes_flax_weights_where_there_are_pickles_too(tmp_path: Path) -> N
         SpeechEncoderDecoderModel.from_pretrained(tmp_path)
 
 
-def test_the_vector_that_masks_is_always_in_such_a_file(tmp_path: Path) -> None:
+def test_flax_weights_always_have_the_mask_embedding(tmp_path: Path) -> None:
     build("bert").save_pretrained(tmp_path)
     to_flax(tmp_path)
     never = {"encoder_mask_time_prob": 0.0, "encoder_mask_feature_prob": 0.0}

@@ -1,4 +1,4 @@
-"""What CTC's, mBART's and Whisper's tokenizers do differently."""
+"""The tokenizers of CTC models, mBART and Whisper."""
 
 import json
 from functools import partial
@@ -33,7 +33,7 @@ def test_characters_are_ids(characters: Wav2Vec2CTCTokenizer) -> None:
 
 
 @pytest.mark.parametrize("skip", [False, True])
-def test_a_blank_between_equal_letters_keeps_both(characters: Wav2Vec2CTCTokenizer, skip: bool) -> None:
+def test_a_blank_separates_equal_letters(characters: Wav2Vec2CTCTokenizer, skip: bool) -> None:
     frames = [0, 5, 5, 0, 6, 7, 7, 0, 7, 8, 0, 0]
     assert characters.decode(frames, skip_special_tokens=skip) == "HELLO"  # transformers says HELO when it skips
 
@@ -125,7 +125,7 @@ def prefix(tokenizer: WhisperTokenizer) -> str:
     return "".join(tokenizer.convert_ids_to_tokens(tokenizer.prefix_tokens))
 
 
-def test_the_prompt_says_language_task_and_times(prompted: WhisperTokenizer) -> None:
+def test_the_prompt_has_language_task_and_timestamps(prompted: WhisperTokenizer) -> None:
     assert prefix(prompted) == "<|startoftranscript|><|notimestamps|>"
     assert prompted("the").input_ids == [
         *prompted.prefix_tokens,
@@ -158,7 +158,7 @@ def test_an_impossible_prompt(whisper: Path, options: dict[str, str], message: s
         load_tokenizer(whisper, options=options)
 
 
-def test_times_and_prompts_are_skipped(prompted: WhisperTokenizer) -> None:
+def test_timestamps_and_prompts_are_skipped(prompted: WhisperTokenizer) -> None:
     begin = prompted.timestamp_begin
     assert begin == len(prompted)  # this vocabulary does not list times, as early ones do not
     text = prompted.encode(" the", add_special_tokens=False)
@@ -171,7 +171,7 @@ def test_times_and_prompts_are_skipped(prompted: WhisperTokenizer) -> None:
     assert "<|startofprev|>" in prompted.decode(ids)
 
 
-def test_times_go_on_over_windows(prompted: WhisperTokenizer) -> None:
+def test_timestamps_continue_over_windows(prompted: WhisperTokenizer) -> None:
     begin = prompted.timestamp_begin
     (word,) = prompted.encode(" the", add_special_tokens=False)
     ids = [begin, word, begin + 1000, begin, word, begin + 50]  # a window that ended in one time is 30 s long
@@ -181,14 +181,14 @@ def test_times_go_on_over_windows(prompted: WhisperTokenizer) -> None:
     assert prompted.decode(ids, decode_with_timestamps=True) == "<|0.00|> the<|20.00|><|20.00|> the<|21.00|>"
 
 
-def test_tokens_added_after_the_times_are_no_times(prompted: WhisperTokenizer) -> None:
+def test_tokens_added_after_the_timestamps_are_text(prompted: WhisperTokenizer) -> None:
     prompted.add_tokens([f"<|{i * 0.02:.2f}|>" for i in range(1501)])
     prompted.add_tokens(["<noise>"])
     ids = prompted("the <noise>").input_ids
     assert prompted.decode(ids, skip_special_tokens=True) == "the <noise>"
 
 
-def test_a_text_said_before(prompted: WhisperTokenizer) -> None:
+def test_a_prompt_of_previous_text(prompted: WhisperTokenizer) -> None:
     ids = prompted.get_prompt_ids("the")
     assert ids.dtype == np.int64
     assert prompted.decode(ids) == "<|startofprev|> the"
