@@ -1,10 +1,10 @@
-"""What tests of several folders share: a checkpoint that really transcribes (nonsense), and the sample."""
+"""Fixtures of several folders: a tiny checkpoint that transcribes (nonsense), and the sample recording."""
 
 import json
 import os
 from pathlib import Path
 
-# XLA without its costly passes: tests compile much and compute little. Before JAX starts, in subprocesses too.
+# XLA without its expensive passes, as tests compile much and compute little. Set before JAX starts; subprocesses too.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 
 import numpy as np
@@ -16,7 +16,7 @@ from hypothesis import settings
 from dragoman import SpeechEncoderDecoderConfig, SpeechEncoderDecoderModel, Wav2Vec2FeatureExtractor
 from dragoman.testing import tiny_config
 
-# No time limit for single examples: on a busy machine any of them may wait.
+# No time limit for single examples, which may wait on a busy machine.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
@@ -27,7 +27,7 @@ WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *LETTERS, *(f"##{letter}" for lette
 
 @pytest.fixture(scope="session")
 def sample_path() -> Path:
-    """Nearly eight seconds of synthetic speech; its words are beside it in a `.txt`."""
+    """Nearly eight seconds of synthetic speech; its transcript is in the `.txt` of the same name."""
     return DATA / "sample_en.flac"
 
 
@@ -39,7 +39,7 @@ def sample(sample_path: Path) -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a random model whose texts depend on the sound and end after eight tokens, and its processor."""
+    """A random model, whose transcripts depend on the speech and end after eight tokens, with its processor."""
     folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
     torch.manual_seed(0)
     config = SpeechEncoderDecoderConfig(
@@ -50,7 +50,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pad_token_id=0,
     )
     model = SpeechEncoderDecoderModel(config=config)
-    with torch.no_grad():  # positions from the eighth on point to where the end token lies
+    with torch.no_grad():  # from the eighth on, positions point in the direction of the end token's embedding
         end = torch.tensor([1.0, -1.0] * 12)
         model.decoder.embed.positions.weight.sub_(0.5 * end)[8:] = 20 * end
         model.decoder.embed.tokens.weight[3] = 0.2 * end

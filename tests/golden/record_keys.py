@@ -1,14 +1,14 @@
-"""Record the names that checkpoints use for the tensors of each family, as transformers and its ancestors write them.
+"""Record the tensor names in checkpoints of each family, as `transformers` and its predecessors write them.
 
     python tests/golden/record_keys.py
 
 writes `<family>/keys.json` beside this file: a list of recordings, each with the `part` of the family, the `fields` in
 which its configuration differs from `dragoman.testing.tiny_config`, and `keys`: from each name in the checkpoint to the
-name that the same tensor has in the plain part of transformers (`Wav2Vec2Model`, `BertLMHeadModel`, …), or null where
-the plain part has no such tensor. Which tensors are the same is found by their memory, not by their names.
+name of the same tensor in the plain part of `transformers` (`Wav2Vec2Model`, `BertLMHeadModel`, …), or null if that
+has no such tensor. Equal tensors are found by their memory, not by their names.
 
-Spellings that transformers no longer writes are made from those it does by the functions below.
-`tests/parity/test_golden.py` checks that the files are what this script writes today.
+Spellings that `transformers` no longer writes are derived from current ones by the functions below.
+`tests/parity/test_golden.py` checks that the files equal the output of this script.
 """
 
 import json
@@ -30,7 +30,7 @@ from dragoman.testing import tiny_config
 Rename = Callable[[str], str]
 
 
-# What upstream has and never uses.
+# Tensors that `transformers` has and never uses.
 IDLE = ("wav2vec2-conformer", "encoder.pos_conv_embed."), ("wav2vec2-conformer", "encoder.embed_positions.inv_freq")
 
 
@@ -42,7 +42,7 @@ def without(prefix: str) -> Rename:
     return lambda name: name.removeprefix(prefix)
 
 
-def behind(prefix: str) -> Rename:
+def with_prefix(prefix: str) -> Rename:
     return lambda name: prefix + name
 
 
@@ -53,7 +53,7 @@ def old_weight_norm(name: str) -> str:
 
 
 def older_head(name: str) -> str:
-    """The name of GPT-NeoX's head, which transformers 5 calls otherwise in memory only."""
+    """The name of GPT-NeoX's head in files; `transformers` 5 uses another one in memory only."""
     return name.replace("lm_head", "embed_out")
 
 
@@ -64,7 +64,7 @@ def tensorflow_norm(name: str) -> str:
 
 @dataclass(frozen=True)
 class Source:
-    """A model of transformers whose checkpoint is recorded.
+    """A model of `transformers` whose checkpoint is recorded.
 
     Attributes:
         model: Its class.
@@ -73,9 +73,9 @@ class Source:
         fields: Of its configuration.
         spelling: How the file spells the model's names.
         aliases: Whether tied tensors are in the file under all their names (`pytorch_model.bin`) or under one.
-        extras: Names that only files of old releases have; nobody needs these tensors.
-        inserted: Names that only our files have, for what dragoman inserts into a text model.
-        written: How transformers itself spells its names in files.
+        extras: Names that only files of old releases have; these tensors are not needed.
+        inserted: Names that only our files have, of tensors that dragoman inserts into a text model.
+        written: How `transformers` itself spells its names in files.
     """
 
     model: type[Any]
@@ -122,7 +122,7 @@ def _saved_names(model: Any) -> list[str]:
             return list(file.keys())
 
 
-# What makes one layer hold every tensor that a family has.
+# Fields with which one layer holds every tensor of a family.
 COMPLETE: dict[str, dict[str, Any]] = {
     "wav2vec2": {"num_adapter_layers": 1},
     "wavlm": {"num_adapter_layers": 1},
@@ -135,10 +135,10 @@ DEPTHS = ("num_hidden_layers", "encoder_layers", "decoder_layers", "n_layer", "n
 
 
 def one_layer(model_type: str) -> dict[str, Any]:
-    """The fields of a tiny model with one layer, and with cross-attention where the family has any of its own."""
+    """The fields of a tiny model with one layer, and with cross-attention if the family has its own."""
     family = find(model_type)
     fields = {name: 1 for name in DEPTHS if name in family.tiny} | COMPLETE.get(model_type, {})
-    # release 5 builds no cross-attention where GPT-BigCode has one head of keys
+    # `transformers` 5 builds no cross-attention if GPT-BigCode has one head of keys
     if family.text and family.text.fresh[:2] == CROSS and family.text.cross_attends and model_type != "gpt_bigcode":
         encoder = not tiny_config(model_type).text_spec().causal
         fields |= {"is_decoder": True, "add_cross_attention": True} if encoder else {"add_cross_attention": True}
@@ -153,7 +153,7 @@ WhisperEncoder = tf.models.whisper.modeling_whisper.WhisperEncoder
 
 
 class Speech2TextDecoder(tf.Speech2TextForConditionalGeneration):
-    """What is left of the whole model without its encoder."""
+    """The names of the whole model without those of its encoder."""
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
@@ -161,7 +161,7 @@ class Speech2TextDecoder(tf.Speech2TextForConditionalGeneration):
 
 
 def _speech(word: str, plain: type[Any], *heads: type[Any]) -> Iterator[Source]:
-    """The checkpoints of wav2vec 2.0 and its kin."""
+    """The checkpoints of wav2vec 2.0 and similar models."""
     yield Source(plain, plain)
     yield Source(plain, plain, fields=LARGE, spelling=old_weight_norm)
     for head in heads:
@@ -169,7 +169,7 @@ def _speech(word: str, plain: type[Any], *heads: type[Any]) -> Iterator[Source]:
 
 
 def _sources() -> Iterator[tuple[str, str, Source]]:
-    """Every recording: family, part, what to record."""
+    """Every recording: family, part, source."""
     adapter = {**LARGE, "add_adapter": True, "output_hidden_size": 24}
     language = {**LARGE, "adapter_attn_dim": 4}
     wav2vec2 = tf.Wav2Vec2ForCTC, tf.Wav2Vec2ForSequenceClassification, tf.Wav2Vec2ForXVector
@@ -206,7 +206,7 @@ def _sources() -> Iterator[tuple[str, str, Source]]:
     for source in (
         Source(tf.WhisperForCausalLM, tf.WhisperForCausalLM),
         Source(tf.WhisperForCausalLM, tf.WhisperForCausalLM, fields=UNTIED),
-        Source(tf.WhisperModel, tf.WhisperForCausalLM, behind("model.")),
+        Source(tf.WhisperModel, tf.WhisperForCausalLM, with_prefix("model.")),
         Source(tf.WhisperForConditionalGeneration, tf.WhisperForCausalLM, aliases=True),
     ):
         yield "whisper", "text", source
@@ -216,7 +216,7 @@ def _sources() -> Iterator[tuple[str, str, Source]]:
 
 
 def _text_sources() -> dict[str, Iterator[Source]]:
-    """The checkpoints of every family that is nothing but a text decoder."""
+    """The checkpoints of families that are text decoders only."""
     bart = (tf.BartForCausalLM, tf.BartModel, tf.BartForConditionalGeneration)
     mbart = (tf.MBartForCausalLM, tf.MBartModel, tf.MBartForConditionalGeneration)
     pegasus = (tf.PegasusForCausalLM, tf.PegasusModel, tf.PegasusForConditionalGeneration)
@@ -249,7 +249,7 @@ def _text_sources() -> dict[str, Iterator[Source]]:
 
 
 def _encoders(adapter: Mapping[str, Any], language: Mapping[str, Any]) -> Iterator[tuple[str, str, Source]]:
-    """Speech encoders that share the most with wav2vec 2.0."""
+    """Speech encoders similar to wav2vec 2.0."""
     plain = tf.UniSpeechModel
     heads = tf.UniSpeechForCTC, tf.UniSpeechForSequenceClassification, tf.UniSpeechForPreTraining
     for source in (*_speech("unispeech.", plain, *heads), Source(plain, plain, fields=language)):
@@ -275,7 +275,7 @@ def _encoders(adapter: Mapping[str, Any], language: Mapping[str, Any]) -> Iterat
     full = tf.Speech2TextForConditionalGeneration
     for part, plain, word in ("speech", Speech2TextEncoder, "encoder."), ("text", Speech2TextDecoder, ""):
         yield "speech_to_text", part, Source(plain, plain)
-        base = without(word) if word else behind("model.")
+        base = without(word) if word else with_prefix("model.")
         yield "speech_to_text", part, Source(tf.Speech2TextModel, plain, base)
         whole = without("model." + word) if word else same
         yield "speech_to_text", part, Source(full, plain, whole, aliases=True, extras=old)
@@ -308,7 +308,7 @@ def _bert() -> Iterator[Source]:
     buffers = ("bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
     yield Source(plain, plain)
     yield Source(plain, plain, fields=UNTIED)
-    yield Source(tf.BertModel, plain, behind("bert."), fields=alone)
+    yield Source(tf.BertModel, plain, with_prefix("bert."), fields=alone)
     yield Source(tf.BertForMaskedLM, plain, fields=alone, aliases=True)
     yield Source(tf.BertForPreTraining, plain, fields=alone, aliases=True, spelling=tensorflow_norm, extras=buffers)
     yield Source(tf.BertForSequenceClassification, plain, fields=alone)
@@ -321,18 +321,18 @@ def _gpt_bigcode() -> Iterator[Source]:
     yield Source(plain, plain, fields={"multi_query": False, "add_cross_attention": True})
     yield Source(plain, plain, fields=UNTIED)
     yield Source(plain, plain, aliases=True)
-    yield Source(tf.GPTBigCodeModel, plain, behind("transformer."))
+    yield Source(tf.GPTBigCodeModel, plain, with_prefix("transformer."))
     yield Source(tf.GPTBigCodeForSequenceClassification, plain)
     yield Source(tf.GPTBigCodeForTokenClassification, plain)
 
 
 def _roberta(plain: type[Any], base: type[Any], masked: type[Any], *others: type[Any]) -> Iterator[Source]:
-    """The checkpoints of RoBERTa and its kin."""
+    """The checkpoints of RoBERTa and similar models."""
     alone = {"is_decoder": False, "add_cross_attention": False}
     buffers = ("roberta.embeddings.position_ids", "roberta.embeddings.token_type_ids")
     yield Source(plain, plain)
     yield Source(plain, plain, fields=UNTIED)
-    yield Source(base, plain, behind("roberta."), fields=alone)
+    yield Source(base, plain, with_prefix("roberta."), fields=alone)
     yield Source(masked, plain, fields=alone, aliases=True, extras=buffers)
     for other in others:
         yield Source(other, plain, fields=alone)
@@ -345,7 +345,7 @@ def _electra() -> Iterator[Source]:
     yield Source(plain, plain)
     yield Source(plain, plain, fields=UNTIED)
     yield Source(plain, plain, fields={"embedding_size": 24})
-    yield Source(tf.ElectraModel, plain, behind("electra."), fields=alone)
+    yield Source(tf.ElectraModel, plain, with_prefix("electra."), fields=alone)
     yield Source(tf.ElectraForMaskedLM, plain, fields=alone, aliases=True, extras=buffers)
     yield Source(tf.ElectraForPreTraining, plain, fields=alone, spelling=tensorflow_norm)
     yield Source(tf.ElectraForSequenceClassification, plain, fields=alone)
@@ -359,7 +359,7 @@ def _bert_generation() -> Iterator[Source]:
     yield Source(plain, plain)
     yield Source(plain, plain, fields=UNTIED)
     yield Source(plain, plain, fields=alone, aliases=True, extras=("bert.embeddings.position_ids",))
-    yield Source(tf.BertGenerationEncoder, plain, behind("bert."), fields=alone)
+    yield Source(tf.BertGenerationEncoder, plain, with_prefix("bert."), fields=alone)
 
 
 def _xglm() -> Iterator[Source]:
@@ -368,7 +368,7 @@ def _xglm() -> Iterator[Source]:
     yield Source(plain, plain)
     yield Source(plain, plain, fields=UNTIED)
     yield Source(plain, plain, fields=alone, aliases=True, extras=("model.embed_positions.weights",))
-    yield Source(tf.XGLMModel, plain, behind("model."), fields=alone)
+    yield Source(tf.XGLMModel, plain, with_prefix("model."), fields=alone)
 
 
 def _trocr() -> Iterator[Source]:
@@ -385,14 +385,14 @@ def _gpt2() -> Iterator[Source]:
     buffers = tuple(f"h.0.{part}.{name}" for part in ("attn", "crossattention") for name in ("bias", "masked_bias"))
     yield Source(plain, plain, aliases=True)
     yield Source(plain, plain, fields=UNTIED)
-    yield Source(tf.GPT2Model, plain, behind("transformer."), fields=alone, extras=buffers)
+    yield Source(tf.GPT2Model, plain, with_prefix("transformer."), fields=alone, extras=buffers)
     yield Source(tf.GPT2DoubleHeadsModel, plain, fields=alone, aliases=True)
     for head in tf.GPT2ForSequenceClassification, tf.GPT2ForTokenClassification, tf.GPT2ForQuestionAnswering:
         yield Source(head, plain, fields=alone)
 
 
 class T5(tf.T5ForConditionalGeneration):
-    """T5 1.1 has a head of its own, which release 5 builds as a part of the embedding."""
+    """T5 1.1 has an untied head, which `transformers` 5 builds as a part of the embedding."""
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
@@ -401,7 +401,7 @@ class T5(tf.T5ForConditionalGeneration):
 
 
 class T5Decoder(T5):
-    """Upstream has no decoder alone."""
+    """`transformers` has no class for the decoder alone."""
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
@@ -417,7 +417,7 @@ class MT5(tf.MT5ForConditionalGeneration):
 
 
 class MT5Decoder(MT5):
-    """Upstream has no decoder alone."""
+    """`transformers` has no class for the decoder alone."""
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
@@ -443,10 +443,10 @@ def _mt5() -> Iterator[Source]:
 
 
 def _seq2seq(plain: type[Any], base: type[Any], full: type[Any], *others: type[Any]) -> Iterator[Source]:
-    """The checkpoints of BART and its kin."""
+    """The checkpoints of BART and similar models."""
     yield Source(plain, plain)
     yield Source(plain, plain, fields=UNTIED)
-    yield Source(base, plain, behind("model."))
+    yield Source(base, plain, with_prefix("model."))
     yield Source(full, plain)
     yield Source(full, plain, aliases=True)
     yield Source(full, plain, aliases=True, spelling=without("model."))
@@ -455,7 +455,7 @@ def _seq2seq(plain: type[Any], base: type[Any], full: type[Any], *others: type[A
 
 
 def _alone() -> Iterator[tuple[str, Iterator[Source]]]:
-    """The checkpoints of text models without cross-attention, and ours with what is inserted."""
+    """The checkpoints of text models without cross-attention, and ours with inserted tensors."""
     for family in FAMILIES:
         if family.text and not family.text.cross_attends:
             yield family.model_type, _text_model(family, family.text)
@@ -467,7 +467,7 @@ def _alone() -> Iterator[tuple[str, Iterator[Source]]]:
 
 
 class Gemma3WithPictures(tf.Gemma3ForConditionalGeneration):
-    """The model that sees pictures too, from the configuration of its text half."""
+    """The multimodal model, from the configuration of its text part."""
 
     def __init__(self, config: Any) -> None:
         eye = {"num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28, "hidden_size": 8}
@@ -486,7 +486,7 @@ def without_pictures(name: str) -> str:
 
 
 def pictures_apart(name: str) -> str:
-    """The names in files: the text half is a whole model there."""
+    """The names in files, where the text part is a whole model."""
     name = "language_model." + without_pictures(name)
     return name.replace("language_model.model.vision", "vision").replace("language_model.model.multi", "multi")
 
@@ -501,7 +501,7 @@ def _text_model(family: Family, part: Part) -> Iterator[Source]:
     yield Source(plain, plain, aliases=True, extras=buffers, written=written)
     yield Source(plain, plain, fields=UNTIED, written=written)
     yield Source(plain, plain, fields=TIED, aliases=True, written=written)
-    yield Source(getattr(tf, f"{word}Model"), plain, behind(part.prefixes[0]))
+    yield Source(getattr(tf, f"{word}Model"), plain, with_prefix(part.prefixes[0]))
     # the answers of Llama's like stand over a network under another name, which is refused
     answers = ["QuestionAnswering"] if any(rule.theirs == "qa_outputs.*" for rule in drops) else []
     for task in ("SequenceClassification", "TokenClassification", *answers):
@@ -518,7 +518,7 @@ def _text_model(family: Family, part: Part) -> Iterator[Source]:
 
 
 def recordings() -> dict[str, list[dict[str, Any]]]:
-    """Return what goes into each family's file."""
+    """Return the contents of each family's file."""
     found: dict[str, list[dict[str, Any]]] = {}
     for family, part, source in _sources():
         found.setdefault(family, []).append(source.record(family, part))

@@ -1,4 +1,4 @@
-"""Record Speech2Text2 from the last releases of transformers that can run it; 4.57 builds it no more, 5.0 dropped it.
+"""Record Speech2Text2 with one of the last releases of `transformers` that can run it: 4.57 cannot build it.
 
     pip install --target old transformers==4.40.2
     PYTHONPATH=old:src python tests/golden/record_speech2text2.py
@@ -7,8 +7,8 @@ writes into `speech_to_text_2/` beside this file:
 
     keys.json             see record_keys.py
     model/                a tiny wav2vec 2.0 with a Speech2Text2 decoder and a tokenizer, as that release saves them
-    expected.safetensors  what the model computes
-    texts.json            what the tokenizer makes of texts
+    expected.safetensors  outputs of the model
+    texts.json            outputs of the tokenizer
 """
 
 import json
@@ -37,14 +37,14 @@ def keys() -> list[dict[str, object]]:
             model.save_pretrained(folder)
             with safe_open(Path(folder) / "model.safetensors", "np") as file:
                 names = {name: None if "embed_positions" in name else name for name in list(file.keys())}
-        if "tie_word_embeddings" not in fields:  # pytorch_model.bin, in which the published ones are, has both names
+        if "tie_word_embeddings" not in fields:  # published models are pytorch_model.bin files, which have both names
             names["lm_head.weight"] = "model.decoder.embed_tokens.weight"
         found.append({"about": type(model).__name__, "part": "text", "fields": fields, "keys": names})
     return found
 
 
 def model() -> tf.SpeechEncoderDecoderModel:
-    """A model in the layout of facebook/s2t-wav2vec2-large-en-de: an untied head, the ids beside the parts."""
+    """A model with the layout of facebook/s2t-wav2vec2-large-en-de: an untied head, ids in the joint configuration."""
     torch.manual_seed(0)
     encoder = tiny_config("wav2vec2", hidden_size=16, num_hidden_layers=1, do_stable_layer_norm=True, conv_bias=True)
     encoder.feat_extract_norm, encoder.num_conv_pos_embeddings = "layer", 8
@@ -69,7 +69,7 @@ def model() -> tf.SpeechEncoderDecoderModel:
 
 
 def expected(built: tf.SpeechEncoderDecoderModel) -> dict[str, torch.Tensor]:
-    """What the model makes of random clips of several lengths."""
+    """The outputs of the model for random clips of several lengths."""
     generator = torch.Generator().manual_seed(1)
     waves = torch.randn(6, 700, generator=generator) * torch.rand(6, 1, generator=generator)
     waves = waves + 2 * torch.sin(torch.rand(6, 1, generator=generator) * torch.arange(700))

@@ -1,4 +1,4 @@
-"""Record what the tokenizers of transformers 4.40 make of texts, whose classes release 5 wrote anew or changed.
+"""Record the outputs of tokenizers of `transformers` 4.40 whose classes release 5 rewrote or changed.
 
     pip install --target old transformers==4.40.2
     PYTHONPATH=old python tests/golden/record_tokenizers.py
@@ -30,7 +30,7 @@ IDS = [list(range(first, first + 6)) for first in range(3, 110, 6)]
 
 
 def pieces(path: Path, kind: str = "unigram", **options: object) -> sentencepiece.SentencePieceProcessor:
-    """Train a small SentencePiece model, without the large table of Unicode's normal forms."""
+    """Train a small SentencePiece model, without the large table of Unicode normalisation."""
     path.parent.mkdir(parents=True, exist_ok=True)
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(

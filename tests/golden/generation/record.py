@@ -1,4 +1,4 @@
-"""Record what transformers 4.55.4 generates with the strategies that later releases moved out of the library.
+"""Record the outputs of `transformers` 4.55.4 with search strategies that later releases removed.
 
     pip install transformers==4.55.4 torch numpy    # in an environment of its own
     python tests/golden/generation/record.py
@@ -25,7 +25,7 @@ VOCAB, START, EOS, PAD = 23, 2, 2, 1
 
 
 def weights_for(name: str, shape: Iterable[int]) -> np.ndarray:
-    """Weights that depend on the name of a tensor alone; norms near one, biases near zero."""
+    """Weights that depend only on the name of the tensor; norms near one, biases near zero."""
     values = np.random.default_rng(crc32(name.encode())).normal(0, 0.7, tuple(shape)).astype(np.float32)
     if "norm" in name:
         return values * 0.1 + (1.0 if name.endswith("weight") else 0.0)
@@ -87,7 +87,7 @@ def main() -> None:
                     return_dict_in_generate=True, output_scores=True, **options,
                 )  # fmt: skip
             if strategy == "diverse" and output.sequences.shape[1] == 26:
-                continue  # at the limit of the length, too, the releases differ
+                continue  # the releases also differ at the maximum length
             scores = output.get("sequences_scores")
             cases.append({
                 "strategy": strategy, "seed": seed, "batch": batch, "options": options,
