@@ -25,25 +25,11 @@ _INSTEAD = {
 }
 # Options of `transformers` that choose between implementations with the same result, of which there is one here. Code
 # from a repository is never run, so there is nothing to trust; and files of either framework are read by both.
-IDLE_OPTIONS = frozenset(
-    {
-        "_fast_init",
-        "attn_implementation",
-        "code_revision",
-        "from_flax",
-        "from_pt",
-        "low_cpu_mem_usage",
-        "max_memory",
-        "offload_buffers",
-        "offload_folder",
-        "offload_state_dict",
-        "resume_download",
-        "trust_remote_code",
-        "use_flash_attention_2",
-        "weights_only",
-        *_INSTEAD,
-    }
-)
+IDLE_OPTIONS = frozenset({
+    "_fast_init", "attn_implementation", "code_revision", "from_flax", "from_pt", "low_cpu_mem_usage", "max_memory",
+    "offload_buffers", "offload_folder", "offload_state_dict", "resume_download", "trust_remote_code",
+    "use_flash_attention_2", "weights_only", *_INSTEAD,
+})  # fmt: skip
 
 # Options of its `save_pretrained` that have no effect here.
 _IDLE_SAVING = frozenset({"safe_serialization", "save_function", "save_peft_format", "token"})

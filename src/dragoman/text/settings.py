@@ -21,53 +21,20 @@ __all__ = [
 NO_LIMIT = int(1e30)  # `model_max_length` in files of tokenizers without a limit
 
 # Fields that a caller may set; each is known to some tokenizer.
-OPTIONS = frozenset(
-    {
-        *ROLES,
-        "add_bos_token",
-        "add_eos_token",
-        "add_prefix_space",
-        "additional_special_tokens",
-        "clean_up_tokenization_spaces",
-        "do_lower_case",
-        "extra_ids",
-        "extra_special_tokens",
-        "language",
-        "model_max_length",
-        "padding_side",
-        "predict_timestamps",
-        "replace_word_delimiter_char",
-        "src_lang",
-        "strip_accents",
-        "target_lang",
-        "task",
-        "tgt_lang",
-        "tokenize_chinese_chars",
-        "truncation_side",
-        "word_delimiter_token",
-    }
-)
+OPTIONS = frozenset({
+    *ROLES, "add_bos_token", "add_eos_token", "add_prefix_space", "additional_special_tokens",
+    "clean_up_tokenization_spaces", "do_lower_case", "extra_ids", "extra_special_tokens", "language",
+    "model_max_length", "padding_side", "predict_timestamps", "replace_word_delimiter_char", "src_lang",
+    "strip_accents", "target_lang", "task", "tgt_lang", "tokenize_chinese_chars", "truncation_side",
+    "word_delimiter_token",
+})  # fmt: skip
 
 # Fields about the origin of a tokenizer, and fields that are computed when saving.
-_NOT_SAVED = frozenset(
-    {
-        "added_tokens_decoder",
-        "additional_special_tokens",
-        "auto_map",
-        "backend",
-        "extra_special_tokens",
-        "files_loaded",
-        "is_local",
-        "local_files_only",
-        "max_len",
-        "merges_file",
-        "name_or_path",
-        "special_tokens_map_file",
-        "tokenizer_file",
-        "unk_id",
-        "vocab_file",
-    }
-)
+_NOT_SAVED = frozenset({
+    "added_tokens_decoder", "additional_special_tokens", "auto_map", "backend", "extra_special_tokens",
+    "files_loaded", "is_local", "local_files_only", "max_len", "merges_file", "name_or_path",
+    "special_tokens_map_file", "tokenizer_file", "unk_id", "vocab_file",
+})  # fmt: skip
 
 
 def saved_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Mixing channels down to mono without losing what they share in antiphase."""
+"""Mixing channels down to mono, without cancelling those in antiphase."""
 
 import warnings
 from math import exp
@@ -10,22 +10,22 @@ from dragoman.audio.waveform import Waveform
 
 __all__ = ["Mixer"]
 
-_CANCELLED = 0.1  # power of the sum over the sum of the powers: unrelated channels have 1, equal ones their number
+_CANCELLED = 0.1  # power of the sum over the sum of the powers: 1 for unrelated channels, N for N equal ones
 _RESTORED = 0.5  # above it the mean is used again
-_SILENCE = 1e-8  # mean square; below it channels say nothing about their phase
-_MEMORY = 1.0  # seconds after which a moment's power counts for 1/e
-_PIECE = 0.5  # seconds after which the choice is looked at again
-_FADE = 0.02  # seconds that a change of weights takes, so that it is not heard
+_SILENCE = 1e-8  # mean square; below it the phase of the channels is unknown
+_MEMORY = 1.0  # time constant of the average power, in seconds
+_PIECE = 0.5  # seconds between choices
+_FADE = 0.02  # seconds of the fade between two choices
 
 
 class Mixer:
     """Mixes the channels of one recording down to mono, block by block.
 
-    The result is the mean of the channels. Where that cancels them (a microphone with inverted wires, a balanced
-    signal recorded as stereo), it is the loudest channel; a warning says so once.
+    The result is the mean of the channels. Where they cancel each other (a microphone with inverted wires, a balanced
+    signal recorded as stereo), it is the loudest channel, with one warning per recording.
 
     Args:
-        name: The recording's name in the warning.
+        name: Name of the recording, for the warning.
         sampling_rate: In hertz.
         channels: Their number.
     """
@@ -39,7 +39,7 @@ class Mixer:
         self._warned = False
 
     def mean(self, block: Any) -> Waveform:
-        """Return the mean of the channels of a block `[channels, samples]`, which may be anything but numbers."""
+        """Return the mean of the channels of a block `[channels, samples]`, which may not be finite."""
         with np.errstate(all="ignore"):
             mean: Waveform = np.full(len(block), 1 / len(block), np.float32) @ block
         return mean
@@ -61,23 +61,23 @@ class Mixer:
             if before is None and self._chosen is None:
                 continue
             mono = mean.copy() if mono is mean else mono
-            mono[part] = self._way(self._chosen, block[:, part], mean[part])
+            mono[part] = self._signal(self._chosen, block[:, part], mean[part])
             if before != self._chosen and self._done + start > 0:
-                self._fade(mono[part], self._way(before, block[:, part], mean[part]))
+                self._fade(mono[part], self._signal(before, block[:, part], mean[part]))
         self._done += len(mean)
         return mono
 
-    def _way(self, chosen: int | None, block: Any, mean: Waveform) -> Any:
+    def _signal(self, chosen: int | None, block: Any, mean: Waveform) -> Any:
         return mean if chosen is None else block[chosen]
 
     def _fade(self, after: Waveform, before: Waveform) -> None:
-        """Let `after` begin as `before`, in place."""
+        """Fade from `before` to `after`, in place."""
         length = min(len(after), max(1, round(_FADE * self._rate)))
         ramp = np.linspace(0, 1, length, dtype=np.float32)
         after[:length] = ramp * after[:length] + (1 - ramp) * before[:length]
 
     def _choose(self, block: Any, mean: Waveform) -> None:
-        """Decide between the mean and a channel, with hysteresis, by the last seconds and this piece."""
+        """Choose the mean or a channel, with hysteresis, from the average power."""
         kept, length = exp(-len(mean) / (_MEMORY * self._rate)), len(mean)
         self._powers = kept * self._powers + length * block.var(axis=1)
         self._mixed = kept * self._mixed + length * float(mean.var())

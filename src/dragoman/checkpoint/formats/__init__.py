@@ -11,7 +11,7 @@ from typing import Any
 from dragoman.checkpoint.formats.ctranslate2 import Ct2File
 from dragoman.checkpoint.formats.ctranslate2_config import whisper_config, whisper_generation_config
 from dragoman.checkpoint.formats.ctranslate2_whisper import WhisperTensors
-from dragoman.checkpoint.formats.gguf import GgufTensors, open_gguf
+from dragoman.checkpoint.formats.gguf import open_gguf
 from dragoman.checkpoint.formats.msgpack import MsgpackFile
 from dragoman.checkpoint.tensors import TensorFile
 
@@ -52,7 +52,5 @@ def _ctranslate2_configs(path: Path) -> Configs:
 FORMATS: dict[str, Format] = {
     "flax": Format(open=MsgpackFile),
     "ctranslate2": Format(open=lambda paths: WhisperTensors(Ct2File(paths[0])), configs=_ctranslate2_configs),
-    "gguf": Format(
-        open=lambda paths: GgufTensors(open_gguf(paths[0])), configs=lambda path: (open_gguf(path).config, None)
-    ),
+    "gguf": Format(open=lambda paths: open_gguf(paths[0]), configs=lambda path: (open_gguf(path).config, None)),
 }

@@ -1,7 +1,7 @@
 """Text models in a GGUF file, under the names of `transformers`.
 
-`GgufFile.config` is the equivalent of config.json, and `GgufTensors` presents the tensors as `model.safetensors` would
-hold them, in float32 for every quantisation. The container and its number formats are read by ggml's own package.
+`GgufFile.config` is the equivalent of config.json; tensors are float32 for every quantisation. The container and its
+number formats are read by ggml's own package.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from dragoman._lazy import require
 from dragoman.checkpoint.keymap import KeyMap, Rename
 from dragoman.errors import CheckpointError, UntrustedFileError
 
-__all__ = ["GgufFile", "GgufTensors", "open_gguf"]
+__all__ = ["GgufFile", "open_gguf"]
 
 # fmt: off
 _KEYS = KeyMap((
@@ -51,7 +51,9 @@ _ARCHITECTURES = ("llama", "qwen2", "qwen3")
 
 
 class GgufFile:
-    """The metadata and the tensors of a GGUF file, under its own names.
+    """A GGUF file as a `TensorFile` with the names of `transformers`, and its metadata.
+
+    Other models than the supported ones raise a `CheckpointError` when their configuration or a tensor is read.
 
     Args:
         path: The file.
@@ -120,10 +122,41 @@ class GgufFile:
             "tie_word_embeddings": "output.weight" not in self.tensors,
         }
 
-    def read(self, name: str) -> np.ndarray[Any, Any]:
-        """Return a copy of a tensor in float32, `[out, in]`."""
-        tensor = self.tensors[name]
-        return np.array(self._gguf.quants.dequantize(tensor.data, tensor.tensor_type), dtype=np.float32)
+    @cached_property
+    def _names(self) -> Mapping[str, str]:
+        """The name of each tensor in the file, by its name in `transformers`."""
+        kind = self.architecture
+        unknown = [name for name in self.tensors if _KEYS.rule_for(name) is None]
+        if unknown:
+            raise CheckpointError(
+                f"{self.path} holds tensors unknown in a {kind} model: {', '.join(unknown[:5])}. "
+                "Load the checkpoint that it was converted from."
+            )
+        return {_KEYS.ours(name)[0]: name for name in self.tensors}
+
+    def keys(self) -> list[str]:
+        return sorted(self._names)
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        return tuple(int(size) for size in reversed(self.tensors[self._names[key]].shape))
+
+    def dtype(self, key: str) -> str:
+        return "float32"
+
+    def read(self, key: str) -> np.ndarray[Any, Any]:
+        tensor = self.tensors[self._names[key]]
+        array = np.array(self._gguf.quants.dequantize(tensor.data, tensor.tensor_type), dtype=np.float32)
+        heads = {"q_proj": "num_attention_heads", "k_proj": "num_key_value_heads"}.get(key.split(".")[-2])
+        if heads is None or self.architecture != "llama":
+            return array
+        # ggml rotates neighbouring channels of a head of Llama, `transformers` channels half a head apart
+        return array.reshape(self.config[heads], -1, 2, *array.shape[1:]).swapaxes(1, 2).reshape(array.shape)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Keep the file open for the next reader; see `open_gguf`."""
 
 
 def open_gguf(path: Path) -> GgufFile:
@@ -146,49 +179,3 @@ def open_gguf(path: Path) -> GgufFile:
 @lru_cache(maxsize=1)
 def _opened(path: Path, *state: int) -> GgufFile:
     return GgufFile(path)
-
-
-class GgufTensors:
-    """The tensors of a GGUF file as a `TensorFile` with the names of `transformers`.
-
-    Args:
-        file: The open file.
-
-    Raises:
-        CheckpointError: If the kind of model is not supported, or there are unknown tensors.
-    """
-
-    def __init__(self, file: GgufFile) -> None:
-        self._file = file
-        self._config = file.config
-        unknown = [name for name in file.tensors if _KEYS.rule_for(name) is None]
-        if unknown:
-            raise CheckpointError(
-                f"{file.path} holds tensors unknown in a {file.architecture} model: {', '.join(unknown[:5])}. "
-                "Load the checkpoint that it was converted from."
-            )
-        self._names = {_KEYS.ours(name)[0]: name for name in file.tensors}
-
-    def keys(self) -> list[str]:
-        return sorted(self._names)
-
-    def shape(self, key: str) -> tuple[int, ...]:
-        return tuple(int(size) for size in reversed(self._file.tensors[self._names[key]].shape))
-
-    def dtype(self, key: str) -> str:
-        return "float32"
-
-    def read(self, key: str) -> np.ndarray[Any, Any]:
-        array = self._file.read(self._names[key])
-        heads = {"q_proj": "num_attention_heads", "k_proj": "num_key_value_heads"}.get(key.split(".")[-2])
-        if heads is None or self._config["model_type"] != "llama":
-            return array
-        # ggml rotates neighbouring channels of a head of Llama, `transformers` channels half a head apart
-        rows = self._config[heads]
-        return array.reshape(rows, -1, 2, *array.shape[1:]).swapaxes(1, 2).reshape(array.shape)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._names = {}
