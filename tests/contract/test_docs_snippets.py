@@ -74,3 +74,10 @@ def test_runner_keeps_line_numbers_and_skips_only_with_a_reason() -> None:
     assert [(statement.lineno, ast.unparse(statement)) for statement in tree.body] == [(4, "a = 1"), (12, "c = 1")]
     with pytest.raises(AssertionError, match="reason"):
         program(f"<!-- skip -->\n{one}")
+
+
+def test_the_family_that_a_page_adds_is_the_one_that_is_here() -> None:
+    source = (ROOT / "src/dragoman/families/stablelm.py").read_text()
+    blocks = [block["code"] for block in BLOCK.finditer((ROOT / "docs/new-family.md").read_text())]
+    parts = [code for code in blocks if "class StableLmConfig" in code or "FAMILY = " in code]
+    assert source.partition("\n\n")[2] == "\n\n".join(parts)

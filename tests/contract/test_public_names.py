@@ -98,6 +98,8 @@ PUBLIC = {
     "SpeechEncoder",
     "SpeechEncoderDecoderConfig",
     "SpeechEncoderDecoderModel",
+    "StableLmConfig",
+    "StableLmForCausalLM",
     "T5Config",
     "TextDecoder",
     "TokenizerError",

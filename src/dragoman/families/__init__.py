@@ -49,6 +49,7 @@ _FILES = (
     "smollm3",
     "speech_to_text",
     "speech_to_text_2",
+    "stablelm",
     "t5",
     "trocr",
     "unispeech",
