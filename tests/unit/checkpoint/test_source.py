@@ -48,6 +48,7 @@ REPOSITORIES: dict[str, dict[str, bytes]] = {
     "tiny": files(*SMALL, "model.safetensors"),
     "org/two": files("config.json", "model.safetensors"),
     "org/broken": files("config.json", "model.safetensors"),
+    "org/features": files("model.safetensors") | {"preprocessor_config.json": b'{"sampling_rate": 8000}'},
     "org/mamba": files("model.safetensors") | {"config.json": b'{"model_type": "mamba"}'},
 }
 
@@ -264,6 +265,20 @@ def test_an_unsupported_model_is_not_downloaded(hub: ThreadingHTTPServer, tmp_pa
     fetched = [line for line in hub.seen[before:] if "resolve" in line]  # type: ignore[attr-defined]
     assert fetched
     assert all(line.endswith("config.json") for line in fetched)
+
+
+def test_a_feature_extractor_comes_without_the_weights(hub: ThreadingHTTPServer, tmp_path: Path) -> None:
+    code = textwrap.dedent("""
+        from dragoman import Wav2Vec2FeatureExtractor
+        extractor = Wav2Vec2FeatureExtractor.from_pretrained("org/features", revision="main", padding_value=1.0)
+        assert (extractor.sampling_rate, extractor.padding_value) == (8000, 1.0)
+    """)
+    before = len(hub.seen)  # type: ignore[attr-defined]
+    environment = {"HF_HOME": str(tmp_path), "HF_ENDPOINT": endpoint(hub), "HF_HUB_DISABLE_TELEMETRY": "1"}
+    subprocess.run([sys.executable, "-c", code], env=os.environ | environment, check=True, timeout=120)
+    fetched = [line for line in hub.seen[before:] if "resolve" in line]  # type: ignore[attr-defined]
+    assert fetched
+    assert all(line.endswith("preprocessor_config.json") for line in fetched)
 
 
 def test_force_download_asks_again(hub: ThreadingHTTPServer, tmp_path: Path) -> None:
