@@ -38,8 +38,8 @@ class JaxArrays:
     def to_tokens(self, array: Any) -> Any:
         return array
 
-    def to_device(self, array: Any) -> jax.Array:
-        return jnp.asarray(array)
+    def to_device(self, array: Any) -> Any:
+        return jax.device_put(array)
 
     def is_known(self, array: Any) -> bool:
         return not isinstance(array, jax.core.Tracer)

@@ -1,17 +1,15 @@
 """Sizes that are compiled for: batches and waveforms are rounded up, so that few programs serve a varied workload."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from dragoman.jax.net.speech_encoder import SpeechEncoderNet
 from dragoman.spec import Padding
 
-if TYPE_CHECKING:
-    from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
+__all__ = ["fill_rows", "pad_to_bucket", "padded_frames", "rounded"]
 
-__all__ = ["fill_rows", "pad_to_bucket", "rounded"]
-
-_LEAST_FRAMES = 50  # a second
+_MIN_FRAMES = 50  # a second
 
 
 def rounded(size: int, steps: int, least: int = 1) -> int:
@@ -24,27 +22,39 @@ def rounded(size: int, steps: int, least: int = 1) -> int:
     return -(-size // step) * step
 
 
+def _padded_size(encoder: SpeechEncoderNet, size: int) -> int:
+    """Return the size to pad audio of `size` samples to; where padding changes the output, `size` itself."""
+    front = encoder.spec.frontend
+    exact = front.masked and encoder.padding is Padding.EXACT
+    return rounded(size, 4, _MIN_FRAMES * front.hop) if exact else size
+
+
+def padded_frames(encoder: SpeechEncoderNet, inputs: Any) -> int:
+    """Return the number of frames of audio that `pad_to_bucket` has padded."""
+    spec = encoder.spec
+    return int(spec.frame_lengths(_padded_size(encoder, inputs.shape[spec.frontend.time_axis])))
+
+
 def pad_to_bucket(
-    model: "FlaxSpeechEncoderDecoderModel", inputs: Any, lengths: Any, rows: int
+    encoder: SpeechEncoderNet, inputs: Any, lengths: Any, rows: int
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:
-    """Round audio that `prepare` returned up to one of the few sizes that programs are compiled for.
+    """Pad audio that `prepare` returned to one of the few sizes that programs are compiled for.
 
     Args:
-        model: The model; if its padding is not exact, or it hears spectrograms, their length stays as it is.
+        encoder: The encoder that gets it.
         inputs: The audio.
-        lengths: What counts of each row; `None` if all does.
-        rows: How many rows to make of it, those beyond the batch being copies of the first.
+        lengths: Valid samples of each row; `None` if all are valid.
+        rows: Rows to return; those beyond the batch are copies of the first.
     """
     inputs = np.asarray(inputs)
-    front = model.encoder.spec.frontend
-    if front.masked and model.encoder.padding is Padding.EXACT:
+    if encoder.spec.frontend.masked and encoder.padding is Padding.EXACT:
         size = inputs.shape[1]
         lengths = np.full(inputs.shape[0], size) if lengths is None else np.asarray(lengths)
-        more = rounded(size, 4, _LEAST_FRAMES * front.hop) - size
+        more = _padded_size(encoder, size) - size
         inputs = np.pad(inputs, ((0, 0), (0, more), (0, 0))[: inputs.ndim])
     return fill_rows(inputs, rows), None if lengths is None else fill_rows(lengths.astype(np.int32), rows)
 
 
 def fill_rows(array: Any, rows: int) -> Any:
-    """Add copies of the first row up to `rows`: they begin, go on and end with it, and so change nothing."""
+    """Add copies of the first row up to `rows`; they end when it does, so they change nothing."""
     return np.concatenate([array, np.repeat(array[:1], rows - array.shape[0], axis=0)])

@@ -6,7 +6,7 @@ Shapes are rounded up, so that few programs serve a varied workload: see `bucket
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,30 +32,29 @@ from dragoman.jax.buckets import fill_rows, pad_to_bucket, rounded
 from dragoman.jax.net.cache import Cache, Memory
 from dragoman.jax.net.joint import Joint
 from dragoman.jax.net.layers import widened
+from dragoman.jax.pretrained import PretrainedModule
+from dragoman.model.generate import Request, Speech
 
-if TYPE_CHECKING:
-    from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
-
-__all__ = ["Recipe", "memory_of", "recipe_of", "search"]
+__all__ = ["memory_of", "search"]
 
 _FIRST_CAPACITY = 64  # tokens; doubled as often as a text asks for it
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is compiled into a program besides shapes; equal recipes share it.
+    """The constants of a program; equal recipes share it.
 
     Attributes:
         plan: Lengths and ids.
-        text: The options, as they compare.
-        options: The options.
-        forced: Tokens forced at fixed places.
+        options: The options as a string, to compare.
+        forced: Tokens forced at fixed positions.
+        settings: The options.
     """
 
     plan: Plan
-    text: str
+    options: str
     forced: tuple[tuple[int, int], ...]
-    options: GenerationConfig = field(compare=False)
+    settings: GenerationConfig = field(compare=False)
 
 
 class Contrast(NamedTuple):
@@ -74,62 +73,54 @@ class Search(NamedTuple):
     contrast: Contrast | None = None
 
 
-def recipe_of(plan: Plan, settings: GenerationConfig, later: Mapping[int, int]) -> Recipe:
-    """Return what these options compile into a program, `later` being tokens forced at fixed places."""
-    return Recipe(plan, repr(sorted(settings.to_dict().items())), tuple(sorted(later.items())), settings)
+def _recipe(request: Request) -> Recipe:
+    settings = request.settings
+    options = repr(sorted(settings.to_dict().items()))
+    return Recipe(request.plan, options, tuple(sorted(request.forced.items())), settings)
 
 
 def search(
-    model: "FlaxSpeechEncoderDecoderModel",
-    heard: tuple[Any, Any, Any],
-    recipe: Recipe,
-    prompt: np.ndarray[Any, Any],
-    counts: np.ndarray[Any, Any] | None,
-    params: Any,
+    model: PretrainedModule,
+    request: Request,
     seed: int | Sequence[int],
+    params: Mapping[str, Any] | None,
     *,
     rehearse: bool = False,
 ) -> GenerationResult:
-    """Search in compiled programs: one hears, one searches, and one more for each time that the cache has to grow.
+    """Search in compiled programs: one for the encoder, one for the search, and one for each time the cache grows.
 
-    Args:
-        model: The model.
-        heard: Audio and lengths, or what the encoder gave before.
-        recipe: What is compiled in.
-        prompt: Beginning of the texts, `[batch, tokens]`.
-        counts: True where a token of it counts; all of them do without.
-        params: Used instead of the model's own.
-        seed: For sampling; a number for the batch or one an utterance.
-        rehearse: Compile every program that a text of any length needs, and take no step.
+    The arguments are those of `dragoman.jax.generate.search`.
     """
+    recipe, prompt = _recipe(request), request.prompt
     batch, plan = prompt.shape[0], recipe.plan
-    keys = utterance_keys(ops_of(prompt), seed, prompt) if recipe.options.do_sample else None
+    keys = utterance_keys(ops_of(prompt), seed, prompt) if recipe.settings.do_sample else None
     params = model.params if params is None else params  # looked up once for all programs
     rows = rounded(batch, 2)
-    memory = memory_of(model, heard, rows, params)
+    memory = memory_of(model, request.speech, rows, params)
     prompt = fill_rows(prompt.astype(np.int32), rows)
-    keys, counts = (None if x is None else fill_rows(x, rows) for x in (keys, counts))
-    # A rehearsal compiles every program, but lets none of them take a step.
+    keys, mask = (None if x is None else fill_rows(x, rows) for x in (keys, request.prompt_mask))
+    # a rehearsal compiles every program, but none of them takes a step
     limit = np.int32(0 if rehearse else plan.max_length)
     static = ("recipe", "capacity")
     capacity = min(_FIRST_CAPACITY, plan.max_length)
     first = model.program(_begin_and_search, static)
-    found = first(params, memory, prompt, counts, keys, limit, recipe=recipe, capacity=capacity)
+    found = first(params, memory, prompt, mask, keys, limit, recipe=recipe, capacity=capacity)
     while capacity < plan.max_length and (rehearse or not bool(found.done)):
         capacity = min(2 * capacity, plan.max_length)
         found = model.program(_search_on, static)(params, memory, found, keys, limit, recipe=recipe, capacity=capacity)
     return _result(recipe, jax.device_get(found.states), batch)
 
 
-def memory_of(model: "FlaxSpeechEncoderDecoderModel", heard: tuple[Any, Any, Any], rows: int, params: Any) -> Memory:
-    """Return what the decoder attends to, for `rows` utterances, those beyond the batch being copies of the first."""
-    inputs, lengths, encoded = heard
-    if encoded is not None:
+def memory_of(model: PretrainedModule, speech: Speech, rows: int, params: Mapping[str, Any]) -> Memory:
+    """Return keys and values of the encoder states for `rows` utterances; the extra ones are copies of the first."""
+    inputs, lengths, encoded = speech
+    if encoded is None:
+        padded = pad_to_bucket(model.module.encoder, inputs, lengths, rows)
+        memory: Memory = model.program(Joint.encode_and_project)(params, *padded)
+    else:
         encoded = jax.tree.map(lambda x: fill_rows(np.asarray(x), rows), encoded)
-        given_before: Memory = model.program(Joint.project)(params, encoded)
-        return given_before
-    heard_now: Memory = model.program(Joint.listen)(params, *pad_to_bucket(model, inputs, lengths, rows))
-    return heard_now
+        memory = model.program(Joint.project)(params, encoded)
+    return memory
 
 
 def _begin_and_search(
@@ -146,7 +137,7 @@ def _begin_and_search(
     plan, (batch, tokens) = recipe.plan, prompt.shape
     cache = replace(joint.decoder.begin(memory, batch, max(capacity, tokens)), text_mask=counts)
     run = _run(recipe, prompt, joint.decoder.spec.vocab_size, keys)
-    if recipe.options.penalty_alpha:
+    if recipe.settings.penalty_alpha:
         return _search(joint, run, memory, _begin_contrast(joint, run, memory, prompt, cache), limit)
     if tokens > 1:
         _, read = joint.decoder.decode(prompt[:, :-1], memory, cache)
@@ -267,17 +258,17 @@ def _next(joint: Joint, run: Run, texts: Array, length: Array, memory: Memory, c
 
 def _run(recipe: Recipe, like: Any, vocab: int, keys: Any) -> Run:
     """Return the search that a recipe describes, over the library of the array `like`."""
-    ops, plan, options = ops_of(like), recipe.plan, recipe.options
+    ops, plan, options = ops_of(like), recipe.plan, recipe.settings
     chain = _chain(ops, recipe, ops.xp.zeros((1, vocab), dtype=ops.xp.float32))
     return Run(ops, plan, options, chain, keys, stops_of(options, plan.prompt_length, (), None), None)
 
 
 def _chain(ops: Ops, recipe: Recipe, like: Any) -> list[Processor]:
-    chain = build_processors(ops, recipe.options, recipe.plan, like)
+    chain = build_processors(ops, recipe.settings, recipe.plan, like)
     for place, token in recipe.forced:
         chain.append(Force(ops, ops.xp.arange(like.shape[1]) == token, at=place))
-    chain += build_filters(ops, recipe.options, recipe.plan)
-    if recipe.options.renormalize_logits:
+    chain += build_filters(ops, recipe.settings, recipe.plan)
+    if recipe.settings.renormalize_logits:
         chain.append(lambda tokens, length, scores: ops.log_softmax(scores))
     return chain
 
@@ -296,8 +287,8 @@ def _result(recipe: Recipe, states: Any, batch: int) -> GenerationResult:
             )
             for state in states
         ]
-        stops = stops_of(recipe.options, recipe.plan.prompt_length, (), None)
-        run = Run(ops_of(states[0].scores), recipe.plan, recipe.options, [], None, stops, None)
+        stops = stops_of(recipe.settings, recipe.plan.prompt_length, (), None)
+        run = Run(ops_of(states[0].scores), recipe.plan, recipe.settings, [], None, stops, None)
         return beam_search.best(run, states)
     rows = batch * recipe.plan.num_samples
     return GenerationResult(sequences=states.tokens[:rows, : int(states.length)], ended=states.ended[:rows])

@@ -87,7 +87,7 @@ class Runner(BackendRunner):
         model = self._model
         audio = inputs[model.encoder.main_input_name]
         prepared = model.encoder.prepare(audio, inputs.get("attention_mask"))
-        padded = pad_to_bucket(model, *prepared, rounded(audio.shape[0], 2))
+        padded = pad_to_bucket(model.encoder, *prepared, rounded(audio.shape[0], 2))
         return self.take(model.program(Joint.encode)(None, *padded), range(audio.shape[0]))
 
     def take(self, encoded: EncoderOutput, rows: Sequence[int]) -> EncoderOutput:

@@ -5,7 +5,7 @@ Axes: rows (utterances, or utterances x beams), batch (utterances), tokens, widt
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,11 +20,9 @@ from dragoman.jax.net.cache import Cache, Memory
 from dragoman.jax.net.joint import Joint
 from dragoman.jax.net.text_decoder import TextDecoderNet
 from dragoman.jax.parts import TextDecoder
+from dragoman.jax.pretrained import PretrainedModule
 from dragoman.jax.programs import Programs
 from dragoman.model.load import load_part
-
-if TYPE_CHECKING:
-    from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
 
 __all__ = ["CachedDecoder", "LanguageModel"]
 
@@ -45,7 +43,7 @@ class CachedDecoder:
 
     def __init__(
         self,
-        model: "FlaxSpeechEncoderDecoderModel",
+        model: PretrainedModule,
         memory: Memory,
         capacity: int,
         settings: GenerationConfig,
@@ -63,7 +61,7 @@ class CachedDecoder:
     def start(self, prompt: np.ndarray[Any, Any]) -> Step[Cache]:
         """Read the prompt."""
         if self._memory.states is None:
-            cache = self._model.decoder.new_cache(prompt.shape[0], self._capacity)
+            cache = self._model.module.decoder.new_cache(prompt.shape[0], self._capacity)
         else:
             begin = self._model.program(Joint.begin, ("capacity",))
             cache = begin(self._params, self._memory, capacity=self._capacity)

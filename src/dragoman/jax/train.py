@@ -6,7 +6,7 @@ masks are arguments. Axes: batch, samples (or mels and spectrogram frames), fram
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,13 +19,11 @@ from dragoman.checkpoint.lora import is_new
 from dragoman.errors import ConfigError
 from dragoman.jax.arrays import ARRAYS
 from dragoman.jax.backend import BACKEND
+from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
 from dragoman.jax.net.joint import Joint
 from dragoman.jax.net.tree import Tree, flat, nested
 from dragoman.model.arguments import without_start
 from dragoman.spec.augment import Masks
-
-if TYPE_CHECKING:
-    from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
 
 __all__ = ["Batch", "TrainState", "Trainer", "trained"]
 
@@ -95,7 +93,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: "FlaxSpeechEncoderDecoderModel",
+        model: FlaxSpeechEncoderDecoderModel,
         optimizer: optax.GradientTransformation,
         *,
         dtype: Any = None,

@@ -39,7 +39,7 @@ class Arrays(Protocol):
         """Return an integer array in the type that embeddings and losses take."""
 
     def to_device(self, array: Any) -> Any:
-        """Return the array where the network computes, if it is not there yet."""
+        """Return an array, or a tuple of them, where the network computes."""
 
     def is_known(self, array: Any) -> bool:
         """Whether values can be read: not while a program is compiled."""

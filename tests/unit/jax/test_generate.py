@@ -179,7 +179,7 @@ def test_draft_and_streamer_keep_the_result(model: Any) -> None:
 
 
 def test_draft_of_the_other_backend_is_refused(model: Any, theirs: Any) -> None:
-    with pytest.raises(GenerationError, match="must be a model in JAX too"):
+    with pytest.raises(GenerationError, match="must run in the same framework"):
         model.generate(waves(1, 900), assistant_model=theirs)
 
 

@@ -250,8 +250,28 @@ def test_maximum_length_follows_from_frames_not_features() -> None:
     shape = model.encoder.spec.frontend.input_shape(1, 32)
     features = np.zeros(shape, np.float32)
     prepared = model.encoder.prepare(features, None)
-    padded, _ = pad_to_bucket(model, *prepared, 1)
+    padded, _ = pad_to_bucket(model.encoder, *prepared, 1)
     frames = model.encode(padded).last_hidden_state.shape[1]
     with pytest.warns(UserWarning, match=f"can take only {model.max_text_length(frames)}:"):
         ids = model.generate(input_features=features, eos_token_id=None, max_new_tokens=1_000)
     assert ids.shape[1] == model.max_text_length(frames)
+
+
+def test_jax_cache_has_room_for_the_prefix() -> None:
+    model = FlaxSpeechEncoderDecoderModel(
+        config=SpeechEncoderDecoderConfig(
+            encoder=tiny_config("wav2vec2", num_hidden_layers=1),
+            decoder=tiny_config("opt", num_hidden_layers=1),
+            fusion="prefix",
+            **IDS,
+        )
+    )
+    waves, tokens = (
+        np.random.default_rng(0).standard_normal((2, 800)).astype(np.float32),
+        np.array([[0, 5, 6], [0, 7, 8]]),
+    )
+    expected = model(waves, decoder_input_ids=tokens).logits
+    start = model(waves, decoder_input_ids=tokens[:, :2], use_cache=True)
+    rest = model(waves, decoder_input_ids=tokens[:, 2:], past_key_values=start.past_key_values)
+    found = np.concatenate([start.logits, rest.logits], axis=1)
+    assert np.abs(found - expected).max() <= TOLERANCES["logits"]

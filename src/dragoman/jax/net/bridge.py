@@ -16,24 +16,33 @@ __all__ = ["Bridge", "Prefix", "bridge_of"]
 
 
 class Bridge(nnx.Module):
-    """A linear layer from the encoder's real output width to the decoder's, or nothing where they are equal."""
+    """A linear layer from the width of the encoder's states to the decoder's; nothing if they are equal."""
 
     def __init__(self, width_in: int, width_out: int) -> None:
         self.proj = Linear(width_in, width_out) if width_in != width_out else None
 
-    def __call__(self, states: Float[Array, "batch frames width_in"]) -> Float[Array, "batch frames width_out"]:
-        """Return the memory."""
-        return states if self.proj is None else self.proj(states)
+    def length(self, frames: int) -> int:
+        """Return the number of positions that the memory takes in the decoder's sequence: none."""
+        return 0
+
+    def __call__(
+        self,
+        states: Float[Array, "batch frames width_in"],
+        mask: Bool[Array, "batch frames"] | None,
+        embed: TextEmbedding,
+    ) -> Memory:
+        """Return the memory for cross-attention."""
+        return Memory(states=states if self.proj is None else self.proj(states), mask=mask)
 
 
 class Prefix(nnx.Module):
-    """Speech as what comes before a text: neighbouring frames stacked, projected by two layers, amid a prompt.
+    """Speech as a prefix of the tokens: neighbouring frames stacked, projected by two layers, inside a prompt.
 
     Args:
         width_in: Width of the encoder's states.
         width_out: Width of the decoder's embeddings.
         stacking: Frames that become one state.
-        prompt: Token ids before the speech, and behind it.
+        prompt: Token ids before the speech, and after it.
     """
 
     def __init__(self, width_in: int, width_out: int, stacking: int, prompt: Sequence[Sequence[int]]) -> None:
@@ -43,13 +52,13 @@ class Prefix(nnx.Module):
         self.out_proj = Linear(width_out, width_out)
 
     def length(self, frames: int) -> int:
-        """Return how many places the prefix of `frames` frames takes."""
+        """Return the number of positions that the prefix of `frames` frames takes."""
         return -(-frames // self.stacking) + sum(map(len, self.prompt))
 
     def project(
         self, states: Float[Array, "batch frames width_in"], mask: Bool[Array, "batch frames"] | None
-    ) -> tuple[Float[Array, "batch places width_out"], Bool[Array, "batch places"]]:
-        """Return the speech as the text model reads it, as it were by tokens of its own, and which places count."""
+    ) -> tuple[Float[Array, "batch positions width_out"], Bool[Array, "batch positions"]]:
+        """Return the speech as embeddings of the decoder, and which of them are valid."""
         rows, frames, width = states.shape
         counts = jnp.ones((rows, frames), bool) if mask is None else mask
         more = -frames % self.stacking
@@ -64,7 +73,7 @@ class Prefix(nnx.Module):
         mask: Bool[Array, "batch frames"] | None,
         embed: TextEmbedding,
     ) -> Memory:
-        """Return the prefix, padded on the left; its mask is `None` where all frames count."""
+        """Return the prefix, padded on the left; its mask is `None` if all frames are valid."""
         speech, counts = self.project(states, mask)
         rows = states.shape[0]
         prompt = [embed.look_up(jnp.asarray([ids], jnp.int32)) for ids in self.prompt]
@@ -74,7 +83,7 @@ class Prefix(nnx.Module):
             return Memory(states=whole)
         ones = [jnp.ones((rows, len(ids)), bool) for ids in self.prompt]
         counts = jnp.concatenate([ones[0], counts, ones[1]], 1)
-        # what does not count goes to the front, so that speech and text are neighbours whatever the batch
+        # padding moves to the left, so that speech and tokens are adjacent in every row
         order = jnp.argsort(counts, axis=1, stable=True)
         return Memory(
             states=jnp.take_along_axis(whole, order[:, :, None], 1), mask=jnp.take_along_axis(counts, order, 1)

@@ -1,6 +1,5 @@
-"""The network as one module: encoder, bridge and decoder, with nothing around them.
+"""The network of a whole model: encoder, bridge and decoder. All of it may be traced.
 
-Everything here may be traced; checking and preparing is the model's part (`model.py`).
 Axes: batch, samples (or mels and spectrogram frames), frames, tokens, width, vocab.
 """
 
@@ -9,7 +8,7 @@ from typing import Any
 
 import jax
 from flax import nnx
-from jaxtyping import Array
+from jaxtyping import Array, Bool, Float, Int
 
 from dragoman.api.outputs import EncoderOutput, Seq2SeqLMOutput
 from dragoman.jax.net.bridge import Bridge, Prefix
@@ -26,37 +25,35 @@ jax.tree_util.register_dataclass(Seq2SeqLMOutput)
 
 
 class Joint(nnx.Module):
-    """An encoder, what joins it to a decoder, and a decoder."""
+    """A speech encoder, a bridge and a text decoder."""
 
     def __init__(self, encoder: SpeechEncoderNet, bridge: Bridge | Prefix, decoder: TextDecoderNet) -> None:
-        self.encoder, self.bridge, self.decoder = encoder, bridge, decoder
+        self.encoder, self.decoder, self.bridge = encoder, decoder, bridge
 
-    def encode(self, inputs: Array, lengths: Array | None, **asked: Any) -> EncoderOutput:
-        """Run the encoder; see `SpeechEncoder.encode`."""
-        return self.encoder.encode(inputs, lengths, **asked)
+    def encode(self, inputs: Array, lengths: Array | None, **options: Any) -> EncoderOutput:
+        """Run the encoder; see `SpeechEncoderNet.encode`."""
+        return self.encoder.encode(inputs, lengths, **options)
 
     def memory_for(self, encoded: EncoderOutput) -> Memory:
         """Return encoder states as the decoder sees them."""
         states = encoded.last_hidden_state
         mask = None if encoded.lengths is None else frame_mask(encoded.lengths, states.shape[1])
-        if isinstance(self.bridge, Prefix):
-            return self.bridge(states, mask, self.decoder.embed)
-        return Memory(states=self.bridge(states), mask=mask)
-
-    def begin(self, memory: Memory, capacity: int) -> Cache:
-        """Return a cache in which a memory that comes before the text is read; see `TextDecoder.begin`."""
-        assert memory.states is not None
-        return self.decoder.begin(memory, memory.states.shape[0], capacity)
-
-    def listen(self, inputs: Array, lengths: Array | None) -> Memory:
-        """Return the keys and values of audio for all layers of the decoder: what its beams share."""
-        return self.project(self.encoder.encode(inputs, lengths))
+        return self.bridge(states, mask, self.decoder.embed)
 
     def project(self, encoded: EncoderOutput) -> Memory:
-        """Return the keys and values of what the encoder gave, for all layers of the decoder."""
+        """Return the keys and values of encoder states for all layers of the decoder, which beams share."""
         memory = self.memory_for(encoded)
         assert memory.states is not None
         return self.decoder.project_memory(memory.states, memory.mask)
+
+    def encode_and_project(self, inputs: Array, lengths: Array | None) -> Memory:
+        """Return the keys and values of audio for all layers of the decoder."""
+        return self.project(self.encoder.encode(inputs, lengths))
+
+    def begin(self, memory: Memory, capacity: int) -> Cache:
+        """Return a cache for `capacity` tokens that holds a prefix; see `TextDecoderNet.begin`."""
+        assert memory.states is not None
+        return self.decoder.begin(memory, memory.states.shape[0], capacity)
 
     def __call__(
         self,
@@ -65,31 +62,44 @@ class Joint(nnx.Module):
         encoded: EncoderOutput | None,
         tokens: Array | None,
         *,
-        token_mask: Array | None = None,
-        positions: Array | None = None,
-        embeds: Array | None = None,
-        labels: Array | None = None,
-        num_items: Array | float | None = None,
-        cache: Cache | None = None,
         masks: Masks | None = None,
-        key: Key = None,
-        label_smoothing: float = 0.0,
         frozen: bool = False,
+        key: Key = None,
         all_states: bool = False,
         weights: bool = False,
+        **options: Any,
     ) -> Seq2SeqLMOutput:
-        """Encode, unless that was done before, and score texts."""
+        """Encode, unless that was done before, and score tokens."""
         encoder_key, decoder_key = split(key, 2)
         if encoded is None:
             assert inputs is not None
             encoded = self.encoder.encode(
                 inputs, lengths, masks=masks, all_states=all_states, weights=weights, frozen=frozen, key=encoder_key
             )
+        return self.score(encoded, tokens, key=decoder_key, all_states=all_states, weights=weights, **options)
+
+    def score(
+        self,
+        encoded: EncoderOutput,
+        tokens: Int[Array, "batch tokens"] | None,
+        *,
+        embeds: Float[Array, "batch tokens width"] | None = None,
+        token_mask: Bool[Array, "batch tokens_so_far"] | None = None,
+        positions: Int[Array, "batch tokens"] | None = None,
+        labels: Int[Array, "batch tokens"] | None = None,
+        num_items: Array | float | None = None,
+        label_smoothing: float = 0.0,
+        cache: Cache | None = None,
+        all_states: bool = False,
+        weights: bool = False,
+        key: Key = None,
+    ) -> Seq2SeqLMOutput:
+        """Score tokens for encoded speech."""
         memory = self.memory_for(encoded)
         if cache is not None and cache.memory is not None:
             memory = replace(cache.memory, states=memory.states, mask=memory.mask)
-        unread = isinstance(self.bridge, Prefix) and (cache is None or cache.prefix_mask is None)
-        decode = self.decoder.decode_after_prefix if unread else self.decoder.decode
+        starts = isinstance(self.bridge, Prefix) and (cache is None or cache.prefix_mask is None)
+        decode = self.decoder.decode_after_prefix if starts else self.decoder.decode
         out, cache = decode(
             tokens,
             memory,
@@ -99,7 +109,7 @@ class Joint(nnx.Module):
             positions=positions,
             all_states=all_states,
             weights=weights,
-            key=decoder_key,
+            key=key,
         )
         logits = self.decoder.logits(out.states)
         return Seq2SeqLMOutput(

@@ -16,25 +16,34 @@ __all__ = ["Bridge", "Prefix", "bridge_of"]
 
 
 class Bridge(nn.Module):
-    """A linear layer from the encoder's real output width to the decoder's, or nothing where they are equal."""
+    """A linear layer from the width of the encoder's states to the decoder's; nothing if they are equal."""
 
     def __init__(self, width_in: int, width_out: int) -> None:
         super().__init__()
         self.proj = nn.Linear(width_in, width_out) if width_in != width_out else None
 
-    def forward(self, states: Float[Tensor, "batch frames width_in"]) -> Float[Tensor, "batch frames width_out"]:
-        """Return the memory."""
-        return states if self.proj is None else self.proj(states)
+    def length(self, frames: int) -> int:
+        """Return the number of positions that the memory takes in the decoder's sequence: none."""
+        return 0
+
+    def forward(
+        self,
+        states: Float[Tensor, "batch frames width_in"],
+        mask: Bool[Tensor, "batch frames"] | None,
+        embed: TextEmbedding,
+    ) -> Memory:
+        """Return the memory for cross-attention."""
+        return Memory(states=states if self.proj is None else self.proj(states), mask=mask)
 
 
 class Prefix(nn.Module):
-    """Speech as what comes before a text: neighbouring frames stacked, projected by two layers, amid a prompt.
+    """Speech as a prefix of the tokens: neighbouring frames stacked, projected by two layers, inside a prompt.
 
     Args:
         width_in: Width of the encoder's states.
         width_out: Width of the decoder's embeddings.
         stacking: Frames that become one state.
-        prompt: Token ids before the speech, and behind it.
+        prompt: Token ids before the speech, and after it.
     """
 
     def __init__(self, width_in: int, width_out: int, stacking: int, prompt: Sequence[Sequence[int]]) -> None:
@@ -45,13 +54,13 @@ class Prefix(nn.Module):
         self.out_proj = Linear(width_out, width_out)
 
     def length(self, frames: int) -> int:
-        """Return how many places the prefix of `frames` frames takes."""
+        """Return the number of positions that the prefix of `frames` frames takes."""
         return -(-frames // self.stacking) + sum(map(len, self.prompt))
 
     def project(
         self, states: Float[Tensor, "batch frames width_in"], mask: Bool[Tensor, "batch frames"] | None
-    ) -> tuple[Float[Tensor, "batch places width_out"], Bool[Tensor, "batch places"]]:
-        """Return the speech as the text model reads it, as it were by tokens of its own, and which places count."""
+    ) -> tuple[Float[Tensor, "batch positions width_out"], Bool[Tensor, "batch positions"]]:
+        """Return the speech as embeddings of the decoder, and which of them are valid."""
         rows, frames, width = states.shape
         counts = states.new_ones(rows, frames, dtype=torch.bool) if mask is None else mask
         more = -frames % self.stacking
@@ -65,7 +74,7 @@ class Prefix(nn.Module):
         mask: Bool[Tensor, "batch frames"] | None,
         embed: TextEmbedding,
     ) -> Memory:
-        """Return the prefix, padded on the left; its mask is `None` where all frames count."""
+        """Return the prefix, padded on the left; its mask is `None` if all frames are valid."""
         speech, counts = self.project(states, mask)
         rows = states.shape[0]
         before, after = (
@@ -77,7 +86,7 @@ class Prefix(nn.Module):
             return Memory(states=whole)
         ones = [counts.new_ones(rows, len(ids)) for ids in self.prompt]
         counts = torch.cat([ones[0], counts, ones[1]], 1)
-        # what does not count goes to the front, so that speech and text are neighbours whatever the batch
+        # padding moves to the left, so that speech and tokens are adjacent in every row
         order = counts.to(torch.uint8).argsort(dim=1, stable=True)
         return Memory(states=whole.take_along_dim(order[:, :, None], 1), mask=counts.take_along_dim(order, 1))
 

@@ -1,0 +1,243 @@
+"""The public `generate`: what it checks and works out before the search, and what it returns after it.
+
+Not here: the search (`dragoman.generation`), and what runs its steps (`dragoman.torch.generate`,
+`dragoman.jax.generate`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from dragoman.api.checks import one_audio
+from dragoman.api.config import SpeechEncoderDecoderConfig
+from dragoman.api.outputs import EncoderOutput
+from dragoman.errors import GenerationError
+from dragoman.generation.forced import ForcedTokens
+from dragoman.generation.options import GenerationConfig
+from dragoman.generation.plan import Plan, plan_of
+from dragoman.generation.result import GenerationResult
+from dragoman.generation.scorers.fusion import Scorer, given_scorers
+from dragoman.generation.settings import prompt_mask_of, prompt_of, settings_of, warn_if_cut_off
+from dragoman.model.arguments import encoder_inputs
+from dragoman.model.arrays import Arrays
+
+__all__ = ["GenerateMethods", "Request", "Speech"]
+
+Speech = tuple[Any, Any, EncoderOutput | None]
+"""What `encoder_inputs` returns: audio and lengths, or an earlier output of the encoder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One call of `generate`, checked.
+
+    Attributes:
+        settings: All options.
+        plan: Lengths and ids.
+        speech: What the encoder gets.
+        prompt: The tokens that each transcript starts with.
+        prompt_mask: True for valid tokens of the prompt; `None` if all are.
+        forced: Tokens forced after the prompt, by position.
+        draft: For speculative decoding, the smaller model and what its encoder gets.
+        processors: The caller's own.
+        prefix_allowed_tokens_fn: The caller's.
+        criteria: The caller's own reasons to end a sequence.
+        streamer: Receives each token.
+        tokenizer: Decodes tokens, for `stop_strings`.
+        scorers: Extra scores.
+        token_log_probs: Whether to record the log-probability of each token.
+    """
+
+    settings: GenerationConfig
+    plan: Plan
+    speech: Speech
+    prompt: Int[np.ndarray[Any, Any], "batch tokens"]
+    prompt_mask: np.ndarray[Any, Any] | None
+    forced: dict[int, int]
+    draft: tuple[Any, Speech] | None = None
+    processors: Sequence[Any] = ()
+    prefix_allowed_tokens_fn: Any = None
+    criteria: Sequence[Any] = ()
+    streamer: Any = None
+    tokenizer: Any = None
+    scorers: Sequence[Scorer] = ()
+    token_log_probs: bool = False
+
+    @property
+    def takes_part(self) -> bool:
+        """Whether the caller's own objects, or records of each step, take part in the search."""
+        own = (self.processors, self.criteria, self.scorers, self.token_log_probs)
+        given = (self.draft, self.prefix_allowed_tokens_fn, self.streamer)
+        return any(own) or any(x is not None for x in given)
+
+    def loop_options(self) -> dict[str, Any]:
+        """Return the arguments of `dragoman.generation.loop.generate` that no framework changes."""
+        return {
+            "plan": self.plan,
+            "processors": [*([ForcedTokens(self.forced)] if self.forced else ()), *self.processors],
+            "prefix_allowed_tokens_fn": self.prefix_allowed_tokens_fn,
+            "criteria": self.criteria,
+            "decode": None if self.tokenizer is None else self.tokenizer.decode,
+            "streamer": self.streamer,
+            "scorers": self.scorers,
+            "token_log_probs": self.token_log_probs,
+        }
+
+
+class GenerateMethods:
+    """`generate` of a whole model."""
+
+    backend: ClassVar[str]
+    _arrays: ClassVar[Arrays]
+    _search_options: ClassVar[tuple[str, ...]] = ()  # keywords that only this backend's search takes
+    config: SpeechEncoderDecoderConfig
+    encoder: Any
+    decoder: Any
+    bridge: Any
+    generation_config: Any
+
+    def generate(
+        self,
+        inputs: Any = None,
+        generation_config: GenerationConfig | None = None,
+        *,
+        input_values: Float[Any, "batch samples"] | None = None,
+        input_features: Float[Any, "batch mels frames"] | None = None,
+        attention_mask: Int[Any, "batch samples"] | None = None,
+        encoder_outputs: Any = None,
+        decoder_input_ids: Int[Any, "batch tokens"] | None = None,
+        decoder_attention_mask: Int[Any, "batch tokens"] | None = None,
+        logits_processor: Sequence[Any] | None = None,
+        prefix_allowed_tokens_fn: Any = None,
+        stopping_criteria: Sequence[Any] | None = None,
+        streamer: Any = None,
+        tokenizer: Any = None,
+        assistant_model: Any = None,
+        scorers: Sequence[Scorer] = (),
+        token_log_probs: bool = False,
+        seed: int | Sequence[int] | None = None,
+        **options: Any,
+    ) -> Any:
+        """Generate transcripts of a batch of speech; the model should be in evaluation mode.
+
+        Without `max_new_tokens` or `max_length` a transcript may be as long as the decoder has positions; a warning
+        tells how many were cut off.
+
+        Args:
+            inputs: The audio, positionally; or use `input_values` or `input_features`.
+            generation_config: Options; those it leaves at their defaults come from the model's own.
+            input_values: Waveforms.
+            input_features: Log-mel spectrograms.
+            attention_mask: 1 for valid samples.
+            encoder_outputs: An earlier output of the encoder; the audio is then not needed.
+            decoder_input_ids: Prompts. The start id is put before them where it is missing.
+            decoder_attention_mask: 1 for valid tokens of prompts, which are padded on the left.
+            logits_processor: Callables `(tokens, scores) -> scores`, after the built-in ones; in JAX over NumPy arrays.
+            prefix_allowed_tokens_fn: `(utterance, tokens) -> ids` that may come next.
+            stopping_criteria: Callables `(tokens, scores) -> bool or bools` that end sequences.
+            streamer: Receives each token (`dragoman.generation.streamers`); without beams.
+            tokenizer: Decodes tokens, for `stop_strings`.
+            assistant_model: A smaller model with the same vocabulary that drafts for greedy search, which makes it
+                faster and does not change its output.
+            scorers: Extra scores added to the decoder's log-probabilities at each step (shallow fusion): hot words,
+                language models.
+            token_log_probs: Return the decoder's own log-probability of each token, in an output of
+                `return_dict_in_generate`.
+            seed: For sampling; one for the batch or one per utterance. The same seed gives the same transcripts in
+                PyTorch and JAX. By default drawn from PyTorch's generator, or from Python's `random` in JAX.
+            **options: Fields of `GenerationConfig` for this call. In JAX also `params`, used instead of the model's
+                own, and `prng_key`, a key in place of `seed`.
+
+        Returns:
+            Token ids `[batch * num_return_sequences, tokens]`, start and end included, padded on the right; with
+            `return_dict_in_generate`, an output with scores and more.
+
+        Raises:
+            ConfigError: If inputs are missing or contradict each other.
+            AudioError: If the audio cannot be used.
+            GenerationError: If options are unknown or invalid, or no start id is set.
+        """
+        scorers = given_scorers(scorers, options)
+        own = {name: options.pop(name) for name in self._search_options if name in options}
+        audio = one_audio(inputs, input_values, input_features)
+        request = self._request(
+            encoder_inputs(self._arrays, self.encoder, audio, attention_mask, encoder_outputs),
+            generation_config,
+            options,
+            prompt=decoder_input_ids,
+            prompt_mask=decoder_attention_mask,
+            draft=None if assistant_model is None else self._draft(assistant_model, audio, attention_mask),
+            processors=logits_processor or (),
+            prefix_allowed_tokens_fn=prefix_allowed_tokens_fn,
+            criteria=stopping_criteria or (),
+            streamer=streamer,
+            tokenizer=tokenizer,
+            scorers=scorers,
+            token_log_probs=token_log_probs,
+        )
+        result, encoded = self._search(request, seed, **own)
+        warn_if_cut_off(request.settings, request.plan, result.ended)
+        to_device = self._arrays.to_device
+        if not request.settings.return_dict_in_generate:
+            return to_device(result.sequences)
+        output = result.to_output(*((None, None) if encoded is None else (encoded.attentions, encoded.hidden_states)))
+        return replace(output, **{name: to_device(value) for name, value in output.items()})
+
+    def _request(
+        self,
+        speech: Speech,
+        given: GenerationConfig | None,
+        options: Mapping[str, Any],
+        *,
+        prompt: Any = None,
+        prompt_mask: Any = None,
+        **caller: Any,
+    ) -> Request:
+        """Return a checked request; `caller` holds its other fields."""
+        settings = settings_of(self.config, self.generation_config, given, options)
+        settings.validate()
+        batch = (speech[0] if speech[2] is None else speech[2].last_hidden_state).shape[0]
+        tokens, forced = prompt_of(settings, batch, prompt, self.decoder.spec.vocab_size)
+        return Request(
+            settings=settings,
+            plan=plan_of(settings, tokens.shape[1], self.max_text_length(self._max_frames(speech))),
+            speech=speech,
+            prompt=tokens,
+            prompt_mask=prompt_mask_of(prompt_mask, prompt, tokens),
+            forced=forced,
+            **caller,
+        )
+
+    def max_text_length(self, frames: int) -> int:
+        """Return the maximum number of tokens, prompt included, for `frames` frames of the encoder."""
+        positions: int = self.decoder.spec.num_positions
+        return positions - int(self.bridge.length(frames))
+
+    def _frames(self, inputs: Any, encoded: EncoderOutput | None) -> int:
+        """Return the number of frames of audio, or of an earlier output of the encoder."""
+        if encoded is not None:
+            return int(encoded.last_hidden_state.shape[1])
+        spec = self.encoder.spec
+        return int(spec.frame_lengths(inputs.shape[spec.frontend.time_axis]))
+
+    def _draft(self, model: Any, audio: Any, attention_mask: Any) -> tuple[Any, Speech]:
+        """Return a smaller model and what its encoder gets."""
+        if model.backend != self.backend:
+            raise GenerationError(
+                f"`assistant_model` must run in the same framework: a {type(self).__name__}, not a "
+                f"{type(model).__name__}."
+            )
+        return model, encoder_inputs(self._arrays, model.encoder, audio, attention_mask, None)
+
+    def _max_frames(self, speech: Speech) -> int:
+        """Return the number of frames that the decoder may get for this speech."""
+        return self._frames(speech[0], speech[2])
+
+    def _search(
+        self, request: Request, seed: int | Sequence[int] | None, **own: Any
+    ) -> tuple[GenerationResult, EncoderOutput | None]:
+        """Search; return the encoder's output too, if its records were asked for."""
+        raise NotImplementedError
