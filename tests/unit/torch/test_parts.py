@@ -22,6 +22,7 @@ from dragoman.spec import (
 from dragoman.torch.net.block import Stack
 from dragoman.torch.net.layers import RMSNorm
 from dragoman.torch.net.rotary import rotary_for
+from dragoman.torch.net.step import LayerInputs, Step
 
 
 def test_rms_norm_has_mean_square_one() -> None:
@@ -142,7 +143,9 @@ def test_window_masks_tokens_further_back() -> None:
     other[:, 1, ::2] += 1.0
     near = torch.ones(6, 6, dtype=torch.bool).tril().triu(-2)[None, None]
     with torch.no_grad():
-        changed = (stack(states, causal=True, near=near).states - stack(other, causal=True, near=near).states).abs()
-        full = (stack(states, causal=True).states - stack(other, causal=True).states).abs()
-    assert [bool(row.max() > 1e-6) for row in changed[0]] == [False, True, True, True, False, False]
+        windowed, full = (
+            (stack(states, step, LayerInputs()).states - stack(other, step, LayerInputs()).states).abs()
+            for step in (Step(causal=True, local_mask=near), Step(causal=True))
+        )
+    assert [bool(row.max() > 1e-6) for row in windowed[0]] == [False, True, True, True, False, False]
     assert [bool(row.max() > 1e-6) for row in full[0]] == [False, True, True, True, True, True]

@@ -15,15 +15,16 @@ from jaxtyping import Array, Int
 from dragoman.api.checks import check_masks
 from dragoman.api.outputs import EncoderOutput
 from dragoman.jax.net.block import Block, Stack, StackOutput
-from dragoman.jax.net.conformer import ConformerBlock, surroundings
+from dragoman.jax.net.conformer import ConformerBlock, relative_positions
 from dragoman.jax.net.conv_adapter import adapter_of
 from dragoman.jax.net.disentangled import DisentangledBlock, DistanceVectors
 from dragoman.jax.net.frontend import frontend_of
 from dragoman.jax.net.init import initialise, persistent_names
 from dragoman.jax.net.layers import Key, LayerNorm, dropout, frame_mask, param, split, zero_padding
-from dragoman.jax.net.position_bias import BucketBias
+from dragoman.jax.net.position_bias import BucketBias, Distances
 from dragoman.jax.net.positions import positions_of
 from dragoman.jax.net.squeeze import Upsample, average
+from dragoman.jax.net.step import LayerInputs, Step
 from dragoman.spec import BlockSpec, ConformerSpec, ConvPositionSpec, DisentangledSpec, Padding, SpeechEncoderSpec
 from dragoman.spec.augment import Masks, draw_masks
 
@@ -34,7 +35,7 @@ jax.tree_util.register_dataclass(EncoderOutput)
 
 
 def _position_bias(spec: SpeechEncoderSpec) -> BucketBias | DistanceVectors | None:
-    """Build what tells all layers how far frames are from each other."""
+    """Build the module that computes relative positions for all layers."""
     bias, block = spec.position_bias, spec.stack.block
     if isinstance(block.kind, DisentangledSpec):
         return DistanceVectors(block, block.kind)
@@ -144,19 +145,19 @@ class SpeechEncoderNet(nnx.Module):
         states = dropout(states, self.spec.dropout, drop_key)
         if lengths is not None and factor > 1:  # the reference also counts frames that are partly padding
             mask = frame_mask((lengths if exact else lengths + factor - 1) // factor, states.shape[1])
-        look = None if mask is None else mask[:, None, None]
-        bias = self._shared(states, keep)
-        out = self.stack(states, look, bias=bias, all_states=all_states, weights=weights, key=stack_key)
+        step = Step(mask=None if mask is None else mask[:, None, None])
+        inputs = LayerInputs(bias=self._relative_positions(states), frame_mask=keep, weights=weights, key=stack_key)
+        out = self.stack(states, step, inputs, all_states=all_states)
         if self.upsample is None:
             return out
         whole = frame_mask(lengths // factor * factor, total) if exact and lengths is not None else None
         return replace(out, states=zero_padding(self.upsample(out.states, total), whole))
 
-    def _shared(self, states: Array, keep: Array | None) -> Any:
-        """Return what all layers share about the places of the frames."""
+    def _relative_positions(self, states: Array) -> Array | Distances | None:
+        """Return the relative positions that all layers read."""
         kind = self.spec.stack.block.kind
         if isinstance(kind, ConformerSpec):
-            return surroundings(kind, states, keep)
+            return relative_positions(kind, states)
         return None if self.position_bias is None else self.position_bias(states.shape[1])
 
     def draw_masks(self, inputs: Any, lengths: Any, random: np.random.Generator) -> Masks:

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from dragoman.api.checks import check_text_mask
@@ -18,7 +17,8 @@ from dragoman.jax.net.block import Stack, StackOutput
 from dragoman.jax.net.cache import Cache, Memory
 from dragoman.jax.net.init import initialise, persistent_names
 from dragoman.jax.net.layers import Key, split
-from dragoman.jax.net.position_bias import LookBackBias
+from dragoman.jax.net.position_bias import CausalBucketBias
+from dragoman.jax.net.step import LayerInputs, after_prefix, decoding_step, prefix_of
 from dragoman.jax.net.text_embedding import Head, TextEmbedding
 from dragoman.spec import TextDecoderSpec
 
@@ -41,16 +41,11 @@ class TextDecoderNet(nnx.Module):
         self.spec = spec
         self.embed = TextEmbedding(spec)
         bias, heads = spec.position_bias, spec.stack.block.self_attn.num_heads
-        self.position_bias = LookBackBias(bias, heads) if bias else None
+        self.position_bias = CausalBucketBias(bias, heads) if bias else None
         self.stack = Stack(spec.stack)
         self.head = Head(spec)
         if not empty:
             initialise(self, persistent_names(self), spec, seed=seed)
-
-    @property
-    def _positions_from_mask(self) -> bool:
-        positions = self.spec.embed.positions
-        return positions is not None and positions.from_mask
 
     def decode(
         self,
@@ -88,42 +83,16 @@ class TextDecoderNet(nnx.Module):
         assert given is not None
         if token_mask is not None:
             check_text_mask(token_mask.shape, given.shape[0])
-        count = given.shape[1]
-        cache = self.fitted(cache, count)
-        start = cache.length if cache else 0
-        capacity = cache.capacity if cache else count
-        if cache is not None and token_mask is None:
-            token_mask = cache.text_mask
-        if cache is not None and cache.prefix_mask is not None:
-            token_mask, positions = _after_prefix(cache.prefix_mask, start, count, capacity, token_mask, positions)
-        if positions is None and token_mask is not None and self._positions_from_mask:
-            positions = _numbered(token_mask, start, count, capacity)
+        cache = self.fitted(cache, given.shape[1])
+        step = decoding_step(self.spec, given, cache, token_mask, positions)
         embed_key, stack_key = split(key, 2)
-        states = self.embed(tokens, embeds, start, positions, embed_key)
-        causal = self.spec.causal
-        mask = None
-        if cache is not None or token_mask is not None or self.position_bias is not None:
-            mask = self._mask(count, start, capacity, token_mask)
-        local, near = self.spec.stack.local, None
-        if local is not None and capacity > local.window:
-            near = self._mask(count, start, capacity, token_mask, local.window)
+        states = self.embed(tokens, embeds, step.start, step.positions, embed_key)
         if self.position_bias is not None:
-            mask = self.position_bias(count, start, capacity, mask)
-        if positions is None:
-            positions = start + jnp.arange(count)[None]
-        out = self.stack(
-            states,
-            mask,
-            causal=causal and mask is None and count > 1,
-            memory=memory,
-            cache=cache,
-            positions=positions,
-            near=near,
-            all_states=all_states,
-            weights=weights,
-            key=stack_key,
-        )
-        return out, out.cache.advanced(count) if out.cache else None
+            bias = self.position_bias(given.shape[1], step.start, step.size, step.mask)
+            step = replace(step, mask=bias, causal=False)
+        inputs = LayerInputs(memory=memory, cache=cache, weights=weights, key=stack_key)
+        out = self.stack(states, step, inputs, all_states=all_states)
+        return out, out.cache.advanced(given.shape[1]) if out.cache else None
 
     def decode_after_prefix(
         self,
@@ -150,19 +119,14 @@ class TextDecoderNet(nnx.Module):
         if text is None:
             assert tokens is not None
             text = self.embed.look_up(tokens)
-        prefix, places = _prefix_of(memory)
-        if token_mask is None:
-            token_mask = jnp.ones(text.shape[:2], bool)
-        token_mask, positions = _after_prefix(
-            prefix, prefix.shape[1], text.shape[1], text.shape[1], token_mask, positions
-        )
+        prefix, token_mask, positions = after_prefix(memory, text.shape[1], token_mask, positions)
         out, cache = self.decode(
             None,
             None,
             cache,
             embeds=jnp.concatenate([memory.states, text], 1),
             token_mask=token_mask,
-            positions=jnp.concatenate([places, positions], 1),
+            positions=positions,
             all_states=all_states,
             weights=weights,
             key=key,
@@ -174,7 +138,7 @@ class TextDecoderNet(nnx.Module):
         if self.spec.stack.block.cross_attn:
             return self.new_cache(rows, capacity)
         assert memory.states is not None
-        prefix, places = _prefix_of(memory)
+        prefix, places = prefix_of(memory)
         empty = self.new_cache(rows, capacity + prefix.shape[1])
         _, cache = self.decode(None, None, empty, embeds=memory.states, token_mask=prefix, positions=places)
         assert cache is not None
@@ -196,27 +160,6 @@ class TextDecoderNet(nnx.Module):
             )
         return None if cache is None else cache.grown(total)
 
-    def _mask(
-        self,
-        count: int,
-        start: Int[Array, ""] | int,
-        capacity: int,
-        token_mask: Array | None,
-        window: int | None = None,
-    ) -> Bool[Array, "..."]:
-        """Return where the `count` tokens from number `start` on may look, `[rows or 1, 1, count, capacity]`."""
-        own = start + jnp.arange(count)[:, None]
-        places = jnp.arange(capacity)[None, :]
-        seen = places <= own if self.spec.causal else places < start + count
-        if window is not None:
-            seen = seen & (places > own - window)
-        mask = seen[None, None]
-        if token_mask is not None:
-            token_mask = _filled(token_mask, capacity)
-            # a token always sees itself, so that padding on the left never leaves a row with nothing to look at
-            mask = (mask & token_mask[:, None, None, :]) | (places == own)
-        return mask
-
     def logits(self, states: Float[Array, "*rows width"]) -> Float[Array, "*rows vocab"]:
         """Score every token of the vocabulary."""
         return self.head(states, self.embed.tokens.weight[...])
@@ -235,40 +178,3 @@ class TextDecoderNet(nnx.Module):
         pairs = [layer.cross_attn.project(states) for layer in self.stack.layers]
         keys, values = (tuple(side) for side in zip(*pairs, strict=True))
         return Memory(keys=keys, values=values, mask=mask)
-
-
-def _prefix_of(memory: Memory) -> tuple[Bool[Array, "rows prefix"], Int[Array, "rows prefix"]]:
-    """Return which states of a memory that comes before the text count, and their positions."""
-    assert memory.states is not None
-    mask = jnp.ones(memory.states.shape[:2], bool) if memory.mask is None else memory.mask
-    return mask, _counted(mask)
-
-
-def _counted(mask: Bool[Array, "rows places"]) -> Int[Array, "rows places"]:
-    """Return the positions of what a mask keeps; what it leaves out takes none."""
-    return jnp.clip(jnp.cumsum(mask, axis=1) - 1, 0)
-
-
-def _filled(mask: Bool[Array, "rows places"], size: int) -> Bool[Array, "rows size"]:
-    """Return a mask of `size` places; those that it leaves out on the right count."""
-    mask = mask[:, :size]
-    return jnp.pad(mask, ((0, 0), (0, size - mask.shape[1])), constant_values=True)
-
-
-def _numbered(mask: Array, start: Array | int, count: int, size: int) -> Int[Array, "rows count"]:
-    """Return the positions of the `count` tokens from number `start` on, of at most `size`, among those that count."""
-    return lax.dynamic_slice_in_dim(_counted(_filled(mask, size)), start, count, axis=1)
-
-
-def _after_prefix(
-    prefix: Array, start: Array | int, count: int, size: int, token_mask: Array | None, positions: Array | None
-) -> tuple[Array, Array]:
-    """Return the mask of the places so far and the positions of the `count` tokens from place `start` on, behind a
-    prefix; places that the mask leaves out count.
-    """
-    read = start - prefix.shape[1]
-    if positions is None:
-        along = (read + jnp.arange(count))[None]
-        positions = along if token_mask is None else _numbered(token_mask, read, count, size)
-    mask = prefix if token_mask is None else jnp.concatenate([prefix, token_mask], 1)
-    return mask, positions + prefix.sum(1, keepdims=True)

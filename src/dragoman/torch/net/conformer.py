@@ -1,10 +1,9 @@
-"""The Conformer block: half a feed-forward network, attention that knows distances, a convolution, the other half.
+"""The Conformer block: half a feed-forward network, attention by distance, a convolution, the other half.
 
 Axes: batch, frames, heads, head_dim, width. Reference: https://arxiv.org/abs/2005.08100, section 2.
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,63 +14,51 @@ from dragoman.spec import AttentionSpec, BlockSpec, ConformerSpec, Distance
 from dragoman.torch.net.attention import plain_attention
 from dragoman.torch.net.block import FeedForward
 from dragoman.torch.net.layers import ACTIVATIONS, Embedding, Linear, forbid, split_heads, zero_padding
-from dragoman.torch.net.rotary import Rotary
+from dragoman.torch.net.step import LayerInputs
 
 __all__ = [
     "ConformerAttention",
     "ConformerBlock",
-    "Surroundings",
     "distances",
+    "relative_positions",
     "sinusoids_of_distances",
-    "surroundings",
 ]
 
 
-@dataclass(frozen=True)
-class Surroundings:
-    """What all layers of a stack share.
+def relative_positions(spec: ConformerSpec, states: Float[Tensor, "batch frames width"]) -> Tensor | None:
+    """Return what all layers read about the distances between frames.
 
-    Attributes:
-        places: For `Distance.SINUSOID` sinusoids `[2 * frames - 1, width]` of the distances from `frames - 1` down,
-            for `Distance.VECTOR` the number of the vector of each pair of frames.
-        keep: The frames that a convolution may hear; `None` for all.
+    Returns:
+        For `Distance.SINUSOID` sinusoids `[2 * frames - 1, width]` of the distances from `frames - 1` down; for
+        `Distance.VECTOR` the index of the vector of each pair of frames, `[frames, frames]`.
     """
-
-    places: Tensor | None
-    keep: Bool[Tensor, "batch frames"] | None
-
-
-def surroundings(
-    spec: ConformerSpec, states: Float[Tensor, "batch frames width"], keep: Bool[Tensor, "batch frames"] | None
-) -> Surroundings:
-    """Return what the layers share about frames of this number and width."""
     frames, width = states.shape[1:]
     if spec.distance is Distance.SINUSOID:
-        return Surroundings(sinusoids_of_distances(frames, width, states.device).to(states.dtype), keep)
-    places = distances(frames, *spec.reach, states.device) if spec.distance is Distance.VECTOR else None
-    return Surroundings(places, keep)
+        return sinusoids_of_distances(frames, width, states.device).to(states.dtype)
+    return distances(frames, *spec.reach, states.device) if spec.distance is Distance.VECTOR else None
 
 
 def sinusoids_of_distances(frames: int, width: int, device: torch.device) -> Float[Tensor, "distances width"]:
-    """Return a row for each distance, from the first frame seen from the last one to the reverse; sines and cosines
-    take turns (Transformer-XL, https://arxiv.org/abs/1901.02860, section 3.3).
+    """Return sines and cosines, interleaved, of each distance from `frames - 1` down to `1 - frames`.
+
+    Reference: Transformer-XL, https://arxiv.org/abs/1901.02860, section 3.3.
     """
-    place = torch.arange(frames - 1, -frames, -1, device=device)
+    distance = torch.arange(frames - 1, -frames, -1, device=device)
     frequencies = torch.exp(torch.arange(0, width, 2, device=device) * (-math.log(10_000) / width))
-    angles = place[:, None] * frequencies
+    angles = distance[:, None] * frequencies
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
 
 
-def distances(frames: int, before: int, behind: int, device: torch.device) -> Int[Tensor, "q k"]:
-    """Return how far each frame lies behind the one that looks, no less than `-before` and no more than `behind`,
-    counted from `-before` on (https://arxiv.org/abs/1803.02155, section 3.2).
+def distances(frames: int, before: int, after: int, device: torch.device) -> Int[Tensor, "q k"]:
+    """Return the distance from each query's frame to each key's, limited to `-before` to `after` and counted from
+    `-before` on (https://arxiv.org/abs/1803.02155, section 3.2).
     """
-    place = torch.arange(frames, device=device)
-    return (place[None, :] - place[:, None]).clamp(-before, behind) + before
+    index = torch.arange(frames, device=device)
+    return (index[None, :] - index[:, None]).clamp(-before, after) + before
 
 
 class ConformerAttention(nn.Module):
-    """Self-attention whose scores also depend on the distance of the frames."""
+    """Self-attention whose scores also depend on the distance between frames."""
 
     def __init__(self, spec: AttentionSpec, conformer: ConformerSpec) -> None:
         super().__init__()
@@ -87,47 +74,42 @@ class ConformerAttention(nn.Module):
             self.vectors = Embedding(sum(conformer.reach) + 1, spec.head_dim)
 
     def forward(
-        self,
-        states: Float[Tensor, "batch frames width"],
-        mask: Bool[Tensor, "..."] | None,
-        places: Tensor | None,
-        rotary: Rotary | None,
-        *,
-        weights: bool = False,
+        self, states: Float[Tensor, "batch frames width"], inputs: LayerInputs
     ) -> tuple[Float[Tensor, "batch frames width"], Float[Tensor, "batch heads frames frames"] | None]:
-        """Let the frames look at each other; rotary positions turn what queries and keys are made from."""
-        turned = states if rotary is None else rotary(split_heads(states, self.num_heads)).transpose(1, 2).flatten(2)
-        queries, keys = (split_heads(proj(turned), self.num_heads) for proj in (self.q_proj, self.k_proj))
+        """Attend to all frames; rotary positions rotate the input of the projections to queries and keys."""
+        mask, rotary, positions = inputs.mask, inputs.rotary, inputs.bias
+        rotated = states if rotary is None else rotary(split_heads(states, self.num_heads)).transpose(1, 2).flatten(2)
+        queries, keys = (split_heads(proj(rotated), self.num_heads) for proj in (self.q_proj, self.k_proj))
         values = split_heads(self.v_proj(states), self.num_heads)
         bias = None
-        if self.distance is Distance.SINUSOID and places is not None:
-            offsets = split_heads(self.place_proj(places), self.num_heads)  # [h, 2 t - 1, d]
+        if self.distance is Distance.SINUSOID and isinstance(positions, Tensor):
+            offsets = split_heads(self.place_proj(positions), self.num_heads)  # [h, 2 t - 1, d]
             bias = _by_key((queries + self.place_bias[:, None]) @ offsets.transpose(1, 2))
             queries = queries + self.content_bias[:, None]
-        elif self.distance is Distance.VECTOR and places is not None:
-            bias = (queries @ self.vectors.weight.t()).gather(3, places.expand(*queries.shape[:2], -1, -1))
+        elif self.distance is Distance.VECTOR and isinstance(positions, Tensor):
+            bias = (queries @ self.vectors.weight.t()).gather(3, positions.expand(*queries.shape[:2], -1, -1))
         if bias is not None:
             bias = bias * self.head_dim**-0.5
             mask = forbid(bias, mask)
         dropout = self.dropout if self.training else 0.0
         probs = None
-        if weights:
-            mixed, probs = plain_attention(queries * self.head_dim**-0.5, keys, values, mask, False, dropout)
+        if inputs.weights:
+            out, probs = plain_attention(queries * self.head_dim**-0.5, keys, values, mask, False, dropout)
         else:
-            mixed = F.scaled_dot_product_attention(queries, keys, values, mask, dropout)
-        return self.out_proj(mixed.transpose(1, 2).flatten(2)), probs
+            out = F.scaled_dot_product_attention(queries, keys, values, mask, dropout)
+        return self.out_proj(out.transpose(1, 2).flatten(2)), probs
 
 
 def _by_key(scores: Float[Tensor, "batch heads frames distances"]) -> Float[Tensor, "batch heads frames frames"]:
-    """Turn scores by distance into scores by key: row `q` is read from distance `q` on, down to `q - frames + 1`."""
+    """Return scores by key from scores by distance: query `q` reads distances `q` down to `q - frames + 1`."""
     frames = scores.shape[2]
-    # With one column more, the place of (q, k) in the flat matrix is t + q (2 t - 1) + k: rows of 2 t - 1 from t on.
+    # With one more column, (q, k) is at t + q (2 t - 1) + k of the flat matrix: rows of 2 t - 1, from t on.
     flat = F.pad(scores, (1, 0)).flatten(2)[..., frames:]
     return flat.unflatten(2, (frames, 2 * frames - 1))[..., :frames]
 
 
 class ConvModule(nn.Module):
-    """A gate, a convolution of each channel on its own, a normalisation and a non-linearity."""
+    """A gated projection, a depthwise convolution, a norm, a non-linearity and a projection."""
 
     def __init__(self, spec: BlockSpec, conformer: ConformerSpec) -> None:
         super().__init__()
@@ -141,10 +123,10 @@ class ConvModule(nn.Module):
         self.out_conv = nn.Conv1d(width, width, 1, bias=False)
 
     def forward(
-        self, states: Float[Tensor, "batch frames width"], keep: Bool[Tensor, "batch frames"] | None
+        self, states: Float[Tensor, "batch frames width"], frame_mask: Bool[Tensor, "batch frames"] | None
     ) -> Float[Tensor, "batch frames width"]:
-        """Convolve; frames not kept sound like the silence before and behind a clip."""
-        x = zero_padding(self.norm(states), keep).transpose(1, 2)  # [b, t, w] -> [b, w, t]
+        """Convolve; frames outside the mask are zero, as beyond the ends of a clip."""
+        x = zero_padding(self.norm(states), frame_mask).transpose(1, 2)  # [b, t, w] -> [b, w, t]
         x = self.depth_conv(F.pad(F.glu(self.in_conv(x), dim=1), self.pads))
         if isinstance(self.depth_norm, nn.LayerNorm):
             x = self.depth_norm(x.transpose(1, 2)).transpose(1, 2)
@@ -154,7 +136,7 @@ class ConvModule(nn.Module):
 
 
 class ConformerBlock(nn.Module):
-    """One layer, in the place of a `Block`."""
+    """A layer of a `Stack`, in place of `Block`."""
 
     def __init__(self, spec: BlockSpec) -> None:
         super().__init__()
@@ -169,27 +151,15 @@ class ConformerBlock(nn.Module):
         self.final_norm = nn.LayerNorm(width, eps)
 
     def forward(
-        self,
-        index: int,
-        states: Float[Tensor, "batch frames width"],
-        mask: Bool[Tensor, "..."] | None,
-        causal: bool,
-        memory: None,
-        cache: None,
-        weights: bool,
-        bias: Surroundings,
-        rotary: Rotary | None,
-    ) -> tuple[Tensor, Tensor | None, None]:
-        """Return the new states and, if `weights`, the attention weights; a Conformer neither writes nor looks across.
-
-        `bias` is what `surroundings` gave.
-        """
-        states = states + 0.5 * self._drop(self.ffn1(self.ffn1_norm(states)), self.spec.dropout)
-        mixed, probs = self.self_attn(self.self_attn_norm(states), mask, bias.places, rotary, weights=weights)
-        states = states + self._drop(mixed, self.spec.self_attn.dropout)
-        states = states + self.conv(states, bias.keep)
-        states = states + 0.5 * self._drop(self.ffn2(self.ffn2_norm(states)), self.spec.dropout)
+        self, index: int, states: Float[Tensor, "batch frames width"], inputs: LayerInputs
+    ) -> tuple[Float[Tensor, "batch frames width"], Tensor | None, None]:
+        """Return the new states and, if asked for, the attention weights; there is no cross-attention."""
+        states = states + 0.5 * self._dropout(self.ffn1(self.ffn1_norm(states)), self.spec.dropout)
+        out, probs = self.self_attn(self.self_attn_norm(states), inputs)
+        states = states + self._dropout(out, self.spec.self_attn.dropout)
+        states = states + self.conv(states, inputs.frame_mask)
+        states = states + 0.5 * self._dropout(self.ffn2(self.ffn2_norm(states)), self.spec.dropout)
         return self.final_norm(states), probs, None
 
-    def _drop(self, states: Tensor, rate: float) -> Tensor:
+    def _dropout(self, states: Tensor, rate: float) -> Tensor:
         return F.dropout(states, rate, self.training)

@@ -1,10 +1,8 @@
-"""Disentangled attention: queries and keys look at each other, and each at vectors of the distance between them.
+"""Disentangled attention: its scores also multiply queries and keys with learned vectors of their distance.
 
 Axes: batch, frames, heads, head_dim, distances, width. Reference: DeBERTa, section 3.1, https://arxiv.org/abs/2006.03654;
-buckets and shared projections: version 3, section 3, https://arxiv.org/abs/2111.09543.
+buckets and shared projections: DeBERTa v3, section 3, https://arxiv.org/abs/2111.09543.
 """
-
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,34 +13,27 @@ from dragoman.spec import BlockSpec, DisentangledSpec
 from dragoman.torch.net.attention import plain_attention
 from dragoman.torch.net.block import FeedForward
 from dragoman.torch.net.layers import Embedding, Linear, forbid, split_heads
-from dragoman.torch.net.rotary import Rotary
+from dragoman.torch.net.position_bias import Distances
+from dragoman.torch.net.step import LayerInputs
 
-__all__ = ["DisentangledBlock", "DistanceVectors", "Distances", "distance_index"]
-
-
-@dataclass(frozen=True)
-class Distances:
-    """What all layers share: a vector for each distance, and which one is between each pair of frames."""
-
-    vectors: Float[Tensor, "distances width"]
-    index: Int[Tensor, "q k"]
+__all__ = ["DisentangledBlock", "DistanceVectors", "distance_index"]
 
 
 def distance_index(frames: int, spec: DisentangledSpec, device: torch.device | None = None) -> Int[Tensor, "q k"]:
-    """Return the number of the vector for each pair of frames; `span` is that of a frame and itself."""
-    place = torch.arange(frames, device=device)
-    distance = place[:, None] - place[None, :]
+    """Return the index of the vector of each pair of frames; that of distance 0 is `span`."""
+    frame = torch.arange(frames, device=device)
+    distance = frame[:, None] - frame[None, :]
     if spec.max_distance is not None:
         half = spec.span // 2
-        apart = distance.abs().clamp(min=half)
-        share = torch.log(apart / half) / torch.log(torch.tensor((spec.max_distance - 1) / half, device=device))
-        far = (torch.ceil(share * (half - 1)).long() + half) * distance.sign()
-        distance = torch.where(distance.abs() <= half, distance, far)
+        farther = distance.abs().clamp(min=half)
+        share = torch.log(farther / half) / torch.log(torch.tensor((spec.max_distance - 1) / half, device=device))
+        bucket = (torch.ceil(share * (half - 1)).long() + half) * distance.sign()
+        distance = torch.where(distance.abs() <= half, distance, bucket)
     return (distance + spec.span).clamp(0, 2 * spec.span - 1)
 
 
 class DistanceVectors(nn.Module):
-    """The vectors, normalised where the model was trained so."""
+    """The vectors, which all layers share, normalised in some models."""
 
     def __init__(self, spec: BlockSpec, disentangled: DisentangledSpec) -> None:
         super().__init__()
@@ -51,7 +42,7 @@ class DistanceVectors(nn.Module):
         self.norm = nn.LayerNorm(spec.width, spec.norm.eps) if disentangled.norm else None
 
     def forward(self, frames: int) -> Distances:
-        """Return what the layers share about so many frames."""
+        """Return the vectors of all distances between `frames` frames."""
         vectors = self.embed.weight
         if self.norm is not None:
             vectors = self.norm(vectors)
@@ -59,7 +50,7 @@ class DistanceVectors(nn.Module):
 
 
 class DisentangledAttention(nn.Module):
-    """Self-attention whose scores are sums: content with content, content with distance, distance with content."""
+    """Self-attention with scores of query and key, query and distance, and distance and key."""
 
     def __init__(self, spec: BlockSpec, disentangled: DisentangledSpec) -> None:
         super().__init__()
@@ -75,7 +66,7 @@ class DisentangledAttention(nn.Module):
     def forward(
         self, states: Float[Tensor, "batch frames width"], mask: Bool[Tensor, "..."] | None, distances: Distances
     ) -> tuple[Float[Tensor, "batch frames width"], Float[Tensor, "batch heads frames frames"]]:
-        """Let the frames look at each other; also return the attention weights."""
+        """Attend to all frames; also return the attention weights."""
         projs = self.q_proj, self.k_proj, self.v_proj
         queries, keys, values = (split_heads(proj(states), self.num_heads) for proj in projs)
         scale = (self.head_dim * (1 + self.by_query + self.by_key)) ** -0.5
@@ -83,20 +74,20 @@ class DisentangledAttention(nn.Module):
         index = distances.index.expand(*queries.shape[:2], -1, -1)
         bias = queries.new_zeros(())
         if self.by_query:
-            places = split_heads((self.place_k_proj or self.k_proj)(vectors), self.num_heads)  # [h, p, d]
-            bias = bias + (queries @ places.transpose(1, 2)).gather(3, index)
+            offsets = split_heads((self.place_k_proj or self.k_proj)(vectors), self.num_heads)  # [h, p, d]
+            bias = bias + (queries @ offsets.transpose(1, 2)).gather(3, index)
         if self.by_key:
-            places = split_heads((self.place_q_proj or self.q_proj)(vectors), self.num_heads)
-            bias = bias + (keys @ places.transpose(1, 2)).gather(3, index.transpose(2, 3)).transpose(2, 3)
+            offsets = split_heads((self.place_q_proj or self.q_proj)(vectors), self.num_heads)
+            bias = bias + (keys @ offsets.transpose(1, 2)).gather(3, index.transpose(2, 3)).transpose(2, 3)
         bias = (bias * scale).expand(*queries.shape[:3], queries.shape[2])
         bias = forbid(bias, mask)
         dropout = self.dropout if self.training else 0.0
-        mixed, probs = plain_attention(queries * scale, keys, values, bias, False, dropout)
-        return self.out_proj(mixed.transpose(1, 2).flatten(2)), probs
+        out, probs = plain_attention(queries * scale, keys, values, bias, False, dropout)
+        return self.out_proj(out.transpose(1, 2).flatten(2)), probs
 
 
 class DisentangledBlock(nn.Module):
-    """One layer, in the place of a `Block`: attention, then feed-forward, each added and normalised."""
+    """A layer of a `Stack`, in place of `Block`: attention and a feed-forward network, each added and normalised."""
 
     def __init__(self, spec: BlockSpec) -> None:
         super().__init__()
@@ -107,19 +98,11 @@ class DisentangledBlock(nn.Module):
         self.ffn, self.ffn_norm = FeedForward(spec.ffn, spec.width), nn.LayerNorm(spec.width, spec.norm.eps)
 
     def forward(
-        self,
-        index: int,
-        states: Float[Tensor, "batch frames width"],
-        mask: Bool[Tensor, "..."] | None,
-        causal: bool,
-        memory: None,
-        cache: None,
-        weights: bool,
-        bias: Distances,
-        rotary: Rotary | None,
-    ) -> tuple[Tensor, Tensor | None, None]:
-        """Return the new states and, if `weights`, the attention weights; `bias` is what `DistanceVectors` gave."""
-        mixed, probs = self.self_attn(states, mask, bias)
-        states = self.self_attn_norm(states + F.dropout(mixed, self.spec.dropout, self.training))
+        self, index: int, states: Float[Tensor, "batch frames width"], inputs: LayerInputs
+    ) -> tuple[Float[Tensor, "batch frames width"], Tensor | None, None]:
+        """Return the new states and, if asked for, the attention weights; there is no cross-attention."""
+        assert isinstance(inputs.bias, Distances)
+        out, probs = self.self_attn(states, inputs.mask, inputs.bias)
+        states = self.self_attn_norm(states + F.dropout(out, self.spec.dropout, self.training))
         states = self.ffn_norm(states + F.dropout(self.ffn(states), self.spec.dropout, self.training))
-        return states, probs if weights else None, None
+        return states, probs if inputs.weights else None, None

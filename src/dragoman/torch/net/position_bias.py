@@ -1,10 +1,11 @@
-"""Relative position bias: tokens or frames look at each other by their distance, and perhaps by what they hold.
+"""Relative positions in attention scores: a bias for each bucket of distances, perhaps gated.
 
-Axes: batch, frames, heads, head_dim. References: T5, section 2.1, https://arxiv.org/abs/1910.10683, of a decoder;
-WavLM, section 3.1, https://arxiv.org/abs/2110.13900, of an encoder, with gates.
+Axes: batch, frames, tokens, size (tokens so far), heads, head_dim. References: T5, section 2.1,
+https://arxiv.org/abs/1910.10683, in decoders; WavLM, section 3.1, https://arxiv.org/abs/2110.13900, in encoders.
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,27 +14,37 @@ from torch import Tensor, nn
 from dragoman.spec import AttentionSpec, BucketBiasSpec
 from dragoman.torch.net.layers import Embedding, forbid, split_heads
 
-__all__ = ["BiasGate", "BucketBias", "LookBackBias", "buckets"]
+__all__ = ["BiasGate", "BucketBias", "CausalBucketBias", "Distances", "buckets"]
+
+
+@dataclass(frozen=True)
+class Distances:
+    """Vectors of distances, which the layers of disentangled attention share."""
+
+    vectors: Float[Tensor, "distances width"]
+    """A vector for each distance."""
+    index: Int[Tensor, "q k"]
+    """The index of the vector of each pair of frames."""
 
 
 def buckets(frames: int, num_buckets: int, max_distance: int, device: torch.device | None = None) -> Int[Tensor, "q k"]:
-    """Return the bucket of each pair of frames; the upper half of the buckets is for what comes later."""
+    """Return the bucket of each pair of frames; the upper half of the buckets is for keys after the query."""
     half = num_buckets // 2
-    place = torch.arange(frames, device=device)
-    distance = place[None, :] - place[:, None]
+    frame = torch.arange(frames, device=device)
+    distance = frame[None, :] - frame[:, None]
     return _bucket(distance.abs(), half, max_distance) + (distance > 0) * half
 
 
-def _bucket(apart: Int[Tensor, "q k"], count: int, max_distance: int) -> Int[Tensor, "q k"]:
-    """Return the bucket, of `count`, of each distance: exact for near ones, logarithmic up to `max_distance`."""
+def _bucket(distance: Int[Tensor, "q k"], count: int, max_distance: int) -> Int[Tensor, "q k"]:
+    """Return the bucket, of `count`, of each distance: one each for short ones, logarithmic up to `max_distance`."""
     exact = count // 2
-    share = torch.log(apart.clamp(min=1).float() / exact) / math.log(max_distance / exact)
-    far = (exact + share * (count - exact)).long().clamp(max=count - 1)
-    return torch.where(apart < exact, apart, far)
+    share = torch.log(distance.clamp(min=1).float() / exact) / math.log(max_distance / exact)
+    log_bucket = (exact + share * (count - exact)).long().clamp(max=count - 1)
+    return torch.where(distance < exact, distance, log_bucket)
 
 
 class BucketBias(nn.Module):
-    """One learned number a bucket and head, shared by all layers."""
+    """One learned bias per bucket and head, shared by all layers."""
 
     def __init__(self, spec: BucketBiasSpec, num_heads: int) -> None:
         super().__init__()
@@ -46,8 +57,8 @@ class BucketBias(nn.Module):
         return self.embed(index).permute(2, 0, 1)  # [q, k, h] -> [h, q, k]
 
 
-class LookBackBias(nn.Module):
-    """One learned number a bucket and head, by how far back a token looks, shared by all layers of a decoder."""
+class CausalBucketBias(nn.Module):
+    """One learned bias per bucket and head, by distance to earlier tokens, shared by all layers of a decoder."""
 
     def __init__(self, spec: BucketBiasSpec, num_heads: int) -> None:
         super().__init__()
@@ -55,20 +66,18 @@ class LookBackBias(nn.Module):
         self.embed = Embedding(spec.num_buckets, num_heads)
 
     def forward(
-        self, count: int, start: int, capacity: int, mask: Bool[Tensor, "rows 1 count capacity"] | None
-    ) -> Float[Tensor, "rows heads count capacity"]:
-        """Return what to add to the scores of the `count` tokens from number `start` on; the lowest number where `mask`
-        forbids looking.
-        """
+        self, count: int, start: int, size: int, mask: Bool[Tensor, "rows 1 tokens size"] | None
+    ) -> Float[Tensor, "rows heads tokens size"]:
+        """Return the score addends of the `count` tokens from number `start` on; masked keys have the lowest."""
         own = torch.arange(start, start + count, device=self.embed.weight.device)[:, None]
-        back = (own - torch.arange(capacity, device=own.device)).clamp(min=0)
+        back = (own - torch.arange(size, device=own.device)).clamp(min=0)
         index = _bucket(back, self.spec.num_buckets, self.spec.max_distance)
         added = self.embed(index).permute(2, 0, 1)[None]  # [q, k, h] -> [1, h, q, k]
         return forbid(added, mask)
 
 
 class BiasGate(nn.Module):
-    """How strongly a layer lets the bias act, by what each head sees of the frame that looks."""
+    """Scales the shared bias in one layer, per head and query, by a gate computed from the query's frame."""
 
     def __init__(self, spec: AttentionSpec) -> None:
         super().__init__()
@@ -82,7 +91,7 @@ class BiasGate(nn.Module):
         bias: Float[Tensor, "heads frames frames"],
         mask: Bool[Tensor, "..."] | None,
     ) -> Float[Tensor, "batch heads frames frames"]:
-        """Return what to add to the attention scores; the lowest number where `mask` forbids looking."""
+        """Return the addends of the attention scores; masked keys have the lowest."""
         heads = split_heads(states, self.num_heads)
         first, second = self.linear(heads).unflatten(-1, (2, 4)).sum(-1).sigmoid().chunk(2, dim=-1)
         added = (first * (second * self.const - 1.0) + 2.0) * bias

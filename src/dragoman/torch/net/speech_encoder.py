@@ -4,7 +4,6 @@ Axes: batch, samples (or mels and spectrogram frames), frames, width.
 """
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,15 +16,16 @@ from dragoman.api.outputs import EncoderOutput
 from dragoman.spec import BlockSpec, ConformerSpec, ConvPositionSpec, DisentangledSpec, Padding, SpeechEncoderSpec
 from dragoman.spec.augment import Masks, draw_masks
 from dragoman.torch.net.block import Block, Stack, StackOutput
-from dragoman.torch.net.conformer import ConformerBlock, surroundings
+from dragoman.torch.net.conformer import ConformerBlock, relative_positions
 from dragoman.torch.net.conv_adapter import adapter_of
 from dragoman.torch.net.disentangled import DisentangledBlock, DistanceVectors
 from dragoman.torch.net.frontend import frontend_of
 from dragoman.torch.net.init import initialise, persistent_names
 from dragoman.torch.net.layers import frame_mask, zero_padding
-from dragoman.torch.net.position_bias import BucketBias
+from dragoman.torch.net.position_bias import BucketBias, Distances
 from dragoman.torch.net.positions import positions_of
 from dragoman.torch.net.squeeze import Upsample, average
+from dragoman.torch.net.step import LayerInputs, Step
 
 __all__ = ["SpeechEncoderNet"]
 
@@ -34,7 +34,7 @@ torch.export.register_dataclass(EncoderOutput)  # so that torch.export and shard
 
 
 def _position_bias(spec: SpeechEncoderSpec) -> BucketBias | DistanceVectors | None:
-    """Build what tells all layers how far frames are from each other."""
+    """Build the module that computes relative positions for all layers."""
     bias, block = spec.position_bias, spec.stack.block
     if isinstance(block.kind, DisentangledSpec):
         return DistanceVectors(block, block.kind)
@@ -137,23 +137,19 @@ class SpeechEncoderNet(nn.Module):
         states = F.dropout(states, self.spec.dropout, self.training)
         if lengths is not None and factor > 1:  # the reference also counts frames that are partly padding
             mask = frame_mask((lengths if exact else lengths + factor - 1) // factor, states.shape[1])
-        out = self.stack(
-            states,
-            None if mask is None else mask[:, None, None],
-            bias=self._shared(states, keep),
-            all_states=all_states,
-            weights=weights,
-        )
+        step = Step(mask=None if mask is None else mask[:, None, None])
+        inputs = LayerInputs(bias=self._relative_positions(states), frame_mask=keep, weights=weights)
+        out = self.stack(states, step, inputs, all_states=all_states)
         if self.upsample is None:
             return out
         whole = frame_mask(lengths // factor * factor, total) if exact and lengths is not None else None
         return replace(out, states=zero_padding(self.upsample(out.states, total), whole))
 
-    def _shared(self, states: Tensor, keep: Tensor | None) -> Any:
-        """Return what all layers share about the places of the frames."""
+    def _relative_positions(self, states: Tensor) -> Tensor | Distances | None:
+        """Return the relative positions that all layers read."""
         kind = self.spec.stack.block.kind
         if isinstance(kind, ConformerSpec):
-            return surroundings(kind, states, keep)
+            return relative_positions(kind, states)
         return None if self.position_bias is None else self.position_bias(states.shape[1])
 
     def _hide(self, states: Tensor, mask: Tensor | None, masks: Masks | None) -> Tensor:
