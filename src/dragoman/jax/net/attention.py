@@ -1,4 +1,4 @@
-"""Multi-head attention over keys and values that may be cached, and that several beams may share.
+"""Multi-head attention over keys and values that may be cached and shared by the beams of an utterance.
 
 Axes: rows (utterances, or utterances x beams), batch (utterances), tokens, frames, heads, head_dim, width.
 """
@@ -19,10 +19,10 @@ KeysValues = tuple[Float[Array, "batch heads frames head_dim"], Float[Array, "ba
 
 
 class Attention(nnx.Module):
-    """Scaled dot-product attention (https://arxiv.org/abs/1706.03762, section 3.2).
+    """Scaled dot-product attention (https://arxiv.org/abs/1706.03762, section 3.2), of a sequence to itself or `cross`.
 
-    Several heads of queries may share one of keys and values (https://arxiv.org/abs/2305.13245). Self-attention may
-    normalise and turn its heads and cap its scores; attention to a memory (`across`) does none of it.
+    Several heads of queries may share one of keys and values (https://arxiv.org/abs/2305.13245). Normalised queries and
+    keys, rotary positions, gated biases and capped scores are for self-attention only.
     """
 
     def __init__(self, spec: AttentionSpec, cross: CrossAttentionSpec | None = None) -> None:
@@ -43,7 +43,7 @@ class Attention(nnx.Module):
     def project(
         self, states: Float[Array, "batch frames width"], rotary: Rotary | None = None, key: Key = None
     ) -> KeysValues:
-        """Return the keys and values of `states`, the keys turned by their positions if there is a `turn`."""
+        """Return the keys and values of `states`."""
         # [b, t, w] -> [b, h, t, d]
         keys, values = (
             x.reshape(*states.shape[:2], self.kv_heads, self.head_dim).swapaxes(1, 2)
@@ -64,19 +64,19 @@ class Attention(nnx.Module):
         rotary: Rotary | None = None,
         key: Key = None,
     ) -> tuple[Float[Array, "rows tokens width"], Float[Array, "rows heads tokens frames"] | None]:
-        """Let `states` look at keys and values.
+        """Attend to keys and values.
 
         Where there are more rows than keys, consecutive rows are the beams of one utterance: they are folded into the
-        query axis, so the keys and values of an utterance exist once however many beams look at them.
+        query axis, so the keys and values of an utterance exist once for any number of beams.
 
         Args:
-            states: What asks.
-            keys_values: What `project` gave.
-            mask: True where looking is allowed, or numbers to add to the scores; broadcastable to
+            states: Input of the queries.
+            keys_values: Results of `project`.
+            mask: True where attention is allowed, or addends of the scores; broadcastable to
                 `[batch, heads, tokens, frames]`.
-            causal: Let a token see itself and what came before (no `mask` besides).
+            causal: Attend only to the token itself and earlier ones (without a `mask`).
             weights: Also return the attention weights.
-            rotary: Turns the queries by their positions.
+            rotary: Rotation of the queries by their positions.
             key: For dropout.
         """
         keys, values = keys_values
@@ -88,7 +88,7 @@ class Attention(nnx.Module):
             queries = self.q_norm(queries)
         if rotary is not None:
             queries = rotary(queries)
-        # [b, h, q, d] -> [b, k, h / k * q, d]: heads that share keys stand below each other, as beams do
+        # [b, h, q, d] -> [b, k, h / k * q, d]: query heads that share keys are folded together, as beams are
         queries = queries.reshape(batch, self.kv_heads, -1, self.head_dim) * self.scale
         scores = widened(jnp.einsum("bkqd,bktd->bkqt", queries, keys))
         scores = scores.reshape(batch, self.num_heads, -1, keys.shape[2])
@@ -103,8 +103,8 @@ class Attention(nnx.Module):
         probs = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
         shared = dropout(probs, self.dropout, key).reshape(batch, self.kv_heads, -1, keys.shape[2])
         # [b, k, h / k * q, d] -> [b, h, q, d] -> [b, q, h, d]
-        mixed = jnp.einsum("bkqt,bktd->bkqd", shared, values).reshape(batch, self.num_heads, -1, self.head_dim)
-        out = self.out_proj(mixed.swapaxes(1, 2).reshape(rows, tokens, -1), key)
+        out_heads = jnp.einsum("bkqt,bktd->bkqd", shared, values).reshape(batch, self.num_heads, -1, self.head_dim)
+        out = self.out_proj(out_heads.swapaxes(1, 2).reshape(rows, tokens, -1), key)
         if not weights:
             return out, None
         # [b, h, beams * u, t] -> [rows, h, u, t]

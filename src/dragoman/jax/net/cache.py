@@ -1,6 +1,6 @@
-"""What a decoder remembers between steps, as values: its own keys and values, and those of the memory.
+"""The state of a decoder between steps, as values: keys and values of its own tokens and of the memory.
 
-Unlike in the twin, each layer has an array of its own: a slice of a stacked array would be copied at every step.
+Unlike in PyTorch, each layer has its own array: a slice of a stacked array would be copied at every step.
 Axes: rows (utterances, or utterances x beams), batch (utterances), heads, capacity, frames, head_dim.
 """
 
@@ -20,10 +20,10 @@ __all__ = ["Cache", "Memory"]
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Encoder states as the decoder sees them.
+    """Encoder states as the decoder reads them.
 
-    Either raw `states`, projected by each layer as it goes (training), or `keys` and `values` of all layers, projected
-    once per utterance and shared by its beams (generation).
+    Either raw `states`, which each layer projects (training), or `keys` and `values` of all layers, projected once per
+    utterance and shared by its beams (generation).
     """
 
     states: Float[Array, "batch frames width"] | None = None
@@ -32,7 +32,7 @@ class Memory:
     mask: Bool[Array, "batch frames"] | None = None
 
     def layer(self, index: int, attention: Attention) -> KeysValues:
-        """Return the keys and values that a layer looks at."""
+        """Return the keys and values of a layer."""
         if self.keys is not None and self.values is not None:
             return self.keys[index], self.values[index]
         assert self.states is not None
@@ -40,7 +40,7 @@ class Memory:
 
     @property
     def attention_mask(self) -> Bool[Array, "batch 1 1 frames"] | None:
-        """The mask as attention takes it."""
+        """The mask, broadcastable to attention scores."""
         return None if self.mask is None else self.mask[:, None, None, :]
 
 
@@ -49,10 +49,16 @@ class Memory:
 class Cache:
     """Keys and values of the tokens so far, in buffers of a fixed size that are filled from the left.
 
-    `length` tokens are valid. Where speech comes before the text, the first places are the speech's, and `prefix_mask`
-    says which of them count. Where texts begin with prompts of several lengths, `text_mask` says which of the first
-    tokens count, padding on the left not; later ones all do. `memory` may hold keys and values of the encoded speech
-    besides. Every method returns a new value; inside `jit` XLA writes into the old one's memory.
+    Every method returns a new value; inside `jit` XLA reuses the buffers of the old one.
+
+    Attributes:
+        keys: Keys of each layer.
+        values: Values of each layer.
+        length: Number of valid tokens.
+        prefix_mask: Where speech comes before the text, which of its positions, the first ones, are valid.
+        text_mask: Where prompts differ in length, which tokens after the prefix are valid; padding on the left is not.
+            Tokens beyond its end are.
+        memory: Keys and values of the encoded speech, for calls that do not pass them separately.
     """
 
     keys: tuple[Float[Array, "rows heads capacity head_dim"], ...]
@@ -64,21 +70,21 @@ class Cache:
 
     @property
     def rows(self) -> int:
-        """How many texts there are."""
+        """Number of sequences."""
         return self.keys[0].shape[0]
 
     @property
     def prefix_length(self) -> int:
-        """How many places are the speech's."""
+        """Number of positions that speech takes."""
         return 0 if self.prefix_mask is None else int(self.prefix_mask.shape[1])
 
     @property
     def capacity(self) -> int:
-        """How many tokens fit."""
+        """Number of tokens that fit."""
         return int(self.keys[0].shape[2]) if self.keys else 0
 
     def write(self, layer: int, keys: Array, values: Array) -> "Cache":
-        """Return the cache with the new tokens' keys and values of a layer in it."""
+        """Return the cache with keys and values of new tokens stored in a layer."""
 
         def put(buffers: tuple[Array, ...], new: Array) -> tuple[Array, ...]:
             changed = lax.dynamic_update_slice_in_dim(buffers[layer], new, self.length, axis=2)
@@ -87,11 +93,11 @@ class Cache:
         return replace(self, keys=put(self.keys, keys), values=put(self.values, values))
 
     def layer(self, index: int) -> KeysValues:
-        """Return the keys and values of a layer, those of places not yet written included."""
+        """Return the keys and values of a layer, positions not yet written included."""
         return self.keys[index], self.values[index]
 
     def advanced(self, tokens: int) -> "Cache":
-        """Return the cache with `tokens` more valid."""
+        """Return the cache with `tokens` more valid tokens."""
         return replace(self, length=self.length + tokens)
 
     def expanded(self, num_beams: int) -> "Cache":
@@ -99,7 +105,7 @@ class Cache:
         return self._rows(lambda x: jnp.repeat(x, num_beams, axis=0))
 
     def selected(self, parents: Int[Array, " rows"]) -> "Cache":
-        """Return the cache in which each row continues the row `parents` names."""
+        """Return the cache in which each row continues the row given by `parents`."""
         return self._rows(lambda x: jnp.take(x, parents, axis=0))
 
     def grown(self, capacity: int) -> "Cache":

@@ -1,4 +1,4 @@
-"""The convolutional adapters that shorten the memory of a speech encoder.
+"""Convolutional adapters, which shorten the memory of a speech encoder.
 
 Axes: batch, frames, width.
 """
@@ -16,7 +16,7 @@ __all__ = ["AttentiveAdapter", "ConvAdapter", "adapter_of"]
 
 
 class ConvAdapter(nnx.Module):
-    """Gated strided convolutions, behind a projection where the widths differ (XLS-R, section 4.2)."""
+    """Gated strided convolutions, after a projection where the widths differ (XLS-R, section 4.2)."""
 
     def __init__(self, spec: ConvAdapterSpec, width: int) -> None:
         self.spec = spec
@@ -35,8 +35,7 @@ class ConvAdapter(nnx.Module):
     ) -> Float[Array, "batch frames_out width_out"]:
         """Shorten; frames beyond `lengths` are zero at each convolution, as they are at the edge of a single clip.
 
-        With `mask_padding=False` they are not masked, which is what `transformers` does. Nothing here uses
-        the `key`.
+        With `mask_padding=False` they are not masked, which is what `transformers` does. `key` is not used.
         """
         if self.proj is not None and self.norm is not None:
             states = self.norm(self.proj(states))
@@ -49,7 +48,7 @@ class ConvAdapter(nnx.Module):
 
 
 class AttentiveLayer(nnx.Module):
-    """Shorten by gated convolutions what looks and what is added to it; then attention and a feed-forward network."""
+    """Gated convolutions that shorten the residual and the input of attention, then a feed-forward network."""
 
     def __init__(self, spec: ConvAdapterSpec, block: BlockSpec) -> None:
         self.spec, self.block = spec, block
@@ -74,15 +73,15 @@ class AttentiveLayer(nnx.Module):
         if lengths is not None:
             lengths = self.spec.shortened(lengths)
             mask = frame_mask(lengths, own.shape[1])[:, None, None]
-        look_key, mixed_key, ffn_key, last_key = split(key, 4)
-        mixed, _ = self.self_attn(own, self.self_attn.project(own), mask, key=look_key)
-        states = residual + dropout(mixed, self.spec.dropout, mixed_key)
+        attn_key, out_key, ffn_key, last_key = split(key, 4)
+        out, _ = self.self_attn(own, self.self_attn.project(own), mask, key=attn_key)
+        states = residual + dropout(out, self.spec.dropout, out_key)
         inner = self.ffn(self.ffn_norm(states), ffn_key)
         return states + dropout(inner, self.block.dropout, last_key), lengths
 
 
 class AttentiveAdapter(nnx.Module):
-    """Such layers one after the other, behind half a feed-forward network where there is one, and a projection.
+    """Attentive layers after half a feed-forward network and a projection, where there are such.
 
     Reference: the length adapter of https://arxiv.org/abs/2312.05187, section 3.2.1.
     """
@@ -122,5 +121,5 @@ def _shortened(conv: Conv1d, states: Array) -> Array:
 
 
 def adapter_of(spec: ConvAdapterSpec, width: int) -> ConvAdapter | AttentiveAdapter:
-    """Build the adapter that a spec describes, behind a stack of a width."""
+    """Build the adapter that a spec describes, after a stack of width `width`."""
     return ConvAdapter(spec, width) if spec.block is None else AttentiveAdapter(spec, spec.block, width)

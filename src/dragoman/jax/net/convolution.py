@@ -1,9 +1,9 @@
 """Convolution over the frames, and its gradients as XLA for CPUs computes them fast (decision 020).
 
-XLA's library for CPUs convolves `[batch, frames, channels]` with `[kernel, in, out]`. Other orders it brings into this
-one only outside of loops, and inside one a convolution takes up to a hundred times as long; so here all three
-convolutions of a training step are written in it. The gradient of a grouped weight it has no fast way for at all, until
-the examples of a batch take the place of channels.
+XLA's CPU library convolves `[batch, frames, channels]` with `[kernel, in, out]`. It converts other layouts only outside
+of loops, and inside a loop a convolution takes up to a hundred times as long; so all three convolutions of a training
+step use this layout here. For the gradient of a grouped weight it has no fast method, unless the examples of a batch
+are moved to the channel axis.
 
 Axes: batch, frames, in, out, kernel; `in` counts the channels of one group, `out` those of all groups.
 """
@@ -33,7 +33,7 @@ def _product(
     groups: int,
 ) -> Float[Array, "batch frames_out out"]:
     # [o, i, k] -> [k, i, o]
-    return _in_order(features, weight.transpose(2, 1, 0), (padding, padding), groups, stride=stride)
+    return _convolve(features, weight.transpose(2, 1, 0), (padding, padding), groups, stride=stride)
 
 
 def _forward(
@@ -42,19 +42,21 @@ def _forward(
     return _product(features, weight, stride, padding, groups), (features, weight)
 
 
-def _backward(stride: int, padding: int, groups: int, given: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
-    def in_order(features: Array, weight: Array, slope: Array) -> tuple[Array, Array]:
+def _backward(
+    stride: int, padding: int, groups: int, given: tuple[Array, Array], gradient: Array
+) -> tuple[Array, Array]:
+    def fast(features: Array, weight: Array, gradient: Array) -> tuple[Array, Array]:
         return (
-            _features_gradient(slope, weight, features.shape[1], stride, padding, groups),
-            _weight_gradient(slope, features, weight.shape[2], stride, padding, groups),
+            _features_gradient(gradient, weight, features.shape[1], stride, padding, groups),
+            _weight_gradient(gradient, features, weight.shape[2], stride, padding, groups),
         )
 
-    def derived(features: Array, weight: Array, slope: Array) -> tuple[Array, Array]:
+    def derived(features: Array, weight: Array, gradient: Array) -> tuple[Array, Array]:
         _, gradients = jax.vjp(partial(_product, stride=stride, padding=padding, groups=groups), features, weight)
-        found: tuple[Array, Array] = gradients(slope)
+        found: tuple[Array, Array] = gradients(gradient)
         return found
 
-    found: tuple[Array, Array] = lax.platform_dependent(*given, slope, cpu=in_order, default=derived)
+    found: tuple[Array, Array] = lax.platform_dependent(*given, gradient, cpu=fast, default=derived)
     return found
 
 
@@ -62,55 +64,55 @@ _with_gradients = jax.custom_vjp(_product, nondiff_argnums=(2, 3, 4))
 _with_gradients.defvjp(_forward, _backward)
 
 
-def _in_order(
+def _convolve(
     features: Float[Array, "batch frames channels"],
     weight: Float[Array, "kernel in out"],
     padding: tuple[int, int],
     groups: int,
     *,
     stride: int = 1,
-    spread: int = 1,
-    apart: int = 1,
+    frame_step: int = 1,
+    tap_step: int = 1,
 ) -> Float[Array, "batch frames_out out"]:
-    """Convolve, with frames that stand `spread` apart and taps that stand `apart`."""
+    """Convolve frames `frame_step` apart with taps `tap_step` apart, zeros between them."""
     order = ("NWC", "WIO", "NWC")
     return lax.conv_general_dilated(
-        features, weight, (stride,), [padding], (spread,), (apart,), order, feature_group_count=groups
+        features, weight, (stride,), [padding], (frame_step,), (tap_step,), order, feature_group_count=groups
     )
 
 
 def _features_gradient(
-    slope: Float[Array, "batch frames_out out"],
+    gradient: Float[Array, "batch frames_out out"],
     weight: Float[Array, "out in kernel"],
     frames: int,
     stride: int,
     padding: int,
     groups: int,
 ) -> Float[Array, "batch frames channels"]:
-    """Convolve the slopes, a stride apart, with the weight from its last tap to its first."""
+    """Convolve the output's gradient, a stride apart, with the weight, its taps reversed."""
     width_out, width_in, kernel = weight.shape
     # [o, i, k] -> [g, o / g, i, k] -> [k, o / g, g, i] -> [k, o / g, channels]
     parts = weight[:, :, ::-1].reshape(groups, width_out // groups, width_in, kernel)
     back = parts.transpose(3, 1, 0, 2).reshape(kernel, width_out // groups, groups * width_in)
     before = kernel - 1 - padding
-    reach = (slope.shape[1] - 1) * stride + 1
-    return _in_order(slope, back, (before, frames + padding - reach), groups, spread=stride)
+    reach = (gradient.shape[1] - 1) * stride + 1
+    return _convolve(gradient, back, (before, frames + padding - reach), groups, frame_step=stride)
 
 
 def _weight_gradient(
-    slope: Float[Array, "batch frames_out out"],
+    gradient: Float[Array, "batch frames_out out"],
     features: Float[Array, "batch frames channels"],
     kernel: int,
     stride: int,
     padding: int,
     groups: int,
 ) -> Float[Array, "out in kernel"]:
-    """Convolve the features with the slopes: channels stand where examples do, examples where channels do."""
+    """Convolve the features with the output's gradient, the axes of channels and examples swapped."""
     batch, frames, channels = features.shape
     # [b, t, c] -> [b, t, g, i] -> [i, t, g, b] -> [i, t, g * b]
     parts = features.reshape(batch, frames, groups, channels // groups).transpose(3, 1, 2, 0)
     rows = parts.reshape(channels // groups, frames, groups * batch)
-    reach = (slope.shape[1] - 1) * stride + kernel
+    reach = (gradient.shape[1] - 1) * stride + kernel
     # [b, u, o] -> [u, b, o]; the result is [i, k, o]
-    out = _in_order(rows, slope.swapaxes(0, 1), (padding, reach - frames - padding), groups, apart=stride)
+    out = _convolve(rows, gradient.swapaxes(0, 1), (padding, reach - frames - padding), groups, tap_step=stride)
     return out.transpose(2, 0, 1)

@@ -1,4 +1,4 @@
-"""From audio to frames: convolutions over raw samples (wav2vec 2.0) or over spectrograms, or a projection of these.
+"""Front ends: convolutions over raw samples (wav2vec 2.0) or spectrograms, or a projection of filter-bank frames.
 
 Axes: batch, samples, channels, frames, mels, width.
 """
@@ -31,7 +31,7 @@ __all__ = ["ConvFrontend", "FeatureFrontend", "Frontend", "MelFrontend", "Subsam
 
 
 class ConvLayer(nnx.Module):
-    """One strided convolution, its normalisation if it has one, its non-linearity."""
+    """One strided convolution, its norm if it has one, its non-linearity."""
 
     def __init__(self, spec: ConvFrontendSpec, index: int) -> None:
         channels_in = spec.channels[index - 1] if index else 1
@@ -77,7 +77,7 @@ class ConvFrontend(nnx.Module):
 
         Args:
             waveforms: Raw samples.
-            lengths: Valid samples of each row, for normalisation over time; `None` trusts every sample.
+            lengths: Valid samples of each row, for normalisation over time; `None` if all are.
             frozen: Let no gradient through to the convolutions.
             key: For dropout.
         """
@@ -96,7 +96,7 @@ class ConvFrontend(nnx.Module):
 
 
 class MelFrontend(nnx.Module):
-    """Whisper's two convolutions; padding is part of its input, so lengths do not matter to it."""
+    """Whisper's two convolutions; padding is part of the input, so lengths are not used."""
 
     def __init__(self, spec: MelFrontendSpec, width: int) -> None:
         self.activation = ACTIVATIONS[spec.activation]
@@ -119,7 +119,7 @@ class MelFrontend(nnx.Module):
 
 
 class FeatureFrontend(nnx.Module):
-    """Frames of a filter bank, normalised and projected: each on its own, so that lengths do not matter."""
+    """Filter-bank frames, each normalised and projected on its own, so that lengths are not used."""
 
     def __init__(self, spec: FeatureFrontendSpec, width: int) -> None:
         self.dropout = spec.dropout
@@ -136,7 +136,7 @@ class FeatureFrontend(nnx.Module):
     ) -> tuple[Float[Array, "batch frames width"], Float[Array, "batch frames features"]]:
         """Return the frames for the stack, and the normalised features before their projection.
 
-        There is no convolution that `frozen` could stop from learning.
+        `frozen` has no effect: there are no convolutions.
         """
         features = self.norm(features.astype(self.proj.weight.dtype))
         return dropout(self.proj(features), self.dropout, key), features

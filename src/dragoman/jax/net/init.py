@@ -1,7 +1,7 @@
-"""How tensors that no checkpoint holds begin: the distributions that each kind of layer was first trained from.
+"""Initial values of tensors that no checkpoint holds: each layer's distribution is that of its first training.
 
-Modules are built with shapes only; `initialise` gives the named tensors values, drawn by NumPy from a seed, so that
-nothing is compiled.
+Modules are built with shapes only; `initialise` draws values of the named tensors in NumPy from a seed, so that nothing
+is compiled.
 """
 
 import math
@@ -26,7 +26,7 @@ Values = dict[str, np.ndarray[Any, Any]]
 
 
 def shapes_of(root: nnx.Module) -> dict[str, tuple[tuple[int, ...], Any]]:
-    """Return shape and type of every tensor by its dotted name."""
+    """Return shape and dtype of every tensor by its dotted name."""
     state = nnx.to_pure_dict(nnx.state(root))
     return {name: (tuple(leaf.shape), leaf.dtype) for name, leaf in flat(_named(state)).items()}
 
@@ -36,7 +36,7 @@ def _named(tree: dict[Any, Any]) -> dict[str, Any]:
 
 
 def persistent_names(root: nnx.Module) -> list[str]:
-    """Return the names of the tensors that belong into a checkpoint."""
+    """Return the names of the tensors that a checkpoint holds."""
     return list(shapes_of(root))
 
 
@@ -78,7 +78,7 @@ def _values(
     spec: SpeechEncoderSpec | TextDecoderSpec,
     random: np.random.Generator,
 ) -> Values:
-    """Return initial values for all tensors of one module, by the kind of the module."""
+    """Return initial values of all tensors of one module, by its class."""
     values: Values = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
     if isinstance(module, LayerNorm | ChannelNorm | StoredNorm):
         for name in {"weight", "running_var"} & set(values):

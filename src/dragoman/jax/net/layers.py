@@ -1,7 +1,7 @@
 """Small layers that the parts share, in PyTorch's names and layouts: a matrix is `[out, in]`, a kernel `[out, in, k]`.
 
-Tensors begin as shapes without memory; `init.py` or a checkpoint fills them. Inside, features lie channels last, which
-is what XLA convolves fastest. Axes: batch, frames, channels, width.
+Tensors start as shapes without memory; `init.py` or a checkpoint fills them. Features are channels last, which XLA
+convolves fastest. Axes: batch, frames, channels, width.
 """
 
 import math
@@ -43,16 +43,16 @@ __all__ = [
     "zero_padding",
 ]
 
-NEVER = -3.4e38  # the score of what may not be looked at; finite, so that a row of it has no NaN
+NEVER = -3.4e38  # the score of masked keys; finite, so that a row of such has no NaN
 
 _FEW_ROWS = 40  # from 64 on nothing is gained
 
 Key = PRNGKeyArray | None
-"""A random key for dropout and its kin in training; `None` in evaluation."""
+"""A random key for dropout and LayerDrop in training; `None` in evaluation."""
 
 
 def _gelu(x: Array) -> Array:
-    return 0.5 * x * (1.0 + lax.erf(x * math.sqrt(0.5)))  # jax.nn.gelu takes erfc, which XLA computes more slowly
+    return 0.5 * x * (1.0 + lax.erf(x * math.sqrt(0.5)))  # jax.nn.gelu uses erfc, which is slower in XLA
 
 
 def _gelu_tanh(x: Array) -> Array:
@@ -75,7 +75,7 @@ def _tanh(x: Array) -> Array:
     return jnp.tanh(x)
 
 
-# Functions with names of our own, because modules that hold them are pickled, and JAX hides its own behind `jit`.
+# Our own named functions, because modules that hold them are pickled, and JAX wraps its own in `jit`.
 ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {
     Activation.GELU: _gelu,
     Activation.GELU_TANH: _gelu_tanh,
@@ -87,17 +87,17 @@ ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {
 
 
 def param(*shape: int) -> nnx.Param[Array]:
-    """Return a parameter that has a shape but no memory yet."""
+    """Return a parameter with a shape but no memory yet."""
     return nnx.Param(shape_only(shape))
 
 
 def shape_only(shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Any:
-    """Return what stands for an array of that shape until it has memory."""
+    """Return the placeholder of an array."""
     return jax.ShapeDtypeStruct(shape, dtype)  # type: ignore[no-untyped-call]
 
 
 def widened(x: Array) -> Array:
-    """Return numbers in float32 if their own type is shorter: for sums and exponentials of many."""
+    """Return `x` in float32 if its dtype is narrower, for sums and exponentials."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
@@ -107,7 +107,7 @@ def split(key: Key, count: int) -> tuple[Key, ...]:
 
 
 def dropout(x: Array, rate: float, key: Key) -> Array:
-    """Set a share `rate` of the numbers to zero and scale the others up; without a key do nothing."""
+    """Set a share `rate` of `x` to zero and scale the rest up; without a key, return `x`."""
     if key is None or rate == 0.0:
         return x
     kept = jax.random.bernoulli(key, 1.0 - rate, x.shape)
@@ -120,7 +120,7 @@ def frame_mask(lengths: Int[Array, " batch"], frames: int) -> Bool[Array, "batch
 
 
 def zero_padding(states: Float[Array, "batch frames width"], mask: Bool[Array, "batch frames"] | None) -> Array:
-    """Set padded frames to zero, so that a convolution sees what it would see at the edge of a single clip."""
+    """Set padded frames to zero, so that a convolution reads the same as at the edge of a single clip."""
     return states if mask is None else jnp.where(mask[:, :, None], states, jnp.zeros_like(states))
 
 
@@ -132,7 +132,7 @@ class Linear(nnx.Module):
         self.bias = param(width_out) if bias else None
 
     def __call__(self, x: Float[Array, "*rows width_in"], key: Key = None) -> Float[Array, "*rows width_out"]:
-        """Multiply each row by the matrix; the random key is for a LoRA in this place."""
+        """Compute `x @ weight.T + bias`; the random key is for a LoRA that replaces this layer."""
         return linear(x, self.weight[...], None if self.bias is None else self.bias[...])
 
 
@@ -150,10 +150,10 @@ def _product(x: Array, weight: Float[Array, "out in"]) -> Array:
 
 
 def _few_rows(x: Array, weight: Float[Array, "out in"]) -> Array:
-    """Return the product for the rows of some beams: `weight @ x.T`, filled up to a number of rows that is fast.
+    """Return the product for the rows of some beams as `weight @ x.T`, padded to a fast number of rows.
 
-    The other way round XLA for CPUs copies the whole weight into another order at every step, which takes longer than
-    multiplying by it (decision 012). The barrier keeps XLA from turning the product round again.
+    For `x @ weight.T` XLA on CPUs copies the whole weight into another layout at every step, which takes longer than
+    the product (decision 012). The barrier keeps XLA from swapping the operands back.
     """
     rows = x.reshape(-1, x.shape[-1])
     count = rows.shape[0]
@@ -165,14 +165,14 @@ def _few_rows(x: Array, weight: Float[Array, "out in"]) -> Array:
 
 
 class LoraLinear(Linear):
-    """A linear layer whose weights are another's, and beside it a product of two narrow matrices.
+    """A linear layer that shares the weights of another, plus a product of two low-rank matrices.
 
-    The first matrix begins at random and the second at zero, so that at first nothing changes.
+    The first matrix starts random and the second zero, so that at first nothing changes.
 
     Args:
         base: The layer whose weights it shares.
         spec: Sizes and scale.
-        seed: Of the random matrix and, beside a random key, of what it drops out; another one for each layer.
+        seed: Of the random matrix and, with a random key, of its dropout; another one for each layer.
     """
 
     def __init__(self, base: Linear, spec: LoraSpec, seed: int = 0) -> None:
@@ -184,25 +184,24 @@ class LoraLinear(Linear):
         self.lora_b = nnx.Param(jnp.zeros((width_out, spec.rank), base.weight.dtype))
 
     def __call__(self, x: Float[Array, "*rows width_in"], key: Key = None) -> Float[Array, "*rows width_out"]:
-        """Multiply each row by the matrices; with a random key, the narrow ones see not all of it."""
+        """Compute the layer's output plus the product's, whose input has dropout where there is a key."""
         own = None if key is None else jax.random.fold_in(key, self.seed)
         narrow = linear(dropout(x, self.spec.dropout, own), self.lora_a[...])
         return super().__call__(x) + linear(narrow, self.lora_b[...]) * self.spec.scale
 
     def merged(self) -> Float[Array, "width_out width_in"]:
-        """Return the weight of a plain layer that does the same."""
+        """Return the weight of an equivalent plain layer."""
         weight: Array = self.spec.folded(self.weight[...], self.lora_a[...], self.lora_b[...])
         return weight
 
 
 class Embedding(nnx.Module):
-    """One row of numbers a token."""
+    """A table with one vector per token."""
 
     def __init__(self, count: int, width: int) -> None:
         self.weight = param(count, width)
 
     def __call__(self, tokens: Int[Array, "*rows"]) -> Float[Array, "*rows width"]:
-        """Look the rows up."""
         return jnp.take(self.weight[...], tokens, axis=0)
 
 
@@ -221,14 +220,13 @@ class LayerNorm(nnx.Module):
         self.weight, self.bias = param(width), param(width)
 
     def __call__(self, states: Float[Array, "*rows width"]) -> Float[Array, "*rows width"]:
-        """Normalise."""
         return (standardise(states, self.eps) * self.weight[...] + self.bias[...]).astype(states.dtype)
 
 
 class RMSNorm(nnx.Module):
-    """Give the last axis the mean square 1, in float32 or better (https://arxiv.org/abs/1910.07467).
+    """Scale the last axis to mean square 1, in float32 or better (https://arxiv.org/abs/1910.07467).
 
-    Its weight is stored as it is, or (`from_one`, Gemma's way) as what it has more than 1.
+    Its weight is stored as it is or, `from_one` (Gemma), minus 1.
     """
 
     def __init__(self, width: int, eps: float = 1e-6, *, from_one: bool = False) -> None:
@@ -236,7 +234,6 @@ class RMSNorm(nnx.Module):
         self.weight = param(width)
 
     def __call__(self, states: Float[Array, "*rows width"]) -> Float[Array, "*rows width"]:
-        """Normalise."""
         x = widened(states)
         x = x * lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + self.eps)
         weight = self.weight[...]
@@ -253,8 +250,8 @@ def norm_of(spec: NormSpec, width: int) -> LayerNorm | RMSNorm:
 class ChannelNorm(nnx.Module):
     """Normalise each channel over time: a group norm with one channel a group, over the valid frames only.
 
-    The reference averages over padding too, which makes a clip's result depend on its neighbours in the batch; without
-    `lengths` (or with padding declared trustworthy) this does the same.
+    `transformers` averages over padding too, so that a clip's result depends on its neighbours in the batch; without
+    `lengths` this does the same.
     """
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
@@ -264,7 +261,7 @@ class ChannelNorm(nnx.Module):
     def __call__(
         self, features: Float[Array, "batch frames channels"], lengths: Int[Array, " batch"] | None
     ) -> Float[Array, "batch frames channels"]:
-        """Normalise; frames beyond `lengths` do not count (and come out as whatever they are)."""
+        """Normalise; frames beyond `lengths` do not count, and their output is undefined."""
         x = widened(features)
         mask = None if lengths is None else frame_mask(lengths, x.shape[1])
         count = x.shape[1] if lengths is None else lengths[:, None, None].astype(x.dtype)
@@ -299,7 +296,7 @@ class Conv1d(nnx.Module):
 
 
 class WeightNormConv1d(nnx.Module):
-    """Grouped convolution whose weight is stored as a direction `weight_v` and a length `weight_g` per kernel position.
+    """Grouped convolution, its weight stored as a direction `weight_v` and a length `weight_g` per kernel position.
 
     The weight is computed in the call: no hooks (weight normalisation, https://arxiv.org/abs/1602.07868).
     """

@@ -1,4 +1,4 @@
-"""What tells a speech encoder where a frame stands.
+"""Position embeddings of a speech encoder.
 
 Axes: batch, frames, width.
 """
@@ -23,7 +23,7 @@ __all__ = ["ConvPositions", "ConvStackPositions", "Positions", "SinusoidPosition
 
 
 class StoredNorm(nnx.Module):
-    """Batch normalisation by the statistics of the checkpoint, which training here leaves as they are."""
+    """Batch normalisation by stored statistics, which training does not update."""
 
     def __init__(self, width: int) -> None:
         self.weight, self.bias = param(width), param(width)
@@ -32,7 +32,6 @@ class StoredNorm(nnx.Module):
         self.num_batches_tracked = nnx.BatchStat(shape_only((), jnp.int32))
 
     def __call__(self, states: Float[Array, "batch frames width"]) -> Float[Array, "batch frames width"]:
-        """Normalise."""
         scale = self.weight[...] * jax.lax.rsqrt(self.running_var[...] + 1e-5)
         return ((states - self.running_mean[...]) * scale + self.bias[...]).astype(states.dtype)
 
@@ -53,18 +52,18 @@ class ConvPositions(nnx.Module):
     def __call__(
         self, states: Float[Array, "batch frames width"], mask: Bool[Array, "batch frames"] | None = None
     ) -> Float[Array, "batch frames width"]:
-        """Return what to add to `states`, whose padded frames are zero; `mask` keeps them so before the convolution.
+        """Return the addend of `states`, whose padded frames are zero; `mask` keeps them so before the convolution.
 
-        With a stride there are fewer frames, as many as `squeeze.average` makes of `states`.
+        With a stride it has fewer frames, as `squeeze.average` of `states` has.
         """
         if self.batch_norm is not None:
-            states = zero_padding(self.batch_norm(states), mask)  # its shift would make padding matter
+            states = zero_padding(self.batch_norm(states), mask)  # the norm's shift makes padding non-zero
         x = self.conv(states)[:, : states.shape[1] // self.stride]  # an even kernel gives one frame too many
         return self.activation(x)
 
 
 class ConvStackPositions(nnx.Module):
-    """Narrower grouped convolutions one after the other, each normalised without weights (data2vec, section 3.1)."""
+    """Narrower grouped convolutions, one after another, each normalised without weights (data2vec, section 3.1)."""
 
     def __init__(self, spec: ConvStackPositionSpec, width: int) -> None:
         self.activation = ACTIVATIONS[spec.activation]
@@ -76,7 +75,7 @@ class ConvStackPositions(nnx.Module):
     def __call__(
         self, states: Float[Array, "batch frames width"], mask: Bool[Array, "batch frames"] | None = None
     ) -> Float[Array, "batch frames width"]:
-        """Return what to add to `states`; `mask` sets padded frames to zero before each convolution."""
+        """Return the addend of `states`; `mask` sets padded frames to zero before each convolution."""
         x = states
         for conv in self.layers:
             x = conv(zero_padding(x, mask))[:, : states.shape[1]]  # an even kernel gives one frame too many
@@ -85,7 +84,7 @@ class ConvStackPositions(nnx.Module):
 
 
 class TablePositions(nnx.Module):
-    """One stored vector a frame: Whisper's sinusoids, kept among the weights and not trained."""
+    """One stored vector per frame: Whisper's sinusoids, stored with the weights and not trained."""
 
     def __init__(self, spec: TablePositionSpec, width: int) -> None:
         self.weight = param(spec.num_positions, width)
@@ -93,7 +92,7 @@ class TablePositions(nnx.Module):
     def __call__(
         self, states: Float[Array, "batch frames width"], mask: Bool[Array, "batch frames"] | None = None
     ) -> Float[Array, "frames width"]:
-        """Return what to add to `states`; the `mask` does not matter to a table.
+        """Return the addend of `states`; `mask` is not used.
 
         Raises:
             AudioError: If there are more frames than positions.
@@ -108,7 +107,7 @@ class TablePositions(nnx.Module):
 
 
 class SinusoidPositions(nnx.Module):
-    """Sines and cosines, computed for as many frames as there are; padding has none (fairseq's, in speech_to_text)."""
+    """Sines and cosines, computed for any number of frames; padding has zeros (fairseq's, in speech_to_text)."""
 
     def __init__(self, spec: SinusoidPositionSpec) -> None:
         self.first = spec.first
@@ -116,9 +115,9 @@ class SinusoidPositions(nnx.Module):
     def __call__(
         self, states: Float[Array, "batch frames width"], mask: Bool[Array, "batch frames"] | None = None
     ) -> Float[Array, "..."]:
-        """Return what to add to `states`, `[frames, width]`, or `[batch, frames, width]` with a `mask`."""
-        places = jnp.arange(self.first, self.first + states.shape[1])
-        table = sinusoids(places, states.shape[2]).astype(states.dtype)
+        """Return the addend of `states`, `[frames, width]`, or `[batch, frames, width]` with a `mask`."""
+        positions = jnp.arange(self.first, self.first + states.shape[1])
+        table = sinusoids(positions, states.shape[2]).astype(states.dtype)
         return table if mask is None else table * mask[:, :, None]
 
 

@@ -1,4 +1,4 @@
-"""Rotary positions: queries and keys are turned by angles that grow with their positions.
+"""Rotary positions: channel pairs of queries and keys are rotated by angles proportional to their positions.
 
 Axes: rows, heads, tokens (or frames), head_dim, pairs.
 """
@@ -23,15 +23,15 @@ class Rotary:
     sin: Float[Array, "rows 1 tokens pairs"]
 
     def __call__(self, heads: Float[Array, "rows heads tokens head_dim"]) -> Array:
-        """Turn the first `2 * pairs` numbers of each head, number `i` together with number `i + pairs`."""
+        """Rotate the first `2 * pairs` channels of each head, channel `i` paired with `i + pairs`."""
         pairs = self.cos.shape[-1]
         first, second, rest = heads[..., :pairs], heads[..., pairs : 2 * pairs], heads[..., 2 * pairs :]
-        turned = (first * self.cos - second * self.sin, second * self.cos + first * self.sin)
-        return jnp.concatenate((*turned, rest), axis=-1)
+        rotated = (first * self.cos - second * self.sin, second * self.cos + first * self.sin)
+        return jnp.concatenate((*rotated, rest), axis=-1)
 
 
 def rotary_for(spec: RotarySpec, positions: Int[Array, "rows tokens"], like: Array) -> Rotary:
-    """Return the turn of `positions`, `[rows or 1, tokens]`, in the type of `like`; the angles are float32."""
+    """Return the rotation of `positions`, `[rows or 1, tokens]`, in the dtype of `like`; the angles are float32."""
     frequencies = jnp.asarray(spec.frequencies, jnp.float32)
     angles = positions[:, None, :, None].astype(jnp.float32) * frequencies  # [rows, 1, tokens, pairs]
     cos, sin = jnp.cos(angles) * spec.magnitude, jnp.sin(angles) * spec.magnitude

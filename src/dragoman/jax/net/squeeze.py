@@ -1,4 +1,4 @@
-"""Squeezing: the stack runs at a lower frame rate than the front end, and its states are spread out again.
+"""Squeezing: the stack runs at a lower frame rate than the front end, and its states are upsampled again.
 
 Axes: batch, frames, width. Reference: SEW, section 4.3, https://arxiv.org/abs/2109.06870.
 """
@@ -14,14 +14,14 @@ __all__ = ["Upsample", "average"]
 
 
 def average(states: Float[Array, "batch frames width"], factor: int) -> Float[Array, "batch fewer width"]:
-    """Return the mean of each `factor` frames; what is left over at the end is dropped."""
+    """Return the mean of each `factor` frames; a remainder at the end is dropped."""
     batch, frames, width = states.shape
     fewer = frames // factor
     return states[:, : fewer * factor].reshape(batch, fewer, factor, width).mean(2)
 
 
 class Upsample(nnx.Module):
-    """Each state becomes several frames, by a projection."""
+    """A projection of each state to several frames."""
 
     def __init__(self, spec: ConvPositionSpec, width: int) -> None:
         self.factor = spec.stride
@@ -30,5 +30,5 @@ class Upsample(nnx.Module):
 
     def __call__(self, states: Float[Array, "batch fewer width"], frames: int) -> Float[Array, "batch frames width"]:
         """Return `frames` frames; those that `average` dropped are zero."""
-        spread = self.activation(self.proj(states)).reshape(states.shape[0], -1, states.shape[2])
-        return jnp.pad(spread, ((0, 0), (0, frames - spread.shape[1]), (0, 0)))
+        upsampled = self.activation(self.proj(states)).reshape(states.shape[0], -1, states.shape[2])
+        return jnp.pad(upsampled, ((0, 0), (0, frames - upsampled.shape[1]), (0, 0)))

@@ -1,4 +1,4 @@
-"""The two ends of a text decoder: from tokens to the states that enter the stack, and from its states to logits.
+"""The two ends of a text decoder: the embeddings before its stack, and the head after it.
 
 Axes: rows (utterances, or utterances x beams), tokens, width, vocab.
 """
@@ -17,7 +17,7 @@ __all__ = ["Head", "TextEmbedding"]
 
 
 class TextEmbedding(nnx.Module):
-    """Tokens, positions and, in BERT's kin, a type, added up."""
+    """Embeddings of tokens, positions and, in BERT-like models, types, added up."""
 
     def __init__(self, spec: TextDecoderSpec) -> None:
         self.spec = embed = spec.embed
@@ -32,7 +32,7 @@ class TextEmbedding(nnx.Module):
         self.norm = LayerNorm(width, embed.norm_eps) if embed.norm else None
 
     def look_up(self, tokens: Int[Array, "rows tokens"]) -> Float[Array, "rows tokens width"]:
-        """Return the embeddings of tokens alone."""
+        """Return the token embeddings."""
         states = self.tokens(tokens)
         return states if self.spec.scale == 1.0 else states * self.spec.scale
 
@@ -44,7 +44,7 @@ class TextEmbedding(nnx.Module):
         positions: Int[Array, "rows tokens"] | None = None,
         key: Key = None,
     ) -> Float[Array, "rows tokens width"]:
-        """Embed tokens (or take their embeddings), the first of which is number `start` of its text."""
+        """Embed tokens (or complete their embeddings) from position `start` on, or at `positions`."""
         if embeds is not None:
             states = embeds
         else:
@@ -54,9 +54,9 @@ class TextEmbedding(nnx.Module):
             states = self.proj(states)
         if self.norm is not None and self.spec.norm is EmbedNorm.TOKENS:
             states = self.norm(states)
-        places = self._places(tokens, start, states, positions)
-        if places is not None:
-            states = states + places
+        embedded = self._positions(tokens, start, states, positions)
+        if embedded is not None:
+            states = states + embedded
         if self.token_types is not None:
             states = states + self.token_types.weight[...][0]
         if self.norm is not None and self.spec.norm is EmbedNorm.SUM:
@@ -64,41 +64,43 @@ class TextEmbedding(nnx.Module):
         states = dropout(states, self.spec.dropout, key)
         return states if self.proj is None or self.spec.project_tokens else self.proj(states)
 
-    def _places(self, tokens: Array | None, start: Array | int, states: Array, positions: Array | None) -> Array | None:
-        """Return what tells the places of the tokens, `[tokens, width]` or `[rows, tokens, width]`."""
+    def _positions(
+        self, tokens: Array | None, start: Array | int, states: Array, positions: Array | None
+    ) -> Array | None:
+        """Return the position embeddings, `[tokens, width]` or `[rows, tokens, width]`."""
         spec = self.spec.positions
         if spec is None:
             return None
         first = start + spec.offset
-        pad, apart = self.spec.pad_token_id, None  # `apart`: where padding is
+        pad, padding = self.spec.pad_token_id, None
         if spec.padding_has_own_position and tokens is not None and pad is not None:
-            apart = jnp.equal(tokens, pad)
+            padding = jnp.equal(tokens, pad)
             if positions is None:
-                positions = start + jnp.cumsum(~apart, 1) - 1  # fairseq numbers no padding, but all that a cache holds
+                positions = start + jnp.cumsum(~padding, 1) - 1  # fairseq counts padding in the cache, not here
         if self.positions is None:
             index = first + jnp.arange(states.shape[1]) if positions is None else positions + spec.offset
-            places = sinusoids(index, states.shape[2]).astype(states.dtype)
-            return places if apart is None else places * ~apart[:, :, None]  # padding has the place 0 everywhere
+            embedded = sinusoids(index, states.shape[2]).astype(states.dtype)
+            return embedded if padding is None else embedded * ~padding[:, :, None]  # of padding they are zero
         table = self.positions.weight[...]
         if spec.kind is Positions.STORED:
             table = lax.stop_gradient(table)
         if positions is not None:
-            places = jnp.take(table, positions + spec.offset, axis=0)
+            embedded = jnp.take(table, positions + spec.offset, axis=0)
         else:
-            places = lax.dynamic_slice_in_dim(table, first, states.shape[1])
-        return places if apart is None else jnp.where(apart[:, :, None], table[spec.offset - 1], places)
+            embedded = lax.dynamic_slice_in_dim(table, first, states.shape[1])
+        return embedded if padding is None else jnp.where(padding[:, :, None], table[spec.offset - 1], embedded)
 
 
-def sinusoids(places: Int[Array, "*rows tokens"], width: int) -> Float[Array, "*rows tokens width"]:
+def sinusoids(positions: Int[Array, "*rows tokens"], width: int) -> Float[Array, "*rows tokens width"]:
     """Return fairseq's sinusoids: sines, then cosines, of frequencies that fall geometrically from 1 to 1/10,000."""
     half = width // 2
     frequencies = jnp.exp(jnp.arange(half) * (-math.log(10_000) / (half - 1)))
-    angles = places[..., None] * frequencies
+    angles = positions[..., None] * frequencies
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
 
 class Head(nnx.Module):
-    """From states to logits; a tied head is handed the token embedding."""
+    """From states to logits; a tied head uses the token embedding, which the caller passes."""
 
     def __init__(self, spec: TextDecoderSpec) -> None:
         head = spec.head
@@ -111,7 +113,6 @@ class Head(nnx.Module):
         self.bias = param(spec.vocab_size) if head.bias else None
 
     def __call__(self, states: Float[Array, "*rows width"], embedding: Array) -> Float[Array, "*rows vocab"]:
-        """Score every token."""
         if self.back is not None:
             states = self.back(states)
         if self.transform is not None and self.activation is not None and self.norm is not None:

@@ -1,4 +1,4 @@
-"""Multi-head attention over keys and values that may be cached, and that several beams may share.
+"""Multi-head attention over keys and values that may be cached and shared by the beams of an utterance.
 
 Axes: rows (utterances, or utterances x beams), batch (utterances), tokens, frames, heads, head_dim, width.
 """
@@ -19,10 +19,10 @@ KeysValues = tuple[Float[Tensor, "batch heads frames head_dim"], Float[Tensor, "
 
 
 class Attention(nn.Module):
-    """Scaled dot-product attention (https://arxiv.org/abs/1706.03762, section 3.2).
+    """Scaled dot-product attention (https://arxiv.org/abs/1706.03762, section 3.2), of a sequence to itself or `cross`.
 
-    Several heads of queries may share one of keys and values (https://arxiv.org/abs/2305.13245). Self-attention may
-    normalise and turn its heads and cap its scores; attention to a memory (`across`) does none of it.
+    Several heads of queries may share one of keys and values (https://arxiv.org/abs/2305.13245). Normalised queries and
+    keys, rotary positions, gated biases and capped scores are for self-attention only.
     """
 
     def __init__(self, spec: AttentionSpec, cross: CrossAttentionSpec | None = None) -> None:
@@ -42,7 +42,7 @@ class Attention(nn.Module):
         self.k_norm = norm_of(norm, spec.head_dim) if norm else None
 
     def project(self, states: Float[Tensor, "batch frames width"], rotary: Rotary | None = None) -> KeysValues:
-        """Return the keys and values of `states`, the keys turned by their positions if there is a `turn`."""
+        """Return the keys and values of `states`."""
         # [b, t, w] -> [b, h, t, d]
         keys, values = (
             x.view(*states.shape[:2], self.kv_heads, self.head_dim).transpose(1, 2)
@@ -62,19 +62,19 @@ class Attention(nn.Module):
         weights: bool = False,
         rotary: Rotary | None = None,
     ) -> tuple[Float[Tensor, "rows tokens width"], Float[Tensor, "rows heads tokens frames"] | None]:
-        """Let `states` look at keys and values.
+        """Attend to keys and values.
 
         Where there are more rows than keys, consecutive rows are the beams of one utterance: they are folded into the
-        query axis, so the keys and values of an utterance exist once however many beams look at them.
+        query axis, so the keys and values of an utterance exist once for any number of beams.
 
         Args:
-            states: What asks.
-            keys_values: What `project` gave.
-            mask: True where looking is allowed, or numbers to add to the scores; broadcastable to
+            states: Input of the queries.
+            keys_values: Results of `project`.
+            mask: True where attention is allowed, or addends of the scores; broadcastable to
                 `[batch, heads, tokens, frames]`.
-            causal: Let a token see itself and what came before (no `mask` besides).
-            weights: Also return the attention weights, which needs the slower plain computation.
-            rotary: Turns the queries by their positions.
+            causal: Attend only to the token itself and earlier ones (without a `mask`).
+            weights: Also return the attention weights, which takes the slower `plain_attention`.
+            rotary: Rotation of the queries by their positions.
         """
         keys, values = keys_values
         rows, tokens, _ = states.shape
@@ -88,14 +88,14 @@ class Attention(nn.Module):
         dropout = self.dropout if self.training else 0.0
         grouped = self.kv_heads != self.num_heads
         probs = None
-        if weights or self.cap is not None:  # PyTorch's own function gives no weights and knows no cap
-            mixed, probs = plain_attention(queries * self.scale, keys, values, mask, causal, dropout, self.cap)
+        if weights or self.cap is not None:  # PyTorch's own function returns no weights and has no cap
+            out_heads, probs = plain_attention(queries * self.scale, keys, values, mask, causal, dropout, self.cap)
         else:
-            mixed = F.scaled_dot_product_attention(
+            out_heads = F.scaled_dot_product_attention(
                 queries, keys, values, mask, dropout, is_causal=causal, enable_gqa=grouped, scale=self.scale
             )
         # [b, h, beams * u, d] -> [rows, u, w]
-        out = self.out_proj(mixed.transpose(1, 2).reshape(rows, tokens, -1))
+        out = self.out_proj(out_heads.transpose(1, 2).reshape(rows, tokens, -1))
         if not weights or probs is None:
             return out, None
         return out, probs.unflatten(2, (rows // batch, tokens)).transpose(1, 2).flatten(0, 1)
@@ -110,9 +110,9 @@ def plain_attention(
     dropout: float,
     cap: float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Attend step by step, by queries that are scaled, keeping the weights `[batch, heads, tokens, frames]`.
+    """Attend with scaled queries, and also return the weights `[batch, heads, tokens, frames]`.
 
-    Heads of queries that share one of keys and values stand below each other, as beams do, so that nothing is copied.
+    Query heads that share a key-value head are folded into the token axis, as beams are, so that nothing is copied.
     """
     batch, heads, tokens, width = queries.shape
     shared = keys.shape[1], heads // keys.shape[1] * tokens
@@ -128,5 +128,5 @@ def plain_attention(
     elif mask is not None:
         scores = forbid(scores, mask)
     probs = scores.softmax(-1).to(values.dtype)
-    mixed = F.dropout(probs, dropout).reshape(batch, *shared, -1) @ values
-    return mixed.view(batch, heads, tokens, -1), probs
+    out_heads = F.dropout(probs, dropout).reshape(batch, *shared, -1) @ values
+    return out_heads.view(batch, heads, tokens, -1), probs

@@ -1,4 +1,4 @@
-"""What a decoder remembers between steps, as values: its own keys and values, and those of the memory.
+"""The state of a decoder between steps, as values: keys and values of its own tokens and of the memory.
 
 Axes: layers, rows (utterances, or utterances x beams), batch (utterances), heads, capacity, frames, head_dim.
 """
@@ -16,10 +16,10 @@ __all__ = ["Cache", "Memory"]
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Encoder states as the decoder sees them.
+    """Encoder states as the decoder reads them.
 
-    Either raw `states`, projected by each layer as it goes (training), or `keys` and `values` of all layers, projected
-    once per utterance and shared by its beams (generation).
+    Either raw `states`, which each layer projects (training), or `keys` and `values` of all layers, projected once per
+    utterance and shared by its beams (generation).
     """
 
     states: Float[Tensor, "batch frames width"] | None = None
@@ -28,7 +28,7 @@ class Memory:
     mask: Bool[Tensor, "batch frames"] | None = None
 
     def layer(self, index: int, attention: Attention) -> KeysValues:
-        """Return the keys and values that a layer looks at."""
+        """Return the keys and values of a layer."""
         if self.keys is not None and self.values is not None:
             return self.keys[index], self.values[index]
         assert self.states is not None
@@ -36,7 +36,7 @@ class Memory:
 
     @property
     def attention_mask(self) -> Bool[Tensor, "batch 1 1 frames"] | None:
-        """The mask as attention takes it."""
+        """The mask, broadcastable to attention scores."""
         return None if self.mask is None else self.mask[:, None, None, :]
 
 
@@ -44,10 +44,16 @@ class Memory:
 class Cache:
     """Keys and values of the tokens so far, in buffers that are allocated once and filled from the left.
 
-    `length` tokens are valid. Where speech comes before the text, the first places are the speech's, and `prefix_mask`
-    says which of them count. Where texts begin with prompts of several lengths, `text_mask` says which of the first
-    tokens count, padding on the left not; later ones all do. `write` fills the buffers in place and `advanced` returns
-    the value with the new length: the buffers have one owner, the newest value.
+    `write` fills the buffers in place and `advanced` returns the value with the new length: the buffers have one owner,
+    the newest value.
+
+    Attributes:
+        keys: Keys of all layers.
+        values: Values of all layers.
+        length: Number of valid tokens.
+        prefix_mask: Where speech comes before the text, which of its positions, the first ones, are valid.
+        text_mask: Where prompts differ in length, which tokens after the prefix are valid; padding on the left is not.
+            Tokens beyond its end are.
     """
 
     keys: Float[Tensor, "layers rows heads capacity head_dim"]
@@ -58,28 +64,28 @@ class Cache:
 
     @property
     def rows(self) -> int:
-        """How many texts there are."""
+        """Number of sequences."""
         return self.keys.shape[1]
 
     @property
     def prefix_length(self) -> int:
-        """How many places are the speech's."""
+        """Number of positions that speech takes."""
         return 0 if self.prefix_mask is None else self.prefix_mask.shape[1]
 
     @property
     def capacity(self) -> int:
-        """How many tokens fit."""
+        """Number of tokens that fit."""
         return self.keys.shape[3]
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> KeysValues:
-        """Store the new tokens' keys and values of a layer; return those of all tokens so far."""
+        """Store keys and values of new tokens in a layer; return those of all tokens so far."""
         end = self.length + keys.shape[2]
         self.keys[layer, :, :, self.length : end] = keys
         self.values[layer, :, :, self.length : end] = values
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
 
     def advanced(self, tokens: int) -> "Cache":
-        """Return the cache with `tokens` more valid."""
+        """Return the cache with `tokens` more valid tokens."""
         return replace(self, length=self.length + tokens)
 
     def expanded(self, num_beams: int) -> "Cache":
@@ -94,7 +100,7 @@ class Cache:
         )
 
     def selected(self, parents: Int[Tensor, " rows"]) -> "Cache":
-        """Return the cache in which each row continues the row `parents` names; only valid tokens are copied."""
+        """Return the cache in which each row continues the row given by `parents`; only valid tokens are copied."""
         for buffer in self.keys, self.values:
             valid = buffer[:, :, :, : self.length]
             valid.copy_(valid.index_select(1, parents))

@@ -1,4 +1,4 @@
-"""The convolutional adapters that shorten the memory of a speech encoder.
+"""Convolutional adapters, which shorten the memory of a speech encoder.
 
 Axes: batch, frames, width.
 """
@@ -16,7 +16,7 @@ __all__ = ["AttentiveAdapter", "ConvAdapter", "adapter_of"]
 
 
 class ConvAdapter(nn.Module):
-    """Gated strided convolutions, behind a projection where the widths differ (XLS-R, section 4.2)."""
+    """Gated strided convolutions, after a projection where the widths differ (XLS-R, section 4.2)."""
 
     def __init__(self, spec: ConvAdapterSpec, width: int) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class ConvAdapter(nn.Module):
 
 
 class AttentiveLayer(nn.Module):
-    """Shorten by gated convolutions what looks and what is added to it; then attention and a feed-forward network."""
+    """Gated convolutions that shorten the residual and the input of attention, then a feed-forward network."""
 
     def __init__(self, spec: ConvAdapterSpec, block: BlockSpec) -> None:
         super().__init__()
@@ -73,13 +73,13 @@ class AttentiveLayer(nn.Module):
         if lengths is not None:
             lengths = self.spec.shortened(lengths)
             mask = frame_mask(lengths, own.shape[1])[:, None, None]
-        mixed, _ = self.self_attn(own, self.self_attn.project(own), mask)
-        states = residual + F.dropout(mixed, self.spec.dropout, self.training)
+        out, _ = self.self_attn(own, self.self_attn.project(own), mask)
+        states = residual + F.dropout(out, self.spec.dropout, self.training)
         return states + F.dropout(self.ffn(self.ffn_norm(states)), self.block.dropout, self.training), lengths
 
 
 class AttentiveAdapter(nn.Module):
-    """Such layers one after the other, behind half a feed-forward network where there is one, and a projection.
+    """Attentive layers after half a feed-forward network and a projection, where there are such.
 
     Reference: the length adapter of https://arxiv.org/abs/2312.05187, section 3.2.1.
     """
@@ -118,5 +118,5 @@ def _shortened(conv: nn.Module, states: Tensor) -> Tensor:
 
 
 def adapter_of(spec: ConvAdapterSpec, width: int) -> ConvAdapter | AttentiveAdapter:
-    """Build the adapter that a spec describes, behind a stack of a width."""
+    """Build the adapter that a spec describes, after a stack of width `width`."""
     return ConvAdapter(spec, width) if spec.block is None else AttentiveAdapter(spec, spec.block, width)

@@ -1,4 +1,4 @@
-"""From audio to frames: convolutions over raw samples (wav2vec 2.0) or over spectrograms, or a projection of these.
+"""Front ends: convolutions over raw samples (wav2vec 2.0) or spectrograms, or a projection of filter-bank frames.
 
 Axes: batch, samples, channels, frames, mels, width.
 """
@@ -22,7 +22,7 @@ __all__ = ["ConvFrontend", "FeatureFrontend", "Frontend", "MelFrontend", "Subsam
 
 
 class ConvLayer(nn.Module):
-    """One strided convolution, its normalisation if it has one, its non-linearity."""
+    """One strided convolution, its norm if it has one, its non-linearity."""
 
     def __init__(self, spec: ConvFrontendSpec, index: int) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class ConvLayer(nn.Module):
         self.activation = ACTIVATIONS[spec.activation]
 
     def forward(self, features: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Convolve `[batch, channels, frames]`; return the features and how many frames of each row are valid."""
+        """Convolve `[batch, channels, frames]`; return the features and the number of valid frames of each row."""
         features = self.conv(features)
         if lengths is not None:
             lengths = (lengths - self.kernel) // self.stride + 1
@@ -65,7 +65,7 @@ class ConvFrontend(nn.Module):
 
         Args:
             waveforms: Raw samples.
-            lengths: Valid samples of each row, for normalisation over time; `None` trusts every sample.
+            lengths: Valid samples of each row, for normalisation over time; `None` if all are.
         """
         features = waveforms[:, None].to(next(self.parameters()).dtype)  # [b, 1, n]
         for conv in self.convs:
@@ -81,7 +81,7 @@ class ConvFrontend(nn.Module):
 
 
 class MelFrontend(nn.Module):
-    """Whisper's two convolutions; padding is part of its input, so lengths do not matter to it."""
+    """Whisper's two convolutions; padding is part of the input, so lengths are not used."""
 
     def __init__(self, spec: MelFrontendSpec, width: int) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class MelFrontend(nn.Module):
 
 
 class FeatureFrontend(nn.Module):
-    """Frames of a filter bank, normalised and projected: each on its own, so that lengths do not matter."""
+    """Filter-bank frames, each normalised and projected on its own, so that lengths are not used."""
 
     def __init__(self, spec: FeatureFrontendSpec, width: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""How tensors that no checkpoint holds begin: the distributions that each kind of layer was first trained from.
+"""Initial values of tensors that no checkpoint holds: each layer's distribution is that of its first training.
 
 Modules are built on the meta device (shapes only); `initialise` gives the named tensors memory and values.
 """
@@ -30,7 +30,7 @@ def put(root: nn.Module, name: str, tensor: Tensor) -> None:
 
 
 def persistent_names(root: nn.Module) -> list[str]:
-    """Return the names of the tensors that belong into a checkpoint."""
+    """Return the names of the tensors that a checkpoint holds."""
     return list(root.state_dict(keep_vars=True))
 
 
@@ -60,7 +60,7 @@ def _join(path: str, name: str) -> str:
 
 
 def _values(module: nn.Module, path: str, spec: SpeechEncoderSpec | TextDecoderSpec) -> dict[str, Tensor]:
-    """Return initial values for all tensors of one module, by the kind of the module."""
+    """Return initial values of all tensors of one module, by its class."""
     shapes = {name: t.shape for name, t in (*module._parameters.items(), *module._buffers.items()) if t is not None}
     values = {name: torch.zeros(shape) for name, shape in shapes.items()}
     if isinstance(module, nn.LayerNorm | ChannelNorm | nn.BatchNorm1d):
@@ -121,7 +121,7 @@ def _conv(module: nn.Conv1d, values: dict[str, Tensor]) -> None:
 
 
 def _sinusoids(length: int, width: int, steps: float) -> Tensor:
-    """Return a table of positions: sines, then cosines, of frequencies that fall to 1/10,000 in so many equal steps.
+    """Return a position table: sines, then cosines, of frequencies that fall to 1/10,000 in `steps` equal steps.
 
     Reference: https://arxiv.org/abs/1706.03762, section 3.5.
     """

@@ -1,5 +1,4 @@
-"""Small layers that the parts share: activations, channel normalisation that does not see padding, weight-normalised
-convolution.
+"""Small layers that the parts share: activations, linear layers, norms and the weight-normalised convolution.
 
 Axes: batch, channels, frames, width.
 """
@@ -31,7 +30,7 @@ __all__ = [
     "zero_padding",
 ]
 
-# Up to so many rows a matrix product is faster on a CPU the other way round; benchmarks/thin_linear.py shows it.
+# Up to this number of rows a CPU multiplies faster with operands swapped; see benchmarks/thin_linear.py.
 _FEW_ROWS = 5
 
 
@@ -43,7 +42,7 @@ def _quick_gelu(x: Tensor) -> Tensor:
     return x * torch.sigmoid(1.702 * x)
 
 
-# Functions with names, because modules that hold them are pickled.
+# Named functions, because modules that hold them are pickled.
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     Activation.GELU: F.gelu,
     Activation.GELU_TANH: _gelu_tanh,
@@ -55,10 +54,10 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
 
 
 def linear(x: Float[Tensor, "*rows width_in"], weight: Tensor, bias: Tensor | None) -> Float[Tensor, "*rows width_out"]:
-    """Compute `x @ weight.T + bias`, the steps of a decoder on a CPU included.
+    """Compute `x @ weight.T + bias`, fast for the few rows of a decoding step on a CPU.
 
-    There a step has one row a beam, and the libraries multiply a tall matrix by few columns up to twice as fast as few
-    rows by a wide one, provided that there are two columns or more: a single row is computed twice.
+    There the libraries multiply a tall matrix by few columns up to twice as fast as few rows by a wide one, provided
+    that there are two columns or more: a single row is computed twice.
     """
     rows = x.numel() // x.shape[-1]
     thin = rows <= _FEW_ROWS and weight.shape[0] >= weight.shape[1]
@@ -66,33 +65,31 @@ def linear(x: Float[Tensor, "*rows width_in"], weight: Tensor, bias: Tensor | No
         return F.linear(x, weight, bias)
     flat = x.reshape(rows, -1)
     if rows == 1:
-        flat = flat.repeat(2, 1)  # real memory: the quick way needs rows of their own
+        flat = flat.repeat(2, 1)  # copied: views are not fast
     product = torch.mm(weight, flat.t())[:, :rows].t()
     return (product if bias is None else product + bias).reshape(*x.shape[:-1], -1)
 
 
 class Embedding(nn.Embedding):
-    """PyTorch's table of vectors, without values of its own: `init` gives them, or a checkpoint.
+    """PyTorch's embedding without initial values: `init` or a checkpoint gives them.
 
-    PyTorch draws them even where there is no memory, and loads its compiler for that: 1.7 seconds at each start.
+    PyTorch draws them even on the meta device and loads its compiler for that, which takes 1.7 seconds at each start.
     """
 
-    def reset_parameters(self) -> None:
-        """Draw nothing."""
+    def reset_parameters(self) -> None: ...
 
 
 class Linear(nn.Linear):
-    """PyTorch's linear layer, quicker for the few rows of a decoder's step (see `linear`)."""
+    """PyTorch's linear layer, faster for the few rows of a decoding step (see `linear`)."""
 
     def forward(self, x: Float[Tensor, "*rows width_in"]) -> Float[Tensor, "*rows width_out"]:
-        """Transform each position on its own."""
         return linear(x, self.weight, self.bias)
 
 
 class LoraLinear(Linear):
-    """A linear layer whose weights are another's, and beside it a product of two narrow matrices.
+    """A linear layer that shares the weights of another, plus a product of two low-rank matrices.
 
-    The first matrix begins at random and the second at zero, so that at first nothing changes.
+    The first matrix starts random and the second zero, so that at first nothing changes.
 
     Args:
         base: The layer whose weights it shares.
@@ -108,12 +105,11 @@ class LoraLinear(Linear):
         nn.init.kaiming_uniform_(self.lora_a, a=5**0.5)
 
     def forward(self, x: Float[Tensor, "*rows width_in"]) -> Float[Tensor, "*rows width_out"]:
-        """Transform each position on its own."""
         narrow = F.linear(F.dropout(x, self.spec.dropout, self.training), self.lora_a)
         return super().forward(x) + F.linear(narrow, self.lora_b) * self.spec.scale
 
     def merged(self) -> Float[Tensor, "width_out width_in"]:
-        """Return the weight of a plain layer that does the same."""
+        """Return the weight of an equivalent plain layer."""
         return self.spec.folded(self.weight, self.lora_a, self.lora_b)
 
 
@@ -123,14 +119,14 @@ def frame_mask(lengths: Int[Tensor, " batch"], frames: int) -> Bool[Tensor, "bat
 
 
 def zero_padding(states: Float[Tensor, "batch frames width"], mask: Bool[Tensor, "batch frames"] | None) -> Tensor:
-    """Set padded frames to zero, so that a convolution sees what it would see at the edge of a single clip."""
+    """Set padded frames to zero, so that a convolution reads the same as at the edge of a single clip."""
     return states if mask is None else states.masked_fill(~mask[:, :, None], 0.0)
 
 
 class RMSNorm(nn.Module):
-    """Give the last axis the mean square 1, in float32 whatever the type (https://arxiv.org/abs/1910.07467).
+    """Scale the last axis to mean square 1, in float32 whatever the dtype (https://arxiv.org/abs/1910.07467).
 
-    Its weight is stored as it is, or (`from_one`, Gemma's way) as what it has more than 1.
+    Its weight is stored as it is or, `from_one` (Gemma), minus 1.
     """
 
     def __init__(self, width: int, eps: float = 1e-6, *, from_one: bool = False) -> None:
@@ -139,7 +135,6 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.empty(width))
 
     def forward(self, states: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows width"]:
-        """Normalise."""
         x = states.to(torch.promote_types(states.dtype, torch.float32))
         x = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps)
         return (x * (1.0 + self.weight if self.from_one else self.weight)).to(states.dtype)
@@ -155,8 +150,8 @@ def norm_of(spec: NormSpec, width: int) -> nn.Module:
 class ChannelNorm(nn.Module):
     """Normalise each channel over time: a group norm with one channel a group, over the valid frames only.
 
-    The reference averages over padding too, which makes a clip's result depend on its neighbours in the batch; without
-    `lengths` (or with padding declared trustworthy) this does the same.
+    `transformers` averages over padding too, so that a clip's result depends on its neighbours in the batch; without
+    `lengths` this does the same.
     """
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
@@ -168,7 +163,7 @@ class ChannelNorm(nn.Module):
     def forward(
         self, features: Float[Tensor, "batch channels frames"], lengths: Int[Tensor, " batch"] | None
     ) -> Float[Tensor, "batch channels frames"]:
-        """Normalise; frames beyond `lengths` do not count (and come out as whatever they are)."""
+        """Normalise; frames beyond `lengths` do not count, and their output is undefined."""
         if lengths is None:
             return F.group_norm(features, features.shape[1], self.weight, self.bias, self.eps)
         mask = frame_mask(lengths, features.shape[2])[:, None]  # [b, 1, t]
@@ -184,13 +179,13 @@ class LayerNormChannels(nn.LayerNorm):
     """Normalise each frame over its channels, channels first."""
 
     def forward(self, features: Float[Tensor, "batch channels frames"], lengths: Tensor | None = None) -> Tensor:
-        """Normalise; padding cannot matter, so `lengths` is not looked at."""
+        """Normalise; `lengths` is not used."""
         # [b, c, t] -> [b, t, c] -> [b, c, t]
         return super().forward(features.transpose(1, 2)).transpose(1, 2)
 
 
 class WeightNormConv1d(nn.Module):
-    """Grouped convolution whose weight is stored as a direction `weight_v` and a length `weight_g` per kernel position.
+    """Grouped convolution, its weight stored as a direction `weight_v` and a length `weight_g` per kernel position.
 
     The weight is computed in the call: no hooks (weight normalisation, https://arxiv.org/abs/1602.07868).
     """
@@ -212,10 +207,10 @@ class WeightNormConv1d(nn.Module):
 
 
 def forbid(scores: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None) -> Float[Tensor, "..."]:
-    """Give scores the lowest number where `mask` is False, so that nobody looks there; without a mask, leave them."""
+    """Give scores the lowest number where `mask` is False; without a mask, leave them."""
     return scores if mask is None else scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
 
 
 def split_heads(x: Float[Tensor, "*rows frames width"], count: int) -> Float[Tensor, "*rows heads frames head_dim"]:
-    """Cut vectors into those of `count` heads."""
+    """Split the channels into `count` heads."""
     return x.unflatten(-1, (count, -1)).transpose(-3, -2)

@@ -1,4 +1,4 @@
-"""What tells a speech encoder where a frame stands.
+"""Position embeddings of a speech encoder.
 
 Axes: batch, frames, width.
 """
@@ -39,12 +39,12 @@ class ConvPositions(nn.Module):
     def forward(
         self, states: Float[Tensor, "batch frames width"], mask: Bool[Tensor, "batch frames"] | None = None
     ) -> Float[Tensor, "batch frames width"]:
-        """Return what to add to `states`, whose padded frames are zero; `mask` keeps them so before the convolution.
+        """Return the addend of `states`, whose padded frames are zero; `mask` keeps them so before the convolution.
 
-        With a stride there are fewer frames, as many as `squeeze.average` makes of `states`.
+        With a stride it has fewer frames, as `squeeze.average` of `states` has.
         """
         if self.batch_norm is not None:
-            # [b, t, w] -> [b, w, t] -> [b, t, w]; its shift would make padding matter
+            # [b, t, w] -> [b, w, t] -> [b, t, w]; the norm's shift makes padding non-zero
             states = zero_padding(self.batch_norm(states.transpose(1, 2)).transpose(1, 2), mask)
         x = states.transpose(1, 2)  # [b, t, w] -> [b, w, t]
         x = self.conv(x)[:, :, : states.shape[1] // self.stride]  # an even kernel gives one frame too many
@@ -52,7 +52,7 @@ class ConvPositions(nn.Module):
 
 
 class ConvStackPositions(nn.Module):
-    """Narrower grouped convolutions one after the other, each normalised without weights (data2vec, section 3.1)."""
+    """Narrower grouped convolutions, one after another, each normalised without weights (data2vec, section 3.1)."""
 
     def __init__(self, spec: ConvStackPositionSpec, width: int) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class ConvStackPositions(nn.Module):
     def forward(
         self, states: Float[Tensor, "batch frames width"], mask: Bool[Tensor, "batch frames"] | None = None
     ) -> Float[Tensor, "batch frames width"]:
-        """Return what to add to `states`; `mask` sets padded frames to zero before each convolution."""
+        """Return the addend of `states`; `mask` sets padded frames to zero before each convolution."""
         x = states
         for conv in self.layers:
             # [b, t, w] -> [b, w, t] -> [b, t, w]; an even kernel gives one frame too many
@@ -75,7 +75,7 @@ class ConvStackPositions(nn.Module):
 
 
 class TablePositions(nn.Module):
-    """One stored vector a frame: Whisper's sinusoids, kept among the weights and not trained."""
+    """One stored vector per frame: Whisper's sinusoids, stored with the weights and not trained."""
 
     def __init__(self, spec: TablePositionSpec, width: int) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class TablePositions(nn.Module):
     def forward(
         self, states: Float[Tensor, "batch frames width"], mask: Bool[Tensor, "batch frames"] | None = None
     ) -> Float[Tensor, "frames width"]:
-        """Return what to add to `states`; the `mask` does not matter to a table.
+        """Return the addend of `states`; `mask` is not used.
 
         Raises:
             AudioError: If there are more frames than positions.
@@ -99,7 +99,7 @@ class TablePositions(nn.Module):
 
 
 class SinusoidPositions(nn.Module):
-    """Sines and cosines, computed for as many frames as there are; padding has none (fairseq's, in speech_to_text)."""
+    """Sines and cosines, computed for any number of frames; padding has zeros (fairseq's, in speech_to_text)."""
 
     def __init__(self, spec: SinusoidPositionSpec) -> None:
         super().__init__()
@@ -108,9 +108,9 @@ class SinusoidPositions(nn.Module):
     def forward(
         self, states: Float[Tensor, "batch frames width"], mask: Bool[Tensor, "batch frames"] | None = None
     ) -> Float[Tensor, "..."]:
-        """Return what to add to `states`, `[frames, width]`, or `[batch, frames, width]` with a `mask`."""
-        places = torch.arange(self.first, self.first + states.shape[1], device=states.device)
-        table = sinusoids(places, states.shape[2]).to(states.dtype)
+        """Return the addend of `states`, `[frames, width]`, or `[batch, frames, width]` with a `mask`."""
+        positions = torch.arange(self.first, self.first + states.shape[1], device=states.device)
+        table = sinusoids(positions, states.shape[2]).to(states.dtype)
         return table if mask is None else table * mask[:, :, None]
 
 

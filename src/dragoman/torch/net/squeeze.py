@@ -1,4 +1,4 @@
-"""Squeezing: the stack runs at a lower frame rate than the front end, and its states are spread out again.
+"""Squeezing: the stack runs at a lower frame rate than the front end, and its states are upsampled again.
 
 Axes: batch, frames, width. Reference: SEW, section 4.3, https://arxiv.org/abs/2109.06870.
 """
@@ -14,13 +14,13 @@ __all__ = ["Upsample", "average"]
 
 
 def average(states: Float[Tensor, "batch frames width"], factor: int) -> Float[Tensor, "batch fewer width"]:
-    """Return the mean of each `factor` frames; what is left over at the end is dropped."""
+    """Return the mean of each `factor` frames; a remainder at the end is dropped."""
     fewer = states.shape[1] // factor
     return states[:, : fewer * factor].unflatten(1, (fewer, factor)).mean(2)
 
 
 class Upsample(nn.Module):
-    """Each state becomes several frames, by a projection."""
+    """A projection of each state to several frames."""
 
     def __init__(self, spec: ConvPositionSpec, width: int) -> None:
         super().__init__()
@@ -30,5 +30,5 @@ class Upsample(nn.Module):
 
     def forward(self, states: Float[Tensor, "batch fewer width"], frames: int) -> Float[Tensor, "batch frames width"]:
         """Return `frames` frames; those that `average` dropped are zero."""
-        spread = self.activation(self.proj(states)).reshape(states.shape[0], -1, states.shape[2])
-        return F.pad(spread, (0, 0, 0, frames - spread.shape[1]))
+        upsampled = self.activation(self.proj(states)).reshape(states.shape[0], -1, states.shape[2])
+        return F.pad(upsampled, (0, 0, 0, frames - upsampled.shape[1]))

@@ -1,4 +1,4 @@
-"""The two ends of a text decoder: from tokens to the states that enter the stack, and from its states to logits.
+"""The two ends of a text decoder: the embeddings before its stack, and the head after it.
 
 Axes: rows (utterances, or utterances x beams), tokens, width, vocab.
 """
@@ -17,7 +17,7 @@ __all__ = ["Head", "TextEmbedding"]
 
 
 class TextEmbedding(nn.Module):
-    """Tokens, positions and, in BERT's kin, a type, added up."""
+    """Embeddings of tokens, positions and, in BERT-like models, types, added up."""
 
     def __init__(self, spec: TextDecoderSpec) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class TextEmbedding(nn.Module):
         self.norm = nn.LayerNorm(width, embed.norm_eps) if embed.norm else None
 
     def look_up(self, tokens: Int[Tensor, "rows tokens"]) -> Float[Tensor, "rows tokens width"]:
-        """Return the embeddings of tokens alone."""
+        """Return the token embeddings."""
         states = self.tokens(tokens)
         return states if self.spec.scale == 1.0 else states * self.spec.scale
 
@@ -46,7 +46,7 @@ class TextEmbedding(nn.Module):
         start: int,
         positions: Int[Tensor, "rows tokens"] | None = None,
     ) -> Float[Tensor, "rows tokens width"]:
-        """Embed tokens (or take their embeddings), the first of which is number `start` of its text."""
+        """Embed tokens (or complete their embeddings) from position `start` on, or at `positions`."""
         if embeds is not None:
             states = embeds
         else:
@@ -56,9 +56,9 @@ class TextEmbedding(nn.Module):
             states = self.proj(states)
         if self.norm is not None and self.spec.norm is EmbedNorm.TOKENS:
             states = self.norm(states)
-        places = self._places(tokens, start, states, positions)
-        if places is not None:
-            states = states + places
+        embedded = self._positions(tokens, start, states, positions)
+        if embedded is not None:
+            states = states + embedded
         if self.token_types is not None:
             states = states + self.token_types.weight[0]
         if self.norm is not None and self.spec.norm is EmbedNorm.SUM:
@@ -66,41 +66,41 @@ class TextEmbedding(nn.Module):
         states = F.dropout(states, self.spec.dropout, self.training)
         return states if self.proj is None or self.spec.project_tokens else self.proj(states)
 
-    def _places(self, tokens: Tensor | None, start: int, states: Tensor, positions: Tensor | None) -> Tensor | None:
-        """Return what tells the places of the tokens, `[tokens, width]` or `[rows, tokens, width]`."""
+    def _positions(self, tokens: Tensor | None, start: int, states: Tensor, positions: Tensor | None) -> Tensor | None:
+        """Return the position embeddings, `[tokens, width]` or `[rows, tokens, width]`."""
         spec = self.spec.positions
         if spec is None:
             return None
         first = start + spec.offset
-        pad, apart = self.spec.pad_token_id, None  # `apart`: where padding is
+        pad, padding = self.spec.pad_token_id, None
         if spec.padding_has_own_position and tokens is not None and pad is not None:
-            apart = torch.eq(tokens, pad)
+            padding = torch.eq(tokens, pad)
             if positions is None:
-                positions = start + (~apart).cumsum(1) - 1  # fairseq numbers no padding, but all that a cache holds
+                positions = start + (~padding).cumsum(1) - 1  # fairseq counts padding in the cache, not here
         if self.positions is None:
             along = torch.arange(first, first + states.shape[1], device=states.device)
             index = along if positions is None else positions + spec.offset
-            places = sinusoids(index, states.shape[2]).to(states.dtype)
-            return places if apart is None else places * ~apart[:, :, None]  # padding has the place 0 everywhere
+            embedded = sinusoids(index, states.shape[2]).to(states.dtype)
+            return embedded if padding is None else embedded * ~padding[:, :, None]  # of padding they are zero
         if positions is None:
-            places = self.positions.weight[first : first + states.shape[1]]
+            embedded = self.positions.weight[first : first + states.shape[1]]
         else:
-            places = self.positions.weight[positions + spec.offset]
-        if apart is None:
-            return places
-        return torch.where(apart[:, :, None], self.positions.weight[spec.offset - 1], places)
+            embedded = self.positions.weight[positions + spec.offset]
+        if padding is None:
+            return embedded
+        return torch.where(padding[:, :, None], self.positions.weight[spec.offset - 1], embedded)
 
 
-def sinusoids(places: Int[Tensor, "*rows tokens"], width: int) -> Float[Tensor, "*rows tokens width"]:
+def sinusoids(positions: Int[Tensor, "*rows tokens"], width: int) -> Float[Tensor, "*rows tokens width"]:
     """Return fairseq's sinusoids: sines, then cosines, of frequencies that fall geometrically from 1 to 1/10,000."""
     half = width // 2
-    frequencies = torch.exp(torch.arange(half, device=places.device) * (-math.log(10_000) / (half - 1)))
-    angles = places[..., None] * frequencies
+    frequencies = torch.exp(torch.arange(half, device=positions.device) * (-math.log(10_000) / (half - 1)))
+    angles = positions[..., None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
 class Head(nn.Module):
-    """From states to logits; a tied head is handed the token embedding."""
+    """From states to logits; a tied head uses the token embedding, which the caller passes."""
 
     def __init__(self, spec: TextDecoderSpec) -> None:
         super().__init__()
@@ -114,7 +114,6 @@ class Head(nn.Module):
         self.bias = nn.Parameter(torch.empty(spec.vocab_size)) if head.bias else None
 
     def forward(self, states: Float[Tensor, "*rows width"], embedding: Tensor) -> Float[Tensor, "*rows vocab"]:
-        """Score every token."""
         if self.back is not None:
             states = self.back(states)
         if self.transform is not None and self.activation is not None and self.norm is not None:
