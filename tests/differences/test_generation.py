@@ -98,7 +98,7 @@ def test_sequence_ends_at_the_last_position_of_the_decoder(build: Any, speech: S
     """`transformers` raises an IndexError during generation."""
     with pytest.warns(UserWarning, match="101 tokens were asked for .* can take only 64"):
         assert build().generate(speech(), max_new_tokens=100, suppress_tokens=[2]).shape == (1, 64)
-    with pytest.raises(GenerationError, match="64 tokens, but the text has 65"):
+    with pytest.raises(GenerationError, match="64 tokens, but the sequence has 65"):
         build()(speech(), decoder_input_ids=torch.full((1, 65), 5))
 
 

@@ -248,7 +248,7 @@ def test_cache_of_a_language_model_grows(scorers: tuple[Any, LanguageModel]) -> 
     with torch.inference_mode():
         expected = in_torch(torch.from_numpy(tokens)).logits[:, -1].numpy()
     assert step.logits == pytest.approx(expected, abs=1e-4)
-    with pytest.raises(GenerationError, match="positions for 100 tokens, but the text has 101"):
+    with pytest.raises(GenerationError, match="positions for 100 tokens, but the sequence has 101"):
         in_jax.start(np.zeros((1, 101), np.int32))
 
 

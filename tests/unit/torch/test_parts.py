@@ -20,7 +20,7 @@ from dragoman.spec import (
     StackSpec,
 )
 from dragoman.torch.net.block import Stack
-from dragoman.torch.net.layers import RMSNorm
+from dragoman.torch.net.norms import RMSNorm
 from dragoman.torch.net.rotary import rotary_for
 from dragoman.torch.net.step import LayerInputs, Step
 

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from dragoman.jax.net.layers import NEVER, Key, Linear, dropout, norm_of, widened
+from dragoman.jax.net.layers import NEVER, Key, Linear, dropout, widened
+from dragoman.jax.net.norms import norm_of
 from dragoman.jax.net.position_bias import BiasGate
 from dragoman.jax.net.rotary import Rotary
 from dragoman.spec import AttentionSpec, CrossAttentionSpec

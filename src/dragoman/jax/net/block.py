@@ -14,7 +14,8 @@ from jaxtyping import Array, Float
 
 from dragoman.jax.net.attention import Attention
 from dragoman.jax.net.cache import Cache
-from dragoman.jax.net.layers import ACTIVATIONS, Key, LayerNorm, Linear, RMSNorm, dropout, norm_of, param, split
+from dragoman.jax.net.layers import ACTIVATIONS, Key, Linear, dropout, param, split
+from dragoman.jax.net.norms import LayerNorm, RMSNorm, norm_of
 from dragoman.jax.net.rotary import rotary_for
 from dragoman.jax.net.step import LayerInputs, Step
 from dragoman.spec import BlockSpec, FeedForwardSpec, StackSpec

@@ -17,14 +17,13 @@ from dragoman.jax.net.layers import (
     Conv1d,
     Embedding,
     Key,
-    LayerNorm,
     Linear,
     dropout,
     param,
     split,
     zero_padding,
 )
-from dragoman.jax.net.positions import StoredNorm
+from dragoman.jax.net.norms import LayerNorm, StoredNorm
 from dragoman.jax.net.step import LayerInputs
 from dragoman.spec import AttentionSpec, BlockSpec, ConformerSpec, Distance
 

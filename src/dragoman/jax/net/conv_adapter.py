@@ -9,7 +9,8 @@ from jaxtyping import Array, Float, Int
 
 from dragoman.jax.net.attention import Attention
 from dragoman.jax.net.block import FeedForward
-from dragoman.jax.net.layers import Conv1d, Key, LayerNorm, Linear, dropout, frame_mask, split, zero_padding
+from dragoman.jax.net.layers import Conv1d, Key, Linear, dropout, frame_mask, split, zero_padding
+from dragoman.jax.net.norms import LayerNorm
 from dragoman.spec import BlockSpec, ConvAdapterSpec
 
 __all__ = ["AttentiveAdapter", "ConvAdapter", "adapter_of"]

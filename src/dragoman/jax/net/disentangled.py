@@ -11,7 +11,8 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from dragoman.jax.net.block import FeedForward
-from dragoman.jax.net.layers import NEVER, Embedding, Key, LayerNorm, Linear, dropout, split
+from dragoman.jax.net.layers import NEVER, Embedding, Key, Linear, dropout, split
+from dragoman.jax.net.norms import LayerNorm
 from dragoman.jax.net.position_bias import Distances
 from dragoman.jax.net.step import LayerInputs
 from dragoman.spec import BlockSpec, DisentangledSpec

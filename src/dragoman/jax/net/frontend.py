@@ -7,17 +7,8 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from dragoman.jax.net.layers import (
-    ACTIVATIONS,
-    ChannelNorm,
-    Conv1d,
-    Key,
-    LayerNorm,
-    Linear,
-    dropout,
-    frame_mask,
-    zero_padding,
-)
+from dragoman.jax.net.layers import ACTIVATIONS, Conv1d, Key, Linear, dropout, frame_mask, zero_padding
+from dragoman.jax.net.norms import ChannelNorm, LayerNorm
 from dragoman.spec import (
     ConvFrontendSpec,
     FeatureFrontendSpec,

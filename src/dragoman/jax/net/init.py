@@ -14,9 +14,10 @@ from flax import nnx
 from jaxtyping import DTypeLike
 
 from dragoman.jax.net.conformer import ConformerAttention
-from dragoman.jax.net.layers import ChannelNorm, Conv1d, Embedding, LayerNorm, Linear, RMSNorm, WeightNormConv1d
+from dragoman.jax.net.layers import Conv1d, Embedding, Linear, WeightNormConv1d
+from dragoman.jax.net.norms import ChannelNorm, LayerNorm, RMSNorm, StoredNorm
 from dragoman.jax.net.position_bias import BiasGate
-from dragoman.jax.net.positions import StoredNorm, TablePositions
+from dragoman.jax.net.positions import TablePositions
 from dragoman.jax.net.tree import flat, nested, update
 from dragoman.spec import Positions, SpeechEncoderSpec, TextDecoderSpec
 

@@ -16,29 +16,24 @@ from jax import lax
 from jaxtyping import Array, Bool, DTypeLike, Float, Int, PRNGKeyArray
 
 from dragoman.jax.net.convolution import convolve
-from dragoman.spec import Activation, Norm, NormSpec
+from dragoman.spec import Activation
 from dragoman.spec.lora import LoraSpec
 
 __all__ = [
     "ACTIVATIONS",
     "NEVER",
-    "ChannelNorm",
     "Conv1d",
     "Embedding",
     "Key",
-    "LayerNorm",
     "Linear",
     "LoraLinear",
-    "RMSNorm",
     "WeightNormConv1d",
     "dropout",
     "frame_mask",
     "linear",
-    "norm_of",
     "param",
     "shape_only",
     "split",
-    "standardise",
     "widened",
     "zero_padding",
 ]
@@ -203,72 +198,6 @@ class Embedding(nnx.Module):
 
     def __call__(self, tokens: Int[Array, "*rows"]) -> Float[Array, "*rows width"]:
         return jnp.take(self.weight[...], tokens, axis=0)
-
-
-def standardise(states: Float[Array, "*rows width"], eps: float) -> Float[Array, "*rows width"]:
-    """Shift and scale the last axis to zero mean and unit variance, in float32 or better."""
-    x = widened(states)
-    centred = x - x.mean(-1, keepdims=True)
-    return centred * lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + eps)
-
-
-class LayerNorm(nnx.Module):
-    """Normalise the last axis, in float32 or better."""
-
-    def __init__(self, width: int, eps: float = 1e-5) -> None:
-        self.eps = eps
-        self.weight, self.bias = param(width), param(width)
-
-    def __call__(self, states: Float[Array, "*rows width"]) -> Float[Array, "*rows width"]:
-        return (standardise(states, self.eps) * self.weight[...] + self.bias[...]).astype(states.dtype)
-
-
-class RMSNorm(nnx.Module):
-    """Scale the last axis to mean square 1, in float32 or better (https://arxiv.org/abs/1910.07467).
-
-    Its weight is stored as it is or, `from_one` (Gemma), minus 1.
-    """
-
-    def __init__(self, width: int, eps: float = 1e-6, *, from_one: bool = False) -> None:
-        self.eps, self.from_one = eps, from_one
-        self.weight = param(width)
-
-    def __call__(self, states: Float[Array, "*rows width"]) -> Float[Array, "*rows width"]:
-        x = widened(states)
-        x = x * lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + self.eps)
-        weight = self.weight[...]
-        return (x * (1.0 + weight if self.from_one else weight)).astype(states.dtype)
-
-
-def norm_of(spec: NormSpec, width: int) -> LayerNorm | RMSNorm:
-    """Return a normalisation of the last axis."""
-    if spec.kind is Norm.LAYER:
-        return LayerNorm(width, spec.eps)
-    return RMSNorm(width, spec.eps, from_one=spec.kind is Norm.RMS_FROM_ONE)
-
-
-class ChannelNorm(nnx.Module):
-    """Normalise each channel over time: a group norm with one channel a group, over the valid frames only.
-
-    `transformers` averages over padding too, so that a clip's result depends on its neighbours in the batch; without
-    `lengths` this does the same.
-    """
-
-    def __init__(self, channels: int, eps: float = 1e-5) -> None:
-        self.eps = eps
-        self.weight, self.bias = param(channels), param(channels)
-
-    def __call__(
-        self, features: Float[Array, "batch frames channels"], lengths: Int[Array, " batch"] | None
-    ) -> Float[Array, "batch frames channels"]:
-        """Normalise; frames beyond `lengths` do not count, and their output is undefined."""
-        x = widened(features)
-        mask = None if lengths is None else frame_mask(lengths, x.shape[1])
-        count = x.shape[1] if lengths is None else lengths[:, None, None].astype(x.dtype)
-        centred = x - zero_padding(x, mask).sum(1, keepdims=True) / count
-        variance = jnp.square(zero_padding(centred, mask)).sum(1, keepdims=True) / count
-        scale = self.weight[...] * lax.rsqrt(variance + self.eps)
-        return (centred * scale + self.bias[...]).astype(features.dtype)
 
 
 class Conv1d(nnx.Module):

@@ -1,16 +1,18 @@
-"""Position embeddings of a speech encoder.
+"""Position embeddings of a speech encoder, and the sinusoids of text decoders.
 
 Axes: batch, frames, width.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from dragoman.errors import AudioError
-from dragoman.jax.net.layers import ACTIVATIONS, Conv1d, WeightNormConv1d, param, shape_only, standardise, zero_padding
-from dragoman.jax.net.text_embedding import sinusoids
+from dragoman.jax.net.layers import ACTIVATIONS, Conv1d, WeightNormConv1d, param, zero_padding
+from dragoman.jax.net.norms import StoredNorm, standardise
 from dragoman.spec import (
     ConvPositionSpec,
     ConvStackPositionSpec,
@@ -19,21 +21,15 @@ from dragoman.spec import (
     TablePositionSpec,
 )
 
-__all__ = ["ConvPositions", "ConvStackPositions", "Positions", "SinusoidPositions", "TablePositions", "positions_of"]
-
-
-class StoredNorm(nnx.Module):
-    """Batch normalisation by stored statistics, which training does not update."""
-
-    def __init__(self, width: int) -> None:
-        self.weight, self.bias = param(width), param(width)
-        self.running_mean = nnx.BatchStat(shape_only((width,)))
-        self.running_var = nnx.BatchStat(shape_only((width,)))
-        self.num_batches_tracked = nnx.BatchStat(shape_only((), jnp.int32))
-
-    def __call__(self, states: Float[Array, "batch frames width"]) -> Float[Array, "batch frames width"]:
-        scale = self.weight[...] * jax.lax.rsqrt(self.running_var[...] + 1e-5)
-        return ((states - self.running_mean[...]) * scale + self.bias[...]).astype(states.dtype)
+__all__ = [
+    "ConvPositions",
+    "ConvStackPositions",
+    "Positions",
+    "SinusoidPositions",
+    "TablePositions",
+    "positions_of",
+    "sinusoids",
+]
 
 
 class ConvPositions(nnx.Module):
@@ -131,3 +127,11 @@ def positions_of(spec: PositionSpec, width: int) -> Positions:
     if isinstance(spec, ConvStackPositionSpec):
         return ConvStackPositions(spec, width)
     return TablePositions(spec, width) if isinstance(spec, TablePositionSpec) else SinusoidPositions(spec)
+
+
+def sinusoids(positions: Int[Array, "*rows tokens"], width: int) -> Float[Array, "*rows tokens width"]:
+    """Return fairseq's sinusoids: sines, then cosines, of frequencies that fall geometrically from 1 to 1/10,000."""
+    half = width // 2
+    frequencies = jnp.exp(jnp.arange(half) * (-math.log(10_000) / (half - 1)))
+    angles = positions[..., None] * frequencies
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)

@@ -1,4 +1,4 @@
-"""From audio to memory: the one speech encoder, whatever the family.
+"""The speech encoder of all families: from audio to the memory.
 
 Axes: batch, samples (or mels and spectrogram frames), frames, width.
 """
@@ -20,7 +20,8 @@ from dragoman.jax.net.conv_adapter import adapter_of
 from dragoman.jax.net.disentangled import DisentangledBlock, DistanceVectors
 from dragoman.jax.net.frontend import frontend_of
 from dragoman.jax.net.init import initialise, persistent_names
-from dragoman.jax.net.layers import Key, LayerNorm, dropout, frame_mask, param, split, zero_padding
+from dragoman.jax.net.layers import Key, dropout, frame_mask, param, split, zero_padding
+from dragoman.jax.net.norms import LayerNorm
 from dragoman.jax.net.position_bias import BucketBias, Distances
 from dragoman.jax.net.positions import positions_of
 from dragoman.jax.net.squeeze import Upsample, average
@@ -43,7 +44,7 @@ def _position_bias(spec: SpeechEncoderSpec) -> BucketBias | DistanceVectors | No
 
 
 def _layer(block: BlockSpec) -> type[Block | ConformerBlock | DisentangledBlock]:
-    """Return what the stack is made of."""
+    """Return the class of the stack's layers."""
     if isinstance(block.kind, DisentangledSpec):
         return DisentangledBlock
     return ConformerBlock if block.kind else Block
@@ -75,8 +76,8 @@ class SpeechEncoderNet(nnx.Module):
         self.input_norm = LayerNorm(spec.width, spec.stack.block.norm.eps) if spec.input_norm else None
         self.position_bias = _position_bias(spec)
         self.stack = Stack(spec.stack, _layer(spec.stack.block))
-        places = spec.positions
-        strided = places if isinstance(places, ConvPositionSpec) and places.stride > 1 else None
+        positions = spec.positions
+        strided = positions if isinstance(positions, ConvPositionSpec) and positions.stride > 1 else None
         self.upsample = Upsample(strided, spec.width) if strided else None
         self.adapter = adapter_of(spec.adapter, spec.width) if spec.adapter else None
 
@@ -95,8 +96,8 @@ class SpeechEncoderNet(nnx.Module):
 
         Args:
             inputs: Waveforms `[batch, samples]`, or spectrograms `[batch, mels, frames]`; padding on the right.
-            lengths: Valid samples per row; `None` trusts every sample, which is not the same as full lengths.
-            masks: What SpecAugment hides (`draw_masks`).
+            lengths: Valid samples per row; `None` counts all, which is not the same as full lengths: no mask is used.
+            masks: SpecAugment masks (`draw_masks`).
             all_states: Keep the states before each layer and after the last.
             weights: Keep the attention weights.
             frozen: Let no gradient through to the convolutions of the front end.
@@ -107,13 +108,13 @@ class SpeechEncoderNet(nnx.Module):
         exact = self.padding is Padding.EXACT
         front_key, stack_key, adapter_key = split(key, 3)
         masked = self.spec.frontend.masked
-        if not masked:  # of a spectrogram, the spectrogram itself is hidden
-            inputs = self._hide(inputs.swapaxes(1, 2), masks).swapaxes(1, 2)
+        if not masked:  # SpecAugment masks the spectrogram itself
+            inputs = self._augment(inputs.swapaxes(1, 2), masks).swapaxes(1, 2)
         states, features = self.frontend(inputs, lengths if exact else None, frozen=frozen, key=front_key)
         frames = None if lengths is None else self.spec.frontend.frame_lengths(lengths)
         mask = None if frames is None else frame_mask(frames, states.shape[1])
         if masked:
-            states = self._hide(states, masks)
+            states = self._augment(states, masks)
         out = self._transform(zero_padding(states, mask), frames, all_states, weights, stack_key)
         states = out.states
         if self.adapter is not None:
@@ -129,24 +130,25 @@ class SpeechEncoderNet(nnx.Module):
     def _transform(
         self, states: Array, lengths: Array | None, all_states: bool, weights: bool, key: Key
     ) -> StackOutput:
-        """Add positions and run the stack, which in some models sees several frames as one."""
+        """Add positions and run the stack, in some models on averages of frames."""
         exact, total, factor = self.padding is Padding.EXACT, states.shape[1], self.spec.squeeze
         drop_key, stack_key = split(key, 2)
         mask = None if lengths is None else frame_mask(lengths, total)
         kind = self.spec.stack.block.kind
-        keep = (
-            mask if exact or (isinstance(kind, ConformerSpec) and kind.causal) else None
-        )  # where even the reference does
+        masks_convs = exact or (isinstance(kind, ConformerSpec) and kind.causal)  # the latter in `transformers` too
+        conv_mask = mask if masks_convs else None
         if self.positions is not None:
-            places = self.positions(states, keep)
-            states = average(states, factor) + places if factor > 1 else states + places
+            positions = self.positions(states, conv_mask)
+            states = (average(states, factor) if factor > 1 else states) + positions
         if self.input_norm is not None:
             states = self.input_norm(states)
         states = dropout(states, self.spec.dropout, drop_key)
-        if lengths is not None and factor > 1:  # the reference also counts frames that are partly padding
+        if lengths is not None and factor > 1:  # `transformers` also counts frames that are partly padding
             mask = frame_mask((lengths if exact else lengths + factor - 1) // factor, states.shape[1])
         step = Step(mask=None if mask is None else mask[:, None, None])
-        inputs = LayerInputs(bias=self._relative_positions(states), frame_mask=keep, weights=weights, key=stack_key)
+        inputs = LayerInputs(
+            bias=self._relative_positions(states), frame_mask=conv_mask, weights=weights, key=stack_key
+        )
         out = self.stack(states, step, inputs, all_states=all_states)
         if self.upsample is None:
             return out
@@ -161,12 +163,12 @@ class SpeechEncoderNet(nnx.Module):
         return None if self.position_bias is None else self.position_bias(states.shape[1])
 
     def draw_masks(self, inputs: Any, lengths: Any, random: np.random.Generator) -> Masks:
-        """Draw what SpecAugment hides of a batch in one training step; nothing if the configuration asks for none.
+        """Draw the SpecAugment masks of a batch for one training step; empty ones if the configuration has none.
 
         Args:
             inputs: Waveforms `[batch, samples]`, or spectrograms `[batch, mels, frames]`, as `prepare` returns them.
             lengths: Valid samples per row, as `prepare` returns them.
-            random: Where randomness comes from.
+            random: Generator of the masks.
         """
         if self.spec.spec_augment is None:
             return Masks()
@@ -177,8 +179,8 @@ class SpeechEncoderNet(nnx.Module):
         width = self.spec.width if front.masked else inputs.shape[1]
         return draw_masks(self.spec.spec_augment, valid, frames, width, random)
 
-    def _hide(self, states: Array, masks: Masks | None) -> Array:
-        """Replace hidden frames by the mask vector (by zero where there is none) and hidden channels by zero."""
+    def _augment(self, states: Array, masks: Masks | None) -> Array:
+        """Replace masked frames by the mask vector (or zero, without one) and masked channels by zero."""
         if masks is None:
             return states
         if masks.time is not None:

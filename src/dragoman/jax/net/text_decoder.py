@@ -1,4 +1,4 @@
-"""From memory to text: the one text decoder, whatever the family.
+"""The text decoder of all families: from the memory to logits.
 
 Axes: rows (utterances, or utterances x beams), batch (utterances), tokens, frames, width, vocab.
 """
@@ -64,20 +64,20 @@ class TextDecoderNet(nnx.Module):
 
         Args:
             tokens: New tokens, or `embeds` in their place.
-            memory: What cross-attention looks at.
-            cache: What came before. Where its length is traced, the caller sees to it that the new tokens fit.
+            memory: Input of cross-attention.
+            cache: Earlier tokens. Where its length is traced, the caller makes sure that the new tokens fit.
             embeds: Embeddings in place of tokens.
-            token_mask: True where a token counts; what it leaves out on the right counts.
-            positions: Of the new tokens in their texts, where they do not simply follow one another.
+            token_mask: True for the tokens that others attend to; those beyond its end are attended to.
+            positions: Positions of the new tokens, where they are not consecutive.
             all_states: Keep the states before each layer and after the last.
-            weights: Keep the attention weights, those of the cache's empty places included.
+            weights: Keep the attention weights, those of empty cache positions included.
             key: For dropout and LayerDrop.
 
         Returns:
             The stack's output, and the cache with the new tokens in it.
 
         Raises:
-            GenerationError: If the text would be longer than the decoder has positions for.
+            GenerationError: If the sequence would be longer than the decoder has positions for.
         """
         given = tokens if embeds is None else embeds
         assert given is not None
@@ -107,9 +107,9 @@ class TextDecoderNet(nnx.Module):
         weights: bool = False,
         key: Key = None,
     ) -> tuple[StackOutput, Cache | None]:
-        """Run the stack over a memory that comes before the text, and over the first tokens of the text.
+        """Run the stack over a memory that comes before the text and over the text's first tokens.
 
-        The arguments are those of `decode`; `token_mask` and `positions` are of the text alone.
+        The arguments are those of `decode`; `token_mask` and `positions` are those of the text alone.
 
         Returns:
             The stack's output for the tokens, and the cache with the memory and the tokens in it.
@@ -134,13 +134,13 @@ class TextDecoderNet(nnx.Module):
         return out.last(text.shape[1]), None if cache is None else replace(cache, prefix_mask=prefix)
 
     def begin(self, memory: Memory, rows: int, capacity: int) -> Cache:
-        """Return a cache with room for `capacity` tokens of `rows` texts, a memory that comes before them read."""
+        """Return a cache for `capacity` tokens in each of `rows` sequences, with the memory where it is a prefix."""
         if self.spec.stack.block.cross_attn:
             return self.new_cache(rows, capacity)
         assert memory.states is not None
-        prefix, places = prefix_of(memory)
+        prefix, positions = prefix_of(memory)
         empty = self.new_cache(rows, capacity + prefix.shape[1])
-        _, cache = self.decode(None, None, empty, embeds=memory.states, token_mask=prefix, positions=places)
+        _, cache = self.decode(None, None, empty, embeds=memory.states, token_mask=prefix, positions=positions)
         assert cache is not None
         return replace(cache, prefix_mask=prefix)
 
@@ -148,14 +148,14 @@ class TextDecoderNet(nnx.Module):
         """Return the cache with room for `count` more tokens; one whose length is traced is left as it is.
 
         Raises:
-            GenerationError: If the text would be longer than the decoder has positions for.
+            GenerationError: If the sequence would be longer than the decoder has positions for.
         """
         if cache is not None and isinstance(cache.length, jax.core.Tracer):
             return cache
         total = count + (0 if cache is None else int(cache.length))
         if total > self.spec.num_positions:
             raise GenerationError(
-                f"The decoder has positions for {self.spec.num_positions} tokens, but the text has {total}. "
+                f"The decoder has positions for {self.spec.num_positions} tokens, but the sequence has {total}. "
                 "Use shorter labels or a smaller `max_length`."
             )
         return None if cache is None else cache.grown(total)
@@ -165,14 +165,14 @@ class TextDecoderNet(nnx.Module):
         return self.head(states, self.embed.tokens.weight[...])
 
     def new_cache(self, rows: int, capacity: int) -> Cache:
-        """Return an empty cache with room for `capacity` tokens of `rows` texts."""
+        """Return an empty cache for `capacity` tokens in each of `rows` sequences."""
         block, dtype = self.spec.stack.block.self_attn, self.embed.tokens.weight.dtype
         shape = (rows, block.kv_heads, capacity, block.head_dim)
         empty = tuple(jnp.zeros(shape, dtype) for _ in range(self.spec.stack.num_layers))
         return Cache(keys=empty, values=empty, length=jax.device_put(np.int32(0)))
 
     def project_memory(self, states: Float[Array, "batch frames width"], mask: Array | None) -> Memory:
-        """Compute the keys and values of the memory for every layer, once; one that comes before the text is kept."""
+        """Project the memory to keys and values of all layers; without cross-attention, keep its states."""
         if not self.spec.stack.block.cross_attn:
             return Memory(states=states, mask=mask)
         pairs = [layer.cross_attn.project(states) for layer in self.stack.layers]

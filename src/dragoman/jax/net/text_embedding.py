@@ -3,14 +3,14 @@
 Axes: rows (utterances, or utterances x beams), tokens, width, vocab.
 """
 
-import math
-
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from dragoman.jax.net.layers import ACTIVATIONS, Embedding, Key, LayerNorm, Linear, dropout, linear, param
+from dragoman.jax.net.layers import ACTIVATIONS, Embedding, Key, Linear, dropout, linear, param
+from dragoman.jax.net.norms import LayerNorm
+from dragoman.jax.net.positions import sinusoids
 from dragoman.spec import EmbedNorm, Positions, TextDecoderSpec
 
 __all__ = ["Head", "TextEmbedding"]
@@ -89,14 +89,6 @@ class TextEmbedding(nnx.Module):
         else:
             embedded = lax.dynamic_slice_in_dim(table, first, states.shape[1])
         return embedded if padding is None else jnp.where(padding[:, :, None], table[spec.offset - 1], embedded)
-
-
-def sinusoids(positions: Int[Array, "*rows tokens"], width: int) -> Float[Array, "*rows tokens width"]:
-    """Return fairseq's sinusoids: sines, then cosines, of frequencies that fall geometrically from 1 to 1/10,000."""
-    half = width // 2
-    frequencies = jnp.exp(jnp.arange(half) * (-math.log(10_000) / (half - 1)))
-    angles = positions[..., None] * frequencies
-    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
 
 class Head(nnx.Module):

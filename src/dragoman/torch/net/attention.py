@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from dragoman.spec import AttentionSpec, CrossAttentionSpec
-from dragoman.torch.net.layers import Linear, forbid, norm_of
+from dragoman.torch.net.layers import Linear, forbid
+from dragoman.torch.net.norms import norm_of
 from dragoman.torch.net.position_bias import BiasGate
 from dragoman.torch.net.rotary import Rotary
 

@@ -15,7 +15,8 @@ from torch.utils.checkpoint import checkpoint
 
 from dragoman.spec import BlockSpec, FeedForwardSpec, StackSpec
 from dragoman.torch.net.attention import Attention
-from dragoman.torch.net.layers import ACTIVATIONS, Linear, norm_of
+from dragoman.torch.net.layers import ACTIVATIONS, Linear
+from dragoman.torch.net.norms import norm_of
 from dragoman.torch.net.rotary import rotary_for
 from dragoman.torch.net.step import LayerInputs, Step
 

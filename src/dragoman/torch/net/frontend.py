@@ -16,7 +16,8 @@ from dragoman.spec import (
     MelFrontendSpec,
     SubsampleFrontendSpec,
 )
-from dragoman.torch.net.layers import ACTIVATIONS, ChannelNorm, LayerNormChannels, frame_mask, zero_padding
+from dragoman.torch.net.layers import ACTIVATIONS, frame_mask, zero_padding
+from dragoman.torch.net.norms import ChannelNorm, LayerNormChannels
 
 __all__ = ["ConvFrontend", "FeatureFrontend", "Frontend", "MelFrontend", "SubsampleFrontend", "frontend_of"]
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from dragoman.spec import Positions, SpeechEncoderSpec, TextDecoderSpec
 from dragoman.torch.net.conformer import ConformerAttention
-from dragoman.torch.net.layers import ChannelNorm, RMSNorm, WeightNormConv1d
+from dragoman.torch.net.layers import WeightNormConv1d
+from dragoman.torch.net.norms import ChannelNorm, RMSNorm
 from dragoman.torch.net.position_bias import BiasGate
 from dragoman.torch.net.positions import TablePositions
 

@@ -1,4 +1,4 @@
-"""Small layers that the parts share: activations, linear layers, norms and the weight-normalised convolution.
+"""Small layers that the parts share: activations, linear layers and the weight-normalised convolution.
 
 Axes: batch, channels, frames, width.
 """
@@ -10,22 +10,18 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from dragoman.spec import Activation, Norm, NormSpec
+from dragoman.spec import Activation
 from dragoman.spec.lora import LoraSpec
 
 __all__ = [
     "ACTIVATIONS",
-    "ChannelNorm",
     "Embedding",
-    "LayerNormChannels",
     "Linear",
     "LoraLinear",
-    "RMSNorm",
     "WeightNormConv1d",
     "forbid",
     "frame_mask",
     "linear",
-    "norm_of",
     "split_heads",
     "zero_padding",
 ]
@@ -121,67 +117,6 @@ def frame_mask(lengths: Int[Tensor, " batch"], frames: int) -> Bool[Tensor, "bat
 def zero_padding(states: Float[Tensor, "batch frames width"], mask: Bool[Tensor, "batch frames"] | None) -> Tensor:
     """Set padded frames to zero, so that a convolution reads the same as at the edge of a single clip."""
     return states if mask is None else states.masked_fill(~mask[:, :, None], 0.0)
-
-
-class RMSNorm(nn.Module):
-    """Scale the last axis to mean square 1, in float32 whatever the dtype (https://arxiv.org/abs/1910.07467).
-
-    Its weight is stored as it is or, `from_one` (Gemma), minus 1.
-    """
-
-    def __init__(self, width: int, eps: float = 1e-6, *, from_one: bool = False) -> None:
-        super().__init__()
-        self.eps, self.from_one = eps, from_one
-        self.weight = nn.Parameter(torch.empty(width))
-
-    def forward(self, states: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows width"]:
-        x = states.to(torch.promote_types(states.dtype, torch.float32))
-        x = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps)
-        return (x * (1.0 + self.weight if self.from_one else self.weight)).to(states.dtype)
-
-
-def norm_of(spec: NormSpec, width: int) -> nn.Module:
-    """Return a normalisation of the last axis."""
-    if spec.kind is Norm.LAYER:
-        return nn.LayerNorm(width, spec.eps)
-    return RMSNorm(width, spec.eps, from_one=spec.kind is Norm.RMS_FROM_ONE)
-
-
-class ChannelNorm(nn.Module):
-    """Normalise each channel over time: a group norm with one channel a group, over the valid frames only.
-
-    `transformers` averages over padding too, so that a clip's result depends on its neighbours in the batch; without
-    `lengths` this does the same.
-    """
-
-    def __init__(self, channels: int, eps: float = 1e-5) -> None:
-        super().__init__()
-        self.eps = eps
-        self.weight = nn.Parameter(torch.empty(channels))
-        self.bias = nn.Parameter(torch.empty(channels))
-
-    def forward(
-        self, features: Float[Tensor, "batch channels frames"], lengths: Int[Tensor, " batch"] | None
-    ) -> Float[Tensor, "batch channels frames"]:
-        """Normalise; frames beyond `lengths` do not count, and their output is undefined."""
-        if lengths is None:
-            return F.group_norm(features, features.shape[1], self.weight, self.bias, self.eps)
-        mask = frame_mask(lengths, features.shape[2])[:, None]  # [b, 1, t]
-        x = features.to(torch.promote_types(features.dtype, torch.float32))
-        count = lengths[:, None, None].to(x.dtype)
-        mean = x.masked_fill(~mask, 0.0).sum(-1, keepdim=True) / count
-        variance = (x - mean).masked_fill(~mask, 0.0).square().sum(-1, keepdim=True) / count
-        scale = self.weight[:, None] * torch.rsqrt(variance + self.eps)
-        return ((x - mean) * scale + self.bias[:, None]).to(features.dtype)
-
-
-class LayerNormChannels(nn.LayerNorm):
-    """Normalise each frame over its channels, channels first."""
-
-    def forward(self, features: Float[Tensor, "batch channels frames"], lengths: Tensor | None = None) -> Tensor:
-        """Normalise; `lengths` is not used."""
-        # [b, c, t] -> [b, t, c] -> [b, c, t]
-        return super().forward(features.transpose(1, 2)).transpose(1, 2)
 
 
 class WeightNormConv1d(nn.Module):

@@ -1,10 +1,12 @@
-"""Position embeddings of a speech encoder.
+"""Position embeddings of a speech encoder, and the sinusoids of text decoders.
 
 Axes: batch, frames, width.
 """
 
+import math
+
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
@@ -17,9 +19,16 @@ from dragoman.spec import (
     TablePositionSpec,
 )
 from dragoman.torch.net.layers import ACTIVATIONS, WeightNormConv1d, zero_padding
-from dragoman.torch.net.text_embedding import sinusoids
 
-__all__ = ["ConvPositions", "ConvStackPositions", "Positions", "SinusoidPositions", "TablePositions", "positions_of"]
+__all__ = [
+    "ConvPositions",
+    "ConvStackPositions",
+    "Positions",
+    "SinusoidPositions",
+    "TablePositions",
+    "positions_of",
+    "sinusoids",
+]
 
 
 class ConvPositions(nn.Module):
@@ -124,3 +133,11 @@ def positions_of(spec: PositionSpec, width: int) -> Positions:
     if isinstance(spec, ConvStackPositionSpec):
         return ConvStackPositions(spec, width)
     return TablePositions(spec, width) if isinstance(spec, TablePositionSpec) else SinusoidPositions(spec)
+
+
+def sinusoids(positions: Int[Tensor, "*rows tokens"], width: int) -> Float[Tensor, "*rows tokens width"]:
+    """Return fairseq's sinusoids: sines, then cosines, of frequencies that fall geometrically from 1 to 1/10,000."""
+    half = width // 2
+    frequencies = torch.exp(torch.arange(half, device=positions.device) * (-math.log(10_000) / (half - 1)))
+    angles = positions[..., None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)

@@ -1,4 +1,4 @@
-"""From audio to memory: the one speech encoder, whatever the family.
+"""The speech encoder of all families: from audio to the memory.
 
 Axes: batch, samples (or mels and spectrogram frames), frames, width.
 """
@@ -42,7 +42,7 @@ def _position_bias(spec: SpeechEncoderSpec) -> BucketBias | DistanceVectors | No
 
 
 def _layer(block: BlockSpec) -> type[Block | ConformerBlock | DisentangledBlock]:
-    """Return what the stack is made of."""
+    """Return the class of the stack's layers."""
     if isinstance(block.kind, DisentangledSpec):
         return DisentangledBlock
     return ConformerBlock if block.kind else Block
@@ -75,8 +75,8 @@ class SpeechEncoderNet(nn.Module):
         self.input_norm = nn.LayerNorm(spec.width, spec.stack.block.norm.eps) if spec.input_norm else None
         self.position_bias = _position_bias(spec)
         self.stack = Stack(spec.stack, _layer(spec.stack.block))
-        places = spec.positions
-        strided = places if isinstance(places, ConvPositionSpec) and places.stride > 1 else None
+        positions = spec.positions
+        strided = positions if isinstance(positions, ConvPositionSpec) and positions.stride > 1 else None
         self.upsample = Upsample(strided, spec.width) if strided else None
         self.adapter = adapter_of(spec.adapter, spec.width) if spec.adapter else None
 
@@ -93,8 +93,8 @@ class SpeechEncoderNet(nn.Module):
 
         Args:
             inputs: Waveforms `[batch, samples]`, or spectrograms `[batch, mels, frames]`; padding on the right.
-            lengths: Valid samples per row; `None` trusts every sample, which is not the same as full lengths.
-            masks: What SpecAugment hides; by default drawn in training, from PyTorch's generator.
+            lengths: Valid samples per row; `None` counts all, which is not the same as full lengths: no mask is used.
+            masks: SpecAugment masks; by default drawn in training, from PyTorch's generator.
             all_states: Keep the states before each layer and after the last.
             weights: Keep the attention weights.
 
@@ -102,13 +102,13 @@ class SpeechEncoderNet(nn.Module):
         """
         exact = self.padding is Padding.EXACT
         masked = self.spec.frontend.masked
-        if not masked:  # of a spectrogram, the spectrogram itself is hidden
-            inputs = self._hide(inputs.transpose(1, 2), None, masks).transpose(1, 2)
+        if not masked:  # SpecAugment masks the spectrogram itself
+            inputs = self._augment(inputs.transpose(1, 2), None, masks).transpose(1, 2)
         states, features = self.frontend(inputs, lengths if exact else None)
         frames = None if lengths is None else self.spec.frontend.frame_lengths(lengths)
         mask = None if frames is None else frame_mask(frames, states.shape[1])
         if masked:
-            states = self._hide(states, mask, masks)
+            states = self._augment(states, mask, masks)
         out = self._transform(zero_padding(states, mask), frames, all_states, weights)
         states = out.states
         if self.adapter is not None:
@@ -122,23 +122,22 @@ class SpeechEncoderNet(nn.Module):
         )
 
     def _transform(self, states: Tensor, lengths: Tensor | None, all_states: bool, weights: bool) -> StackOutput:
-        """Add positions and run the stack, which in some models sees several frames as one."""
+        """Add positions and run the stack, in some models on averages of frames."""
         exact, total, factor = self.padding is Padding.EXACT, states.shape[1], self.spec.squeeze
         mask = None if lengths is None else frame_mask(lengths, total)
         kind = self.spec.stack.block.kind
-        keep = (
-            mask if exact or (isinstance(kind, ConformerSpec) and kind.causal) else None
-        )  # where even the reference does
+        masks_convs = exact or (isinstance(kind, ConformerSpec) and kind.causal)  # the latter in `transformers` too
+        conv_mask = mask if masks_convs else None
         if self.positions is not None:
-            places = self.positions(states, keep)
-            states = average(states, factor) + places if factor > 1 else states + places
+            positions = self.positions(states, conv_mask)
+            states = (average(states, factor) if factor > 1 else states) + positions
         if self.input_norm is not None:
             states = self.input_norm(states)
         states = F.dropout(states, self.spec.dropout, self.training)
-        if lengths is not None and factor > 1:  # the reference also counts frames that are partly padding
+        if lengths is not None and factor > 1:  # `transformers` also counts frames that are partly padding
             mask = frame_mask((lengths if exact else lengths + factor - 1) // factor, states.shape[1])
         step = Step(mask=None if mask is None else mask[:, None, None])
-        inputs = LayerInputs(bias=self._relative_positions(states), frame_mask=keep, weights=weights)
+        inputs = LayerInputs(bias=self._relative_positions(states), frame_mask=conv_mask, weights=weights)
         out = self.stack(states, step, inputs, all_states=all_states)
         if self.upsample is None:
             return out
@@ -152,8 +151,8 @@ class SpeechEncoderNet(nn.Module):
             return relative_positions(kind, states)
         return None if self.position_bias is None else self.position_bias(states.shape[1])
 
-    def _hide(self, states: Tensor, mask: Tensor | None, masks: Masks | None) -> Tensor:
-        """Replace hidden frames by the mask vector (by zero where there is none) and hidden channels by zero."""
+    def _augment(self, states: Tensor, mask: Tensor | None, masks: Masks | None) -> Tensor:
+        """Replace masked frames by the mask vector (or zero, without one) and masked channels by zero."""
         batch, frames, width = states.shape
         if masks is None:
             if not self.training or self.spec.spec_augment is None:

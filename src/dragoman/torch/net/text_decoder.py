@@ -1,4 +1,4 @@
-"""From memory to text: the one text decoder, whatever the family.
+"""The text decoder of all families: from the memory to logits.
 
 Axes: rows (utterances, or utterances x beams), batch (utterances), tokens, frames, width, vocab.
 """
@@ -63,7 +63,7 @@ class TextDecoderNet(nn.Module):
             The stack's output, and the cache with the new tokens in it.
 
         Raises:
-            GenerationError: If the text would be longer than the decoder has positions for.
+            GenerationError: If the sequence would be longer than the decoder has positions for.
         """
         given = tokens if embeds is None else embeds
         assert given is not None
@@ -90,9 +90,9 @@ class TextDecoderNet(nn.Module):
         all_states: bool = False,
         weights: bool = False,
     ) -> tuple[StackOutput, Cache | None]:
-        """Run the stack over a memory that comes before the text, and over the first tokens of the text.
+        """Run the stack over a memory that comes before the text and over the text's first tokens.
 
-        The arguments are those of `decode`; `token_mask` and `positions` are of the text alone.
+        The arguments are those of `decode`; `token_mask` and `positions` are those of the text alone.
 
         Returns:
             The stack's output for the tokens, and the cache with the memory and the tokens in it.
@@ -116,13 +116,13 @@ class TextDecoderNet(nn.Module):
         return out.last(text.shape[1]), None if cache is None else replace(cache, prefix_mask=prefix)
 
     def begin(self, memory: Memory, rows: int, capacity: int) -> Cache:
-        """Return a cache with room for `capacity` tokens of `rows` texts, a memory that comes before them read."""
+        """Return a cache for `capacity` tokens in each of `rows` sequences, with the memory where it is a prefix."""
         if self.spec.stack.block.cross_attn:
             return self.new_cache(rows, capacity)
         assert memory.states is not None
-        prefix, places = prefix_of(memory)
+        prefix, positions = prefix_of(memory)
         empty = self.new_cache(rows, capacity + prefix.shape[1])
-        _, cache = self.decode(None, None, empty, embeds=memory.states, token_mask=prefix, positions=places)
+        _, cache = self.decode(None, None, empty, embeds=memory.states, token_mask=prefix, positions=positions)
         assert cache is not None
         return replace(cache, prefix_mask=prefix)
 
@@ -135,7 +135,7 @@ class TextDecoderNet(nn.Module):
         total = count + (cache.length if cache else 0)
         if total > self.spec.num_positions:
             raise GenerationError(
-                f"The decoder has positions for {self.spec.num_positions} tokens, but the text has {total}. "
+                f"The decoder has positions for {self.spec.num_positions} tokens, but the sequence has {total}. "
                 "Use shorter labels or a smaller `max_length`."
             )
         return None if cache is None else cache.grown(total)
@@ -145,13 +145,13 @@ class TextDecoderNet(nn.Module):
         return self.head(states, self.embed.tokens.weight)
 
     def new_cache(self, rows: int, capacity: int) -> Cache:
-        """Return an empty cache with room for `capacity` tokens of `rows` texts."""
+        """Return an empty cache for `capacity` tokens in each of `rows` sequences."""
         weight, block = self.embed.tokens.weight, self.spec.stack.block.self_attn
         shape = (self.spec.stack.num_layers, rows, block.kv_heads, capacity, block.head_dim)
         return Cache(keys=weight.new_empty(shape), values=weight.new_empty(shape))
 
     def project_memory(self, states: Float[Tensor, "batch frames width"], mask: Tensor | None) -> Memory:
-        """Compute the keys and values of the memory for every layer, once; one that comes before the text is kept."""
+        """Project the memory to keys and values of all layers; without cross-attention, keep its states."""
         if not self.spec.stack.block.cross_attn:
             return Memory(states=states, mask=mask)
         pairs = [layer.cross_attn.project(states) for layer in self.stack.blocks()]

@@ -3,8 +3,6 @@
 Axes: rows (utterances, or utterances x beams), tokens, width, vocab.
 """
 
-import math
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -12,6 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from dragoman.spec import EmbedNorm, Positions, TextDecoderSpec
 from dragoman.torch.net.layers import ACTIVATIONS, Embedding, Linear, linear
+from dragoman.torch.net.positions import sinusoids
 
 __all__ = ["Head", "TextEmbedding"]
 
@@ -89,14 +88,6 @@ class TextEmbedding(nn.Module):
         if padding is None:
             return embedded
         return torch.where(padding[:, :, None], self.positions.weight[spec.offset - 1], embedded)
-
-
-def sinusoids(positions: Int[Tensor, "*rows tokens"], width: int) -> Float[Tensor, "*rows tokens width"]:
-    """Return fairseq's sinusoids: sines, then cosines, of frequencies that fall geometrically from 1 to 1/10,000."""
-    half = width // 2
-    frequencies = torch.exp(torch.arange(half, device=positions.device) * (-math.log(10_000) / (half - 1)))
-    angles = positions[..., None] * frequencies
-    return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
 class Head(nn.Module):

@@ -147,7 +147,7 @@ def test_expanding_repeats_each_row(decoder: TextDecoder, tokens: torch.Tensor, 
 def test_sequence_longer_than_the_positions_is_refused(decoder: TextDecoder, states: torch.Tensor) -> None:
     most = decoder.spec.num_positions
     tokens = torch.zeros(BATCH, most + 1, dtype=torch.long)
-    with pytest.raises(GenerationError, match=f"positions for {most} tokens, but the text has {most + 1}"):
+    with pytest.raises(GenerationError, match=f"positions for {most} tokens, but the sequence has {most + 1}"):
         decoder(tokens, encoder_hidden_states=states)
     memory = Memory(states=states)
     _, cache = decoder.decode(tokens[:, :most], memory, decoder.new_cache(BATCH, 4))
