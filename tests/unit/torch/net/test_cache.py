@@ -151,7 +151,7 @@ def test_sequence_longer_than_the_positions_is_refused(decoder: TextDecoder, sta
         decoder(tokens, encoder_hidden_states=states)
     memory = Memory(states=states)
     _, cache = decoder.decode(tokens[:, :most], memory, decoder.new_cache(BATCH, 4))
-    with pytest.raises(GenerationError, match=f"the text has {most + 1}"):
+    with pytest.raises(GenerationError, match=f"the sequence has {most + 1}"):
         decoder.decode(tokens[:, :1], memory, cache)
 
 
