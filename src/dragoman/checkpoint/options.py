@@ -6,32 +6,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from dragoman.checkpoint.folder import Checkpoint, open_folder
+from dragoman.checkpoint.idle import IDLE_OPTIONS, INSTEAD
 from dragoman.checkpoint.source import resolve
 from dragoman.errors import ConfigError, ModelNotFoundError, did_you_mean
 from dragoman.files import read_json
 
-__all__ = ["IDLE_OPTIONS", "LoadOptions", "check_saving", "tensors_to_save"]
+__all__ = ["LoadOptions", "check_saving", "tensors_to_save"]
 
-# Options of `transformers` that are not supported -> what to do instead.
-_INSTEAD = {
-    "ignore_mismatched_sizes": "load the checkpoint at its own sizes, then change them (`resize_token_embeddings`)",
-    "load_in_4bit": 'weights are not quantised here; dtype="bfloat16" halves them',
-    "load_in_8bit": 'weights are not quantised here; dtype="bfloat16" halves them',
-    "output_loading_info": "`model.load_report` lists what was done with each tensor",
-    "proxies": "set HTTPS_PROXY in the environment",
-    "quantization_config": 'weights are not quantised here; dtype="bfloat16" halves them',
-    "tie_encoder_decoder": "a speech encoder and a text decoder share no weights",
-    "use_auth_token": "pass `token`",
-}
-# Options of `transformers` that choose between implementations with the same result, of which there is one here. Code
-# from a repository is never run, so there is nothing to trust; and files of either framework are read by both.
-IDLE_OPTIONS = frozenset({
-    "_fast_init", "attn_implementation", "code_revision", "from_flax", "from_pt", "low_cpu_mem_usage", "max_memory",
-    "offload_buffers", "offload_folder", "offload_state_dict", "resume_download", "trust_remote_code",
-    "use_flash_attention_2", "weights_only", *_INSTEAD,
-})  # fmt: skip
-
-# Options of its `save_pretrained` that have no effect here.
+# Options of `save_pretrained` of `transformers` that have no effect here.
 _IDLE_SAVING = frozenset({"safe_serialization", "save_function", "save_peft_format", "token"})
 
 
@@ -133,7 +115,7 @@ class LoadOptions:
             ConfigError: If one of them is not supported.
         """
         names = {field.name for field in fields(cls)}
-        for name, instead in _INSTEAD.items():
+        for name, instead in INSTEAD.items():
             if keywords.get(name):
                 raise ConfigError(f"`{name}` is not supported: {instead}.")
         own = {name: value for name, value in keywords.items() if name in names}

@@ -1,6 +1,6 @@
-"""Every family, one file each, and the look-up by the `model_type` of a `config.json`.
+"""All families, one file each, and look-up by the `model_type` of a `config.json`.
 
-The list is closed: nothing in a checkpoint can add to it.
+The list is closed: no checkpoint can add to it.
 """
 
 from collections.abc import Mapping
@@ -64,21 +64,20 @@ _FILES = (
 )
 
 FAMILIES: tuple[Family, ...] = tuple(import_module(f"{__name__}.{name}").FAMILY for name in _FILES)
-"""Every family, by the names of their files."""
+"""All families, in the order of their files' names."""
 
 _BY_TYPE = {name: family for family in FAMILIES for name in (family.model_type, *family.also)}
 
 
 def _able(part: Literal["speech", "text"]) -> list[str]:
-    """Return the types of the families that have a part."""
     return [family.model_type for family in FAMILIES if getattr(family, part)]
 
 
 def _type_of(config: object) -> str:
-    """Return the type of a configuration.
+    """Return the `model_type` of a configuration.
 
     Raises:
-        ConfigError: If it is none.
+        ConfigError: If it is no configuration.
     """
     if not isinstance(config, ModelConfig):
         raise ConfigError(f"A part is built from its configuration, but got a {type(config).__name__}: {config!r:.80}.")
@@ -89,22 +88,22 @@ def find(model_type: object) -> Family:
     """Return the family of a `model_type`.
 
     Raises:
-        ConfigError: If there is none; the message says why, and lists those there are.
+        ConfigError: If it is not supported; the message says why, and lists the types that are.
     """
     family = _BY_TYPE.get(model_type) if isinstance(model_type, str) else None
     if family is None:
-        reason = WHY.get(str(model_type), "no family here describes its network")
+        reason = WHY.get(str(model_type), "no family describes its network")
         raise ConfigError(
-            f"The model type {model_type!r} is not known to dragoman: {reason}. Encoders are "
-            f"{', '.join(_able('speech'))}; decoders are {', '.join(_able('text'))}. "
-            f"Take a model of one of these; how a family is added is in CONTRIBUTING.md."
+            f"The model type {model_type!r} is not supported: {reason}. Encoders are {', '.join(_able('speech'))}; "
+            f"decoders are {', '.join(_able('text'))}. Use a model of one of these types, or add a family as described "
+            "in CONTRIBUTING.md."
             f"{did_you_mean(str(model_type), _BY_TYPE)}"
         )
     return family
 
 
 def speech_part(config: ModelConfig) -> Part:
-    """Return the tables of the speech encoder of a family.
+    """Return the speech encoder of a configuration's family.
 
     Raises:
         ConfigError: If the family has no speech encoder; the message lists the families that have.
@@ -112,14 +111,14 @@ def speech_part(config: ModelConfig) -> Part:
     part = find(_type_of(config)).speech
     if part is None:
         raise ConfigError(
-            f"A {config.model_type!r} model cannot be the encoder: it does not take speech; "
-            f"use {', '.join(_able('speech'))}."
+            f"A {config.model_type!r} model cannot be the encoder: it has no speech encoder. "
+            f"Use {', '.join(_able('speech'))}."
         )
     return part
 
 
 def text_part(config: ModelConfig) -> Part:
-    """Return the tables of the text decoder of a family.
+    """Return the text decoder of a configuration's family.
 
     Raises:
         ConfigError: If the family cannot be a decoder; the message lists the families that can.
@@ -127,8 +126,8 @@ def text_part(config: ModelConfig) -> Part:
     part = find(_type_of(config)).text
     if part is None:
         raise ConfigError(
-            f"A {config.model_type!r} model cannot be the decoder: it has no text decoder that attends to speech; "
-            f"use {', '.join(_able('text'))}."
+            f"A {config.model_type!r} model cannot be the decoder: it has no text decoder. "
+            f"Use {', '.join(_able('text'))}."
         )
     return part
 

@@ -19,10 +19,10 @@ class BartConfig(bart_like.TwoStackConfig):
     max_position_embeddings: int = 1024
     forced_bos_token_id: int | None = None
     forced_eos_token_id: int | list[int] | None = 2
-    keep_final_logits_bias: bool | None = None  # ours: upstream's decoder alone leaves the bias of its head out
+    keep_final_logits_bias: bool | None = None  # ours; `transformers` drops the head's bias
 
     def text_spec(self) -> TextDecoderSpec:
-        """Describe the decoder: its first two positions belong to no token."""
+        """Describe the decoder; its first two positions are unused."""
         return self._text_spec(NormOrder.POST, TextPositionSpec(offset=2), EmbedNorm.SUM)
 
     def _text_spec(

@@ -1,4 +1,4 @@
-"""What BART and its kin share: fields, network, and the table of names.
+"""Shared by BART-like models: fields, network and tensor names.
 
 Fairseq's models, those that came out of them, and Whisper describe their two stacks in these words.
 """
@@ -30,7 +30,7 @@ TINY_IDS: dict[str, Any] = base.TINY_IDS | {"decoder_start_token_id": 0}
 
 @dataclass(kw_only=True)
 class BartLikeConfig(ModelConfig):
-    """The fields of the decoders of this kin; the defaults are those of most."""
+    """The fields of BART-like decoders; the defaults are those of most."""
 
     vocab_size: int = 50265
     d_model: int = 1024
@@ -55,8 +55,8 @@ class BartLikeConfig(ModelConfig):
 
     @property
     def embed_scale(self) -> float:
-        """What embeddings are multiplied by."""
-        return float(abs(self.d_model) ** 0.5) if self.scale_embedding else 1.0  # the block refuses what is below 1
+        """Factor of the embeddings."""
+        return float(abs(self.d_model) ** 0.5) if self.scale_embedding else 1.0  # the block rejects widths below 1
 
     def plain_block(self, norm_order: NormOrder, num_heads: int, ffn_width: int) -> BlockSpec:
         """Describe a block without cross-attention."""
@@ -78,7 +78,6 @@ class BartLikeConfig(ModelConfig):
         positions: TextPositionSpec,
         embed_norm: EmbedNorm | None = None,
     ) -> TextDecoderSpec:
-        """Describe the decoder; it always has cross-attention."""
         block = self.plain_block(norm_order, self.decoder_attention_heads, self.decoder_ffn_dim)
         return TextDecoderSpec(
             vocab_size=self.vocab_size,
@@ -103,7 +102,7 @@ class BartLikeConfig(ModelConfig):
 
 @dataclass(kw_only=True)
 class TwoStackConfig(BartLikeConfig):
-    """The fields of the models of this kin that were trained with an encoder."""
+    """The fields of BART-like models that were trained with an encoder."""
 
     encoder_layers: int = 12
     encoder_ffn_dim: int = 4096
@@ -112,14 +111,14 @@ class TwoStackConfig(BartLikeConfig):
     is_encoder_decoder: bool = True
 
     def encoder_stack(self) -> StackSpec:
-        """Describe the stack of an encoder that normalises before each part."""
+        """Describe the stack of a pre-norm encoder."""
         block = self.plain_block(NormOrder.PRE, self.encoder_attention_heads, self.encoder_ffn_dim)
         return StackSpec(block=block, num_layers=self.encoder_layers, final_norm=True, layerdrop=self.encoder_layerdrop)
 
 
 # fmt: off
 def block_rules(base: str) -> tuple[Rule, ...]:
-    """Return the table of the token embedding and the blocks, which BART's kin share under other base words."""
+    """Return the rules for the token embedding and the blocks; `base` begins each of their names."""
     layer = f"{base}.layers.{{i}}"
     return (
         # theirs                                        ours
@@ -146,7 +145,7 @@ BLOCKS: tuple[Rule, ...] = (
 )
 EMBED_NORM = Rename("model.decoder.layernorm_embedding.*", "embed.norm.*")
 FINAL_NORM = Rename("model.decoder.layer_norm.*",       "stack.final_norm.*")
-# What the checkpoints of models with other heads hold.
+# In checkpoints of models with other heads.
 OTHER_HEADS: tuple[Rule, ...] = (
     Drop("classification_head.*",                       why="a head that a decoder does not need"),
     Drop("qa_outputs.*",                                why="a head that a decoder does not need"),
@@ -159,12 +158,12 @@ SHARED = (
 
 
 def seq2seq_rules(keep_bias: bool | None) -> tuple[Rule, ...]:
-    """Return the table of what a full checkpoint holds beside the decoder, a bias of its head perhaps.
+    """Return the rules for what a full checkpoint holds in addition to the decoder: an encoder, and a bias of the head.
 
-    In BART and its like that is a buffer of zeros. Marian trained it, and upstream's decoder alone leaves it out.
+    The bias is a buffer of zeros in BART-like models, but trained in Marian; the decoders of `transformers` have none.
     """
     bias = "final_logits_bias"
-    remedy = "upstream's decoder alone has no such bias; `keep_final_logits_bias=True` of its configuration keeps it"
+    remedy = "`transformers` drops it from a decoder; `keep_final_logits_bias=True` in its configuration keeps it"
     return (
         Drop("model.encoder.*",                         why="the text encoder is not used"),
         Rename(bias, "head.bias", row=True) if keep_bias else Drop(bias, why="all zero", lost=remedy),

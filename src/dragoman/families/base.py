@@ -27,17 +27,17 @@ TINY_IDS: dict[str, Any] = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id"
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """How one part of a family (its speech encoder or its text decoder) lies in checkpoints.
+    """How checkpoints store one part of a family, its speech encoder or its text decoder.
 
     Attributes:
-        rules: Table of tensor names for a configuration (tied or not, pre-norm or post-norm).
+        rules: Returns the table of tensor names for a configuration (tied or not, pre-norm or post-norm).
         classes: The names of this part's classes in `transformers`; the first is written as `architectures`.
         public: Whether `dragoman` offers them by these names: not where `transformers` has no such classes.
-        prefixes: Words that head checkpoints put before the names of the base model, or base checkpoints leave out.
-        aliases: Spellings of this family alone.
-        fresh: Templates of our tensors that its pretrained checkpoints do not hold and a warm start begins at random.
-        copies: Our tensors that begin as copies of others where a checkpoint holds them under one name.
-        computed: Our tensors that checkpoints may leave out, because they follow from the configuration.
+        prefixes: Prefixes that names have in checkpoints of models with a head, and lack in those of the base model.
+        aliases: Other spellings of names in checkpoints of this family.
+        fresh: Templates of our tensors that pretrained checkpoints lack; a warm start initialises them at random.
+        copies: Pairs of our tensors: where a checkpoint lacks the first, it starts as a copy of the second.
+        computed: Our tensors that checkpoints may omit, because they follow from the configuration.
     """
 
     rules: Callable[[Any], tuple[Rule, ...]]
@@ -51,21 +51,21 @@ class Part:
 
     @property
     def cross_attends(self) -> bool:
-        """Whether this text decoder has cross-attention of its own; otherwise dragoman inserts it."""
+        """Whether this text decoder has cross-attention of its own; otherwise it can be inserted."""
         return INSERTED[-1] not in self.fresh
 
     def keymap(self, config: ModelConfig) -> KeyMap:
-        """Return the name table for a configuration."""
+        """Return the tensor names for a configuration."""
         return KeyMap(self.rules(config), self.aliases + ANY_SPELLING, self.prefixes)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """What people ask about a family before they use it; the tables of `docs/families.md` are generated from it.
+    """Facts for people who choose a family; the tables of `docs/families.md` are generated from them.
 
     Attributes:
         name: What people call it.
-        paper: Address of the paper, or of what stands for it.
+        paper: Address of the paper, or of the best substitute.
         checkpoints: Well-known hub ids.
         licence: The licence that the cards of these checkpoints state.
         ends: For a text decoder, where its start and end ids come from.
@@ -82,11 +82,11 @@ class Card:
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """One family: its configuration, its parts, the processing its checkpoints were trained with, and its card.
+    """One family: its configuration, its parts, the processing that its checkpoints were trained with, and its card.
 
     Attributes:
         config: Its configuration class.
-        also: Other `model_type`s whose `config.json` this class reads, and whose checkpoints the tables fit.
+        also: Other `model_type`s that the configuration class and the tensor names also fit.
         speech: Its speech encoder.
         text: Its text decoder.
         whole: The class in `transformers` of a model of both parts under one configuration, where there is one. In its
@@ -95,10 +95,10 @@ class Family:
         tokenizer: Class of the tokenizer (see `dragoman.text.kinds`) where the files of a checkpoint name none; `None`
             where they hold a tokenizer.json, which needs no class.
         processor: Class of the processor that joins the two.
-        card: What people ask about it.
+        card: Answers to what people ask about it.
         tiny: Fields of a configuration that builds in milliseconds and still has every part of the real network.
-        variants: Fields of other tiny configurations, on top of `tiny`, by name. Together they ask for everything that
-            a `config.json` of this family can ask for; the tests compare each with `transformers`.
+        variants: Named sets of fields that replace those of `tiny` for the other options of the family; the tests
+            compare each with `transformers`.
     """
 
     config: type[ModelConfig]
@@ -115,5 +115,5 @@ class Family:
 
     @property
     def model_type(self) -> str:
-        """The name in `config.json`."""
+        """The `model_type` in `config.json`."""
         return self.config.model_type

@@ -18,7 +18,6 @@ class BertConfig(bert_like.BertLikeConfig):
     type_vocab_size: int = 2
 
     def text_spec(self) -> TextDecoderSpec:
-        """Describe the decoder."""
         spec = super().text_spec()
         return replace(spec, embed=replace(spec.embed, num_token_types=self.type_vocab_size))
 

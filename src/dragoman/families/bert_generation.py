@@ -24,7 +24,7 @@ class BertGenerationConfig(bert_like.BertLikeConfig):
     eos_token_id: int | list[int] | None = 1
 
     def text_spec(self) -> TextDecoderSpec:
-        """Describe the decoder: its head is one layer."""
+        """Describe the decoder; its head is one linear layer."""
         return replace(super().text_spec(), head=HeadSpec(tied=self.tie_word_embeddings, bias=True))
 
 

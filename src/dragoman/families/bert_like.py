@@ -1,4 +1,4 @@
-"""What BERT and its kin share: fields, network, and the tables of names under the base word of each."""
+"""Shared by BERT-like models: fields, network and tensor names."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ TINY = TINY_TEXT | {"intermediate_size": 30}
 
 @dataclass(kw_only=True)
 class BertLikeConfig(ModelConfig):
-    """The fields of all of BERT's kin, and the decoder they describe; without token types."""
+    """The fields of BERT-like models, and the decoder they describe, without token types."""
 
     vocab_size: int = 30522
     hidden_size: int = 768
@@ -34,7 +34,6 @@ class BertLikeConfig(ModelConfig):
     pad_token_id: int | None = 0
 
     def text_spec(self) -> TextDecoderSpec:
-        """Describe the decoder."""
         activation = Activation.parse(self.hidden_act)
         block = BlockSpec(
             self_attn=AttentionSpec(
@@ -66,7 +65,7 @@ class BertLikeConfig(ModelConfig):
 
 # fmt: off
 def block_rules(base: str) -> tuple[Rule, ...]:
-    """Return the table of embeddings and blocks, which BERT's kin share under other base words."""
+    """Return the rules for embeddings and blocks; `base` begins each of their names."""
     layer = f"{base}.encoder.layer.{{i}}"
     return (
         # theirs                                                        ours
@@ -91,7 +90,7 @@ def block_rules(base: str) -> tuple[Rule, ...]:
 
 
 def type_rules(base: str) -> tuple[Rule, ...]:
-    """Return the table of the token types, which all but BertGeneration have."""
+    """Return the rules for token types, which all but BertGeneration have."""
     return (
         Rename(f"{base}.embeddings.token_type_embeddings.weight",       "embed.token_types.weight"),
         Drop(f"{base}.embeddings.token_type_ids",                       why="a buffer, not a weight"),
@@ -99,7 +98,7 @@ def type_rules(base: str) -> tuple[Rule, ...]:
 
 
 def decoder_rules(head: str, tied: bool) -> tuple[Rule, ...]:
-    """Return the table of the last layer, whose bias has two names."""
+    """Return the rules for the last layer, whose bias has two names."""
     if tied:
         return (
             Drop(f"{head}.decoder.weight",                              why="tied to the token embedding"),
@@ -108,16 +107,16 @@ def decoder_rules(head: str, tied: bool) -> tuple[Rule, ...]:
         )
     return (
         Rename(f"{head}.decoder.weight",                                "head.weight"),
-        Rename(f"{head}.decoder.bias",                                  "head.bias"),  # comes before the older name
+        Rename(f"{head}.decoder.bias",                                  "head.bias"),  # before the older name
         Rename(f"{head}.bias",                                          "head.bias"),
     )
 
 
-# What the checkpoints of models with other heads hold.
+# In checkpoints of models with other heads.
 OTHER_HEADS: tuple[Rule, ...] = (
     Drop("classifier.*",                                                why="a head that a decoder does not need"),
     Drop("qa_outputs.*",                                                why="a head that a decoder does not need"),
 )
-# What no such checkpoint holds, or not every one.
+# In no checkpoint, or not in every one.
 FRESH = (*CROSS, "head.*")
 # fmt: on

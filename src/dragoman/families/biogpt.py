@@ -1,7 +1,4 @@
-"""BioGPT (https://arxiv.org/abs/2210.10341), trained on abstracts of biomedicine.
-
-A text model alone: the cross-attention that `fusion="cross_attention"` inserts has names that only dragoman knows.
-"""
+"""BioGPT (https://arxiv.org/abs/2210.10341), trained on biomedical abstracts."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -32,7 +29,7 @@ class BioGptConfig(ModelConfig):
     attention_probs_dropout_prob: float = 0.1
     max_position_embeddings: int = 1024
     initializer_range: float = 0.02
-    layer_norm_eps: float = 1e-12  # upstream reads it and uses 1e-5
+    layer_norm_eps: float = 1e-12  # `transformers` ignores it and uses 1e-5
     scale_embedding: bool = True
     layerdrop: float = 0.0
     activation_dropout: float = 0.0
@@ -41,7 +38,6 @@ class BioGptConfig(ModelConfig):
     eos_token_id: int | list[int] | None = 2
 
     def text_spec(self) -> TextDecoderSpec:
-        """Describe the decoder."""
         block = BlockSpec(
             self_attn=AttentionSpec(
                 width=self.hidden_size,

@@ -31,7 +31,7 @@ class BlenderbotConfig(BartConfig):
     decoder_start_token_id: int | list[int] | None = 1
 
     def text_spec(self) -> TextDecoderSpec:
-        """Describe the decoder: mBART's blocks, and positions from the first row on."""
+        """Describe the decoder: mBART's blocks, with no unused positions."""
         return self._text_spec(NormOrder.PRE, TextPositionSpec())
 
 

@@ -1,4 +1,4 @@
-"""The decoder of the small Blenderbot, whose network is another than the large one's."""
+"""The decoder of Blenderbot small (https://arxiv.org/abs/2004.13637), whose network differs from Blenderbot's."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -28,7 +28,7 @@ class BlenderbotSmallConfig(BartConfig):
     decoder_start_token_id: int | list[int] | None = 1
 
     def text_spec(self) -> TextDecoderSpec:
-        """Describe the decoder: BART's blocks; tokens are normalised before their positions are added."""
+        """Describe the decoder: BART's blocks; token embeddings are normalised before positions are added."""
         return self._text_spec(NormOrder.POST, TextPositionSpec(), EmbedNorm.TOKENS)
 
 

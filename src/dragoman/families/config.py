@@ -9,6 +9,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from dragoman.checkpoint.idle import IDLE_OPTIONS
 from dragoman.errors import ConfigError, ModelNotFoundError
 from dragoman.files import as_path, read_json, write_bytes
 from dragoman.hub import HUB_OPTIONS, local_folder
@@ -34,10 +35,10 @@ class FieldAlias:
 
 @dataclass(kw_only=True)
 class ModelConfig:
-    """The fields that every `config.json` may have; each family adds its own.
+    """The fields that any `config.json` may have; each family adds its own.
 
-    Unknown keys of a file are kept in `extra` and written back, but for those that start with an underscore. No key
-    makes code run.
+    Unknown keys of a file are kept in `extra` and written back, except those that start with an underscore. No key runs
+    code.
     """
 
     model_type: ClassVar[str] = ""
@@ -63,14 +64,14 @@ class ModelConfig:
     torch_dtype = FieldAlias("dtype")  # the name before 4.56
 
     def __getattr__(self, name: str) -> Any:
-        # Python comes here only for names that are no field; other keys of the file can be read by theirs.
+        # Python calls this only for names that are no field: other keys of the file are attributes too.
         if name in self.__dict__.get("extra", {}):
             return self.extra[name]
-        # Python itself suggests a near name, where somebody sees the error
+        # with `name` and `obj`, Python suggests a similar name
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     def __post_init__(self) -> None:
-        """Check that every value is of the kind that its field takes."""
+        """Check the type of every value."""
         wrong = [
             f"`{name}` must be {_in_words(hint)}, but is {getattr(self, name)!r}"
             for name, hint in _hints(type(self)).items()
@@ -80,7 +81,7 @@ class ModelConfig:
             raise ConfigError(f"The {self.model_type or 'model'} configuration is not valid: {'; '.join(wrong)}.")
 
     def speech_spec(self) -> SpeechEncoderSpec:
-        """Describe the speech encoder that this configuration asks for.
+        """Describe the speech encoder.
 
         Raises:
             ConfigError: If the family has no speech encoder.
@@ -88,7 +89,7 @@ class ModelConfig:
         raise ConfigError(f"A {self.model_type!r} model has no speech encoder.")
 
     def text_spec(self) -> TextDecoderSpec:
-        """Describe the text decoder that this configuration asks for.
+        """Describe the text decoder.
 
         Raises:
             ConfigError: If the family has no text decoder.
@@ -97,7 +98,7 @@ class ModelConfig:
 
     @staticmethod
     def get_config_dict(name_or_path: str | Path, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return what the `config.json` of a folder or a hub id says, and the options that are not about finding it.
+        """Return the content of a `config.json`, and the options that are not about finding it.
 
         Args:
             name_or_path: A local folder, a `config.json`, or a hub id.
@@ -106,8 +107,6 @@ class ModelConfig:
         Raises:
             ModelNotFoundError: If there is no such folder, id or file.
         """
-        from dragoman.checkpoint.options import IDLE_OPTIONS  # which loads the readers of all formats
-
         path = as_path(name_or_path, "The name of a model (a folder or a hub id)", ModelNotFoundError)
         if path.suffix == ".json" and path.is_file():
             rest = {name: value for name, value in options.items() if name not in HUB_OPTIONS | IDLE_OPTIONS}
@@ -121,7 +120,7 @@ class ModelConfig:
 
         Args:
             name_or_path: A local folder, a `config.json`, or a hub id.
-            **options: What `get_config_dict` takes; fields that win over the file's.
+            **options: Those of `get_config_dict`; fields that override those of the file.
 
         Raises:
             ModelNotFoundError: If there is no such folder, id or file.
@@ -142,10 +141,10 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], **overrides: Any) -> Self:
-        """Build from the keys of a `config.json`; `overrides` win over the file.
+        """Build from the keys of a `config.json` and `overrides`, which take precedence.
 
         Raises:
-            ConfigError: If a value is of the wrong kind, or an override is no field of the family.
+            ConfigError: If a value is of the wrong type, or an override is no field of the family.
         """
         names = {f.name for f in fields(cls) if f.init} - {"extra"}
         taken = {k: v for k, v in data.items() if k != "model_type" and (k in names or not k.startswith("_"))}
@@ -156,7 +155,7 @@ class ModelConfig:
         return cls(**known, extra={key: deepcopy(value) for key, value in given.items() if key not in names})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return every field under its name in a `config.json`, unknown keys of the file and attributes included."""
+        """Return every field under its name in a `config.json`, with unknown keys of the file and added attributes."""
         skipped = {"extra", "name_or_path"}
         known = {*(f.name for f in fields(self)), "special_ids"}
         later = {n: v for n, v in vars(self).items() if n not in known and not n.startswith("_")}
@@ -170,24 +169,24 @@ class ModelConfig:
         return {**deepcopy(self.extra), **own, "model_type": self.model_type}
 
     def to_json_string(self) -> str:
-        """Return the text of a `config.json`: sorted keys, two spaces."""
+        """Return the content of a `config.json`: sorted keys, two spaces."""
         return json.dumps(self.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
     def to_diff_dict(self) -> dict[str, Any]:
-        """Return what differs from the defaults of the class, and the type."""
+        """Return the fields that differ from the defaults of the class, and `model_type`."""
         defaults = {f.name: f.default for f in fields(self)}
         kept = {name: value for name, value in self.to_dict().items() if value != defaults.get(name, MISSING)}
         return {**kept, "model_type": self.model_type}
 
     def to_json_file(self, json_file_path: str | Path) -> None:
-        """Write `to_json_string` into a file."""
+        """Write a `config.json`."""
         write_bytes(json_file_path, self.to_json_string().encode())
 
     def update(self, config_dict: Mapping[str, Any]) -> None:
         """Set several attributes at once.
 
         Raises:
-            ConfigError: If a value is not of the kind that its field takes; nothing is then changed.
+            ConfigError: If a value is of the wrong type; nothing is changed then.
         """
         if not isinstance(config_dict, Mapping):
             raise ConfigError(f"`update` takes a dictionary, but got a {type(config_dict).__name__}.")
@@ -209,7 +208,7 @@ class ModelConfig:
 
 @dataclass(kw_only=True)
 class SpecAugmentConfig(ModelConfig):
-    """The fields of the families whose training hides spans of the input (see `dragoman.spec.augment`)."""
+    """The fields of families trained with SpecAugment (see `dragoman.spec.augment`)."""
 
     apply_spec_augment: bool = True
     mask_time_prob: float = 0.05
@@ -241,7 +240,7 @@ def _hints(cls: type) -> dict[str, Any]:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Return whether a value read from JSON is what a field takes; whole numbers pass for floats, never bools."""
+    """Return whether a value read from JSON has the type of a field; integers pass for floats, but not booleans."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return True
@@ -260,7 +259,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 def _in_words(hint: Any) -> str:
     if isinstance(hint, type) and not typing.get_args(hint):
-        return {"int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false"}.get(
+        return {"int": "a whole number", "float": "a number", "str": "a string", "bool": "true or false"}.get(
             hint.__name__, "null" if hint is type(None) else hint.__name__
         )
     if typing.get_origin(hint) in (list, tuple):

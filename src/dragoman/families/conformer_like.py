@@ -1,4 +1,4 @@
-"""What the families of Conformer blocks share: fields, how the block is described, and the table of its names."""
+"""Shared by encoders of Conformer blocks: fields, block and tensor names."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,20 +13,20 @@ __all__ = ["CONFORMER", "ConformerFields"]
 
 @dataclass(kw_only=True)
 class ConformerFields:
-    """The fields of Conformer blocks; `distances` says what a family calls the kinds of positions that it has."""
+    """The fields of Conformer blocks; `distances` maps a family's names for relative positions to their kind."""
 
     distances: ClassVar[Mapping[str | None, Distance | None]]
 
     position_embeddings_type: str | None = "relative"
     rotary_embedding_base: int = 10000
-    max_source_positions: int = 5000  # upstream reads it and goes beyond where a clip is longer
+    max_source_positions: int = 5000  # `transformers` ignores it for longer clips
     conv_depthwise_kernel_size: int = 31
     conformer_conv_dropout: float = 0.1
 
     def conformer_block(
         self, plain: BlockSpec, *, causal: bool, norm_eps: float = 1e-5, reach: tuple[int, int] = (0, 0)
     ) -> BlockSpec:
-        """Describe the Conformer block of the sizes of a plain one; `ConformerSpec` explains the rest.
+        """Describe the Conformer block with the sizes of a plain block.
 
         Raises:
             ConfigError: If the family has no such positions.

@@ -17,16 +17,15 @@ class Data2VecAudioConfig(Wav2Vec2Config):
     model_type: ClassVar[str] = "data2vec-audio"
 
     feat_extract_norm: str = "layer"
-    num_conv_pos_embeddings: int = 5  # convolutions, here; their kernel is the next field
+    num_conv_pos_embeddings: int = 5  # number of convolutions; the next field is their kernel
     conv_pos_kernel_size: int = 19
 
     def __post_init__(self) -> None:
-        """Check the values; upstream reads neither of these two, whatever a file says."""
+        """Fix two fields that `transformers` ignores."""
         self.feat_extract_norm, self.do_stable_layer_norm = "layer", False
         super().__post_init__()
 
     def speech_spec(self) -> SpeechEncoderSpec:
-        """Describe the encoder."""
         positions = ConvStackPositionSpec(
             num_layers=self.num_conv_pos_embeddings,
             kernel=self.conv_pos_kernel_size,

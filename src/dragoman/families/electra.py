@@ -23,7 +23,6 @@ class ElectraConfig(BertConfig):
     intermediate_size: int = 1024
 
     def text_spec(self) -> TextDecoderSpec:
-        """Describe the decoder."""
         spec = super().text_spec()
         return replace(
             spec,

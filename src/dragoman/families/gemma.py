@@ -1,4 +1,4 @@
-"""Gemma (https://arxiv.org/abs/2403.08295): Llama with norms that count from one and scaled embeddings."""
+"""Gemma (https://arxiv.org/abs/2403.08295): Llama with norm weights stored minus one and scaled embeddings."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -21,7 +21,7 @@ class GemmaConfig(GemmaLikeConfig):
     num_key_value_heads: int | None = 16
 
     def __post_init__(self) -> None:
-        """Check the fields, and mend the activation: the first files say "gelu" and mean its approximation."""
+        """Correct the activation: early files name "gelu" where the model uses its tanh approximation."""
         super().__post_init__()
         if self.hidden_act == "gelu":
             self.hidden_act = "gelu_pytorch_tanh"
@@ -35,7 +35,7 @@ FAMILY = Family(
         paper="https://arxiv.org/abs/2403.08295",
         checkpoints=("google/gemma-2b",),
         licence="Gemma terms of use; gated",
-        own="norms that count from one, scaled embeddings",
+        own="norm weights stored minus one, scaled embeddings",
     ),
     tiny=TINY | {"head_dim": 8, "num_key_value_heads": 1},
 )

@@ -1,6 +1,6 @@
-"""Gemma 2 (https://arxiv.org/abs/2408.00118): norms behind each half too, capped scores, a window in every other layer.
+"""Gemma 2 (https://arxiv.org/abs/2408.00118): norms after each sublayer too, capped scores, windows.
 
-Scores and logits are bent by a hyperbolic tangent so that none is beyond a cap.
+A hyperbolic tangent keeps scores and logits below a cap. Every other layer has a window.
 """
 
 from dataclasses import dataclass, replace
@@ -32,21 +32,20 @@ class Gemma2Config(GemmaLikeConfig):
     attn_logit_softcapping: float | None = 50.0
     final_logit_softcapping: float | None = 30.0
 
-    hidden_act: ClassVar = FieldAlias("hidden_activation")  # type: ignore[misc]  # the name before Gemma 2
+    hidden_act: ClassVar = FieldAlias("hidden_activation")  # type: ignore[misc]  # Gemma 1's name
 
     def __post_init__(self) -> None:
-        """Check the fields, and fill those that follow from others."""
+        """Fill in the fields that follow from others."""
         super().__post_init__()
         if self.layer_types is None:
             self.layer_types = llama_like.alternating(self.num_hidden_layers, self.pattern)
 
     @property
     def pattern(self) -> int:
-        """One layer in so many sees the whole text, unless `layer_types` says otherwise."""
+        """One layer in N has no window, unless `layer_types` says otherwise."""
         return 2
 
     def text_spec(self) -> TextDecoderSpec:
-        """Describe the decoder."""
         spec = super().text_spec()
         block = spec.stack.block
         attention = replace(
@@ -59,7 +58,7 @@ class Gemma2Config(GemmaLikeConfig):
 
 # fmt: off
 def rules(config: Gemma2Config) -> tuple[Rule, ...]:
-    """Return the table of names, which is that of Gemma 3 in part."""
+    """Return the rules, to which Gemma 3 adds its own."""
     layer, ours = "model.layers.{i}.", "stack.layers.{i}."
     return (
         # theirs                                            ours
@@ -79,7 +78,7 @@ FAMILY = Family(
         paper="https://arxiv.org/abs/2408.00118",
         checkpoints=("google/gemma-2-2b", "google/gemma-2-9b-it"),
         licence="Gemma terms of use; gated",
-        own="norms before and behind each half, capped scores and logits, a window in every other layer",
+        own="norms before and after each sublayer, capped scores and logits, a window in every other layer",
     ),
     tiny=TINY
     | {  # caps so low that tiny weights reach them

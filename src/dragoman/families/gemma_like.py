@@ -1,4 +1,4 @@
-"""What Gemma and its successors share: Llama's network with norms that count from one and scaled embeddings."""
+"""Shared by Gemma 1 to 3: Llama's network with norm weights stored minus one and scaled embeddings."""
 
 from dataclasses import dataclass, replace
 
@@ -11,7 +11,7 @@ __all__ = ["GemmaLikeConfig"]
 
 @dataclass(kw_only=True)
 class GemmaLikeConfig(LlamaLikeConfig):
-    """The fields and defaults that they have in common."""
+    """The fields and defaults that Gemma 1 to 3 share."""
 
     vocab_size: int = 256000
     head_dim: int = 256
@@ -25,9 +25,11 @@ class GemmaLikeConfig(LlamaLikeConfig):
     eos_token_id: int | list[int] | None = 1
 
     def text_spec(self) -> TextDecoderSpec:
-        """Describe the decoder."""
         if self.use_bidirectional_attention:
-            raise ConfigError("A Gemma with `use_bidirectional_attention` cannot write a text, so it is no decoder.")
+            raise ConfigError(
+                "`use_bidirectional_attention` must be false, but is true: without a causal mask Gemma is no decoder. "
+                "Use another Gemma."
+            )
         bias = self.attention_bias
         spec = self.decoder_spec(
             head_width=self.head_dim, qkv_bias=bias, out_bias=bias, ffn_bias=False, norm=Norm.RMS_FROM_ONE

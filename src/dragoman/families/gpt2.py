@@ -20,11 +20,10 @@ class GPT2Config(gpt2_like.GPT2LikeConfig):
     scale_attn_by_inverse_layer_idx: bool = False
 
     def text_spec(self) -> TextDecoderSpec:
-        """Describe the decoder."""
         if self.scale_attn_by_inverse_layer_idx:
             raise ConfigError(
-                "dragoman scales the attention of all layers of GPT-2 alike, so `scale_attn_by_inverse_layer_idx` must "
-                "be false, but it is true. Use another GPT-2."
+                "`scale_attn_by_inverse_layer_idx` must be false, but is true: scaling by layer is not supported. "
+                "Use another GPT-2."
             )
         return super().text_spec()
 

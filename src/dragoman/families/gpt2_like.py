@@ -1,4 +1,4 @@
-"""What GPT-2 and GPT-BigCode share: fields, network, and the table of names."""
+"""Shared by GPT-2 and GPT-BigCode: fields, network and tensor names."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -51,11 +51,10 @@ class GPT2LikeConfig(ModelConfig):
     max_position_embeddings = FieldAlias("n_positions")
 
     def text_spec(self) -> TextDecoderSpec:
-        """Describe the decoder."""
         if not self.scale_attn_weights:
             raise ConfigError(
-                f"dragoman scales the attention of {self.model_type} as the original does, so `scale_attn_weights` "
-                "must be true, but it is false. Use another model."
+                f"`scale_attn_weights` must be true, but is false: a {self.model_type} with unscaled attention scores "
+                "is not supported. Use another model."
             )
         block = BlockSpec(
             self_attn=AttentionSpec(width=self.n_embd, num_heads=self.n_head, dropout=self.attn_pdrop),
@@ -85,7 +84,7 @@ FUSED = (_SELF + "q_proj.*", _SELF + "k_proj.*", _SELF + "v_proj.*")
 
 # fmt: off
 def rules(config: GPT2LikeConfig, fused: Split, transpose: bool) -> tuple[Rule, ...]:
-    """Return the table of GPT-2 and GPT-BigCode, which fuse q, k, v, and of which one stores matrices `[in, out]`."""
+    """Return the rules; both fuse q, k and v, and GPT-2 stores matrices as `[in, out]` (`transpose`)."""
     return (
         # theirs                                              ours
         *rules_around(config, transpose),
@@ -99,7 +98,7 @@ def rules(config: GPT2LikeConfig, fused: Split, transpose: bool) -> tuple[Rule, 
 
 
 def rules_around(config: ModelConfig, transpose: bool = False) -> tuple[Rule, ...]:
-    """Return the table of all but attention, which GPT-Neo has in common with them."""
+    """Return the rules for all but attention, which GPT-Neo shares."""
     return (
         # theirs                                              ours
         Rename("transformer.wte.weight",                      "embed.tokens.weight"),

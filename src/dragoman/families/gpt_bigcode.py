@@ -1,6 +1,6 @@
-"""GPT-BigCode, of SantaCoder and StarCoder (https://arxiv.org/abs/2305.06161): GPT-2 with one head of keys and values.
+"""GPT-BigCode (https://arxiv.org/abs/2305.06161), of SantaCoder and StarCoder: GPT-2 with one head of keys and values.
 
-Upstream builds no cross-attention where there is one such head, and release 5 computes none. Here it has one head too.
+With one such head, `transformers` has no cross-attention; here, cross-attention has one such head too.
 """
 
 from dataclasses import dataclass, replace
@@ -23,7 +23,6 @@ class GPTBigCodeConfig(gpt2_like.GPT2LikeConfig):
     multi_query: bool = True
 
     def text_spec(self) -> TextDecoderSpec:
-        """Describe the decoder."""
         spec = super().text_spec()
         if not self.multi_query:
             return spec
@@ -36,7 +35,7 @@ def _rules(config: GPTBigCodeConfig) -> tuple[Rule, ...]:
     if config.multi_query:
         fused = Split(name, gpt2_like.FUSED, shares=(config.n_head, 1, 1))
     else:
-        fused = Split(name, gpt2_like.FUSED, groups=config.n_head)  # q, k, v lie head by head
+        fused = Split(name, gpt2_like.FUSED, groups=config.n_head)  # q, k, v are stored head by head
     return gpt2_like.rules(config, fused, transpose=False)
 
 

@@ -1,4 +1,4 @@
-"""GPT-Neo (https://doi.org/10.5281/zenodo.5297715): GPT-2 whose scores are not scaled, with a window in some layers."""
+"""GPT-Neo (https://doi.org/10.5281/zenodo.5297715): GPT-2 with unscaled scores and a window in some layers."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -20,7 +20,7 @@ from dragoman.spec.text import HeadSpec, TextDecoderSpec, TextEmbeddingSpec, Tex
 class GPTNeoConfig(ModelConfig):
     """Fields and defaults of a GPT-Neo `config.json`; the defaults are the model of 1.3 billion parameters.
 
-    `attention_types` says in short what `attention_layers` says layer by layer: "global", or "local" with a window.
+    `attention_types` is a short form of `attention_layers`, which has "global" or "local" (a window) for each layer.
     """
 
     model_type: ClassVar[str] = "gpt_neo"
@@ -47,13 +47,12 @@ class GPTNeoConfig(ModelConfig):
     num_attention_heads = FieldAlias("num_heads")
 
     def __post_init__(self) -> None:
-        """Check the fields, and fill those that follow from others."""
+        """Fill in the fields that follow from others."""
         super().__post_init__()
         self.attention_types = self.attention_types or [[["global", "local"], 12]]
         self.attention_layers = _layer_by_layer(self.attention_types)
 
     def text_spec(self) -> TextDecoderSpec:
-        """Describe the decoder."""
         kinds = self.attention_layers or []
         if len(kinds) != self.num_layers or not set(kinds) <= {"global", "local"}:
             wanted = f'"global" or "local" for each of the {self.num_layers} layers'
@@ -121,7 +120,7 @@ FAMILY = Family(
         paper="https://doi.org/10.5281/zenodo.5297715",
         checkpoints=("EleutherAI/gpt-neo-125m", "EleutherAI/gpt-neo-1.3B"),
         licence="MIT",
-        own="scores that are not scaled, a window in every other layer",
+        own="unscaled scores, a window in every other layer",
     ),
     tiny=TINY_IDS
     | {

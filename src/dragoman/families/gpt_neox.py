@@ -1,4 +1,4 @@
-"""GPT-NeoX (https://arxiv.org/abs/2204.06745), which Pythia is too: both halves of a block read the same states."""
+"""GPT-NeoX and Pythia (https://arxiv.org/abs/2204.06745): attention and feed-forward read the same states."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -39,14 +39,13 @@ class GPTNeoXConfig(ModelConfig):
     eos_token_id: int | list[int] | None = 2
 
     def __post_init__(self) -> None:
-        """Check the fields, and read the angles of positions under the names of any release."""
+        """Complete `rope_parameters` from the names of earlier releases."""
         super().__post_init__()
         old = {"rope_theta": self.extra.get("rotary_emb_base"), "partial_rotary_factor": self.extra.get("rotary_pct")}
         known = {name: value for name, value in old.items() if value is not None}
         self.rope_parameters = rope_parameters_of({**known, **(self.rope_parameters or {})}, self.extra, share=0.25)
 
     def text_spec(self) -> TextDecoderSpec:
-        """Describe the decoder."""
         head_width, rope = self.hidden_size // max(self.num_attention_heads, 1), self.rope_parameters or {}
         block = BlockSpec(
             self_attn=AttentionSpec(
@@ -79,7 +78,7 @@ _SELF = "stack.layers.{i}.self_attn."
 # fmt: off
 def _rules(config: GPTNeoXConfig) -> tuple[Rule, ...]:
     return (
-        # theirs                                                      ours; q, k, v lie head by head
+        # theirs                                                      ours; q, k, v are stored head by head
         Rename("gpt_neox.embed_in.weight",                            "embed.tokens.weight"),
         Rename("gpt_neox.layers.{i}.input_layernorm.*",               "stack.layers.{i}.self_attn_norm.*"),
         Split("gpt_neox.layers.{i}.attention.query_key_value.*",
@@ -107,7 +106,7 @@ FAMILY = Family(
         paper="https://arxiv.org/abs/2204.06745",
         checkpoints=("EleutherAI/pythia-160m", "EleutherAI/gpt-neox-20b"),
         licence="Apache-2.0",
-        own="both halves of a block read the same states",
+        own="attention and feed-forward network read the same states",
     ),
     tiny=TINY_TEXT | TINY_IDS | {"hidden_size": 32, "intermediate_size": 30},
     variants={"serial": {"use_parallel_residual": False, "attention_bias": False}},

@@ -1,4 +1,4 @@
-"""HuBERT (https://arxiv.org/abs/2106.07447): the network of wav2vec 2.0, trained towards clustered targets."""
+"""HuBERT (https://arxiv.org/abs/2106.07447): the network of wav2vec 2.0, trained to predict clusters."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -20,7 +20,6 @@ class HubertConfig(Wav2Vec2Config):
     conv_pos_batch_norm: bool = False
 
     def speech_spec(self) -> SpeechEncoderSpec:
-        """Describe the encoder."""
         return replace(
             super().speech_spec(),
             frontend=replace(self._frontend(), feature_norm=self.feat_proj_layer_norm),

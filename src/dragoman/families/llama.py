@@ -1,4 +1,4 @@
-"""Llama (https://arxiv.org/abs/2302.13971); SmolLM and many others are of this type."""
+"""Llama (https://arxiv.org/abs/2302.13971); SmolLM and many other models have this `model_type`."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -22,12 +22,11 @@ class LlamaConfig(LlamaLikeConfig):
     eos_token_id: int | list[int] | None = 2
 
     def __post_init__(self) -> None:
-        """Check the fields, and fill those that follow from others."""
+        """Fill in the fields that follow from others."""
         super().__post_init__()
         self.head_dim = self.head_width(self.head_dim)
 
     def text_spec(self) -> TextDecoderSpec:
-        """Describe the decoder."""
         bias = self.attention_bias
         return self.decoder_spec(
             head_width=self.head_width(self.head_dim), qkv_bias=bias, out_bias=bias, ffn_bias=self.mlp_bias

@@ -1,7 +1,4 @@
-"""What Llama and its kin share: fields, network, and the table of names.
-
-They are text models alone: the cross-attention that `fusion="cross_attention"` inserts has names only dragoman knows.
-"""
+"""Shared by Llama-like models: fields, network and tensor names."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,10 +23,10 @@ TINY = TINY_TEXT | TINY_IDS | {"intermediate_size": 30, "num_key_value_heads": 2
 
 @dataclass(kw_only=True)
 class LlamaLikeConfig(ModelConfig):
-    """The fields that Llama and its kin have in common."""
+    """The fields that Llama-like models share."""
 
-    default_theta: ClassVar[float] = 10_000.0  # the base of rotary positions where a file does not say
-    default_share: ClassVar[float | None] = None  # and the part of each head that they rotate, if not all
+    default_theta: ClassVar[float] = 10_000.0  # base of rotary positions, unless the file says
+    default_share: ClassVar[float | None] = None  # part of each head that they rotate, likewise
 
     vocab_size: int = 32000
     hidden_size: int = 4096
@@ -46,7 +43,7 @@ class LlamaLikeConfig(ModelConfig):
     tie_word_embeddings: bool = False
 
     def __post_init__(self) -> None:
-        """Check the fields, and fill those that follow from others."""
+        """Fill in the fields that follow from others."""
         super().__post_init__()
         if self.num_key_value_heads is None:
             self.num_key_value_heads = self.num_attention_heads
@@ -54,18 +51,17 @@ class LlamaLikeConfig(ModelConfig):
         self.rope_parameters = rope_parameters_of(self.rope_parameters, written, self.default_share)
 
     def head_width(self, given: int | None) -> int:
-        """Return the width of a head, where the file does not say it."""
+        """Return the width of a head: `given`, or what follows from the number of heads."""
         return given if given is not None else self.hidden_size // max(self.num_attention_heads, 1)
 
     @property
     def rope(self) -> dict[str, Any]:
-        """The `rope_parameters` of the layers that see the whole text."""
+        """The `rope_parameters` of the layers without a window."""
         return self.rope_parameters or {}
 
     def decoder_spec(
         self, *, head_width: int, qkv_bias: bool, out_bias: bool, ffn_bias: bool, norm: Norm = Norm.RMS
     ) -> TextDecoderSpec:
-        """Describe the decoder."""
         block = BlockSpec(
             self_attn=AttentionSpec(
                 width=self.hidden_size,
@@ -95,13 +91,13 @@ class LlamaLikeConfig(ModelConfig):
 
 
 def alternating(layers: int, every: int) -> list[str]:
-    """Return `layer_types` of which one in `every` sees the whole text, the last one of so many."""
-    count = min(max(layers, 0), MOST_LAYERS)  # a greater number is refused by the stack
+    """Return `layer_types` in which every N-th layer has no window."""
+    count = min(max(layers, 0), MOST_LAYERS)  # the stack rejects more
     return ["full_attention" if (i + 1) % every == 0 else "sliding_attention" for i in range(count)]
 
 
 def windowed(stack: StackSpec, kinds: Sequence[str] | None, window: int | None) -> StackSpec:
-    """Return the stack with windows where `layer_types` says so.
+    """Return the stack with a window in each layer of kind "sliding_attention".
 
     Raises:
         ConfigError: If `layer_types` does not fit the layers.
@@ -119,13 +115,13 @@ def windowed(stack: StackSpec, kinds: Sequence[str] | None, window: int | None) 
 
 
 def windowed_everywhere(stack: StackSpec, window: int | None) -> StackSpec:
-    """Return the stack with a window in each layer; `None` leaves it as it is."""
+    """Return the stack with a window in every layer, or in none if `window` is `None`."""
     return windowed(stack, ["sliding_attention"] * stack.num_layers, window) if window is not None else stack
 
 
 # fmt: off
 def rules(config: LlamaLikeConfig, before_ffn: str = "post_attention_layernorm") -> tuple[Rule, ...]:
-    """Return the table of names; `before_ffn` is theirs for the norm before the feed-forward network."""
+    """Return the rules; `before_ffn` is their name of the norm before the feed-forward network."""
     return (
         # theirs                                                  ours
         *rules_around(config, before_ffn),
@@ -138,7 +134,7 @@ def rules(config: LlamaLikeConfig, before_ffn: str = "post_attention_layernorm")
 
 
 def rules_around(config: LlamaLikeConfig, before_ffn: str = "post_attention_layernorm") -> tuple[Rule, ...]:
-    """Return the table of all but the projections that Phi-3 fuses."""
+    """Return the rules for all but the projections that Phi-3 fuses."""
     return (
         # theirs                                                  ours
         Rename("model.embed_tokens.weight",                       "embed.tokens.weight"),
@@ -156,5 +152,5 @@ def rules_around(config: LlamaLikeConfig, before_ffn: str = "post_attention_laye
 
 
 def part(*classes: str, table: Any = rules) -> Part:
-    """Return the part of a family of this kin."""
+    """Return the text decoder of a Llama-like family."""
     return Part(rules=table, classes=classes, prefixes=("model.",), fresh=(*INSERTED, "head.weight"))

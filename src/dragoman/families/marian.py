@@ -1,6 +1,6 @@
-"""The decoder of Marian, of the OPUS-MT translation models (https://arxiv.org/abs/1804.00344).
+"""The decoder of Marian (https://arxiv.org/abs/1804.00344) in the OPUS-MT translation models.
 
-Their heads have a trained bias that upstream's decoder alone lacks: see `bart_like.seq2seq_rules`.
+Their heads have a trained bias, which `MarianForCausalLM` of `transformers` lacks: see `bart_like.seq2seq_rules`.
 """
 
 from dataclasses import dataclass
@@ -30,16 +30,16 @@ class MarianConfig(BartConfig):
     forced_eos_token_id: int | list[int] | None = 0
 
     def __post_init__(self) -> None:
-        """Keep one vocabulary: the decoder's, where the text encoder had another."""
+        """Keep the vocabulary of the decoder where the text encoder has another."""
         super().__post_init__()
         self.vocab_size = self.decoder_vocab_size = self.decoder_vocab_size or self.vocab_size
 
     def to_dict(self) -> dict[str, Any]:
-        """Return every field; both vocabularies are the decoder's."""
+        """Return every field; both vocabulary sizes are the decoder's."""
         return {**super().to_dict(), "decoder_vocab_size": self.vocab_size}
 
     def text_spec(self) -> TextDecoderSpec:
-        """Describe the decoder: BART's blocks, and sinusoids for positions."""
+        """Describe the decoder: BART's blocks and sinusoidal positions."""
         return self._text_spec(NormOrder.POST, TextPositionSpec(kind=Positions.STORED))
 
 
@@ -66,7 +66,7 @@ FAMILY = Family(
         paper="https://arxiv.org/abs/1804.00344",
         checkpoints=("Helsinki-NLP/opus-mt-en-de",),
         licence="Apache-2.0 or CC BY 4.0, by model",
-        own="the trained bias of its logits only with `decoder_keep_final_logits_bias=True`",
+        own="the trained bias of its logits is kept only with `decoder_keep_final_logits_bias=True`",
     ),
     tiny=bart_like.TINY | bart_like.TINY_IDS | {"max_position_embeddings": 64, "activation_function": "swish"},
 )

@@ -20,7 +20,7 @@ class MBartConfig(BartConfig):
     decoder_start_token_id: int | list[int] | None = None
 
     def text_spec(self) -> TextDecoderSpec:
-        """Describe the decoder: BART's, normalised before each part and once at the end."""
+        """Describe the decoder: BART's, with norms before each sublayer and at the end."""
         return self._text_spec(NormOrder.PRE, TextPositionSpec(offset=2), EmbedNorm.SUM)
 
 

@@ -23,12 +23,11 @@ class MistralConfig(LlamaLikeConfig):
     eos_token_id: int | list[int] | None = 2
 
     def __post_init__(self) -> None:
-        """Check the fields, and fill those that follow from others."""
+        """Fill in the fields that follow from others."""
         super().__post_init__()
         self.head_dim = self.head_width(self.head_dim)
 
     def text_spec(self) -> TextDecoderSpec:
-        """Describe the decoder."""
         spec = self.decoder_spec(
             head_width=self.head_width(self.head_dim), qkv_bias=False, out_bias=False, ffn_bias=False
         )

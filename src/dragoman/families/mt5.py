@@ -1,4 +1,4 @@
-"""The decoder of mT5 (https://arxiv.org/abs/2010.11934): T5 1.1, trained on a hundred languages."""
+"""The decoder of mT5 (https://arxiv.org/abs/2010.11934): T5 1.1, trained on 101 languages."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,7 +11,7 @@ from dragoman.families.base import Card, Family, Part
 class MT5Config(t5_like.T5LikeConfig):
     """Fields and defaults of an mT5 `config.json`; the defaults are mt5-small.
 
-    Release 5 of transformers says of every mT5 that its head is tied, but all of them have one of their own.
+    Release 5 of `transformers` writes that the head of mT5 is tied, but all checkpoints have an untied one.
     """
 
     model_type: ClassVar[str] = "mt5"

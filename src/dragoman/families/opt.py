@@ -41,17 +41,16 @@ class OPTConfig(ModelConfig):
     eos_token_id: int | list[int] | None = 2
 
     def __post_init__(self) -> None:
-        """Check the fields, and fill that which follows from another."""
+        """Fill in the field that follows from another."""
         super().__post_init__()
         if self.word_embed_proj_dim is None:
             self.word_embed_proj_dim = self.hidden_size
 
     def text_spec(self) -> TextDecoderSpec:
-        """Describe the decoder."""
         if not self.layer_norm_elementwise_affine:
             raise ConfigError(
-                "dragoman builds the OPT models whose norms have weights, so `layer_norm_elementwise_affine` must be "
-                "true. Use opt-125m or opt-1.3b, for instance."
+                "`layer_norm_elementwise_affine` must be true, but is false: norms without weights are not supported. "
+                "Use opt-125m or opt-1.3b, for instance."
             )
         narrow = self.word_embed_proj_dim != self.hidden_size
         bias, activation = self.enable_bias, Activation.parse(self.activation_function)
@@ -89,7 +88,7 @@ class OPTConfig(ModelConfig):
 
 
 # fmt: off
-_PROJECTIONS: tuple[Rule, ...] = (  # of the 350m
+_PROJECTIONS: tuple[Rule, ...] = (  # only opt-350m has them
     Rename("model.decoder.project_in.weight",                     "embed.proj.weight"),
     Rename("model.decoder.project_out.weight",                    "head.back.weight"),
 )

@@ -24,7 +24,7 @@ class PegasusConfig(BartConfig):
     forced_eos_token_id: int | list[int] | None = 1
 
     def text_spec(self) -> TextDecoderSpec:
-        """Describe the decoder: mBART's blocks, and sinusoids for positions."""
+        """Describe the decoder: mBART's blocks and sinusoidal positions."""
         return self._text_spec(NormOrder.PRE, TextPositionSpec(kind=Positions.STORED))
 
 

@@ -1,4 +1,4 @@
-"""Phi (https://arxiv.org/abs/2306.11644): both halves of a block read the same states, normalised once."""
+"""Phi (https://arxiv.org/abs/2306.11644): attention and feed-forward network read the same normalised states."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -40,14 +40,13 @@ class PhiConfig(ModelConfig):
     eos_token_id: int | list[int] | None = 2
 
     def __post_init__(self) -> None:
-        """Check the fields, and fill those that follow from others."""
+        """Fill in the fields that follow from others."""
         super().__post_init__()
         if self.num_key_value_heads is None:
             self.num_key_value_heads = self.num_attention_heads
         self.rope_parameters = rope_parameters_of(self.rope_parameters, self.extra, share=0.5)
 
     def text_spec(self) -> TextDecoderSpec:
-        """Describe the decoder."""
         head_width, rope = self.hidden_size // max(self.num_attention_heads, 1), self.rope_parameters or {}
         norm = NormSpec(eps=self.layer_norm_eps)
         block = BlockSpec(
@@ -113,7 +112,7 @@ FAMILY = Family(
         paper="https://arxiv.org/abs/2306.11644",
         checkpoints=("microsoft/phi-1_5", "microsoft/phi-2"),
         licence="MIT",
-        own="both halves of a block read the same states, normalised once",
+        own="attention and feed-forward network read the same normalised states",
     ),
     tiny=TINY_TEXT | TINY_IDS | {"hidden_size": 32, "intermediate_size": 30, "num_key_value_heads": 2},
     variants={"normed": {"qk_layernorm": True, "tie_word_embeddings": True, "num_key_value_heads": 4}},

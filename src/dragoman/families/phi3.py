@@ -1,4 +1,4 @@
-"""Phi-3 (https://arxiv.org/abs/2404.14219) and Phi-4, mini too: Llama with fused projections and LongRoPE."""
+"""Phi-3 (https://arxiv.org/abs/2404.14219), Phi-4 and Phi-4-mini: Llama with fused projections and LongRoPE."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -10,15 +10,15 @@ from dragoman.families.base import Card, Family
 from dragoman.families.rope import TINY_ROPES
 from dragoman.spec import TextDecoderSpec
 
-_OLD_NAMES = ("su", "yarn")  # of LongRoPE, in the first files
+_OLD_NAMES = ("su", "yarn")  # of LongRoPE, in early files
 
 
 @dataclass(kw_only=True)
 class Phi3Config(llama_like.LlamaLikeConfig):
     """Fields and defaults of a Phi-3 `config.json`; the defaults are Phi-3 mini.
 
-    `original_max_position_embeddings` is how long the texts of the first training were, where `rope_parameters` are
-    those of LongRoPE; longer ones are refused, since they need other angles.
+    With LongRoPE, `original_max_position_embeddings` is the longest sequence; longer ones need other angles, which are
+    not supported.
     """
 
     model_type: ClassVar[str] = "phi3"
@@ -28,7 +28,7 @@ class Phi3Config(llama_like.LlamaLikeConfig):
     hidden_size: int = 3072
     intermediate_size: int = 8192
     resid_pdrop: float = 0.0
-    embd_pdrop: float = 0.0  # upstream reads it and drops nothing
+    embd_pdrop: float = 0.0  # `transformers` ignores it
     max_position_embeddings: int = 4096
     original_max_position_embeddings: int = 4096
     rms_norm_eps: float = 1e-5
@@ -38,7 +38,7 @@ class Phi3Config(llama_like.LlamaLikeConfig):
     eos_token_id: int | list[int] | None = 32000
 
     def __post_init__(self) -> None:
-        """Check the fields, and read the angles of positions under the names of any release."""
+        """Complete `rope_parameters` from the names of earlier releases."""
         super().__post_init__()
         rope = self.rope
         if rope["rope_type"] in _OLD_NAMES:
@@ -47,7 +47,6 @@ class Phi3Config(llama_like.LlamaLikeConfig):
             rope["original_max_position_embeddings"] = self.original_max_position_embeddings
 
     def text_spec(self) -> TextDecoderSpec:
-        """Describe the decoder."""
         kind = self.rope.get("rope_type", "default")
         if kind not in ("default", "longrope"):
             raise ConfigError(
@@ -81,7 +80,7 @@ FAMILY = Family(
         paper="https://arxiv.org/abs/2404.14219",
         checkpoints=("microsoft/Phi-3-mini-4k-instruct", "microsoft/Phi-4-mini-instruct"),
         licence="MIT",
-        own="fused projections, a window in some models, LongRoPE (texts of 4096 tokens)",
+        own="fused projections, a window in some models, LongRoPE (up to 4096 tokens)",
     ),
     tiny=llama_like.TINY
     | {

@@ -1,4 +1,4 @@
-"""Qwen 2 and 2.5 (https://arxiv.org/abs/2407.10671): Llama with biases before attention, and windows in some layers."""
+"""Qwen 2 and 2.5 (https://arxiv.org/abs/2407.10671): Llama with biases of queries, keys and values."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -11,7 +11,7 @@ from dragoman.spec.checks import MOST_LAYERS
 
 @dataclass(kw_only=True)
 class QwenConfig(LlamaLikeConfig):
-    """The fields that Qwen 2 and Qwen 3 have in common."""
+    """The fields that Qwen 2 and Qwen 3 share."""
 
     vocab_size: int = 151936
     intermediate_size: int = 22016
@@ -23,12 +23,12 @@ class QwenConfig(LlamaLikeConfig):
     layer_types: list[str] | None = None
 
     def __post_init__(self) -> None:
-        """Check the fields, and fill those that follow from others."""
+        """Fill in the fields that follow from others."""
         super().__post_init__()
         self.sliding_window = self.sliding_window if self.use_sliding_window else None
         if self.layer_types is None:
             first = self.num_hidden_layers if self.sliding_window is None else self.max_window_layers
-            count = min(max(self.num_hidden_layers, 0), MOST_LAYERS)  # a greater number is refused by the stack
+            count = min(max(self.num_hidden_layers, 0), MOST_LAYERS)  # the stack rejects more
             self.layer_types = ["sliding_attention" if i >= first else "full_attention" for i in range(count)]
 
 
@@ -39,7 +39,6 @@ class Qwen2Config(QwenConfig):
     model_type: ClassVar[str] = "qwen2"
 
     def text_spec(self) -> TextDecoderSpec:
-        """Describe the decoder."""
         spec = self.decoder_spec(head_width=self.head_width(None), qkv_bias=True, out_bias=False, ffn_bias=False)
         return replace(spec, stack=windowed(spec.stack, self.layer_types, self.sliding_window))
 
@@ -53,7 +52,7 @@ FAMILY = Family(
         checkpoints=("Qwen/Qwen2.5-0.5B", "Qwen/Qwen2-1.5B"),
         licence="Apache-2.0 (most sizes)",
         ends=r"to be set: `<\|im_end\|>` ends",
-        own="biases before attention, windows in some layers",
+        own="biases of queries, keys and values; a window in some layers",
     ),
     tiny=TINY | {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1},
 )

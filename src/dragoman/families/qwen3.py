@@ -20,7 +20,6 @@ class Qwen3Config(QwenConfig):
     attention_bias: bool = False
 
     def text_spec(self) -> TextDecoderSpec:
-        """Describe the decoder."""
         bias = self.attention_bias
         spec = self.decoder_spec(head_width=self.head_dim, qkv_bias=bias, out_bias=bias, ffn_bias=False)
         block = spec.stack.block

@@ -1,4 +1,4 @@
-"""RoBERTa (https://arxiv.org/abs/1907.11692): BERT with another head, and with a position of its own for padding."""
+"""RoBERTa (https://arxiv.org/abs/1907.11692): BERT with another head, and a separate position for padding."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -22,7 +22,7 @@ class RobertaConfig(BertConfig):
     eos_token_id: int | list[int] | None = 2
 
     def text_spec(self) -> TextDecoderSpec:
-        """Describe the decoder: the first position comes after the padding's, which has the padding's id."""
+        """Describe the decoder; padding has position `pad_token_id`, and the first token the one after."""
         spec = super().text_spec()
         offset = 1 + (self.pad_token_id or 0)
         return replace(
@@ -35,7 +35,7 @@ class RobertaConfig(BertConfig):
 
 # fmt: off
 def rules(config: RobertaConfig) -> tuple[Rule, ...]:
-    """Return the table of RoBERTa and of those who trained it on other texts."""
+    """Return the rules of RoBERTa, CamemBERT and XLM-RoBERTa."""
     return (
         # theirs                      ours
         *bert_like.block_rules("roberta"),
@@ -49,7 +49,7 @@ def rules(config: RobertaConfig) -> tuple[Rule, ...]:
 # fmt: on
 
 
-TINY = bert_like.TINY | {"max_position_embeddings": 66}  # the first two belong to no token
+TINY = bert_like.TINY | {"max_position_embeddings": 66}  # the first two are unused
 FAMILY = Family(
     config=RobertaConfig,
     text=Part(rules=rules, classes=("RobertaForCausalLM",), prefixes=("roberta.",), fresh=bert_like.FRESH),

@@ -1,4 +1,4 @@
-"""How configurations say what rotary positions a model has, in the words of any release of transformers."""
+"""Rotary positions in a `config.json`, under the names of any release of `transformers`."""
 
 import math
 from collections.abc import Mapping
@@ -12,13 +12,13 @@ __all__ = ["TINY_ROPES", "longest_text", "rope_parameters_of", "rotary_of"]
 _NEEDED: dict[str, tuple[str, ...]] = {
     "default": (),
     "linear": ("factor",),
-    "dynamic": ("factor",),  # which acts on texts that are longer than we allow
+    "dynamic": ("factor",),  # acts only on sequences longer than we allow
     "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
     "yarn": ("factor", "original_max_position_embeddings", "beta_fast", "beta_slow"),
     "longrope": ("factor", "original_max_position_embeddings"),
 }
 
-# `rope_parameters` of each kind that scales, for tiny models whose heads have three pairs of numbers.
+# `rope_parameters` of each kind of scaling, for tiny models whose heads have three pairs of channels.
 _TINY: dict[str, Any] = {"rope_theta": 100.0, "factor": 4.0}
 _EARLY = _TINY | {"original_max_position_embeddings": 16}
 TINY_ROPES: dict[str, dict[str, Any]] = {
@@ -46,7 +46,7 @@ def rope_parameters_of(
     kind = found.pop("type", "default")
     found.setdefault("rope_type", kind)
     found.setdefault("rope_theta", extra.get("rope_theta", 10_000.0))
-    if extra.get("original_max_position_embeddings") is not None:  # beside them, which then counts
+    if extra.get("original_max_position_embeddings") is not None:  # next to `rope_parameters`; it takes precedence
         found["original_max_position_embeddings"] = extra["original_max_position_embeddings"]
     if share is not None:
         found.setdefault("partial_rotary_factor", extra.get("partial_rotary_factor", share))
@@ -54,7 +54,7 @@ def rope_parameters_of(
 
 
 def longest_text(parameters: Mapping[str, Any], max_positions: int) -> int:
-    """Return how many positions a text may have: LongRoPE has other angles for the longer ones, which are not here."""
+    """Return the largest number of positions; with LongRoPE, more need other angles, which are not supported."""
     given = parameters.get("original_max_position_embeddings")
     if parameters.get("rope_type") == "longrope" and isinstance(given, int):
         return min(given, max_positions)
@@ -62,16 +62,16 @@ def longest_text(parameters: Mapping[str, Any], max_positions: int) -> int:
 
 
 def rotary_of(parameters: Mapping[str, Any], head_dim: int, max_positions: int) -> RotarySpec:
-    """Return the rotary positions that `rope_parameters` ask for.
+    """Describe the rotary positions that `rope_parameters` ask for.
 
     Raises:
-        ConfigError: If they are of a kind that dragoman does not have, or a number is missing.
+        ConfigError: If their kind is not supported, or a number is missing.
     """
     kind = parameters.get("rope_type", "default")
     if not isinstance(kind, str) or kind not in _NEEDED:
         raise ConfigError(
-            f"The `rope_type` of `rope_parameters` must be one of {', '.join(_NEEDED)}, but is {kind!r}. Texts no "
-            'longer than the model was first trained for work with "default".'
+            f"The `rope_type` of `rope_parameters` must be one of {', '.join(_NEEDED)}, but is {kind!r}. With "
+            '"default", sequences no longer than those of the original training work.'
         )
     numbers = {"partial_rotary_factor": 1.0, **parameters}
     if kind in ("yarn", "longrope"):
@@ -80,8 +80,8 @@ def rotary_of(parameters: Mapping[str, Any], head_dim: int, max_positions: int) 
     wrong = [f"`{name}` is {numbers.get(name)!r}" for name in names if type(numbers.get(name)) not in (int, float)]
     if wrong or not 0 < numbers["partial_rotary_factor"] <= 1:
         raise ConfigError(
-            f"The `rope_parameters` of the type {kind!r} must hold numbers, and turn a share from 0 to 1 of each head, "
-            f"but {'; '.join(wrong) or 'the share is ' + repr(numbers['partial_rotary_factor'])}."
+            f"`rope_parameters` of the type {kind!r} must hold numbers, and `partial_rotary_factor` lie above 0 and at "
+            f"most 1, but {'; '.join(wrong) or 'the factor is ' + repr(numbers['partial_rotary_factor'])}."
         )
     width = int(head_dim * numbers["partial_rotary_factor"])
     return RotarySpec(
@@ -90,7 +90,7 @@ def rotary_of(parameters: Mapping[str, Any], head_dim: int, max_positions: int) 
 
 
 def _complete(numbers: dict[str, Any], max_positions: int) -> None:
-    """Fill in what follows from the rest, as upstream does."""
+    """Fill in numbers that follow from others, as `transformers` does."""
     if numbers.get("original_max_position_embeddings") is None:
         numbers["original_max_position_embeddings"] = max_positions
     original = numbers["original_max_position_embeddings"]
@@ -125,7 +125,7 @@ def _scaling(kind: str, numbers: Mapping[str, Any]) -> RotaryScaling | YarnScali
 
 
 def _magnitude(kind: str, numbers: Mapping[str, Any]) -> float:
-    """Return what the turned numbers are multiplied by."""
+    """Return the factor of rotated channels."""
     if kind not in ("yarn", "longrope"):
         return 1.0
     given, factor = numbers.get("attention_factor"), numbers["factor"]
@@ -141,7 +141,7 @@ def _magnitude(kind: str, numbers: Mapping[str, Any]) -> float:
             raise ConfigError(f"`original_max_position_embeddings` must be at least 2, but is {original!r}.")
         return math.sqrt(1 + math.log(factor) / math.log(original))
     above, below = numbers.get("mscale") or 0, numbers.get("mscale_all_dim") or 0
-    if not (above and below):  # one of them alone says nothing
+    if not (above and below):  # either alone is ignored
         above, below = 1, 0
     if not all(type(scale) in (int, float) for scale in (above, below)):
         raise ConfigError(f"`mscale` and `mscale_all_dim` must be numbers or null, but are {above!r} and {below!r}.")

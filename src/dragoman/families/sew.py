@@ -22,12 +22,11 @@ class SEWConfig(Wav2Vec2Config):
     conv_kernel: list[int] | tuple[int, ...] = (10, 3, 1, 3, 1, 3, 1, 3, 1, 2, 1, 2, 1)
 
     def __post_init__(self) -> None:
-        """Check the values; upstream does not read this one, whatever a file says."""
+        """Fix a field that `transformers` ignores."""
         self.do_stable_layer_norm = False
         super().__post_init__()
 
     def speech_spec(self) -> SpeechEncoderSpec:
-        """Describe the encoder."""
         return replace(super().speech_spec(), adapter=None)
 
     def _frontend(self) -> ConvFrontendSpec:

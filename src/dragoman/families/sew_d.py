@@ -28,7 +28,6 @@ class SEWDConfig(SEWConfig):
     feature_layer_norm_eps: float = 1e-5
 
     def speech_spec(self) -> SpeechEncoderSpec:
-        """Describe the encoder."""
         plain = super().speech_spec()
         return replace(plain, input_norm=False, dropout=0.0, stack=replace(plain.stack, layerdrop=0.0))
 
@@ -37,7 +36,7 @@ class SEWDConfig(SEWConfig):
 
     def _block(self) -> BlockSpec:
         if not self.relative_attention:
-            raise ConfigError("`relative_attention` of SEW-D must be true: no model was trained without.")
+            raise ConfigError("`relative_attention` must be true, but is false: no SEW-D was trained without it.")
         buckets = self.position_buckets > 0
         disentangled = DisentangledSpec(
             span=self.position_buckets if buckets else self.max_position_embeddings,
@@ -47,7 +46,7 @@ class SEWDConfig(SEWConfig):
             shared=self.share_att_key,
             norm="layer_norm" in self.norm_rel_ebd.lower(),
         )
-        # upstream drops states by the rate that is elsewhere the one of activations, which it leaves alone
+        # `transformers` uses `activation_dropout` for states, and drops no activations
         plain = super()._block()
         ffn = replace(plain.ffn, dropout=0.0)
         return replace(plain, ffn=ffn, dropout=self.activation_dropout, kind=disentangled)

@@ -14,9 +14,9 @@ from dragoman.spec.checks import MOST_LAYERS
 class SmolLM3Config(LlamaLikeConfig):
     """Fields and defaults of a SmolLM3 `config.json`; the defaults are the model of 3 billion parameters.
 
-    `no_rope_layers` says 1 for each layer with rotary positions and 0 for each without; unless it is given, one in
-    `no_rope_layer_interval` has none. With `use_sliding_window` those without have a window, unless `layer_types` says
-    otherwise.
+    `no_rope_layers` has 1 for each layer with rotary positions and 0 for each without; by default every
+    `no_rope_layer_interval`-th layer has none. With `use_sliding_window`, layers without them have a window, unless
+    `layer_types` says otherwise.
     """
 
     model_type: ClassVar[str] = "smollm3"
@@ -41,12 +41,12 @@ class SmolLM3Config(LlamaLikeConfig):
     eos_token_id: int | list[int] | None = 128001
 
     def __post_init__(self) -> None:
-        """Check the fields, and fill those that follow from others."""
+        """Fill in the fields that follow from others."""
         super().__post_init__()
         every = self.no_rope_layer_interval
         if every < 1:
             raise ConfigError(f"`no_rope_layer_interval` must be above 0, but is {every}.")
-        layers = range(min(max(self.num_hidden_layers, 0), MOST_LAYERS))  # a greater number is refused by the stack
+        layers = range(min(max(self.num_hidden_layers, 0), MOST_LAYERS))  # the stack rejects more
         if self.no_rope_layers is None:
             self.no_rope_layers = [int((layer + 1) % every != 0) for layer in layers]
         if self.layer_types is None:
@@ -56,13 +56,12 @@ class SmolLM3Config(LlamaLikeConfig):
     @property
     def nope_layers(self) -> frozenset[int]:
         """The layers without rotary positions."""
-        return frozenset(layer for layer, turned in enumerate(self.no_rope_layers or []) if not turned)
+        return frozenset(layer for layer, has_rope in enumerate(self.no_rope_layers or []) if not has_rope)
 
     def text_spec(self) -> TextDecoderSpec:
-        """Describe the decoder."""
-        turned, layers = self.no_rope_layers or [], self.num_hidden_layers
-        if len(turned) < layers or not set(turned) <= {0, 1}:
-            raise ConfigError(f"`no_rope_layers` must hold 0 or 1 for each of the {layers} layers, but is {turned}.")
+        given, layers = self.no_rope_layers or [], self.num_hidden_layers
+        if len(given) < layers or not set(given) <= {0, 1}:
+            raise ConfigError(f"`no_rope_layers` must hold 0 or 1 for each of the {layers} layers, but is {given}.")
         bias, width = self.attention_bias, self.head_width(self.extra.get("head_dim"))
         spec = self.decoder_spec(head_width=width, qkv_bias=bias, out_bias=bias, ffn_bias=self.mlp_bias)
         stack = windowed(spec.stack, self.layer_types, self.sliding_window)
@@ -77,13 +76,13 @@ FAMILY = Family(
         paper="https://huggingface.co/blog/smollm3",
         checkpoints=("HuggingFaceTB/SmolLM3-3B", "HuggingFaceTB/SmolLM3-3B-Base"),
         licence="Apache-2.0",
-        own="no positions in every fourth layer",
+        own="no rotary positions in every fourth layer",
     ),
     tiny=TINY | {"no_rope_layer_interval": 2, "use_sliding_window": True, "sliding_window": 5},
     variants={
         "3b": {"use_sliding_window": False, "sliding_window": None},
         "windows-apart": {
-            "no_rope_layers": [0, 1, 0],  # as many count as there are layers
+            "no_rope_layers": [0, 1, 0],  # longer than the stack: the rest is ignored
             "layer_types": ["full_attention", "sliding_attention"],
             "attention_bias": True,
             "mlp_bias": True,

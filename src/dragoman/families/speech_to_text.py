@@ -1,4 +1,4 @@
-"""Speech to Text (https://arxiv.org/abs/2010.05171): an encoder over filter banks and a decoder, trained as one."""
+"""Speech to Text (https://arxiv.org/abs/2010.05171): an encoder of filter banks and a decoder, trained together."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -29,7 +29,7 @@ class Speech2TextConfig(bart_like.TwoStackConfig):
     activation_function: str = "relu"
     d_model: int = 256
     scale_embedding: bool = True
-    max_source_positions: int = 6000  # upstream reads it and goes beyond where an input is longer
+    max_source_positions: int = 6000  # `transformers` ignores it for longer inputs
     max_target_positions: int = 1024
     num_conv_layers: int = 2
     conv_kernel_sizes: list[int] | tuple[int, ...] = (5, 5)
@@ -41,7 +41,7 @@ class Speech2TextConfig(bart_like.TwoStackConfig):
     num_attention_heads = FieldAlias("encoder_attention_heads")
 
     def __post_init__(self) -> None:
-        """Check that each convolution has its kernel."""
+        """Check that each convolution has a kernel size."""
         super().__post_init__()
         if len(self.conv_kernel_sizes) != self.num_conv_layers:
             raise ConfigError(
@@ -51,10 +51,9 @@ class Speech2TextConfig(bart_like.TwoStackConfig):
 
     @property
     def _first_position(self) -> int:
-        return (self.pad_token_id or 0) + 1  # fairseq counts on from the padding's place
+        return (self.pad_token_id or 0) + 1  # fairseq numbers positions from the padding's on
 
     def speech_spec(self) -> SpeechEncoderSpec:
-        """Describe the encoder."""
         return SpeechEncoderSpec(
             frontend=SubsampleFrontendSpec(
                 num_features=self.input_feat_per_channel * self.input_channels,
@@ -70,7 +69,6 @@ class Speech2TextConfig(bart_like.TwoStackConfig):
         )
 
     def text_spec(self) -> TextDecoderSpec:
-        """Describe the decoder."""
         positions = TextPositionSpec(
             kind=Positions.COMPUTED, offset=self._first_position, padding_has_own_position=True
         )

@@ -1,6 +1,6 @@
-"""The decoder of fairseq's speech translation models (https://arxiv.org/abs/2104.06678), dropped upstream.
+"""The decoder of fairseq's speech translation models (https://arxiv.org/abs/2104.06678), which `transformers` dropped.
 
-It was published only together with a wav2vec 2.0 encoder: facebook/s2t-wav2vec2-large-en-de and its kin.
+It was published only with a wav2vec 2.0 encoder, as in facebook/s2t-wav2vec2-large-en-de.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Speech2Text2Config(bart_like.BartLikeConfig):
     max_target_positions: int = 1024
 
     def text_spec(self) -> TextDecoderSpec:
-        """Describe the decoder: fairseq counts positions on from the padding's place."""
+        """Describe the decoder; fairseq numbers positions from the padding's on."""
         first = 1 + (self.pad_token_id or 0)
         positions = TextPositionSpec(kind=Positions.COMPUTED, offset=first, padding_has_own_position=True)
         return self.decoder_spec(NormOrder.POST, self.max_target_positions, positions)

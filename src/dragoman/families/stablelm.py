@@ -1,4 +1,4 @@
-"""StableLM (https://arxiv.org/abs/2402.17834): Llama with layer norms, and rotary positions in a part of each head."""
+"""StableLM (https://arxiv.org/abs/2402.17834): Llama with layer norms and rotary positions in a part of each head."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -34,7 +34,6 @@ class StableLmConfig(LlamaLikeConfig):
     rms_norm_eps: ClassVar = FieldAlias("layer_norm_eps")  # type: ignore[misc]
 
     def text_spec(self) -> TextDecoderSpec:
-        """Describe the decoder."""
         if self.qk_layernorm:
             raise ConfigError(
                 "`qk_layernorm` must be false, but is true: StableLM's norms "

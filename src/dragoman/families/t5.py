@@ -1,4 +1,4 @@
-"""The decoder of T5 (https://arxiv.org/abs/1910.10683) and of T5 1.1 and FLAN-T5, whose feed-forward is gated."""
+"""The decoder of T5 (https://arxiv.org/abs/1910.10683), and of T5 1.1 and FLAN-T5, whose feed-forward is gated."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,18 +13,18 @@ class T5Config(t5_like.T5LikeConfig):
 
     model_type: ClassVar[str] = "t5"
 
-    # release 5 of transformers says so what earlier ones call `tie_word_embeddings`
+    # in release 5 of `transformers`; earlier ones call it `tie_word_embeddings`
     scale_decoder_outputs: bool | None = None
 
     def __post_init__(self) -> None:
-        """Know T5 1.1 by either field."""
+        """Recognise T5 1.1 by either field."""
         super().__post_init__()
         if self.scale_decoder_outputs is None:
             self.scale_decoder_outputs = self.tie_word_embeddings
 
     @property
     def tied(self) -> bool:
-        """Whether the head is the token embedding, scaled, as in T5 1.0 alone."""
+        """Whether the head is the scaled token embedding, as in T5 1.0 only."""
         return self.tie_word_embeddings and self.scale_decoder_outputs is not False
 
 

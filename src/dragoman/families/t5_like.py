@@ -1,4 +1,4 @@
-"""What T5 and mT5 share: fields, the network of the decoder, and the table of names."""
+"""Shared by T5 and mT5: fields, decoder and tensor names."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from dragoman.spec.text import HeadSpec, TextDecoderSpec, TextEmbeddingSpec
 
 __all__ = ["ALIASES", "COPIES", "TINY", "T5LikeConfig", "rules"]
 
-_LONGEST = 1024  # tokens; distances have no end, so this is a limit of ours
+_LONGEST = 1024  # tokens; relative positions have no limit, so this one is ours
 
 TINY: dict[str, Any] = {
     "vocab_size": 99,
@@ -56,23 +56,22 @@ class T5LikeConfig(ModelConfig):
     head_dim = FieldAlias("d_kv")
 
     def __post_init__(self) -> None:
-        """Let the decoder be as deep as the text encoder, unless it says otherwise."""
+        """Give the decoder as many layers as the text encoder, unless the file says otherwise."""
         super().__post_init__()
         if self.num_decoder_layers is None:
             self.num_decoder_layers = self.num_layers
 
     @property
     def tied(self) -> bool:
-        """Whether the head is the token embedding, scaled."""
+        """Whether the head is the scaled token embedding."""
         return False
 
     def text_spec(self) -> TextDecoderSpec:
-        """Describe the decoder; it always has cross-attention."""
         gated = self.feed_forward_proj.startswith("gated-")
         activation = self.feed_forward_proj.removeprefix("gated-")
         if activation.startswith("gated"):
             raise ConfigError(
-                f"`feed_forward_proj` must be an activation, or one behind 'gated-', but is {self.feed_forward_proj!r}."
+                f"`feed_forward_proj` must be an activation, perhaps after 'gated-', but is {self.feed_forward_proj!r}."
             )
         block = BlockSpec(
             self_attn=AttentionSpec(
@@ -111,7 +110,7 @@ class T5LikeConfig(ModelConfig):
 
 # fmt: off
 def rules(config: T5LikeConfig) -> tuple[Rule, ...]:
-    """Return the table of T5 and mT5."""
+    """Return the rules of T5 and mT5."""
     layer, bias = "decoder.block.{i}.layer", "relative_attention_bias.weight"
     gated = config.feed_forward_proj.startswith("gated-")
     return (
@@ -145,6 +144,6 @@ def rules(config: T5LikeConfig) -> tuple[Rule, ...]:
 # fmt: on
 
 
-# The decoder's own name of the embedding, which it shares with the text encoder.
+# The decoder's name of the embedding that it shares with the text encoder.
 ALIASES = (Alias("decoder.embed_tokens.weight", "shared.weight"),)
 COPIES = (("head.weight", "embed.tokens.weight"),)

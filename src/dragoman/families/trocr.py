@@ -1,4 +1,4 @@
-"""The decoder of TrOCR (https://arxiv.org/abs/2109.10282), which was trained to read the states of an image encoder."""
+"""The decoder of TrOCR (https://arxiv.org/abs/2109.10282), trained with an image encoder."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -21,7 +21,7 @@ class TrOCRConfig(bart_like.BartLikeConfig):
     layernorm_embedding: bool = True
 
     def text_spec(self) -> TextDecoderSpec:
-        """Describe the decoder: its memory is as wide as the configuration says."""
+        """Describe the decoder; the configuration gives the width of its memory."""
         learned = self.use_learned_position_embeddings
         positions = TextPositionSpec(
             kind=Positions.LEARNED if learned else Positions.COMPUTED,

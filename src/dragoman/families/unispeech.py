@@ -17,7 +17,6 @@ class UniSpeechConfig(Wav2Vec2Config):
     model_type: ClassVar[str] = "unispeech"
 
     def speech_spec(self) -> SpeechEncoderSpec:
-        """Describe the encoder."""
         return replace(super().speech_spec(), adapter=None)
 
 

@@ -1,4 +1,4 @@
-"""UniSpeech-SAT (https://arxiv.org/abs/2110.05752): HuBERT's training, aware of who speaks; wav2vec 2.0's network."""
+"""UniSpeech-SAT (https://arxiv.org/abs/2110.05752): wav2vec 2.0's network, trained with speakers in mind."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -17,7 +17,6 @@ class UniSpeechSatConfig(Wav2Vec2Config):
     model_type: ClassVar[str] = "unispeech-sat"
 
     def speech_spec(self) -> SpeechEncoderSpec:
-        """Describe the encoder."""
         return replace(super().speech_spec(), adapter=None)
 
 

@@ -30,13 +30,11 @@ class Wav2Vec2Config(like.Wav2Vec2LikeConfig):
     adapter_attn_dim: int | None = None
 
     def __post_init__(self) -> None:
-        """Check the values."""
         super().__post_init__()
         if self.feat_extract_norm not in ("group", "layer"):
             raise ConfigError(f'`feat_extract_norm` must be "group" or "layer", but is {self.feat_extract_norm!r}.')
 
     def speech_spec(self) -> SpeechEncoderSpec:
-        """Describe the encoder."""
         return self.encoder_spec(
             self._frontend(), self._positions(), self._block(), final_norm=self.do_stable_layer_norm
         )
@@ -63,14 +61,14 @@ class Wav2Vec2Config(like.Wav2Vec2LikeConfig):
     def _block(self) -> BlockSpec:
         stable = self.do_stable_layer_norm
         plain = self.plain_block(NormOrder.PRE if stable else NormOrder.POST, self.hidden_size, self.hidden_act)
-        # upstream's post-norm layers have no room for the language adapter
+        # post-norm layers of `transformers` have no language adapter
         return replace(plain, bottleneck=self.adapter_attn_dim) if stable else plain
 
 
 def _rules(config: Wav2Vec2Config) -> tuple[Rule, ...]:
     blocks = like.FRONTEND + like.POSITIONS + like.STACK + (like.stack_norm(config.do_stable_layer_norm),)
     extras = like.LANGUAGE + like.ADAPTER + like.HEADS + like.SPEAKER + like.QUANTIZER
-    return (*blocks, *extras, Drop("mask_time_emb_vector", why="a name from before the first release"))
+    return (*blocks, *extras, Drop("mask_time_emb_vector", why="only in files from before the first release"))
 
 
 FAMILY = Family(
@@ -89,7 +87,7 @@ FAMILY = Family(
         paper="https://arxiv.org/abs/2006.11477",
         checkpoints=("facebook/wav2vec2-base", "facebook/wav2vec2-xls-r-300m", "facebook/mms-300m"),
         licence="Apache-2.0; MMS: CC BY-NC 4.0",
-        own="one small adapter a language (MMS)",
+        own="one small adapter per language (MMS)",
     ),
     tiny=like.TINY,
     variants={

@@ -42,13 +42,12 @@ class Wav2Vec2BertConfig(ConformerFields, like.Wav2Vec2LikeConfig):
     right_max_position_embeddings: int = 8
 
     def __post_init__(self) -> None:
-        """Check the values."""
         super().__post_init__()
         if self.use_intermediate_ffn_before_adapter and not self.add_adapter:
             raise ConfigError("`use_intermediate_ffn_before_adapter` needs `add_adapter`.")
 
     def speech_spec(self) -> SpeechEncoderSpec:
-        """Describe the encoder: nothing is normalised before its blocks or behind them."""
+        """Describe the encoder; it has no norm before or after its blocks."""
         front = FeatureFrontendSpec(
             num_features=self.feature_projection_input_dim, norm_eps=self.layer_norm_eps, dropout=self.feat_proj_dropout
         )

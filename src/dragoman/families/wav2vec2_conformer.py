@@ -26,7 +26,7 @@ class Wav2Vec2ConformerConfig(ConformerFields, Wav2Vec2Config):
     vocab_size: int | None = None  # type: ignore[assignment]
 
     def speech_spec(self) -> SpeechEncoderSpec:
-        """Describe the encoder; the blocks know where a frame stands."""
+        """Describe the encoder; its positions are those of its blocks."""
         return self.encoder_spec(self._frontend(), None, self._block(), final_norm=True)
 
     def _block(self) -> BlockSpec:
@@ -39,7 +39,7 @@ _OWN: tuple[Rule, ...] = (
     # theirs                                                      ours
     Rename("encoder.layers.{i}.conv_module.batch_norm.*",         "stack.layers.{i}.conv.depth_norm.*"),
     Rename("encoder.layer_norm.*",                                "stack.final_norm.*"),
-    Drop("encoder.pos_conv_embed.*",                              why="upstream has it and never uses it"),
+    Drop("encoder.pos_conv_embed.*",                              why="`transformers` has it and never uses it"),
     Drop("encoder.embed_positions.inv_freq",                      why="computed from the configuration"),
 )
 # fmt: on

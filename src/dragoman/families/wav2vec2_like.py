@@ -1,4 +1,4 @@
-"""What wav2vec 2.0 and its kin share: fields, blocks, and the tables of names, part by part."""
+"""Shared by wav2vec 2.0-like encoders: fields, blocks and tensor names, part by part."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +38,7 @@ TINY_LARGE: dict[str, Any] = {"feat_extract_norm": "layer", "do_stable_layer_nor
 
 @dataclass(kw_only=True)
 class Wav2Vec2LikeConfig(SpecAugmentConfig):
-    """The fields that those of waveforms and those of filter banks have in common."""
+    """The fields that encoders of waveforms and of filter banks share."""
 
     hidden_size: int = 768
     num_hidden_layers: int = 12
@@ -63,7 +63,7 @@ class Wav2Vec2LikeConfig(SpecAugmentConfig):
     output_hidden_size: int | None = None
 
     def __post_init__(self) -> None:
-        """Check the values; an output width that is not given is that of the stack."""
+        """Set the output width to that of the stack, unless it is given."""
         super().__post_init__()
         if self.output_hidden_size is None:
             self.output_hidden_size = self.hidden_size
@@ -71,7 +71,7 @@ class Wav2Vec2LikeConfig(SpecAugmentConfig):
     def encoder_spec(
         self, frontend: FrontendSpec, positions: PositionSpec | None, block: BlockSpec, *, final_norm: bool
     ) -> SpeechEncoderSpec:
-        """Describe the encoder that has these parts; what enters the stack is normalised unless what leaves it is."""
+        """Describe the encoder with these parts; it normalises after the stack (`final_norm`) or before it."""
         spec_augment = self._spec_augment()
         return SpeechEncoderSpec(
             frontend=frontend,
@@ -88,7 +88,7 @@ class Wav2Vec2LikeConfig(SpecAugmentConfig):
         )
 
     def plain_block(self, norm_order: NormOrder, width: int, activation: str) -> BlockSpec:
-        """Describe a block without anything of one family alone."""
+        """Describe a block without parts that only one family has."""
         return BlockSpec(
             self_attn=AttentionSpec(width=width, num_heads=self.num_attention_heads, dropout=self.attention_dropout),
             ffn=FeedForwardSpec(
@@ -173,5 +173,5 @@ QUANTIZER: tuple[Rule, ...] = (
 
 
 def stack_norm(stable: bool) -> Rule:
-    """Return the rule of `encoder.layer_norm`: behind the stack in stable models, before it in the others."""
+    """Return the rule for `encoder.layer_norm`: after the stack in stable models, before it in the others."""
     return Rename("encoder.layer_norm.*", "stack.final_norm.*" if stable else "input_norm.*")

@@ -20,7 +20,6 @@ class WavLMConfig(Wav2Vec2Config):
     max_bucket_distance: int = 800
 
     def speech_spec(self) -> SpeechEncoderSpec:
-        """Describe the encoder."""
         bias = BucketBiasSpec(num_buckets=self.num_buckets, max_distance=self.max_bucket_distance)
         return replace(super().speech_spec(), position_bias=bias)
 

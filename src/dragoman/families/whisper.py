@@ -48,7 +48,7 @@ class WhisperConfig(bart_like.TwoStackConfig, SpecAugmentConfig):
 
     @property
     def embed_scale(self) -> float:
-        """Factor of the embeddings: `transformers` reads `scale_embedding` and never applies it."""
+        """Factor of the embeddings: `transformers` ignores `scale_embedding`."""
         return 1.0
 
     def plain_block(self, norm_order: NormOrder, num_heads: int, ffn_width: int) -> BlockSpec:
@@ -57,7 +57,6 @@ class WhisperConfig(bart_like.TwoStackConfig, SpecAugmentConfig):
         return replace(plain, self_attn=replace(plain.self_attn, key_bias=False))
 
     def speech_spec(self) -> SpeechEncoderSpec:
-        """Describe the encoder."""
         return SpeechEncoderSpec(
             frontend=MelFrontendSpec(num_mels=self.num_mel_bins),
             positions=TablePositionSpec(num_positions=self.max_source_positions),
@@ -69,7 +68,6 @@ class WhisperConfig(bart_like.TwoStackConfig, SpecAugmentConfig):
         )
 
     def text_spec(self) -> TextDecoderSpec:
-        """Describe the decoder."""
         return self.decoder_spec(NormOrder.PRE, self.max_target_positions, TextPositionSpec())
 
 

@@ -43,7 +43,6 @@ class XGLMConfig(ModelConfig):
     num_attention_heads = FieldAlias("attention_heads")
 
     def text_spec(self) -> TextDecoderSpec:
-        """Describe the decoder."""
         block = BlockSpec(
             self_attn=AttentionSpec(width=self.d_model, num_heads=self.attention_heads, dropout=self.attention_dropout),
             ffn=FeedForwardSpec(

@@ -1,4 +1,4 @@
-"""XLM-RoBERTa (https://arxiv.org/abs/1911.02116): RoBERTa, trained on a hundred languages."""
+"""XLM-RoBERTa (https://arxiv.org/abs/1911.02116): RoBERTa, trained on 100 languages."""
 
 from dataclasses import dataclass
 from typing import ClassVar

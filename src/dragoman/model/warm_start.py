@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from dragoman.api.config import SpeechEncoderDecoderConfig, settled_fusion
-from dragoman.checkpoint.options import IDLE_OPTIONS, LoadOptions
+from dragoman.checkpoint.idle import IDLE_OPTIONS
+from dragoman.checkpoint.options import LoadOptions
 from dragoman.checkpoint.report import LoadReport
 from dragoman.errors import ConfigError, did_you_mean
 from dragoman.families import speech_part

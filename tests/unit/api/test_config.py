@@ -150,7 +150,7 @@ def test_invalid_numbers_are_refused_before_building(model_type: str, fields_: d
 @pytest.mark.parametrize(
     ("model_type", "fields_", "words"),
     [
-        ("gemma2", {"attn_logit_softcapping": 0.0}, "cap of the scores of attention must be a number above 0"),
+        ("gemma2", {"attn_logit_softcapping": 0.0}, "cap of attention scores must be a number above 0"),
         ("gemma2", {"final_logit_softcapping": float("nan")}, "cap of the logits must be a number above 0"),
         ("gemma2", {"layer_types": ["full_attention"]}, "for each of the 2 layers"),
         ("gemma2", {"sliding_window": None}, "`sliding_window` must be a number"),
@@ -287,7 +287,7 @@ class TestJoint:
         ("[]", UntrustedFileError, "must hold a JSON object"),
         ("{}", ConfigError, "no `model_type`"),
         ('{"model_type": "wav2vec"}', ConfigError, 'Did you mean "wav2vec2"'),
-        ('{"model_type": ["bert"]}', ConfigError, "is not known to dragoman: no family here"),
+        ('{"model_type": ["bert"]}', ConfigError, "is not supported: no family describes"),
         ('{"model_type": "speech-encoder-decoder", "encoder": {"model_type": "bert"}}', ConfigError, "not both"),
         ('{"model_type": "speech-encoder-decoder", "encoder": 3, "decoder": 4}', ConfigError, "dictionaries"),
     ],
