@@ -481,7 +481,7 @@ class TestJitted:
         self.test_beams(seed, with_processors)
 
     @pytest.mark.parametrize("num_beams", [1, 3])
-    def test_sampling_draws_what_other_libraries_draw(self, num_beams: int) -> None:
+    def test_sampling_equals_other_libraries(self, num_beams: int) -> None:
         case = case_of(5, 100, num_beams, with_processors=False)
         case.options.update(do_sample=True, top_p=0.9, max_new_tokens=8)
         config = GenerationConfig(eos_token_id=case.eos, pad_token_id=1, **case.options)
