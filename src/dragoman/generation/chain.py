@@ -82,6 +82,8 @@ def build_processors(
         # Where the first token is forced, suppression applies to the one after it.
         begin = plan.prompt_length + (plan.prompt_length == 1 and options.forced_bos_token_id is not None)
         chain.append(Suppress(ops, vocabulary.mask("begin_suppress_tokens", options.begin_suppress_tokens), at=begin))
+    for position, token in plan.forced:
+        chain.append(Force(ops, ops.xp.arange(vocabulary.size, device=ops.device(like)) == token, at=position))
     # Processors in the form of `transformers` take the valid tokens only.
     chain.extend(lambda tokens, length, scores, one=one: one(tokens[:, :length], scores) for one in user)  # type: ignore[misc]
     return chain

@@ -1,6 +1,7 @@
 """`Plan`: the lengths and ids of one search, derived from the options, the prompt and the decoder's capacity."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dragoman.errors import GenerationError
@@ -23,6 +24,7 @@ class Plan:
         num_beams: Hypotheses kept per utterance; 1 for greedy search and sampling.
         num_samples: Independent samples per utterance; 1 except for sampling without beams.
         num_return_sequences: Sequences returned per utterance.
+        forced: Tokens forced after the prompt, as (position, token).
     """
 
     prompt_length: int
@@ -33,6 +35,7 @@ class Plan:
     num_beams: int
     num_samples: int
     num_return_sequences: int
+    forced: tuple[tuple[int, int], ...] = ()
 
     @property
     def beam_fill(self) -> int:
@@ -50,7 +53,9 @@ class Plan:
         return len(self.eos) + 1 if self.eos else 2
 
 
-def plan_of(options: GenerationConfig, prompt_length: int, capacity: int | None) -> Plan:
+def plan_of(
+    options: GenerationConfig, prompt_length: int, capacity: int | None, forced: Sequence[tuple[int, int]] = ()
+) -> Plan:
     """Return the lengths and ids of a search.
 
     Args:
@@ -58,6 +63,7 @@ def plan_of(options: GenerationConfig, prompt_length: int, capacity: int | None)
         prompt_length: Tokens of the prompt, start token included.
         capacity: Maximum number of tokens the decoder can take, which is also the default of `max_length`; `None` if
             unlimited.
+        forced: Tokens forced after the prompt, as (position, token).
 
     Raises:
         GenerationError: If the prompt fills the maximum length, or nothing limits the length.
@@ -85,6 +91,7 @@ def plan_of(options: GenerationConfig, prompt_length: int, capacity: int | None)
         num_beams=options.num_beams,
         num_samples=options.num_return_sequences if sampling else 1,
         num_return_sequences=options.num_return_sequences,
+        forced=tuple(forced),
     )
 
 

@@ -1,7 +1,7 @@
 """The options and the prompt of one call of `generate`, checked before the search, and warnings after it."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -11,12 +11,11 @@ from dragoman.api.checks import check_ids, check_rows, check_tokens
 from dragoman.api.config import SpeechEncoderDecoderConfig
 from dragoman.batch import to_numpy
 from dragoman.errors import GenerationError
-from dragoman.generation.forced import split_forced
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.plan import Plan
 from dragoman.spec import SpecialIds
 
-__all__ = ["prompt_mask_of", "prompt_of", "set_on", "settings_of", "warn_if_cut_off"]
+__all__ = ["options_on", "prompt_mask_of", "prompt_of", "settings_of", "warn_if_cut_off"]
 
 # Passed by the trainers of `transformers`, or choose between its caches; without effect here.
 _IGNORED = ("cache_implementation", "disable_compile", "labels", "synced_gpus", "use_model_defaults")
@@ -39,7 +38,7 @@ def settings_of(
         raise GenerationError(
             "`synced_gpus` is not supported: `generate` needs all weights of the model. Gather them first."
         )
-    base = GenerationConfig.of(base).replace(**set_on(config))
+    base = GenerationConfig.of(base).replace(**options_on(config))
     options = {name: value for name, value in options.items() if name not in _IGNORED}
     settings = (base if given is None else GenerationConfig.of(given).over(base)).replace(**options)
     for name in SpecialIds.names():
@@ -48,7 +47,7 @@ def settings_of(
     return settings
 
 
-def set_on(config: SpeechEncoderDecoderConfig) -> dict[str, Any]:
+def options_on(config: SpeechEncoderDecoderConfig) -> dict[str, Any]:
     """Return the options of `generate` that were set on the configuration, as was usual before `transformers` 5."""
     own = {field.name for field in fields(config)}
     return {
@@ -60,7 +59,7 @@ def set_on(config: SpeechEncoderDecoderConfig) -> dict[str, Any]:
 
 def prompt_of(
     settings: GenerationConfig, batch: int, given: Any, vocab_size: int
-) -> tuple[np.ndarray[Any, np.dtype[np.int64]], dict[int, int]]:
+) -> tuple[np.ndarray[Any, np.dtype[np.int64]], list[tuple[int, int]]]:
     """Return the prompt: the start id, then the forced ids of the options or the ids given by the caller.
 
     Args:
@@ -70,7 +69,7 @@ def prompt_of(
         vocab_size: Size of the decoder's vocabulary.
 
     Returns:
-        The prompt, int `[batch, tokens]`, and the tokens forced after it, by position.
+        The prompt, int `[batch, tokens]`, and the tokens forced after it, as (position, token).
 
     Raises:
         GenerationError: If no start id is set, or only some rows of `given` begin with it.
@@ -88,9 +87,9 @@ def prompt_of(
         check_rows(len(starts), batch)
     first = np.broadcast_to(np.asarray(starts, dtype=np.int64)[:, None], (batch, 1))
     if given is None:
-        forced, later = split_forced(settings.forced_decoder_ids)
-        rest = np.broadcast_to(np.asarray(forced, dtype=np.int64), (batch, len(forced)))
-        return np.concatenate([first, rest], axis=1), later
+        begin, forced = _split_forced(settings.forced_decoder_ids or ())
+        rest = np.broadcast_to(np.asarray(begin, dtype=np.int64), (batch, len(begin)))
+        return np.concatenate([first, rest], axis=1), forced
     tokens = to_numpy(given)
     check_tokens("decoder_input_ids", tokens.shape, str(tokens.dtype))
     check_rows(len(tokens), batch)
@@ -99,12 +98,25 @@ def prompt_of(
     real = tokens != settings.pad_token_id  # prompts of several lengths are padded on the left
     begun = (tokens[:, :1] == first) | (np.take_along_axis(tokens, real.argmax(1)[:, None], 1) == first)
     if begun.all():
-        return tokens, {}
+        return tokens, []
     if begun.any():
         raise GenerationError(
             "Some rows of `decoder_input_ids` begin with the start id and some do not; begin all of them the same way."
         )
-    return np.concatenate([first, tokens], axis=1), {}
+    return np.concatenate([first, tokens], axis=1), []
+
+
+def _split_forced(forced: Sequence[Sequence[int | None]]) -> tuple[list[int], list[tuple[int, int]]]:
+    """Split `forced_decoder_ids`, pairs of position and token, into a part of the prompt and later tokens.
+
+    Position 1 follows the start token. A token that is `None` is free: a multilingual Whisper chooses the language.
+    """
+    given = {position: token for position, token in forced}  # noqa: C416 (types)
+    tokens = {position: token for position, token in given.items() if position is not None and token is not None}
+    begin: list[int] = []
+    while len(begin) + 1 in tokens:
+        begin.append(tokens[len(begin) + 1])
+    return begin, [(position, token) for position, token in sorted(tokens.items()) if position > len(begin)]
 
 
 def prompt_mask_of(mask: Any, given: Any, prompt: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]] | None:

@@ -14,13 +14,12 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from dragoman.generation.arrays import Ops, ops_of
+from dragoman.generation.arrays import ops_of
 from dragoman.generation.beams import BeamState
 from dragoman.generation.chain import build_filters, build_processors
 from dragoman.generation.noise import fold, sample_keys, utterance_keys
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.plan import Plan
-from dragoman.generation.processors import Force, Processor
 from dragoman.generation.result import GenerationResult
 from dragoman.generation.rows import RowState, advance_rows, begin_rows
 from dragoman.generation.run import Run
@@ -47,13 +46,11 @@ class Recipe:
     Attributes:
         plan: Lengths and ids.
         options: The options as a string, to compare.
-        forced: Tokens forced at fixed positions.
         settings: The options.
     """
 
     plan: Plan
     options: str
-    forced: tuple[tuple[int, int], ...]
     settings: GenerationConfig = field(compare=False)
 
 
@@ -75,8 +72,7 @@ class Search(NamedTuple):
 
 def _recipe(request: Request) -> Recipe:
     settings = request.settings
-    options = repr(sorted(settings.to_dict().items()))
-    return Recipe(request.plan, options, tuple(sorted(request.forced.items())), settings)
+    return Recipe(request.plan, repr(sorted(settings.to_dict().items())), settings)
 
 
 def search(
@@ -259,18 +255,9 @@ def _next(joint: Joint, run: Run, texts: Array, length: Array, memory: Memory, c
 def _run(recipe: Recipe, like: Any, vocab: int, keys: Any) -> Run:
     """Return the search that a recipe describes, over the library of the array `like`."""
     ops, plan, options = ops_of(like), recipe.plan, recipe.settings
-    chain = _chain(ops, recipe, ops.xp.zeros((1, vocab), dtype=ops.xp.float32))
+    logits = ops.xp.zeros((1, vocab), dtype=ops.xp.float32)
+    chain = build_processors(ops, options, plan, logits) + build_filters(ops, options, plan)
     return Run(ops, plan, options, chain, keys, stops_of(options, plan.prompt_length, (), None), None)
-
-
-def _chain(ops: Ops, recipe: Recipe, like: Any) -> list[Processor]:
-    chain = build_processors(ops, recipe.settings, recipe.plan, like)
-    for place, token in recipe.forced:
-        chain.append(Force(ops, ops.xp.arange(like.shape[1]) == token, at=place))
-    chain += build_filters(ops, recipe.settings, recipe.plan)
-    if recipe.settings.renormalize_logits:
-        chain.append(lambda tokens, length, scores: ops.log_softmax(scores))
-    return chain
 
 
 def _traced(state: Any) -> Any:

@@ -15,7 +15,6 @@ from dragoman.api.checks import one_audio
 from dragoman.api.config import SpeechEncoderDecoderConfig
 from dragoman.api.outputs import EncoderOutput
 from dragoman.errors import GenerationError
-from dragoman.generation.forced import ForcedTokens
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.plan import Plan, plan_of
 from dragoman.generation.result import GenerationResult
@@ -40,7 +39,6 @@ class Request:
         speech: What the encoder gets.
         prompt: The tokens that each transcript starts with.
         prompt_mask: True for valid tokens of the prompt; `None` if all are.
-        forced: Tokens forced after the prompt, by position.
         draft: For speculative decoding, the smaller model and what its encoder gets.
         processors: The caller's own.
         prefix_allowed_tokens_fn: The caller's.
@@ -56,7 +54,6 @@ class Request:
     speech: Speech
     prompt: Int[np.ndarray[Any, Any], "batch tokens"]
     prompt_mask: np.ndarray[Any, Any] | None
-    forced: dict[int, int]
     draft: tuple[Any, Speech] | None = None
     processors: Sequence[Any] = ()
     prefix_allowed_tokens_fn: Any = None
@@ -77,7 +74,7 @@ class Request:
         """Return the arguments of `dragoman.generation.loop.generate` that no framework changes."""
         return {
             "plan": self.plan,
-            "processors": [*([ForcedTokens(self.forced)] if self.forced else ()), *self.processors],
+            "processors": self.processors,
             "prefix_allowed_tokens_fn": self.prefix_allowed_tokens_fn,
             "criteria": self.criteria,
             "decode": None if self.tokenizer is None else self.tokenizer.decode,
@@ -203,11 +200,10 @@ class GenerateMethods:
         tokens, forced = prompt_of(settings, batch, prompt, self.decoder.spec.vocab_size)
         return Request(
             settings=settings,
-            plan=plan_of(settings, tokens.shape[1], self.max_text_length(self._max_frames(speech))),
+            plan=plan_of(settings, tokens.shape[1], self.max_text_length(self._max_frames(speech)), forced),
             speech=speech,
             prompt=tokens,
             prompt_mask=prompt_mask_of(prompt_mask, prompt, tokens),
-            forced=forced,
             **caller,
         )
 

@@ -13,7 +13,7 @@ from dragoman.checkpoint.layout import plan_shards
 from dragoman.checkpoint.saving import save_folder
 from dragoman.checkpoint.tensors import save_safetensors
 from dragoman.generation.options import GenerationConfig
-from dragoman.generation.settings import set_on
+from dragoman.generation.settings import options_on
 from dragoman.model.backend import Backend, JointModel, ModelPart
 from dragoman.model.configs import GENERATION_FIELDS, shared_config
 from dragoman.model.names import BRIDGE_KEYS, keymap_of, name_tables, saved_prefixes
@@ -89,7 +89,7 @@ def _weight_files(backend: Backend, tensors: Mapping[str, Any], max_shard_size: 
 
 def _model_files(config: SpeechEncoderDecoderConfig, generation: GenerationConfig, processing: Sequence[Any]) -> Files:
     """Return the files besides the weights: configuration, generation options, processing."""
-    chosen = generation.replace(**set_on(config)).to_dict()
+    chosen = generation.replace(**options_on(config)).to_dict()
     saved = shared_config(config) or config.copy(architectures=["SpeechEncoderDecoderModel"])
     known = {field.name for field in fields(saved)}
     # options of `generate` go to their own file: `transformers` 5 refuses a config.json that has them

@@ -95,6 +95,18 @@ def test_compiled_contrastive_search_equals_steps_and_torch(
         model.generate(speech, **options | {"max_length": 30})
 
 
+@pytest.mark.parametrize("num_beams", [1, 2])
+def test_forced_tokens_equal_steps_and_torch(model: Any, theirs: Any, num_beams: int) -> None:
+    speech = waves(2, 900)
+    options = {"forced_decoder_ids": [[1, None], [2, 7], [4, 9]], "max_new_tokens": 5, "num_beams": num_beams}
+    options["suppress_tokens"] = [model.config.eos_token_id]
+    found = np.asarray(model.generate(speech, **options))
+    assert found[:, [2, 4]].tolist() == [[7, 9]] * 2
+    stepwise = model.generate(speech, **options, logits_processor=[lambda tokens, scores: scores])
+    assert np.array_equal(found, stepwise)
+    assert found.tolist() == theirs.generate(torch.from_numpy(speech), **options).tolist()
+
+
 def test_rows_of_a_batch_are_independent(model: Any) -> None:
     speech = waves(3, 900)
     options = {"max_new_tokens": 8, "eos_token_id": None}
