@@ -1,4 +1,4 @@
-"""`dragoman inspect --families`: what can be joined to what, as the tables of `docs/families.md`."""
+"""`dragoman inspect --families`: the supported families, in the tables of `docs/families.md`."""
 
 from collections.abc import Iterator
 
@@ -15,26 +15,26 @@ _TAKES = {
 
 
 def family_tables() -> dict[str, list[str]]:
-    """Return the lines of one Markdown table each for encoders, decoders, and text models without cross-attention."""
+    """Return Markdown tables, as lines, of encoders, decoders, and text models without cross-attention."""
     texts = [(family, family.text) for family in FAMILIES if family.text is not None]
     return {
         "Encoders": [
-            *_heading("takes", "besides"),
+            *_heading("takes", "notes"),
             *(_row(f, _TAKES[f.feature_extractor or ""], f.card.own) for f in FAMILIES if f.speech),
         ],
         "Decoders": [
-            *_heading("new after a warm start", "start and end", "besides"),
+            *_heading("new after a warm start", "start and end", "notes"),
             *(_row(f, _new(part.fresh), *_facts(f)) for f, part in texts if part.cross_attends),
         ],
         "Text models without cross-attention": [
-            *_heading("start and end", "besides"),
+            *_heading("start and end", "notes"),
             *(_row(f, *_facts(f)) for f, part in texts if not part.cross_attends),
         ],
     }
 
 
 def _heading(*columns: str) -> Iterator[str]:
-    names = ["family", "`model_type`", *columns, "checkpoints, for instance", "licence of these"]
+    names = ["family", "`model_type`", *columns, "checkpoints, such as", "their licence"]
     yield f"| {' | '.join(names)} |"
     yield "|---" * len(names) + "|"
 

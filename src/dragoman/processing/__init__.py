@@ -1,4 +1,4 @@
-"""From a model's name or folder to what stands around it: feature extractor, tokenizer, and both as one processor."""
+"""Feature extractors, tokenizers and processors by the name or folder of a model."""
 
 from dragoman.processing.auto import AutoFeatureExtractor, AutoProcessor, AutoTokenizer
 from dragoman.processing.processor import (

@@ -1,4 +1,4 @@
-"""`AutoTokenizer`, `AutoFeatureExtractor`, `AutoProcessor`: the right class, told from the files of a model."""
+"""`AutoTokenizer`, `AutoFeatureExtractor`, `AutoProcessor`: they choose the class from the files of a model."""
 
 import os
 from typing import Any
@@ -23,21 +23,21 @@ class AutoTokenizer:
 
     @staticmethod
     def from_pretrained(pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Tokenizer:
-        """Read a tokenizer from a folder or a model of the hub.
+        """Read a tokenizer from a folder or the hub.
 
-        Its class is the first that is named by `tokenizer_type`, by tokenizer_config.json, by config.json, or implied
-        by the type of the model (of a composite's parts the decoder's comes first) or by the files that are there.
+        Its class is the first one found in `tokenizer_type`, tokenizer_config.json, config.json, the model type (of an
+        encoder-decoder, first the decoder's), and the names of the files.
 
         Args:
             pretrained_model_name_or_path: A local folder, or a hub id such as "google-bert/bert-base-uncased".
             kwargs: Where to find it: `revision`, `cache_dir`, `token`, `local_files_only`, `force_download`,
-                `subfolder`. What it is: `tokenizer_type`, a class name or model type. Settings in place of those in the
+                `subfolder`. Its kind: `tokenizer_type`, a class name or model type. Settings in place of those in the
                 files: special tokens (`pad_token=…`), `model_max_length`, `padding_side`, `do_lower_case`,
                 `add_prefix_space`, `src_lang` and `tgt_lang` (mBART), `language` and `task` (Whisper), `target_lang`
                 (MMS), …
 
         Raises:
-            ModelNotFoundError: If there is no tokenizer; the message names the files that would do.
+            ModelNotFoundError: If there is no tokenizer; the message lists the files to provide.
             TokenizerError: If a file is corrupt or a setting unknown.
         """
         return read_tokenizer(*local_folder(pretrained_model_name_or_path, kwargs))
@@ -48,7 +48,7 @@ class AutoFeatureExtractor:
 
     @staticmethod
     def from_pretrained(pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> FeatureExtractor:
-        """Read a feature extractor from a folder or a model of the hub.
+        """Read a feature extractor from a folder or the hub.
 
         Args:
             pretrained_model_name_or_path: A local folder, or a hub id such as "facebook/wav2vec2-base-960h".
@@ -56,7 +56,7 @@ class AutoFeatureExtractor:
                 place of those in the file.
 
         Raises:
-            ModelNotFoundError: If there is none; the message names the files that would do.
+            ModelNotFoundError: If there is none; the message lists the files to provide.
             ConfigError: If it is malformed, or of an unknown class.
         """
         return read_feature_extractor(*local_folder(pretrained_model_name_or_path, kwargs))
@@ -67,14 +67,14 @@ class AutoProcessor:
 
     @staticmethod
     def from_pretrained(pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> SpeechProcessor:
-        """Read a processor from a folder or a model of the hub, whether or not a file names its class.
+        """Read a processor from a folder or the hub, whether or not a file names its class.
 
         Args:
             pretrained_model_name_or_path: A local folder, or a hub id.
             kwargs: See `SpeechProcessor.from_pretrained`.
 
         Raises:
-            ModelNotFoundError: If a file is missing; the message names those that would do.
+            ModelNotFoundError: If a file is missing; the message lists those to provide.
             ConfigError: If the feature extractor is malformed or unknown.
             TokenizerError: If the tokenizer is.
         """

@@ -1,4 +1,4 @@
-"""Which feature extractor, tokenizer and processor the files of a folder mean, whoever wrote them and when."""
+"""The feature extractor, tokenizer and processor that the files of a folder describe, of any age and origin."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,19 +35,19 @@ _EXTRACTORS: dict[str, type[FeatureExtractor]] = {
         SeamlessM4TFeatureExtractor,
     )
 }
-# What the models of a type have where no file names a class. The first files have such a type where a class is due.
+# Classes by model type, where no file names one. Early files have a model type in place of a class.
 _EXTRACTOR_OF = {family.model_type: family.feature_extractor for family in FAMILIES if family.feature_extractor}
 TOKENIZER_OF = {family.model_type: family.tokenizer for family in FAMILIES if family.tokenizer}
 
 
 def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the options of a processor that are the feature extractor's, and those that are the tokenizer's."""
+    """Return the options of the feature extractor, and those of the tokenizer."""
     text = {name: value for name, value in options.items() if name in OPTIONS or name == "tokenizer_type"}
     return {name: value for name, value in options.items() if name not in text}, text
 
 
 def read_tokenizer(folder: Path, options: Mapping[str, Any]) -> Tokenizer:
-    """Read the tokenizer of a folder; `options` are settings of the tokenizer, and `tokenizer_type`."""
+    """Read the tokenizer of a folder; `options` are its settings, and `tokenizer_type`."""
     settings = {name: value for name, value in options.items() if name != "tokenizer_type"}
     metadata = None if (folder / "tokenizer.json").is_file() else gguf_metadata(folder)
     if metadata is not None:
@@ -59,14 +59,14 @@ def read_feature_extractor(folder: Path, options: Mapping[str, Any]) -> FeatureE
     """Read the feature extractor of a folder; `options` replace its fields.
 
     Raises:
-        ModelNotFoundError: If no file says what it is.
-        ConfigError: If it is of a kind that is not known here, or malformed.
+        ModelNotFoundError: If no file describes one.
+        ConfigError: If its class is unknown, or it is malformed.
     """
     config = read_model_config(folder)
     try:
         fields = read_preprocessor_config(folder)
     except ModelNotFoundError:
-        # Whisper's features follow from the model; for others, normalisation is a choice that only this file knows.
+        # Whisper's features follow from the model; whether others normalise is only in the missing file.
         bins = _encoder(config).get("num_mel_bins")
         if _encoder(config).get("model_type") != "whisper" or not isinstance(bins, int):
             raise
@@ -75,27 +75,27 @@ def read_feature_extractor(folder: Path, options: Mapping[str, Any]) -> FeatureE
     name = _EXTRACTOR_OF.get(str(name), str(name))
     if name not in _EXTRACTORS:
         raise ConfigError(
-            f"{folder} has a feature extractor of the class {name!r}; known are {', '.join(_EXTRACTORS)}."
+            f"{folder} has a feature extractor of the class {name!r}; known classes are {', '.join(_EXTRACTORS)}."
             f"{did_you_mean(name, _EXTRACTORS)}"
         )
     return _EXTRACTORS[name].from_dict({**fields, "feature_extractor_type": name}, **options)
 
 
 def processor_class(folder: Path) -> str | None:
-    """Return the processor class that a file names, if one does."""
+    """Return the processor class that a file names, or `None`."""
     files = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json", "config.json")
     names = (find_json(folder / file, ConfigError).get("processor_class") for file in files)
     return next((name for name in names if isinstance(name, str)), None)
 
 
 def _by_fields(fields: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    """Return the class that a file without one is of: the earliest ones were all of wav2vec 2.0."""
+    """Return the class of a file that names none; the earliest such files are of wav2vec 2.0."""
     if "n_fft" in fields or "hop_length" in fields:
         return "WhisperFeatureExtractor"
     return str(_encoder(config).get("model_type") or "wav2vec2")
 
 
 def _encoder(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the part of a model's configuration that is about speech."""
+    """Return the configuration of the speech encoder."""
     encoder = config.get("encoder")
     return encoder if isinstance(encoder, Mapping) else config

@@ -1,4 +1,4 @@
-"""The processor: a feature extractor for speech and a tokenizer for text, behind one call."""
+"""Processors: a feature extractor for speech and a tokenizer for text, in one call."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -27,14 +27,14 @@ __all__ = [
 
 
 class SpeechProcessor:
-    """A feature extractor and a tokenizer, whichever they are.
+    """Any feature extractor and any tokenizer.
 
     Args:
-        feature_extractor: Turns waveforms into what the encoder takes.
-        tokenizer: Turns texts into what the decoder learns, and ids into texts.
+        feature_extractor: Turns waveforms into inputs of the encoder.
+        tokenizer: Turns transcripts into labels, and ids into transcripts.
 
     Raises:
-        ConfigError: If they are something else, or in the wrong order.
+        ConfigError: If they are of other types, or in the wrong order.
     """
 
     def __init__(self, feature_extractor: FeatureExtractor, tokenizer: Tokenizer) -> None:
@@ -48,7 +48,7 @@ class SpeechProcessor:
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Self:
-        """Read both from a folder or a model of the hub.
+        """Read both from a folder or the hub.
 
         Args:
             pretrained_model_name_or_path: A local folder, or a hub id such as "facebook/wav2vec2-base-960h".
@@ -56,7 +56,7 @@ class SpeechProcessor:
                 tokenizer (see `AutoTokenizer`); fields of the feature extractor.
 
         Raises:
-            ModelNotFoundError: If a file is missing; the message names those that would do.
+            ModelNotFoundError: If a file is missing; the message lists those to provide.
             ConfigError: If the feature extractor is malformed or unknown.
             TokenizerError: If the tokenizer is.
         """
@@ -83,10 +83,10 @@ class SpeechProcessor:
 
         Args:
             audio: A waveform `[samples]` or several; see the feature extractor.
-            text: A text or several; see the tokenizer.
-            sampling_rate: Of `audio`, in hertz; checked.
-            padding: Whether and how to pad, features and labels alike; so are the following arguments. What is not
-                given is left to the feature extractor and the tokenizer.
+            text: A transcript or several; see the tokenizer.
+            sampling_rate: Of `audio`, in hertz; it must be that of the feature extractor.
+            padding: Whether and how to pad features and labels. This and the arguments below have the defaults of the
+                feature extractor and the tokenizer.
             truncation: Whether to cut.
             max_length: In samples for audio, in tokens for text.
             pad_to_multiple_of: Round padded lengths up to a multiple.
@@ -97,10 +97,10 @@ class SpeechProcessor:
 
         Returns:
             With `audio`, the features (`input_values` or `input_features`, perhaps `attention_mask`), and with `text`
-            too its ids as `labels`. With `text` alone, `input_ids` and `attention_mask`.
+            also its ids as `labels`. With `text` alone, `input_ids` and `attention_mask`.
 
         Raises:
-            ConfigError: If there is neither.
+            ConfigError: If both are `None`.
         """
         if audio is None and text is None:
             raise ConfigError("A processor needs `audio` (waveforms), `text`, or both.")
@@ -131,19 +131,19 @@ class SpeechProcessor:
         return_attention_mask: bool | None = None,
         return_tensors: str | None = None,
     ) -> Batch:
-        """Join what was prepared one by one into a batch, as a data collator does.
+        """Join examples that were prepared one by one into a batch, as a data collator does.
 
         Args:
             input_features: Mappings with `input_values` or `input_features`.
-            labels: Mappings with `input_ids`. Padding in labels is the pad token; the loss ignores -100, so replace it.
-            padding: See the call; so are the following arguments.
+            labels: Mappings with `input_ids`, padded with the pad token; the loss ignores -100, so replace it.
+            padding: As for the call, like the arguments below.
             max_length: In samples or frames for features, in tokens for labels.
             pad_to_multiple_of: Round padded lengths up to a multiple.
             return_attention_mask: Whether to return a mask of the features.
             return_tensors: "np", "pt", "jax" or `None`.
 
         Raises:
-            ConfigError: If there is neither.
+            ConfigError: If both are `None`.
         """
         if input_features is None and labels is None:
             raise ConfigError("`pad` needs `input_features`, `labels`, or both.")
@@ -163,32 +163,32 @@ class SpeechProcessor:
         return batch
 
     def decode(self, token_ids: Any, *args: Any, **kwargs: Any) -> Any:
-        """Turn ids into text; see `Tokenizer.decode`."""
+        """Decode ids; see `Tokenizer.decode`."""
         return self.tokenizer.decode(token_ids, *args, **kwargs)
 
     def batch_decode(self, sequences: Any, *args: Any, **kwargs: Any) -> Any:
-        """Turn rows of ids into texts; see `Tokenizer.batch_decode`."""
+        """Decode rows of ids; see `Tokenizer.batch_decode`."""
         return self.tokenizer.batch_decode(sequences, *args, **kwargs)
 
     @property
     def model_input_names(self) -> list[str]:
-        """What the model may be given of what a call returns."""
+        """Keys that a call may return and that the model takes."""
         return [*self.feature_extractor.model_input_names, "labels"]
 
     def save_pretrained(self, save_directory: str | os.PathLike[str]) -> tuple[str, ...]:
-        """Write the files that this library and Hugging Face's read back, and return their paths."""
+        """Write files that `dragoman` and `transformers` read, and return their paths."""
         folder = as_path(save_directory, "`save_directory`")
         name = type(self).__name__
-        if name == "SpeechProcessor":  # a name of ours; Hugging Face's for the same two parts:
+        if name == "SpeechProcessor":  # only dragoman has it
             name = processor_of(self.feature_extractor).__name__
         written = self.tokenizer.save_pretrained(folder, processor_class=name)
         write_json(folder / "preprocessor_config.json", self.feature_extractor.to_dict() | {"processor_class": name})
-        # transformers 5 puts the extractor there, and it would win over the file just written.
+        # release 5 of `transformers` writes the extractor there, which would override the file just written
         (folder / "processor_config.json").unlink(missing_ok=True)
         return (*written, str(folder / "preprocessor_config.json"))
 
     def __getattr__(self, name: str) -> Any:
-        # Python comes here only for names that do not exist.
+        # Python calls this only for names that do not exist
         hint = "; give the text as processor(text=…)" if name == "as_target_processor" else ""
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}", name=name, obj=self)
 
@@ -197,32 +197,32 @@ class SpeechProcessor:
 
 
 class Wav2Vec2Processor(SpeechProcessor):
-    """The processor of the wav2vec 2.0 family, and of what it is composed with."""
+    """The processor of wav2vec 2.0-like encoders and any decoder."""
 
 
 class Speech2Text2Processor(SpeechProcessor):
-    """The processor of wav2vec 2.0 with a Speech2Text2 decoder."""
+    """The processor of wav2vec 2.0 and a Speech2Text2 decoder."""
 
 
 class Speech2TextProcessor(SpeechProcessor):
-    """The processor of Speech to Text, and of its encoder with another decoder."""
+    """The processor of Speech to Text, and of its encoder and any decoder."""
 
 
 class Wav2Vec2BertProcessor(SpeechProcessor):
-    """The processor of wav2vec2-bert, and of what it is composed with."""
+    """The processor of wav2vec2-bert and any decoder."""
 
 
 class WhisperProcessor(SpeechProcessor):
-    """The processor of Whisper, and of Whisper's encoder with another decoder."""
+    """The processor of Whisper, and of its encoder and any decoder."""
 
     def get_decoder_prompt_ids(
         self, task: str | None = None, language: str | None = None, no_timestamps: bool = True
     ) -> list[tuple[int, int]]:
-        """Return (position, id) for each token that generation is to force; see `WhisperTokenizer`."""
+        """Return (position, id) for each token to force in generation; see `WhisperTokenizer`."""
         return self._whisper().get_decoder_prompt_ids(task, language, no_timestamps)
 
     def get_prompt_ids(self, text: str, return_tensors: str | None = "np") -> Any:
-        """Return the ids of a text that was said before; see `WhisperTokenizer`."""
+        """Return the ids of a preceding transcript; see `WhisperTokenizer`."""
         return self._whisper().get_prompt_ids(text, return_tensors)
 
     def _whisper(self) -> WhisperTokenizer:

@@ -1,6 +1,6 @@
-"""For tests, of dragoman and of what is built on it: tiny configurations, synthetic speech, the tolerances we hold to.
+"""Helpers for tests of dragoman and of programs that use it: tiny configurations, synthetic speech and tolerances.
 
-Nothing here is downloaded: `SpeechEncoderDecoderModel(config=...)` of two tiny configurations is a complete model in
+Nothing is downloaded: `SpeechEncoderDecoderModel(config=...)` of two tiny configurations builds a complete model in
 milliseconds. `data/` holds the sample that `scripts/demo` transcribes.
 """
 

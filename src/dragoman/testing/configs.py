@@ -26,22 +26,22 @@ VARIANTS: dict[str, tuple[str, Mapping[str, Any]]] = {
     for family in FAMILIES
     for name, fields in (((), {}), *(((name,), fields) for name, fields in family.variants.items()))
 }
-"""Every configuration that tests try, `tiny_config(model_type, **fields)`: of each family the plain one and others."""
+"""Arguments of `tiny_config` by name: of each family the plain configuration, and its variants."""
 
 
 def tiny_config(model_type: str, **fields: Any) -> ModelConfig:
     """Return a configuration of a family that builds in milliseconds and still has every part of the real network.
 
-    The speech encoders take a frame every 40 samples; Whisper takes spectrograms of 8 bins and 60 frames, Speech to
-    Text and wav2vec2-bert filter banks of 8 bins. The text
-    decoders have 99 tokens (0 begins, 1 pads, 2 ends, in the families that have such ids) and 64 positions.
+    Encoders of waveforms have one frame per 40 samples; Whisper takes spectrograms of 8 bins and 60 frames, Speech to
+    Text and wav2vec2-bert take filter banks of 8 bins. Text decoders have 99 tokens (0 is the start, 1 padding, 2 the
+    end, in families with such ids) and 64 positions.
 
     Args:
         model_type: As in `config.json`: "wav2vec2", "bert", …
-        **fields: Fields of the family's configuration that are to be different.
+        **fields: Fields of the family's configuration to replace.
 
     Raises:
-        ConfigError: If the family is unknown, a field is unknown, or a value does not fit.
+        ConfigError: If the family or a field is unknown, or a value is not valid.
 
     Example:
         >>> config = SpeechEncoderDecoderConfig(encoder=tiny_config("wav2vec2"), decoder=tiny_config("bert"))

@@ -1,4 +1,4 @@
-"""Speech-like sound by formula: the same everywhere, without a file or a synthesizer."""
+"""Synthetic speech-like sound, the same on every machine."""
 
 from typing import Any
 
@@ -19,14 +19,14 @@ _SYLLABLE = 0.2  # seconds
 def synthetic_speech(
     seconds: float = 1.0, *, seed: int = 0, sampling_rate: int = SAMPLING_RATE
 ) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Make sound with the rhythm and the spectrum of speech: vowels of a gliding voice, some behind a hiss, and pauses.
+    """Return sound with the rhythm and spectrum of speech: vowels of gliding pitch, some after a hiss, and pauses.
 
-    It holds no words: models make of it what they like, always the same.
+    It contains no words, but a model always transcribes it in the same way.
 
     Args:
-        seconds: How long.
-        seed: Another number, another clip.
-        sampling_rate: Samples a second.
+        seconds: Its duration.
+        seed: Of the random vowels, pitches and pauses.
+        sampling_rate: Samples per second.
 
     Returns:
         Mono samples within ±1, `[round(seconds * sampling_rate)]`.
@@ -66,7 +66,7 @@ def _syllable(rng: np.random.Generator, samples: int, sampling_rate: int) -> Any
 
 
 def _resonance(frequency: float, formants: tuple[int, ...]) -> float:
-    """Return how loud the vocal tract lets a harmonic through: a peak at each formant, over a falling slope."""
+    """Return the gain of the vocal tract at a frequency: a peak at each formant over a falling slope."""
     peaks = sum(
         1.0 / (1.0 + ((frequency - centre) / width) ** 2) for centre, width in zip(formants, _BANDWIDTHS, strict=True)
     )

@@ -16,7 +16,8 @@ from tokenizers import normalizers, pre_tokenizers
 
 from dragoman.errors import DragomanError, ModelNotFoundError, TokenizerError, did_you_mean
 from dragoman.files import VOCABULARY_BYTES, find_json, read_bytes
-from dragoman.text.kinds import GENERAL, KINDS, Built, File, Kind, kind_named
+from dragoman.text.builders import Built, File
+from dragoman.text.kinds import GENERAL, KINDS, Kind, kind_named
 from dragoman.text.mbart import MBART50_LANGUAGES, MBART_LANGUAGES
 from dragoman.text.settings import check_options, flag
 from dragoman.text.special_tokens import ROLES, added_token, template

@@ -180,7 +180,7 @@ def test_whisper_feature_size_follows_from_the_model(tmp_path: Path) -> None:
 def test_other_kinds_of_extractor_are_refused(tmp_path: Path) -> None:
     folder = write(tmp_path, preprocessor_config={"feature_extractor_type": "ViTFeatureExtractor"})
     with pytest.raises(
-        ConfigError, match="'ViTFeatureExtractor'; known are Wav2Vec2FeatureExtractor, WhisperFeatureExtractor"
+        ConfigError, match="'ViTFeatureExtractor'; known classes are Wav2Vec2FeatureExtractor, WhisperFeatureExtractor"
     ):
         AutoFeatureExtractor.from_pretrained(folder)
 

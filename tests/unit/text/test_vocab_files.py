@@ -246,7 +246,7 @@ def test_t5_and_llama_have_the_ids_of_sentencepiece(make: Make, train: Callable[
     assert tokenizer("hello").input_ids[-1] == tokenizer.eos_token_id == 1
     assert tokenizer.convert_ids_to_tokens(len(tokenizer) - 1) == "<extra_id_0>"
     assert "<extra_id_1>" in tokenizer.all_special_tokens
-    with pytest.raises(TokenizerError, match="`extra_ids` must be a number from 0 to 10000, but is 1000000000"):
+    with pytest.raises(TokenizerError, match="`extra_ids` must be a whole number from 0 to 10000, but is 1000000000"):
         load_tokenizer(make(spiece_model=model), tokenizer_type="t5", options={"extra_ids": 10**9})
     llama = load_tokenizer(
         make("llama", tokenizer_model=train(byte_fallback=True, vocab_size=330)), tokenizer_type="llama"
