@@ -243,6 +243,25 @@ def test_an_inverted_channel_is_a_warning_and_loses_no_text(here, tiny_checkpoin
     )
 
 
+def test_damage_is_an_error_or_skipped(here, tiny_checkpoint, sample, run):
+    whole = wav((sample * 32_000).astype(np.int16))
+    Path("cut.wav").write_bytes(whole[: len(whole) // 2])
+    assert "cut.wav: is truncated" in one_line(run("transcribe", "cut.wav", "--model", tiny_checkpoint))
+    done = run("transcribe", "cut.wav", "--on_damage", "skip", "--model", tiny_checkpoint)
+    assert done.returncode == 0
+    assert done.stdout.strip()
+    assert re.fullmatch(
+        r"dragoman: warning: cut\.wav: 3\.86 s of it could not be read: it is truncated[^\n]*\n", done.stderr
+    )
+
+
+def test_an_audio_track_is_chosen(here, tiny_checkpoint, run):
+    done = run("transcribe", "one.wav", "--audio_track", "1", "--model", tiny_checkpoint)
+    assert (done.returncode, done.stderr) == (0, "")
+    says = one_line(run("transcribe", "one.wav", "--audio_track", "2", "--model", tiny_checkpoint))
+    assert "one.wav: has one audio track, but `audio_track` is 2" in says
+
+
 @pytest.mark.parametrize("arguments", [(), ("-f", "srt")])
 def test_an_empty_transcript_is_a_warning(arguments, here, tiny_checkpoint, run):
     Path("quiet.wav").write_bytes(wav(np.zeros(48_000, np.int16)))

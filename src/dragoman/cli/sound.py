@@ -11,7 +11,8 @@ import numpy as np
 
 from dragoman._lazy import require
 from dragoman.audio import SAMPLING_RATE
-from dragoman.audio.reading.containers import UNKNOWN_SIZE, container_of
+from dragoman.audio.reading.containers import container_of
+from dragoman.audio.reading.ends import UNKNOWN_SIZE
 from dragoman.audio.reading.mix import Mixer
 from dragoman.audio.reading.mpeg import frame_length
 from dragoman.audio.waveform import MAX_RATE, MIN_RATE, Waveform, resampled

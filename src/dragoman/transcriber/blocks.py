@@ -13,13 +13,14 @@ from dragoman.audio.reading.source import AudioSource
 from dragoman.audio.waveform import Waveform, as_float32, as_waveform, check_rate, resampled
 from dragoman.batch import to_numpy
 from dragoman.errors import AudioError, ConfigError
+from dragoman.transcriber.options import TranscribeOptions
 
 __all__ = ["Audio", "blocks_of", "live_blocks"]
 
 Audio: TypeAlias = "AudioSource | np.ndarray[Any, Any] | Iterable[np.ndarray[Any, Any]]"
 
 
-def blocks_of(audio: Audio, sampling_rate: int | None) -> Iterable[Waveform]:
+def blocks_of(audio: Audio, sampling_rate: int | None, options: TranscribeOptions) -> Iterable[Waveform]:
     """Return the blocks of a recording at 16 kHz.
 
     Arrays, also those in a list, are copied at once and may be overwritten while segments are still decoded; blocks of
@@ -28,15 +29,19 @@ def blocks_of(audio: Audio, sampling_rate: int | None) -> Iterable[Waveform]:
     Args:
         audio: As for `Transcriber.transcribe`.
         sampling_rate: Sampling rate of arrays in hertz; `None` is 16 kHz.
+        options: How files are read.
 
     Raises:
         AudioError: If an array is not a waveform. Errors in files and blocks are raised while iterating.
-        ConfigError: If `sampling_rate` is given for a file.
+        ConfigError: If `sampling_rate` is given for a file, or `audio_track` for samples.
     """
     rate = SAMPLING_RATE if sampling_rate is None else sampling_rate
+    is_blocks = isinstance(audio, list | tuple | Iterator) and not isinstance(audio, io.IOBase)  # files are iterators
+    if (is_blocks or _is_array(audio)) and options.audio_track is not None:
+        raise ConfigError(f"`audio_track` ({options.audio_track}) is for files; samples have no tracks. Leave it out.")
     if _is_array(audio):
         return iter([as_waveform(np.array(to_numpy(audio)), sampling_rate=rate)])
-    if isinstance(audio, list | tuple | Iterator) and not isinstance(audio, io.IOBase):  # files are iterators of lines
+    if is_blocks:
         blocks = [_copy(block) for block in audio] if isinstance(audio, list | tuple) else audio
         return live_blocks(cast(Iterable[Any], blocks), rate)
     if sampling_rate is not None:
@@ -45,7 +50,12 @@ def blocks_of(audio: Audio, sampling_rate: int | None) -> Iterable[Waveform]:
         )
     if isinstance(audio, bytearray | memoryview):
         audio = bytes(audio)
-    return stream_audio(cast(AudioSource, audio), sampling_rate=SAMPLING_RATE)
+    return stream_audio(
+        cast(AudioSource, audio),
+        sampling_rate=SAMPLING_RATE,
+        audio_track=options.audio_track,
+        on_damage=options.on_damage,
+    )
 
 
 def live_blocks(blocks: Iterable[Any], sampling_rate: int) -> Iterator[Waveform]:

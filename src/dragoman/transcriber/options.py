@@ -25,13 +25,13 @@ _KINDS: dict[type, tuple[type, str]] = {
 # Options by the heading that they are listed under.
 _language, _search = partial(option, group="Language"), partial(option, group="Search")
 _guard, _prompt = partial(option, group="Hallucination guards"), partial(option, group="Prompts (Whisper only)")
-_splitting = partial(option, group="Splitting at pauses")
+_splitting, _audio = partial(option, group="Splitting at pauses"), partial(option, group="Audio")
 
 
 @documented
 @dataclass(frozen=True, kw_only=True)
 class TranscribeOptions:
-    """How a recording is split and decoded."""
+    """How a recording is read, split and decoded."""
 
     language: str | None = _language(
         None, "Spoken language, for models that take one: `en` or `english`.", unset="detected"
@@ -124,6 +124,17 @@ class TranscribeOptions:
     )
     vad_min_silence_duration_ms: int = _splitting(160, "Minimum silence that splits speech.", at_least=0)
     vad_speech_pad_ms: int = _splitting(200, "Padding kept before and after speech.", at_least=0)
+    audio_track: int | None = _audio(
+        None,
+        "Number of the audio track of a file with several, from 1.",
+        unset="the file's default track, otherwise the first",
+        at_least=1,
+    )
+    on_damage: Literal["stop", "skip"] = _audio(
+        "stop",
+        "`stop` makes a damaged or truncated file an error; `skip` reads past the damage, and a warning gives the "
+        "seconds lost.",
+    )
 
     def __post_init__(self) -> None:
         problems = list(self._wrong_types()) or list(self._problems())
@@ -171,6 +182,8 @@ class TranscribeOptions:
             yield f"`task` must be 'transcribe' or 'translate', but is {self.task!r}."
         if self.lm_unit not in ("words", "tokens", None):
             yield f"`lm_unit` must be 'words', 'tokens' or None, but is {self.lm_unit!r}."
+        if self.on_damage not in ("stop", "skip"):
+            yield f"`on_damage` must be 'stop' or 'skip', but is {self.on_damage!r}."
 
     def _more_problems(self) -> Iterator[str]:
         temperatures: Sequence[Any] = self.temperatures

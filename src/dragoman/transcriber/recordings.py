@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dragoman.audio.reading.containers import container_of
 from dragoman.audio.reading.source import AudioSource, open_audio
 from dragoman.errors import AudioError, ConfigError
 
@@ -18,7 +19,9 @@ STDIN = "-"
 AUDIO_EXTENSIONS = frozenset({
     ".wav", ".wave", ".rf64", ".w64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mpga", ".aif", ".aiff", ".aifc",
     ".au", ".snd", ".caf", ".sph", ".m4a", ".m4b", ".mp4", ".m4v", ".mov", ".3gp", ".aac", ".webm", ".mkv", ".mka",
-    ".wma", ".asf", ".amr", ".avi", ".g722",
+    ".wma", ".asf", ".amr", ".avi", ".g722", ".wmv", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob", ".flv", ".f4v",
+    ".wv", ".ac3", ".eac3", ".dts", ".ra", ".rm", ".rmvb", ".ogv", ".ogx", ".spx", ".mp2", ".tta", ".ape", ".mpc",
+    ".voc", ".bw64", ".3g2", ".3gpp", ".m4r", ".qt",
 })  # fmt: skip
 
 
@@ -155,8 +158,17 @@ def _files_in(folder: Path) -> list[Path]:
     for parent, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         files += [
-            Path(parent, name)
-            for name in names
-            if not name.startswith(".") and Path(name).suffix.lower() in AUDIO_EXTENSIONS
+            Path(parent, name) for name in names if not name.startswith(".") and _may_be_audio(Path(parent, name))
         ]
     return sorted(files)
+
+
+def _may_be_audio(path: Path) -> bool:
+    ending = path.suffix.lower()
+    if ending != ".ts":
+        return ending in AUDIO_EXTENSIONS
+    try:  # MPEG transport streams share their ending with TypeScript
+        with path.open("rb") as file:
+            return container_of(file.read(1 << 10)) is not None
+    except OSError:
+        return True  # reported when it is opened

@@ -213,7 +213,9 @@ class SegmentStream(Iterator[Segment]):
         self._decoder = WindowDecoder(engine, self._options, name, examine)
         self._samples_read = 0
         self._windows = speech_windows(
-            self._counted(blocks_of(audio, sampling_rate)), window_seconds(engine, options), **cutting_rules(options)
+            self._counted(blocks_of(audio, sampling_rate, options)),
+            window_seconds(engine, options),
+            **cutting_rules(options),
         )
         self._made: list[Segment] = []
         self._reading = self._decoding = 0.0  # seconds

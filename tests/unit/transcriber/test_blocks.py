@@ -80,3 +80,9 @@ def test_wrong_rates_are_refused(transcriber, sample, sample_path):
         list(transcriber.stream([sample], sampling_rate=16_000.0))
     with pytest.raises(ConfigError, match=r"`sampling_rate` \(8000\) is for arrays of samples; a file states its own"):
         transcriber.transcribe(sample_path, sampling_rate=8_000)
+
+
+def test_samples_have_no_tracks(transcriber, sample):
+    for passed in (sample, [sample], iter([sample])):
+        with pytest.raises(ConfigError, match=r"`audio_track` \(1\) is for files; samples have no tracks"):
+            transcriber.transcribe(passed, audio_track=1)

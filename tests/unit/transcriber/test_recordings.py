@@ -137,3 +137,12 @@ def test_circular_links_end(tmp_path: Path) -> None:
     (tmp_path / "a.wav").touch()
     (tmp_path / "loop").symlink_to(tmp_path)
     assert find_audio_files([tmp_path]) == [tmp_path / "a.wav"]
+
+
+def test_media_files_are_found_and_typescript_is_not(tmp_path):
+    names = ["a.m2ts", "b.MPG", "c.flv", "d.wv", "e.ac3", "f.ra", "g.ogv", "h.spx", "i.wmv"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "talk.ts").write_bytes((b"G" + bytes(187)) * 5)
+    (tmp_path / "page.ts").write_text("Globals.start();\nexport default Globals;\n" * 100)
+    assert [path.name for path in find_audio_files([tmp_path])] == [*names, "talk.ts"]

@@ -7,25 +7,37 @@ here: truncated files, MP3 with no or a wrong length, and concatenated OGG strea
 
 import os
 import re
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from dragoman.audio.reading.mpeg import frame_groups, frame_length, skip_id3, table_bytes
+from dragoman.audio.reading.damage import Damage, truncated
+from dragoman.audio.reading.mpeg import (
+    count_frames,
+    frame_groups,
+    frame_length,
+    skip_id3,
+    table_bytes,
+    table_frames,
+)
+from dragoman.audio.reading.ranges import Piece
+from dragoman.audio.reading.sizes import check_sizes
 from dragoman.audio.reading.source import AudioFile
 from dragoman.errors import AudioError
 
-__all__ = ["FFMPEG", "UNKNOWN_SIZE", "Layout", "container_of", "inspect", "truncated"]
+__all__ = ["Layout", "container_of", "inspect"]
 
 # Containers that need FFmpeg, by the names of its demuxers; libsndfile reads all others. FFmpeg must not guess the
 # container, since it could guess a playlist, which opens further files.
-FFMPEG = frozenset({"mov", "matroska", "asf", "aac", "amr", "avi", "g722"})
+_FFMPEG = frozenset({
+    "mov", "matroska", "asf", "aac", "amr", "avi", "g722", "mpegts", "mpeg", "flv", "wv", "ac3", "eac3", "dts", "rm",
+    "tta", "ape", "mpc8",
+})  # fmt: skip
 
 # Two that may begin with any bytes: G.722 has no header, and frames of MP3 may come after junk.
 _BY_NAME = {".g722": "g722", ".mp3": "mp3"}
 
-_MAX_CHUNKS = 10_000  # far above any real file; stops malicious ones
-UNKNOWN_SIZE = 0x7FFF_F000  # programs that cannot seek back write sizes from here up
+_PACKETS = ((0, 188), (4, 192), (0, 204))  # first sync byte and packet size of MPEG transport streams
+_LOOK = 620  # bytes: three packets of an MPEG transport stream
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,26 +45,32 @@ class Layout:
     """The layout of an audio file.
 
     Attributes:
-        container: "wav", "flac", …; one of `FFMPEG` if FFmpeg is needed.
-        parts: The streams, decoded one after the other; each a list of byte ranges `(offset, size)` to be joined.
+        container: "wav", "flac", …; as FFmpeg calls it, where FFmpeg knows it.
+        parts: The streams, decoded one after the other; each a list of pieces to be joined.
         trusted: Whether the number of samples in the header is right. If not, the decoder must continue to the end.
+        needs_ffmpeg: Whether FFmpeg decodes it, under the name of the container, or libsndfile.
     """
 
     container: str
-    parts: list[list[tuple[int, int]]]
+    parts: list[list[Piece]]
     trusted: bool = True
+    needs_ffmpeg: bool = False
 
 
-def inspect(audio: AudioFile) -> Layout:
+def inspect(audio: AudioFile, damage: Damage) -> Layout:
     """Recognise the container of `audio` and check it without decoding.
 
+    Args:
+        audio: The file.
+        damage: Where faults are reported.
+
     Raises:
-        AudioError: If it is not audio in a known format, or is truncated.
+        AudioError: If it is not audio in a known format, or is truncated and `damage` is not skipped.
     """
     start = skip_id3(audio)
     if start > audio.size:
         raise truncated(audio, "it ends within its ID3 tag")
-    head = audio.at(start, 64)
+    head = audio.at(start, _LOOK)
     container = container_of(head) or _BY_NAME.get(os.path.splitext(audio.name)[1].lower())
     if container is None:
         raise AudioError(
@@ -60,28 +78,24 @@ def inspect(audio: AudioFile) -> Layout:
             "WAV, FLAC, OGG, MP3, AIFF, AU, M4A, MP4, WebM and more are supported; convert others with "
             "`ffmpeg -i INPUT output.wav`."
         )
-    layout = Layout(container=container, parts=[[(start, audio.size - start)]])
-    if container in _CHUNKED:
-        _check_chunks(audio, start, _CHUNKED[container])
-    elif container == "ogg":
-        layout = replace(layout, parts=[[stream] for stream in _ogg_streams(audio, start)])
+    pieces = check_sizes(audio, start, container, damage)
+    layout = Layout(container=container, parts=[pieces], needs_ffmpeg=container in _FFMPEG)
+    if container == "ogg":
+        faults = len(damage.faults)
+        streams = list(_ogg_streams(audio, start, damage))
+        if _is_multiplexed(audio, start) or len(damage.faults) > faults:  # FFmpeg tells how much is missing
+            layout = replace(layout, needs_ffmpeg=True)
+        else:
+            layout = replace(layout, parts=[[stream] for stream in streams])
     elif container == "mp3":
-        layout = _mp3_layout(audio, layout)
+        layout = _mp3_layout(audio, start, layout, damage)
     return layout
-
-
-def truncated(audio: AudioFile, what: str) -> AudioError:
-    """Return the error for a file that ends too early."""
-    return AudioError(
-        f"{audio.name}: is truncated: {what}. Copy it again from its source; to use the rest, convert it with "
-        "`ffmpeg -i INPUT output.wav`."
-    )
 
 
 def container_of(head: bytes) -> str | None:
     """Return the name of the container that begins with `head`, at least 64 bytes; `None` if it is unknown."""
     form = head[8:12]
-    if head[:4] in (b"RIFF", b"RIFX", b"RF64"):
+    if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64"):
         return {b"WAVE": "wav", b"AVI ": "avi"}.get(form)
     if head[:4] == b"FORM":
         return "aiff" if form in (b"AIFF", b"AIFC") else None
@@ -89,12 +103,18 @@ def container_of(head: bytes) -> str | None:
         return "mov"
     magics = {
         b"fLaC": "flac", b"OggS": "ogg", b".snd": "au", b"caff": "caf", b"NIST": "nist", b"riff": "w64",
-        b"\x1a\x45\xdf\xa3": "matroska", b"\x30\x26\xb2\x75": "asf", b"#!AM": "amr",
+        b"\x1a\x45\xdf\xa3": "matroska", b"\x30\x26\xb2\x75": "asf", b"#!AM": "amr", b"FLV\x01": "flv", b"wvpk": "wv",
+        b".RMF": "rm", b".ra\xfd": "rm", b"\0\0\x01\xba": "mpeg", b"TTA1": "tta", b"MAC ": "ape", b"MPCK": "mpc8",
+        b"\x7f\xfe\x80\x01": "dts", b"Crea": "voc",
     }  # fmt: skip
     if head[:4] in magics:
         return magics[head[:4]]
     if head[:1] == b"\xff" and len(head) >= 4 and head[1] & 0xF6 == 0xF0:
         return "aac"  # ADTS: twelve bits of sync, layer 0
+    if head[:2] == b"\x0b\x77" and len(head) >= 6:
+        return "eac3" if head[5] >> 3 > 10 else "ac3"
+    if len(head) >= _LOOK and any({*head[place : place + 3 * size : size]} == {0x47} for place, size in _PACKETS):
+        return "mpegts"
     return "mp3" if frame_length(head) else None
 
 
@@ -115,54 +135,31 @@ def _describe(head: bytes) -> str:
     return f"it begins with the bytes {head[:8].hex(' ')}"
 
 
-@dataclass(frozen=True)
-class _Chunked:
-    """A container of chunks, each with its size: WAV, AIFF, W64."""
-
-    header: struct.Struct  # id and size
-    first: int  # offset of the first chunk
-    samples: bytes  # id of the chunk with the samples
-    own: int = 0  # bytes of its header included in the size of a chunk
-    align: int = 2
+def _is_multiplexed(audio: AudioFile, start: int) -> bool:
+    """Return whether the second page of an OGG file begins another stream too."""
+    segments = audio.at(start + 26, 1)
+    table = audio.at(start + 27, segments[0] if segments else 0)
+    second = audio.at(start + 27 + len(table) + sum(table), 6)
+    return second[:4] == b"OggS" and bool(second[5] & 2)
 
 
-_CHUNKED = {
-    "wav": _Chunked(struct.Struct("<4sI"), 12, b"data"),
-    "aiff": _Chunked(struct.Struct(">4sI"), 12, b"SSND"),
-    "w64": _Chunked(struct.Struct("<4s12xQ"), 40, b"data", own=24, align=8),
-}
-
-
-def _check_chunks(audio: AudioFile, start: int, form: _Chunked) -> None:
-    """Compare the size of the samples with the size of the file; the decoder checks the rest."""
-    header = struct.Struct(">4sI") if audio.at(start, 4) == b"RIFX" else form.header
-    offset = start + form.first
-    for _ in range(_MAX_CHUNKS):
-        raw = audio.at(offset, header.size)
-        if len(raw) < header.size:
-            return
-        name, size = header.unpack(raw)
-        offset += header.size
-        size = max(0, size - form.own)
-        if name == form.samples:
-            left = audio.size - offset
-            if size == 0 and left > 0:
-                raise AudioError(
-                    f"{audio.name}: has no samples according to its header, but {left} bytes follow: the recording "
-                    "was not closed. Repair it with `ffmpeg -ignore_length 1 -i INPUT output.wav`."
-                )
-            if left + 64 < size < UNKNOWN_SIZE:  # some programs include the header
-                raise truncated(audio, f"its header gives {size} bytes of samples, but there are only {left}")
-            return
-        offset += size + (-size) % form.align
-    raise AudioError(f"{audio.name}: is malformed: more than {_MAX_CHUNKS} chunks before the samples.")
-
-
-def _ogg_streams(audio: AudioFile, start: int) -> Iterator[tuple[int, int]]:
+def _ogg_streams(audio: AudioFile, start: int, damage: Damage) -> Iterator[tuple[int, int]]:
     """Yield offset and size of each concatenated stream (in radio recordings, songs); decoders stop after the first."""
     first = offset = start
     beginning = True  # in the first pages of a stream
-    while len(head := audio.at(offset, 27)) == 27 and head[:4] == b"OggS":
+    while len(head := audio.at(offset, 27)) == 27:
+        if head[:4] != b"OggS":
+            found = _next_page(audio, offset)
+            if found is None:  # only a tag or padding follows
+                break
+            damage.report(
+                AudioError(
+                    f"{audio.name}: is damaged: {found - offset} bytes from byte {offset} on are no OGG page. Copy it "
+                    "again from its source; to use the rest, set `on_damage` to 'skip'."
+                )
+            )
+            offset = found
+            continue
         begins = bool(head[5] & 2)
         if begins and not beginning:
             yield first, offset - first
@@ -170,17 +167,31 @@ def _ogg_streams(audio: AudioFile, start: int) -> Iterator[tuple[int, int]]:
         beginning = begins
         offset += 27 + head[26] + sum(audio.at(offset + 27, head[26]))
     if offset > audio.size or audio.at(offset, 4) == b"OggS":
-        raise truncated(audio, "its last OGG page is incomplete")
+        damage.report(truncated(audio, "its last OGG page is incomplete"))
     yield first, audio.size - first
 
 
-def _mp3_layout(audio: AudioFile, layout: Layout) -> Layout:
+def _next_page(audio: AudioFile, offset: int) -> int | None:
+    """Return the offset of the next OGG page, or `None` if there is none."""
+    while offset < audio.size:
+        window = audio.at(offset, 1 << 16)
+        found = window.find(b"OggS\0")
+        if found >= 0:
+            return offset + found
+        offset += max(1, len(window) - 4)  # it may cross the border
+    return None
+
+
+def _mp3_layout(audio: AudioFile, start: int, layout: Layout, damage: Damage) -> Layout:
     """Return the layout of an MP3: frame by frame if it has no length, or a wrong one."""
-    [[(start, size)]] = layout.parts
-    stated = table_bytes(audio.at(start, 64))
+    size, head = audio.size - start, audio.at(start, 64)
+    stated, frames = table_bytes(head), table_frames(head)
     if stated is not None:
-        if stated > audio.size + 1024:
-            raise truncated(audio, f"its header gives {stated} bytes of audio, but there are only {size}")
-        if abs(stated - size) <= 4096:  # a short tag may follow the audio
+        # A tag that was counted may have been removed since; frames cannot.
+        is_cut = stated > audio.size + 1024 if frames is None else stated > size and count_frames(audio, start) < frames
+        if is_cut:
+            damage.report(truncated(audio, f"its header gives {stated} bytes of audio, but there are only {size}"))
+            damage.present = size / stated
+        elif abs(stated - size) <= 4096:  # a short tag may follow the audio
             return layout
     return replace(layout, parts=frame_groups(audio, start), trusted=False)

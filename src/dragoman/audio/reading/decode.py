@@ -1,26 +1,24 @@
 """Decoding an audio file to blocks of mono samples at its own sampling rate.
 
-There are two decoders: libsndfile (through soundfile) and, for other formats, FFmpeg (through PyAV, an optional
-package). Both are read forward, block by block, and no allocation depends on a header.
+There are two decoders: libsndfile (through soundfile) and, for other formats and encodings, FFmpeg (`ffmpeg`). Both
+are read forward, block by block, and no allocation depends on a header.
 """
 
-import io
-import os
-from bisect import bisect
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
 import soundfile
 
-from dragoman._lazy import require
-from dragoman.audio.reading.containers import FFMPEG, Layout, inspect, truncated
+from dragoman.audio.reading.containers import Layout, inspect
+from dragoman.audio.reading.damage import Damage, damaged, truncated
+from dragoman.audio.reading.ffmpeg import MediaFile
 from dragoman.audio.reading.mix import Mixer
+from dragoman.audio.reading.ranges import ByteRanges, Piece
 from dragoman.audio.reading.source import AudioFile
 from dragoman.audio.waveform import MAX_RATE, MIN_RATE, Waveform, check_samples
-from dragoman.errors import AudioError
+from dragoman.errors import AudioError, MissingDependencyError
 
 __all__ = ["DecodedStream", "decode"]
 
@@ -41,19 +39,24 @@ class DecodedStream:
     blocks: Iterator[Waveform]
 
 
-def decode(audio: AudioFile) -> Iterator[DecodedStream]:
+def decode(audio: AudioFile, damage: Damage, track: int | None = None) -> Iterator[DecodedStream]:
     """Yield the streams of a file, nearly always one; each must be consumed before the next.
+
+    Args:
+        audio: The file.
+        damage: Where faults are reported.
+        track: Number of the audio track, from 1; `None` is the default one.
 
     Raises:
         AudioError: If the file is malformed, truncated, or has samples that are not finite.
         MissingDependencyError: If only PyAV can read it and is not installed.
     """
-    layout = inspect(audio)
-    if layout.container in FFMPEG:
-        yield from _decode_av(audio, layout.container)
-    else:
-        for ranges in layout.parts:
-            yield from _decode_soundfile(audio, layout, ranges)
+    layout = inspect(audio, damage)
+    for pieces in layout.parts:
+        if layout.needs_ffmpeg:
+            yield from _decode_media(audio, MediaFile(audio, layout.container, pieces, damage, track))
+        else:
+            yield from _decode_soundfile(audio, layout, pieces, damage, track)
 
 
 def _check_format(audio: AudioFile, sampling_rate: int, channels: int) -> None:
@@ -67,50 +70,6 @@ def _check_format(audio: AudioFile, sampling_rate: int, channels: int) -> None:
             f"{audio.name}: its header gives {channels} channels; 1 to {_MAX_CHANNELS} are supported. "
             "Mix it down first: `ffmpeg -i INPUT -ac 1 output.wav`."
         )
-
-
-class _Ranges(io.RawIOBase):
-    """Byte ranges of a file, joined. `claimed` is the size that it reports."""
-
-    def __init__(self, audio: AudioFile, ranges: list[tuple[int, int]], claimed: int | None = None) -> None:
-        self._audio, self._ranges = audio, ranges
-        self._starts = list(accumulate((size for _, size in ranges), initial=0))  # of each range, and the end
-        self._claimed = self._starts[-1] if claimed is None else claimed
-        self._position = 0
-
-    def read(self, size: int = -1) -> bytes:
-        position = self._position
-        if position > self._starts[-1]:  # libsndfile looks for tags at the claimed end: redirect to the true end
-            position += self._starts[-1] - self._claimed
-        index = bisect(self._starts, position) - 1
-        if not 0 <= index < len(self._ranges):
-            return b""
-        offset, length = self._ranges[index]
-        inside = position - self._starts[index]
-        left = length - inside
-        data = self._audio.at(offset + inside, left if size < 0 else min(size, left))
-        self._position += len(data)
-        return data
-
-    def readinto(self, buffer: Any) -> int:
-        done = 0
-        while done < len(buffer) and (data := self.read(len(buffer) - done)):
-            buffer[done : done + len(data)] = data
-            done += len(data)
-        return done
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._claimed}[whence]
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
 
 
 class _ForwardSoundFile(soundfile.SoundFile):  # type: ignore[misc]  # soundfile ships no types
@@ -127,113 +86,112 @@ class _ForwardSoundFile(soundfile.SoundFile):  # type: ignore[misc]  # soundfile
 _ENDLESS = 1 << 40  # bytes; the true end comes first
 
 
-def _decode_soundfile(audio: AudioFile, layout: Layout, ranges: list[tuple[int, int]]) -> Iterator[DecodedStream]:
-    stream = _Ranges(audio, ranges, claimed=None if layout.trusted else _ENDLESS)
+# FFmpeg's names of containers for which it knows encodings that libsndfile does not, or gets past damage.
+_UNKNOWN_ENCODING = (4, 18, 64)  # libsndfile's errors for unsupported encodings; 64 is for those of WAV
+_DEMUXERS = {
+    "wav": "wav",
+    "w64": "w64",
+    "aiff": "aiff",
+    "caf": "caf",
+    "ogg": "ogg",
+    "au": "au",
+    "flac": "flac",
+    "mp3": "mp3",
+}
+
+
+def _decode_media(audio: AudioFile, media: MediaFile) -> Iterator[DecodedStream]:
+    with closing(media):
+        _check_format(audio, media.sampling_rate, media.channels)
+        mixer = Mixer(audio.name, media.sampling_rate, media.channels)
+        blocks = (_mono(audio, mixer, block, media.sampling_rate) for block in media.blocks())
+        yield DecodedStream(sampling_rate=media.sampling_rate, blocks=blocks)
+
+
+def _decode_soundfile(
+    audio: AudioFile, layout: Layout, pieces: list[Piece], damage: Damage, track: int | None
+) -> Iterator[DecodedStream]:
     try:
-        file = _ForwardSoundFile(stream)
+        file = _ForwardSoundFile(ByteRanges(audio, pieces, claimed=None if layout.trusted else _ENDLESS))
     except (soundfile.SoundFileError, TypeError, ValueError) as error:
         cause = str(error).partition(": ")[2].rstrip(".") or str(error)
-        raise AudioError(
+        refusal = AudioError(
             f"{audio.name}: is malformed or in an unknown encoding: {cause} (container: "
             f"{layout.container}). Try `ffmpeg -i INPUT output.wav`."
-        ) from error
+        )
+        refusal.__cause__ = error
+        if layout.container != "ogg" and getattr(error, "code", 0) not in _UNKNOWN_ENCODING:
+            raise refusal from error
+        yield from _decode_otherwise(audio, layout, pieces, damage, track, refusal)
+        return
     with file:
         _check_format(audio, file.samplerate, file.channels)
-        exact = layout.trusted and layout.container != "mp3"  # an MP3 counts samples that its decoder removes
-        yield DecodedStream(sampling_rate=file.samplerate, blocks=_soundfile_blocks(audio, file, exact))
+        if track not in (None, 1):
+            raise AudioError(f"{audio.name}: has one audio track, but `audio_track` is {track}. Leave it out.")
+        yield DecodedStream(
+            sampling_rate=file.samplerate, blocks=_soundfile_blocks(audio, file, layout, pieces, damage)
+        )
 
 
-def _soundfile_blocks(audio: AudioFile, file: soundfile.SoundFile, exact: bool) -> Iterator[Waveform]:
+def _decode_otherwise(
+    audio: AudioFile, layout: Layout, pieces: list[Piece], damage: Damage, track: int | None, refusal: AudioError
+) -> Iterator[DecodedStream]:
+    """Let FFmpeg try a file that libsndfile has refused.
+
+    Raises:
+        AudioError: `refusal`, if FFmpeg refuses it as well.
+    """
+    try:
+        if layout.container not in _DEMUXERS:
+            raise refusal
+        media = MediaFile(audio, _DEMUXERS[layout.container], pieces, damage, track)
+    except MissingDependencyError as error:
+        raise AudioError(f"{refusal} {error}") from refusal
+    except AudioError as error:
+        raise (error if "`audio_track`" in str(error) else refusal) from refusal.__cause__
+    yield from _decode_media(audio, media)
+
+
+def _soundfile_blocks(
+    audio: AudioFile, file: soundfile.SoundFile, layout: Layout, pieces: list[Piece], damage: Damage
+) -> Iterator[Waveform]:
     length, done = _BLOCK_VALUES // file.channels, 0
     mixer = Mixer(audio.name, file.samplerate, file.channels)
     while True:
         try:
             block = file.read(length, dtype="float32", always_2d=True)
         except soundfile.SoundFileError as error:
-            cause = str(error).rstrip(".") or "the decoder gave up"
-            raise _damaged(audio, done / file.samplerate, cause) from error
+            fault = damaged(audio, done / file.samplerate, str(error).rstrip(".") or "the decoder gave up")
+            fault.__cause__ = error
+            damage.report(fault)
+            for rest in _blocks_after(audio, layout, pieces, damage, done):
+                yield _mono(audio, mixer, rest, file.samplerate)
+                done += rest.shape[1]
+            break
         if len(block) == 0:
             break
-        yield _mono(audio, mixer, block.T, file.samplerate, done)
+        yield _mono(audio, mixer, block.T, file.samplerate)
         done += len(block)
+    # The length of an MP3, also in a WAV, includes samples that its decoder removes.
+    exact = layout.trusted and "MPEG" not in file.subtype
     if exact and done < file.frames < _ENDLESS:
-        raise truncated(audio, f"its header gives {file.frames} samples, but there are only {done}")
+        damage.report(truncated(audio, f"its header gives {file.frames} samples, but there are only {done}"))
+        damage.lost += (file.frames - done) / file.samplerate
 
 
-def _mono(audio: AudioFile, mixer: Mixer, channels: Any, sampling_rate: int, done: int) -> Waveform:
-    """Return `channels` `[channels, samples]` mixed down and checked; `done` is the number of samples before them."""
-    mean = mixer.mean(channels)
-    check_samples(mean, f"{audio.name}: ", sampling_rate, first=done)
-    return mixer.mix(channels, mean)
-
-
-def _damaged(audio: AudioFile, seconds: float, cause: object) -> AudioError:
-    return AudioError(
-        f"{audio.name}: is damaged or truncated: decoding failed after {seconds:.2f} s ({cause}). Copy it again from "
-        "its source; to use the rest, try `ffmpeg -i INPUT output.wav`."
-    )
-
-
-_HEADERLESS = ("aac", "amr", "g722")  # FFmpeg guesses their duration
-
-
-def _decode_av(audio: AudioFile, demuxer: str) -> Iterator[DecodedStream]:
-    av = require("av", f"Reading {audio.name} (M4A, MP4, WebM, AAC, …)")
-    stream = io.BufferedReader(_Ranges(audio, [(0, audio.size)]))
-    with _av_errors(av, audio):
-        container = av.open(stream, format=demuxer, metadata_errors="ignore")
-    with closing(container):
-        if not container.streams.audio:
-            raise AudioError(
-                f"{audio.name}: has no audio, only {_kinds(container.streams)}. Pass a file with an audio track."
-            )
-        track = container.streams.audio[0]
-        if track.codec_context is None:
-            raise AudioError(f"{audio.name}: its audio is in an encoding unknown to FFmpeg. Export it as FLAC.")
-        sampling_rate, channels = track.codec_context.sample_rate, track.codec_context.channels
-        _check_format(audio, sampling_rate, channels)
-        yield DecodedStream(sampling_rate=sampling_rate, blocks=_av_blocks(av, audio, container, track))
-
-
-def _av_blocks(av: Any, audio: AudioFile, container: Any, track: Any) -> Iterator[Waveform]:
-    sampling_rate, channels = track.codec_context.sample_rate, track.codec_context.channels
-    # Interleaved, since PyAV crashes on planar samples of some malformed files.
-    to_float = av.AudioResampler(format="flt", layout=track.codec_context.layout, rate=sampling_rate)
-    frames, done = container.decode(track), 0
-    mixer = Mixer(audio.name, sampling_rate, channels)
-    while True:
-        with _av_errors(av, audio, done / sampling_rate):
-            frame = next(frames, None)
-            converted = to_float.resample(frame)
-        for part in converted:
-            interleaved = part.to_ndarray().reshape(-1, channels)
-            yield (block := _mono(audio, mixer, interleaved.T, sampling_rate, done))
-            done += len(block)
-        if frame is None:
-            break
-    stated, decoded = _av_duration(container, track), done / sampling_rate
-    if decoded < 0.98 * stated - 1:
-        raise truncated(audio, f"its header gives {stated:.2f} s of audio, but there are only {decoded:.2f} s")
-
-
-def _av_duration(container: Any, track: Any) -> float:
-    """Return the seconds of audio in the header, or 0 if it has none, or only those of a video that may last longer."""
-    if container.format.name in _HEADERLESS:
-        return 0.0
-    if track.duration:
-        return float(track.duration * track.time_base)
-    alone = len(container.streams) == 1 and container.duration
-    return float(container.duration) / 1e6 if alone else 0.0  # microseconds
-
-
-@contextmanager
-def _av_errors(av: Any, audio: AudioFile, seconds: float = 0.0) -> Iterator[None]:
+def _blocks_after(audio: AudioFile, layout: Layout, pieces: list[Piece], damage: Damage, done: int) -> Iterator[Any]:
+    """Yield what follows the first `done` samples as far as FFmpeg can decode it: libsndfile stops at damage."""
+    if layout.container not in _DEMUXERS:
+        return
     try:
-        yield
-    except (av.error.FFmpegError, ValueError) as error:
-        cause = getattr(error, "strerror", None) or error
-        raise _damaged(audio, seconds, cause) from error
+        with closing(MediaFile(audio, _DEMUXERS[layout.container], pieces, damage)) as media:
+            yield from media.blocks(done, contiguous=True)
+    except (AudioError, MissingDependencyError) as error:
+        damage.faults.append(str(error))
 
 
-def _kinds(streams: Sequence[Any]) -> str:
-    return " and ".join(sorted({stream.type for stream in streams})) or "an empty container"
+def _mono(audio: AudioFile, mixer: Mixer, channels: Any, sampling_rate: int) -> Waveform:
+    """Return the next block `channels` `[channels, samples]` mixed down and checked."""
+    mean = mixer.mean(channels)
+    check_samples(mean, f"{audio.name}: ", sampling_rate, first=mixer.done)
+    return mixer.mix(channels, mean)

@@ -28,6 +28,9 @@ class Mixer:
         name: Name of the recording, for the warning.
         sampling_rate: In hertz.
         channels: Their number.
+
+    Attributes:
+        done: Number of samples mixed so far.
     """
 
     def __init__(self, name: str, sampling_rate: int, channels: int) -> None:
@@ -35,7 +38,7 @@ class Mixer:
         self._powers = np.zeros(channels)  # of the channels, decaying
         self._mixed = 0.0  # power of their mean, decaying
         self._chosen: int | None = None  # the channel in use, instead of the mean
-        self._done = 0  # samples so far
+        self.done = 0  # samples so far
         self._warned = False
 
     def mean(self, block: Any) -> Waveform:
@@ -52,6 +55,7 @@ class Mixer:
             mean: Its mean, which is returned unchanged unless the channels cancel out.
         """
         if self._channels == 1:
+            self.done += len(mean)
             return mean
         mono, piece = mean, max(1, round(_PIECE * self._rate))
         for start in range(0, len(mean), piece):
@@ -62,9 +66,9 @@ class Mixer:
                 continue
             mono = mean.copy() if mono is mean else mono
             mono[part] = self._signal(self._chosen, block[:, part], mean[part])
-            if before != self._chosen and self._done + start > 0:
+            if before != self._chosen and self.done + start > 0:
                 self._fade(mono[part], self._signal(before, block[:, part], mean[part]))
-        self._done += len(mean)
+        self.done += len(mean)
         return mono
 
     def _signal(self, chosen: int | None, block: Any, mean: Waveform) -> Any:
@@ -97,7 +101,7 @@ class Mixer:
         self._warned = True
         warnings.warn(
             f"{self._name}: its channels cancel each other when mixed (one of them is inverted). Where they do, from "
-            f"{self._done / self._rate:.0f} s on, the loudest one is used instead of their mean.",
+            f"{self.done / self._rate:.0f} s on, the loudest one is used instead of their mean.",
             UserWarning,
             stacklevel=2,
         )

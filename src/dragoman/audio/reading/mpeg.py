@@ -12,10 +12,11 @@ https://www.codeproject.com/Articles/8295/MPEG-Audio-Frame-Header.
 import re
 from collections.abc import Iterator
 
+from dragoman.audio.reading.ranges import Piece
 from dragoman.audio.reading.source import AudioFile
 from dragoman.errors import AudioError
 
-__all__ = ["frame_groups", "frame_length", "skip_id3", "table_bytes"]
+__all__ = ["count_frames", "frame_groups", "frame_length", "skip_id3", "table_bytes", "table_frames"]
 
 # Kilobits per second by bitrate index 1…14, for (MPEG version, layer); MPEG 2.5 is like 2, and its layers II and III
 # are the same.
@@ -75,19 +76,34 @@ def frame_length(head: bytes) -> int:
 
 def table_bytes(frame: bytes) -> int | None:
     """Return the bytes of audio given by the table in the first frame of a file, or None."""
+    return _table(frame)[1]
+
+
+def table_frames(frame: bytes) -> int | None:
+    """Return the number of frames given by the table in the first frame of a file, or None."""
+    return _table(frame)[0]
+
+
+def _table(frame: bytes) -> tuple[int | None, int | None]:
     if frame[36:40] == b"VBRI":
-        return int.from_bytes(frame[46:50], "big")
+        return int.from_bytes(frame[50:54], "big"), int.from_bytes(frame[46:50], "big")
     match = _TABLES.search(frame, 0, _LOOK)
     if match is None:
-        return None
-    flags = int.from_bytes(frame[match.end() : match.end() + 4], "big")
-    if not flags & 2:
-        return None
-    count = match.end() + (8 if flags & 1 else 4)  # the number of frames may come before it
-    return int.from_bytes(frame[count : count + 4], "big")
+        return None, None
+    flags, place = int.from_bytes(frame[match.end() : match.end() + 4], "big"), match.end() + 4
+    counts: list[int | None] = []
+    for bit in (1, 2):  # frames, bytes: either may be left out
+        counts.append(int.from_bytes(frame[place : place + 4], "big") if flags & bit else None)
+        place += 4 if flags & bit else 0
+    return counts[0], counts[1]
 
 
-def frame_groups(audio: AudioFile, start: int) -> list[list[tuple[int, int]]]:
+def count_frames(audio: AudioFile, start: int) -> int:
+    """Return the number of complete frames with audio in an MP3."""
+    return sum(1 for _ in _frames(audio, start))
+
+
+def frame_groups(audio: AudioFile, start: int) -> list[list[Piece]]:
     """Find the audio in an MP3 from frame to frame.
 
     Returns:
@@ -110,7 +126,7 @@ def frame_groups(audio: AudioFile, start: int) -> list[list[tuple[int, int]]]:
             ranges.append((offset, size))
     if not groups:
         raise AudioError(f"{audio.name}: has no complete MP3 frame. Copy it again, or check that it is an MP3.")
-    return groups
+    return [list(group) for group in groups]
 
 
 def _frames(audio: AudioFile, offset: int) -> Iterator[tuple[bytes, int, int]]:
