@@ -3,10 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from dragoman.checkpoint.keymap import Rule
 from dragoman.families import bart_like
-from dragoman.families.base import Card, Family, Part
-from dragoman.families.rules import head_rule
+from dragoman.families.base import Card, Family
 from dragoman.spec import EmbedNorm, NormOrder, TextDecoderSpec, TextPositionSpec
 
 
@@ -32,15 +30,9 @@ class BartConfig(bart_like.TwoStackConfig):
         return replace(spec, head=replace(spec.head, bias=bool(self.keep_final_logits_bias)))
 
 
-def _rules(config: BartConfig) -> tuple[Rule, ...]:
-    seq2seq = bart_like.seq2seq_rules(config.keep_final_logits_bias)
-    names = (*bart_like.BLOCKS, bart_like.EMBED_NORM, *seq2seq, *bart_like.OTHER_HEADS)
-    return (*names, head_rule(config.tie_word_embeddings))
-
-
 FAMILY = Family(
     config=BartConfig,
-    text=Part(rules=_rules, classes=("BartForCausalLM",), prefixes=("model.",), aliases=bart_like.SHARED),
+    text=bart_like.seq2seq_part("BartForCausalLM", bart_like.EMBED_NORM, *bart_like.OTHER_HEADS),
     tokenizer="RobertaTokenizer",
     card=Card(
         name="BART, its decoder",

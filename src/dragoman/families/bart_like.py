@@ -8,14 +8,16 @@ from typing import Any
 
 from dragoman.checkpoint.keymap import Alias, Drop, Rename, Rule
 from dragoman.families import base
+from dragoman.families.base import Part
 from dragoman.families.config import FieldAlias, ModelConfig
+from dragoman.families.rules import head_rule
 from dragoman.spec import Activation, EmbedNorm, NormOrder
 from dragoman.spec.attention import AttentionSpec, CrossAttentionSpec
 from dragoman.spec.block import BlockSpec, FeedForwardSpec, StackSpec
 from dragoman.spec.text import HeadSpec, TextDecoderSpec, TextEmbeddingSpec, TextPositionSpec
 
 __all__ = ["BLOCKS", "EMBED_NORM", "FINAL_NORM", "OTHER_HEADS", "SHARED", "TINY", "TINY_DECODER", "TINY_IDS"]
-__all__ += ["BartLikeConfig", "TwoStackConfig", "block_rules", "seq2seq_rules"]
+__all__ += ["BartLikeConfig", "TwoStackConfig", "block_rules", "seq2seq_part"]
 
 TINY_DECODER: dict[str, Any] = {
     "vocab_size": 99,
@@ -155,17 +157,31 @@ SHARED = (
     Alias("shared.weight",                              "model.decoder.embed_tokens.weight"),
     Alias("model.shared.weight",                        "model.decoder.embed_tokens.weight"),
 )
+# fmt: on
 
 
-def seq2seq_rules(keep_bias: bool | None) -> tuple[Rule, ...]:
-    """Return the rules for what a full checkpoint holds in addition to the decoder: an encoder, and a bias of the head.
+def seq2seq_part(name: str, *more: Rule, computed: tuple[str, ...] = ()) -> Part:
+    """Return the decoder of a model that was trained with a text encoder.
 
-    The bias is a buffer of zeros in BART-like models, but trained in Marian; the decoders of `transformers` have none.
+    Its checkpoints hold the encoder too, and a bias of the head: a buffer of zeros in BART-like models, but trained in
+    Marian. The decoders of `transformers` have no such bias.
+
+    Args:
+        name: Its class.
+        more: The rules for its norms outside the blocks, and for other heads in its checkpoints.
+        computed: As in `Part`.
     """
     bias = "final_logits_bias"
-    remedy = "`transformers` drops it from a decoder; `keep_final_logits_bias=True` in its configuration keeps it"
-    return (
-        Drop("model.encoder.*",                         why="the text encoder is not used"),
-        Rename(bias, "head.bias", row=True) if keep_bias else Drop(bias, why="all zero", lost=remedy),
-    )
-# fmt: on
+    lost = "`transformers` drops it from a decoder; `keep_final_logits_bias=True` in its configuration keeps it"
+
+    def rules(config: Any) -> tuple[Rule, ...]:
+        kept = config.keep_final_logits_bias
+        return (
+            *BLOCKS,
+            Drop("model.encoder.*", why="the text encoder is not used"),
+            Rename(bias, "head.bias", row=True) if kept else Drop(bias, why="all zero", lost=lost),
+            *more,
+            head_rule(config.tie_word_embeddings),
+        )
+
+    return Part(rules=rules, classes=(name,), prefixes=("model.",), aliases=SHARED, computed=computed)

@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dragoman.checkpoint.keymap import Rule
 from dragoman.families import bart_like
 from dragoman.families.bart import BartConfig
-from dragoman.families.base import Card, Family, Part
-from dragoman.families.rules import head_rule
+from dragoman.families.base import Card, Family
 from dragoman.spec import NormOrder, TextDecoderSpec, TextPositionSpec
 
 
@@ -35,14 +33,9 @@ class BlenderbotConfig(BartConfig):
         return self._text_spec(NormOrder.PRE, TextPositionSpec())
 
 
-def _rules(config: BlenderbotConfig) -> tuple[Rule, ...]:
-    seq2seq = bart_like.seq2seq_rules(config.keep_final_logits_bias)
-    return (*bart_like.BLOCKS, bart_like.FINAL_NORM, *seq2seq, head_rule(config.tie_word_embeddings))
-
-
 FAMILY = Family(
     config=BlenderbotConfig,
-    text=Part(rules=_rules, classes=("BlenderbotForCausalLM",), prefixes=("model.",), aliases=bart_like.SHARED),
+    text=bart_like.seq2seq_part("BlenderbotForCausalLM", bart_like.FINAL_NORM),
     tokenizer="BlenderbotTokenizer",
     card=Card(
         name="Blenderbot, its decoder",

@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dragoman.checkpoint.keymap import Rule
 from dragoman.families import bart_like
 from dragoman.families.bart import BartConfig
-from dragoman.families.base import Card, Family, Part
-from dragoman.families.rules import head_rule
+from dragoman.families.base import Card, Family
 from dragoman.spec import EmbedNorm, NormOrder, TextDecoderSpec, TextPositionSpec
 
 
@@ -32,14 +30,9 @@ class BlenderbotSmallConfig(BartConfig):
         return self._text_spec(NormOrder.POST, TextPositionSpec(), EmbedNorm.TOKENS)
 
 
-def _rules(config: BlenderbotSmallConfig) -> tuple[Rule, ...]:
-    seq2seq = bart_like.seq2seq_rules(config.keep_final_logits_bias)
-    return (*bart_like.BLOCKS, bart_like.EMBED_NORM, *seq2seq, head_rule(config.tie_word_embeddings))
-
-
 FAMILY = Family(
     config=BlenderbotSmallConfig,
-    text=Part(rules=_rules, classes=("BlenderbotSmallForCausalLM",), prefixes=("model.",), aliases=bart_like.SHARED),
+    text=bart_like.seq2seq_part("BlenderbotSmallForCausalLM", bart_like.EMBED_NORM),
     tokenizer="BlenderbotSmallTokenizer",
     card=Card(
         name="Blenderbot small, its decoder",

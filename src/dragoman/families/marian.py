@@ -1,16 +1,14 @@
 """The decoder of Marian (https://arxiv.org/abs/1804.00344) in the OPUS-MT translation models.
 
-Their heads have a trained bias, which `MarianForCausalLM` of `transformers` lacks: see `bart_like.seq2seq_rules`.
+Their heads have a trained bias, which `MarianForCausalLM` of `transformers` lacks: see `bart_like.seq2seq_part`.
 """
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from dragoman.checkpoint.keymap import Rule
 from dragoman.families import bart_like
 from dragoman.families.bart import BartConfig
-from dragoman.families.base import Card, Family, Part
-from dragoman.families.rules import head_rule
+from dragoman.families.base import Card, Family
 from dragoman.spec import NormOrder, Positions, TextDecoderSpec, TextPositionSpec
 
 
@@ -43,23 +41,9 @@ class MarianConfig(BartConfig):
         return self._text_spec(NormOrder.POST, TextPositionSpec(kind=Positions.STORED))
 
 
-def _rules(config: MarianConfig) -> tuple[Rule, ...]:
-    return (
-        *bart_like.BLOCKS,
-        *bart_like.seq2seq_rules(config.keep_final_logits_bias),
-        head_rule(config.tie_word_embeddings),
-    )
-
-
 FAMILY = Family(
     config=MarianConfig,
-    text=Part(
-        rules=_rules,
-        classes=("MarianForCausalLM",),
-        prefixes=("model.",),
-        aliases=bart_like.SHARED,
-        computed=("embed.positions.weight",),
-    ),
+    text=bart_like.seq2seq_part("MarianForCausalLM", computed=("embed.positions.weight",)),
     tokenizer="MarianTokenizer",
     card=Card(
         name="Marian (OPUS-MT), its decoder",

@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dragoman.checkpoint.keymap import Rule
 from dragoman.families import bart_like
 from dragoman.families.bart import BartConfig
-from dragoman.families.base import Card, Family, Part
-from dragoman.families.rules import head_rule
+from dragoman.families.base import Card, Family
 from dragoman.spec import EmbedNorm, NormOrder, TextDecoderSpec, TextPositionSpec
 
 
@@ -24,22 +22,9 @@ class MBartConfig(BartConfig):
         return self._text_spec(NormOrder.PRE, TextPositionSpec(offset=2), EmbedNorm.SUM)
 
 
-def _rules(config: MBartConfig) -> tuple[Rule, ...]:
-    seq2seq = bart_like.seq2seq_rules(config.keep_final_logits_bias)
-    head = head_rule(config.tie_word_embeddings)
-    return (
-        *bart_like.BLOCKS,
-        bart_like.EMBED_NORM,
-        bart_like.FINAL_NORM,
-        *seq2seq,
-        *bart_like.OTHER_HEADS,
-        head,
-    )
-
-
 FAMILY = Family(
     config=MBartConfig,
-    text=Part(rules=_rules, classes=("MBartForCausalLM",), prefixes=("model.",), aliases=bart_like.SHARED),
+    text=bart_like.seq2seq_part("MBartForCausalLM", bart_like.EMBED_NORM, bart_like.FINAL_NORM, *bart_like.OTHER_HEADS),
     tokenizer="MBartTokenizer",
     card=Card(
         name="mBART, mBART-50, its decoder",

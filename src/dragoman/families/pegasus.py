@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dragoman.checkpoint.keymap import Rule
 from dragoman.families import bart_like
 from dragoman.families.bart import BartConfig
-from dragoman.families.base import Card, Family, Part
-from dragoman.families.rules import head_rule
+from dragoman.families.base import Card, Family
 from dragoman.spec import NormOrder, Positions, TextDecoderSpec, TextPositionSpec
 
 
@@ -28,20 +26,9 @@ class PegasusConfig(BartConfig):
         return self._text_spec(NormOrder.PRE, TextPositionSpec(kind=Positions.STORED))
 
 
-def _rules(config: PegasusConfig) -> tuple[Rule, ...]:
-    seq2seq = bart_like.seq2seq_rules(config.keep_final_logits_bias)
-    return (*bart_like.BLOCKS, bart_like.FINAL_NORM, *seq2seq, head_rule(config.tie_word_embeddings))
-
-
 FAMILY = Family(
     config=PegasusConfig,
-    text=Part(
-        rules=_rules,
-        classes=("PegasusForCausalLM",),
-        prefixes=("model.",),
-        aliases=bart_like.SHARED,
-        computed=("embed.positions.weight",),
-    ),
+    text=bart_like.seq2seq_part("PegasusForCausalLM", bart_like.FINAL_NORM, computed=("embed.positions.weight",)),
     tokenizer="PegasusTokenizer",
     card=Card(
         name="PEGASUS, its decoder",
