@@ -3,6 +3,7 @@
 import copy
 import io
 import json
+import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,12 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 import sentencepiece
+import transformers
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from tokenizers import ByteLevelBPETokenizer, models, trainers
 from tokenizers import Tokenizer as RustTokenizer
 from transformers import AutoTokenizer
 
+import dragoman
+from dragoman.errors import TokenizerError
 from dragoman.processing.from_files import TOKENIZER_OF
 from dragoman.text import vocab_files
 from dragoman.text.ctc import Wav2Vec2CTCTokenizer
@@ -352,3 +356,135 @@ def ctc(tmp_path_factory: pytest.TempPathFactory) -> Case:
     folder = tmp_path_factory.mktemp("ctc")
     prepare_ctc(folder)
     return Case([load_tokenizer(folder)], [AutoTokenizer.from_pretrained(folder)])
+
+
+# ---- calls and attributes, on files that `transformers` saved
+
+PAIR = ("the quick brown fox", "doesn't it? it's 5 o'clock")
+# Before `transformers` saves them; all SentencePiece models become a tokenizer.json then.
+SAVED_BY_RUST = [kind for kind in PREPARE if kind != "ctc"]
+
+
+class Both:
+    """The same tokenizer in both libraries."""
+
+    def __init__(self, ours: Any, theirs: Any) -> None:
+        self.ours, self.theirs = ours, theirs
+
+
+@pytest.fixture(params=PREPARE)
+def both(request: pytest.FixtureRequest, tmp_path: Path) -> Both:
+    PREPARE[request.param](tmp_path)
+    transformers.AutoTokenizer.from_pretrained(tmp_path).save_pretrained(tmp_path / "saved")
+    return Both(*(library.AutoTokenizer.from_pretrained(tmp_path / "saved") for library in (dragoman, transformers)))
+
+
+fast_kinds = pytest.mark.parametrize("both", SAVED_BY_RUST, indirect=True)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"add_special_tokens": False},
+        {"truncation": True, "max_length": 9},
+        {"truncation": "only_first", "max_length": 26},
+        {"truncation": "only_second", "max_length": 26},
+        {"return_token_type_ids": True, "return_special_tokens_mask": True},
+    ],
+)
+def test_pairs_equal_transformers(both: Both, options: dict[str, Any]) -> None:
+    ours, theirs = both.ours(*PAIR, **options), both.theirs(*PAIR, **options)
+    if not both.theirs.is_fast:  # `transformers` masks nothing in such pairs, and gives them no types
+        for name in ("special_tokens_mask", "token_type_ids"):
+            ours.pop(name, None), theirs.pop(name, None)
+    assert ours.data == theirs.data
+    assert both.ours.encode(*PAIR) == both.theirs.encode(*PAIR)
+
+
+def test_batches_of_pairs_equal_transformers(both: Both) -> None:
+    options: dict[str, Any] = {"padding": True, "return_tensors": "np"}
+    for arguments in (([PAIR[0], "fox"], [PAIR[1], "it"]), ([PAIR, ("fox", "it")],)):
+        ours, theirs = (tokenizer(*arguments, **options) for tokenizer in (both.ours, both.theirs))
+        assert {name: ours[name].tolist() for name in ours} == {name: theirs[name].tolist() for name in theirs}
+
+
+@fast_kinds
+@pytest.mark.parametrize("text", [CORPUS[0], CORPUS[1], CORPUS[7], ""])
+def test_offsets_equal_transformers(both: Both, text: str) -> None:
+    for arguments in ((text,), (text, PAIR[1])):
+        options = {"return_offsets_mapping": True, "truncation": True, "max_length": 11}
+        ours, theirs = both.ours(*arguments, **options), both.theirs(*arguments, **options)
+        assert ours["offset_mapping"] == theirs["offset_mapping"]
+    padded = [
+        tokenizer([text, "fox"], return_offsets_mapping=True, padding=True, return_tensors="np")["offset_mapping"]
+        for tokenizer in (both.ours, both.theirs)
+    ]
+    assert np.array_equal(*padded)
+
+
+@pytest.mark.parametrize("both", ["ctc"], indirect=True)
+def test_tokenizers_in_python_have_no_offsets(both: Both) -> None:
+    with pytest.raises(TokenizerError, match="splits texts in Python has no offsets"):
+        both.ours("fox", return_offsets_mapping=True)
+    with pytest.raises(KeyError):
+        both.theirs("fox", return_offsets_mapping=True)["offset_mapping"]
+
+
+def test_vocabulary_equals_transformers(both: Both) -> None:
+    ours, theirs = both.ours, both.theirs
+    assert ours.is_fast is theirs.is_fast
+    assert ours.vocab == dict(theirs.get_vocab())
+    assert ours.model_input_names == theirs.model_input_names
+    if theirs.is_fast:
+        assert ours.get_added_vocab() == theirs.get_added_vocab()
+    else:  # here, entries of several characters are added tokens too
+        assert ours.get_added_vocab().items() >= theirs.get_added_vocab().items()
+    for line in CORPUS:
+        tokens = theirs.tokenize(line)
+        if theirs.is_fast:  # here, tokenizers in Python show the unknown token
+            assert ours.tokenize(line) == tokens
+        expected, found = theirs.convert_tokens_to_string(tokens), ours.convert_tokens_to_string(tokens)
+        assert found == expected if isinstance(expected, str) else found["text"] == expected["text"]
+
+
+def test_options_of_other_decoders_are_taken(both: Both) -> None:
+    ids = both.theirs("the fox")["input_ids"]
+    expected = both.theirs.batch_decode([ids], group_tokens=False, skip_special_tokens=True)
+    options = {"group_tokens": False, "num_processes": 2, "use_source_tokenizer": False}
+    assert both.ours.batch_decode([ids], skip_special_tokens=True, **options) == expected
+    with pytest.raises(TypeError, match="group_token"):
+        both.ours.batch_decode([ids], group_token=False)
+
+
+def test_a_pad_token_outside_the_vocabulary_equals_transformers(both: Both, caplog: Any, tmp_path: Path) -> None:
+    for tokenizer in (both.ours, both.theirs):
+        tokenizer.pad_token = " "
+    assert both.ours.pad_token == both.theirs.pad_token == " "
+    assert both.ours.pad_token_id == both.theirs.pad_token_id == both.ours.unk_token_id
+    rows = [tokenizer(["the", "the fox"], padding=True)["input_ids"] for tokenizer in (both.ours, both.theirs)]
+    assert rows[0] == rows[1]
+    assert [record.levelno for record in caplog.records if record.name.startswith("dragoman")] == [logging.WARNING]
+    assert "gets the id of the unknown token" in caplog.text
+    both.ours.save_pretrained(tmp_path / "again")  # a saved one is added to the vocabulary when it is read
+    both.theirs.save_pretrained(tmp_path / "theirs")
+    again = dragoman.AutoTokenizer.from_pretrained(tmp_path / "again")
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "theirs")
+    assert (len(again), again.pad_token_id) == (len(theirs), theirs.pad_token_id)
+
+
+def test_a_saved_vocabulary_is_read_by_transformers(both: Both, tmp_path: Path) -> None:
+    [path] = both.ours.save_vocabulary(tmp_path, filename_prefix="of")
+    assert Path(path).parent == tmp_path
+    assert Path(path).name in ("of-tokenizer.json", "of-vocab.json")
+    if path.endswith("tokenizer.json"):
+        again = transformers.PreTrainedTokenizerFast(tokenizer_file=path)
+        assert again.get_vocab() == both.theirs.get_vocab()
+
+
+@pytest.mark.parametrize("both", ["mbart", "mbart50", "bert-cased"], indirect=True)
+def test_the_old_context_for_targets_equals_text_target(both: Both) -> None:
+    expected = both.theirs(text_target=list(CORPUS[:2]))["input_ids"]
+    with pytest.warns(FutureWarning, match=r"pass `text_target=…`"), both.ours.as_target_tokenizer():
+        assert both.ours(list(CORPUS[:2]))["input_ids"] == expected
+    assert both.ours("fox")["input_ids"] == both.theirs("fox")["input_ids"]

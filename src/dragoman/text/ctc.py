@@ -1,5 +1,6 @@
 """The tokenizer of CTC models: one id per character; decoding merges repeats."""
 
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -22,6 +23,8 @@ class Wav2Vec2CTCTokenizer(Tokenizer):
     sampling_rate` they are in seconds.
     """
 
+    decode_options = frozenset({"group_tokens", "spaces_between_special_tokens"})
+
     @property
     def word_delimiter_token(self) -> str:
         """The character for a space."""
@@ -39,6 +42,19 @@ class Wav2Vec2CTCTokenizer(Tokenizer):
             return Batch({name: [item[name] for item in decoded] for name in decoded[0]})
         return decoded
 
+    def convert_tokens_to_string(
+        self,
+        tokens: Sequence[str],
+        group_tokens: bool = True,
+        spaces_between_special_tokens: bool = False,
+        output_char_offsets: bool = False,
+        output_word_offsets: bool = False,
+    ) -> Batch:
+        """Return a batch of `text`, `char_offsets` and `word_offsets` for tokens; see the options above."""
+        return self._text(
+            enumerate(tokens), group_tokens, spaces_between_special_tokens, output_char_offsets, output_word_offsets
+        )
+
     def _decode(
         self,
         ids: list[int],
@@ -51,36 +67,42 @@ class Wav2Vec2CTCTokenizer(Tokenizer):
         output_word_offsets: bool = False,
     ) -> Any:
         special = set(self.all_special_tokens) - {self.pad_token} if skip_special_tokens else set()
+        frames = ((frame, token) for frame, token in enumerate(self._tokens_of(ids)) if token not in special)
+        decoded = self._text(
+            frames, group_tokens, spaces_between_special_tokens, output_char_offsets, output_word_offsets
+        )
+        text = clean_up_tokenization(decoded["text"]) if clean else decoded["text"]
+        return decoded | {"text": text} if output_char_offsets or output_word_offsets else text
+
+    def _text(
+        self, frames: Iterable[tuple[int, str]], group: bool, spaces: bool, char_offsets: bool, word_offsets: bool
+    ) -> Batch:
+        """Return the text and offsets of tokens with their frames."""
         space = str(self.init_kwargs.get("replace_word_delimiter_char") or " ")
         characters = [
             {**run, "char": space if run["char"] == self.word_delimiter_token else run["char"]}
-            for run in self._runs(ids, special, group_tokens)
+            for run in _runs(frames, group)
             if run["char"] != self.pad_token  # after grouping: a blank between two equal letters keeps both
         ]
-        text = (" " if spaces_between_special_tokens else "").join(c["char"] for c in characters).strip()
-        text = text.lower() if self.init_kwargs.get("do_lower_case") else text
-        text = clean_up_tokenization(text) if clean else text
-        if not (output_char_offsets or output_word_offsets):
-            return text
+        text = (" " if spaces else "").join(c["char"] for c in characters).strip()
         return Batch(
             {
-                "text": text,
-                "char_offsets": characters if output_char_offsets else None,
-                "word_offsets": _words(characters, space) if output_word_offsets else None,
+                "text": text.lower() if self.init_kwargs.get("do_lower_case") else text,
+                "char_offsets": characters if char_offsets else None,
+                "word_offsets": _words(characters, space) if word_offsets else None,
             }
         )
 
-    def _runs(self, ids: list[int], skipped: set[str], group_tokens: bool) -> list[dict[str, Any]]:
-        """Return the tokens with their frames, from `start_offset` up to `end_offset`."""
-        runs: list[dict[str, Any]] = []
-        for frame, token in enumerate(self._tokens_of(ids)):
-            if token in skipped:
-                continue
-            if group_tokens and runs and runs[-1]["char"] == token:
-                runs[-1]["end_offset"] = frame + 1
-            else:
-                runs.append({"char": token, "start_offset": frame, "end_offset": frame + 1})
-        return runs
+
+def _runs(frames: Iterable[tuple[int, str]], group: bool) -> list[dict[str, Any]]:
+    """Return the tokens with their frames, from `start_offset` up to `end_offset`."""
+    runs: list[dict[str, Any]] = []
+    for frame, token in frames:
+        if group and runs and runs[-1]["char"] == token:
+            runs[-1]["end_offset"] = frame + 1
+        else:
+            runs.append({"char": token, "start_offset": frame, "end_offset": frame + 1})
+    return runs
 
 
 def _words(characters: list[dict[str, Any]], space: str) -> list[dict[str, Any]]:

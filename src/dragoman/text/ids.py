@@ -62,7 +62,7 @@ def _row(ids: Any) -> list[int]:
     return row
 
 
-def pad_rows(rows: Sequence[Sequence[int]], length: int, value: int, side: str) -> list[list[int]]:
+def pad_rows(rows: Sequence[Sequence[Any]], length: int, value: Any, side: str) -> list[list[Any]]:
     """Pad every row shorter than `length` with `value` on one side."""
     fills = [[value] * (length - len(row)) for row in rows]
     if side == "left":
@@ -89,8 +89,8 @@ def padded_length(
     return length if length is None or not multiple else -(-length // multiple) * multiple
 
 
-def id_array(rows: Sequence[Sequence[int]]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return rows of the same length as an array `[batch, length]`.
+def id_array(rows: Sequence[Sequence[Any]]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return rows of the same length as an array `[batch, length]`, of offsets `[batch, length, 2]`.
 
     Raises:
         TokenizerError: If their lengths differ.
@@ -101,4 +101,5 @@ def id_array(rows: Sequence[Sequence[int]]) -> np.ndarray[Any, np.dtype[np.int64
             f"Rows of {min(lengths)} to {max(lengths)} tokens do not fit into one array. "
             "Use `padding=True`, or `truncation=True` with `max_length`."
         )
-    return np.array(rows, dtype=np.int64).reshape(len(rows), max(lengths, default=0))
+    array = np.array(rows, dtype=np.int64)
+    return array.reshape(len(rows), max(lengths, default=0), *array.shape[2:])

@@ -29,7 +29,7 @@ from dragoman.text.pieces import CAMEMBERT, FAIRSEQ, PEGASUS
 from dragoman.text.speech2text import Speech2TextTokenizer
 from dragoman.text.tokenizer import Tokenizer
 from dragoman.text.whisper import WhisperTokenizer
-from dragoman.text.words import BioGptTokenizer, BlenderbotSmallTokenizer, Speech2Text2Tokenizer
+from dragoman.text.words import BertTokenizer, BioGptTokenizer, BlenderbotSmallTokenizer, Speech2Text2Tokenizer
 
 __all__ = ["GENERAL", "KINDS", "Kind", "kind_named"]
 
@@ -48,6 +48,8 @@ class Kind:
         roles: Special tokens where the files name none, provided that the vocabulary has them.
         around: Roles of the special tokens before and after a sequence (`"$A"`); with `None`, `add_bos_token` and
             `add_eos_token` decide.
+        pair: The same for two sequences (`"$A"` and `"$B"`), if the second does not directly follow the first; `:1` is
+            the token type.
         add_bos_token: The default of this setting.
     """
 
@@ -59,6 +61,7 @@ class Kind:
     reads_json: bool = True
     roles: Mapping[str, str | AddedToken] = field(default_factory=dict)
     around: tuple[str, ...] | None = None
+    pair: tuple[str, ...] | None = None
     add_bos_token: bool = False
 
     @property
@@ -82,16 +85,20 @@ _END = "<|endoftext|>"
 _BYTES = (("vocab.json",), ("merges.txt",))
 _SENTENCEPIECE = ("sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
 
+_SEPARATED = ("bos_token", "$A", "eos_token", "eos_token", "$B", "eos_token")
+
 GENERAL = Kind(name="PreTrainedTokenizerFast")
 
 _KINDS = (
     GENERAL,
     Kind(
         name="BertTokenizer",
+        tokenizer=BertTokenizer,
         files=(("vocab.txt",),),
         build=word_piece,
         roles=_BERT,
         around=("cls_token", "$A", "sep_token"),
+        pair=("cls_token", "$A", "sep_token", "$B:1", "sep_token:1"),
     ),
     Kind(
         name="GPT2Tokenizer",
@@ -105,6 +112,7 @@ _KINDS = (
         build=byte_level,
         roles=_ROBERTA | _MASK,
         around=("cls_token", "$A", "sep_token"),
+        pair=_SEPARATED,
     ),
     Kind(
         name="WhisperTokenizer",
@@ -140,6 +148,7 @@ _KINDS = (
         reads_json=False,
         roles=_FAIRSEQ | {"bos_token": "<s>", "sep_token": "</s>"},
         around=("sep_token", "$A"),
+        pair=("sep_token", "$A", "sep_token", "$B"),
     ),
     Kind(
         name="Wav2Vec2CTCTokenizer",
@@ -170,6 +179,7 @@ _KINDS = (
         build=sentence_piece(FAIRSEQ, mask=True),
         roles=_ROBERTA | _MASK,
         around=("bos_token", "$A", "eos_token"),
+        pair=_SEPARATED,
     ),
     Kind(
         name="CamembertTokenizer",
@@ -177,6 +187,7 @@ _KINDS = (
         build=sentence_piece(CAMEMBERT, mask=True),
         roles=_ROBERTA | _MASK,
         around=("bos_token", "$A", "eos_token"),
+        pair=_SEPARATED,
     ),
     Kind(
         name="XGLMTokenizer",
@@ -184,6 +195,7 @@ _KINDS = (
         build=sentence_piece(FAIRSEQ, more=lambda settings: [f"<madeupword{i}>" for i in range(7)]),
         roles=_ROBERTA,
         around=("eos_token", "$A"),
+        pair=("eos_token", "$A", "eos_token", "eos_token", "$B"),
     ),
     Kind(
         name="PegasusTokenizer",
@@ -231,6 +243,7 @@ _KINDS = (
         build=sentence_piece(more=extra_ids),
         roles=_FAIRSEQ,
         around=("$A", "eos_token"),
+        pair=("$A", "eos_token", "$B", "eos_token"),
     ),
     Kind(
         name="LlamaTokenizer",
@@ -246,7 +259,9 @@ _SYNONYMS = {
     "BartTokenizer": "RobertaTokenizer",
     "DistilBertTokenizer": "BertTokenizer",
     "ElectraTokenizer": "BertTokenizer",
+    "MT5Tokenizer": "T5Tokenizer",
     "MobileBertTokenizer": "BertTokenizer",
+    "Wav2Vec2Tokenizer": "Wav2Vec2CTCTokenizer",
     "distilbert": "BertTokenizer",
     "mbart50": "MBart50Tokenizer",
     "TokenizersBackend": "PreTrainedTokenizerFast",

@@ -71,7 +71,8 @@ class MBartTokenizer(Tokenizer):
     def _template(self, *, target: bool) -> Any:
         language = (self.tgt_lang or self.src_lang) if target else self.src_lang
         around = [language, "$A", self.eos_token] if self.language_first else ["$A", self.eos_token, language]
-        return template(self.backend_tokenizer, around)
+        pair = [part for each in around for part in (("$A", "$B") if each == "$A" else (each,)) if part is not None]
+        return template(self.backend_tokenizer, around, pair)
 
     def _config(self) -> dict[str, Any]:
         return super()._config() | {"src_lang": self.src_lang, "tgt_lang": self.tgt_lang}

@@ -44,8 +44,14 @@ def added_token_fields(token: AddedToken) -> dict[str, Any]:
     return {"content": token.content, **{flag: getattr(token, flag) for flag in _FLAGS}}
 
 
-def template(backend: RustTokenizer, around: Sequence[str | None]) -> Any:
+def template(backend: RustTokenizer, around: Sequence[str | None], pair: Sequence[str] | None = None) -> Any:
     """Return a post-processor that puts special tokens around a text (`"$A"`); `None` is skipped.
+
+    Args:
+        backend: The engine with the vocabulary.
+        around: The tokens, and `"$A"`.
+        pair: The same tokens around two texts, `"$A"` and `"$B"`; a part that ends in `:1` has this token type. By
+            default the second text follows the first.
 
     Raises:
         TokenizerError: If the vocabulary lacks one of the tokens.
@@ -55,4 +61,5 @@ def template(backend: RustTokenizer, around: Sequence[str | None]) -> Any:
     missing = [token for token, i in ids.items() if i is None]
     if missing:
         raise TokenizerError(f"The vocabulary lacks the special tokens {', '.join(missing)}.")
-    return processors.TemplateProcessing(single=parts, special_tokens=list(ids.items()))
+    both = [part for each in parts for part in ((each, "$B:1") if each == "$A" else (each,))] if pair is None else pair
+    return processors.TemplateProcessing(single=parts, pair=list(both), special_tokens=list(ids.items()))

@@ -1,5 +1,6 @@
 """Speech to Text's tokenizer: SentencePiece with its own vocabulary, and in some models a language token."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from tokenizers import processors
@@ -67,15 +68,20 @@ class Speech2TextTokenizer(Tokenizer):
         special = [language, (eos, self.eos_token_id)]
         return processors.TemplateProcessing(single=["language", "$A", eos], special_tokens=special)
 
-    def _decode(self, ids: list[int], skip_special_tokens: bool, clean: bool) -> str:
+    def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
+        """Return the text of tokens; special tokens keep their case."""
         special = set(self.all_special_tokens)
         text, run = "", list[str]()
-        for token in self._tokens_of(ids):
+        for token in tokens:
             if token not in special:
                 run.append(token)
-            elif not skip_special_tokens:
+            else:
                 text, run = f"{text}{self._joined(run)}{token} ", []
-        text = (text + self._joined(run)).strip()
+        return (text + self._joined(run)).strip()
+
+    def _decode(self, ids: list[int], skip_special_tokens: bool, clean: bool) -> str:
+        special = set(self.all_special_tokens) if skip_special_tokens else ()
+        text = self.convert_tokens_to_string([token for token in self._tokens_of(ids) if token not in special])
         return clean_up_tokenization(text) if clean else text
 
     def _joined(self, pieces: list[str]) -> str:

@@ -7,27 +7,27 @@ Padding and truncation are arguments of a call and do not change the tokenizer, 
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from tokenizers import Encoding
 from tokenizers import Tokenizer as RustTokenizer
-from tokenizers import models as rust_models
 
 from dragoman.batch import Batch, to_framework
 from dragoman.errors import TokenizerError
 from dragoman.files import as_path, write_bytes, write_json
-from dragoman.text.clean_up import clean_up_tokenization
+from dragoman.text.decoding import Decoder
+from dragoman.text.encodings import FILL, JOINED, columns_of, pairs_of, truncate
 from dragoman.text.ids import id_array, id_rows, pad_rows, padded_length
 from dragoman.text.pieces import PythonPieces, with_pieces, without_pieces
 from dragoman.text.settings import extra_tokens, flag, max_length, saved_settings, side, token_limit
 from dragoman.text.special_tokens import ROLES
-from dragoman.text.vocabulary import Vocabulary
 
 __all__ = ["Tokenizer"]
 
 
-class Tokenizer(Vocabulary):
+class Tokenizer(Decoder):
     """Converts texts to token ids and back.
 
     Args:
@@ -43,7 +43,7 @@ class Tokenizer(Vocabulary):
         TokenizerError: If a setting is malformed.
     """
 
-    model_input_names = ("input_ids", "attention_mask")
+    model_input_names: Sequence[str] = ("input_ids", "attention_mask")
 
     def __init__(
         self,
@@ -64,6 +64,9 @@ class Tokenizer(Vocabulary):
         self.truncation_side = side(settings, "truncation_side")
         self.model_max_length = max_length(settings)
         self.clean_up_tokenization_spaces = bool(flag(settings, "clean_up_tokenization_spaces"))
+        names = settings.get("model_input_names")
+        self.model_input_names = list(names if isinstance(names, (list, tuple)) else type(self).model_input_names)
+        self._in_target = False
         self._pieces = pieces
         self._vocabulary = dict(vocabulary or {})
         roles = {role: settings[role] for role in ROLES if settings.get(role) is not None}
@@ -71,7 +74,8 @@ class Tokenizer(Vocabulary):
 
     def __call__(
         self,
-        text: str | Sequence[str] | None = None,
+        text: Any = None,
+        text_pair: str | Sequence[str] | None = None,
         *,
         text_target: str | Sequence[str] | None = None,
         add_special_tokens: bool = True,
@@ -82,36 +86,57 @@ class Tokenizer(Vocabulary):
         padding_side: str | None = None,
         return_tensors: str | None = None,
         return_attention_mask: bool | None = None,
+        return_token_type_ids: bool | None = None,
+        return_special_tokens_mask: bool = False,
+        return_offsets_mapping: bool = False,
+        verbose: bool = True,
     ) -> Batch:
-        """Encode one text or several.
+        """Encode one text or several, or pairs of texts.
 
         Args:
-            text: The text or texts.
+            text: The text or texts; or a list of pairs.
+            text_pair: The second text of each pair.
             text_target: Texts in the target language, for tokenizers that have one (mBART). Together with `text`, their
                 ids are the `labels` of the result; alone, its `input_ids`.
             add_special_tokens: Put the model's special tokens around each text, for instance `[CLS]` and `[SEP]`.
             padding: `True` or `"longest"` pads to the longest row, `"max_length"` to `max_length`, `False` not at all.
             truncation: Truncate to `max_length` tokens, including special tokens. `None` means `True` if `max_length`
-                is given and `padding` is not.
+                is given and `padding` is not. Of pairs, `True` or `"longest_first"` truncates the longer text first,
+                `"only_first"` and `"only_second"` one of them.
             max_length: In tokens; by default `model_max_length`.
             pad_to_multiple_of: Round the padded length up to a multiple.
             padding_side: `"right"` or `"left"`; by default the attribute of the same name.
             return_tensors: `"np"`, `"pt"` or `"jax"` for arrays `[batch, length]`; `None` for lists, which have no
                 batch dimension if `text` is a single text.
             return_attention_mask: Whether to return `attention_mask`, 1 for tokens, 0 for padding; by default it is.
+            return_token_type_ids: Whether to return `token_type_ids`, 1 for the second text of a pair; by default for
+                pairs, if the model takes them.
+            return_special_tokens_mask: Whether to return `special_tokens_mask`, 1 for special tokens.
+            return_offsets_mapping: Whether to return `offset_mapping`, the (start, end) of each token in the text.
+            verbose: Has no effect.
 
         Raises:
-            TokenizerError: If `text` is not text, if there is no pad token to pad with, or if rows of different lengths
-                are to become an array.
+            TokenizerError: If `text` is not text, if there is no pad token to pad with, if rows of different lengths
+                are to become an array, or if offsets are not known (see `is_fast`).
         """
         if truncation is None:
             truncation = max_length is not None and padding is False
+        if return_offsets_mapping and not self.is_fast:
+            raise TokenizerError(f"A {self.tokenizer_class} that splits texts in Python has no offsets.")
         limit = token_limit(max_length, self.model_max_length) if truncation not in (False, "do_not_truncate") else None
 
-        def encode(texts: Any, *, target: bool) -> Batch:
-            rows = self._encode(texts, limit=limit, add_special_tokens=add_special_tokens, target=target)
+        def encode(texts: Any, pair: Any, *, target: bool) -> Batch:
+            firsts, seconds = pairs_of(texts, pair)
+            around = self._template(target=target) if add_special_tokens else None
+            types = return_token_type_ids
+            if types is None:
+                types = seconds is not None and "token_type_ids" in self.model_input_names
+            chosen = {"token_type_ids": types, "special_tokens_mask": return_special_tokens_mask}
+            chosen["offset_mapping"] = return_offsets_mapping
+            names = ["input_ids", *(name for name, wanted in chosen.items() if wanted)]
+            rows = self._encode(firsts, seconds, around, limit, truncation or True, target=target, names=names)
             batch = self.pad(
-                {"input_ids": rows},
+                rows,
                 padding=padding,
                 max_length=max_length,
                 pad_to_multiple_of=pad_to_multiple_of,
@@ -123,15 +148,15 @@ class Tokenizer(Vocabulary):
             return Batch({name: value[0] for name, value in batch.items()}) if single else batch
 
         if text is None:
-            return encode(text_target, target=True)
-        batch = encode(text, target=False)
+            return encode(text_target, None, target=True)
+        batch = encode(text, text_pair, target=self._in_target)
         if text_target is not None:
-            batch["labels"] = encode(text_target, target=True)["input_ids"]
+            batch["labels"] = encode(text_target, None, target=True)["input_ids"]
         return batch
 
-    def encode(self, text: str | Sequence[str], **options: Any) -> Any:
+    def encode(self, text: Any, text_pair: str | Sequence[str] | None = None, **options: Any) -> Any:
         """Return only the `input_ids` of a call; `options` are those of a call."""
-        return self(text, **options)["input_ids"]
+        return self(text, text_pair, **options)["input_ids"]
 
     def tokenize(self, text: str, *, add_special_tokens: bool = False) -> list[str]:
         """Return the tokens of one text."""
@@ -151,7 +176,7 @@ class Tokenizer(Vocabulary):
         """Pad encoded texts to the same length. The arguments are those of a call.
 
         Args:
-            encoded_inputs: `input_ids` and perhaps `attention_mask`: a mapping of rows, or a list of mappings.
+            encoded_inputs: `input_ids` and perhaps other results of a call: a mapping of rows, or a list of mappings.
             padding: Whether and how to pad.
             max_length: For `padding="max_length"`.
             pad_to_multiple_of: Round the padded length up to a multiple.
@@ -170,38 +195,60 @@ class Tokenizer(Vocabulary):
         rows, batched = id_rows(encoded_inputs["input_ids"])
         if rows == [[]] and not batched:  # an empty batch
             rows, batched = [], True
-        masks = id_rows(encoded_inputs["attention_mask"])[0] if "attention_mask" in encoded_inputs else None
-        masks = masks or [[1] * len(row) for row in rows]
+        columns: dict[str, Any] = {"input_ids": rows}
+        for name in (name for name in FILL if name in encoded_inputs):
+            given = encoded_inputs[name]
+            columns[name] = id_rows(given)[0] if name != "offset_mapping" else given if batched else [given]
+        if return_attention_mask is False:
+            columns.pop("attention_mask", None)
+        elif not columns.get("attention_mask"):
+            columns["attention_mask"] = [[1] * len(row) for row in rows]
         length = padded_length(rows, padding, token_limit(max_length, self.model_max_length), pad_to_multiple_of)
         if length is not None:
             sides = side({"padding_side": padding_side or self.padding_side}, "padding_side")
-            rows, masks = pad_rows(rows, length, self._pad_id(), sides), pad_rows(masks, length, 0, sides)
-        values = {"input_ids": rows} | ({} if return_attention_mask is False else {"attention_mask": masks})
+            fill = {"input_ids": self._pad_id(), **FILL}
+            columns = {name: pad_rows(part, length, fill[name], sides) for name, part in columns.items()}
         if return_tensors is not None:
-            return Batch({name: to_framework(id_array(value), return_tensors) for name, value in values.items()})
-        return Batch(values if batched else {name: value[0] for name, value in values.items()})
+            return Batch({name: to_framework(id_array(part), return_tensors) for name, part in columns.items()})
+        return Batch(columns if batched else {name: part[0] for name, part in columns.items()})
 
-    def _encode(self, texts: Any, *, limit: int | None, add_special_tokens: bool, target: bool) -> list[list[int]]:
-        texts = list(texts) if isinstance(texts, Iterable) and not isinstance(texts, (str, Mapping)) else [texts]
-        for text in texts:
-            if not isinstance(text, str):
-                raise TokenizerError(f"A tokenizer needs strings, but got a {type(text).__name__}: {text!r:.80}.")
-        around = self._template(target=target) if add_special_tokens else None
+    def _encode(
+        self,
+        firsts: list[str],
+        seconds: list[str] | None,
+        around: Any,
+        limit: int | None,
+        strategy: bool | str,
+        *,
+        target: bool,
+        names: list[str],
+    ) -> dict[str, list[Any]]:
+        """Return columns of texts, or of pairs, with the special tokens that `around` adds."""
         available = None
         if limit is not None:
-            available = limit - (0 if around is None else around.num_special_tokens_to_add(False))
+            available = limit - (0 if around is None else around.num_special_tokens_to_add(seconds is not None))
             if available < 0:
                 raise TokenizerError(f"`max_length` is {limit}, less than the number of special tokens.")
+        engine = self._engine(target=target)
+        encode = engine.encode_batch if "offset_mapping" in names else engine.encode_batch_fast
+        texts = [firsts] if seconds is None else [firsts, seconds]
         try:
-            encodings: list[Encoding] = self._engine(target=target).encode_batch_fast(texts, add_special_tokens=False)
+            encoded = [encode(part, add_special_tokens=False) for part in texts]
         except Exception as error:
             raise TokenizerError(f"The text cannot be encoded: {str(error).rpartition('Error: ')[2]}") from error
         rows = []
-        for encoding in encodings:
+        for first, *others in zip(*encoded, strict=True):
+            second = others[0] if others else None
             if available is not None:
-                encoding.truncate(available, direction=self.truncation_side)
-            rows.append((encoding if around is None else around.process(encoding)).ids)
-        return rows
+                truncate(first, second, available, strategy, self.truncation_side)
+            whole = first if around is None and second is None else (around or JOINED).process(first, second)
+            rows.append((whole, [part.offsets for part in (first, *others)] if "offset_mapping" in names else []))
+        return columns_of(names, rows)
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether the Rust library splits texts; it then knows the offsets of tokens."""
+        return self._pieces is None
 
     def _engine(self, *, target: bool) -> RustTokenizer:
         """Return the engine that splits a text; that of the target language for `target`."""
@@ -211,49 +258,15 @@ class Tokenizer(Vocabulary):
         """Return the `tokenizers.processors.PostProcessor` that puts special tokens around a text, or `None`."""
         return self.backend_tokenizer.post_processor
 
-    def decode(
-        self,
-        token_ids: Any,
-        skip_special_tokens: bool = False,
-        clean_up_tokenization_spaces: bool | None = None,
-        **options: Any,
-    ) -> Any:
-        """Convert ids to text.
-
-        Args:
-            token_ids: The ids of one text or of several: lists, arrays or tensors, `[length]` or `[batch, length]`.
-            skip_special_tokens: Omit special tokens.
-            clean_up_tokenization_spaces: Remove the spaces before English punctuation and contractions; by default the
-                attribute of the same name, which has no effect on BPE, as it keeps the spaces of the text.
-            options: Options of some classes (`Wav2Vec2CTCTokenizer`, `WhisperTokenizer`).
-
-        Returns:
-            A string; for several texts a list of strings.
-
-        Raises:
-            TokenizerError: If the ids are not whole numbers from 0 up.
-        """
-        rows, batched = id_rows(token_ids)
-        clean = clean_up_tokenization_spaces
-        if clean is None:
-            clean = self.clean_up_tokenization_spaces and not isinstance(self.backend_tokenizer.model, rust_models.BPE)
-        texts = [self._decode(row, skip_special_tokens, clean, **options) for row in rows]
-        return texts if batched else texts[0]
-
-    def batch_decode(
-        self,
-        sequences: Any,
-        skip_special_tokens: bool = False,
-        clean_up_tokenization_spaces: bool | None = None,
-        **options: Any,
-    ) -> Any:
-        """Convert rows of ids to a list of texts; see `decode`."""
-        texts = self.decode(sequences, skip_special_tokens, clean_up_tokenization_spaces, **options)
-        return [texts] if isinstance(texts, str) else texts
-
-    def _decode(self, ids: list[int], skip_special_tokens: bool, clean: bool) -> Any:
-        text = self.backend_tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
-        return clean_up_tokenization(text) if clean else text
+    @contextmanager
+    def as_target_tokenizer(self) -> Iterator[None]:
+        """Encode the texts of calls as targets (see `text_target`), in all threads; deprecated: use `text_target`."""
+        warnings.warn("`as_target_tokenizer` is deprecated: pass `text_target=…`.", FutureWarning, stacklevel=3)
+        before, self._in_target = self._in_target, True
+        try:
+            yield
+        finally:
+            self._in_target = before
 
     def __repr__(self) -> str:
         return (
@@ -278,20 +291,34 @@ class Tokenizer(Vocabulary):
         tokenizer_config.json and special_tokens_map.json.
         """
         folder = as_path(save_directory, "`save_directory`")
-        vocabulary = self._vocabulary
-        if not vocabulary:
-            self.backend_tokenizer.post_processor = self._template(target=False)  # for other readers
-            vocabulary = {"tokenizer.json": self.backend_tokenizer.to_str(pretty=True).encode()}
-        for name, content in vocabulary.items():
-            write_bytes(folder / name, content)
+        vocabulary = self.save_vocabulary(folder)
         added = self._added_tokens()
         by_content = {fields["content"]: fields for fields in added.values()}
-        roles = {role: by_content[token] for role, token in self.special_tokens_map.items()}
+        roles = {role: by_content.get(token, token) for role, token in self.special_tokens_map.items()}
         extra = {"additional_special_tokens": self.extra_special_tokens} if self.extra_special_tokens else {}
         write_json(folder / "special_tokens_map.json", roles | extra)
         named = {"processor_class": processor_class} if processor_class else {}
         write_json(folder / "tokenizer_config.json", self._config() | extra | {"added_tokens_decoder": added} | named)
-        return tuple(str(folder / n) for n in (*vocabulary, "special_tokens_map.json", "tokenizer_config.json"))
+        return (*vocabulary, *(str(folder / name) for name in ("special_tokens_map.json", "tokenizer_config.json")))
+
+    def save_vocabulary(
+        self, save_directory: str | os.PathLike[str], filename_prefix: str | None = None
+    ) -> tuple[str, ...]:
+        """Write only the vocabulary, and return the paths of its files.
+
+        Args:
+            save_directory: The folder.
+            filename_prefix: Stands before each name, with a hyphen between.
+        """
+        files = self._vocabulary
+        if not files:
+            self.backend_tokenizer.post_processor = self._template(target=False)  # for other readers
+            files = {"tokenizer.json": self.backend_tokenizer.to_str(pretty=True).encode()}
+        prefix = f"{filename_prefix}-" if filename_prefix else ""
+        paths = {as_path(save_directory, "`save_directory`") / (prefix + name): files[name] for name in files}
+        for path, content in paths.items():
+            write_bytes(path, content)
+        return tuple(map(str, paths))
 
     def _config(self) -> dict[str, Any]:
         """Return tokenizer_config.json without the added tokens."""

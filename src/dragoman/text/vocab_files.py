@@ -239,9 +239,17 @@ def _put_template(tokenizer: Tokenizer, kind: Kind) -> None:
     if kind.around is None:
         first = ["bos_token"] if settings.get("add_bos_token", kind.add_bos_token) else []
         around = [*first, "$A", *(["eos_token"] if settings.get("add_eos_token") else [])]
-    parts = [part if part == "$A" else tokenizer.special_tokens_map.get(part) for part in around]
+    parts, pair = ([_token(tokenizer, part) for part in each] for each in (around, kind.pair or ()))
     if parts != ["$A"]:
-        tokenizer.backend_tokenizer.post_processor = template(tokenizer.backend_tokenizer, parts)
+        known = [part for part in pair if part is not None]
+        tokenizer.backend_tokenizer.post_processor = template(tokenizer.backend_tokenizer, parts, known or None)
+
+
+def _token(tokenizer: Tokenizer, part: str) -> str | None:
+    """Return a part of a template (`"sep_token:1"`) with the token in place of its role."""
+    role, colon, kind = part.partition(":")
+    token = role if role[0] == "$" else tokenizer.special_tokens_map.get(role)
+    return None if token is None else token + colon + kind
 
 
 def _vocabulary_files(folder: Path, kind: Kind) -> list[File]:

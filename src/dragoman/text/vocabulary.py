@@ -3,6 +3,7 @@
 A special token may have a role such as `pad_token`; `pad_token` is then an attribute, and `pad_token_id` its id.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Self, overload
 
@@ -14,6 +15,8 @@ from dragoman.text.ids import id_rows
 from dragoman.text.special_tokens import ROLES, added_token, added_token_fields
 
 __all__ = ["Vocabulary"]
+
+_log = logging.getLogger(__name__)
 
 
 class SpecialToken:
@@ -47,7 +50,7 @@ class SpecialTokenId:
         if instance is None:
             return self
         token = instance.special_tokens_map.get(self.role)
-        return None if token is None else instance.backend_tokenizer.token_to_id(token)
+        return None if token is None else instance.convert_tokens_to_ids(token)
 
     def __set__(self, instance: "Vocabulary", value: int | None) -> None:
         instance.set_role(self.role, None if value is None else instance.convert_ids_to_tokens(value))
@@ -87,6 +90,16 @@ class Vocabulary:
         """Return all tokens with their ids."""
         return self.backend_tokenizer.get_vocab(with_added_tokens=True)
 
+    @property
+    def vocab(self) -> dict[str, int]:
+        """All tokens with their ids."""
+        return self.get_vocab()
+
+    def get_added_vocab(self) -> dict[str, int]:
+        """Return the added tokens with their ids; special tokens of the vocabulary itself are among them."""
+        added = self.backend_tokenizer.get_added_tokens_decoder()
+        return {added[i].content: i for i in sorted(added)}
+
     @overload
     def convert_tokens_to_ids(self, tokens: str) -> int | None: ...
     @overload
@@ -95,8 +108,9 @@ class Vocabulary:
         """Return the id of a token, or a list of ids; that of `unk_token`, if there is one, for unknown tokens."""
         if not isinstance(tokens, str):
             return [self.convert_tokens_to_ids(token) for token in tokens]
+        unknown = self.special_tokens_map.get("unk_token")
         known = self.backend_tokenizer.token_to_id(tokens)
-        return self.unk_token_id if known is None else known
+        return self.backend_tokenizer.token_to_id(unknown) if known is None and unknown is not None else known
 
     @overload
     def convert_ids_to_tokens(self, ids: int, skip_special_tokens: bool = False) -> str: ...
@@ -167,18 +181,25 @@ class Vocabulary:
     def set_role(self, role: str, value: str | AddedToken | None) -> None:
         """Set the token of a role, as `tokenizer.pad_token = value` does.
 
+        A token that is not in the vocabulary gets the id of the unknown token, with a warning.
+
         Raises:
-            TokenizerError: If the token is not in the vocabulary: it would silently get the id of the unknown token.
+            TokenizerError: If the token is not in the vocabulary and there is no unknown token.
         """
         if value is None:
             self.special_tokens_map.pop(role, None)
             return
         token = added_token(value, f"`{role}`")
         if self.backend_tokenizer.token_to_id(token.content) is None:
-            raise TokenizerError(
-                f"`{role}` cannot be {token.content!r}, which is not in the vocabulary. "
-                f'Add it with `tokenizer.add_special_tokens({{"{role}": {token.content!r}}})`.'
-            )
+            remedy = f'Add it with `tokenizer.add_special_tokens({{"{role}": {token.content!r}}})`.'
+            if role == "unk_token" or self.unk_token_id is None:
+                raise TokenizerError(f"`{role}` cannot be {token.content!r}, which is not in the vocabulary. {remedy}")
+            _log.warning(
+                "`%s` = %r is not in the vocabulary and gets the id of the unknown token (%d). %s",
+                role, token.content, self.unk_token_id, remedy,
+            )  # fmt: skip
+            self.special_tokens_map[role] = token.content
+            return
         self.add_special_tokens({role: token})
 
     @property

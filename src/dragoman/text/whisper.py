@@ -126,7 +126,9 @@ class WhisperTokenizer(Tokenizer):
         return len(self) if last is None else last + 1
 
     def _template(self, *, target: bool) -> Any:
-        return template(self.backend_tokenizer, [*self._prefix(), "$A", self.eos_token])
+        prefix, end = self._prefix(), self.eos_token
+        pair = None if end is None else [*prefix, "$A", "$B:1", f"{end}:1"]
+        return template(self.backend_tokenizer, [*prefix, "$A", end], pair)
 
     def _config(self) -> dict[str, Any]:
         chosen = {"language": self.language, "task": self.task, "predict_timestamps": self.predict_timestamps}

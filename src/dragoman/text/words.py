@@ -1,17 +1,29 @@
-"""Tokenizers of word pieces: fairseq's for speech translation, Blenderbot small's and BioGPT's."""
+"""Tokenizers of word pieces: BERT's, fairseq's for speech translation, Blenderbot small's and BioGPT's."""
+
+from collections.abc import Sequence
 
 from dragoman.text.clean_up import clean_up_tokenization
 from dragoman.text.pieces import MosesPieces
 from dragoman.text.tokenizer import Tokenizer
 
-__all__ = ["BioGptTokenizer", "BlenderbotSmallTokenizer", "Speech2Text2Tokenizer"]
+__all__ = ["BertTokenizer", "BioGptTokenizer", "BlenderbotSmallTokenizer", "Speech2Text2Tokenizer"]
+
+
+class BertTokenizer(Tokenizer):
+    """WordPiece: `[CLS] text [SEP]`, or `[CLS] text [SEP] text [SEP]` with a token type for each of the two."""
+
+    model_input_names: Sequence[str] = ("input_ids", "token_type_ids", "attention_mask")
 
 
 class _WordTokenizer(Tokenizer):
     """Word pieces; all but the last of a word end in `@@`. The template adds no special tokens."""
 
+    def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
+        """Return the text of tokens."""
+        return " ".join(tokens).replace("@@ ", "")
+
     def _decode(self, ids: list[int], skip_special_tokens: bool, clean: bool) -> str:
-        text = " ".join(self._tokens_of(ids, skip_special_tokens)).replace("@@ ", "")
+        text = self.convert_tokens_to_string(self._tokens_of(ids, skip_special_tokens))
         return clean_up_tokenization(text) if clean else text
 
 
@@ -26,9 +38,13 @@ class BlenderbotSmallTokenizer(_WordTokenizer):
 class BioGptTokenizer(Tokenizer):
     """`</s> text`. Decoding joins words by the rules of English, which may differ from the original text."""
 
-    def _decode(self, ids: list[int], skip_special_tokens: bool, clean: bool) -> str:
+    def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
+        """Return the text of tokens."""
         assert self._pieces is not None
         moses = self._pieces.encode
         assert isinstance(moses, MosesPieces)
-        text = moses.text(self._tokens_of(ids, skip_special_tokens))
+        return moses.text(tokens)
+
+    def _decode(self, ids: list[int], skip_special_tokens: bool, clean: bool) -> str:
+        text = self.convert_tokens_to_string(self._tokens_of(ids, skip_special_tokens))
         return clean_up_tokenization(text) if clean else text

@@ -130,7 +130,7 @@ def test_decoding(processor: SpeechProcessor) -> None:
 
 
 def test_swapped_parts_are_refused(processor: SpeechProcessor) -> None:
-    with pytest.raises(ConfigError, match="in this order, but got a Tokenizer and a Wav2Vec2FeatureExtractor"):
+    with pytest.raises(ConfigError, match="in this order, but got a BertTokenizer and a Wav2Vec2FeatureExtractor"):
         Wav2Vec2Processor(processor.tokenizer, processor.feature_extractor)  # type: ignore[arg-type]
 
 
@@ -264,7 +264,7 @@ def test_general_processor_is_saved_under_a_class_of_transformers(processor: Spe
 
 
 def test_whisper_prompts_need_a_whisper_tokenizer(processor: SpeechProcessor) -> None:
-    with pytest.raises(ConfigError, match="Prompts need a WhisperTokenizer, but the tokenizer is a Tokenizer"):
+    with pytest.raises(ConfigError, match="Prompts need a WhisperTokenizer, but the tokenizer is a BertTokenizer"):
         WhisperProcessor(WhisperFeatureExtractor(), processor.tokenizer).get_decoder_prompt_ids("transcribe")
 
 

@@ -173,6 +173,7 @@ def test_a_role_needs_a_token_that_exists(gpt2: Path) -> None:
     tokenizer = load_tokenizer(gpt2)
     with pytest.raises(TokenizerError, match=r"Padding needs a pad token, and this tokenizer has none. Choose one"):
         tokenizer(["the", ""], padding=True)
+    tokenizer.unk_token = None
     with pytest.raises(TokenizerError, match=r"add_special_tokens\(\{\"pad_token\": '\[PAD\]'\}\)"):
         tokenizer.pad_token = "[PAD]"
     tokenizer.pad_token = tokenizer.eos_token
