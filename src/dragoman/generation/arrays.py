@@ -7,6 +7,7 @@ Legend: rows = sequences in flight (utterances, or utterances x beams); vocab = 
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol, TypeAlias
 
@@ -51,9 +52,9 @@ class Ops(Protocol):
         ...
 
 
+@dataclass
 class _NumPyOps:
-    def __init__(self, xp: Any) -> None:
-        self.xp = xp
+    xp: Any
 
     def device(self, x: Array) -> Any:
         return None
@@ -77,9 +78,9 @@ class _NumPyOps:
         return out
 
 
+@dataclass
 class _TorchOps:
-    def __init__(self, xp: Any) -> None:
-        self.xp = xp
+    xp: Any
 
     def device(self, x: Array) -> Any:
         return x.device

@@ -53,8 +53,9 @@ def build_processors(
     vocabulary = _Vocabulary(ops, like)
     ends = vocabulary.mask("eos_token_id", plan.eos) if plan.eos else None
     chain: list[Processor] = []
-    if options.sequence_bias:
-        chain.append(vocabulary.sequence_bias("sequence_bias", _pairs(options.sequence_bias)))
+    if biases := options.sequence_bias:  # either form: a dictionary, or a list of pairs
+        biases = list(biases.items()) if isinstance(biases, Mapping) else biases
+        chain.append(vocabulary.sequence_bias("sequence_bias", biases))
     if options.repetition_penalty != 1.0:
         chain.append(RepetitionPenalty(ops, options.repetition_penalty))
     if options.no_repeat_ngram_size > 0:
@@ -94,24 +95,18 @@ def build_filters(ops: Ops, options: GenerationConfig, plan: Plan) -> list[Proce
 
     They apply after all processors.
     """
-    keep, chain = plan.min_tokens_to_keep, list[Callable[[Array], Array]]()
-    if options.do_sample:
-        if options.temperature != 1.0:
-            chain.append(lambda scores: scores / options.temperature)
-        if options.top_k > 0:
-            chain.append(lambda scores: top_k(ops, scores, max(options.top_k, keep)))
-        if options.top_p < 1.0:
-            chain.append(lambda scores: top_p(ops, scores, options.top_p, keep))
-        if options.min_p is not None:
-            least = options.min_p
-            chain.append(lambda scores: min_p(ops, scores, least, keep))
-        if options.typical_p < 1.0:
-            chain.append(lambda scores: typical(ops, scores, options.typical_p, keep))
-        if options.epsilon_cutoff > 0.0:
-            chain.append(lambda scores: epsilon(ops, scores, options.epsilon_cutoff, keep))
-        if options.eta_cutoff > 0.0:
-            chain.append(lambda scores: eta(ops, scores, options.eta_cutoff, keep))
-    if options.renormalize_logits:
+    o, keep = options, plan.min_tokens_to_keep
+    filters: tuple[tuple[bool, Callable[[Array], Array]], ...] = (
+        (o.temperature != 1.0, lambda scores: scores / o.temperature),
+        (o.top_k > 0, lambda scores: top_k(ops, scores, max(o.top_k, keep))),
+        (o.top_p < 1.0, lambda scores: top_p(ops, scores, o.top_p, keep)),
+        (o.min_p is not None, lambda scores: min_p(ops, scores, o.min_p or 0.0, keep)),
+        (o.typical_p < 1.0, lambda scores: typical(ops, scores, o.typical_p, keep)),
+        (o.epsilon_cutoff > 0.0, lambda scores: epsilon(ops, scores, o.epsilon_cutoff, keep)),
+        (o.eta_cutoff > 0.0, lambda scores: eta(ops, scores, o.eta_cutoff, keep)),
+    )
+    chain = [one for is_on, one in filters if is_on and o.do_sample]
+    if o.renormalize_logits:
         chain.append(ops.log_softmax)
     return [lambda tokens, length, scores, one=one: one(scores) for one in chain]  # type: ignore[misc]
 
@@ -160,8 +155,3 @@ class _Vocabulary:
                 f"`{option}` must hold token ids from 0 to {self.size - 1}, the decoder's vocabulary, but holds "
                 f"{', '.join(map(str, unknown[:5]))}. Are they ids of another tokenizer?"
             )
-
-
-def _pairs(biases: Mapping[tuple[int, ...], float] | Sequence[Any]) -> list[tuple[Sequence[int], float]]:
-    """Return (ids, bias) from either of the two forms of `sequence_bias`: a dictionary or a list of pairs."""
-    return list(biases.items()) if isinstance(biases, Mapping) else [(ids, bias) for ids, bias in biases]

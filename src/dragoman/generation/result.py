@@ -1,7 +1,7 @@
 """Results: `GenerationResult` inside; for callers, the outputs of `transformers`, with its names and order."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from dragoman.api.outputs import ModelOutput
@@ -96,24 +96,14 @@ class GenerationResult:
         self, encoder_attentions: Steps = None, encoder_hidden_states: Steps = None
     ) -> GenerateEncoderDecoderOutput | GenerateBeamEncoderDecoderOutput:
         """Return the output of `generate` with `return_dict_in_generate`."""
-        common: dict[str, Any] = {
-            "sequences": self.sequences,
-            "scores": self.scores,
-            "logits": self.logits,
+        cls = GenerateEncoderDecoderOutput if self.sequences_scores is None else GenerateBeamEncoderDecoderOutput
+        values = {
+            **vars(self),
+            "sequences_scores": None if self.scores is None else self.sequences_scores,
             "encoder_attentions": encoder_attentions,
             "encoder_hidden_states": encoder_hidden_states,
-            "decoder_attentions": self.decoder_attentions,
-            "cross_attentions": self.cross_attentions,
-            "decoder_hidden_states": self.decoder_hidden_states,
-            "token_log_probs": self.token_log_probs,
         }
-        if self.sequences_scores is None:
-            return GenerateEncoderDecoderOutput(**common)
-        return GenerateBeamEncoderDecoderOutput(
-            **common,
-            sequences_scores=None if self.scores is None else self.sequences_scores,
-            beam_indices=self.beam_indices,
-        )
+        return cls(**{field.name: values.get(field.name) for field in fields(cls)})
 
 
 def compute_transition_scores(

@@ -14,6 +14,7 @@ from dragoman.batch import to_numpy
 from dragoman.errors import GenerationError
 from dragoman.generation.arrays import Array
 from dragoman.generation.decoder import Step
+from dragoman.generation.scorers.row_states import repeat_rows, select_rows
 
 __all__ = ["HotWords"]
 
@@ -69,21 +70,16 @@ class HotWords:
             self._add(phrase, boost)
         self._link()
 
+    expand = staticmethod(repeat_rows)
+    select = staticmethod(select_rows)
+
     def start(self, prompt: Array) -> Step[tuple[_Match, ...]]:
         """Start after the prompt, which is not searched for phrases."""
         return self._step((_Match(self._root, 0.0),) * prompt.shape[0])
 
-    def expand(self, state: tuple[_Match, ...], copies: int) -> tuple[_Match, ...]:
-        """Repeat each row `copies` times."""
-        return tuple(one for one in state for _ in range(copies))
-
     def step(self, tokens: Array, state: tuple[_Match, ...]) -> Step[tuple[_Match, ...]]:
         """Read the next token of each row."""
         return self._step(tuple(self._read(one, t) for one, t in zip(state, to_numpy(tokens).tolist(), strict=True)))
-
-    def select(self, state: tuple[_Match, ...], rows: Array) -> tuple[_Match, ...]:
-        """Replace row i by row `rows[i]`."""
-        return tuple(state[row] for row in to_numpy(rows).tolist())
 
     def _add(self, phrase: Sequence[int], boost: float) -> None:
         node = self._root

@@ -13,6 +13,7 @@ from dragoman.batch import to_numpy
 from dragoman.errors import ConfigError
 from dragoman.generation.arrays import Array
 from dragoman.generation.decoder import Step
+from dragoman.generation.scorers.row_states import repeat_rows, select_rows
 
 __all__ = ["NGramModel", "read_arpa"]
 
@@ -68,22 +69,17 @@ class NGramModel:
         self._single = np.full(vocab_size, rarest if unknown is None else unknown, dtype=np.float32)
         self._write(self._single, self._after.get((), _Followers()))
 
+    expand = staticmethod(repeat_rows)
+    select = staticmethod(select_rows)
+
     def start(self, prompt: Array) -> Step[Contexts]:
         """Read the prompt, usually the start token."""
         return self._step(tuple(self._cut(tuple(row)) for row in to_numpy(prompt).tolist()))
-
-    def expand(self, state: Contexts, copies: int) -> Contexts:
-        """Repeat each row `copies` times."""
-        return tuple(context for context in state for _ in range(copies))
 
     def step(self, tokens: Array, state: Contexts) -> Step[Contexts]:
         """Read the next token of each row."""
         new = to_numpy(tokens).tolist()
         return self._step(tuple(self._cut((*context, token)) for context, token in zip(state, new, strict=True)))
-
-    def select(self, state: Contexts, rows: Array) -> Contexts:
-        """Replace row i by row `rows[i]`."""
-        return tuple(state[row] for row in to_numpy(rows).tolist())
 
     def _add(self, ids: tuple[int, ...], log_prob: float, backoff: float) -> None:
         self._order = max(self._order, len(ids))

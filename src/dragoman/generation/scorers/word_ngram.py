@@ -19,6 +19,7 @@ from dragoman.errors import ConfigError
 from dragoman.generation.arrays import Array
 from dragoman.generation.decoder import Step
 from dragoman.generation.scorers.ngram import Words, read_arpa
+from dragoman.generation.scorers.row_states import repeat_rows, select_rows
 
 __all__ = ["WordNGramModel", "WordStarts", "word_starts"]
 
@@ -111,21 +112,16 @@ class WordNGramModel:
         self._starts, self._size, self._end = starts, vocab_size, end
         self._word = lru_cache(maxsize=2**16)(lambda tokens: _bare(decode(tokens)))
 
+    expand = staticmethod(repeat_rows)
+    select = staticmethod(select_rows)
+
     def start(self, prompt: Array) -> Step[tuple[_Reading, ...]]:
         """Start a sequence; the prompt is ignored."""
         return self._step((_Reading(self._cut(("<s>",)), ()),) * prompt.shape[0])
 
-    def expand(self, state: tuple[_Reading, ...], copies: int) -> tuple[_Reading, ...]:
-        """Repeat each row `copies` times."""
-        return tuple(one for one in state for _ in range(copies))
-
     def step(self, tokens: Array, state: tuple[_Reading, ...]) -> Step[tuple[_Reading, ...]]:
         """Read the next token of each row."""
         return self._step(tuple(self._read(one, t) for one, t in zip(state, to_numpy(tokens).tolist(), strict=True)))
-
-    def select(self, state: tuple[_Reading, ...], rows: Array) -> tuple[_Reading, ...]:
-        """Replace row i by row `rows[i]`."""
-        return tuple(state[row] for row in to_numpy(rows).tolist())
 
     def _read(self, one: _Reading, token: int) -> _Reading:
         if not self._starts.begins[token] or (one.tokens and self._starts.continues[one.tokens[-1]]):
