@@ -77,7 +77,7 @@ def plan_of(
             f"The minimum length is {min_length} tokens, but the maximum is {max_length}: no sequence will end by "
             f"itself. Lower `min_length` or `min_new_tokens`, or raise `max_new_tokens`.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     eos = ids_of(options.eos_token_id)
     pad = options.pad_token_id
@@ -109,7 +109,7 @@ def _max_length(options: GenerationConfig, prompt_length: int, capacity: int | N
             f"{length} tokens were asked for (the prompt included), but the decoder can take only {capacity}: "
             f"sequences will end there.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
         length = capacity
     if prompt_length >= length:

@@ -157,5 +157,5 @@ def warn_if_cut_off(settings: GenerationConfig, plan: Plan, ended: Any) -> None:
             f"{left} of {len(ended)} sequences were cut off after {plan.max_length} tokens, the most that the decoder "
             "can take. Split the audio into shorter windows, or set `max_new_tokens` if this is intended.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=3,
         )

@@ -39,7 +39,7 @@ def given_scorers(scorers: Sequence[Scorer], options: dict[str, Any]) -> Sequenc
     """Return the scorers of a `generate` call; removes their deprecated name `voices` from `options`."""
     if "voices" not in options:
         return scorers
-    warnings.warn("`voices` is called `scorers` now; the old name will be removed.", FutureWarning, stacklevel=4)
+    warnings.warn("`voices` is called `scorers` now; the old name will be removed.", FutureWarning, stacklevel=3)
     renamed: Sequence[Scorer] = options.pop("voices")
     return [*scorers, *renamed]
 
