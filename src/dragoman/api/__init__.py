@@ -1,1 +1,1 @@
-"""What callers see, without a framework: joint configuration, outputs, checks of arguments."""
+"""Names and rules of the public interface, without a framework: joint configuration, outputs, checks of arguments."""

@@ -1,6 +1,6 @@
-"""What a model may be given: the rules that both backends keep, told by shapes, names of types and single numbers.
+"""Checks of model arguments by shapes, names of types and single numbers, for both backends.
 
-Not here: audio (`speech_encoder` of each backend) and the options of `generate` (`dragoman.generation`).
+Not here: audio (`dragoman.model.arguments`) and the options of `generate` (`dragoman.generation`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,16 +24,16 @@ __all__ = [
     "one_audio",
 ]
 
-IGNORED = -100  # labels that do not count
+IGNORED = -100  # the label of positions without a target
 
 _REMEDY = "Use the decoder's own tokenizer, or model.resize_token_embeddings(len(tokenizer))."
 
 
 def one_audio(inputs: Any, input_values: Any, input_features: Any) -> Any:
-    """Return the audio by whichever of its names it was given, `None` if by none.
+    """Return the audio, which has three names, or `None`.
 
     Raises:
-        ConfigError: If it was given twice.
+        ConfigError: If it is given twice.
     """
     given = [x for x in (inputs, input_values, input_features) if x is not None]
     if len(given) > 1:
@@ -43,53 +43,48 @@ def one_audio(inputs: Any, input_values: Any, input_features: Any) -> Any:
     return given[0] if given else None
 
 
-def check_rows(texts: int, others: int, what: str = "clips") -> None:
-    """Check that there is a text for each clip; other rows would be taken for beams of one clip.
-
-    Args:
-        texts: How many texts there are.
-        others: How many there are of what goes with them.
-        what: Its name.
+def check_rows(sequences: int, others: int, what: str = "clips") -> None:
+    """Check that there is one token sequence per clip; more would be taken for beams.
 
     Raises:
-        ConfigError: If there are more or fewer.
+        ConfigError: If there are more or fewer than `others`, which are called `what`.
     """
-    if texts != others:
-        remedy = "Repeat the clips, or the output of the encoder, once for each of their texts."
+    if sequences != others:
+        remedy = "Repeat the clips, or the output of the encoder, once for each of their sequences."
         raise ConfigError(
-            f"There must be as many texts as {what}, but there are {texts} and {others}."
+            f"There must be as many token sequences as {what}, but there are {sequences} and {others}."
             f"{f' {remedy}' if what == 'clips' else ''}"
         )
 
 
 def check_tokens(name: str, shape: Sequence[int], kind: str) -> None:
-    """Check that tokens are whole numbers, one row a text, and at least one in each.
+    """Check shape and type of tokens.
 
     Args:
-        name: What the caller calls them.
-        shape: Of their tensor.
-        kind: Type of their numbers, such as "int64".
+        name: Name of the argument.
+        shape: Its shape.
+        kind: Name of its type, such as "int64".
 
     Raises:
-        ConfigError: If they are not.
+        ConfigError: If they are not integers, `[batch, tokens]`, or there are none.
     """
     if len(shape) != 2 or not kind.startswith(("int", "uint")):
         raise ConfigError(
-            f"`{name}` must be whole numbers of the shape [batch, tokens], but have the shape {list(shape)} and the "
+            f"`{name}` must be integers of the shape [batch, tokens], but have the shape {list(shape)} and the "
             f"type {kind}."
         )
     if shape[1] < 1:
-        raise ConfigError(f"`{name}` must hold at least one token of each text, but has the shape {list(shape)}.")
+        raise ConfigError(f"`{name}` must hold at least one token per sequence, but has the shape {list(shape)}.")
 
 
 def check_ids(name: str, ids: Iterable[int], vocab_size: int, *, ignored: bool = False) -> None:
-    """Check that every id is in the vocabulary; the lowest and the highest of many are enough.
+    """Check that ids are in the vocabulary; of many, the lowest and the highest are enough.
 
     Args:
-        name: What the caller calls them.
-        ids: The ids.
-        vocab_size: How many tokens there are.
-        ignored: Whether −100 is allowed among them; it is not in `ids`.
+        name: Name of the argument.
+        ids: The ids, without −100.
+        vocab_size: Size of the vocabulary.
+        ignored: Whether −100 is allowed too.
 
     Raises:
         ConfigError: If one is not.
@@ -101,10 +96,10 @@ def check_ids(name: str, ids: Iterable[int], vocab_size: int, *, ignored: bool =
 
 
 def check_id(name: str, value: Any, vocab_size: int) -> None:
-    """Check an id that the configuration gives, which training puts into every text.
+    """Check an id of the configuration that training uses.
 
     Raises:
-        ConfigError: If it is not set, is a list with an id for each row, or is outside the vocabulary.
+        ConfigError: If it is not set, is a list with one id per row, or is outside the vocabulary.
     """
     what = name.removeprefix("decoder_").removesuffix("_token_id")
     if value is None:
@@ -114,28 +109,28 @@ def check_id(name: str, value: Any, vocab_size: int) -> None:
             f"instance: model.config.{name} = tokenizer.{token}_token_id."
         )
     if not isinstance(value, int):
-        raise ConfigError(f"Training needs one `{name}` for all texts, but it is {value!r:.60}.")
+        raise ConfigError(f"Training needs one `{name}` for all rows, but it is {value!r:.60}.")
     check_ids(name, [value], vocab_size)
 
 
 def check_embeds(name: str, shape: Sequence[int], kind: str, width: int) -> None:
-    """Check embeddings that are given in place of tokens.
+    """Check shape and type of embeddings that replace tokens.
 
     Raises:
-        ConfigError: If they are not vectors of the decoder's width, one row of them a text.
+        ConfigError: If they are not floating-point numbers, `[batch, tokens, width]`.
     """
     if len(shape) != 3 or shape[2] != width or "float" not in kind:
         raise ConfigError(
-            f"`{name}` must be floating numbers of the shape [batch, tokens, {width}], but have the shape "
+            f"`{name}` must be floating-point numbers of the shape [batch, tokens, {width}], but have the shape "
             f"{list(shape)} and the type {kind}."
         )
 
 
 def check_memory(shape: Sequence[int], width: int, mask: Sequence[int] | None) -> None:
-    """Check the memory that a text decoder alone is given, and the shape of its mask.
+    """Check the shapes of encoder states for a decoder alone, and of their mask.
 
     Raises:
-        ConfigError: If the memory is not as wide as the decoder, or the mask is not for its frames.
+        ConfigError: If the states are not as wide as the decoder, or the mask is not for their frames.
     """
     if len(shape) != 3 or shape[2] != width:
         raise ConfigError(
@@ -150,22 +145,22 @@ def check_memory(shape: Sequence[int], width: int, mask: Sequence[int] | None) -
 
 
 def check_encoded(shape: Sequence[int], width: int) -> None:
-    """Check the states that an encoder is said to have given before.
+    """Check the shape of the states of an earlier encoder output.
 
     Raises:
-        ConfigError: If they are not as wide as the encoder's.
+        ConfigError: If they do not have the encoder's width.
     """
     if len(shape) != 3 or shape[2] != width:
         raise ConfigError(f"`encoder_outputs` must have the shape [batch, frames, {width}], but has {list(shape)}.")
 
 
 def check_encoded_mask(numbers: int, frames: int, due: int) -> None:
-    """Check the mask beside `encoder_outputs`, where it has not a number for each of their frames.
+    """Check the length of a mask beside `encoder_outputs` that is not for their frames.
 
     Args:
-        numbers: How many it has for a row.
-        frames: How many frames there are.
-        due: How many frames so many samples give.
+        numbers: Length of the mask.
+        frames: Number of frames.
+        due: Number of frames of audio that has the mask's length in samples.
 
     Raises:
         AudioError: If it is not for the samples either.
@@ -178,28 +173,23 @@ def check_encoded_mask(numbers: int, frames: int, due: int) -> None:
 
 
 def check_text_mask(shape: Sequence[int], rows: int) -> None:
-    """Check a mask of tokens; its length depends on those that came before.
+    """Check the rows of a mask of tokens; its length depends on the cache.
 
     Raises:
-        ConfigError: If it has not a row for each text.
+        ConfigError: If it does not have a row per sequence.
     """
     if len(shape) != 2 or shape[0] != rows:
         raise ConfigError(
-            f"The attention mask of the decoder must have a row for each of the {rows} texts, but has the shape "
+            f"The attention mask of the decoder must have a row for each of the {rows} sequences, but has the shape "
             f"{list(shape)}."
         )
 
 
 def check_loss(labels: Sequence[int], tokens: Sequence[int], smoothing: float = 0.0) -> None:
-    """Check that there is a label for each token that the decoder reads, and the share that is spread evenly.
-
-    Args:
-        labels: Shape of the labels.
-        tokens: Shape of the tokens.
-        smoothing: The share.
+    """Check the shape of labels against that of the decoder's tokens, and the label smoothing.
 
     Raises:
-        ConfigError: If a number is wrong.
+        ConfigError: If the shapes differ, or `smoothing` is not from 0 to 1.
     """
     if tuple(labels) != tuple(tokens[:2]):
         raise ConfigError(
@@ -210,10 +200,10 @@ def check_loss(labels: Sequence[int], tokens: Sequence[int], smoothing: float = 
 
 
 def check_masks(shape: Sequence[int], clips: int, frames: int) -> None:
-    """Check masks of SpecAugment that the caller made.
+    """Check the shape of the caller's SpecAugment mask.
 
     Raises:
-        ConfigError: If there is not a number for each frame.
+        ConfigError: If it does not have a number for each frame.
     """
     if tuple(shape) != (clips, frames):
         raise ConfigError(

@@ -15,24 +15,25 @@ from dragoman.spec.checks import check_sizes
 __all__ = ["FUSIONS", "AutoConfig", "SpeechEncoderDecoderConfig", "settled_fusion"]
 
 FUSIONS = ("cross_attention", "prefix")
-"""How speech may reach a text model that has no cross-attention."""
+"""How speech can reach a text model without cross-attention."""
 
 
 @dataclass(kw_only=True)
 class SpeechEncoderDecoderConfig(ModelConfig):
     """Configuration of a speech encoder joined to a text decoder.
 
-    The parts are held as copies, so what the caller passed in stays as it was; the decoder's copy is always causal and
-    always cross-attends. The special ids set here are shared with the model's `generation_config`: see `special_id`.
+    The parts are copies: the caller's configurations do not change. The decoder's copy is causal, and has
+    cross-attention unless speech is its prefix. The special ids set here are shared with the model's
+    `generation_config`: see `special_id`.
 
     Args:
         encoder: The encoder's configuration, or its dictionary with a `model_type`.
         decoder: The decoder's configuration, or its dictionary with a `model_type`.
-        fusion: How the speech reaches a text model that has no cross-attention: `"cross_attention"` inserts some behind
-            gates that begin shut, `"prefix"` puts the speech before the text. `None` for decoders that have their own.
-            transformers knows no such models, so it cannot read their folders.
+        fusion: How speech reaches a text model without cross-attention: `"cross_attention"` inserts it, with gates that
+            are zero at first; `"prefix"` puts the speech before the tokens. `None` for decoders with cross-attention.
+            `transformers` cannot load such models.
         fusion_stacking: Encoder frames that become one state of a prefix; 4 by default.
-        fusion_prompt: For a prefix: token ids before the speech, and those between it and the text.
+        fusion_prompt: For a prefix, two lists of token ids: before the speech, and after it.
 
     Raises:
         ConfigError: If a part is missing, of an unknown type, or cannot play its role, or no `fusion` is chosen for a
@@ -41,7 +42,7 @@ class SpeechEncoderDecoderConfig(ModelConfig):
 
     model_type: ClassVar[str] = "speech-encoder-decoder"
 
-    encoder: Any = None  # required; `None` only so that the error can be a clear one
+    encoder: Any = None  # required; `None` for a clear error
     decoder: Any = None
     pad_token_id: Any = SharedId()
     bos_token_id: Any = SharedId()
@@ -66,7 +67,7 @@ class SpeechEncoderDecoderConfig(ModelConfig):
             )
         self.encoder = _copy_of(self.encoder).copy(is_decoder=False, add_cross_attention=False)
         self.decoder = _copy_of(self.decoder).copy(is_decoder=True, add_cross_attention=self.fusion != "prefix")
-        speech_part(self.encoder)  # for its error: who cannot play its role is refused before weights are read
+        speech_part(self.encoder)  # for its error, before weights are read
         super().__post_init__()
         self._check_fusion()
 
@@ -79,7 +80,7 @@ class SpeechEncoderDecoderConfig(ModelConfig):
             check_sizes("The prefix", {"fusion_stacking": self.fusion_stacking}, at_most=100)
             if len(self.fusion_prompt) != 2:
                 raise ConfigError(
-                    "`fusion_prompt` must be two lists of token ids, one before the speech and one behind it, but has "
+                    "`fusion_prompt` must be two lists of token ids, one before the speech and one after it, but has "
                     f"{len(self.fusion_prompt)}."
                 )
         elif self.fusion_stacking is not None or self.fusion_prompt is not None:
@@ -131,8 +132,8 @@ class SpeechEncoderDecoderConfig(ModelConfig):
     def special_id(self, name: str) -> Any:
         """Return a special id as training and generation use it.
 
-        The value of this configuration (which is the generation configuration's as well), else the decoder's own. Where
-        no start id is set anywhere, a text starts with the beginning-of-text id, as upstream's `generate` has it.
+        It is that of this configuration (shared with the generation configuration), else the decoder's own. Without a
+        start id, the beginning-of-sequence id is used, as in `transformers`.
         """
         value = getattr(self.special_ids, name)
         if value is None:
@@ -143,10 +144,10 @@ class SpeechEncoderDecoderConfig(ModelConfig):
 
 
 def settled_fusion(decoder: ModelConfig, fusion: str | None) -> str | None:
-    """Return how speech reaches a decoder: what was chosen, and `None` for the decoder's own cross-attention.
+    """Return the fusion of a decoder; `None` for its own cross-attention.
 
     Raises:
-        ConfigError: If there is no such way, or none was chosen although the decoder needs one.
+        ConfigError: If there is no such fusion, or none is chosen although the decoder needs one.
     """
     if fusion not in (None, *FUSIONS):
         raise ConfigError(f"`fusion` must be {' or '.join(map(repr, FUSIONS))} or None, but is {fusion!r}.")
@@ -154,8 +155,8 @@ def settled_fusion(decoder: ModelConfig, fusion: str | None) -> str | None:
     if not attends and fusion is None:
         raise ConfigError(
             f"A {decoder.model_type!r} decoder has no cross-attention of its own. Choose how the speech reaches it: "
-            'fusion="cross_attention" inserts cross-attention behind gates that begin shut, fusion="prefix" puts the '
-            "speech before the text."
+            'fusion="cross_attention" inserts cross-attention with gates that are zero at first, fusion="prefix" puts '
+            "the speech before the tokens."
         )
     return None if attends and fusion == "cross_attention" else fusion
 
@@ -176,7 +177,7 @@ def _copy_of(part: ModelConfig | Mapping[str, Any]) -> ModelConfig:
 
 
 class AutoConfig:
-    """Configurations by what a `config.json` says."""
+    """Configurations of any family; the class is chosen by `model_type`."""
 
     @staticmethod
     def from_dict(data: Mapping[str, Any], **overrides: Any) -> ModelConfig:

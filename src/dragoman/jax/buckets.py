@@ -1,4 +1,4 @@
-"""Sizes that are compiled for: batches and waveforms are rounded up, so that few programs serve a varied workload."""
+"""Batches and waveforms are rounded up to few sizes, so that few programs serve a varied workload."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ _MIN_FRAMES = 50  # a second
 
 
 def rounded(size: int, steps: int, least: int = 1) -> int:
-    """Return the smallest of the allowed sizes that is not below `size`: from each power of two to the next, `steps`.
+    """Return the smallest allowed size that is at least `size`: `steps` sizes from each power of two to the next.
 
     Batches have two steps (1, 2, 3, 4, 6, 8, 12, 16, …), waveforms four (16,384, 20,480, 24,576, 28,672, 32,768, …).
     """

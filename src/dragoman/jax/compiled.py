@@ -1,7 +1,7 @@
-"""A whole search as one compiled program, which runs until the texts end or its cache is full.
+"""A whole search as one compiled program, which runs until all sequences have ended or the cache is full.
 
-Shapes are rounded up, so that few programs serve a varied workload: see `buckets.py`. Not here: the search itself
-(`dragoman.generation`), which knows no framework, and what cannot be compiled (`steps.py`).
+Shapes are rounded up (`buckets.py`), so that few programs serve a varied workload. Not here: the search itself
+(`dragoman.generation`), and what cannot be compiled (`steps.py`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ from dragoman.model.generate import Request, Speech
 
 __all__ = ["memory_of", "search"]
 
-_FIRST_CAPACITY = 64  # tokens; doubled as often as a text asks for it
+_FIRST_CAPACITY = 64  # tokens; doubled when the cache is full
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,14 @@ class Recipe:
 
 
 class Contrast(NamedTuple):
-    """What contrastive search knows besides: the scores of the next token, and where the states so far point."""
+    """The state of contrastive search: logits of the next token, and the directions of the states so far."""
 
     logits: Float[Array, "batch vocab"]
     before: Float[Array, "batch max_length width"]
 
 
 class Search(NamedTuple):
-    """A search between two programs: what was found so far, and what the decoder remembers."""
+    """A search between two programs."""
 
     states: RowState | list[BeamState]
     cache: Cache
@@ -123,7 +123,7 @@ def _begin_and_search(
     joint: Joint,
     memory: Memory,
     prompt: Array,
-    counts: Array | None,
+    prompt_mask: Array | None,
     keys: Array | None,
     limit: Array,
     recipe: Recipe,
@@ -131,7 +131,7 @@ def _begin_and_search(
 ) -> Search:
     """Read the prompt, its last token only if the first step does not, and search until the cache is full."""
     plan, (batch, tokens) = recipe.plan, prompt.shape
-    cache = replace(joint.decoder.begin(memory, batch, max(capacity, tokens)), text_mask=counts)
+    cache = replace(joint.decoder.begin(memory, batch, max(capacity, tokens)), text_mask=prompt_mask)
     run = _run(recipe, prompt, joint.decoder.spec.vocab_size, keys)
     if recipe.settings.penalty_alpha:
         return _search(joint, run, memory, _begin_contrast(joint, run, memory, prompt, cache), limit)
@@ -151,7 +151,7 @@ def _begin_and_search(
 def _search_on(
     joint: Joint, memory: Memory, found: Search, keys: Array | None, limit: Array, recipe: Recipe, capacity: int
 ) -> Search:
-    """Give the cache more room and search on."""
+    """Continue a search with a larger cache."""
     run = _run(recipe, found.cache.keys[0], joint.decoder.spec.vocab_size, keys)
     cache = found.cache.grown(capacity + found.cache.prefix_length)
     return _search(joint, run, memory, found._replace(cache=cache), limit)
@@ -169,7 +169,7 @@ def _search(joint: Joint, run: Run, memory: Memory, found: Search, limit: Array)
 
 
 def _row_step(joint: Joint, run: Run, memory: Memory, found: Search) -> Search:
-    """Greedy search and sampling: one more token for each text."""
+    """Greedy search and sampling: one more token for each sequence."""
     state, ops = found.states, run.ops
     assert isinstance(state, RowState)
     logits, cache = _next(joint, run, state.tokens, state.length, memory, found.cache)
@@ -184,26 +184,26 @@ def _row_step(joint: Joint, run: Run, memory: Memory, found: Search) -> Search:
 
 
 def _over(run: Run, state: RowState) -> Array:
-    """Return whether all texts have ended, or must."""
+    """Whether all sequences have ended, or must."""
     over: Array = state.length >= run.plan.max_length
     return over | state.ended.all() if run.plan.eos else over
 
 
 def _begin_contrast(joint: Joint, run: Run, memory: Memory, prompt: Array, cache: Cache) -> Search:
-    """Begin contrastive search, which has read all of a text between two steps; the candidates have a row each."""
+    """Start contrastive search: between steps the decoder has read every token; each candidate has a row."""
     out, read = joint.decoder.decode(prompt, memory, cache)
     assert read is not None
     state = _traced(begin_rows(run.ops, run.plan, prompt))
-    pointing = directions(run.ops, widened(out.states))
-    # What is not written yet points where the first token does, which changes no greatest similarity.
-    later = jnp.repeat(pointing[:, :1], run.plan.max_length - prompt.shape[1], axis=1)
+    vectors = directions(run.ops, widened(out.states))
+    # positions not generated yet repeat the first direction, which changes no maximum similarity
+    later = jnp.repeat(vectors[:, :1], run.plan.max_length - prompt.shape[1], axis=1)
     logits = joint.decoder.logits(out.states[:, -1]).astype(jnp.float32)
-    contrast = Contrast(logits, jnp.concatenate([pointing, later], axis=1))
+    contrast = Contrast(logits, jnp.concatenate([vectors, later], axis=1))
     return Search(state, read.expanded(min(run.options.top_k, logits.shape[-1])), jnp.zeros((), bool), contrast)
 
 
 def _contrastive_step(joint: Joint, run: Run, memory: Memory, found: Search) -> Search:
-    """Contrastive search: read the likeliest tokens of each text, and go on with the one that repeats least."""
+    """Contrastive search: read the most probable tokens of each sequence and keep the least repetitive one."""
     state, contrast, ops, alpha = found.states, found.contrast, run.ops, run.options.penalty_alpha
     assert isinstance(state, RowState)
     assert contrast is not None
@@ -215,10 +215,10 @@ def _contrastive_step(joint: Joint, run: Run, memory: Memory, found: Search) -> 
     out, read = joint.decoder.decode(tokens.reshape(-1, 1), memory, found.cache)
     assert read is not None
     states = out.states[:, -1].reshape(batch, count, -1)
-    pointing = directions(ops, widened(states))
-    choice = choose(ops, alpha, log_probs, pointing, contrast.before)
+    vectors = directions(ops, widened(states))
+    choice = choose(ops, alpha, log_probs, vectors, contrast.before)
     state = advance_rows(ops, run.plan, state, ops.gather(tokens, choice)[:, 0])
-    chosen = ops.gather(pointing, choice[:, :, None])
+    chosen = ops.gather(vectors, choice[:, :, None])
     before = lax.dynamic_update_slice_in_dim(contrast.before, chosen, state.length - 1, axis=1)
     logits = joint.decoder.logits(ops.gather(states, choice[:, :, None])[:, 0]).astype(jnp.float32)
     rows = choice[:, 0] + count * jnp.arange(batch)
@@ -230,22 +230,22 @@ def _beam_step(joint: Joint, run: Run, memory: Memory, found: Search) -> Search:
     states = found.states
     assert isinstance(states, list)
     batch = states[0].tokens.shape[0]
-    texts = jnp.concatenate([state.tokens for state in states], axis=1)
-    rows = texts.reshape(-1, texts.shape[2])
+    tokens = jnp.concatenate([state.tokens for state in states], axis=1)
+    rows = tokens.reshape(-1, tokens.shape[2])
     logits, cache = _next(joint, run, rows, states[0].length, memory, found.cache)
-    group, rules, _ = beam_search.begin(run, jnp.zeros((batch, run.plan.prompt_length), texts.dtype))
+    group, rules, _ = beam_search.begin(run, jnp.zeros((batch, run.plan.prompt_length), tokens.dtype))
     states, parents, _, done = beam_search.advance(group, rules, states, run.ops.log_softmax(logits))
     return Search(states, cache.selected(parents.reshape(-1)), done)
 
 
-def _next(joint: Joint, run: Run, texts: Array, length: Array, memory: Memory, cache: Cache) -> tuple[Array, Cache]:
-    """Read the last token of each text, which has `length` tokens, and score the next one."""
-    last = lax.dynamic_slice_in_dim(texts, length - 1, 1, axis=1)
+def _next(joint: Joint, run: Run, tokens: Array, length: Array, memory: Memory, cache: Cache) -> tuple[Array, Cache]:
+    """Read the last of `length` tokens of each sequence, and score the next one."""
+    last = lax.dynamic_slice_in_dim(tokens, length - 1, 1, axis=1)
     embed, given, positions = joint.decoder.spec.embed, run.plan.prompt_length, None
     pad = embed.pad_token_id
     if embed.positions is not None and embed.positions.padding_has_own_position and pad is not None and given > 1:
-        # the first token that is read here still is one of the prompt, of which padding has no numbers
-        inside = jnp.count_nonzero(texts[:, :given] - pad, axis=1, keepdims=True) - 1
+        # the first token read here is the last of the prompt, whose padding takes no positions
+        inside = jnp.count_nonzero(tokens[:, :given] - pad, axis=1, keepdims=True) - 1
         positions = jnp.where(length == given, inside, length - 1)
     out, read = joint.decoder.decode(last, memory, cache, positions=positions)
     assert read is not None
@@ -261,12 +261,12 @@ def _run(recipe: Recipe, like: Any, vocab: int, keys: Any) -> Run:
 
 
 def _traced(state: Any) -> Any:
-    """Return a state whose length is an array, as a loop that is traced carries it."""
+    """Return a state whose length is an array, as a traced loop needs it."""
     return state._replace(length=jnp.asarray(state.length, jnp.int32))
 
 
 def _result(recipe: Recipe, states: Any, batch: int) -> GenerationResult:
-    """Return the texts of the first `batch` utterances."""
+    """Return the sequences of the first `batch` utterances."""
     if isinstance(states, list):
         states = [
             type(state)(*(x if x is None or x.ndim == 0 else x[:batch] for x in state))._replace(

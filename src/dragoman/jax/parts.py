@@ -1,4 +1,7 @@
-"""The parts as users know them: networks with a configuration and Hugging Face's arguments. Not here: `net`."""
+"""`SpeechEncoder` and `TextDecoder`: networks with a configuration and the arguments of `transformers`.
+
+Not here: the networks (`net`).
+"""
 
 import jax
 

@@ -1,4 +1,4 @@
-"""What users of a whole model find besides what it does: its parts, its parameters, how it saves memory in training."""
+"""The attributes of models that users of `transformers` know: configuration, parameters, gradient checkpointing."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ __all__ = ["PretrainedModule", "PretrainedPart"]
 
 @dataclass(eq=False)
 class _Held:
-    """Holds a configuration, which may be changed, in a module, whose structure must stay hashable for `nnx.jit`."""
+    """Holds a mutable configuration in a module, whose structure must stay hashable for `nnx.jit`."""
 
     value: ModelConfig
 
 
 class PretrainedPart(nnx.Module):
-    """An encoder or a decoder that knows the configuration it was built from."""
+    """An encoder or a decoder with its configuration."""
 
     spec: Any  # a `SpeechEncoderSpec` or a `TextDecoderSpec`
 
@@ -52,7 +52,7 @@ class PretrainedModule:
 
     @property
     def bridge(self) -> Bridge | Prefix:
-        """The projection from one to the other."""
+        """The module between them."""
         return self.module.bridge
 
     @property
@@ -62,7 +62,7 @@ class PretrainedModule:
 
     @property
     def params(self) -> Tree:
-        """All parameters as nested dictionaries, which optax and `jax.grad` take; assign such a tree to change them."""
+        """All parameters as nested dictionaries, for optax and `jax.grad`; assign such a tree to change them."""
         return self._programs.params
 
     @params.setter
@@ -71,19 +71,19 @@ class PretrainedModule:
 
     @property
     def is_gradient_checkpointing(self) -> bool:
-        """Whether activations are computed again in the backward pass."""
+        """Whether activations are recomputed in the backward pass."""
         return self.module.encoder.stack.gradient_checkpointing
 
     def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
-        """Keep only the input of each layer for the backward pass: less memory, about a third more time.
+        """Store only the input of each layer for the backward pass: less memory, about a third more time.
 
         Args:
-            gradient_checkpointing_kwargs: Accepted as upstream has it.
+            gradient_checkpointing_kwargs: Accepted for `transformers`; without effect.
         """
         self._set_checkpointing(True)
 
     def gradient_checkpointing_disable(self) -> None:
-        """Keep all activations again."""
+        """Store all activations again."""
         self._set_checkpointing(False)
 
     def _set_checkpointing(self, on: bool) -> None:
@@ -93,9 +93,9 @@ class PretrainedModule:
         self._programs.forget()
 
     def num_parameters(self) -> int:
-        """Count the parameters, tied ones once."""
+        """Return the number of parameters; tied ones count once."""
         return sum(leaf.size for leaf in jax.tree.leaves(self.params))
 
     def program(self, function: Callable[..., Any], static: tuple[str, ...] | None = None) -> Callable[..., Any]:
-        """Return a function of the network, compiled; see `dragoman.jax.programs.Programs.of`."""
+        """Return a compiled function of the network; see `dragoman.jax.programs.Programs.of`."""
         return self._programs.of(function) if static is None else self._programs.of(function, static)

@@ -1,6 +1,6 @@
-"""Compiled programs over a module: each function is compiled once for each shape of its arguments and kept.
+"""Compiled programs over a module: a function is compiled once for each shape of its arguments.
 
-None is compiled in silence: the logger "dragoman" names every one, with the shapes that it is for (level INFO).
+The logger "dragoman" names each program and its shapes when it is compiled (level INFO).
 """
 
 import logging
@@ -17,7 +17,7 @@ __all__ = ["Programs"]
 
 _log = logging.getLogger("dragoman")
 
-# Arguments of the network that are no arrays.
+# Arguments of the network that are not arrays.
 _STATIC = ("label_smoothing", "frozen", "all_states", "weights")
 
 
@@ -25,21 +25,21 @@ class Programs:
     """The programs of one model.
 
     Args:
-        module: Its structure is compiled in, its arrays are arguments of every program.
+        module: Its structure is a constant of each program, its arrays are arguments.
     """
 
     def __init__(self, module: nnx.Module) -> None:
         self._module = module
         self._variables = variables(module)
-        self._structure: Any = None  # of the parameters, once somebody asks
+        self._structure: Any = None  # of the parameters, once it is needed
         self._compiled: dict[Callable[..., Any], Callable[..., Any]] = {}
 
     def __getstate__(self) -> nnx.Module:
-        """Return what a copy or a pickle keeps: it compiles anew."""
+        """Return what a copy or a pickle keeps; a copy compiles its own programs."""
         return self._module
 
     def __setstate__(self, module: nnx.Module) -> None:
-        """Begin with a copy of the module."""
+        """Take the module of the copy."""
         Programs.__init__(self, module)
 
     @property
@@ -52,7 +52,7 @@ class Programs:
         update(self._module, tree)
 
     def _checked(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return parameters that the caller passes in, checked for every name."""
+        """Return the caller's parameters, after a check of their names."""
         self._structure = self._structure or jax.tree.structure(self.params)
         if jax.tree.structure(params) == self._structure:
             return params
@@ -67,7 +67,7 @@ class Programs:
         )
 
     def forget(self) -> None:
-        """Compile anew from now on, because the structure of the module has changed."""
+        """Drop all programs, after the structure of the module has changed."""
         self._compiled.clear()
         self._structure = None
         self._variables = variables(self._module)
@@ -76,14 +76,15 @@ class Programs:
         """Return `function(module, …)` as a compiled `(params or None, …)`.
 
         Args:
-            function: Takes such a module and arrays; one of a file's top level or a method, so that it is met again.
-            static: Names of the arguments that are no arrays. All of them must be given by name.
+            function: Takes the module and arrays. A method or a function of a module's top level, which is the same
+                object at each call.
+            static: Names of the arguments that are not arrays; they must be passed by name.
         """
         if function not in self._compiled:
             graph = nnx.graphdef(self._module)
 
             def run(params: Tree, buffers: Tree, *args: Any, **kwargs: Any) -> Any:
-                # This runs when JAX traces, which is when it is about to compile.
+                # runs while JAX traces, just before it compiles
                 _log.info("JAX compiles %s for %s.", function.__name__, _shapes((args, kwargs)))
                 return function(merge(graph, nested({**flat(buffers), **flat(params)})), *args, **kwargs)
 
@@ -98,6 +99,6 @@ class Programs:
 
 
 def _shapes(arguments: Any) -> str:
-    """Return the different shapes of some arguments, the first few of them: caches and memories have many."""
+    """Return the first few distinct shapes of the arguments."""
     found = dict.fromkeys(str(list(leaf.shape)) for leaf in jax.tree.leaves(arguments) if isinstance(leaf, jax.Array))
     return ", ".join(list(found)[:6])

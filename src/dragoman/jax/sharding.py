@@ -1,7 +1,7 @@
-"""A model over many devices by annotation: batches split over the mesh's "data" axis, matrices over its "model" axis.
+"""A model over several devices: batches are split over the mesh's "data" axis, matrices over its "model" axis.
 
-XLA puts the communication in. The layout is Megatron's (https://arxiv.org/abs/1909.08053, section 3): what widens is
-cut by its outputs, what narrows by its inputs, so that a block exchanges numbers twice.
+XLA inserts the communication. The layout is Megatron's (https://arxiv.org/abs/1909.08053, section 3): layers that widen
+are split by outputs, layers that narrow by inputs, so that a block communicates twice.
 """
 
 from collections.abc import Mapping
@@ -26,40 +26,39 @@ _BY_INPUTS = ("*.self_attn.out_proj.weight", "*.cross_attn.out_proj.weight", "*.
 
 
 def param_shardings(params: Mapping[str, Any], mesh: Mesh) -> Tree:
-    """Return where each parameter goes: a tree like `params`.
+    """Return the sharding of each parameter, a tree like `params`.
 
-    A tensor that the mesh's "model" axis does not divide is on every device, as are those that no matrix product needs
-    in parts (norms, convolutions, positions).
+    Norms, convolutions, positions and tensors that the mesh's "model" axis does not divide are replicated.
     """
     return nested({name: NamedSharding(mesh, _spec(name, array, mesh)) for name, array in flat(params).items()})
 
 
-def _cut(*axes: str | None) -> PartitionSpec:
-    """Return a layout: for each axis of a tensor the axis of the mesh that it is cut over."""
+def _split(*axes: str | None) -> PartitionSpec:
+    """Return a layout: for each axis of a tensor the axis of the mesh that it is split over."""
     return PartitionSpec(*axes)  # type: ignore[no-untyped-call]
 
 
 def _spec(name: str, array: Array, mesh: Mesh) -> PartitionSpec:
     parts = mesh.shape.get("model", 1)
     if parts > 1 and matches_any(_BY_OUTPUTS, name) and array.shape[0] % parts == 0:
-        return _cut("model")
+        return _split("model")
     if parts > 1 and matches_any(_BY_INPUTS, name) and array.shape[1] % parts == 0:
-        return _cut(None, "model")
-    return _cut()
+        return _split(None, "model")
+    return _split()
 
 
 def place_params(params: Mapping[str, Any], mesh: Mesh) -> Tree:
-    """Put parameters where `param_shardings` says."""
+    """Distribute parameters over a mesh; see `param_shardings`."""
     placed: Tree = jax.tree.map(jax.device_put, dict(params), param_shardings(params, mesh))
     return placed
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Return where the arrays of a `Batch` go: rows, their second axis, over the mesh's "data" axis."""
-    return NamedSharding(mesh, _cut(None, "data"))
+    """Return the sharding of the arrays of a `Batch`: rows, their second axis, over the mesh's "data" axis."""
+    return NamedSharding(mesh, _split(None, "data"))
 
 
 def place_batch(batch: Batch, mesh: Mesh) -> Batch:
-    """Put a batch where `batch_sharding` says; the "data" axis must divide its rows."""
+    """Distribute a batch over a mesh, whose "data" axis must divide its rows."""
     placed: Batch = jax.tree.map(lambda array: jax.device_put(array, batch_sharding(mesh)), batch)
     return placed

@@ -1,4 +1,4 @@
-"""The decoder one step at a time, for what a compiled search cannot do; the search around it runs in NumPy.
+"""The decoder one step at a time, for what a compiled search cannot do; the search runs in NumPy.
 
 Axes: rows (utterances, or utterances x beams), batch (utterances), tokens, width, vocab.
 """
@@ -28,17 +28,17 @@ __all__ = ["CachedDecoder", "LanguageModel"]
 
 
 class CachedDecoder:
-    """A decoder that looks at the memory of a batch of utterances; a `RewindableDecoder` over NumPy arrays.
+    """A decoder that attends to the memory of a batch of utterances; a `RewindableDecoder` over NumPy arrays.
 
-    The memory's keys and values are computed once and belong to the utterance: its beams share them.
+    The memory's keys and values are computed once per utterance and shared by its beams.
 
     Args:
         model: The model.
         memory: Keys and values of the batch.
-        capacity: Tokens to make room for.
-        settings: Says whether attention weights and states are to be returned.
+        capacity: Maximum number of tokens.
+        settings: Whether attention weights and states are returned.
         params: Used instead of the model's own.
-        prompt_mask: True where a token of the prompt counts, `[batch, tokens]`; all of them do without.
+        prompt_mask: True for valid tokens of the prompt, `[batch, tokens]`; `None` if all are.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class CachedDecoder:
     ) -> None:
         self._model, self._capacity = model, capacity
         self._params = model.params if params is None else params
-        self._asked = {
+        self._records = {
             "all_states": settings.output_hidden_states or bool(settings.penalty_alpha),
             "weights": settings.output_attentions,
         }
@@ -65,11 +65,11 @@ class CachedDecoder:
         else:
             begin = self._model.program(Joint.begin, ("capacity",))
             cache = begin(self._params, self._memory, capacity=self._capacity)
-        counts = None if self._prompt_mask is None else jax.device_put(self._prompt_mask)
-        return self._run(prompt, replace(cache, text_mask=counts))
+        mask = None if self._prompt_mask is None else jax.device_put(self._prompt_mask)
+        return self._run(prompt, replace(cache, text_mask=mask))
 
     def expand(self, state: Cache, copies: int) -> Cache:
-        """Repeat each row; the memory stays one an utterance."""
+        """Repeat each row; the memory is not copied."""
         return self.select(state, np.repeat(np.arange(state.rows), copies))
 
     def step(self, tokens: np.ndarray[Any, Any], state: Cache) -> Step[Cache]:
@@ -86,12 +86,12 @@ class CachedDecoder:
         return self._run(tokens, state, _read)
 
     def rewind(self, state: Cache, tokens: int) -> Cache:
-        """Forget the last `tokens` tokens."""
+        """Drop the last `tokens` tokens."""
         return replace(state, length=jax.device_put(np.int32(int(state.length) - tokens)))
 
     def _run(self, tokens: np.ndarray[Any, Any], state: Cache, read: Any = None) -> Step[Cache]:
         out, logits = self._model.program(read or _step)(
-            self._params, tokens.astype(np.int32), self._memory, state, **self._asked
+            self._params, tokens.astype(np.int32), self._memory, state, **self._records
         )
         length = int(out.cache.length)
 
@@ -108,7 +108,7 @@ class CachedDecoder:
 
 
 class LanguageModel:
-    """A text model that hears nothing, to be a `Scorer` in shallow fusion; a `StepDecoder` over NumPy arrays.
+    """A text model alone, for shallow fusion; a `StepDecoder` over NumPy arrays.
 
     Args:
         decoder: The text model.
@@ -124,16 +124,16 @@ class LanguageModel:
         """Load a causal language model.
 
         Raises:
-            ModelNotFoundError: If it is nowhere.
-            ConfigError: If it is no text model.
+            ModelNotFoundError: If it is not found.
+            ConfigError: If it is not a text model.
             CheckpointError: If its tensors do not fit.
         """
         return cls(load_part(BACKEND, TextDecoder, name_or_path, LoadOptions(), is_decoder=True)[0])
 
     def start(self, prompt: np.ndarray[Any, Any]) -> Step[Cache]:
         """Read the prompt."""
-        room = min(_LEAST_ROOM, self.decoder.spec.num_positions)
-        return self._run(prompt, self.decoder.new_cache(prompt.shape[0], room))
+        capacity = min(_FIRST_CAPACITY, self.decoder.spec.num_positions)
+        return self._run(prompt, self.decoder.new_cache(prompt.shape[0], capacity))
 
     def expand(self, state: Cache, copies: int) -> Cache:
         """Repeat each row."""
@@ -155,7 +155,7 @@ class LanguageModel:
         return Step(logits=np.asarray(logits, dtype=np.float32), state=cache)
 
 
-_LEAST_ROOM = 64  # tokens that fit into a language model's first cache
+_FIRST_CAPACITY = 64  # tokens
 
 _select = jax.jit(Cache.selected)
 
@@ -165,11 +165,11 @@ def _text_step(decoder: TextDecoderNet, tokens: Array, state: Cache) -> tuple[Ar
     return decoder.logits(out.states[:, -1]), cache
 
 
-def _step(joint: Joint, tokens: Array, memory: Memory, state: Cache, **asked: Any) -> tuple[StackOutput, Array]:
-    out, cache = joint.decoder.decode(tokens, memory, state, **asked)
+def _step(joint: Joint, tokens: Array, memory: Memory, state: Cache, **records: Any) -> tuple[StackOutput, Array]:
+    out, cache = joint.decoder.decode(tokens, memory, state, **records)
     return replace(out, cache=cache), joint.decoder.logits(out.states[:, -1])
 
 
-def _read(joint: Joint, tokens: Array, memory: Memory, state: Cache, **asked: Any) -> tuple[StackOutput, Array]:
-    out, cache = joint.decoder.decode(tokens, memory, state, **asked)
+def _read(joint: Joint, tokens: Array, memory: Memory, state: Cache, **records: Any) -> tuple[StackOutput, Array]:
+    out, cache = joint.decoder.decode(tokens, memory, state, **records)
     return replace(out, cache=cache), joint.decoder.logits(out.states)

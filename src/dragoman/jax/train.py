@@ -1,7 +1,7 @@
-"""One step of training, compiled as a whole: loss, gradients of several batches, an optimizer's update.
+"""One training step as one compiled program: loss, gradients accumulated over several batches, optimizer update.
 
-Everything that changes is a value: parameters and optimizer state go in and come out, random keys and SpecAugment's
-masks are arguments. Axes: batch, samples (or mels and spectrogram frames), frames, tokens, width.
+Parameters and optimizer state are arguments and results; random keys and SpecAugment's masks are arguments.
+Axes: batch, samples (or mels and spectrogram frames), frames, tokens, width.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,26 +31,26 @@ __all__ = ["Batch", "TrainState", "Trainer", "trained"]
 def trained(params: Tree) -> Tree:
     """Return for each parameter of a model whether it is new: LoRA, cross-attention or bridge.
 
-    For a training step of your own, a mask of optimizers that freezes encoder and text model (a `Trainer` has
-    `freeze_encoder` and `freeze_decoder`):
+    It is a mask for optimizers that freezes encoder and text model (a `Trainer` has `freeze_encoder` and
+    `freeze_decoder`):
 
         >>> labels = jax.tree.map(lambda new: "new" if new else "old", trained(model.params))
         >>> optimizer = optax.multi_transform({"new": optax.adamw(1e-3), "old": optax.set_to_zero()}, labels)
     """
-    return nested({name: is_new(name) for name in flat(params)})
+    return _trained(params, encoder=False, decoder=False)
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """What one step learns from, checked and ready; `Trainer.batch` makes it.
+    """The data of one step, checked; made by `Trainer.batch`.
 
     Attributes:
-        inputs: Audio, `[parts, batch, samples]` or `[parts, batch, mels, frames]`: the gradients of the parts add up.
-        lengths: Valid samples of each row, `[parts, batch]`; `None` trusts every sample.
+        inputs: Audio, `[parts, batch, samples]` or `[parts, batch, mels, frames]`; gradients of parts are summed.
+        lengths: Valid samples of each row, `[parts, batch]`; `None` if all are valid.
         tokens: What the decoder reads, `[parts, batch, tokens]`.
-        labels: What it should say, of the same shape.
-        masks: What SpecAugment hides, each with `parts` in front.
+        labels: The targets, of the same shape.
+        masks: What SpecAugment masks, with `parts` as first axis.
     """
 
     inputs: Float[Array, "parts batch samples"]
@@ -63,7 +63,7 @@ class Batch:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class TrainState:
-    """What training changes: parameters (float32), the optimizer's state, the count of steps; and the random key."""
+    """The state of training: parameters (float32), the optimizer's state, the number of steps and the random key."""
 
     params: Tree
     optimizer: Any
@@ -72,17 +72,17 @@ class TrainState:
 
 
 class Trainer:
-    """Takes steps of training.
+    """Trains a model step by step.
 
     Args:
-        model: The model; its parameters are where training begins, and stay as they are until `model.params` is set.
-        optimizer: Of optax.
-        dtype: Type to compute in, `jnp.bfloat16` for instance; parameters, their sums and the loss stay in float32.
-        freeze_feature_encoder: Do not train the convolutional front end.
-        freeze_encoder: Do not train the encoder; bridge and decoder still learn.
-        freeze_decoder: Do not train the text model; its cross-attention, its LoRA and the bridge still learn. By
-            default it is frozen where it has a LoRA, as in PyTorch.
-        label_smoothing: Share of the target spread evenly over the vocabulary.
+        model: The model. Training starts from its parameters, and does not change them: assign `model.params`.
+        optimizer: An optimizer of optax.
+        dtype: Type to compute in, such as `jnp.bfloat16`; parameters, gradients and the loss stay in float32.
+        freeze_feature_encoder: Freeze the convolutional front end.
+        freeze_encoder: Freeze the encoder; bridge and decoder are still trained.
+        freeze_decoder: Freeze the text model; its cross-attention, its LoRA and the bridge are still trained. By
+            default it is frozen if it has a LoRA, as in PyTorch.
+        label_smoothing: Share of the target distribution spread evenly over the vocabulary.
 
     Example:
         >>> trainer = Trainer(model, optax.adamw(1e-4))
@@ -103,11 +103,11 @@ class Trainer:
         label_smoothing: float = 0.0,
     ) -> None:
         self._model, self._dtype = model, dtype
-        still = bool(BACKEND.loras(model.decoder)) if freeze_decoder is None else freeze_decoder
-        self._learning = _learning(model.params, encoder=not freeze_encoder, decoder=not still)
-        labels = jax.tree.map(lambda learns: "learning" if learns else "frozen", self._learning)
+        frozen = bool(BACKEND.loras(model.decoder)) if freeze_decoder is None else freeze_decoder
+        self._trained = _trained(model.params, encoder=not freeze_encoder, decoder=not frozen)
+        labels = jax.tree.map(lambda trained: "trained" if trained else "frozen", self._trained)
         # frozen parameters need no state of the optimizer, and its weight decay does not reach them
-        self._optimizer = optax.multi_transform({"learning": optimizer, "frozen": optax.set_to_zero()}, labels)
+        self._optimizer = optax.multi_transform({"trained": optimizer, "frozen": optax.set_to_zero()}, labels)
         self._fixed = {"frozen": freeze_feature_encoder, "label_smoothing": label_smoothing}
         self._compiled: Callable[..., tuple[TrainState, Array]] = jax.jit(self._step, donate_argnums=0)
 
@@ -115,10 +115,10 @@ class Trainer:
         """Return the state before the first step.
 
         Args:
-            params: Used instead of the model's, for instance those that `sharding.place_params` put on a mesh.
-            seed: Of dropout and LayerDrop; SpecAugment draws from the generator that `batch` is given.
+            params: Used instead of the model's, such as those that `sharding.place_params` put on a mesh.
+            seed: For dropout and LayerDrop; SpecAugment draws from the generator of `batch`.
         """
-        own = jax.tree.map(jnp.copy, self._model.params if params is None else dict(params))  # steps reuse their memory
+        own = jax.tree.map(jnp.copy, self._model.params if params is None else dict(params))  # steps reuse the memory
         return TrainState(
             params=own,
             optimizer=jax.jit(self._optimizer.init)(own),
@@ -127,19 +127,19 @@ class Trainer:
         )
 
     def batch(self, parts: Sequence[Mapping[str, Any]], random: np.random.Generator | None = None) -> Batch:
-        """Check batches of equal shapes and put them together.
+        """Check batches of equal shapes and stack them.
 
         Args:
-            parts: What `processor(...)` gives: `input_values` (or `input_features`), `labels` and, where clips differ
-                in length, `attention_mask`. The loss is the average over all labels of all parts.
-            random: Draws what SpecAugment hides; `None` hides nothing.
+            parts: Batches as `processor(...)` returns them: `input_values` (or `input_features`), `labels` and, if
+                clips differ in length, `attention_mask`. The loss is the mean over all labels of all parts.
+            random: Draws the masks of SpecAugment; `None` masks nothing.
 
         Raises:
             ConfigError: If there is none, their shapes differ, or labels or ids cannot be used.
             AudioError: If the audio cannot be used.
         """
         if not parts:
-            raise ConfigError("A step of training needs at least one batch.")
+            raise ConfigError("A training step needs at least one batch.")
         ready = [self._part(part, random) for part in parts]
         shapes = [jax.tree.map(np.shape, part) for part in ready]
         if any(shape != shapes[0] for shape in shapes):
@@ -166,7 +166,7 @@ class Trainer:
         return {"inputs": inputs, "lengths": lengths, "tokens": tokens, "labels": labels, "masks": masks}
 
     def step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Array]:
-        """Take one step; the memory of `state` is used for the next one.
+        """Take one step; the memory of `state` is reused.
 
         Returns:
             The next state, and the loss before the step.
@@ -189,8 +189,8 @@ class Trainer:
         return TrainState(params=params, optimizer=optimizer, step=state.step + 1, key=state.key), loss
 
     def _loss(self, params: Tree, part: Batch, key: PRNGKeyArray, count: Array) -> Array:
-        """Return this part's share of the loss."""
-        params = jax.tree.map(lambda x, learns: x if learns else jax.lax.stop_gradient(x), params, self._learning)
+        """Return the loss of one part, divided by the labels of all parts."""
+        params = jax.tree.map(lambda x, trained: x if trained else jax.lax.stop_gradient(x), params, self._trained)
         if self._dtype is not None:
             params = jax.tree.map(
                 lambda x: x.astype(self._dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, params
@@ -211,6 +211,6 @@ class Trainer:
         return loss
 
 
-def _learning(params: Tree, *, encoder: bool, decoder: bool) -> Tree:
-    """Return for each parameter whether it is trained; what is new beside a frozen text model always is."""
+def _trained(params: Tree, *, encoder: bool, decoder: bool) -> Tree:
+    """Return for each parameter whether it is trained; new parameters of a frozen text model are."""
     return nested({name: encoder if name.startswith("encoder.") else decoder or is_new(name) for name in flat(params)})

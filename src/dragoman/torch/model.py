@@ -258,7 +258,7 @@ class SpeechEncoderDecoderModel(Joint, PretrainedModule, ModelMethods):
 
 
 class AutoModelForSpeechSeq2Seq:
-    """Models that turn speech into text, by what their `config.json` says."""
+    """Speech-to-text models; the class is chosen by the `config.json`."""
 
     @staticmethod
     def from_pretrained(name_or_path: str | Path, **kwargs: Any) -> SpeechEncoderDecoderModel:

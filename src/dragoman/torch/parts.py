@@ -1,13 +1,13 @@
-"""The parts as users know them: networks with a configuration, Hugging Face's arguments, loading and saving.
+"""`SpeechEncoder` and `TextDecoder`: networks with a configuration, arguments as in `transformers`, loading and saving.
 
-`SpeechEncoder` and `TextDecoder` take the configuration of any family. The class names of `transformers` are these two
-bound to one family each; there is no file per class. Not here: the networks (`net`).
+Both take the configuration of any family. The class names of `transformers` are these two bound to one family each;
+there is no file per class. Not here: the networks (`net`).
 """
 
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dragoman.api.outputs import CausalLMOutput
 from dragoman.errors import ConfigError
@@ -20,7 +20,6 @@ from dragoman.torch.net.frontend import ConvFrontend, FeatureFrontend
 from dragoman.torch.net.speech_encoder import SpeechEncoderNet
 from dragoman.torch.net.text_decoder import TextDecoderNet
 from dragoman.torch.pretrained import PretrainedPart
-from dragoman.torch.resize import resized
 
 __all__ = ["SpeechEncoder", "TextDecoder", "part_classes"]
 
@@ -48,7 +47,7 @@ class SpeechEncoder(SpeechEncoderNet, PretrainedPart, EncoderMethods):
         self.main_input_name = self.spec.input_name
 
     def freeze_feature_encoder(self) -> None:
-        """Stop training the convolutions of the front end; the projection behind them still learns."""
+        """Freeze the convolutions of the front end; the projection after them is still trained."""
         if isinstance(self.frontend, ConvFrontend):
             self.frontend.convs.requires_grad_(False)
         elif not isinstance(self.frontend, FeatureFrontend):  # which has none
@@ -76,7 +75,7 @@ class TextDecoder(TextDecoderNet, PretrainedPart, DecoderMethods):
         self.config = config
 
     def set_input_embeddings(self, value: nn.Embedding) -> None:
-        """Put another table in the place of the token embedding, of the same size; a tied head follows.
+        """Replace the token embedding by one of the same size; a tied head uses it too.
 
         Raises:
             ConfigError: If it is no embedding, or of another size; see `resize_token_embeddings`.
@@ -98,21 +97,23 @@ class TextDecoder(TextDecoderNet, PretrainedPart, DecoderMethods):
     ) -> nn.Embedding:
         """Change the size of the vocabulary: embedding, head and configuration.
 
-        New tokens begin close to the average of the old ones; tokens that go are cut off at the end.
+        Embeddings of new tokens are initialised close to the mean of the old ones; removed tokens are the last ones.
 
         Args:
-            new_num_tokens: The new size; `None` changes nothing.
-            pad_to_multiple_of: Round the size up, the present one too.
+            new_num_tokens: The new size; by default the present one.
+            pad_to_multiple_of: Round the size up to a multiple.
             mean_resizing: Must be `True`.
 
         Returns:
             The token embedding.
 
         Raises:
-            ConfigError: If a size is below 1, or new tokens should begin as others do.
+            ConfigError: If a size is below 1, or `mean_resizing` is `False`.
         """
         if not mean_resizing:
-            raise ConfigError("New tokens begin close to the average of the old ones; leave out mean_resizing=False.")
+            raise ConfigError(
+                "New embeddings are always close to the mean of the old ones; leave out mean_resizing=False."
+            )
         if pad_to_multiple_of is not None:
             check_sizes("The vocabulary", {"pad_to_multiple_of": pad_to_multiple_of})
             wanted = self.spec.vocab_size if new_num_tokens is None else new_num_tokens
@@ -122,11 +123,30 @@ class TextDecoder(TextDecoderNet, PretrainedPart, DecoderMethods):
             for module, name in (self.embed.tokens, "weight"), (self.head, "weight"), (self.head, "bias"):
                 old = getattr(module, name)
                 if old is not None:
-                    setattr(module, name, resized(old, new_num_tokens))
+                    setattr(module, name, _resized(old, new_num_tokens))
             self.embed.tokens.num_embeddings = new_num_tokens
             self.config.vocab_size = new_num_tokens  # type: ignore[attr-defined]
             self.spec = self.config.text_spec()
         return self.embed.tokens
+
+
+def _resized(old: Tensor, rows: int) -> nn.Parameter:
+    """Return a parameter with the first `rows` rows of `old`; new rows are drawn close to the mean of the old ones.
+
+    A new row is the mean plus a little of the old rows' spread, so that new tokens are plausible but not equal.
+
+    Reference: J. Hewitt, Initializing New Word Embeddings for Pretrained Language Models, 2021.
+    """
+    kept = old.detach()[:rows]
+    more = rows - kept.shape[0]
+    if more > 0:
+        exact = old.detach().double()
+        mean = exact.mean(0, keepdim=True)
+        # random mixtures of the centred rows have the rows' own covariance
+        mixtures = torch.randn(more, len(exact), dtype=torch.float64, device=old.device) @ (exact - mean)
+        new = mean + 1e-5 * mixtures / len(exact) ** 0.5
+        kept = torch.cat([kept, new.to(old.dtype)])
+    return nn.Parameter(kept.clone(), requires_grad=old.requires_grad)
 
 
 def _bound(name: str, base: type[SpeechEncoder] | type[TextDecoder], family: Family) -> type[Any]:

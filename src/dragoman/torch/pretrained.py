@@ -1,4 +1,4 @@
-"""What users of `from_pretrained` and `save_pretrained` find on every module of ours, a part alone or a whole model."""
+"""Methods that users of `transformers` know on every PyTorch module: an encoder, a decoder or a whole model."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,13 +22,13 @@ __all__ = ["PretrainedModule", "PretrainedPart"]
 
 
 class PretrainedModule(nn.Module):
-    """A module that knows where it is, of what type it is, and how to save memory in training."""
+    """A module with the attributes and the gradient checkpointing of a `PreTrainedModel`."""
 
     supports_gradient_checkpointing = True
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """Device of the parameters."""
         return next(self.parameters()).device
 
     @property
@@ -37,28 +37,33 @@ class PretrainedModule(nn.Module):
         return next(self.parameters()).dtype
 
     def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
-        """Count the parameters, tied ones once, all or without the tables of vectors."""
+        """Return the number of parameters; tied ones count once.
+
+        Args:
+            only_trainable: Leave out the frozen ones.
+            exclude_embeddings: Leave out those of embeddings.
+        """
         tables = [m.weight for m in self.modules() if exclude_embeddings and isinstance(m, nn.Embedding)]
         left_out = {id(table) for table in tables}
         counted = (p for p in self.parameters() if id(p) not in left_out)
         return sum(p.numel() for p in counted if p.requires_grad or not only_trainable)
 
     def get_memory_footprint(self, return_buffers: bool = True) -> int:
-        """Return how many bytes the parameters take, and the buffers too unless told otherwise."""
+        """Return the memory of parameters and, by default, buffers in bytes."""
         tensors = [*self.parameters(), *(self.buffers() if return_buffers else ())]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     @classmethod
     def can_generate(cls) -> bool:
-        """Whether texts come of it: of a whole model, not of a part."""
+        """Whether there is a `generate`: on a whole model, not on a part."""
         return "generate" in dir(cls)
 
     def tie_weights(self, **_: Any) -> None:
-        """Do nothing, as upstream's code calls it: a tied head has no weights that could come apart."""
+        """Do nothing; `transformers` calls it, but a tied head here has no weights of its own."""
 
     @property
     def is_gradient_checkpointing(self) -> bool:
-        """Whether activations are computed again in the backward pass."""
+        """Whether activations are recomputed in the backward pass."""
         return any(getattr(module, "gradient_checkpointing", False) for module in self.modules())
 
     def gradient_checkpointing_enable(
@@ -67,20 +72,20 @@ class PretrainedModule(nn.Module):
         every_n_layers: int = 1,
         offload: bool = False,
     ) -> None:
-        """Keep only the input of each layer for the backward pass: less memory, about a third more time.
+        """Store only the input of each layer for the backward pass: less memory, about a third more time.
 
         Args:
-            gradient_checkpointing_kwargs: Accepted as upstream has it; the non-reentrant kind is always used.
-            every_n_layers: Only of the first of every so many layers, for less of both.
+            gradient_checkpointing_kwargs: Accepted for `transformers`; the non-reentrant kind is always used.
+            every_n_layers: Checkpoint only the first of every N layers: more memory, less time.
             offload: Must be `False`.
 
         Raises:
-            ConfigError: If `every_n_layers` is below 1, or inputs should go to the host.
+            ConfigError: If `every_n_layers` is below 1, or `offload` is set.
         """
         check_sizes("Gradient checkpointing", {"every_n_layers": every_n_layers})
         if offload:
             raise ConfigError(
-                "`offload` is not done here: the inputs of layers stay on the device. Pass offload=False."
+                "`offload` is not supported: the inputs of layers stay on the device. Pass offload=False."
             )
         self._set_checkpointing(every_n_layers)
 
@@ -90,11 +95,11 @@ class PretrainedModule(nn.Module):
         every_n_layers: int = 1,
         offload: bool = False,
     ) -> None:
-        """Do the same; upstream's newer name, which its `Trainer` calls."""
+        """Do the same, under the newer name, which the `Trainer` of `transformers` calls."""
         self.gradient_checkpointing_enable(activation_checkpointing_kwargs, every_n_layers, offload)
 
     def gradient_checkpointing_disable(self) -> None:
-        """Keep all activations again."""
+        """Store all activations again."""
         self._set_checkpointing(0)
 
     def activation_checkpointing_disable(self) -> None:
@@ -108,14 +113,14 @@ class PretrainedModule(nn.Module):
 
 
 class PretrainedPart(PretrainedModule):
-    """A part that loads and saves alone."""
+    """An encoder or a decoder, which loads and saves alone."""
 
     config: ModelConfig
     spec: Any  # a `SpeechEncoderSpec` or a `TextDecoderSpec`
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, **kwargs: Any) -> Self:
-        """Load this part from a checkpoint of its own, of its head model, or of a sequence-to-sequence model.
+        """Load a part from its own checkpoint, from that of its head model, or from a sequence-to-sequence model.
 
         Args:
             name_or_path: A local folder or a hub id.
@@ -123,10 +128,10 @@ class PretrainedPart(PretrainedModule):
                 configuration that win over the file's.
 
         Returns:
-            The part, in evaluation mode. What its family declares new is random and logged.
+            The part, in evaluation mode. Tensors that its family declares fresh are initialised, and logged.
 
         Raises:
-            ModelNotFoundError: If it is nowhere.
+            ModelNotFoundError: If it is not found.
             ConfigError: If it is of an unknown type or cannot play this role.
             CheckpointError: If its tensors do not fit; the message lists them all.
         """
@@ -144,17 +149,17 @@ class PretrainedPart(PretrainedModule):
         max_shard_size: int | str = "5GB",
         **ways: Any,
     ) -> None:
-        """Write configuration and weights under Hugging Face's names; all files or none.
+        """Write configuration and weights under the names of `transformers`; all files or none.
 
         Args:
             save_directory: Made if it does not exist; other files in it stay.
-            is_main_process: Where several processes train one model, only the main one writes.
+            is_main_process: If several processes train one model, only the main one writes.
             state_dict: Tensors to write instead of the model's own: what a trainer gathered from several devices.
-            max_shard_size: Bytes of one weight file, or a text like "5GB".
-            **ways: Options of transformers without effect here; others are refused.
+            max_shard_size: Bytes of one weight file, or a string like "5GB".
+            **ways: Options of `transformers` without effect here; others are refused.
 
         Raises:
-            ConfigError: If a keyword asks for something that is not done, or `state_dict` is not of this model.
+            ConfigError: If a keyword asks for what is not supported, or `state_dict` is not of this model.
             DragomanError: If the folder cannot be written.
         """
         check_saving(ways)

@@ -18,14 +18,14 @@ def cross_entropy(
     num_items: Tensor | float | None = None,
     label_smoothing: float = 0.0,
 ) -> Float[Tensor, ""]:
-    """Average the negative log-probability of the labels.
+    """Return the mean negative log-probability of the labels.
 
     Args:
         logits: Scores of each token at each position.
-        labels: The right tokens; −100 is ignored.
-        num_items: Divide the sum by this, e.g. the labels of all the batches of one optimizer step; by default by the
-            number of labels here. A batch with nothing to learn from gives zero, with zero gradients.
-        label_smoothing: Share of the target spread evenly over the vocabulary.
+        labels: The target tokens; −100 is ignored.
+        num_items: Divide the sum by this, such as the labels of all batches of an optimizer step; by default by the
+            number of labels here. Without labels the loss and its gradients are zero.
+        label_smoothing: Share of the target distribution spread evenly over the vocabulary.
     """
     total = F.cross_entropy(
         logits.flatten(0, 1).float(),

@@ -21,7 +21,7 @@ LABELS = torch.tensor([[5, 6, 2], [7, 2, -100]])
 def test_number_of_label_rows_must_match_the_clips(build: Build, rows: int) -> None:
     """Extra rows would silently be taken for beams of one clip."""
     model, labels = build(), LABELS[:1].repeat(rows, 1)
-    with pytest.raises(ConfigError, match=f"as many texts as clips, but there are {rows} and 2"):
+    with pytest.raises(ConfigError, match=f"as many token sequences as clips, but there are {rows} and 2"):
         model(AUDIO, labels=labels)
     with pytest.raises(ConfigError, match=f"there are {rows} and 2"):
         model(AUDIO, decoder_input_ids=labels.clamp(min=0))
@@ -48,7 +48,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], type[DragomanError], str]] = {
         "first frame, but the clip in row 1 has 12",
     ),
     "one axis": ({"inputs": AUDIO[0]}, AudioError, r"\[batch, samples\], but has \[400\]"),
-    "labels of no token": ({"labels": LABELS[:, :0]}, ConfigError, "at least one token of each text"),
+    "labels of no token": ({"labels": LABELS[:, :0]}, ConfigError, "at least one token per sequence"),
     "no number": ({"inputs": AUDIO * float("nan")}, AudioError, "NaN or infinite"),
     "labels of one axis": ({"labels": LABELS[0]}, ConfigError, r"the shape \[3\]"),
     "fractional labels": ({"labels": LABELS.float()}, ConfigError, "the type float32"),
@@ -74,7 +74,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], type[DragomanError], str]] = {
         r"`decoder_input_ids` .* to 98, but got 106",
     ),
     "a token below it": (read(TOKENS - 2), ConfigError, "but got -2"),
-    "tokens of one axis": (read(TOKENS[0]), ConfigError, r"`decoder_input_ids` must be whole .* the shape \[3\]"),
+    "tokens of one axis": (read(TOKENS[0]), ConfigError, r"`decoder_input_ids` must be integers .* the shape \[3\]"),
     "tokens of three axes": (read(TOKENS[None]), ConfigError, r"the shape \[1, 2, 3\]"),
     "fractional tokens": (read(TOKENS.float()), ConfigError, "the type float32"),
     "tokens in a list": (read(TOKENS.tolist()), ConfigError, "`decoder_input_ids` must be a tensor, but is a list"),
@@ -105,7 +105,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], type[DragomanError], str]] = {
     "mask of other texts": (
         {**read(TOKENS), "decoder_attention_mask": torch.ones(1, 3)},
         ConfigError,
-        r"a row for each of the 2 texts, but has the shape \[1, 3\]",
+        r"a row for each of the 2 sequences, but has the shape \[1, 3\]",
     ),
     "mask of other tokens": (
         {"labels": None, "decoder_input_ids": torch.ones(2, 3).long(), "decoder_attention_mask": torch.ones(2, 5)},
@@ -161,7 +161,9 @@ def test_spec_augment_mask_of_another_shape_is_refused(build: Build, shape: tupl
 def test_cache_of_another_batch_is_refused(build: Build) -> None:
     model = build()
     cache = model(AUDIO, decoder_input_ids=TOKENS, use_cache=True).past_key_values
-    with pytest.raises(ConfigError, match="as many texts as rows of `past_key_values`, but there are 1 and 2"):
+    with pytest.raises(
+        ConfigError, match="as many token sequences as rows of `past_key_values`, but there are 1 and 2"
+    ):
         model(AUDIO[:1], decoder_input_ids=TOKENS[:1], past_key_values=cache)
 
 
@@ -181,7 +183,7 @@ def test_invalid_prompts_of_generate_are_refused(build: Build) -> None:
         (BEYOND.clamp(min=0), "to 98, but got 106"),
         (TOKENS[0], r"the shape \[3\]"),
         (TOKENS.float(), "the type float32"),
-        (TOKENS[:1], "as many texts as clips, but there are 1 and 2"),
+        (TOKENS[:1], "as many token sequences as clips, but there are 1 and 2"),
     ):
         with pytest.raises(ConfigError, match=words):
             model.generate(AUDIO, decoder_input_ids=tokens, max_new_tokens=3)
