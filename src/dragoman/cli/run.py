@@ -4,7 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import count
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from dragoman.transcriber.recordings import Recording, find_recordings, with_dis
 from dragoman.transcriber.result import Transcript
 from dragoman.transcriber.segmenting import Examined
 from dragoman.transcriber.transcriber import Transcriber
-from dragoman.transcriber.writers import output_paths, write_transcript
+from dragoman.transcriber.writers import formats_of, output_paths, write_transcript
 
 __all__ = ["Output", "run"]
 
@@ -46,10 +46,15 @@ class Output:
             raise ConfigError("`--skip_existing` needs files to look for. Add --output_format or --output_dir.")
         if self.flags.plot is not None:
             require("matplotlib.figure", "`--plot`")
-        if not self.layout.is_plain and self.flags.format not in ("srt", "vtt", "all"):
+        if self.layout != Layout() and not self.has_subtitles:
             raise ConfigError(
                 "Line lengths and highlighted words are for subtitles. Add --output_format srt, vtt or all."
             )
+
+    @property
+    def has_subtitles(self) -> bool:
+        """Whether one of the files is made of cues, which end with words."""
+        return self.flags.format is not None and not {"srt", "vtt"}.isdisjoint(formats_of(self.flags.format))
 
     def make_folders(self) -> None:
         """Make the folders, before hours of work that could not be written.
@@ -107,6 +112,8 @@ def run(audio: Sequence[str], load: Callable[[], Transcriber], options: Transcri
     if len(todo) < len(recordings):
         LOG.info("%d of %d recordings are already transcribed.", len(recordings) - len(todo), len(recordings))
     transcriber = load() if todo else None
+    if transcriber is not None and output.has_subtitles and transcriber.aligns_words:
+        options = replace(options, word_timestamps=True)
     named = len(audio) > 1 or Path(audio[0]).is_dir()
     for item in todo:
         assert transcriber is not None

@@ -30,6 +30,6 @@ def transcribe(
     """
     from dragoman.cli.run import Output, run  # only now: `--help` and usage errors need neither audio nor NumPy
 
-    if not layout.is_plain or output.plot is not None:
+    if layout != Layout() or output.plot is not None:
         options = replace(options, word_timestamps=True)
     return run(audio, model.load, options, Output(output, layout, bar=not messages.json_logs))

@@ -14,9 +14,11 @@ _output = partial(option, group="Output")
 @documented
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """The layout of subtitles, named as in the `whisper` command. By default a segment is a cue of one line.
+    """The layout of subtitles, named as in the `whisper` command.
 
-    A cue never holds words of two segments. Words without timestamps share the time of their segment by their letters.
+    By default cues end with sentences and at pauses, have at most two lines of 42 characters and last 1 to 7 seconds.
+    Once a number is set, only it counts, and a cue never holds words of two segments. Words without timestamps share
+    the time of their segment by their letters.
 
     Raises:
         ConfigError: If a number is below 1, or there is no rule that breaks lines to count.
@@ -26,12 +28,13 @@ class Layout:
         None,
         "Maximum characters per line of a subtitle (`srt`, `vtt`). Combining marks do not count; a longer word has a "
         "line of its own.",
+        unset="42, in cues of 1 to 7 seconds and two lines that end with sentences and at pauses",
         at_least=1,
     )
     max_line_count: int | None = _output(
         None,
         "Maximum lines per subtitle; further text moves to the next one.",
-        unset="as many as a segment needs, or 1 if only words are counted",
+        unset="2; as many as a segment needs with `max_line_width`, 1 with `max_words_per_line` alone",
         at_least=1,
     )
     max_words_per_line: int | None = _output(None, "Maximum words per line of a subtitle.", at_least=1)
@@ -39,16 +42,12 @@ class Layout:
 
     def __post_init__(self) -> None:
         problems = list(too_small(self))
-        if self.max_line_count is not None and not self._breaks_lines:
-            problems.append("`max_line_count` needs `max_line_width` or `max_words_per_line`: a segment is one line.")
+        if self.max_line_count is not None and not self.breaks_lines:
+            problems.append("`max_line_count` needs `max_line_width` or `max_words_per_line` too.")
         if problems:
             raise ConfigError(" ".join(problems))
 
     @property
-    def _breaks_lines(self) -> bool:
+    def breaks_lines(self) -> bool:
+        """Whether the user's numbers decide which words are shown together."""
         return self.max_line_width is not None or self.max_words_per_line is not None
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether segments are shown as they are."""
-        return not self._breaks_lines and not self.highlight_words

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 
 from dragoman.transcriber.result import Word
 
-__all__ = ["sentence_starts"]
+__all__ = ["PAUSE", "ends_sentence", "sentence_starts"]
 
-_PAUSE = 0.8  # seconds between two words that always split segments
+PAUSE = 0.8  # seconds between two words that always split segments
 _MIN_SECONDS = 1.0  # a shorter sentence has no segment of its own, unless a pause splits it off
 
 _ENDS = tuple(".!?…。！？｡؟۔।॥။។")
@@ -30,12 +30,13 @@ def _starts(words: Sequence[Word]) -> Iterator[int]:
             continue
         last = words[number - 1]
         long_enough = last.end - words[begin].start >= _MIN_SECONDS
-        if word.start - last.end >= _PAUSE or (long_enough and _ends_sentence(last.word.strip())):
+        if word.start - last.end >= PAUSE or (long_enough and ends_sentence(last.word.strip())):
             begin = number
             yield number
 
 
-def _ends_sentence(word: str) -> bool:
+def ends_sentence(word: str) -> bool:
+    """Return whether a sentence ends with a word."""
     bare = word.rstrip(_CLOSERS)
     if not bare.endswith(_ENDS):
         return False

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from dragoman.transcriber.layout import Layout
-from dragoman.transcriber.result import Segment
+from dragoman.transcriber.readable import MAX_MS, MIN_MS, grouped, in_lines
+from dragoman.transcriber.result import Segment, is_unspaced
 from dragoman.transcriber.words import split_words
 
 __all__ = ["Cue", "Layout", "cues"]
@@ -30,6 +31,7 @@ class _TimedWord(NamedTuple):
     end: int
     word: str  # with the blank before it
     markup: str  # the same in the markup of the format, without the blank
+    width: int
 
 
 def cues(segments: Iterable[Segment], layout: Layout | None = None, escape: Callable[[str], str] = str) -> list[Cue]:
@@ -39,25 +41,53 @@ def cues(segments: Iterable[Segment], layout: Layout | None = None, escape: Call
 
     Args:
         segments: In any order.
-        layout: By default one cue per segment.
+        layout: `None` for one cue of one line per segment.
         escape: Turns plain text into the markup of a format.
     """
-    layout = layout or Layout()
-    return _apart(
-        cue for segment in sorted(segments, key=lambda s: s.start) for cue in _cues_of(segment, layout, escape)
+    ordered = sorted(segments, key=lambda s: s.start)
+    if layout is None:
+        return _apart(cue for segment in ordered for cue in _whole(segment, escape))
+    if layout.breaks_lines:
+        words = (list(_timed_words(segment, escape)) for segment in ordered)
+        screens = [screen for one in words for screen in _screens(_lines(one, layout), layout)]
+    else:
+        screens = [in_lines(group) for group in grouped(_all_words(ordered, escape))]
+    shown = _apart(
+        cue for screen in screens for cue in (_highlighted(screen) if layout.highlight_words else [_cue(screen)])
     )
+    return shown if layout.breaks_lines or layout.highlight_words else list(_readable(shown))
 
 
-def _cues_of(segment: Segment, layout: Layout, escape: Callable[[str], str]) -> Iterator[Cue]:
-    if layout.is_plain:
-        lines = [line.strip() for line in segment.text.splitlines()]
-        text = escape(_without_arrows("\n".join(filter(None, lines))))
-        if text:
-            yield Cue(_milliseconds(segment.start), _milliseconds(segment.end), text)
-        return
-    words = list(_timed_words(segment, escape))
-    for screen in _screens(_lines(words, layout), layout):
-        yield from _highlighted(screen) if layout.highlight_words else [_cue(screen)]
+def _whole(segment: Segment, escape: Callable[[str], str]) -> Iterator[Cue]:
+    lines = [line.strip() for line in segment.text.splitlines()]
+    text = escape(_without_arrows("\n".join(filter(None, lines))))
+    if text:
+        yield Cue(_milliseconds(segment.start), _milliseconds(segment.end), text)
+
+
+def _all_words(segments: Iterable[Segment], escape: Callable[[str], str]) -> list[_TimedWord]:
+    """Return the words of all segments, in order, each over when the next one begins."""
+    words: list[_TimedWord] = []
+    for segment in segments:
+        for number, one in enumerate(_timed_words(segment, escape)):
+            word = one.word
+            if words:
+                last = words[-1]
+                if not number and not (is_unspaced(last.word[-1]) and is_unspaced(word.lstrip()[0])):
+                    word = f" {word.lstrip()}"
+                start = max(one.start, last.start)
+                words[-1] = last._replace(end=min(last.end, start))
+                one = one._replace(start=start, end=max(start, one.end))
+            words.append(one._replace(word=word, width=_width(word)))
+    return words
+
+
+def _readable(shown: Sequence[Cue]) -> Iterator[Cue]:
+    """Yield cues that stay for a second where the next one leaves room, and go after seven."""
+    for number, cue in enumerate(shown):
+        room = shown[number + 1].start if number + 1 < len(shown) else cue.start + MIN_MS
+        end = max(cue.end, min(cue.start + MIN_MS, room))
+        yield cue._replace(end=min(end, cue.start + MAX_MS))
 
 
 def _milliseconds(seconds: float) -> int:
@@ -76,7 +106,8 @@ def _timed_words(segment: Segment, escape: Callable[[str], str]) -> Iterator[_Ti
         markup = escape(_without_arrows(" ".join(text.split())))
         if markup:
             blank = " " if text[:1].isspace() else ""
-            yield _TimedWord(_milliseconds(start), _milliseconds(end), blank + text.strip(), markup)
+            word = blank + text.strip()
+            yield _TimedWord(_milliseconds(start), _milliseconds(end), word, markup, _width(word))
 
 
 def _spread(segment: Segment, texts: Sequence[str]) -> Iterator[tuple[float, float]]:

@@ -97,6 +97,11 @@ class Transcriber:
         """Its feature extractor and tokenizer."""
         return self._engine.processor
 
+    @property
+    def aligns_words(self) -> bool:
+        """Whether the model gives word timestamps: its decoder has cross-attention."""
+        return self._engine.facts.has_cross_attention
+
     def transcribe(self, audio: Audio, *, sampling_rate: int | None = None, **options: Any) -> Transcript:
         """Transcribe one recording of any length.
 

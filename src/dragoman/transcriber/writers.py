@@ -29,33 +29,33 @@ def _one_line(text: str) -> str:
     return text.replace("\n", " ").replace("\t", " ")
 
 
-def _txt(transcript: Transcript, layout: Layout) -> Iterator[str]:
+def _txt(transcript: Transcript, layout: Layout | None) -> Iterator[str]:
     for cue in cues(transcript.segments):
         yield f"{_one_line(cue.text)}\n"
 
 
-def _vtt(transcript: Transcript, layout: Layout) -> Iterator[str]:
+def _vtt(transcript: Transcript, layout: Layout | None) -> Iterator[str]:
     yield "WEBVTT\n\n"
     for cue in cues(transcript.segments, layout, lambda text: escape(text, quote=False)):
         yield f"{_clock(cue.start, '.', False)} --> {_clock(cue.end, '.', False)}\n{cue.text}\n\n"
 
 
-def _srt(transcript: Transcript, layout: Layout) -> Iterator[str]:
+def _srt(transcript: Transcript, layout: Layout | None) -> Iterator[str]:
     for number, cue in enumerate(cues(transcript.segments, layout), start=1):
         yield f"{number}\n{_clock(cue.start, ',', True)} --> {_clock(cue.end, ',', True)}\n{cue.text}\n\n"
 
 
-def _tsv(transcript: Transcript, layout: Layout) -> Iterator[str]:
+def _tsv(transcript: Transcript, layout: Layout | None) -> Iterator[str]:
     yield "start\tend\ttext\n"
     for cue in cues(transcript.segments):
         yield f"{cue.start}\t{cue.end}\t{_one_line(cue.text)}\n"
 
 
-def _json(transcript: Transcript, layout: Layout) -> Iterator[str]:
+def _json(transcript: Transcript, layout: Layout | None) -> Iterator[str]:
     yield json.dumps(transcript.to_dict(), ensure_ascii=False, allow_nan=False) + "\n"
 
 
-_RENDERERS: Mapping[str, Callable[[Transcript, Layout], Iterator[str]]] = {
+_RENDERERS: Mapping[str, Callable[[Transcript, Layout | None], Iterator[str]]] = {
     "txt": _txt,
     "vtt": _vtt,
     "srt": _srt,
@@ -66,31 +66,37 @@ FORMATS = tuple(_RENDERERS)
 
 
 def formats_of(name: str) -> tuple[str, ...]:
-    """Return the formats of a name: itself, or all of them for `"all"`.
+    """Return the formats of a name: itself, several separated by commas, or all of them for `"all"`.
 
     Raises:
         ConfigError: If there is no such format.
     """
-    if name == "all":
-        return FORMATS
-    if name not in FORMATS:
-        allowed = ", ".join((*FORMATS, "all"))
-        raise ConfigError(
-            f"`output_format` must be one of {allowed}, but is {name!r}.{did_you_mean(name, (*FORMATS, 'all'))}"
-        )
-    return (name,)
+    names = [part.strip() for part in name.split(",")]
+    for part in names:
+        if part not in (*FORMATS, "all"):
+            allowed = ", ".join((*FORMATS, "all"))
+            raise ConfigError(
+                f"`output_format` must be one of {allowed}, or several separated by commas, but is {part!r}."
+                f"{did_you_mean(part, (*FORMATS, 'all'))}"
+            )
+    return FORMATS if "all" in names else tuple(dict.fromkeys(names))
 
 
 def render(transcript: Transcript, output_format: str, layout: Layout | None = None) -> str:
-    """Return the content of a transcript's file in one of `FORMATS`; `layout` is for srt and vtt.
+    """Return the content of a transcript's file in one of `FORMATS`.
+
+    Args:
+        transcript: What to write.
+        output_format: One of `FORMATS`.
+        layout: For srt and vtt: `None` for one cue per segment, `Layout()` for cues that are easy to read.
 
     Raises:
         ConfigError: If there is no such format.
     """
-    if output_format == "all":
-        raise ConfigError(f"`output_format` must be one of {', '.join(FORMATS)} here, but is 'all'.")
-    (name,) = formats_of(output_format)
-    return "".join(_RENDERERS[name](transcript, layout or Layout()))
+    if len(names := formats_of(output_format)) > 1:
+        raise ConfigError(f"`output_format` must be one of {', '.join(FORMATS)} here, but is {output_format!r}.")
+    (name,) = names
+    return "".join(_RENDERERS[name](transcript, layout))
 
 
 def write_transcript(
@@ -101,8 +107,8 @@ def write_transcript(
     Args:
         transcript: What to write.
         stem: Path of the files without their ending; a dot in its name stays (`talk.v2` gives `talk.v2.srt`).
-        output_format: One of `FORMATS`, or `"all"`.
-        layout: For srt and vtt.
+        output_format: One of `FORMATS`, several separated by commas, or `"all"`.
+        layout: As for `render`.
 
     Raises:
         ConfigError: If there is no such format.
