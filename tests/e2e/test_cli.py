@@ -463,12 +463,17 @@ def test_long_recording_is_transcribed_completely_and_in_order(here, sample, sam
 
 @pytest.mark.network
 def test_flag_without_effect_warns(here, sample_path, run):
-    done = run("transcribe", sample_path, "--language", "fr", "--task", "translate", "--beam_size", "1")
+    done = run("transcribe", sample_path, "--task", "translate", "--beam_size", "1")
     assert done.returncode == 0
-    assert re.fullmatch(
-        r"dragoman: warning: `language` \(fr\) and `task` \(translate\) have no effect [^\n]*\n", done.stderr
-    )
+    assert re.fullmatch(r"dragoman: warning: `task` \(translate\) has no effect [^\n]*\n", done.stderr)
     assert "interpreter" in done.stdout
+
+
+@pytest.mark.network
+def test_an_english_only_model_refuses_other_languages(here, sample_path, run):
+    done = run("transcribe", sample_path, "--language", "fr")
+    assert done.returncode == 2
+    assert "--model tiny" in one_line(done)
 
 
 def test_families_are_printed(run):

@@ -1,12 +1,22 @@
 """Command lines of users of `whisper` and `faster-whisper`, as they type them."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from test_cli import dragoman
+
+PROGRAM = [sys.executable, "-c", "import sys; from dragoman.cli import main; sys.exit(main())"]
+
+
+def dragoman(*arguments: object, **options) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    words = [*PROGRAM, *map(str, arguments)]
+    return subprocess.run(words, capture_output=True, text=True, check=False, env=environment, **options)
 
 
 @pytest.fixture

@@ -34,6 +34,7 @@ class Decoded:
         tokens: Their ids, without prompt and end token.
         log_probs: Natural-log probability of each generated token, the end token included.
         truncated: Whether the length limit cut the transcript off.
+        seconds: Length of the window; 0 if it is not known.
         temperature: Sampling temperature; 0 for a search.
         no_speech_prob: Probability that the window holds no speech.
         alternatives: Other transcripts that the search found, best first.
@@ -44,6 +45,7 @@ class Decoded:
     tokens: tuple[int, ...]
     log_probs: tuple[float, ...]
     truncated: bool
+    seconds: float = 0.0
     temperature: float = 0.0
     no_speech_prob: float = 0.0
     alternatives: tuple[Alternative, ...] = ()

@@ -29,6 +29,10 @@ __all__ = ["WindowBatch", "decode"]
 # letters, has lost the speech long before. A short window may have as many tokens as Whisper has for 30 s.
 _TOKENS_PER_SECOND, _MIN_LENGTH_LIMIT = 50, 448
 
+# A sampled transcript may ramble to its limit, `best_of` times at each temperature, so the limit after a failed search
+# is lower: 25 tokens per second of audio, which even single letters do not reach, and no fewer than 32.
+_SAMPLED_PER_SECOND, _MIN_SAMPLED = 25, 32
+
 # Whisper's no-speech token, by the names that its files have given it.
 _NO_SPEECH = ("<|nospeech|>", "<|nocaptions|>")
 
@@ -89,13 +93,17 @@ def _decode(engine: Engine, batch: WindowBatch, options: TranscribeOptions) -> l
     encoded = engine.encode(batch.waveforms)
     no_speech = _no_speech_probs(engine, encoded, batch.waveforms)
     limit = _length_limit(engine, encoded, batch, options)
+    seconds = [len(samples) / SAMPLING_RATE for samples in batch.waveforms]
     tried: list[list[Decoded]] = [[] for _ in batch.waveforms]
     failed: Sequence[int] = range(len(tried))
     for attempt, temperature in enumerate(options.temperatures):
         memory = engine.runner.take(encoded, failed) if attempt else encoded
+        if attempt and temperature:
+            longest = max(seconds[row] for row in failed)
+            limit = min(limit, max(round(longest * _SAMPLED_PER_SECOND), _MIN_SAMPLED))
         found = _search(engine, memory, batch.take(failed), options, limit, temperature, attempt)
         for row, one in zip(failed, found, strict=True):
-            tried[row].append(replace(one, no_speech_prob=no_speech[row]))
+            tried[row].append(replace(one, no_speech_prob=no_speech[row], seconds=seconds[row]))
         last = [(row, tried[row][-1]) for row in failed]
         failed = [row for row, one in last if fails(one, options) and not is_silence(one, options)]
         if not failed:

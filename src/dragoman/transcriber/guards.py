@@ -2,8 +2,10 @@
 
 A transcript fails if it is repetitive (its zlib compression ratio is above `compression_ratio_threshold`, or it reached
 the length limit and ends with the same tokens over and over) or if its average log-probability is below
-`logprob_threshold`. It is then decoded again by sampling at the next temperature. If no temperature gives a transcript
-that passes, the best one is kept: one without repetition is preferred to one with it, then the more likely one.
+`logprob_threshold`. People do repeat themselves: a complete transcript whose average log-probability is above half the
+threshold, at 2 to 8 tokens per second of audio, is no loop. A transcript that fails is decoded again by sampling at the
+next temperature. If no temperature gives one that passes, the best is kept: not an endless loop, not below the
+threshold of log-probability, not repetitive, then the more likely one.
 
 A window is dropped, whatever its transcript, if its no-speech probability is above `no_speech_threshold` and the
 average log-probability is below `logprob_threshold`; it is not decoded again. For Whisper, the no-speech probability is
@@ -21,6 +23,7 @@ __all__ = ["best_of", "fails", "is_looping", "is_silence"]
 
 _MIN_REPEATS = 5  # in a row, at the end of a transcript, that count as a loop
 _MAX_LOOP_TOKENS = 40  # of what is repeated
+_TOKENS_PER_SECOND = (2.0, 8.0)  # of speech, in subwords; loops have fewer in silence, or more
 
 
 def fails(decoded: Decoded, options: TranscribeOptions) -> bool:
@@ -38,7 +41,10 @@ def is_silence(decoded: Decoded, options: TranscribeOptions) -> bool:
 
 def best_of(candidates: Sequence[Decoded], options: TranscribeOptions) -> Decoded:
     """Return the best of several transcripts that all failed; the first of equals."""
-    return max(candidates, key=lambda one: (not _repeats(one, options), one.avg_logprob))
+    return max(
+        candidates,
+        key=lambda one: (not _loops(one), not _is_doubtful(one, options), not _repeats(one, options), one.avg_logprob),
+    )
 
 
 def is_looping(tokens: Sequence[int]) -> bool:
@@ -54,7 +60,19 @@ def _repeats(decoded: Decoded, options: TranscribeOptions) -> bool:
     threshold = options.compression_ratio_threshold
     if threshold is None:
         return False
-    return compression_ratio(decoded.text) > threshold or (decoded.truncated and is_looping(decoded.tokens))
+    return _loops(decoded) or (compression_ratio(decoded.text) > threshold and not _is_plausible(decoded, options))
+
+
+def _loops(decoded: Decoded) -> bool:
+    return decoded.truncated and is_looping(decoded.tokens)
+
+
+def _is_plausible(decoded: Decoded, options: TranscribeOptions) -> bool:
+    """Return whether a repetitive transcript was probably said: it is likely, and as long as its audio."""
+    if decoded.truncated or options.logprob_threshold is None or decoded.avg_logprob < options.logprob_threshold / 2:
+        return False
+    lowest, highest = _TOKENS_PER_SECOND
+    return lowest * decoded.seconds <= len(decoded.tokens) <= highest * decoded.seconds
 
 
 def _is_doubtful(decoded: Decoded, options: TranscribeOptions) -> bool:

@@ -148,14 +148,23 @@ def _find_language(wanted: str, known: Mapping[str, int]) -> int | None:
 
 
 def warn_of_idle_options(facts: ModelFacts, options: TranscribeOptions, tokenizer: Any) -> None:
-    """Warn of options that have no effect with this model."""
+    """Warn of options that have no effect with this model.
+
+    Raises:
+        ConfigError: If an English-only Whisper is asked for another language: its text would be nonsense.
+    """
     whisper, idle = isinstance(tokenizer, WhisperTokenizer), []
     if not takes_language(facts, tokenizer) and not target_languages(facts, tokenizer, ""):
-        english = ("en", "english") if whisper else ()
         for name in ("language", "target_language"):
             value = getattr(options, name)
-            if value is not None and value.lower() not in english:
-                idle.append(f"`{name}` ({value})")
+            if value is None or (whisper and value.lower() in ("en", "english")):
+                continue
+            if whisper:
+                raise ConfigError(
+                    f"`{name}` is {value!r}, but this model is English-only. Choose a multilingual one, such as "
+                    "openai/whisper-tiny (`--model tiny`) or openai/whisper-large-v3-turbo (`--model turbo`)."
+                )
+            idle.append(f"`{name}` ({value})")
         if options.task != TranscribeOptions.task:
             idle.append(f"`task` ({options.task})")
     if idle:

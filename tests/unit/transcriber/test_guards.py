@@ -10,7 +10,12 @@ from dragoman.transcriber.guards import best_of, fails, is_looping, is_silence
 
 
 def decoded(
-    text="A lamp burns in the window.", avg_logprob=-0.3, no_speech_prob=0.0, tokens=(1, 2, 3), truncated=False
+    text="A lamp burns in the window.",
+    avg_logprob=-0.3,
+    no_speech_prob=0.0,
+    tokens=(1, 2, 3),
+    truncated=False,
+    seconds=0.0,
 ):
     return Decoded(
         text=text,
@@ -18,6 +23,7 @@ def decoded(
         log_probs=(avg_logprob,) * len(tokens),
         truncated=truncated,
         no_speech_prob=no_speech_prob,
+        seconds=seconds,
     )
 
 
@@ -68,9 +74,49 @@ def test_is_looping():
 
 def test_best_of_transcripts_that_all_failed():
     options = TranscribeOptions()
-    texts = [decoded(LOOP, -0.1), decoded("one", -3.0), decoded("two", -2.0), decoded("three", -2.0)]
+    endless = decoded(LOOP, -0.1, tokens=(4,) * 30, truncated=True)
+    texts = [endless, decoded("one", -3.0), decoded("two", -2.0), decoded("three", -2.0)]
     assert best_of(texts, options).text == "two"
     assert best_of(texts[:1], options).text == LOOP
+
+
+def test_a_doubtful_transcript_does_not_win_for_not_repeating():
+    options = TranscribeOptions()
+    assert best_of([decoded(LOOP, -0.1), decoded("one", -3.0)], options).text == LOOP
+    assert best_of([decoded(LOOP, -2.0), decoded("one", -3.0)], options).text == "one"
+
+
+SAID = "I will not go there again. " * 8
+
+
+@pytest.mark.parametrize(
+    ("one", "fails_as"),
+    [
+        (decoded(SAID, -0.2, tokens=tuple(range(56)), seconds=16), False),  # said eight times
+        (decoded(SAID, -0.2, tokens=tuple(range(56)), seconds=3), True),  # faster than anybody speaks
+        (decoded(SAID, -0.2, tokens=tuple(range(56)), seconds=30), True),  # in silence
+        (decoded(SAID, -0.7, tokens=tuple(range(56)), seconds=16), True),  # not sure
+        (decoded(SAID, -0.2, tokens=(4,) * 56, seconds=16, truncated=True), True),  # endless
+    ],
+)
+def test_a_sentence_that_is_really_repeated_passes(one, fails_as):
+    assert fails(one, TranscribeOptions()) is fails_as
+
+
+def test_samples_after_a_failed_search_are_bounded(transcriber, sample, monkeypatch):
+    limits = []
+    search = fallback._search
+
+    def recorded(engine, encoded, batch, options, limit, temperature, attempt):
+        limits.append(limit)
+        return search(engine, encoded, batch, options, limit, temperature, attempt)
+
+    monkeypatch.setattr(fallback, "_search", recorded)
+    monkeypatch.setattr(fallback, "_SAMPLED_PER_SECOND", 5)  # the tiny model has 32 positions
+    monkeypatch.setattr(fallback, "_MIN_SAMPLED", 4)
+    options = {"temperature": (0, 0.5), "beam_size": 1, "no_speech_threshold": None, "logprob_threshold": -0.001}
+    transcriber.transcribe(sample[:32_000], **options, vad_filter=False)
+    assert limits == [31, 10]
 
 
 @pytest.fixture

@@ -78,11 +78,18 @@ def test_the_tokenizer_is_not_changed(whisper, sample):
     assert (whisper.processor.tokenizer.language, whisper.processor.tokenizer.task) == before
 
 
-def test_an_english_only_whisper_warns_of_language_options(whisper, sample, monkeypatch):
+@pytest.mark.parametrize("options", [{"language": "fr"}, {"target_language": "german"}])
+def test_an_english_only_whisper_refuses_other_languages(whisper, sample, monkeypatch, options):
     monkeypatch.setattr(whisper.model.generation_config, "is_multilingual", False)
-    says = r"`language` \(fr\) and `task` \(translate\) have no effect with this model: it is English-only\."
+    with pytest.raises(ConfigError, match=r"English-only\. Choose a multilingual one, such as openai/whisper-tiny"):
+        transcribed(whisper, sample, **options)
+
+
+def test_an_english_only_whisper_warns_of_translation(whisper, sample, monkeypatch):
+    monkeypatch.setattr(whisper.model.generation_config, "is_multilingual", False)
+    says = r"`task` \(translate\) has no effect with this model: it is English-only\."
     with pytest.warns(UserWarning, match=says):
-        transcript = transcribed(whisper, sample, language="fr", task="translate")
+        transcript = transcribed(whisper, sample, language="en", task="translate")
     assert transcript.language == "en"
 
 
