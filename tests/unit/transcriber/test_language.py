@@ -82,7 +82,7 @@ def test_the_tokenizer_is_not_changed(whisper, sample):
 def test_an_english_only_whisper_refuses_other_languages(whisper, sample, monkeypatch, options):
     monkeypatch.setattr(whisper.model.generation_config, "is_multilingual", False)
     with pytest.raises(ConfigError, match=r"English-only\. Choose a multilingual one, such as openai/whisper-tiny"):
-        transcribed(whisper, sample, **options)
+        whisper.transcribe(sample, **options)
 
 
 def test_an_english_only_whisper_warns_of_translation(whisper, sample, monkeypatch):
