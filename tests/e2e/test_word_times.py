@@ -30,11 +30,11 @@ def bare(word):
 
 def errors(transcript, truth):
     """Errors of starts and ends, in seconds, of the correctly recognised words."""
-    heard = transcript.words
-    matcher = SequenceMatcher(None, [bare(w.word) for w in heard], [bare(word) for word, *_ in truth], autojunk=False)
+    words = transcript.words
+    matcher = SequenceMatcher(None, [bare(w.word) for w in words], [bare(word) for word, *_ in truth], autojunk=False)
     pairs = [(m.a + i, m.b + i) for m in matcher.get_matching_blocks() for i in range(m.size)]
-    assert len(pairs) >= 0.8 * len(truth), "too few words were heard right to say anything about their times"
-    return np.array([d for a, b in pairs for d in (heard[a].start - truth[b][1], heard[a].end - truth[b][2])])
+    assert len(pairs) >= 0.8 * len(truth), "too few words were recognised for their times to mean anything"
+    return np.array([d for a, b in pairs for d in (words[a].start - truth[b][1], words[a].end - truth[b][2])])
 
 
 def check(transcript, truth, at_most=0.06):

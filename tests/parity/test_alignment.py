@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from transformers.models.whisper import generation_whisper as upstream
+from transformers.models.whisper import generation_whisper as reference
 
 from dragoman.generation.alignment import align, alignment_matrix, warp
 
@@ -12,7 +12,7 @@ from dragoman.generation.alignment import align, alignment_matrix, warp
 def test_path_equals_transformers(seed):
     rng = np.random.default_rng(seed)
     cost = rng.normal(size=(rng.integers(1, 30), rng.integers(1, 60)))
-    for ours, theirs in zip(warp(cost), upstream._dynamic_time_warping(cost), strict=True):
+    for ours, theirs in zip(warp(cost), reference._dynamic_time_warping(cost), strict=True):
         assert ours.tolist() == theirs.tolist()
 
 
@@ -21,9 +21,9 @@ def test_matrix_equals_transformers(seed):
     rng = np.random.default_rng(seed)
     weights = torch.from_numpy(rng.random((3, 12, 40), np.float32)).softmax(-1)
     normal = (weights - weights.mean(dim=-2, keepdim=True)) / torch.std(weights, dim=-2, keepdim=True, unbiased=False)
-    wanted = upstream._median_filter(normal, 7).mean(dim=0)
+    wanted = reference._median_filter(normal, 7).mean(dim=0)
     found = alignment_matrix(weights.numpy())
     assert np.abs(found - wanted.numpy()).max() < 1e-4
-    frames = upstream._dynamic_time_warping(-wanted.double().numpy())
+    frames = reference._dynamic_time_warping(-wanted.double().numpy())
     first = [int(frames[1][frames[0] == token].min()) for token in range(12)]
     assert align(found).tolist() == first

@@ -53,8 +53,8 @@ AUGMENTED = [name for name in configs.ENCODERS if issubclass(find(name).config, 
 @pytest.fixture(scope="module", params=PAIRS)
 def both(request: pytest.FixtureRequest, pair_of: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The same checkpoint in PyTorch and in JAX, and its pair."""
-    upstreams = len(request.param) == 2
-    pair = pair_of(*request.param) if upstreams else own_pair(tmp_path_factory.mktemp("own"), *request.param)
+    by_transformers = len(request.param) == 2
+    pair = pair_of(*request.param) if by_transformers else own_pair(tmp_path_factory.mktemp("own"), *request.param)
     ours = FlaxSpeechEncoderDecoderModel.from_pretrained(pair.folder)
     theirs = pair.load()
     theirs.set_padding("exact")

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from transformers.generation import logits_process as upstream
+from transformers.generation import logits_process as reference
 
 from dragoman.generation.arrays import ops_of
 from dragoman.generation.chain import build_filters, build_processors
@@ -50,79 +50,79 @@ Made = tuple[dict[str, Any], Any]
 
 def sequence_bias(rng: random.Random, s: Situation) -> Made:
     bias = [[ids, rng.uniform(-4, 4)] for ids in words(rng, s)]
-    return {"sequence_bias": bias}, upstream.SequenceBiasLogitsProcessor(bias)
+    return {"sequence_bias": bias}, reference.SequenceBiasLogitsProcessor(bias)
 
 
 def bad_words_ids(rng: random.Random, s: Situation) -> Made:
     bad = [*words(rng, s), *([[0]] if rng.random() < 0.3 else [])]
-    return {"bad_words_ids": bad}, upstream.NoBadWordsLogitsProcessor(bad, torch.tensor(s.eos))
+    return {"bad_words_ids": bad}, reference.NoBadWordsLogitsProcessor(bad, torch.tensor(s.eos))
 
 
 def min_length(rng: random.Random, s: Situation) -> Made:
     length = rng.randrange(1, s.max_length + 1)
-    return {"min_length": length}, upstream.MinLengthLogitsProcessor(length, torch.tensor(s.eos))
+    return {"min_length": length}, reference.MinLengthLogitsProcessor(length, torch.tensor(s.eos))
 
 
 def min_new_tokens(rng: random.Random, s: Situation) -> Made:
     count = rng.randrange(1, s.max_length - s.prompt_length + 1)
-    theirs = upstream.MinNewTokensLengthLogitsProcessor(s.prompt_length, count, torch.tensor(s.eos))
+    theirs = reference.MinNewTokensLengthLogitsProcessor(s.prompt_length, count, torch.tensor(s.eos))
     return {"min_new_tokens": count}, theirs
 
 
 def forced_bos_token_id(rng: random.Random, s: Situation) -> Made:
     token = rng.randrange(VOCAB)
-    return {"forced_bos_token_id": token}, upstream.ForcedBOSTokenLogitsProcessor(token)
+    return {"forced_bos_token_id": token}, reference.ForcedBOSTokenLogitsProcessor(token)
 
 
 def forced_eos_token_id(rng: random.Random, s: Situation) -> Made:
     forced = rng.choice([s.eos, s.eos[:1]])
-    return {"forced_eos_token_id": forced}, upstream.ForcedEOSTokenLogitsProcessor(s.max_length, torch.tensor(forced))
+    return {"forced_eos_token_id": forced}, reference.ForcedEOSTokenLogitsProcessor(s.max_length, torch.tensor(forced))
 
 
 def remove_invalid_values(rng: random.Random, s: Situation) -> Made:
     for value in (float("nan"), float("inf"), float("-inf")):
         s.scores[rng.randrange(len(s.scores)), rng.randrange(VOCAB)] = value
-    return {"remove_invalid_values": True}, upstream.InfNanRemoveLogitsProcessor()
+    return {"remove_invalid_values": True}, reference.InfNanRemoveLogitsProcessor()
 
 
 def exponential_decay_length_penalty(rng: random.Random, s: Situation) -> Made:
     decay = (rng.randrange(4), rng.choice([0.8, 1.1, 1.5]))
-    theirs = upstream.ExponentialDecayLengthPenalty(decay, torch.tensor(s.eos), s.prompt_length)
+    theirs = reference.ExponentialDecayLengthPenalty(decay, torch.tensor(s.eos), s.prompt_length)
     return {"exponential_decay_length_penalty": decay}, theirs
 
 
 def suppress_tokens(rng: random.Random, s: Situation) -> Made:
     tokens = [rng.randrange(VOCAB) for _ in range(4)]
-    return {"suppress_tokens": tokens}, upstream.SuppressTokensLogitsProcessor(tokens)
+    return {"suppress_tokens": tokens}, reference.SuppressTokensLogitsProcessor(tokens)
 
 
 def begin_suppress_tokens(rng: random.Random, s: Situation) -> Made:
     tokens = [rng.randrange(VOCAB) for _ in range(4)]
-    return {"begin_suppress_tokens": tokens}, upstream.SuppressTokensAtBeginLogitsProcessor(tokens, s.prompt_length)
+    return {"begin_suppress_tokens": tokens}, reference.SuppressTokensAtBeginLogitsProcessor(tokens, s.prompt_length)
 
 
 def renormalize_logits(rng: random.Random, s: Situation) -> Made:
-    return {"renormalize_logits": True}, upstream.LogitNormalization()
+    return {"renormalize_logits": True}, reference.LogitNormalization()
 
 
 def prefix_allowed_tokens_fn(rng: random.Random, s: Situation) -> Made:
     def allowed(utterance: int, tokens: torch.Tensor) -> list[int]:
         return [(utterance + int(tokens.sum()) + k * k) % VOCAB for k in range(4)]
 
-    return {"prefix_allowed_tokens_fn": allowed}, upstream.PrefixConstrainedLogitsProcessor(allowed, 1)
+    return {"prefix_allowed_tokens_fn": allowed}, reference.PrefixConstrainedLogitsProcessor(allowed, 1)
 
 
 # Processors with one argument: the class of `transformers`, and values.
 ONE_VALUE: dict[str, tuple[Any, Sequence[float]]] = {
-    "repetition_penalty": (upstream.RepetitionPenaltyLogitsProcessor, [0.6, 1.2, 3.0]),
-    "no_repeat_ngram_size": (upstream.NoRepeatNGramLogitsProcessor, [1, 2, 3]),
-    "temperature": (upstream.TemperatureLogitsWarper, [0.3, 0.9, 2.5]),
-    "top_k": (upstream.TopKLogitsWarper, range(1, VOCAB + 4)),
-    "top_p": (upstream.TopPLogitsWarper, [0.0, 0.2, 0.7, 0.95, 0.999]),
-    "min_p": (upstream.MinPLogitsWarper, [0.01, 0.1, 0.5]),
-    "typical_p": (upstream.TypicalLogitsWarper, [0.1, 0.5, 0.9]),
-    "epsilon_cutoff": (upstream.EpsilonLogitsWarper, [0.01, 0.1, 0.3]),
-    "eta_cutoff": (upstream.EtaLogitsWarper, [0.01, 0.1, 0.3]),
+    "repetition_penalty": (reference.RepetitionPenaltyLogitsProcessor, [0.6, 1.2, 3.0]),
+    "no_repeat_ngram_size": (reference.NoRepeatNGramLogitsProcessor, [1, 2, 3]),
+    "temperature": (reference.TemperatureLogitsWarper, [0.3, 0.9, 2.5]),
+    "top_k": (reference.TopKLogitsWarper, range(1, VOCAB + 4)),
+    "top_p": (reference.TopPLogitsWarper, [0.0, 0.2, 0.7, 0.95, 0.999]),
+    "min_p": (reference.MinPLogitsWarper, [0.01, 0.1, 0.5]),
+    "typical_p": (reference.TypicalLogitsWarper, [0.1, 0.5, 0.9]),
+    "epsilon_cutoff": (reference.EpsilonLogitsWarper, [0.01, 0.1, 0.3]),
+    "eta_cutoff": (reference.EtaLogitsWarper, [0.01, 0.1, 0.3]),
 }
 
 
