@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from dragoman.generation.arrays import ops_of
+from dragoman.generation.arrays import has_possible, ops_of
 from dragoman.generation.beams import BeamRule, advance_beams, begin_beams, best_candidates, drawn_candidates
 from dragoman.generation.chain import build_filters, build_processors
 from dragoman.generation.decoder import Step
@@ -422,7 +422,7 @@ def run_jitted(case: Case, **options: Any) -> GenerationResult:
             state, memory, logits = carry
             scores = scores_of(state.tokens, state.length, logits)
             chosen = draw(ops, fold(ops, keys, state.length), scores) if config.do_sample else scores.argmax(-1)
-            state = advance_rows(ops, plan, state, chosen)
+            state = advance_rows(ops, plan, state, chosen, has_possible(ops, scores))
             logits, memory, *_ = decoder.step(state.tokens[:, state.length - 1], memory)
             return state, memory, logits
 
@@ -434,7 +434,9 @@ def run_jitted(case: Case, **options: Any) -> GenerationResult:
                 found = drawn_candidates(ops, plan, state.scores, scores, fold(ops, utterances, state.length))
             else:
                 found = best_candidates(ops, plan, state.scores, scores)
-            state, rows, chosen = advance_beams(ops, plan, rule, state, found)
+            state, rows, chosen = advance_beams(
+                ops, plan, rule, state, found, has_possible(ops, scores.reshape(len(state.scores), -1))
+            )
             memory = decoder.select(memory, rows.reshape(-1))
             logits, memory, *_ = decoder.step(chosen.reshape(-1), memory)
             return state, memory, logits

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 from array_api_compat import array_namespace
 
 from dragoman.checkpoint.keymap import Drop, KeyMap, matches_any
 from dragoman.checkpoint.report import LoadReport
 
-__all__ = ["Readable", "fill"]
+__all__ = ["Readable", "all_finite", "fill"]
 
 _DOUBLE = "another name of the same tensor"
 
@@ -33,6 +34,7 @@ def fill(
     optional: Iterable[str] = (),
     may_be_fresh: Iterable[str] = (),
     copies: Iterable[tuple[str, str]] = (),
+    check_finite: bool = True,
 ) -> LoadReport:
     """Load the tensors of a checkpoint into a module.
 
@@ -46,6 +48,7 @@ def fill(
             dropped.
         may_be_fresh: Templates of our tensors that the checkpoint need not hold.
         copies: Pairs of our tensors; where the checkpoint lacks the first, it starts as a copy of the second.
+        check_finite: List tensors with NaN or infinity in the report.
 
     Returns:
         The outcome for each tensor. Those in `fresh` have no value yet.
@@ -75,6 +78,8 @@ def fill(
         else:
             for our, array in keymap.read(name, file.read(incoming)):
                 _place(shapes, place, our, array, report)
+                if check_finite and our in shapes and not all_finite(array):
+                    report.not_finite.append(our)
             loaded.update(dict.fromkeys(ours, (name, incoming)))
     for our, source in copies:
         if our in shapes and our not in loaded and source in loaded:
@@ -85,6 +90,24 @@ def fill(
     report.fresh = [name for name in absent if matches_any(may_be_fresh, name)]
     report.missing = [name for name in absent if not matches_any(may_be_fresh, name)]
     return report
+
+
+def all_finite(array: Any) -> bool:
+    """Return whether an array of NumPy or PyTorch has neither NaN nor infinity.
+
+    A sum is finite only if all of its terms are, and it reads the numbers once and writes none. Only where the sum
+    overflows are the numbers compared one by one.
+    """
+    xp = array_namespace(array)
+    if isinstance(array, np.ndarray):
+        if array.dtype.kind != "f":
+            return True
+        if array.dtype.itemsize == 2:  # NumPy adds float16 slowly; its exponent is all ones for NaN and infinity
+            return bool(((array.view(np.uint16) & 0x7C00) != 0x7C00).all())
+    elif not array.dtype.is_floating_point:
+        return True
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(float(xp.sum(array)))) or bool(xp.all(xp.isfinite(array)))
 
 
 def _canonical_names(keymap: KeyMap, file: Readable, prefix: str, report: LoadReport) -> dict[str, str]:

@@ -56,7 +56,7 @@ def language_tensors(
     path = _find(name_or_path, language, options)
     arrays: dict[str, Any] = {}
     with _opened(path, framework, read_pickle) as file:
-        report = filling.fill(own, arrays.__setitem__, keymap, file)
+        report = filling.fill(own, arrays.__setitem__, keymap, file, check_finite=not options.allow_nan)
         report.source = str(path)
         report.raise_if_unfit()
     return arrays

@@ -74,6 +74,7 @@ class LoadOptions:
         device_map: The same in the form of `transformers`: one device, `"auto"` for an accelerator, or `{"": device}`.
         target_lang: Language adapter of the speech encoder, for models that have them (MMS).
         allow_new: Templates of tensors that may be initialised at random although the checkpoint should hold them.
+        allow_nan: Load tensors that have NaN or infinite values, instead of refusing the checkpoint.
     """
 
     revision: str | None = None
@@ -90,6 +91,7 @@ class LoadOptions:
     device_map: Any = None
     target_lang: str | None = None
     allow_new: Sequence[str] = ()
+    allow_nan: bool = False
 
     def __post_init__(self) -> None:
         """Check `allow_new`: a plain string would be read as a list of letters.

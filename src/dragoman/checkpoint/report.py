@@ -26,6 +26,7 @@ class LoadReport:
         missing: Our names of tensors that the checkpoint should hold but does not.
         unexpected: Incoming names that match no rule.
         misshapen: Our names with the shape in the checkpoint and the shape that the configuration requires.
+        not_finite: Our names of the tensors that have NaN or infinite values.
     """
 
     source: str = ""
@@ -37,9 +38,10 @@ class LoadReport:
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     misshapen: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
+    not_finite: list[str] = field(default_factory=list)
 
     def raise_if_unfit(self) -> None:
-        """Raise one error with all tensors that are missing, unexpected or misshapen.
+        """Raise one error with all tensors that are missing, unexpected or misshapen, or have NaN or infinity.
 
         Raises:
             CheckpointError: If there is any.
@@ -56,6 +58,12 @@ class LoadReport:
             raise CheckpointError(
                 f"The checkpoint {self.source or ''} does not fit its configuration: {'; '.join(problems)}. "
                 f"{self._remedy()}"
+            )
+        if self.not_finite:
+            raise CheckpointError(
+                f"{_tensors(self.not_finite)} of the checkpoint {self.source or ''} have NaN or infinite values "
+                f"({_listed(self.not_finite)}): its training diverged or the file is damaged. Use an earlier "
+                "checkpoint or download it again; allow_nan=True loads it as it is."
             )
 
     def _remedy(self) -> str:
@@ -97,6 +105,7 @@ class LoadReport:
             missing=self.missing + [prefix + name for name in other.missing],
             unexpected=self.unexpected + other.unexpected,
             misshapen={**self.misshapen, **{prefix + name: shapes for name, shapes in other.misshapen.items()}},
+            not_finite=self.not_finite + [prefix + name for name in other.not_finite],
         )
 
     def summary(self) -> str:
@@ -120,19 +129,20 @@ def _tensors(names: Sequence[str]) -> str:
 
 def _listed(names: Iterable[str], most: int = _IN_AN_ERROR) -> str:
     """Return the names in one line, `layers.0.x` and `layers.1.x` as `layers.{0-1}.x`."""
-    numbers: dict[tuple[str, str], list[int]] = {}
-    entries: dict[tuple[str, str], str] = {}
+    entries: dict[tuple[str, str], list[int]] = {}  # what is before and after a number, and the numbers
     for name in names:
         words = name.split(".")
         places = [place for place, word in enumerate(words) if word.isascii() and word.isdigit() and len(word) < 6]
         if len(places) == 1:
             key = (".".join(words[: places[0]]), ".".join(words[places[0] + 1 :]))
-            numbers.setdefault(key, []).append(int(words[places[0]]))
-            entries[key] = ".".join(filter(None, (key[0], _ranges(numbers[key]), key[1])))
+            entries.setdefault(key, []).append(int(words[places[0]]))
         else:
-            entries[name, ""] = name
-    more = f" and {len(entries) - most} more kinds" if len(entries) > most else ""
-    return "; ".join(list(entries.values())[:most]) + more
+            entries.setdefault((name, ""), [])
+    shown = [
+        ".".join(filter(None, (before, _ranges(numbers), after))) if numbers else before
+        for (before, after), numbers in list(entries.items())[:most]
+    ]
+    return "; ".join(shown) + (f" and {len(entries) - most} more kinds" if len(entries) > most else "")
 
 
 def _ranges(numbers: Iterable[int]) -> str:

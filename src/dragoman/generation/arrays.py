@@ -14,7 +14,18 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from array_api_compat import array_namespace, is_jax_namespace, is_torch_namespace
 
-__all__ = ["MINUS_INFINITY", "Array", "Length", "Ops", "is_any", "ops_of", "padded_to", "when", "written_at"]
+__all__ = [
+    "MINUS_INFINITY",
+    "Array",
+    "Length",
+    "Ops",
+    "has_possible",
+    "is_any",
+    "ops_of",
+    "padded_to",
+    "when",
+    "written_at",
+]
 
 Array: TypeAlias = Any
 """An array of NumPy, PyTorch or JAX."""
@@ -136,6 +147,11 @@ def when(ops: Ops, condition: Any, changed: Callable[[], Array], unchanged: Arra
     if isinstance(condition, bool):
         return changed() if condition else unchanged
     return ops.xp.where(condition, changed(), unchanged)
+
+
+def has_possible(ops: Ops, scores: Array) -> Array:
+    """Return bool `[rows]`: whether scores `[rows, n]` leave a token to choose: none is NaN, some is above -inf."""
+    return ops.xp.max(scores, axis=-1) > MINUS_INFINITY  # a maximum is NaN if any score is
 
 
 def is_any(tokens: Array, ids: Sequence[int]) -> Array:

@@ -62,6 +62,7 @@ class BeamState(NamedTuple):
         best_history: Like `history`.
         finished: Which slots for finished hypotheses are taken, bool `[batch, beams]`.
         hopeful: Whether a running hypothesis may still beat a finished one, bool `[batch, 1]`.
+        failed: Where no token was possible while the utterance was searched, bool `[batch, 1]`.
         done: Whether the search has ended for the whole batch, bool `[]`.
     """
 
@@ -75,6 +76,7 @@ class BeamState(NamedTuple):
     best_history: Array | None
     finished: Array
     hopeful: Array
+    failed: Array
     done: Array
 
 
@@ -107,6 +109,7 @@ def begin_beams(ops: Ops, plan: Plan, rule: BeamRule, prompt: Array) -> BeamStat
         best_history=history,
         finished=xp.zeros(shape, dtype=xp.bool, device=device),
         hopeful=xp.ones((shape[0], 1), dtype=xp.bool, device=device),
+        failed=xp.zeros((shape[0], 1), dtype=xp.bool, device=device),
         done=xp.zeros((), dtype=xp.bool, device=device),
     )
 
@@ -141,10 +144,17 @@ def drawn_candidates(ops: Ops, plan: Plan, running: Array, log_probs: Array, key
 
 
 def advance_beams(
-    ops: Ops, plan: Plan, rule: BeamRule, state: BeamState, candidates: Candidates, stopped: Array | bool = False
+    ops: Ops,
+    plan: Plan,
+    rule: BeamRule,
+    state: BeamState,
+    candidates: Candidates,
+    possible: Array,
+    stopped: Array | bool = False,
 ) -> tuple[BeamState, Array, Array]:
     """Choose the next running beams and the finished hypotheses to keep.
 
+    `possible` bool `[batch]` tells where any token can follow (`has_possible`); elsewhere the utterance has failed.
     `stopped` bool `[batch, candidates]` marks candidates that end for another reason than their token or length.
 
     Returns:
@@ -157,7 +167,8 @@ def advance_beams(
     ends = ends | (length + 1 >= plan.max_length)
     parents, appended = (ops.gather(x, chosen) for x in (candidates.beams, tokens))
     best = _keep_best(ops, plan, rule, state, candidates._replace(tokens=tokens), ends)
-    hopeful = state.hopeful & _may_improve(ops, plan, rule, length + 1, running_scores, best)
+    failed = state.failed | (state.hopeful & ~possible[:, None])
+    hopeful = state.hopeful & ~failed & _may_improve(ops, plan, rule, length + 1, running_scores, best)
     done = ~xp.any(hopeful) | xp.all(ends)
     if rule.early_stopping is True:
         done = done | xp.all(best.finished)
@@ -172,6 +183,7 @@ def advance_beams(
         scores=running_scores,
         history=history,
         hopeful=hopeful,
+        failed=failed,
         done=done,
     )
     return state, rows, appended

@@ -12,6 +12,7 @@ from dragoman.generation.arrays import MINUS_INFINITY, Array, Ops
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.plan import Plan
 from dragoman.generation.processors import (
+    Caller,
     ExponentialDecay,
     Force,
     NoRepeatNGram,
@@ -78,6 +79,10 @@ def build_processors(
         start, factor = options.exponential_decay_length_penalty
         chain.append(ExponentialDecay(ops, ends, int(start) + plan.prompt_length, float(factor)))
     if options.suppress_tokens:
+        if len(set(options.suppress_tokens)) >= vocabulary.size:
+            raise GenerationError(
+                f"`suppress_tokens` forbids all {vocabulary.size} tokens of the vocabulary. Leave some out."
+            )
         chain.append(Suppress(ops, vocabulary.mask("suppress_tokens", options.suppress_tokens)))
     if options.begin_suppress_tokens:
         # Where the first token is forced, suppression applies to the one after it.
@@ -85,8 +90,7 @@ def build_processors(
         chain.append(Suppress(ops, vocabulary.mask("begin_suppress_tokens", options.begin_suppress_tokens), at=begin))
     for position, token in plan.forced:
         chain.append(Force(ops, ops.xp.arange(vocabulary.size, device=ops.device(like)) == token, at=position))
-    # Processors in the form of `transformers` take the valid tokens only.
-    chain.extend(lambda tokens, length, scores, one=one: one(tokens[:, :length], scores) for one in user)  # type: ignore[misc]
+    chain.extend(map(Caller, user))
     return chain
 
 

@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import log
-from typing import TypeAlias
+from numbers import Integral
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from dragoman.errors import GenerationError
 from dragoman.generation.arrays import MINUS_INFINITY, Array, Length, Ops, when
 
 __all__ = [
+    "Caller",
     "ExponentialDecay",
     "Force",
     "NoRepeatNGram",
@@ -150,11 +152,16 @@ class PrefixAllowed:
         xp, rows = self.ops.xp, self.rows_per_utterance
         penalty = np.full(scores.shape, MINUS_INFINITY, dtype=np.float32)
         for row in range(scores.shape[0]):
-            allowed = list(self.function(row // rows, tokens[row, :length]))
+            allowed: list[Any] = list(self.function(row // rows, tokens[row, :length]))
             if not allowed:
                 raise GenerationError(
                     f"`prefix_allowed_tokens_fn` must return at least one token id, but returned none for utterance "
                     f"{row // rows} after {tokens[row, :length].tolist()}. Return the end token's id to end it."
+                )
+            if not all(isinstance(token, Integral) and 0 <= int(token) < scores.shape[1] for token in allowed):
+                raise GenerationError(
+                    f"`prefix_allowed_tokens_fn` must return token ids from 0 to {scores.shape[1] - 1}, but returned "
+                    f"{allowed!s:.80} for utterance {row // rows}."
                 )
             penalty[row, allowed] = 0.0
         mask = xp.asarray(penalty, device=self.ops.device(scores))
@@ -163,6 +170,24 @@ class PrefixAllowed:
         none = xp.all(xp.reshape(none, (-1, rows)), axis=-1, keepdims=True)
         none = xp.reshape(xp.broadcast_to(none, (none.shape[0], rows)), (-1, 1))
         return xp.where(none, mask, kept)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """The caller's own processor, in the form of `transformers`: it takes the valid tokens only."""
+
+    function: UserProcessor
+
+    def __call__(self, tokens: Array, length: Length, scores: Array) -> Array:
+        found = self.function(tokens[:, :length], scores)
+        shape = getattr(found, "shape", None)
+        if shape is None or tuple(shape) != tuple(scores.shape):
+            what = f"a {type(found).__name__}" if shape is None else f"the shape {list(shape)}"
+            raise GenerationError(
+                f"A logits processor must return scores of the shape it got, {list(scores.shape)}, but "
+                f"{type(self.function).__name__} returned {what}."
+            )
+        return found
 
 
 @dataclass(frozen=True)

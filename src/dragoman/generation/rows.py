@@ -22,24 +22,28 @@ class RowState(NamedTuple):
         length: Tokens so far, the prompt included.
         tokens: int `[rows, max_length]`, padded after `length`.
         ended: bool `[rows]`, true from the end token on.
+        failed: bool `[rows]`, true where no token was possible before the end; the driver raises an error.
     """
 
     length: Length
     tokens: Array
     ended: Array
+    failed: Array
 
 
 def begin_rows(ops: Ops, plan: Plan, prompt: Array) -> RowState:
     """Start from a prompt int `[rows, prompt_length]`."""
     ended = ops.xp.zeros((prompt.shape[0],), dtype=ops.xp.bool, device=ops.device(prompt))
-    return RowState(plan.prompt_length, padded_to(ops, prompt, plan.max_length, plan.pad), ended)
+    return RowState(plan.prompt_length, padded_to(ops, prompt, plan.max_length, plan.pad), ended, ended)
 
 
-def advance_rows(ops: Ops, plan: Plan, state: RowState, chosen: Array) -> RowState:
-    """Append the `chosen` tokens int `[rows]`; sequences that have ended get padding."""
+def advance_rows(ops: Ops, plan: Plan, state: RowState, chosen: Array, possible: Array) -> RowState:
+    """Append the `chosen` tokens int `[rows]`; sequences that have ended get padding, and those without a `possible`
+    token, bool `[rows]`, end.
+    """
     chosen = ops.xp.astype(chosen, state.tokens.dtype, copy=False)
-    ended = state.ended
+    ended, failed = state.ended, state.failed | ~(possible | state.ended)
     if plan.eos:
         chosen = ops.xp.where(ended, plan.pad, chosen)
         ended = ended | is_any(chosen, plan.eos)
-    return RowState(state.length + 1, written_at(ops, state.tokens, state.length, chosen), ended)
+    return RowState(state.length + 1, written_at(ops, state.tokens, state.length, chosen), ended | failed, failed)

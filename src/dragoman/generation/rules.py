@@ -78,12 +78,26 @@ def _is_decay(value: Any) -> bool:
     return _is_int(value[0]) and value[0] >= 0 and _is_number(value[1]) and value[1] > 0
 
 
+def _is_forced(value: Any) -> bool:
+    return isinstance(value, Sequence) and all(
+        isinstance(pair, Sequence) and len(pair) == 2 and all(one is None or _is_ids([one]) for one in pair)
+        for pair in value
+    )
+
+
 _Rule: TypeAlias = tuple[tuple[str, ...], Callable[[Any], bool], str]
 """The names of options, a test of their values, and the allowed values in words."""
+
+_MOST_ROWS = 100_000  # of an utterance; a step holds a row of scores and a cache for each
 
 
 def _whole(names: tuple[str, ...], least: int) -> _Rule:
     return names, lambda v: _is_int(v) and v >= least, f"a whole number of at least {least}"
+
+
+def _counts(names: tuple[str, ...]) -> _Rule:
+    allowed = f"a whole number of at least 1 and at most {_MOST_ROWS}"
+    return names, lambda v: _is_int(v) and 1 <= v <= _MOST_ROWS, allowed
 
 
 def _within(names: tuple[str, ...], least: int, greatest: int) -> _Rule:
@@ -94,7 +108,7 @@ _SWITCHES = ("do_sample", "use_cache", "remove_invalid_values", "renormalize_log
 _OUTPUTS = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
 
 _REQUIRED: tuple[_Rule, ...] = (
-    _whole(("num_beams", "num_return_sequences", "num_beam_groups", "num_assistant_tokens"), 1),
+    _counts(("num_beams", "num_return_sequences", "num_beam_groups", "num_assistant_tokens")),
     _whole(("min_length", "top_k", "no_repeat_ngram_size"), 0),
     (("temperature", "repetition_penalty"), lambda v: _is_number(v) and 0 < v < float("inf"), "a number above 0"),
     _within(("length_penalty", "diversity_penalty"), -100, 100),  # larger ones would overflow
@@ -113,6 +127,7 @@ _OPTIONAL: tuple[_Rule, ...] = (
     (("eos_token_id", "forced_eos_token_id"), _is_id_or_ids, "a token id, a list of at least one token id"),
     (("suppress_tokens", "begin_suppress_tokens"), _is_ids, "a list of token ids"),
     (("bad_words_ids",), _is_list_of_ids, "a list of non-empty lists of token ids"),
+    (("forced_decoder_ids",), _is_forced, "a list of pairs (position, token id or None)"),
     (
         ("force_words_ids",),
         _is_words,

@@ -3,7 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from dragoman.batch import to_numpy
+from dragoman.errors import GenerationError
 from dragoman.generation.arrays import Array, Length, Ops
 from dragoman.generation.beams import BeamState, Candidates
 from dragoman.generation.decoder import Step
@@ -16,7 +19,23 @@ from dragoman.generation.stopping import Stops
 from dragoman.generation.streamers import Streamer
 from dragoman.generation.token_log_probs import TokenLogProbs
 
-__all__ = ["Run"]
+__all__ = ["Run", "raise_if_failed"]
+
+
+def raise_if_failed(failed: Array) -> None:
+    """Raise an error if no token was possible for some rows, where bool `[rows]` is true.
+
+    Raises:
+        GenerationError: If any is.
+    """
+    rows = np.flatnonzero(to_numpy(failed)).tolist()
+    if rows:
+        raise GenerationError(
+            f"No token could be chosen in {'row' if len(rows) == 1 else 'rows'} {str(rows)[1:-1]:.80}: every token was "
+            "forbidden, or scores are NaN. Check the options that forbid tokens (`suppress_tokens`, `bad_words_ids`, "
+            "`prefix_allowed_tokens_fn`, logits processors); if there are none, the model overflows: use float32 or "
+            "bfloat16 weights, and check the training."
+        )
 
 
 @dataclass(frozen=True)
@@ -131,7 +150,12 @@ class Run:
         return xp.reshape(self.stops.ended(self.ops, sequences, self.records.get("scores")), (batch, count))
 
     def rows_result(self, state: RowState) -> GenerationResult:
-        """Return the result of a search without beams."""
+        """Return the result of a search without beams.
+
+        Raises:
+            GenerationError: If no token was possible at some step.
+        """
+        raise_if_failed(state.failed)
         return self.result(
             sequences=state.tokens[:, : state.length],
             ended=state.ended,

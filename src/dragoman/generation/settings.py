@@ -85,9 +85,12 @@ def prompt_of(
     check_ids("decoder_start_token_id", starts, vocab_size)
     if len(starts) > 1:
         check_rows(len(starts), batch)
+    if settings.pad_token_id is not None:  # the decoder reads it after the end of a sequence
+        check_ids("pad_token_id", [settings.pad_token_id], vocab_size)
     first = np.broadcast_to(np.asarray(starts, dtype=np.int64)[:, None], (batch, 1))
     if given is None:
         begin, forced = _split_forced(settings.forced_decoder_ids or ())
+        check_ids("forced_decoder_ids", [*begin, *(token for _, token in forced)], vocab_size)
         rest = np.broadcast_to(np.asarray(begin, dtype=np.int64), (batch, len(begin)))
         return np.concatenate([first, rest], axis=1), forced
     tokens = to_numpy(given)
@@ -133,7 +136,12 @@ def prompt_mask_of(mask: Any, given: Any, prompt: np.ndarray[Any, Any]) -> np.nd
     Raises:
         GenerationError: If the shapes differ, or the last token of a prompt is masked.
     """
-    if mask is None or (real := to_numpy(mask).astype(bool)).all():
+    if mask is None:
+        return None
+    values = to_numpy(mask)
+    if not ((values == 0) | (values == 1)).all():
+        raise GenerationError("`decoder_attention_mask` must hold only 0 and 1, but holds other numbers.")
+    if (real := values.astype(bool)).all():
         return None
     if given is None or real.shape != tuple(given.shape):
         raise GenerationError(

@@ -56,6 +56,14 @@ class JaxArrays:
     def all_finite(self, array: Any) -> bool:
         return not isinstance(array, np.ndarray) or bool(np.isfinite(array).all())
 
+    def is_binary(self, array: Any) -> bool:
+        if array.dtype == bool or not self.is_known(array):
+            return True
+        if not isinstance(array, np.ndarray) and any(x.platform != "cpu" for x in array.devices()):
+            return True
+        numbers = np.asarray(array)
+        return bool(((numbers == 0) | (numbers == 1)).all())
+
     def valid_first(self, rows: Any, mask: Any) -> tuple[Any, Any]:
         if not (self.is_known(rows) and self.is_known(mask)):
             traced = jnp.argsort(~mask, axis=1, stable=True)

@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from dragoman.generation.arrays import ops_of
+from dragoman.generation.arrays import has_possible, ops_of
 from dragoman.generation.beams import BeamState
 from dragoman.generation.chain import build_filters, build_processors
 from dragoman.generation.noise import fold, sample_keys, utterance_keys
@@ -22,7 +22,7 @@ from dragoman.generation.options import GenerationConfig
 from dragoman.generation.plan import Plan
 from dragoman.generation.result import GenerationResult
 from dragoman.generation.rows import RowState, advance_rows, begin_rows
-from dragoman.generation.run import Run
+from dragoman.generation.run import Run, raise_if_failed
 from dragoman.generation.sampling import draw
 from dragoman.generation.stopping import stops_of
 from dragoman.generation.strategies import beam_search
@@ -179,7 +179,7 @@ def _row_step(joint: Joint, run: Run, memory: Memory, found: Search) -> Search:
     else:
         keys = sample_keys(ops, run.keys, run.plan.num_samples)
         chosen = draw(ops, fold(ops, keys, state.length), scores)
-    state = advance_rows(ops, run.plan, state, chosen)
+    state = advance_rows(ops, run.plan, state, chosen, has_possible(ops, scores))
     return Search(state, cache, _over(run, state))
 
 
@@ -217,7 +217,8 @@ def _contrastive_step(joint: Joint, run: Run, memory: Memory, found: Search) -> 
     states = out.states[:, -1].reshape(batch, count, -1)
     vectors = directions(ops, widened(states))
     choice = choose(ops, alpha, log_probs, vectors, contrast.before)
-    state = advance_rows(ops, run.plan, state, ops.gather(tokens, choice)[:, 0])
+    new = ops.gather(tokens, choice)[:, 0]
+    state = advance_rows(ops, run.plan, state, new, has_possible(ops, scores))
     chosen = ops.gather(vectors, choice[:, :, None])
     before = lax.dynamic_update_slice_in_dim(contrast.before, chosen, state.length - 1, axis=1)
     logits = joint.decoder.logits(ops.gather(states, choice[:, :, None])[:, 0]).astype(jnp.float32)
@@ -278,4 +279,5 @@ def _result(recipe: Recipe, states: Any, batch: int) -> GenerationResult:
         run = Run(ops_of(states[0].scores), recipe.plan, recipe.settings, [], None, stops, None)
         return beam_search.best(run, states)
     rows = batch * recipe.plan.num_samples
+    raise_if_failed(states.failed[:rows])
     return GenerationResult(sequences=states.tokens[:rows, : int(states.length)], ended=states.ended[:rows])

@@ -20,7 +20,7 @@ from dragoman.api.checks import (
 from dragoman.api.config import SpeechEncoderDecoderConfig
 from dragoman.api.outputs import EncoderOutput, ModelOutput
 from dragoman.errors import AudioError, ConfigError
-from dragoman.model.arrays import Arrays, checked_array, checked_mask, checked_tokens
+from dragoman.model.arrays import Arrays, checked_array, checked_mask, checked_tokens, zeros_and_ones
 from dragoman.spec import Padding, SpeechEncoderSpec, TextDecoderSpec
 from dragoman.spec.frontend import fits, shape_in_words
 
@@ -104,7 +104,7 @@ def prepare_audio(
         raise AudioError("The batch holds no clip.")
     lengths = None
     if attention_mask is not None and front.masked:
-        mask = checked_array(arrays, "attention_mask", attention_mask)
+        mask = zeros_and_ones(arrays, "attention_mask", attention_mask)
         if tuple(mask.shape) != shape[:2]:
             raise AudioError(
                 f"`attention_mask` must have the shape of the input, {list(shape[:2])}, but has {list(mask.shape)}."

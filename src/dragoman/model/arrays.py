@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from dragoman.api.checks import check_ids, check_tokens
 from dragoman.errors import ConfigError, DragomanError
 
-__all__ = ["Arrays", "checked_array", "checked_mask", "checked_tokens"]
+__all__ = ["Arrays", "checked_array", "checked_mask", "checked_tokens", "zeros_and_ones"]
 
 
 class Arrays(Protocol):
@@ -56,6 +56,9 @@ class Arrays(Protocol):
     def all_finite(self, array: Any) -> bool:
         """Whether no value is NaN or infinite; not checked on an accelerator, which would mean waiting for it."""
 
+    def is_binary(self, array: Any) -> bool:
+        """Whether every value is 0 or 1; not checked on an accelerator, which would mean waiting for it."""
+
     def valid_first(self, rows: Any, mask: Any) -> tuple[Any, Any]:
         """Move the valid items of each row to its left end; return the rows, and the number of valid items of each."""
 
@@ -82,7 +85,19 @@ def checked_array(arrays: Arrays, name: str, value: Any, error: type[DragomanErr
 
 def checked_mask(arrays: Arrays, name: str, value: Any) -> Any:
     """Return a mask of any type as bool; `None` for `None`."""
-    return None if value is None else arrays.to_mask(checked_array(arrays, name, value))
+    return None if value is None else arrays.to_mask(zeros_and_ones(arrays, name, value))
+
+
+def zeros_and_ones(arrays: Arrays, name: str, value: Any) -> Any:
+    """Return a mask as it is given.
+
+    Raises:
+        ConfigError: If it is not an array of the framework, or holds other numbers than 0 and 1.
+    """
+    mask = checked_array(arrays, name, value)
+    if not arrays.is_binary(mask):
+        raise ConfigError(f"`{name}` must hold only 1 (valid) and 0 (padding), but holds other numbers.")
+    return mask
 
 
 def checked_tokens(

@@ -171,7 +171,9 @@ def _fill(
 ) -> LoadReport:
     shapes = {name: tuple(tensor.shape) for name, tensor in backend.tensors(module).items()}
     dtype, device = _target_dtype(backend, options, config), backend.device(options.wanted_device)
-    return fill(shapes, backend.placer(module, dtype, device), keymap, file, **rules)
+    return fill(
+        shapes, backend.placer(module, dtype, device), keymap, file, check_finite=not options.allow_nan, **rules
+    )
 
 
 def _finish_part(backend: Backend, part: ModelPart, report: LoadReport, options: LoadOptions) -> None:

@@ -66,7 +66,7 @@ def load_adapter(backend: Backend, model: JointModel, folder: Path) -> None:
         CheckpointError: If it is of another kind or of another model; the model is then unchanged.
     """
     spec = adapter_spec(folder)
-    with SafetensorsFile(folder / ADAPTER_WEIGHTS, backend.framework) as file:
+    with SafetensorsFile(folder / ADAPTER_WEIGHTS, backend.framework, check_finite=True) as file:
         given = {name: file.read(name) for name in file.keys()}  # noqa: SIM118
     tensors = from_adapter(given, keymap_of(model.decoder), BRIDGE_KEYS)
     shapes = {name: tuple(tensor.shape) for name, tensor in _tensors(backend, model).items()}

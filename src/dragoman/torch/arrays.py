@@ -51,6 +51,11 @@ class TorchArrays:
     def all_finite(self, array: Tensor) -> bool:
         return array.device.type != "cpu" or torch.compiler.is_compiling() or bool(torch.isfinite(array).all())
 
+    def is_binary(self, array: Tensor) -> bool:
+        if array.dtype == torch.bool or array.device.type != "cpu" or torch.compiler.is_compiling():
+            return True
+        return bool(((array == 0) | (array == 1)).all())
+
     def valid_first(self, rows: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         order = torch.argsort(~mask, dim=1, stable=True)
         return torch.take_along_dim(rows, order if rows.ndim == 2 else order[:, :, None], 1), mask.sum(1)

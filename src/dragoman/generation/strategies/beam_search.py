@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from dragoman.generation.arrays import Array, Ops, is_any
+from dragoman.generation.arrays import Array, Ops, has_possible, is_any
 from dragoman.generation.beams import (
     BeamRule,
     BeamState,
@@ -15,7 +15,7 @@ from dragoman.generation.beams import (
 from dragoman.generation.decoder import State, Step, StepDecoder
 from dragoman.generation.noise import fold
 from dragoman.generation.result import GenerationResult
-from dragoman.generation.run import Run
+from dragoman.generation.run import Run, raise_if_failed
 
 __all__ = ["advance", "begin", "best", "search_beams"]
 
@@ -88,7 +88,9 @@ def advance(
         if run.token_log_probs is not None:
             run.token_log_probs.add_candidates(candidates, rule.first_row)
         active.append(accepts_finished(ops, rule, state))
-        state, parents, new = advance_beams(ops, plan, rule, state, candidates, run.stopped(state, candidates))
+        possible = has_possible(ops, xp.reshape(scores, (batch, -1)))
+        stopped = run.stopped(state, candidates)
+        state, parents, new = advance_beams(ops, plan, rule, state, candidates, possible, stopped)
         advanced.append(state)
         rows.append(parents)
         chosen.append(new)
@@ -118,6 +120,8 @@ def _counts(ops: Ops, chosen: list[Array], active: list[Array], scores: Array) -
 def best(run: Run, states: list[BeamState]) -> GenerationResult:
     """Return the best `num_return_sequences` finished hypotheses of all groups, cropped to the longest."""
     ops, xp, plan = run.ops, run.ops.xp, run.plan
+    for state in states:
+        raise_if_failed(state.failed[:, 0])
 
     def joined(values: list[Array]) -> Array:
         return values[0] if len(values) == 1 else xp.concat(values, axis=1)

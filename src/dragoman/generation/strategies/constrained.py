@@ -14,11 +14,11 @@ import numpy as np
 
 from dragoman.batch import to_numpy
 from dragoman.errors import GenerationError
-from dragoman.generation.arrays import Array
+from dragoman.generation.arrays import Array, has_possible
 from dragoman.generation.beams import EXCLUDED, best_candidates
 from dragoman.generation.decoder import State, Step, StepDecoder
 from dragoman.generation.result import GenerationResult
-from dragoman.generation.run import Run
+from dragoman.generation.run import Run, raise_if_failed
 from dragoman.generation.strategies.constraints import Progress, Words, words_of
 
 __all__ = ["search_with_words"]
@@ -162,6 +162,7 @@ def _advance(run: Run, words: Words, utterances: list[_Utterance], length: int, 
     tokens[:, :length] = [beam.tokens for beam in beams]
     log_probs = run.process(xp.asarray(tokens, device=device), length, log_probs)
     run.record_scores(log_probs)
+    raise_if_failed(~has_possible(ops, xp.reshape(log_probs, (len(utterances), -1))))
     running = np.asarray([beam.score for beam in beams], dtype=np.float32).reshape(-1, plan.num_beams)
     found = best_candidates(ops, plan, xp.asarray(running, device=device), log_probs)
     of_words = xp.take(log_probs, xp.asarray(words.tokens, device=device), axis=1)

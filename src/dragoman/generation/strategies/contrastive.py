@@ -9,7 +9,7 @@ where the similarity is the largest cosine between the token's hidden state and 
 """
 
 from dragoman.errors import GenerationError
-from dragoman.generation.arrays import Array, Ops
+from dragoman.generation.arrays import Array, Ops, has_possible
 from dragoman.generation.decoder import State, Step, StepDecoder
 from dragoman.generation.result import GenerationResult
 from dragoman.generation.rows import advance_rows, begin_rows
@@ -62,7 +62,7 @@ def search_contrastively(run: Run, decoder: StepDecoder[State], prompt: Array, s
         choice = choose(ops, alpha, log_probs, new, before)
         new_tokens = ops.gather(tokens, choice)[:, 0]
         run.record_chosen(new_tokens, state)
-        state = run.after_step(advance_rows(ops, plan, state, new_tokens))
+        state = run.after_step(advance_rows(ops, plan, state, new_tokens, has_possible(ops, scores)))
         if run.is_over(state):
             return run.rows_result(state)
         rows = xp.reshape(choice + first_rows, (-1,))

@@ -1,6 +1,6 @@
 """Greedy search and sampling: one sequence per utterance, or several independent samples."""
 
-from dragoman.generation.arrays import Array
+from dragoman.generation.arrays import Array, has_possible
 from dragoman.generation.decoder import State, Step, StepDecoder
 from dragoman.generation.noise import fold, sample_keys
 from dragoman.generation.result import GenerationResult
@@ -26,7 +26,7 @@ def search_rows(run: Run, decoder: StepDecoder[State], prompt: Array, step: Step
         run.record_scores(scores)
         chosen = ops.xp.argmax(scores, axis=-1) if keys is None else draw(ops, fold(ops, keys, state.length), scores)
         run.record_chosen(chosen, state)
-        state = run.after_step(advance_rows(ops, plan, state, chosen))
+        state = run.after_step(advance_rows(ops, plan, state, chosen, has_possible(ops, scores)))
         if run.is_over(state):
             return run.rows_result(state)
         step = decoder.step(state.tokens[:, state.length - 1], decoder_state)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from dragoman.batch import to_numpy
-from dragoman.generation.arrays import Array
+from dragoman.generation.arrays import Array, has_possible
 from dragoman.generation.decoder import State, Step, StepDecoder
 from dragoman.generation.result import GenerationResult
 from dragoman.generation.rows import RowState, advance_rows, begin_rows
@@ -44,7 +44,7 @@ def search_with_draft(
     while True:
         state, taken, over = _accept(run, state, raw, proposed)
         if over:
-            return run.result(sequences=state.tokens[:, : state.length], ended=state.ended)
+            return run.rows_result(state)
         rejected = proposed.shape[1] + 1 - taken
         decoder_state = decoder.rewind(decoder_state, rejected) if rejected else decoder_state
         if read >= state.length:
@@ -71,7 +71,8 @@ def _accept(run: Run, state: RowState, raw: Array, proposed: Array) -> tuple[Row
     while True:
         scores = run.process(state.tokens, state.length, raw[:, taken])
         run.record_scores(scores)
-        state = run.after_step(advance_rows(ops, run.plan, state, ops.xp.argmax(scores, axis=-1)))
+        chosen = ops.xp.argmax(scores, axis=-1)
+        state = run.after_step(advance_rows(ops, run.plan, state, chosen, has_possible(ops, scores)))
         taken += 1
         if run.is_over(state):
             return state, taken, True
