@@ -32,7 +32,7 @@ class SpeechEncoder(SpeechEncoderNet, PretrainedPart, EncoderMethods):
     """
 
     _backend, _arrays = BACKEND, ARRAYS
-    __call__ = EncoderMethods.call
+    __call__ = EncoderMethods._call
 
     def __init__(self, config: ModelConfig, *, empty: bool = False, seed: int = 0) -> None:
         speech_part(config)
@@ -55,7 +55,7 @@ class TextDecoder(TextDecoderNet, PretrainedPart, DecoderMethods):
     """
 
     _arrays = ARRAYS
-    __call__ = DecoderMethods.call
+    __call__ = DecoderMethods._call
 
     def __init__(self, config: ModelConfig, *, empty: bool = False, seed: int = 0) -> None:
         text_part(config)

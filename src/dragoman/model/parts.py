@@ -1,4 +1,4 @@
-"""The methods of speech encoders and text decoders that both backends offer, in Hugging Face's terms.
+"""The methods of speech encoders and text decoders that both backends offer, with the arguments of `transformers`.
 
 A backend's part is its network with one of these classes and a configuration. Not here: the networks.
 """
@@ -40,7 +40,7 @@ class EncoderMethods:
     padding: Padding
     encode: Callable[..., EncoderOutput]
 
-    def call(
+    def _call(
         self,
         input_values: Float[Any, "batch samples"] | None = None,
         attention_mask: Int[Any, "batch samples"] | None = None,
@@ -139,7 +139,7 @@ class DecoderMethods:
         """Return the token embedding."""
         return self.embed.tokens
 
-    def call(
+    def _call(
         self,
         input_ids: Int[Any, "rows tokens"] | None = None,
         attention_mask: Int[Any, "rows tokens_so_far"] | None = None,

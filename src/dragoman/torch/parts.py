@@ -38,7 +38,7 @@ class SpeechEncoder(SpeechEncoderNet, PretrainedPart, EncoderMethods):
     """
 
     _backend, _arrays = BACKEND, ARRAYS
-    forward = EncoderMethods.call
+    forward = EncoderMethods._call
 
     def __init__(self, config: ModelConfig, *, empty: bool = False) -> None:
         speech_part(config)
@@ -67,7 +67,7 @@ class TextDecoder(TextDecoderNet, PretrainedPart, DecoderMethods):
     """
 
     _arrays = ARRAYS
-    forward = DecoderMethods.call
+    forward = DecoderMethods._call
 
     def __init__(self, config: ModelConfig, *, empty: bool = False) -> None:
         text_part(config)
