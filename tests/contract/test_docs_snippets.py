@@ -37,6 +37,7 @@ def has_program(page: Path) -> bool:
     return program(page.read_text()).strip() != ""
 
 
+TEXTS = {".json", ".md", ".py", ".toml"}
 SLOW = {"docs/page-jax.md", "docs/ar/page-jax.md"}  # much to compile
 
 
@@ -76,8 +77,19 @@ def test_runner_keeps_line_numbers_and_skips_only_with_a_reason() -> None:
         program(f"<!-- skip -->\n{one}")
 
 
-def test_the_family_that_a_page_adds_is_the_one_that_is_here() -> None:
+def test_the_page_on_families_adds_a_real_one() -> None:
     source = (ROOT / "src/dragoman/families/stablelm.py").read_text()
     blocks = [block["code"] for block in BLOCK.finditer((ROOT / "docs/new-family.md").read_text())]
     parts = [code for code in blocks if "class StableLmConfig" in code or "FAMILY = " in code]
     assert source.partition("\n\n")[2] == "\n\n".join(parts)
+
+
+def test_a_family_is_one_file_one_line_and_one_golden_file() -> None:
+    files = [path for folder in ("src", "tests") for path in (ROOT / folder).rglob("*.*") if path.suffix in TEXTS]
+    named = {str(path.relative_to(ROOT)) for path in files if "stablelm" in path.read_text().lower()}
+    assert named - {str(Path(__file__).relative_to(ROOT))} == {
+        "src/dragoman/families/__init__.py",
+        "src/dragoman/families/stablelm.py",
+        "tests/contract/test_public_names.py",  # a promise, so written out
+        "tests/golden/stablelm/keys.json",
+    }

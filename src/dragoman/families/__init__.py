@@ -69,8 +69,8 @@ FAMILIES: tuple[Family, ...] = tuple(import_module(f"{__name__}.{name}").FAMILY 
 _BY_TYPE = {name: family for family in FAMILIES for name in (family.model_type, *family.also)}
 
 
-def _able(part: Literal["speech", "text"]) -> list[str]:
-    return [family.model_type for family in FAMILIES if getattr(family, part)]
+def _types_with(part: Literal["speech", "text"]) -> str:
+    return ", ".join(family.model_type for family in FAMILIES if getattr(family, part))
 
 
 def _type_of(config: object) -> str:
@@ -94,8 +94,8 @@ def find(model_type: object) -> Family:
     if family is None:
         reason = WHY.get(str(model_type), "no family describes its network")
         raise ConfigError(
-            f"The model type {model_type!r} is not supported: {reason}. Encoders are {', '.join(_able('speech'))}; "
-            f"decoders are {', '.join(_able('text'))}. Use a model of one of these types, or add a family as described "
+            f"The model type {model_type!r} is not supported: {reason}. Encoders are {_types_with('speech')}; "
+            f"decoders are {_types_with('text')}. Use a model of one of these types, or add a family as described "
             "in CONTRIBUTING.md."
             f"{did_you_mean(str(model_type), _BY_TYPE)}"
         )
@@ -112,7 +112,7 @@ def speech_part(config: ModelConfig) -> Part:
     if part is None:
         raise ConfigError(
             f"A {config.model_type!r} model cannot be the encoder: it has no speech encoder. "
-            f"Use {', '.join(_able('speech'))}."
+            f"Use {_types_with('speech')}."
         )
     return part
 
@@ -126,8 +126,7 @@ def text_part(config: ModelConfig) -> Part:
     part = find(_type_of(config)).text
     if part is None:
         raise ConfigError(
-            f"A {config.model_type!r} model cannot be the decoder: it has no text decoder. "
-            f"Use {', '.join(_able('text'))}."
+            f"A {config.model_type!r} model cannot be the decoder: it has no text decoder. Use {_types_with('text')}."
         )
     return part
 

@@ -25,7 +25,7 @@ TINY = TINY_TEXT | TINY_IDS | {"intermediate_size": 30, "num_key_value_heads": 2
 class LlamaLikeConfig(ModelConfig):
     """The fields that Llama-like models share."""
 
-    default_theta: ClassVar[float] = 10_000.0  # base of rotary positions, unless the file says
+    default_theta: ClassVar[float] = 10_000.0  # base of rotary positions, where the file has none
     default_share: ClassVar[float | None] = None  # part of each head that they rotate, likewise
 
     vocab_size: int = 32000
