@@ -95,11 +95,6 @@ def _whole(names: tuple[str, ...], least: int) -> _Rule:
     return names, lambda v: _is_int(v) and v >= least, f"a whole number of at least {least}"
 
 
-def _counts(names: tuple[str, ...]) -> _Rule:
-    allowed = f"a whole number of at least 1 and at most {_MOST_ROWS}"
-    return names, lambda v: _is_int(v) and 1 <= v <= _MOST_ROWS, allowed
-
-
 def _within(names: tuple[str, ...], least: int, greatest: int) -> _Rule:
     return names, lambda v: _is_number(v) and least <= v <= greatest, f"a number from {least} to {greatest}"
 
@@ -108,7 +103,12 @@ _SWITCHES = ("do_sample", "use_cache", "remove_invalid_values", "renormalize_log
 _OUTPUTS = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
 
 _REQUIRED: tuple[_Rule, ...] = (
-    _counts(("num_beams", "num_return_sequences", "num_beam_groups", "num_assistant_tokens")),
+    _whole(("num_beams", "num_return_sequences", "num_beam_groups", "num_assistant_tokens"), 1),
+    (
+        ("num_beams", "num_return_sequences", "num_beam_groups", "num_assistant_tokens"),
+        lambda v: not _is_int(v) or v <= _MOST_ROWS,
+        f"at most {_MOST_ROWS}",
+    ),
     _whole(("min_length", "top_k", "no_repeat_ngram_size"), 0),
     (("temperature", "repetition_penalty"), lambda v: _is_number(v) and 0 < v < float("inf"), "a number above 0"),
     _within(("length_penalty", "diversity_penalty"), -100, 100),  # larger ones would overflow
