@@ -50,11 +50,13 @@ _NAMES = {
 
 
 def _family_names() -> dict[str, str]:
-    """Return the module of the configuration class and of the part classes of each family."""
+    """Return the modules of the configuration classes, part classes and tokenizers of the families."""
     families = import_module("dragoman.families").FAMILIES
+    tokenizers = import_module("dragoman.processing.tokenizers").TOKENIZERS
     configs = {family.config.__name__: family.config.__module__ for family in families}
     parts = [part for family in families for part in (family.speech, family.text) if part and part.public]
-    return configs | {name: "dragoman.torch.parts" for part in parts for name in part.classes}
+    classes = {name: "dragoman.torch.parts" for part in parts for name in part.classes}
+    return configs | classes | dict.fromkeys(tokenizers, "dragoman.processing.tokenizers")
 
 
 __getattr__, __dir__ = lazy_names("dragoman", _NAMES, _family_names)

@@ -123,9 +123,11 @@ def test_configuration_of_transformers_is_refused_with_a_hint() -> None:
     assert dragoman.SpeechEncoderDecoderConfig(encoder=fields[0], decoder=fields[1]).decoder.hidden_size == 768
 
 
-def test_old_way_to_encode_labels_is_refused_with_a_hint(tiny_checkpoint: Path) -> None:
+def test_old_way_to_encode_labels_works_and_warns(tiny_checkpoint: Path) -> None:
     processor = dragoman.AutoProcessor.from_pretrained(tiny_checkpoint)
-    with pytest.raises(
-        AttributeError, match=r"no attribute 'as_target_processor'; give the text as processor\(text=…\)"
-    ):
-        processor.as_target_processor()
+    with pytest.warns(FutureWarning, match=r"pass `text=…`"), processor.as_target_processor():
+        labels = processor("the fox", padding=True).input_ids
+    padded = processor.pad(labels=[{"input_ids": labels}], return_tensors="np")
+    assert labels == processor(text="the fox").input_ids
+    assert padded.input_ids.tolist() == [labels]
+    assert "input_values" in processor([0.0, 0.1] * 400, sampling_rate=16000)

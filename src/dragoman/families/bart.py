@@ -34,6 +34,7 @@ FAMILY = Family(
     config=BartConfig,
     text=bart_like.seq2seq_part("BartForCausalLM", bart_like.EMBED_NORM, *bart_like.OTHER_HEADS),
     tokenizer="RobertaTokenizer",
+    other_tokenizers=("BartTokenizer",),
     card=Card(
         name="BART, its decoder",
         paper="https://arxiv.org/abs/1910.13461",

@@ -94,6 +94,7 @@ class Family:
         feature_extractor: Class of the feature extractor of its encoder.
         tokenizer: Class of the tokenizer (see `dragoman.text.kinds`) where the files of a checkpoint name none; `None`
             where they hold a tokenizer.json, which needs no class.
+        other_tokenizers: Other classes of its tokenizers in `transformers`; `dragoman` has them under these names.
         processor: Class of the processor that joins the two.
         card: Answers to what people ask about it.
         tiny: Fields of a configuration that builds in milliseconds and still has every part of the real network.
@@ -110,6 +111,7 @@ class Family:
     whole: str | None = None
     feature_extractor: str | None = None
     tokenizer: str | None = None
+    other_tokenizers: tuple[str, ...] = ()
     processor: str | None = None
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 

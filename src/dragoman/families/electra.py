@@ -53,6 +53,7 @@ FAMILY = Family(
     config=ElectraConfig,
     text=Part(rules=_rules, classes=("ElectraForCausalLM",), prefixes=("electra.",), fresh=bert_like.FRESH),
     tokenizer="BertTokenizer",
+    other_tokenizers=("ElectraTokenizer",),
     card=Card(
         name="ELECTRA",
         paper="https://arxiv.org/abs/2003.10555",

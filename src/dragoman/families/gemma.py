@@ -30,6 +30,7 @@ class GemmaConfig(GemmaLikeConfig):
 FAMILY = Family(
     config=GemmaConfig,
     text=part("GemmaForCausalLM"),
+    other_tokenizers=("GemmaTokenizer",),
     card=Card(
         name="Gemma",
         paper="https://arxiv.org/abs/2403.08295",

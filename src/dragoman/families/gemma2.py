@@ -73,6 +73,7 @@ TINY = llama_like.TINY | {"head_dim": 8, "query_pre_attn_scalar": 12, "sliding_w
 FAMILY = Family(
     config=Gemma2Config,
     text=llama_like.part("Gemma2ForCausalLM", table=rules),
+    other_tokenizers=("GemmaTokenizer",),
     card=Card(
         name="Gemma 2",
         paper="https://arxiv.org/abs/2408.00118",

@@ -113,6 +113,7 @@ FAMILY = Family(
     config=Gemma3TextConfig,
     also=("gemma3",),
     text=replace(llama_like.part("Gemma3ForCausalLM", table=_rules), aliases=_MULTIMODAL),
+    other_tokenizers=("GemmaTokenizer",),
     card=Card(
         name="Gemma 3",
         paper="https://arxiv.org/abs/2503.19786",

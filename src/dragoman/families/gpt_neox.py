@@ -101,6 +101,7 @@ def _rules(config: GPTNeoXConfig) -> tuple[Rule, ...]:
 FAMILY = Family(
     config=GPTNeoXConfig,
     text=Part(rules=_rules, classes=("GPTNeoXForCausalLM",), prefixes=("gpt_neox.",), fresh=(*INSERTED, "head.weight")),
+    other_tokenizers=("GPTNeoXTokenizer",),
     card=Card(
         name="GPT-NeoX, Pythia",
         paper="https://arxiv.org/abs/2204.06745",

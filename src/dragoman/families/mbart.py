@@ -26,6 +26,7 @@ FAMILY = Family(
     config=MBartConfig,
     text=bart_like.seq2seq_part("MBartForCausalLM", bart_like.EMBED_NORM, bart_like.FINAL_NORM, *bart_like.OTHER_HEADS),
     tokenizer="MBartTokenizer",
+    other_tokenizers=("MBart50Tokenizer",),
     card=Card(
         name="mBART, mBART-50, its decoder",
         paper="https://arxiv.org/abs/2008.00401",

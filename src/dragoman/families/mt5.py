@@ -29,6 +29,7 @@ FAMILY = Family(
         rules=t5_like.rules, classes=("MT5Decoder",), public=False, aliases=t5_like.ALIASES, copies=t5_like.COPIES
     ),
     tokenizer="T5Tokenizer",
+    other_tokenizers=("MT5Tokenizer",),
     card=Card(
         name="mT5, its decoder",
         paper="https://arxiv.org/abs/2010.11934",

@@ -46,6 +46,7 @@ class Qwen2Config(QwenConfig):
 FAMILY = Family(
     config=Qwen2Config,
     text=part("Qwen2ForCausalLM"),
+    other_tokenizers=("Qwen2Tokenizer",),
     card=Card(
         name="Qwen 2, Qwen 2.5",
         paper="https://arxiv.org/abs/2407.10671",

@@ -42,6 +42,7 @@ def _rules(config: Qwen3Config) -> tuple[Rule, ...]:
 FAMILY = Family(
     config=Qwen3Config,
     text=llama_like.part("Qwen3ForCausalLM", table=_rules),
+    other_tokenizers=("Qwen2Tokenizer",),
     card=Card(
         name="Qwen 3",
         paper="https://arxiv.org/abs/2505.09388",

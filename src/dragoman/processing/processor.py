@@ -1,18 +1,19 @@
 """Processors: a feature extractor for speech and a tokenizer for text, in one call."""
 
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Self
 
-from dragoman.audio.features.extractor import FeatureExtractor
 from dragoman.batch import Batch
 from dragoman.errors import ConfigError
 from dragoman.families import FAMILIES
 from dragoman.files import as_path, write_json
 from dragoman.hub import local_folder
 from dragoman.processing.from_files import read_feature_extractor, read_tokenizer, split_options
+from dragoman.processing.parts import AnyFeatureExtractor, AnyTokenizer, WhisperPrompts
 from dragoman.text.tokenizer import Tokenizer
-from dragoman.text.whisper import WhisperTokenizer
 
 __all__ = [
     "PROCESSORS",
@@ -30,21 +31,22 @@ class SpeechProcessor:
     """Any feature extractor and any tokenizer.
 
     Args:
-        feature_extractor: Turns waveforms into inputs of the encoder.
-        tokenizer: Turns transcripts into labels, and ids into transcripts.
+        feature_extractor: Turns waveforms into inputs of the encoder; of dragoman or of `transformers`.
+        tokenizer: Turns transcripts into labels, and ids into transcripts; of dragoman or of `transformers`.
 
     Raises:
         ConfigError: If they are of other types, or in the wrong order.
     """
 
-    def __init__(self, feature_extractor: FeatureExtractor, tokenizer: Tokenizer) -> None:
-        if not isinstance(feature_extractor, FeatureExtractor) or not isinstance(tokenizer, Tokenizer):
+    def __init__(self, feature_extractor: AnyFeatureExtractor, tokenizer: AnyTokenizer) -> None:
+        if not isinstance(feature_extractor, AnyFeatureExtractor) or not isinstance(tokenizer, AnyTokenizer):
             raise ConfigError(
                 f"A {type(self).__name__} needs a feature extractor and a tokenizer, in this order, but got a "
                 f"{type(feature_extractor).__name__} and a {type(tokenizer).__name__}."
             )
-        self.feature_extractor = feature_extractor
-        self.tokenizer = tokenizer
+        self.feature_extractor: Any = feature_extractor
+        self.tokenizer: Any = tokenizer
+        self._in_target = False
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Self:
@@ -76,6 +78,7 @@ class SpeechProcessor:
         pad_to_multiple_of: int | None = None,
         return_attention_mask: bool | None = None,
         return_tensors: str | None = None,
+        device: str | None = None,
         audio_kwargs: Mapping[str, Any] | None = None,
         text_kwargs: Mapping[str, Any] | None = None,
     ) -> Batch:
@@ -92,6 +95,7 @@ class SpeechProcessor:
             pad_to_multiple_of: Round padded lengths up to a multiple.
             return_attention_mask: Whether to return a mask.
             return_tensors: "np", "pt", "jax" or `None`.
+            device: Has no effect; NumPy computes the same result.
             audio_kwargs: Arguments for the feature extractor only.
             text_kwargs: Arguments for the tokenizer only.
 
@@ -102,6 +106,8 @@ class SpeechProcessor:
         Raises:
             ConfigError: If both are `None`.
         """
+        if self._in_target and text is None:
+            audio, text = None, audio
         if audio is None and text is None:
             raise ConfigError("A processor needs `audio` (waveforms), `text`, or both.")
         shared = {
@@ -114,8 +120,9 @@ class SpeechProcessor:
         }
         given = {name: value for name, value in shared.items() if value is not None}
         if audio is None:
-            return self.tokenizer(text, **{**given, **(text_kwargs or {})})
-        features = self.feature_extractor(audio, **{**given, "sampling_rate": sampling_rate, **(audio_kwargs or {})})
+            return Batch(self.tokenizer(text, **{**given, **(text_kwargs or {})}))
+        audio_options = {**given, "sampling_rate": sampling_rate, **(audio_kwargs or {})}
+        features = Batch(self.feature_extractor(audio, **audio_options))
         if text is not None:
             features["labels"] = self.tokenizer(text, **{**given, **(text_kwargs or {})})["input_ids"]
         return features
@@ -153,14 +160,25 @@ class SpeechProcessor:
             "pad_to_multiple_of": pad_to_multiple_of,
             "return_tensors": return_tensors,
         }
-        texts = None if labels is None else self.tokenizer.pad(labels, **shared)
+        texts = None if labels is None else Batch(self.tokenizer.pad(labels, **shared))
         if input_features is None:
             assert texts is not None
             return texts
-        batch = self.feature_extractor.pad(input_features, return_attention_mask=return_attention_mask, **shared)
+        shared["return_attention_mask"] = return_attention_mask
+        batch = Batch(self.feature_extractor.pad(input_features, **shared))
         if texts is not None:
             batch["labels"] = texts["input_ids"]
         return batch
+
+    @contextmanager
+    def as_target_processor(self) -> Iterator[None]:
+        """Take the first argument of calls as text, in all threads; deprecated: use `text`."""
+        warnings.warn("`as_target_processor` is deprecated: pass `text=…`.", FutureWarning, stacklevel=3)
+        before, self._in_target = self._in_target, True
+        try:
+            yield
+        finally:
+            self._in_target = before
 
     def decode(self, token_ids: Any, *args: Any, **kwargs: Any) -> Any:
         """Decode ids; see `Tokenizer.decode`."""
@@ -181,16 +199,12 @@ class SpeechProcessor:
         name = type(self).__name__
         if name == "SpeechProcessor":  # only dragoman has it
             name = processor_of(self.feature_extractor).__name__
-        written = self.tokenizer.save_pretrained(folder, processor_class=name)
+        known = {"processor_class": name} if isinstance(self.tokenizer, Tokenizer) else {}
+        written = self.tokenizer.save_pretrained(folder, **known)
         write_json(folder / "preprocessor_config.json", self.feature_extractor.to_dict() | {"processor_class": name})
         # release 5 of `transformers` writes the extractor there, which would override the file just written
         (folder / "processor_config.json").unlink(missing_ok=True)
         return (*written, str(folder / "preprocessor_config.json"))
-
-    def __getattr__(self, name: str) -> Any:
-        # Python calls this only for names that do not exist
-        hint = "; give the text as processor(text=…)" if name == "as_target_processor" else ""
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}", name=name, obj=self)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(feature_extractor={self.feature_extractor!r}, tokenizer={self.tokenizer!r})"
@@ -225,8 +239,8 @@ class WhisperProcessor(SpeechProcessor):
         """Return the ids of a preceding transcript; see `WhisperTokenizer`."""
         return self._whisper().get_prompt_ids(text, return_tensors)
 
-    def _whisper(self) -> WhisperTokenizer:
-        if not isinstance(self.tokenizer, WhisperTokenizer):
+    def _whisper(self) -> WhisperPrompts:
+        if not isinstance(self.tokenizer, WhisperPrompts):
             raise ConfigError(
                 f"Prompts need a WhisperTokenizer, but the tokenizer is a {type(self.tokenizer).__name__}."
             )
@@ -251,6 +265,6 @@ _OF_EXTRACTOR = {
 }
 
 
-def processor_of(feature_extractor: FeatureExtractor) -> type[SpeechProcessor]:
+def processor_of(feature_extractor: AnyFeatureExtractor) -> type[SpeechProcessor]:
     """Return the processor class of the families with such a feature extractor."""
     return _OF_EXTRACTOR[type(feature_extractor).__name__]

@@ -28,7 +28,7 @@ def speech_prompt(tokenizer: Any, instruction: str = "Transcribe the speech.") -
         TokenizerError: If the template fails, or does not contain the user's message exactly once.
         MissingDependencyError: If there is a template and the package `jinja2` is not installed.
     """
-    source = tokenizer.init_kwargs.get("chat_template")
+    source = getattr(tokenizer, "chat_template", None) or tokenizer.init_kwargs.get("chat_template")
     if source is None:
         return [[], []]
     if not isinstance(source, str) or len(source) > _MAX_LENGTH:

@@ -4,6 +4,7 @@ The settings are in tokenizer_config.json, special_tokens_map.json, added_tokens
 is in tokenizer.json or, without one, in the vocabulary files of the tokenizer's class (see `kinds`).
 """
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from tokenizers import Tokenizer as RustTokenizer
 from tokenizers import normalizers, pre_tokenizers
 
 from dragoman.errors import DragomanError, ModelNotFoundError, TokenizerError, did_you_mean
-from dragoman.files import VOCABULARY_BYTES, find_json, read_bytes
+from dragoman.files import VOCABULARY_BYTES, as_path, find_json, read_bytes
 from dragoman.text.builders import Built, File
 from dragoman.text.kinds import GENERAL, KINDS, Kind, kind_named
 from dragoman.text.mbart import MBART50_LANGUAGES, MBART_LANGUAGES
@@ -23,7 +24,7 @@ from dragoman.text.settings import check_options, flag
 from dragoman.text.special_tokens import ROLES, added_token, template
 from dragoman.text.tokenizer import Tokenizer
 
-__all__ = ["load_tokenizer"]
+__all__ = ["load_tokenizer", "stated_class", "tokenizer_from_files"]
 
 # Far above the largest files in use (1.3 MB), far below a dangerous size.
 CONFIG_BYTES = 16 * 2**20
@@ -60,7 +61,7 @@ def load_tokenizer(
     check_options(options)
     settings = _settings(folder) | dict(options)
     config = _settings_file(folder / "config.json")
-    named = tokenizer_type or settings.get("tokenizer_class") or config.get("tokenizer_class")
+    named = tokenizer_type or stated_class(folder)
     kind = _kind(folder, class_of.get(str(named), str(named))) if named else _inferred_kind(folder, config, class_of)
     tokenizer = _load(folder, kind, settings, _class_name(kind, named))
     if not named and kind.name == "MBartTokenizer" and _has_50_languages(tokenizer, config):
@@ -69,16 +70,52 @@ def load_tokenizer(
     return tokenizer
 
 
+def stated_class(folder: Path) -> str | None:
+    """Return the class name (or model type) of the tokenizer in the files of a folder, if they have one."""
+    files = ("tokenizer_config.json", "special_tokens_map.json", "config.json")
+    names = (_settings_file(folder / file).get("tokenizer_class") for file in files)
+    return next((str(name) for name in names if name), None)
+
+
+def tokenizer_from_files(
+    name: str, paths: Iterable[str | os.PathLike[str]], options: Mapping[str, Any], *, fast: bool = False
+) -> Tokenizer:
+    """Build a tokenizer from its vocabulary files alone.
+
+    Args:
+        name: Class name in `transformers`.
+        paths: The files, in the order of `Kind.all_files`.
+        options: Settings.
+        fast: Whether the file is a tokenizer.json instead.
+
+    Raises:
+        ModelNotFoundError: If a file does not exist.
+        TokenizerError: If a file is corrupt, or an option unknown.
+    """
+    check_options(options)
+    files = [File(path, _content(path)) for path in (as_path(path, "A vocabulary file") for path in paths)]
+    kind = kind_named(name) or GENERAL
+    return _tokenizer(kind, files, options, _class_name(kind, name), fast=fast)
+
+
 def _load(folder: Path, kind: Kind, settings: Mapping[str, Any], name: str) -> Tokenizer:
     path = folder / "tokenizer.json"
-    files: list[File] = []
-    if kind.reads_json and path.is_file():
-        built = Built(backend=_from_json(File(path, _content(path))))
+    fast = kind.reads_json and path.is_file()
+    files = [File(path, _content(path))] if fast else _vocabulary_files(folder, kind)
+    return _tokenizer(kind, files, settings, name, fast=fast, folder=folder)
+
+
+def _tokenizer(
+    kind: Kind, files: list[File], settings: Mapping[str, Any], name: str, *, fast: bool, folder: Path | None = None
+) -> Tokenizer:
+    """Build a tokenizer from its files, and from the added tokens in `folder`."""
+    if fast:
+        built = Built(backend=_from_json(files[0]))
         _apply(settings, built.backend)
     else:
-        files = _vocabulary_files(folder, kind)
         built = _build(kind, files, {**kind.roles, **settings})
-    _add_declared_tokens(folder, built.backend, settings)
+    if folder is not None:
+        _add_declared_tokens(folder, built.backend, settings)
     # The Rust library cannot save what Python splits: the files themselves are kept, under their standard names.
     kept = {names[0]: file.content for names, file in zip(kind.all_files, files, strict=False)} if built.pieces else {}
     complete = _with_defaults(settings, kind, built)

@@ -1,0 +1,142 @@
+"""Programs around tokenizers and processors of `transformers`, with only the import line changed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import transformers
+
+import dragoman
+from dragoman.errors import ConfigError, DragomanError, TokenizerError
+
+VOCAB = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\nquick\nfox\n##es\n"
+CTC = {token: i for i, token in enumerate(["<pad>", "<s>", "</s>", "<unk>", "|", *"CEFHIKOQSTUX"])}
+TEXTS = ["the quick fox", "foxes"]
+CLIPS = [np.sin(np.arange(n, dtype=np.float32) / 7) for n in (900, 600)]
+BYTES = sorted(transformers.convert_slow_tokenizer.bytes_to_unicode().values())
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """Vocabulary files under the names of BERT, CTC models and GPT-2."""
+    (tmp_path / "vocab.txt").write_text(VOCAB)
+    (tmp_path / "ctc.json").write_text(json.dumps(CTC))
+    (tmp_path / "gpt2.json").write_text(
+        json.dumps({token: i for i, token in enumerate([*BYTES, "th", "the", "<|endoftext|>"])})
+    )
+    (tmp_path / "merges.txt").write_text("#version: 0.2\nt h\nth e\n")
+    return tmp_path
+
+
+def bert(library: Any, files: Path) -> Any:
+    return library.BertTokenizer(str(files / "vocab.txt"))
+
+
+def ctc(library: Any, files: Path) -> Any:
+    return library.Wav2Vec2CTCTokenizer(
+        str(files / "ctc.json"), unk_token="<unk>", pad_token="<pad>", word_delimiter_token="|", do_lower_case=True
+    )
+
+
+def gpt2(library: Any, files: Path) -> Any:
+    vocab, merges = str(files / "gpt2.json"), str(files / "merges.txt")
+    return library.GPT2TokenizerFast(vocab, merges, pad_token="<|endoftext|>")
+
+
+def general(library: Any, files: Path) -> Any:
+    gpt2(transformers, files).backend_tokenizer.save(str(files / "tokenizer.json"))
+    return library.PreTrainedTokenizerFast(tokenizer_file=str(files / "tokenizer.json"), pad_token="<|endoftext|>")
+
+
+MAKERS = {maker.__name__: maker for maker in (bert, ctc, gpt2, general)}
+
+
+@pytest.fixture(params=MAKERS)
+def maker(request: pytest.FixtureRequest) -> Any:
+    return MAKERS[request.param]
+
+
+def test_tokenizer_from_vocabulary_files_equals_transformers(maker: Any, files: Path, tmp_path: Path) -> None:
+    ours, theirs = maker(dragoman, files), maker(transformers, files)
+    for text in [*TEXTS, "THE FOX"]:
+        assert ours(text).input_ids == theirs(text).input_ids
+    assert ours(TEXTS, padding=True).data == dict(theirs(TEXTS, padding=True, return_token_type_ids=False))
+    assert ours.vocab == theirs.get_vocab()
+    ours.save_pretrained(tmp_path / "saved")
+    assert dragoman.AutoTokenizer.from_pretrained(tmp_path / "saved")(TEXTS).data == ours(TEXTS).data
+
+
+def test_missing_and_unknown_files_are_named(files: Path) -> None:
+    with pytest.raises(TokenizerError, match=r"A GPT2Tokenizer is built from vocab\.json and merges\.txt, or read"):
+        dragoman.GPT2Tokenizer(files / "gpt2.json")
+    with pytest.raises(DragomanError, match=r"absent\.txt"):
+        dragoman.BertTokenizer(files / "absent.txt")
+    with pytest.raises(TokenizerError, match="no option 'pad_tokn'"):
+        dragoman.BertTokenizer(files / "vocab.txt", pad_tokn="x")
+
+
+def test_class_names_read_files_of_transformers(maker: Any, files: Path, tmp_path: Path) -> None:
+    theirs = maker(transformers, files)
+    theirs.save_pretrained(tmp_path / "saved")
+    auto = dragoman.AutoTokenizer.from_pretrained(tmp_path / "saved")
+    for name in {auto.tokenizer_class, type(theirs).__name__} & set(dragoman.__all__):
+        tokenizer = getattr(dragoman, name).from_pretrained(tmp_path / "saved")
+        assert isinstance(tokenizer, getattr(dragoman, name))
+        assert tokenizer.tokenizer_class == auto.tokenizer_class
+        assert tokenizer(TEXTS).data == auto(TEXTS).data
+
+
+def test_class_of_another_kind_is_refused(files: Path, tmp_path: Path) -> None:
+    bert(transformers, files).save_pretrained(tmp_path / "saved")
+    with pytest.raises(TokenizerError, match="has a BertTokenizer, not a GPT2TokenizerFast"):
+        dragoman.GPT2TokenizerFast.from_pretrained(tmp_path / "saved")
+    for alias in (dragoman.BertTokenizerFast, dragoman.ElectraTokenizer, dragoman.PreTrainedTokenizerFast):
+        tokenizer = alias.from_pretrained(tmp_path / "saved", pad_token="[MASK]")
+        assert isinstance(tokenizer, alias)
+        assert tokenizer.pad_token_id == 4
+    assert not isinstance(tokenizer, dragoman.GPT2Tokenizer)
+
+
+# ---- parts of `transformers` in our processors
+
+
+@pytest.mark.parametrize("library", [dragoman, transformers])
+def test_processor_takes_tokenizers_of_transformers(library: Any, maker: Any, files: Path, tmp_path: Path) -> None:
+    extractor = library.Wav2Vec2FeatureExtractor(return_attention_mask=True)
+    tokenizer = maker(transformers, files)
+    processor = dragoman.Wav2Vec2Processor(feature_extractor=extractor, tokenizer=tokenizer)
+    theirs = transformers.Wav2Vec2Processor(
+        transformers.Wav2Vec2FeatureExtractor(return_attention_mask=True), tokenizer
+    )
+    batches: list[Any] = []
+    for each in (processor, theirs):
+        one = {"sampling_rate": 16000, "device": "cpu"} if each is processor else {"sampling_rate": 16000}
+        features = [{"input_values": each(clip, **one).input_values[0]} for clip in CLIPS]
+        labels = [{"input_ids": each(text=text).input_ids} for text in TEXTS]
+        batches.append(each.pad(features, labels=labels, padding=True, return_tensors="np"))
+        batches[-1]["text"] = each.batch_decode(batches[-1]["labels"])
+    assert set(batches[0]) == set(batches[1])
+    for name in batches[0]:
+        if name == "text":
+            assert batches[0][name] == batches[1][name]
+        else:
+            np.testing.assert_allclose(batches[0][name], batches[1][name], atol=1e-4)
+    processor.save_pretrained(tmp_path / "saved")
+    again = dragoman.AutoProcessor.from_pretrained(tmp_path / "saved")
+    assert type(again) is dragoman.Wav2Vec2Processor
+    assert again(text=TEXTS).input_ids == processor(text=TEXTS).input_ids
+    assert (
+        transformers.AutoProcessor.from_pretrained(tmp_path / "saved")(text=TEXTS).input_ids
+        == again(text=TEXTS).input_ids
+    )
+
+
+def test_swapped_parts_of_transformers_are_refused(files: Path) -> None:
+    extractor, tokenizer = transformers.Wav2Vec2FeatureExtractor(), bert(transformers, files)
+    with pytest.raises(ConfigError, match="in this order, but got a BertTokenizer and a Wav2Vec2FeatureExtractor"):
+        dragoman.Wav2Vec2Processor(tokenizer, extractor)
+    theirs = transformers.Wav2Vec2Processor(extractor, tokenizer)
+    with pytest.raises(ConfigError, match="got a Wav2Vec2FeatureExtractor and a Wav2Vec2Processor"):
+        dragoman.Wav2Vec2Processor(extractor, theirs)
