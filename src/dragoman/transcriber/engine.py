@@ -91,8 +91,8 @@ class Engine:
         facts = self.facts
         if facts.start_id is None:
             raise ConfigError(
-                f"{self.info.name} does not say which token a transcript starts with. Set `decoder_start_token_id` in "
-                "its config.json; for BERT-like models, to the id of [CLS]."
+                f"{self.info.name} has no `decoder_start_token_id`, with which a transcript starts. Set it in "
+                "config.json; for BERT-like models, to the id of [CLS]."
             )
         first = facts.config.special_id("forced_bos_token_id")
         forced = sorted(facts.generation.forced_decoder_ids or [])

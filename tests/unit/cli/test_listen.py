@@ -49,8 +49,8 @@ def test_final_transcripts_are_lines(says, tiny_checkpoint, sample, capsys):
     says()
     assert main(["listen", "-", "--model", str(tiny_checkpoint), "--device", "cpu", "--chunk_length_s", "3"]) == 0
     printed = capsys.readouterr().out.splitlines()
-    heard = np.frombuffer(as_bytes(sample), "<i2").astype(np.float32) / 2**15
-    whole = Transcriber(tiny_checkpoint, device="cpu").transcribe(heard, chunk_length_s=3, batch_size=1)
+    samples = np.frombuffer(as_bytes(sample), "<i2").astype(np.float32) / 2**15
+    whole = Transcriber(tiny_checkpoint, device="cpu").transcribe(samples, chunk_length_s=3, batch_size=1)
     assert len(printed) > 1
     assert " ".join(printed) == whole.text
 

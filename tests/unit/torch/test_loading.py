@@ -52,14 +52,14 @@ class TestErrors:
                 del tensors[f"encoder.encoder.layers.{layer}.attention.q_proj.weight"]
                 tensors[f"decoder.model.decoder.layers.{layer}.fc1.weight"] = torch.zeros(3, 3)
             del tensors["enc_to_dec_proj.bias"]
-            tensors |= {"encoder.stranger": torch.zeros(1), "stranger": torch.zeros(1)}
+            tensors |= {"encoder.unknown": torch.zeros(1), "unknown": torch.zeros(1)}
 
         change(tmp_path, edit)
         with pytest.raises(CheckpointError) as caught:
             load(tmp_path)
         message = str(caught.value)
         assert "3 missing (encoder.stack.layers.{0-1}.self_attn.q_proj.weight; bridge.proj.bias)" in message
-        assert "2 unexpected (encoder.stranger; stranger)" in message
+        assert "2 unexpected (encoder.unknown; unknown)" in message
         assert "decoder.stack.layers.{0-1}.ffn.in_proj.weight: [3, 3] instead of [30, 24]" in message
         assert str(tmp_path) in message
 

@@ -99,12 +99,12 @@ def test_audio_of_an_unfinished_window(breathless):
 
 def test_an_unfinished_window_is_no_longer_than_the_maximum(sample):
     """Also with speech that does not fit into the window any more, but may end before that."""
-    cutter, heard, come = WindowCutter(5.0), [], np.tile(sample, 6)
+    cutter, lengths, come = WindowCutter(5.0), [], np.tile(sample, 6)
     for first in range(0, len(come), 1_600):
         cutter.push(come[first : first + 1_600])
         if (unfinished := cutter.unfinished()) is not None:
-            heard.append(len(unfinished[1]))
-    assert max(heard) == 80_000
+            lengths.append(len(unfinished[1]))
+    assert max(lengths) == 80_000
 
 
 def test_cuts_neither_lose_nor_repeat_words(breathless, sample_path):

@@ -282,7 +282,7 @@ def test_a_model_without_start_token_is_refused(transcriber, sample, monkeypatch
     monkeypatch.setattr(transcriber.model.config.special_ids, "decoder_start_token_id", None)
     monkeypatch.setattr(transcriber.model.config.special_ids, "bos_token_id", None)
     monkeypatch.setattr(transcriber.model.config.decoder, "bos_token_id", None)
-    with pytest.raises(ConfigError, match="does not say which token a transcript starts with"):
+    with pytest.raises(ConfigError, match="has no `decoder_start_token_id`, with which a transcript starts"):
         transcriber.transcribe(sample)
 
 

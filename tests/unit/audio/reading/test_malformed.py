@@ -108,7 +108,7 @@ def attempt(data: bytes) -> str:
 
 
 def main(count: int) -> None:
-    """Load every case and print what came of it."""
+    """Load every case and print the outcome."""
     load_audio(originals()["wav"])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     outcomes: Counter[str] = Counter()
