@@ -139,7 +139,7 @@ def test_arabic_is_found_without_vowel_signs(site: Path) -> None:
 def test_only_pages_and_what_they_show_are_published(site: Path) -> None:
     published = {path.name for path in site.iterdir() if path.is_file() and path.suffix != ".html"}
     assert published == {
-        *("alignment.png", "warm-start-minilm.svg", "warm-start-smollm2.svg"),
+        *("alignment.png", "architecture.svg", "warm-start-minilm.svg", "warm-start-smollm2.svg"),
         *("style.css", "sitemap.xml", "sitemap.xml.gz"),
     }
 
