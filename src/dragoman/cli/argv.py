@@ -11,6 +11,9 @@ __all__ = ["normalise"]
 
 _BOOLEANS = {"true": True, "false": False}
 
+# Switches of `whisper-ctranslate2` that may stand alone; here they have a value, to tell `False` from nothing.
+_TRUE_ALONE = ("--batched", "--print_colors")
+
 
 def normalise(command: Any, arguments: Sequence[str]) -> list[str]:
     """Return `arguments` with underscores in the names of flags, and `--flag True` or `--flag False` as plain switches.
@@ -43,6 +46,9 @@ def _normalised(switches: set[str], rest: list[str]) -> Iterator[str]:
             continue
         name, equals, value = argument.partition("=")
         name = "--" + name[2:].replace("-", "_")
+        if name in _TRUE_ALONE and not equals and not (rest and rest[0].lower() in _BOOLEANS):
+            yield f"{name}=True"
+            continue
         if name not in switches:
             yield name + equals + value
             continue

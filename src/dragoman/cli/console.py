@@ -4,6 +4,7 @@ Everything passes through `logging`, including the library's warnings, so that `
 place.
 """
 
+import errno
 import io
 import json
 import logging
@@ -80,6 +81,10 @@ def describe(error: BaseException) -> tuple[str, int]:
         case typer.TyperException():
             message = error.format_message().replace("Value error, ", "")  # a prefix of pydantic, which typer uses
             return f"{message} (`dragoman --help` lists commands and options.)", 2
+        case BrokenPipeError():
+            return str(error), 1
+        case OSError() if error.filename is None and error.errno == errno.ENOSPC:
+            return f"standard output cannot be written to: {error.strerror}. Free some space.", 1
         case KeyboardInterrupt():
             return "Interrupted.", INTERRUPTED
         case MemoryError():

@@ -21,7 +21,11 @@ _audio, _message = partial(option, group="Audio"), partial(option, group="Messag
 class ModelFlags:
     """Which model, from where, and what it runs on."""
 
-    model: str | None = _model(None, "Model folder or hub id.", unset="Whisper tiny.en, English only")
+    model: str | None = _model(
+        None,
+        "Model folder, hub id, or a name of `whisper`: `tiny`, `small.en`, `turbo`, `distil-large-v3`, …",
+        unset="Whisper tiny.en, English only",
+    )
     model_dir: Path | None = _model(None, "Where to keep models downloaded from the hub.", unset="the hub's cache")
     revision: str | None = _model(None, "Branch, tag or commit of the model on the hub.")
     local_files_only: bool = _model(False, "Use local files only; never contact the hub.")
@@ -64,11 +68,15 @@ class OutputFlags:
     """Where transcripts and plots go."""
 
     output_format: str | None = _output(
-        None, "Write files: `txt`, `vtt`, `srt`, `tsv`, `json` or `all`.", short="-f", unset="print the transcript"
+        None,
+        "Write files: `txt`, `vtt`, `srt`, `tsv`, `json`, several (`srt,json`) or `all`.",
+        short="-f",
+        unset="print the transcript",
     )
     output_dir: Path | None = _output(
         None,
-        "Folder for the output files; without `output_format`, all formats are written.",
+        "Folder for the output files; without `output_format`, all formats are written. `-` writes one format (`txt` "
+        "if none is named) to standard output.",
         short="-o",
         unset="the current folder",
     )
@@ -81,7 +89,9 @@ class OutputFlags:
     @property
     def format(self) -> str | None:
         """Format of the files; `None` prints transcripts instead."""
-        return "all" if self.output_format is None and self.output_dir else self.output_format
+        if self.output_format is not None or self.output_dir is None:
+            return self.output_format
+        return "txt" if str(self.output_dir) == "-" else "all"
 
     @property
     def folder(self) -> Path:

@@ -99,7 +99,7 @@ def _kinds(one: Field[Any]) -> list[Any]:
 def _written_form(one: Field[Any]) -> str | None:
     """Return how the values of a flag are written, for options that are no single value of one type."""
     kinds = _kinds(one)
-    if Sequence[float] in kinds:
+    if Sequence[float] in kinds and str not in kinds:
         return _NUMBERS
     return _NUMBER_OR_NONE if NoneType in kinds and one.default is not None else None
 

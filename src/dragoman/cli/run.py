@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -12,17 +13,19 @@ from dragoman._lazy import require
 from dragoman.cli.console import LOG, describe
 from dragoman.cli.flags import OutputFlags
 from dragoman.cli.progress import progress_bar
-from dragoman.errors import ConfigError, DragomanError, MissingDependencyError
+from dragoman.errors import AudioError, ConfigError, DragomanError, MissingDependencyError
 from dragoman.transcriber.layout import Layout
 from dragoman.transcriber.options import TranscribeOptions
 from dragoman.transcriber.plots import plot_window
 from dragoman.transcriber.recordings import Recording, find_recordings, with_distinct_outputs
-from dragoman.transcriber.result import Transcript
+from dragoman.transcriber.result import Segment, Transcript
 from dragoman.transcriber.segmenting import Examined
 from dragoman.transcriber.transcriber import Transcriber
-from dragoman.transcriber.writers import formats_of, output_paths, write_transcript
+from dragoman.transcriber.writers import clock, formats_of, output_paths, render, write_transcript
 
 __all__ = ["Output", "run"]
+
+_MAX_NAME = 255  # bytes of a file name, in all usual file systems
 
 
 @dataclass(frozen=True)
@@ -33,15 +36,17 @@ class Output:
         flags: The user's choices.
         layout: Layout of subtitles.
         bar: Whether a terminal shows a progress bar.
+        times: Whether segments are printed with their times.
     """
 
     flags: OutputFlags
     layout: Layout
     bar: bool
+    times: bool = False
 
     def __post_init__(self) -> None:
         if self.flags.format is not None:
-            output_paths(self.flags.folder / "any", self.flags.format)
+            formats_of(self.flags.format)
         elif self.flags.skip_existing:
             raise ConfigError("`--skip_existing` needs files to look for. Add --output_format or --output_dir.")
         if self.flags.plot is not None:
@@ -50,6 +55,11 @@ class Output:
             raise ConfigError(
                 "Line lengths and highlighted words are for subtitles. Add --output_format srt, vtt or all."
             )
+
+    @property
+    def to_stdout(self) -> bool:
+        """Whether the content of the files goes to standard output: `-o -`."""
+        return str(self.flags.output_dir) == "-"
 
     @property
     def has_subtitles(self) -> bool:
@@ -63,7 +73,10 @@ class Output:
             ConfigError: If a folder cannot be made or written to.
         """
         flags = self.flags
-        wanted = {"--output_dir": None if flags.format is None else flags.folder, "--plot": flags.plot}
+        wanted = {
+            "--output_dir": None if flags.format is None or self.to_stdout else flags.folder,
+            "--plot": flags.plot,
+        }
         for flag, folder in wanted.items():
             if folder is None:
                 continue
@@ -73,6 +86,21 @@ class Output:
                 raise ConfigError(f"`{flag}` {folder} cannot be made: {error.strerror}.") from error
             if not os.access(folder, os.W_OK):
                 raise ConfigError(f"`{flag}` {folder} cannot be written to. Check its permissions.")
+
+    def name_problem(self, item: Recording) -> AudioError | None:
+        """Return why the outputs of a recording cannot have its name, if so: they are longer, and may be too long."""
+        flags = self.flags
+        if flags.format is None or self.to_stdout:
+            return None
+        paths = output_paths(flags.folder / item.stem, flags.format).values()
+        longest = max(paths, key=lambda path: len(os.fsencode(path.name)))
+        count = len(os.fsencode(longest.name))
+        if count <= _MAX_NAME:
+            return None
+        return AudioError(
+            f"{item.label}: its output would be called {longest.name[:40]}…{longest.suffix}, {count} bytes; a name may "
+            f"have {_MAX_NAME}. Give the recording a shorter name, or use -o - for standard output."
+        )
 
     def examiner(self, item: Recording) -> Callable[[Examined], object] | None:
         """Return a function that plots the windows of a recording, numbered from 1, if plots are wanted."""
@@ -101,10 +129,14 @@ def run(audio: Sequence[str], load: Callable[[], Transcriber], options: Transcri
     Raises:
         DragomanError: If the model, the options or the memory is the cause: every other recording would fail too.
     """
+    if sys.stdout is None and (output.flags.format is None or output.to_stdout):
+        raise DragomanError("standard output is closed, so the transcript would be lost. Add --output_format.")
     recordings, unusable = find_recordings(audio)
     if output.flags.format is not None or output.flags.plot is not None:
         recordings = with_distinct_outputs(recordings)
     output.make_folders()
+    unusable += [(item.label, problem) for item in recordings if (problem := output.name_problem(item))]
+    recordings = [item for item in recordings if output.name_problem(item) is None]
     for label, error in unusable:
         _report(label, error)
     failed = [label for label, _ in unusable]
@@ -153,16 +185,27 @@ def _transcribe(
         for segment in segments:
             bar.update(segments.position)
             if flags.format is None and not named and segment.text:
-                bar.print(segment.text)
+                bar.print(_line(segment) if output.times else segment.text)
     transcript = segments.transcript()
     LOG.info("%s: %.1f s of audio in %.1f s.", item.label, transcript.duration, time.perf_counter() - begin)
     if not transcript.text:
         LOG.warning("%s", _no_text(item, transcript, options))
-    if flags.format is not None:
+    if output.to_stdout:
+        for name in formats_of(flags.format or "txt"):
+            sys.stdout.write(render(transcript, name, output.layout))
+        sys.stdout.flush()
+    elif flags.format is not None:
         for path in write_transcript(transcript, flags.folder / item.stem, flags.format, output.layout):
+            if output.bar and not output.times and sys.stderr.isatty():  # a person wants to know, a script knows
+                print(f"dragoman: {path}: written.", file=sys.stderr)  # noqa: T201
             LOG.info("%s: written.", path)
     elif named:
         print(f"{item.label}\t{transcript.text}", flush=True)  # noqa: T201
+
+
+def _line(segment: Segment) -> str:
+    """Return a segment on one line, with its times as `whisper` writes them."""
+    return f"[{clock(segment.start)} --> {clock(segment.end)}]  {segment.text}"
 
 
 def _no_text(item: Recording, transcript: Transcript, options: TranscribeOptions) -> str:

@@ -46,6 +46,10 @@ def sound_from(source: str, *, sampling_rate: int, microphone: str | None) -> It
         raise ConfigError(
             f"`source` must be mic or -, but is {source!r}. Recordings are for `dragoman transcribe {source}`."
         )
+    if sys.stdin is None:
+        raise AudioError(
+            "-: standard input is closed. Send samples to it: arecord -f S16_LE -r 16000 | dragoman listen -"
+        )
     if sys.stdin.isatty():
         raise AudioError(
             "-: standard input is a terminal. Send samples to it: arecord -f S16_LE -r 16000 | dragoman listen -"

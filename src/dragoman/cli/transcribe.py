@@ -7,6 +7,7 @@ from typer import Argument
 
 from dragoman.cli.flags import MessageFlags, ModelFlags, OutputFlags
 from dragoman.cli.generated import with_flags
+from dragoman.cli.whisper_flags import WhisperFlags
 from dragoman.transcriber.layout import Layout
 from dragoman.transcriber.options import TranscribeOptions
 
@@ -21,6 +22,7 @@ def transcribe(
     output: OutputFlags,
     layout: Layout,
     options: TranscribeOptions,
+    whisper: WhisperFlags,
     messages: MessageFlags,
 ) -> int:
     """Transcribe recordings of any length.
@@ -30,6 +32,7 @@ def transcribe(
     """
     from dragoman.cli.run import Output, run  # only now: `--help` and usage errors need neither audio nor NumPy
 
+    options = whisper.applied(options)
     if layout != Layout() or output.plot is not None:
         options = replace(options, word_timestamps=True)
-    return run(audio, model.load, options, Output(output, layout, bar=not messages.json_logs))
+    return run(audio, model.load, options, Output(output, layout, bar=not messages.json_logs, times=messages.verbose))

@@ -110,6 +110,14 @@ class Engine:
             for name in ("length_penalty", "repetition_penalty", "no_repeat_ngram_size")
         }
 
+    def suppressed_tokens(self, options: TranscribeOptions) -> dict[str, list[int]]:
+        """Return `suppress_tokens` for the search, if the user set any; -1 stands for the checkpoint's own."""
+        if options.suppressed is None:
+            return {}
+        own = self.facts.generation.suppress_tokens or ()
+        ids = {one for given in options.suppressed for one in (own if given == -1 else (given,))}
+        return {"suppress_tokens": sorted(ids)}
+
     def likeliest(self, waveform: Waveform, prompt: Sequence[int], candidates: Sequence[int]) -> int:
         """Return the candidate token with the highest probability after a prompt."""
         (log_probs,) = self.runner.next_log_probs(self.encode([waveform]), np.asarray([prompt]))

@@ -141,6 +141,7 @@ def _search(
         seed=[number * 100 + attempt for number in batch.numbers],
         **(sampling if temperature else {"do_sample": False, "num_beams": options.beam_size}),
         **engine.search_options(options),
+        **engine.suppressed_tokens(options),
     )
     transcripts = [
         replace(_decoded(engine, tokens, own, limit), temperature=temperature)

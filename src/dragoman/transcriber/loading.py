@@ -24,6 +24,21 @@ __all__ = ["checkpoint_errors", "load_engine", "runner_class"]
 
 _BACKENDS = {"torch": "dragoman.torch.runner", "jax": "dragoman.jax.runner"}
 
+# The names that `whisper` and `faster-whisper` give models. The default model is tiny.en.
+_WHISPER_SIZES = (
+    "tiny", "base", "base.en", "small", "small.en", "medium", "medium.en", "large-v1", "large-v2", "large-v3",
+    "large-v3-turbo",
+)  # fmt: skip
+_DISTILLED = ("distil-small.en", "distil-medium.en", "distil-large-v2", "distil-large-v3", "distil-large-v3.5")
+_WHISPER_NAMES: dict[str, str | None] = {
+    "tiny.en": None,
+    **{name: f"openai/whisper-{name}" for name in _WHISPER_SIZES},
+    "large-v1": "openai/whisper-large",
+    "large": "openai/whisper-large-v3",
+    "turbo": "openai/whisper-large-v3-turbo",
+    **{name: f"distil-whisper/{name}" for name in _DISTILLED},
+}
+
 _log = logging.getLogger("dragoman")
 
 
@@ -37,7 +52,7 @@ def load_engine(
     """Load a checkpoint onto a device.
 
     Args:
-        name: A folder or a hub id; `None` for the default model.
+        name: A folder, a hub id or a name that `whisper` gives a model (`small.en`); `None` for the default model.
         processor: Used instead of the checkpoint's own.
         device: `"auto"`, `"cpu"`, `"cuda"`, `"cuda:1"`, …
         source: Options of `dragoman.checkpoint.source.resolve`.
@@ -48,6 +63,7 @@ def load_engine(
         CheckpointError: If the files of the checkpoint are invalid.
         ModelNotFoundError: If the model, or a file of it, is not found.
     """
+    name = _full_name(name)
     runner = runner_class(backend)
     place = runner.device(device)
     folder = default_model_folder() if name is None else resolve(os.fspath(name), **source)
@@ -57,6 +73,12 @@ def load_engine(
         if processor is None:  # before the weights: it is quick, so that a missing file is reported at once
             processor = _processor_of(folder, info.name)
         return Engine(runner.load(folder, place), processor, info)
+
+
+def _full_name(name: str | os.PathLike[str] | None) -> str | os.PathLike[str] | None:
+    """Return the hub id of one of `whisper`'s names, unless a folder has the same name."""
+    known = isinstance(name, str) and name in _WHISPER_NAMES and not Path(name).exists()
+    return _WHISPER_NAMES[str(name)] if known else name
 
 
 def runner_class(backend: str | None) -> type[BackendRunner]:

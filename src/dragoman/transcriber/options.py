@@ -77,6 +77,11 @@ class TranscribeOptions:
         None, "Unit of an ARPA file.", unset="tokens if 95 % of its entries are in the vocabulary, otherwise words"
     )
     lm_weight: float = _search(0.3, "Language-model weight.")
+    suppress_tokens: str | Sequence[int] | None = _search(
+        None,
+        "Ids of tokens that are never written, separated by commas; `-1` stands for the checkpoint's.",
+        unset="the checkpoint's",
+    )
     max_new_tokens: int | None = _search(
         None,
         "Maximum number of tokens per window; a warning says when it is reached.",
@@ -110,6 +115,11 @@ class TranscribeOptions:
         1.0,
         "Overlap in seconds, on each side, where there is no pause and a window ends in mid-speech; at most an eighth "
         "of a window.",
+    )
+    clip_timestamps: str | Sequence[float] | None = _splitting(
+        None,
+        "Transcribe only these clips: `start,end,start,end,…` in seconds; the last one may go on to the end.",
+        unset="everything",
     )
     vad_filter: bool = _splitting(
         True, "Skip audio without speech. Otherwise all of it is decoded, and only cut where it is quiet."
@@ -153,6 +163,18 @@ class TranscribeOptions:
         given = self.hotwords.split(",") if isinstance(self.hotwords, str) else self.hotwords or ()
         return tuple(filter(None, (phrase.strip() for phrase in given)))
 
+    @property
+    def suppressed(self) -> tuple[int, ...] | None:
+        """The ids of `suppress_tokens`; `None` for the checkpoint's."""
+        return None if self.suppress_tokens is None else tuple(map(int, _numbers(self.suppress_tokens)))
+
+    @property
+    def clips(self) -> tuple[tuple[float, float], ...]:
+        """Start and end of the clips to transcribe, in seconds."""
+        times = [] if self.clip_timestamps is None else [float(one) for one in _numbers(self.clip_timestamps)]
+        ends = [*times, math.inf][: len(times) + len(times) % 2]
+        return tuple(zip(ends[::2], ends[1::2], strict=True)) or ((0.0, math.inf),)
+
     def _wrong_types(self) -> Iterator[str]:
         for name, hint in get_type_hints(type(self)).items():
             kinds = get_args(hint) or (hint,)
@@ -191,6 +213,16 @@ class TranscribeOptions:
             yield f"`temperature` must be one or more numbers of at least 0, but is {self.temperature}."
         if not 0 <= self.stride_length_s < math.inf:
             yield f"`stride_length_s` must be at least 0 seconds, but is {self.stride_length_s}."
+        try:
+            _ = self.suppressed
+        except (TypeError, ValueError):
+            yield f"`suppress_tokens` must be token ids separated by commas, but is {self.suppress_tokens!r}."
+        try:
+            flat = [time for clip in self.clips for time in clip]
+        except (TypeError, ValueError):
+            flat = [math.nan]
+        if flat != sorted(flat) or not all(time >= 0 for time in flat):
+            yield f"`clip_timestamps` must be increasing seconds, start,end,…, but is {self.clip_timestamps!r}."
         for name in ("hotwords_weight", "lm_weight"):
             if not math.isfinite(getattr(self, name)):
                 yield f"`{name}` must be a finite number, but is {getattr(self, name)}."
@@ -202,3 +234,8 @@ class TranscribeOptions:
                 yield f"`{name}` must be a number or None, but is {value}."
         if self.hotwords is not None and not self.phrases:
             yield "`hotwords` must name at least one phrase, but is empty. Leave it out, or separate phrases by commas."
+
+
+def _numbers(given: str | Sequence[float]) -> Sequence[Any]:
+    """Return the parts of a list that may be written with commas."""
+    return [part for part in given.split(",") if part.strip()] if isinstance(given, str) else given

@@ -1,6 +1,7 @@
 """The tokens that transcripts start with: language and task, and for Whisper the text before."""
 
 import logging
+import warnings
 from collections.abc import Sequence
 
 from dragoman.audio.waveform import Waveform
@@ -46,6 +47,7 @@ class PromptBuilder:
         self._before: Sequence[int] = []  # the marker and the tokens of the text before
         if options.initial_prompt is not None and self._marker is not None:
             self._before = engine.tokenizer.get_prompt_ids(options.initial_prompt, return_tensors=None)
+            self._warn_of_cut_prompt()
 
     @property
     def windows_at_once(self) -> int:
@@ -65,9 +67,23 @@ class PromptBuilder:
             self._task = task
         if not self._before:
             return task
-        # Half of the decoder's positions are for the text before, as in Whisper's training.
-        room = self._engine.facts.text.num_positions // 2
-        return [self._before[0], *self._before[1:][-(room - 1) :], *task]
+        return [self._before[0], *self._before[1:][-self._room :], *task]
+
+    @property
+    def _room(self) -> int:
+        """Tokens of the text before: half of the decoder's positions, as in Whisper's training, less the marker."""
+        return self._engine.facts.text.num_positions // 2 - 1
+
+    def _warn_of_cut_prompt(self) -> None:
+        tokens = self._before[1:]
+        cut = len(tokens) - self._room
+        if cut > 0:
+            warnings.warn(
+                f"`initial_prompt` has {len(tokens)} tokens, but there is room for {self._room}: the first {cut} are "
+                f"cut, {self._engine.text(tokens[:cut])[:60]!r}…",
+                UserWarning,
+                stacklevel=6,
+            )
 
     def add(self, decoded: Decoded) -> None:
         """Add a transcript to the text before."""

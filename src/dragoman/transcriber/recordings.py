@@ -85,9 +85,15 @@ def find_recordings(names: Sequence[str]) -> tuple[list[Recording], list[tuple[s
 
 def _expanded(name: str) -> list[Recording]:
     if name == STDIN:
+        if sys.stdin is None:
+            raise AudioError("-: standard input is closed. Send audio to it: dragoman transcribe - < speech.wav")
         if sys.stdin.isatty():
             raise AudioError("-: standard input is a terminal. Send audio to it: dragoman transcribe - < speech.wav")
         return [Recording(path=None, stem=Path("stdin"))]
+    if not name.strip():
+        raise ConfigError("AUDIO must be a file, a folder or -, but one is an empty string. Is a variable not set?")
+    if name.startswith(("http://", "https://")):
+        raise AudioError(f"{name}: is a URL, not a file. Send its content: curl -sL '{name}' | dragoman transcribe -")
     root = Path(name)
     return [
         Recording(path=file, stem=Path(file.stem) if file == root else file.relative_to(root).with_suffix(""))
@@ -107,18 +113,22 @@ def _problem(item: Recording) -> AudioError | None:
 
 
 def with_distinct_outputs(recordings: Sequence[Recording]) -> list[Recording]:
-    """Let recordings that differ only in their ending (`a.wav`, `a.mp3`) keep it in their outputs (`a.wav.srt`).
+    """Give each recording outputs of its own.
+
+    Those that differ only in their ending (`a.wav`, `a.mp3`) keep it (`a.wav.srt`). Those of one name in two folders
+    have the name of their folder too (`monday/a.wav.srt`).
 
     Raises:
         ConfigError: If two recordings would still be written to the same file.
     """
-    counts = Counter(str(item.stem).casefold() for item in recordings)  # many file systems ignore case
-    recordings = [
-        replace(item, stem=item.stem.with_name(item.path.name))
-        if item.path and counts[str(item.stem).casefold()] > 1
-        else item
-        for item in recordings
-    ]
+    for longer in (_with_ending, _with_folder):
+        counts = Counter(str(item.stem).casefold() for item in recordings)  # many file systems ignore case
+        recordings = [
+            replace(item, stem=longer(item.stem, item.path))
+            if item.path and counts[str(item.stem).casefold()] > 1
+            else item
+            for item in recordings
+        ]
     taken: dict[str, Recording] = {}
     for item in recordings:
         other = taken.setdefault(str(item.stem).casefold(), item)
@@ -127,7 +137,15 @@ def with_distinct_outputs(recordings: Sequence[Recording]) -> list[Recording]:
                 f"{other.label} and {item.label} would be written to the same file, {item.stem}. "
                 "Transcribe them one after the other, each with its own --output_dir."
             )
-    return recordings
+    return list(recordings)
+
+
+def _with_ending(stem: Path, path: Path) -> Path:
+    return stem.with_name(path.name)
+
+
+def _with_folder(stem: Path, path: Path) -> Path:
+    return Path(path.absolute().parent.name) / stem.name if path.absolute().parent.name else stem
 
 
 def find_audio_files(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:

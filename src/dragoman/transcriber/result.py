@@ -7,7 +7,7 @@ Lives here: the result types, as plain frozen values, and how texts of neighbour
 import math
 import unicodedata
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -179,15 +179,35 @@ class Transcript:
         return tuple(word for segment in self.segments for word in segment.words)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON: Whisper's `text`, `segments` and `language`, then ours."""
+        """Return plain values for JSON: Whisper's `text`, `segments` and `language`, then ours.
+
+        As Whisper's, the texts of the segments joined are the text: a blank before a segment belongs to it.
+        """
         return {
             "text": self.text,
-            "segments": [segment.to_dict() for segment in self.segments],
+            "segments": list(self._segments_with_blanks()),
             "language": self.language,
             "duration": self.duration,
             "model": asdict(self.model),
             "parameters": dict(self.parameters),
         }
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the segments and the transcript, for `segments, info = transcriber.transcribe(…)` of faster-whisper."""
+        yield self.segments
+        yield self
+
+    def _segments_with_blanks(self) -> Iterator[dict[str, Any]]:
+        before = ""
+        for segment in self.segments:
+            values = segment.to_dict()
+            joined = join_texts((before[-1:], segment.text))
+            if before and segment.text and joined[1:2] == " ":
+                values["text"] = f" {segment.text}"
+                if segment.words:
+                    values["words"][0]["word"] = f" {segment.words[0].word}"
+            before = segment.text.strip() or before
+            yield values
 
 
 def compression_ratio(text: str) -> float:

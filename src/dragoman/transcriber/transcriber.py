@@ -201,6 +201,14 @@ def _runner_of(model: Any, backend: str | None, threads: int | None) -> Runner:
     return runner(model)
 
 
+def _clipped(block: Waveform, start: int, options: TranscribeOptions) -> Waveform:
+    """Return a block that begins at sample `start` with silence outside the clips."""
+    times = (start + np.arange(len(block))) / SAMPLING_RATE
+    kept = np.logical_or.reduce([(first <= times) & (times < last) for first, last in options.clips])
+    clipped: Waveform = np.where(kept, block, 0).astype(np.float32)
+    return clipped
+
+
 class SegmentStream(Iterator[Segment]):
     """The segments of one recording, decoded as they are asked for."""
 
@@ -262,8 +270,9 @@ class SegmentStream(Iterator[Segment]):
 
     def _counted(self, blocks: Iterable[Waveform]) -> Iterator[Waveform]:
         for block in blocks:
+            start = self._samples_read
             self._samples_read += len(block)
-            yield block
+            yield block if self._options.clip_timestamps is None else _clipped(block, start, self._options)
 
     def _segments(self) -> Iterator[Segment]:
         while batch := self._next_windows(self._decoder.windows_at_once):

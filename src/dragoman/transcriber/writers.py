@@ -14,7 +14,7 @@ from dragoman.files import write_bytes
 from dragoman.transcriber.result import Transcript
 from dragoman.transcriber.subtitles import Layout, cues
 
-__all__ = ["FORMATS", "formats_of", "output_paths", "render", "write_transcript"]
+__all__ = ["FORMATS", "clock", "formats_of", "output_paths", "render", "write_transcript"]
 
 
 def _clock(milliseconds: int, point: str, hours_always: bool) -> str:
@@ -23,6 +23,11 @@ def _clock(milliseconds: int, point: str, hours_always: bool) -> str:
     seconds, milliseconds = divmod(milliseconds, 1000)
     prefix = f"{hours:02d}:" if hours_always or hours else ""
     return f"{prefix}{minutes:02d}:{seconds:02d}{point}{milliseconds:03d}"
+
+
+def clock(seconds: float) -> str:
+    """Return a time as `mm:ss.mmm`, with hours if there are any."""
+    return _clock(round(seconds * 1000), ".", False)
 
 
 def _one_line(text: str) -> str:

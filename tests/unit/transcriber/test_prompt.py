@@ -47,6 +47,17 @@ def test_the_initial_prompt_precedes_every_transcript(whisper, sample, prompts):
     assert max(map(len, prompts)) > 1
 
 
+def test_a_prompt_that_is_cut_is_a_warning(whisper, sample):
+    room = whisper.model.decoder.spec.num_positions // 2 - 1
+    text = " ".join(["Anna"] * room)
+    count = len(whisper.processor.tokenizer.encode(" " + text, add_special_tokens=False))
+    says = (
+        rf"`initial_prompt` has {count} tokens, but there is room for {room}: the first {count - room} are cut, 'Anna"
+    )
+    with pytest.warns(UserWarning, match=says):
+        transcribed(whisper, sample, initial_prompt=text)
+
+
 def test_windows_are_prompted_with_the_text_before(whisper, sample, prompts):
     transcript = transcribed(whisper, sample, condition_on_previous_text=True, no_speech_threshold=None)
     assert len(transcript.segments) > 4

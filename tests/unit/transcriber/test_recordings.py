@@ -52,10 +52,22 @@ def test_names_that_differ_only_in_case_are_not_distinct(folder):
     assert stems("a.wav", "A.ogg") == {"a.wav": "a.wav", "A.ogg": "A.ogg"}
 
 
+def test_one_name_in_two_folders_keeps_the_folder(folder):
+    for name in ("monday/a.wav", "tuesday/a.wav"):
+        (folder / name).parent.mkdir()
+        (folder / name).write_bytes(b"RIFF")
+    assert stems("monday/a.wav", "tuesday/a.wav") == {
+        "monday/a.wav": "monday/a.wav",
+        "tuesday/a.wav": "tuesday/a.wav",
+    }
+
+
 def test_two_recordings_never_share_a_file(folder):
-    (folder / "talks/a.wav").write_bytes(b"RIFF")
-    inputs, _ = find_recordings(["a.wav", "talks/a.wav"])
-    with pytest.raises(ConfigError, match=r"a\.wav and talks/a\.wav would be written to the same file, a\.wav"):
+    for name in ("one/talks/a.wav", "two/talks/a.wav"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_bytes(b"RIFF")
+    inputs, _ = find_recordings(["one/talks/a.wav", "two/talks/a.wav"])
+    with pytest.raises(ConfigError, match=r"one/talks/a\.wav and two/talks/a\.wav would be written to the same file"):
         with_distinct_outputs(inputs)
 
 

@@ -71,7 +71,7 @@ def test_json_has_the_fields_of_whisper_and_ours():
         "seek": 300,
         "start": 3.0004,
         "end": 61.2346,
-        "text": "Is it\training?",
+        "text": " Is it\training?",
         "tokens": [7, 1],
         "temperature": 0.0,
         "avg_logprob": -0.25,
@@ -80,6 +80,12 @@ def test_json_has_the_fields_of_whisper_and_ours():
         "no_speech_prob": None,
         "truncated": False,
     }
+
+
+def test_texts_of_segments_in_json_join_to_the_text():
+    for one in (TALK, transcript_of((0, 1, "你好。"), (1, 2, ""), (2, 3, "再见"), (3, 4, "Bye"))):
+        data = json.loads(render(one, "json"))
+        assert "".join(segment["text"] for segment in data["segments"]) == data["text"]
 
 
 def test_json_stays_valid_when_a_probability_is_not_finite():
