@@ -126,6 +126,19 @@ def test_clips(here, tiny_checkpoint, capsys):
     assert all(7 <= segment["start"] < segment["end"] <= 13 for segment in clipped["segments"])
 
 
+def test_suppressed_tokens_are_not_written(here, tiny_checkpoint, capsys):
+    words = ["transcribe", "one.wav", "--model", str(tiny_checkpoint), "-f", "json", "-o", "-"]
+
+    def tokens(*flags: str) -> list[int]:
+        assert main([*words, *flags]) == 0
+        return [token for one in json.loads(capsys.readouterr().out)["segments"] for token in one["tokens"]]
+
+    unwanted = tokens()[0]
+    kept = tokens("--suppress_tokens", f"-1,{unwanted}")
+    assert kept
+    assert unwanted not in kept
+
+
 def test_files_on_standard_output(here, tiny_checkpoint):
     done = dragoman("transcribe", "one.wav", "--model", tiny_checkpoint, "-f", "json", "-o", "-")
     assert (done.returncode, done.stderr) == (0, "")

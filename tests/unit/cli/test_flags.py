@@ -24,7 +24,6 @@ ARRIVES = {
     "--repetition_penalty": ("1.5", "generate", "repetition_penalty", 1.5),
     "--no_repeat_ngram_size": ("2", "generate", "no_repeat_ngram_size", 2),
     "--nbest": ("2", "generate", "num_return_sequences", 2),
-    "--suppress_tokens": ("5,7", "generate", "suppress_tokens", [5, 7]),
     "--max_new_tokens": ("5", "generate", "max_new_tokens", 5),
     "--temperature": ("0.7", "generate", "temperature", 0.7),
     "--best_of": ("2", "generate", "num_return_sequences", 2),
@@ -80,6 +79,7 @@ SEEN |= {  # in tests/e2e/test_whisper_command_lines.py
     "--append_punctuations",
     "--print_colors",
     "--clip_timestamps",
+    "--suppress_tokens",
 }
 SEEN |= {"--vad_filter", "--verbose", "--json_logs", "--debug"}
 
