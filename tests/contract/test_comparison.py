@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -128,3 +129,20 @@ def test_configuration_of_the_caller_is_changed() -> None:
     assert not config.is_decoder
     SpeechEncoderDecoderConfig.from_encoder_decoder_configs(theirs("wav2vec2"), config)
     assert config.is_decoder
+
+
+def test_tokenizers_of_transformers_give_types_and_take_any_token_and_file(tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nfox\n")
+    tokenizer = transformers.BertTokenizer.from_pretrained(tmp_path)
+    assert tokenizer("fox").token_type_ids == [0, 0, 0]
+    tokenizer.pad_token = "<pad>"
+    assert tokenizer.pad_token_id == tokenizer.unk_token_id
+    tokenizer.save_pretrained(tmp_path / "saved")
+    assert transformers.GPT2Tokenizer.from_pretrained(tmp_path / "saved")("fox").input_ids != tokenizer("fox").input_ids
+
+
+def test_windows_of_different_lengths_are_not_padded() -> None:
+    extractor = transformers.WhisperFeatureExtractor()
+    rows = [{"input_features": np.zeros((80, frames), np.float32)} for frames in (30, 29)]
+    with pytest.raises(ValueError, match="Unable to convert output"):
+        extractor.pad(rows, padding=True, return_tensors="np")

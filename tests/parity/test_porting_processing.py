@@ -140,3 +140,82 @@ def test_swapped_parts_of_transformers_are_refused(files: Path) -> None:
     theirs = transformers.Wav2Vec2Processor(extractor, tokenizer)
     with pytest.raises(ConfigError, match="got a Wav2Vec2FeatureExtractor and a Wav2Vec2Processor"):
         dragoman.Wav2Vec2Processor(extractor, theirs)
+
+
+# ---- feature extractors
+
+EXTRACTORS = (
+    "Wav2Vec2FeatureExtractor",
+    "WhisperFeatureExtractor",
+    "Speech2TextFeatureExtractor",
+    "SeamlessM4TFeatureExtractor",
+)
+
+
+@pytest.fixture(params=EXTRACTORS)
+def extractors(request: pytest.FixtureRequest, tmp_path: Path) -> list[Any]:
+    """The same extractor in dragoman and `transformers`, from a file that the latter saved."""
+    getattr(transformers, request.param)().save_pretrained(tmp_path)
+    return [getattr(library, request.param).from_pretrained(tmp_path) for library in (dragoman, transformers)]
+
+
+def test_fields_of_extractors_are_read_in_every_form(extractors: list[Any], tmp_path: Path) -> None:
+    ours, theirs = extractors
+    assert ours.model_input_names == theirs.model_input_names
+    kind = type(ours)
+    theirs.to_json_file(tmp_path / "theirs.json")
+    ours.to_json_file(tmp_path / "ours.json")
+    assert (tmp_path / "ours.json").read_text() == ours.to_json_string()
+    for again in (kind.from_dict(theirs.to_dict()), kind.from_json_file(tmp_path / "theirs.json")):
+        assert again.to_dict() == ours.to_dict()
+    assert json.loads(ours.to_json_string()).items() >= json.loads(theirs.to_json_string()).items()
+    assert type(theirs).from_json_file(tmp_path / "ours.json").to_json_string() == theirs.to_json_string()
+
+
+def test_speech_by_keyword_equals_transformers(extractors: list[Any]) -> None:
+    name = extractors[0].model_input_names[0]
+    options = {"raw_speech": CLIPS[0], "sampling_rate": 16000, "return_tensors": "np"}
+    ours, theirs = extractors
+    np.testing.assert_allclose(ours(device="cpu", **options)[name], theirs(**options)[name], atol=1e-3)
+
+
+def test_unpadded_rows_equal_transformers(extractors: list[Any]) -> None:
+    ours, theirs = extractors
+    name, options = ours.model_input_names[0], {"sampling_rate": 16000, "padding": False, "return_tensors": "np"}
+    try:
+        expected = theirs(CLIPS, **options)[name]
+    except ValueError:  # Whisper and SeamlessM4T need rows of one shape
+        with pytest.raises(DragomanError, match="Rows of different lengths cannot form one tensor"):
+            ours(CLIPS, **options)
+        return
+    found = ours(CLIPS, **options)[name]
+    assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
+    for row, reference in zip(found, expected, strict=True):
+        np.testing.assert_allclose(row, reference, atol=1e-3)
+
+
+@pytest.mark.parametrize("mask", [None, [[1] * 700, [1] * 600 + [0] * 100]])
+def test_normalisation_equals_transformers(mask: Any) -> None:
+    rows = [CLIPS[0][:700], np.pad(CLIPS[1], (0, 100))]
+    ours, theirs = (
+        library.Wav2Vec2FeatureExtractor.zero_mean_unit_var_norm(rows, mask, padding_value=0.5)
+        for library in (dragoman, transformers)
+    )
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_windows_of_whisper_of_different_lengths_are_padded_with_silence() -> None:
+    """`transformers` raises here."""
+    extractor = dragoman.WhisperFeatureExtractor()
+    clips = [np.sin(np.arange(n, dtype=np.float32) / 7) for n in (16000, 8000)]
+    rows = [extractor(clip, sampling_rate=16000, padding="longest").input_features[0] for clip in clips]
+    batch = extractor.pad(
+        [{"input_features": row} for row in rows], padding=True, return_tensors="np", return_attention_mask=True
+    )
+    whole = extractor(clips, sampling_rate=16000, padding="longest", return_tensors="np").input_features
+    assert batch.input_features.shape == whole.shape == (2, 80, 100)
+    assert batch.attention_mask.sum(-1).tolist() == [100, 50]
+    differs = np.abs(batch.input_features - whole).max(1)
+    assert differs[0].max() == 0
+    assert differs[1, :48].max() < 1e-5
+    assert differs[1, 52:].max() < 1e-5  # the frames between see the end of the clip and its padding

@@ -5,10 +5,11 @@
 frames. All work in NumPy.
 """
 
+import json
 import logging
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -18,10 +19,12 @@ from dragoman.audio.features.padding import (
     Row,
     columns_of,
     lengths_to_pad_to,
+    normalise_padded,
     pad_rows,
     padding_masks,
     rows_of,
     stack,
+    stack_ragged,
     truncate,
 )
 from dragoman.audio.features.preprocessor_config import (
@@ -31,7 +34,7 @@ from dragoman.audio.features.preprocessor_config import (
     read_preprocessor_config,
 )
 from dragoman.audio.waveform import Waveform, check_samples
-from dragoman.batch import Batch
+from dragoman.batch import Batch, to_numpy
 from dragoman.errors import AudioError, ModelNotFoundError
 from dragoman.files import as_path, write_json
 from dragoman.hub import local_folder
@@ -60,6 +63,7 @@ class FeatureExtractor(ABC):
 
     Attributes:
         model_input_names: The outputs, the model's main input first.
+        time_axis: Axis of the main input, without a batch dimension, that `pad` pads.
         derived: Attributes that follow from the fields and are saved with them.
         always_stacked: Whether rows of one shape become one array even if no tensors are asked for.
         feature_size: Features in each frame.
@@ -70,7 +74,8 @@ class FeatureExtractor(ABC):
         extra: Other fields of the `preprocessor_config.json`; they are kept and saved again.
     """
 
-    model_input_names: ClassVar[tuple[str, ...]] = ("input_features", "attention_mask")
+    model_input_names: ClassVar[list[str]] = ["input_features", "attention_mask"]
+    time_axis: ClassVar[int] = 0
     derived: ClassVar[tuple[str, ...]] = ()
     always_stacked: ClassVar[bool] = True
     feature_size: int
@@ -101,7 +106,7 @@ class FeatureExtractor(ABC):
             sampling_rate: Of `raw_speech`, in hertz: checked, not converted (`as_waveform` converts).
             do_normalize: Whisper: whether to normalise the waveforms to zero mean and unit variance.
             do_normalize_per_mel_bins: SeamlessM4T: whether to normalise each bin over the clip.
-            device: Whisper: has no effect; NumPy computes the same result.
+            device: Has no effect; NumPy computes the same result.
 
         Returns:
             `input_values` or `input_features`, float32 `[batch, length, …]`, and with a mask `attention_mask`, int32
@@ -161,6 +166,19 @@ class FeatureExtractor(ABC):
             path, kwargs = local_folder(pretrained_model_name_or_path, kwargs)
         return cls.from_dict(read_preprocessor_config(path), **kwargs)
 
+    def to_json_string(self) -> str:
+        """Return the text of `preprocessor_config.json`."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+    def to_json_file(self, json_file_path: str | os.PathLike[str]) -> None:
+        """Write `to_json_string` to a file."""
+        write_json(as_path(json_file_path, "`json_file_path`"), self.to_dict())
+
+    @classmethod
+    def from_json_file(cls, json_file: str | os.PathLike[str]) -> Self:
+        """Read an extractor from a file that `to_json_file` wrote."""
+        return cls.from_dict(read_preprocessor_config(as_path(json_file, "`json_file`")))
+
     def save_pretrained(self, save_directory: str | os.PathLike[str]) -> list[str]:
         """Write `preprocessor_config.json` into a folder, and return its path in a list."""
         path = as_path(save_directory, "`save_directory`") / FILE_NAME
@@ -179,11 +197,11 @@ class FeatureExtractor(ABC):
     ) -> Batch:
         """Join features that were extracted one by one, as a data collator does. Nothing is normalised.
 
-        The arguments are those of a call, along the first axis of the rows.
+        The arguments are those of a call, in samples or in frames of the input.
 
         Args:
             processed_features: A list of mappings, each with a row of the model's main input, `[length]` or `[length,
-                features]` (Whisper's `[feature_size, frames]`, all of one shape), or one mapping with a list of them.
+                features]` (Whisper's `[feature_size, frames]`), or one mapping with a list of them.
                 Other keys are passed through.
             padding: Whether and how to pad.
             max_length: For `truncation` and `padding="max_length"`.
@@ -196,15 +214,38 @@ class FeatureExtractor(ABC):
             AudioError: If the main input is missing, or the keys disagree on the size of the batch.
         """
         columns = columns_of(processed_features, self.model_input_names[0])
-        rows = columns.pop(self.model_input_names[0])
+        rows = [np.moveaxis(row, self.time_axis, 0) for row in columns.pop(self.model_input_names[0])]
         masks = columns.pop("attention_mask", None) or [np.ones(len(row), np.int32) for row in rows]
         if truncation:
             rows, masks = (truncate(parts, max_length, pad_to_multiple_of) for parts in (rows, masks))
         lengths = lengths_to_pad_to([len(row) for row in rows], padding, max_length, pad_to_multiple_of)
-        padded = {self.model_input_names[0]: pad_rows(rows, lengths, self.padding_value, self.padding_side)} | columns
+        padded = [
+            pad_rows([row], [length], self.silence(row), self.padding_side)[0]
+            for row, length in zip(rows, lengths, strict=True)
+        ]
+        outputs = {self.model_input_names[0]: [np.moveaxis(row, 0, self.time_axis) for row in padded]} | columns
         if self.return_attention_mask if return_attention_mask is None else return_attention_mask:
-            padded["attention_mask"] = pad_rows(masks, lengths, 0, self.padding_side)
-        return Batch({key: stack(parts, return_tensors) for key, parts in padded.items()}, return_tensors)
+            outputs["attention_mask"] = pad_rows(masks, lengths, 0, self.padding_side)
+        return Batch({key: stack(parts, return_tensors) for key, parts in outputs.items()}, return_tensors)
+
+    def silence(self, row: Row) -> float:
+        """Return the value that `pad` adds to an input."""
+        return self.padding_value
+
+    @staticmethod
+    def zero_mean_unit_var_norm(
+        input_values: Sequence[Any], attention_mask: Any = None, padding_value: float = 0.0
+    ) -> list[Row]:
+        """Normalise padded waveforms to zero mean and unit variance.
+
+        Args:
+            input_values: The waveforms.
+            attention_mask: Mask `[batch, length]`; the statistics are those of the samples that it keeps.
+            padding_value: Value of the others afterwards.
+        """
+        lengths = [None] * len(input_values) if attention_mask is None else to_numpy(attention_mask).sum(-1)
+        rows = zip(map(to_numpy, input_values), lengths, strict=True)
+        return [normalise_padded(row, length, padding_value) for row, length in rows]
 
     def __post_init__(self) -> None:
         """Check the fields.
@@ -228,8 +269,10 @@ class FeatureExtractor(ABC):
             outputs["attention_mask"] = [
                 self.step_mask(mask) for mask in padding_masks(rows, lengths, self.padding_side)
             ]
-        if call.return_tensors is None and not self.always_stacked:
+        if not self.always_stacked and call.return_tensors is None:
             return Batch(outputs)
+        if not self.always_stacked and call.return_tensors == "np":
+            return Batch({name: stack_ragged(parts) for name, parts in outputs.items()})
         return Batch({name: stack(parts, call.return_tensors) for name, parts in outputs.items()}, call.return_tensors)
 
     def _waveforms(self, raw_speech: Any, call: Call) -> list[Waveform]:

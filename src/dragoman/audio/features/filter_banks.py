@@ -63,6 +63,7 @@ class Speech2TextFeatureExtractor(FeatureExtractor):
         return_tensors: str | None = None,
         sampling_rate: int | None = None,
         return_attention_mask: bool | None = None,
+        device: str | None = None,
     ) -> Batch:
         """Return `input_features` `[batch, frames, num_mel_bins]`; see `FeatureExtractor.__call__`."""
         call = Call(
@@ -132,6 +133,7 @@ class SeamlessM4TFeatureExtractor(FeatureExtractor):
         sampling_rate: int | None = None,
         return_attention_mask: bool | None = None,
         do_normalize_per_mel_bins: bool = True,
+        device: str | None = None,
     ) -> Batch:
         """Return `input_features` `[batch, frames, num_mel_bins * stride]`; see `FeatureExtractor.__call__`."""
         call = Call(

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from dragoman.audio.waveform import Waveform, as_float32
+from dragoman.audio.waveform import Waveform, as_float32, normalise
 from dragoman.batch import to_numpy
 from dragoman.errors import AudioError, ConfigError
 
@@ -17,10 +17,12 @@ __all__ = [
     "Row",
     "columns_of",
     "lengths_to_pad_to",
+    "normalise_padded",
     "pad_rows",
     "padding_masks",
     "rows_of",
     "stack",
+    "stack_ragged",
     "truncate",
 ]
 
@@ -126,6 +128,14 @@ def padding_masks(rows: Sequence[Row], lengths: Sequence[int], side: str) -> lis
     return pad_rows([np.ones(len(row), np.int32) for row in rows], lengths, 0, side)
 
 
+def normalise_padded(row: Waveform, length: int | None, padding_value: float) -> Waveform:
+    """Normalise the first `length` samples, by default all, and set the others to `padding_value`."""
+    normalised = normalise(row, row[:length])
+    if length is not None:
+        normalised[length:] = padding_value
+    return normalised
+
+
 def stack(rows: Sequence[Row], return_tensors: str | None) -> Row | list[Row]:
     """Return one array if all rows have the same shape, else a list of them.
 
@@ -141,6 +151,15 @@ def stack(rows: Sequence[Row], return_tensors: str | None) -> Row | list[Row]:
             "Pass `padding=True`, or leave `return_tensors` out."
         )
     return list(rows)
+
+
+def stack_ragged(rows: Sequence[Row]) -> Row:
+    """Return one array if all rows have the same shape, else an array `[batch]` whose elements are the rows."""
+    if len({row.shape for row in rows}) == 1:
+        return np.stack(rows)
+    array = np.empty(len(rows), dtype=object)
+    array[:] = rows
+    return array
 
 
 def columns_of(features: Any, name: str) -> dict[str, list[Row]]:

@@ -1,10 +1,10 @@
 """The feature extractor of the wav2vec 2.0 family: normalised waveforms."""
 
 from dataclasses import field
-from typing import Any
+from typing import Any, ClassVar
 
 from dragoman.audio.features.extractor import Call, FeatureExtractor
-from dragoman.audio.features.padding import Row
+from dragoman.audio.features.padding import Row, normalise_padded
 from dragoman.audio.features.preprocessor_config import kind
 from dragoman.audio.waveform import Waveform, check_finite, check_samples, normalise
 from dragoman.batch import Batch
@@ -37,7 +37,7 @@ class Wav2Vec2FeatureExtractor(FeatureExtractor):
     Reference: wav2vec 2.0, section 2, https://arxiv.org/abs/2006.11477.
     """
 
-    model_input_names = ("input_values", "attention_mask")
+    model_input_names: ClassVar[list[str]] = ["input_values", "attention_mask"]
     always_stacked = False
 
     feature_size: int = 1
@@ -58,6 +58,7 @@ class Wav2Vec2FeatureExtractor(FeatureExtractor):
         return_attention_mask: bool | None = None,
         return_tensors: str | None = None,
         sampling_rate: int | None = None,
+        device: str | None = None,
     ) -> Batch:
         """Return `input_values` `[batch, samples]`; see `FeatureExtractor.__call__`."""
         call = Call(
@@ -75,9 +76,7 @@ class Wav2Vec2FeatureExtractor(FeatureExtractor):
         # `transformers` counts the samples of the clip from the left even if the padding is there.
         masked = self._with_mask(call) and call.padding not in (False, None, "do_not_pad")
         counted = len(frames) if masked else length
-        row = normalise(row, row[:counted])
-        row[counted:] = self.padding_value
-        return row
+        return normalise_padded(row, counted, self.padding_value)
 
     @property
     def inputs_per_second(self) -> float:

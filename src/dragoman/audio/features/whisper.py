@@ -1,7 +1,7 @@
 """The feature extractor of Whisper: log-mel spectrograms of 30 s."""
 
 from dataclasses import field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -41,7 +41,8 @@ class WhisperFeatureExtractor(FeatureExtractor):
     Reference: Whisper, section 2.2, https://arxiv.org/abs/2212.04356.
     """
 
-    model_input_names = ("input_features",)
+    model_input_names: ClassVar[list[str]] = ["input_features"]
+    time_axis = -1
     derived = ("n_samples", "nb_max_frames")
 
     feature_size: int = 80
@@ -101,6 +102,10 @@ class WhisperFeatureExtractor(FeatureExtractor):
         if self.dither:
             row = row + np.float32(self.dither) * np.random.default_rng(0).standard_normal(len(row), np.float32)
         return log_mel_spectrogram(row, filters=self.mel_filters, hop_length=self.hop_length, length=length)
+
+    def silence(self, row: Row) -> float:
+        """Return the value of silent frames: the loudest one less 8 decades, or the smallest energy there is."""
+        return max(float(row.max()) - 2.0, -1.5)
 
     def step_mask(self, mask: Row) -> Row:
         """Return the mask at the first sample of each complete frame."""

@@ -159,7 +159,7 @@ ALIKE: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     (noise(900), {"return_tensors": "tf"}, ConfigError, "return_tensors"),
 ]
 OF_WAV2VEC2: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
-    (clips(9, 8), {"return_tensors": "np"}, AudioError, "padding=True"),
+    (clips(9, 8), {"return_tensors": "pt"}, AudioError, "padding=True"),
     (noise(9), {"truncation": True}, ConfigError, "max_length"),
     (noise(9), {"truncation": True, "max_length": 0}, ConfigError, "at least 1"),
     (noise(9), {"padding": "max_length"}, ConfigError, "max_length"),
@@ -303,7 +303,8 @@ def test_whisper_pad_stacks_features() -> None:
     assert_same(WhisperFeatureExtractor().pad(rows), transformers.WhisperFeatureExtractor().pad(rows))
     rows[1]["input_features"] = np.zeros((80, 29), np.float32)
     with pytest.raises(AudioError, match="cannot form one tensor"):
-        WhisperFeatureExtractor().pad(rows, return_tensors="np")
+        WhisperFeatureExtractor().pad(rows, padding=False, return_tensors="np")
+    assert WhisperFeatureExtractor().pad(rows, return_tensors="np").input_features.shape == (2, 80, 30)
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
