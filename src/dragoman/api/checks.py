@@ -6,18 +6,14 @@ Not here: audio (`dragoman.model.arguments`) and the options of `generate` (`dra
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from dragoman.errors import AudioError, ConfigError
+from dragoman.errors import ConfigError
 
 __all__ = [
     "IGNORED",
-    "check_embeds",
-    "check_encoded",
-    "check_encoded_mask",
     "check_id",
     "check_ids",
     "check_loss",
     "check_masks",
-    "check_memory",
     "check_rows",
     "check_text_mask",
     "check_tokens",
@@ -111,65 +107,6 @@ def check_id(name: str, value: Any, vocab_size: int) -> None:
     if not isinstance(value, int):
         raise ConfigError(f"Training needs one `{name}` for all rows, but it is {value!r:.60}.")
     check_ids(name, [value], vocab_size)
-
-
-def check_embeds(name: str, shape: Sequence[int], kind: str, width: int) -> None:
-    """Check shape and type of embeddings that replace tokens.
-
-    Raises:
-        ConfigError: If they are not floating-point numbers, `[batch, tokens, width]`.
-    """
-    if len(shape) != 3 or shape[2] != width or "float" not in kind:
-        raise ConfigError(
-            f"`{name}` must be floating-point numbers of the shape [batch, tokens, {width}], but have the shape "
-            f"{list(shape)} and the type {kind}."
-        )
-
-
-def check_memory(shape: Sequence[int], width: int, mask: Sequence[int] | None) -> None:
-    """Check the shapes of encoder states for a decoder alone, and of their mask.
-
-    Raises:
-        ConfigError: If the states are not as wide as the decoder, or the mask is not for their frames.
-    """
-    if len(shape) != 3 or shape[2] != width:
-        raise ConfigError(
-            f"`encoder_hidden_states` must have the shape [batch, frames, {width}], but have {list(shape)}. "
-            "A SpeechEncoderDecoderModel has a bridge for another width."
-        )
-    if mask is not None and tuple(mask) != tuple(shape[:2]):
-        raise ConfigError(
-            f"`encoder_attention_mask` must have the shape {list(shape[:2])}, a number for each frame, but has "
-            f"{list(mask)}."
-        )
-
-
-def check_encoded(shape: Sequence[int], width: int) -> None:
-    """Check the shape of the states of an earlier encoder output.
-
-    Raises:
-        ConfigError: If they do not have the encoder's width.
-    """
-    if len(shape) != 3 or shape[2] != width:
-        raise ConfigError(f"`encoder_outputs` must have the shape [batch, frames, {width}], but has {list(shape)}.")
-
-
-def check_encoded_mask(numbers: int, frames: int, due: int) -> None:
-    """Check the length of a mask beside `encoder_outputs` that is not for their frames.
-
-    Args:
-        numbers: Length of the mask.
-        frames: Number of frames.
-        due: Number of frames of audio that has the mask's length in samples.
-
-    Raises:
-        AudioError: If it is not for the samples either.
-    """
-    if due != frames:
-        raise AudioError(
-            f"`attention_mask` must have one number for each sample that gave the {frames} frames of "
-            f"`encoder_outputs`, or for each of these frames, but has {numbers}."
-        )
 
 
 def check_text_mask(shape: Sequence[int], rows: int) -> None:

@@ -9,12 +9,8 @@ from typing import Any
 
 from dragoman.api.checks import (
     IGNORED,
-    check_embeds,
-    check_encoded,
-    check_encoded_mask,
     check_id,
     check_loss,
-    check_memory,
     check_rows,
 )
 from dragoman.api.config import SpeechEncoderDecoderConfig
@@ -64,8 +60,12 @@ def token_inputs(
     if embeds is None:
         tokens = checked_tokens(arrays, names[0], tokens, spec.vocab_size, wait=cache is None)
     else:
-        shape = checked_array(arrays, names[1], embeds).shape
-        check_embeds(names[1], shape, arrays.dtype_name(embeds), spec.token_width)
+        shape, kind, width = checked_array(arrays, names[1], embeds).shape, arrays.dtype_name(embeds), spec.token_width
+        if len(shape) != 3 or shape[2] != width or "float" not in kind:
+            raise ConfigError(
+                f"`{names[1]}` must be floating-point numbers of the shape [batch, tokens, {width}], but have the "
+                f"shape {list(shape)} and the type {kind}."
+            )
     if cache is not None:
         check_rows((tokens if embeds is None else embeds).shape[0], cache.rows, "rows of `past_key_values`")
     return tokens, embeds
@@ -79,8 +79,18 @@ def checked_memory(arrays: Arrays, spec: TextDecoderSpec, rows: int, states: Any
     """
     states = checked_array(arrays, "encoder_hidden_states", states)
     mask = checked_mask(arrays, "encoder_attention_mask", mask)
-    check_memory(states.shape, spec.memory_width, None if mask is None else mask.shape)
-    check_rows(rows, states.shape[0])
+    shape, width = tuple(states.shape), spec.memory_width
+    if len(shape) != 3 or shape[2] != width:
+        raise ConfigError(
+            f"`encoder_hidden_states` must have the shape [batch, frames, {width}], but have {list(shape)}. "
+            "A SpeechEncoderDecoderModel has a bridge for another width."
+        )
+    if mask is not None and tuple(mask.shape) != shape[:2]:
+        raise ConfigError(
+            f"`encoder_attention_mask` must have the shape {list(shape[:2])}, a number for each frame, but has "
+            f"{list(mask.shape)}."
+        )
+    check_rows(rows, shape[0])
     return states, mask
 
 
@@ -167,14 +177,19 @@ def encoder_output(arrays: Arrays, spec: SpeechEncoderSpec, given: Any, attentio
     else:
         raise ConfigError("`encoder_outputs` must begin with the `last_hidden_state` of the encoder, or name it.")
     mask = checked_mask(arrays, "attention_mask", attention_mask)
-    states = checked_array(arrays, "encoder_outputs[0]", found.last_hidden_state)
-    check_encoded(states.shape, spec.output_width)
+    shape, width = checked_array(arrays, "encoder_outputs[0]", found.last_hidden_state).shape, spec.output_width
+    if len(shape) != 3 or shape[2] != width:
+        raise ConfigError(f"`encoder_outputs` must have the shape [batch, frames, {width}], but has {list(shape)}.")
     if mask is None or found.lengths is not None or not spec.frontend.masked:
         return found
-    lengths, frames, numbers = mask.sum(1), states.shape[1], mask.shape[1]
+    lengths, frames, numbers = mask.sum(1), shape[1], mask.shape[1]
     if numbers == frames:
         return replace(found, lengths=lengths)
-    check_encoded_mask(numbers, frames, spec.frame_lengths(numbers))
+    if spec.frame_lengths(numbers) != frames:
+        raise AudioError(
+            f"`attention_mask` must have one number for each sample that gave the {frames} frames of "
+            f"`encoder_outputs`, or for each of these frames, but has {numbers}."
+        )
     return replace(found, lengths=spec.frame_lengths(lengths))
 
 
