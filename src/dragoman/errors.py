@@ -18,6 +18,7 @@ __all__ = [
     "TokenizerError",
     "UntrustedFileError",
     "did_you_mean",
+    "is_out_of_memory",
 ]
 
 
@@ -81,3 +82,21 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
 
     near = get_close_matches(wrong, list(known), n=1, cutoff=0.6)
     return f' Did you mean "{near[0]}"?' if near else ""
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Return whether an error, or one that it was raised from, says that memory is used up.
+
+    PyTorch has a class for the GPU only: for the CPU it raises a plain `RuntimeError`, as JAX does for all devices. An
+    extension module that does not fit fails as an `ImportError`.
+    """
+    words = ("allocate memory", "RESOURCE_EXHAUSTED", "cannot allocate", "Cannot allocate", "failed to map segment")
+    while error is not None:
+        named = isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__
+        if named or (
+            isinstance(error, RuntimeError | ImportError | OSError | BufferError)
+            and any(w in str(error) for w in words)
+        ):
+            return True
+        error = error.__cause__
+    return False

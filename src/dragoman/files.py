@@ -9,6 +9,7 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,6 +32,9 @@ JSON_BYTES = 3 * 2**20  # at most twenty times as much in memory, whatever the c
 VOCABULARY_BYTES = 128 * 2**20  # of tokenizer.json and other vocabularies; the largest in use have 34 MB
 # An empty list takes 3 bytes in a file and 70 in memory, so lists and objects are counted before parsing.
 _BYTES_A_CONTAINER = 20
+
+# Deeper than any file in use, and far from the depth at which Python stops copying and comparing.
+_MAX_DEPTH = 64
 
 _AGAIN = "Save or download the model again."
 
@@ -147,7 +151,17 @@ def parse_json(
         raise error(f"{source} is not valid JSON ({str(cause)[:100]}). {_AGAIN}") from cause
     if not isinstance(value, dict):
         raise error(f"{source} must hold a JSON object, but holds a {type(value).__name__}. {_AGAIN}")
+    if _is_deeper(value, _MAX_DEPTH):
+        raise error(f"{source} nests lists and objects more than {_MAX_DEPTH} levels deep. {_AGAIN}")
     return value
+
+
+def _is_deeper(value: Any, most: int) -> bool:
+    level = [value]
+    for _ in range(most):
+        children = chain.from_iterable(one.values() if isinstance(one, dict) else one for one in level)
+        level = [child for child in children if isinstance(child, dict | list)]
+    return bool(level)
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 
 import typer
 
-from dragoman.errors import DragomanError, OutOfMemoryError
+from dragoman.errors import DragomanError, OutOfMemoryError, is_out_of_memory
 
 __all__ = ["INTERRUPTED", "LOG", "describe", "report", "session"]
 
@@ -87,8 +87,11 @@ def describe(error: BaseException) -> tuple[str, int]:
             return f"standard output cannot be written to: {error.strerror}. Free some space.", 1
         case KeyboardInterrupt():
             return "Interrupted.", INTERRUPTED
-        case MemoryError():
-            return "Out of memory. A smaller --batch_size or --beam_size needs less.", OutOfMemoryError.exit_code
+        case _ if is_out_of_memory(error):
+            return (
+                "Out of memory. A smaller --batch_size or --beam_size needs less.",
+                OutOfMemoryError.exit_code,
+            )
         case _:
             kind = type(error).__name__
             return f"Unexpected {kind}: {error}. This is a bug; --debug shows where.", 1

@@ -1,6 +1,7 @@
 """Parts and whole models from checkpoints: each tensor goes from the file straight into a module without memory."""
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from dragoman.checkpoint.language_adapter import language_tensors
 from dragoman.checkpoint.options import LoadOptions
 from dragoman.checkpoint.report import LoadReport
 from dragoman.checkpoint.tensors import TensorFile
+from dragoman.errors import CheckpointError
 from dragoman.families import ModelConfig
 from dragoman.model.backend import Backend, JointModel, ModelPart
 from dragoman.model.configs import generation_of, is_sequence_to_sequence, part_config, replaced, whole_config
@@ -20,6 +22,7 @@ from dragoman.spec import SpeechEncoderSpec
 
 __all__ = ["dtype_name", "load_language", "load_model", "load_part", "log_new", "open_checkpoint"]
 
+_MAX_COMPUTED = 2**24  # numbers; the tables of Marian and Pegasus have a million
 _log = logging.getLogger("dragoman")
 
 # Our own names, under which the trainers of `transformers` save a model that is not theirs.
@@ -181,10 +184,23 @@ def _finish_part(backend: Backend, part: ModelPart, report: LoadReport, options:
     dtype = _target_dtype(backend, options, part.config)
     if dtype is None:
         dtype = _loaded_dtype(backend, part, report)
+    _check_computed(backend, part, report)
     new = [*report.fresh, *report.computed]
     backend.initialise(part, new, part.spec, dtype, backend.device(options.wanted_device))
     part.config.dtype = dtype_name(dtype)
     backend.set_to_evaluation(part)
+
+
+def _check_computed(backend: Backend, part: ModelPart, report: LoadReport) -> None:
+    """Raise an error if a configuration asks for huge tables that the checkpoint does not hold."""
+    tensors = backend.tensors(part)
+    count = sum(math.prod(tensors[name].shape) for name in report.computed)
+    if count > _MAX_COMPUTED:
+        raise CheckpointError(
+            f"The configuration of {report.source or 'the checkpoint'} asks for position tables of {count:,} numbers, "
+            f"which the checkpoint does not hold; at most {_MAX_COMPUTED:,} are computed. Check its"
+            " number of positions."
+        )
 
 
 def _target_dtype(backend: Backend, options: LoadOptions, config: ModelConfig) -> Any:

@@ -7,6 +7,7 @@ from tokenizers import models as rust_models
 
 from dragoman.text.clean_up import clean_up_tokenization
 from dragoman.text.ids import id_rows
+from dragoman.text.rust_errors import rust_errors
 from dragoman.text.vocabulary import Vocabulary
 
 __all__ = ["Decoder"]
@@ -73,8 +74,10 @@ class Decoder(Vocabulary):
     def convert_tokens_to_string(self, tokens: Sequence[str]) -> Any:
         """Return the text of tokens."""
         decoder = self.backend_tokenizer.decoder
-        return " ".join(tokens) if decoder is None else decoder.decode(list(tokens))
+        with rust_errors("The tokens cannot be joined", "Check the tokenizer's files."):
+            return " ".join(tokens) if decoder is None else decoder.decode(list(tokens))
 
     def _decode(self, ids: list[int], skip_special_tokens: bool, clean: bool) -> Any:
-        text = self.backend_tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
+        with rust_errors("The ids cannot be decoded", "Check the tokenizer's files."):
+            text = self.backend_tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
         return clean_up_tokenization(text) if clean else text

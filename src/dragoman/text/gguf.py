@@ -7,6 +7,7 @@ from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as RustTokenizer
 
 from dragoman.errors import TokenizerError
+from dragoman.text.rust_errors import rust_errors
 from dragoman.text.tokenizer import Tokenizer
 
 __all__ = ["tokenizer_of"]
@@ -52,14 +53,16 @@ def tokenizer_of(metadata: Mapping[str, Any], settings: Mapping[str, Any]) -> To
             f"The GGUF file has a tokenizer of the kind {kind!r}; dragoman supports 'gpt2' (byte-level BPE) with its "
             "merges. Put the model's tokenizer.json next to it."
         )
-    try:
+    kinds = metadata.get("tokenizer.ggml.token_type") or []
+    if not isinstance(kinds, list) or not all(isinstance(one, str) for one in (*tokens, *merges)):
+        raise TokenizerError(
+            "The tokens, merges and token types of the GGUF file must be lists, of strings and numbers."
+        )
+    with rust_errors("The tokenizer of the GGUF file is malformed", "Put the model's tokenizer.json next to it."):
         pairs = [(first, second) for first, second in (merge.split(" ") for merge in merges)]
         backend = RustTokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, pairs))
-    except Exception as error:
-        raise TokenizerError(f"The tokenizer of the GGUF file is malformed: {error}.") from error
     backend.pre_tokenizer = _pre_tokenizer(str(metadata.get("tokenizer.ggml.pre", "default")))
     backend.decoder = decoders.ByteLevel()
-    kinds = metadata.get("tokenizer.ggml.token_type") or []
     special = [token for token, number in zip(tokens, kinds, strict=False) if number != _NORMAL]
     backend.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in special])
     roles = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}

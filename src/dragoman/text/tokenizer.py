@@ -21,6 +21,7 @@ from dragoman.text.decoding import Decoder
 from dragoman.text.encodings import FILL, JOINED, columns_of, pairs_of, truncate
 from dragoman.text.ids import id_array, id_rows, pad_rows, padded_length
 from dragoman.text.pieces import PythonPieces, with_pieces, without_pieces
+from dragoman.text.rust_errors import rust_errors
 from dragoman.text.settings import extra_tokens, flag, max_length, saved_settings, side, token_limit
 from dragoman.text.special_tokens import ROLES
 
@@ -232,17 +233,15 @@ class Tokenizer(Decoder):
         engine = self._engine(target=target)
         encode = engine.encode_batch if "offset_mapping" in names else engine.encode_batch_fast
         texts = [firsts] if seconds is None else [firsts, seconds]
-        try:
-            encoded = [encode(part, add_special_tokens=False) for part in texts]
-        except Exception as error:
-            raise TokenizerError(f"The text cannot be encoded: {str(error).rpartition('Error: ')[2]}") from error
         rows = []
-        for first, *others in zip(*encoded, strict=True):
-            second = others[0] if others else None
-            if available is not None:
-                truncate(first, second, available, strategy, self.truncation_side)
-            whole = first if around is None and second is None else (around or JOINED).process(first, second)
-            rows.append((whole, [part.offsets for part in (first, *others)] if "offset_mapping" in names else []))
+        with rust_errors("The text cannot be encoded", "Check the tokenizer's files."):
+            encoded = [encode(part, add_special_tokens=False) for part in texts]
+            for first, *others in zip(*encoded, strict=True):
+                second = others[0] if others else None
+                if available is not None:
+                    truncate(first, second, available, strategy, self.truncation_side)
+                whole = first if around is None and second is None else (around or JOINED).process(first, second)
+                rows.append((whole, [part.offsets for part in (first, *others)] if "offset_mapping" in names else []))
         return columns_of(names, rows)
 
     @property

@@ -6,8 +6,7 @@ is in tokenizer.json or, without one, in the vocabulary files of the tokenizer's
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,11 +14,12 @@ from typing import Any
 from tokenizers import Tokenizer as RustTokenizer
 from tokenizers import normalizers, pre_tokenizers
 
-from dragoman.errors import DragomanError, ModelNotFoundError, TokenizerError, did_you_mean
-from dragoman.files import VOCABULARY_BYTES, as_path, find_json, read_bytes
+from dragoman.errors import ModelNotFoundError, TokenizerError, did_you_mean
+from dragoman.files import VOCABULARY_BYTES, as_path, find_json, parse_json, read_bytes
 from dragoman.text.builders import Built, File
 from dragoman.text.kinds import GENERAL, KINDS, Kind, kind_named
 from dragoman.text.mbart import MBART50_LANGUAGES, MBART_LANGUAGES
+from dragoman.text.rust_errors import rust_errors
 from dragoman.text.settings import check_options, flag
 from dragoman.text.special_tokens import ROLES, added_token, template
 from dragoman.text.tokenizer import Tokenizer
@@ -32,6 +32,9 @@ CONFIG_BYTES = 16 * 2**20
 # The key of a regular expression in tokenizer.json, perhaps escaped, followed by 16 KiB of it. One of a few megabytes
 # takes a gigabyte to compile.
 _LONG_PATTERN = re.compile(rb'"(?:Regex|[^"\\]{0,8}\\u[^"]{0,64})"\s*:\s*"(?:[^"\\]|\\.){16384}')
+_MAX_GROWTH = 64  # characters for one, by all replacements of a normaliser; those in use have 3
+_MAX_CONTAINERS = VOCABULARY_BYTES // 20
+_AGAIN = "Download or save it again."
 TOKENIZER_FILES = (
     "tokenizer.json, vocab.txt, vocab.json with merges.txt, vocab.json, vocab.json with source.spm and target.spm, "
     "sentencepiece.bpe.model, spiece.model or tokenizer.model"
@@ -261,7 +264,8 @@ def _add_declared_tokens(folder: Path, backend: RustTokenizer, settings: Mapping
         declared = {int(i): added_token(token, f"{source}: token {i}", special=False) for i, token in listed.items()}
     except (AttributeError, TypeError, ValueError) as error:
         raise TokenizerError(f"{source}: the added tokens must be listed by their ids: {error}") from error
-    backend.add_tokens([declared[i] for i in sorted(declared)])
+    with rust_errors(f"{source} has invalid tokens", _AGAIN):
+        backend.add_tokens([declared[i] for i in sorted(declared)])
     for i, token in declared.items():
         if backend.token_to_id(token.content) != i:
             raise TokenizerError(
@@ -304,25 +308,33 @@ def _vocabulary_files(folder: Path, kind: Kind) -> list[File]:
 
 def _build(kind: Kind, files: list[File], settings: Mapping[str, Any]) -> Built:
     assert kind.build is not None, kind.name
-    with _rust_errors(files[-1].path):
+    with rust_errors(f"{files[-1].path} is not a valid tokenizer", _AGAIN):
         return kind.build(files, settings)
 
 
 def _from_json(file: File) -> RustTokenizer:
     if _LONG_PATTERN.search(file.content):
         raise TokenizerError(f"{file.path} has a regular expression of more than 16 KiB, which is not allowed.")
-    with _rust_errors(file.path):
+    _check_growth(parse_json(file.content, file.path, TokenizerError, max_containers=_MAX_CONTAINERS), file.path)
+    with rust_errors(f"{file.path} is not a valid tokenizer", _AGAIN):
         return RustTokenizer.from_buffer(file.content)
 
 
-@contextmanager
-def _rust_errors(path: Path) -> Iterator[None]:
-    """Convert exceptions and panics of the Rust library to an error that names the file."""
-    try:
-        yield
-    except DragomanError:
-        raise
-    except BaseException as error:
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        raise TokenizerError(f"{path} is not a valid tokenizer: {error}. Download or save it again.") from error
+def _check_growth(content: Mapping[str, Any], path: Path) -> None:
+    """Raise an error if a text may grow without limit: each of thirty replacements may double it."""
+    for part in ("normalizer", "pre_tokenizer", "decoder"):
+        growth = 1
+        steps = [content.get(part)]
+        while steps:
+            step = steps.pop()
+            if isinstance(step, list):
+                steps.extend(step)
+            elif isinstance(step, Mapping):
+                steps.extend(value for value in step.values() if isinstance(value, list | dict))
+                new = step.get("content") if step.get("type") == "Replace" else None
+                growth *= max(1, len(new)) if isinstance(new, str) else 1
+        if growth > _MAX_GROWTH:
+            raise TokenizerError(
+                f"The {part} of {path} may make a text {growth:,} times longer, at most {_MAX_GROWTH} times is "
+                "allowed. Check where the file comes from."
+            )

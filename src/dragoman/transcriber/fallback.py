@@ -13,7 +13,7 @@ import numpy as np
 from dragoman.audio import SAMPLING_RATE
 from dragoman.audio.speech import speech_probability
 from dragoman.audio.waveform import Waveform
-from dragoman.errors import OutOfMemoryError
+from dragoman.errors import OutOfMemoryError, is_out_of_memory
 from dragoman.generation.scorers.fusion import Scorer
 from dragoman.text.whisper import WhisperTokenizer
 from dragoman.transcriber.aligner import aligned
@@ -70,7 +70,7 @@ def decode(engine: Engine, batch: WindowBatch, options: TranscribeOptions) -> li
     try:
         return _decode(engine, batch, options)
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         engine.runner.free_memory()
         if count == 1:
@@ -181,9 +181,3 @@ def _no_speech_probs(engine: Engine, encoded: Any, waveforms: Sequence[Waveform]
         return [1 - speech_probability(samples) for samples in waveforms]
     log_probs = engine.runner.next_log_probs(encoded, np.asarray([engine.own_prompt()[:1]] * len(waveforms)))
     return [float(p) for p in np.exp(log_probs[:, token])]
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    # PyTorch has a class for the GPU only; for the CPU it raises a plain RuntimeError, as JAX does for all devices.
-    known = isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__
-    return known or "allocate memory" in str(error) or "RESOURCE_EXHAUSTED" in str(error)

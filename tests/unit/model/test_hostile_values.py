@@ -1,5 +1,7 @@
 """Values that no result can come from, in both backends: NaN weights and scores, masks that are none, forbidden ids."""
 
+import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from dragoman import FlaxSpeechEncoderDecoderModel, SpeechEncoderDecoderConfig, SpeechEncoderDecoderModel
 from dragoman.checkpoint.filling import all_finite
+from dragoman.checkpoint.report import LoadReport
 from dragoman.errors import CheckpointError, ConfigError, GenerationError
 from dragoman.testing.configs import tiny_config
 
@@ -126,3 +129,25 @@ def test_masks_hold_zeros_and_ones_only(model: Any, name: str, value: float) -> 
         model(audio(model), decoder_input_ids=tokens, **given)
     with pytest.raises(ConfigError, match=f"`{name}` must hold only"):
         model.generate(audio(model), decoder_input_ids=tokens, max_new_tokens=3, **given)
+
+
+@pytest.mark.parametrize("cls", [SpeechEncoderDecoderModel, FlaxSpeechEncoderDecoderModel])
+def test_huge_tables_of_positions_are_not_computed(cls: Any, tmp_path: Path) -> None:
+    config = SpeechEncoderDecoderConfig(encoder=tiny_config("wav2vec2"), decoder=tiny_config("marian"), **IDS)
+    SpeechEncoderDecoderModel(config=config).save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors.pop("decoder.model.decoder.embed_positions.weight", None)
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    changed = json.loads((tmp_path / "config.json").read_text())
+    changed["decoder"]["max_position_embeddings"] = 2**22
+    (tmp_path / "config.json").write_text(json.dumps(changed))
+    with pytest.raises(CheckpointError, match=r"position tables of .* at most 16,777,216 are computed"):
+        cls.from_pretrained(tmp_path)
+
+
+def test_thousands_of_unknown_names_are_reported_in_linear_time() -> None:
+    report = LoadReport(unexpected=[str(i) for i in range(50_000)])
+    start = time.process_time()
+    with pytest.raises(CheckpointError, match=r"50000 unexpected \(\{0-49999\}\)"):
+        report.raise_if_unfit()
+    assert time.process_time() - start < 2

@@ -6,16 +6,18 @@ import pickle
 import threading
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tokenizers import AddedToken, models
+from tokenizers import AddedToken, models, normalizers
 from tokenizers import Tokenizer as RustTokenizer
 
 from dragoman.errors import DragomanError, TokenizerError
 from dragoman.processing.from_files import TOKENIZER_OF
 from dragoman.text import vocab_files
+from dragoman.text.rust_errors import rust_errors
 from dragoman.text.tokenizer import Tokenizer
 
 load_tokenizer = partial(vocab_files.load_tokenizer, class_of=TOKENIZER_OF)
@@ -316,3 +318,31 @@ def test_a_custom_backend(tmp_path: Path) -> None:
     assert tokenizer.pad_token_id == 2
     tokenizer.save_pretrained(tmp_path)
     assert load_tokenizer(tmp_path)(["fox", ""], padding=True).input_ids == [[1], [2]]
+
+
+class Panics:
+    """Fails as the Rust library does when it panics: with an exception that is no `Exception`."""
+
+    def __getattr__(self, name: str) -> Any:
+        def fail(*_: Any, **__: Any) -> Any:
+            raise type("PanicException", (BaseException,), {})("index out of bounds")
+
+        return fail
+
+
+def test_panics_of_the_engine_are_errors() -> None:
+    with (
+        pytest.raises(TokenizerError, match=r"cannot be read: index out of bounds\. Again"),
+        rust_errors("It cannot be read", "Again."),
+    ):
+        Panics().encode()
+    with pytest.raises(KeyboardInterrupt), rust_errors("It", "Again."):
+        raise KeyboardInterrupt
+
+
+def test_replacements_that_multiply_a_text_are_refused(tmp_path: Path) -> None:
+    backend = RustTokenizer(models.WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]"))
+    backend.normalizer = normalizers.Sequence([normalizers.Replace("a", "aa")] * 30)
+    backend.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(TokenizerError, match="1,073,741,824 times longer"):
+        vocab_files.load_tokenizer(tmp_path)

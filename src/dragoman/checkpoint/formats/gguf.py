@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from dragoman._lazy import require
+from dragoman.checkpoint.formats.gguf_counts import check_counts
 from dragoman.checkpoint.keymap import KeyMap, Rename
 from dragoman.errors import CheckpointError, UntrustedFileError
 
@@ -67,6 +68,7 @@ class GgufFile:
         self.path = path
         self._gguf = require("gguf", "Reading a .gguf file")
         try:
+            check_counts(path)
             reader = self._gguf.GGUFReader(path)
             self.metadata: dict[str, Any] = {name: field.contents() for name, field in reader.fields.items()}
             self.tensors = {tensor.name: tensor for tensor in reader.tensors}
@@ -106,6 +108,12 @@ class GgufFile:
             raise CheckpointError(
                 f"{self.path} lacks {', '.join(missing) or 'token_embd.weight'}. Download or convert it again."
             )
+        shape, base = self.tensors["token_embd.weight"].shape, meta.get(f"{kind}.rope.freq_base", 10_000.0)
+        if len(shape) != 2 or not isinstance(base, int | float):
+            raise CheckpointError(
+                f"In {self.path}, token_embd.weight must be a matrix and {kind}.rope.freq_base a number, but they have "
+                f"the shape {list(map(int, shape))} and the value {base!r:.40}. Download or convert it again."
+            )
         config = {field: meta[f"{kind}.{name}"] for field, name in _SIZES.items()}
         width = meta.get(f"{kind}.attention.key_length")
         ids = {f"{word}_token_id": meta.get(f"tokenizer.ggml.{name}_token_id") for word, name in _IDS.items()}
@@ -114,10 +122,10 @@ class GgufFile:
             **{name: value for name, value in ids.items() if value is not None},
             **({} if width is None else {"head_dim": width}),
             "model_type": kind,
-            "vocab_size": int(self.tensors["token_embd.weight"].shape[1]),
+            "vocab_size": int(shape[1]),
             "rope_parameters": {
                 "rope_type": "default",
-                "rope_theta": float(meta.get(f"{kind}.rope.freq_base", 10_000.0)),
+                "rope_theta": float(base),
             },
             "tie_word_embeddings": "output.weight" not in self.tensors,
         }

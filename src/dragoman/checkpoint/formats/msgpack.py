@@ -24,6 +24,7 @@ _TYPES = {"float64", "float32", "float16", "bfloat16", "int64", "int32", "int16"
 _CHUNKED = "__msgpack_chunked_array__"  # arrays above 2^30 bytes
 _WEIGHTS = {"kernel", "scale", "embedding"}
 _MAX_DEPTH = 64
+_MAX_ENTRIES = 200_000  # of all maps; an empty one takes a byte in the file and 64 in memory
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -77,7 +78,13 @@ def _unpack(path: Path) -> Mapping[str, Any]:
     with open_file(path) as file:
         raw = file.read()
     try:
-        tree = msgpack.unpackb(raw, ext_hook=_hook(path))
+        tree = msgpack.unpackb(
+            raw,
+            ext_hook=_hook(path),
+            object_pairs_hook=_counted(path),
+            max_array_len=0,  # lists occur only inside the extension
+            max_map_len=_MAX_ENTRIES,
+        )
     except UntrustedFileError:
         raise
     except (ValueError, TypeError, msgpack.exceptions.UnpackException, RecursionError) as error:
@@ -87,11 +94,24 @@ def _unpack(path: Path) -> Mapping[str, Any]:
     return tree
 
 
+def _counted(path: Path) -> Callable[[list[tuple[Any, Any]]], dict[Any, Any]]:
+    entries = 0
+
+    def made(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+        nonlocal entries
+        entries += 1 + len(pairs)
+        if entries > _MAX_ENTRIES:
+            raise _refused(path, f"its maps have more than {_MAX_ENTRIES:,} entries")
+        return dict(pairs)
+
+    return made
+
+
 def _hook(path: Path) -> Callable[[int, bytes], Array]:
     def array(kind: int, data: bytes) -> Array:
         if kind != _ARRAY:
             raise _refused(path, f"it holds an extension of type {kind}, but only arrays are allowed")
-        shape, dtype, raw = msgpack.unpackb(data)
+        shape, dtype, raw = msgpack.unpackb(data, max_array_len=64, max_map_len=0)
         known = isinstance(dtype, str) and dtype in _TYPES
         if not known or not all(isinstance(n, int) and n >= 0 for n in shape) or not isinstance(raw, bytes):
             raise _refused(path, f"it has an array of type {str(dtype)[:20]!r}")
