@@ -333,6 +333,23 @@ def test_whisper_decoding_with_and_without_timestamps_equals_transformers(
     assert times == theirs.decode(ids, skip_special_tokens=skip, decode_with_timestamps=True)
 
 
+@given(
+    text=st.one_of(texts, st.text(alphabet="aÅéøßÞłŒ (x)[]<>.,-'♪\u0301ا\u064b ", max_size=30)), remove=st.booleans()
+)
+@many
+def test_basic_normalisation_equals_transformers(whisper: Case, text: str, remove: bool) -> None:
+    [ours], [theirs] = whisper.ours, whisper.theirs
+    assert ours.basic_normalize(text, remove) == theirs.basic_normalize(text, remove)
+    ids = theirs(text, add_special_tokens=False)["input_ids"]
+    options = {"basic_normalize": True, "remove_diacritics": remove}
+    assert ours.decode(ids, **options) == theirs.decode(ids, **options)
+
+
+def test_english_normalisation_is_refused_with_a_hint(whisper: Case) -> None:
+    with pytest.raises(TokenizerError, match=r"normalize_english.*basic_normalize=True"):
+        whisper.ours[0].decode([1, 2], normalize=True)
+
+
 # ---- CTC
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from dragoman.batch import to_framework
 from dragoman.errors import TokenizerError, did_you_mean
+from dragoman.text.clean_up import normalize_for_whisper
 from dragoman.text.special_tokens import template
 from dragoman.text.tokenizer import Tokenizer
 
@@ -50,7 +51,8 @@ class WhisperTokenizer(Tokenizer):
     `predict_timestamps` determine the prefix tokens; they can be set when the tokenizer is loaded, or with
     `set_prefix_tokens`.
 
-    `decode` and `batch_decode` have the option `decode_with_timestamps`: timestamps, otherwise omitted, are written as
+    `decode` and `batch_decode` have the options `basic_normalize` and `remove_diacritics`, which reduce the text to
+    lower-case words, and `decode_with_timestamps`: timestamps, otherwise omitted, are written as
     `<|1.08|>`, continued over the windows of a long recording.
     """
 
@@ -134,9 +136,31 @@ class WhisperTokenizer(Tokenizer):
         chosen = {"language": self.language, "task": self.task, "predict_timestamps": self.predict_timestamps}
         return super()._config() | {name: value for name, value in chosen.items() if value}
 
+    @staticmethod
+    def basic_normalize(text: str, remove_diacritics: bool = False) -> str:
+        """Reduce a text of any language to lower-case words, as in the evaluation of Whisper."""
+        return normalize_for_whisper(text, remove_diacritics=remove_diacritics)
+
     def _decode(
-        self, ids: list[int], skip_special_tokens: bool, clean: bool, *, decode_with_timestamps: bool = False
+        self,
+        ids: list[int],
+        skip_special_tokens: bool,
+        clean: bool,
+        *,
+        decode_with_timestamps: bool = False,
+        basic_normalize: bool = False,
+        remove_diacritics: bool = False,
+        normalize: bool = False,
     ) -> str:
+        if normalize:
+            raise TokenizerError(
+                "`normalize=True`, the English normaliser of Whisper, is not in dragoman. Normalise the text with "
+                "`dragoman.evaluation.normalizers.normalize_english`, or pass `basic_normalize=True`."
+            )
+        text = self._decoded(ids, skip_special_tokens, clean, decode_with_timestamps)
+        return self.basic_normalize(text, remove_diacritics) if basic_normalize else text
+
+    def _decoded(self, ids: list[int], skip_special_tokens: bool, clean: bool, decode_with_timestamps: bool) -> str:
         if skip_special_tokens:
             ids = self._without_prompt(ids)
         if decode_with_timestamps:
