@@ -17,7 +17,7 @@ from dragoman.transcriber.aligner import check_alignable
 from dragoman.transcriber.decoded import Decoded
 from dragoman.transcriber.engine import Engine
 from dragoman.transcriber.fallback import WindowBatch, decode
-from dragoman.transcriber.guards import is_silence
+from dragoman.transcriber.guards import covers_little, is_silence
 from dragoman.transcriber.merging import merged
 from dragoman.transcriber.options import TranscribeOptions
 from dragoman.transcriber.prompt import PromptBuilder
@@ -109,6 +109,8 @@ class WindowDecoder:
                 continue
             if one.truncated:
                 self._warn_truncated(window.seconds[1], len(one.tokens))
+            elif self._options.vad_filter and covers_little(one, self._options):
+                self._warn_short(window.seconds, one)
             self._prompts.add(one)
             yield _Transcribed(window, samples, one)
 
@@ -133,6 +135,14 @@ class WindowDecoder:
         if self._examine is not None:
             self._examine(examined(self._engine.text, *transcribed, segments))
         return segments
+
+    def _warn_short(self, times: tuple[float, float], decoded: Decoded) -> None:
+        warnings.warn(
+            f"{self._name}: words may be missing between {times[0]:.2f} s and {times[1]:.2f} s: the text has only "
+            f"{len(decoded.text)} characters. A smaller `chunk_length_s` may help.",
+            UserWarning,
+            stacklevel=2,
+        )
 
     def _warn_truncated(self, end: float, tokens: int) -> None:
         warnings.warn(

@@ -19,11 +19,13 @@ from dragoman.transcriber.decoded import Decoded
 from dragoman.transcriber.options import TranscribeOptions
 from dragoman.transcriber.result import compression_ratio
 
-__all__ = ["best_of", "fails", "is_looping", "is_silence"]
+__all__ = ["best_of", "covers_little", "fails", "is_looping", "is_silence"]
 
 _MIN_REPEATS = 5  # in a row, at the end of a transcript, that count as a loop
 _MAX_LOOP_TOKENS = 40  # of what is repeated
 _TOKENS_PER_SECOND = (2.0, 8.0)  # of speech, in subwords; loops have fewer in silence, or more
+# Speech has 12 to 20 bytes of UTF-8 per second, in any script; a sixth of that for this many seconds is too little.
+_MIN_BYTES_PER_SECOND, _MIN_SECONDS = 2.0, 8.0
 
 
 def fails(decoded: Decoded, options: TranscribeOptions) -> bool:
@@ -45,6 +47,13 @@ def best_of(candidates: Sequence[Decoded], options: TranscribeOptions) -> Decode
         candidates,
         key=lambda one: (not _loops(one), not _is_doubtful(one, options), not _repeats(one, options), one.avg_logprob),
     )
+
+
+def covers_little(decoded: Decoded, options: TranscribeOptions) -> bool:
+    """Return whether a likely transcript is much too short for its window, as if the decoder had stopped early."""
+    if decoded.seconds < _MIN_SECONDS or _is_doubtful(decoded, options):
+        return False
+    return len(decoded.text.encode("utf-8", errors="replace")) < _MIN_BYTES_PER_SECOND * decoded.seconds
 
 
 def is_looping(tokens: Sequence[int]) -> bool:

@@ -66,6 +66,8 @@ SEEN = {
     "--highlight_words",
     "--plot",
     "--plot_format",
+    "--audio_track",
+    "--on_damage",
 }
 SEEN |= {  # in tests/e2e/test_whisper_command_lines.py
     "--temperature_increment_on_fallback",

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from dragoman.transcriber import TranscribeOptions, Transcriber, fallback
+from dragoman.transcriber import TranscribeOptions, Transcriber, decoding, fallback
 from dragoman.transcriber.decoded import Decoded
-from dragoman.transcriber.guards import best_of, fails, is_looping, is_silence
+from dragoman.transcriber.guards import best_of, covers_little, fails, is_looping, is_silence
 
 
 def decoded(
@@ -117,6 +117,26 @@ def test_samples_after_a_failed_search_are_bounded(transcriber, sample, monkeypa
     options = {"temperature": (0, 0.5), "beam_size": 1, "no_speech_threshold": None, "logprob_threshold": -0.001}
     transcriber.transcribe(sample[:32_000], **options, vad_filter=False)
     assert limits == [31, 10]
+
+
+@pytest.mark.parametrize(
+    ("one", "expected"),
+    [
+        (decoded("A lamp burns.", -0.2, seconds=20), True),
+        (decoded("A lamp burns.", -0.2, seconds=5), False),
+        (decoded("A lamp burns.", -1.2, seconds=20), False),  # doubtful anyway
+        (decoded("A lamp burns in the window of the house, and someone waits.", -0.2, seconds=20), False),
+    ],
+)
+def test_a_text_that_covers_a_fraction_of_its_window(one, expected):
+    assert covers_little(one, TranscribeOptions()) is expected
+
+
+def test_a_text_that_covers_a_fraction_is_reported(transcriber, sample, monkeypatch):
+    monkeypatch.setattr(decoding, "covers_little", lambda *_: True)
+    monkeypatch.setattr(decoding, "is_silence", lambda *_: False)
+    with pytest.warns(UserWarning, match=r"words may be missing between \d+\.\d\d s and .* has only \d+ characters"):
+        transcriber.transcribe(sample, beam_size=1, temperature=0)
 
 
 @pytest.fixture
