@@ -1,8 +1,13 @@
 """The prompt around the speech, from the chat template of the text model's tokenizer.
 
-Templates are untrusted Jinja programs: they run in Jinja's own sandbox, which only lets them build strings.
+Templates are untrusted Jinja programs: they run in Jinja's own sandbox, which only lets them build strings,
+and in a process of its own with limits of time and memory (`chat_render`).
 """
 
+import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 from dragoman._lazy import require
@@ -12,6 +17,7 @@ __all__ = ["speech_prompt"]
 
 _SPEECH = "\N{OBJECT REPLACEMENT CHARACTER}speech\N{OBJECT REPLACEMENT CHARACTER}"
 _MAX_LENGTH = 2**16  # characters of a template; the longest in use have a quarter of that
+_SECONDS = 8  # of the process; the template has five
 
 
 def speech_prompt(tokenizer: Any, instruction: str = "Transcribe the speech.") -> list[list[int]]:
@@ -43,19 +49,25 @@ def speech_prompt(tokenizer: Any, instruction: str = "Transcribe the speech.") -
 
 
 def _rendered(source: str, message: str, special_tokens: dict[str, Any]) -> str:
-    sandbox = require("jinja2.sandbox", "Reading a chat template")
-
-    def raise_exception(reason: str) -> None:  # called by templates for messages that they do not support
-        raise TokenizerError(f"The chat template refuses a single user message: {reason}.")
-
-    environment = sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-    environment.globals["raise_exception"] = raise_exception
+    require("jinja2.sandbox", "Reading a chat template")
     messages = [{"role": "user", "content": message}]
+    given = {
+        "path": sys.path,
+        "source": source,
+        "values": {"messages": messages, "add_generation_prompt": True, **special_tokens},
+    }
+    script = Path(__file__).with_name("chat_render.py")
     try:
-        return str(
-            environment.from_string(source).render(messages=messages, add_generation_prompt=True, **special_tokens)
+        done = subprocess.run(
+            [sys.executable, str(script)], input=json.dumps(given).encode(), capture_output=True, timeout=_SECONDS
         )
-    except TokenizerError:
-        raise
-    except Exception as error:  # a template is a program: it may raise anything
-        raise TokenizerError(f"The chat template fails: {error}.") from error
+        found = json.loads(done.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError) as error:  # it was stopped by a limit
+        raise TokenizerError(
+            f"The chat template fails: it takes more than {_SECONDS} seconds or a gigabyte of memory."
+        ) from error
+    if "refused" in found:
+        raise TokenizerError(f"The chat template refuses a single user message: {found['refused']}.")
+    if "text" not in found:
+        raise TokenizerError(f"The chat template fails: {found['error']}.")
+    return str(found["text"])

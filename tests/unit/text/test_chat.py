@@ -72,3 +72,16 @@ def test_a_warm_start_accepts_the_prompt(tmp_path: Path) -> None:
     )
     assert own.config.fusion_prompt == [[3], []]
     assert own.config.decoder_start_token_id == chat.bos_token_id
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ 'a' * 10**10 }}",
+        "{{ 'a' * 10**7 }}",
+        "{% set n = namespace(x='a') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
+    ],
+)
+def test_templates_without_limit_are_stopped(template: str) -> None:
+    with pytest.raises(TokenizerError, match="The chat template fails"):
+        speech_prompt(tokenizer(template))

@@ -118,7 +118,7 @@ def _check(
     check_rate("sampling_rate", sampling_rate)
     if not block_seconds > 0:
         raise AudioError(f"`block_seconds` must be more than 0, but is {block_seconds!r}.")
-    if max_seconds is not None and not max_seconds > 0:
+    if max_seconds is not None and not (isinstance(max_seconds, int | float) and max_seconds > 0):
         raise AudioError(f"`max_seconds` must be more than 0 or None, but is {max_seconds!r}.")
     if audio_track is not None and (not isinstance(audio_track, int) or audio_track < 1):
         raise AudioError(f"`audio_track` must be a number from 1 up or None, but is {audio_track!r}.")
