@@ -79,7 +79,7 @@ PositionSpec = ConvPositionSpec | ConvStackPositionSpec | TablePositionSpec | Si
 
 @dataclass(frozen=True, kw_only=True)
 class BucketBiasSpec:
-    """A learned addend to attention scores for each bucket of distances (WavLM, section 3.1; T5, section 2.1)."""
+    """A learned bias of attention scores for each bucket of distances (WavLM, section 3.1; T5, section 2.1)."""
 
     num_buckets: int
     """Number of buckets, both directions together where there are two."""

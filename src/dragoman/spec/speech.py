@@ -111,7 +111,7 @@ class SpeechEncoderSpec:
     dropout: float = 0.0
     """Probability that a value that enters the stack is dropped in training."""
     position_bias: BucketBiasSpec | None = None
-    """Learned addend to the attention scores of all layers, by distance (WavLM)."""
+    """Learned bias of the attention scores of all layers, by distance (WavLM)."""
     adapter: ConvAdapterSpec | None = None
     """Shortens the memory."""
     spec_augment: SpecAugmentSpec | None = None

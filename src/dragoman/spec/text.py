@@ -95,7 +95,7 @@ class TextDecoderSpec:
     causal: bool = True
     """Whether a token attends only to itself and to earlier tokens."""
     position_bias: BucketBiasSpec | None = None
-    """Learned addend to all self-attention scores, by distance (T5)."""
+    """Learned bias of the self-attention scores of all layers, by distance (T5)."""
     init_std: float = 0.02
     """Standard deviation of fresh weights."""
     scaled_residual_init: bool = False

@@ -76,8 +76,8 @@ class Block(nnx.Module):
         self, index: int, states: Float[Array, "rows tokens width"], inputs: LayerInputs
     ) -> tuple[Float[Array, "rows tokens width"], Cache | None, Array | None, Array | None]:
         """Return the new states, the new cache and, if asked for, the self- and cross-attention weights."""
-        crosses = inputs.memory is not None and self.spec.cross_attn is not None
-        gate = self.cross_attn_gate if crosses else None
+        has_memory = inputs.memory is not None and self.spec.cross_attn is not None
+        gate = self.cross_attn_gate if has_memory else None
         cross_weights = None
         self_key, cross_key, ffn_key, *keys = split(inputs.key, 6)
         if gate is not None:  # inserted before the block that the family has
@@ -86,7 +86,7 @@ class Block(nnx.Module):
         block_states, own = states, self._before(states, self.self_attn_norm)
         out, cache, self_weights = self._self_attention(index, own, inputs, self_key)
         states = self._add(states, out, keys[0], self.self_attn_norm, self.self_attn_post_norm)
-        if crosses and gate is None:
+        if has_memory and gate is None:
             own_cross = self._before(states, self.cross_attn_norm)
             out, cross_weights = self._cross_attention(index, own_cross, inputs, cross_key)
             states = self._add(states, out, keys[1], self.cross_attn_norm)

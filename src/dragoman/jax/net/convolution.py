@@ -52,8 +52,8 @@ def _backward(
         )
 
     def derived(features: Array, weight: Array, gradient: Array) -> tuple[Array, Array]:
-        _, gradients = jax.vjp(partial(_product, stride=stride, padding=padding, groups=groups), features, weight)
-        found: tuple[Array, Array] = gradients(gradient)
+        _, vjp = jax.vjp(partial(_product, stride=stride, padding=padding, groups=groups), features, weight)
+        found: tuple[Array, Array] = vjp(gradient)
         return found
 
     found: tuple[Array, Array] = lax.platform_dependent(*given, gradient, cpu=fast, default=derived)

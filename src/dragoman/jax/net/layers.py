@@ -38,7 +38,7 @@ __all__ = [
     "zero_padding",
 ]
 
-NEVER = -3.4e38  # the score of masked keys; finite, so that a row of such has no NaN
+NEVER = -3.4e38  # the score of masked keys; finite, so that a fully masked row gives no NaN
 
 _FEW_ROWS = 40  # from 64 on nothing is gained
 
@@ -181,8 +181,8 @@ class LoraLinear(Linear):
     def __call__(self, x: Float[Array, "*rows width_in"], key: Key = None) -> Float[Array, "*rows width_out"]:
         """Compute the layer's output plus the product's, whose input has dropout where there is a key."""
         own = None if key is None else jax.random.fold_in(key, self.seed)
-        narrow = linear(dropout(x, self.spec.dropout, own), self.lora_a[...])
-        return super().__call__(x) + linear(narrow, self.lora_b[...]) * self.spec.scale
+        inner = linear(dropout(x, self.spec.dropout, own), self.lora_a[...])
+        return super().__call__(x) + linear(inner, self.lora_b[...]) * self.spec.scale
 
     def merged(self) -> Float[Array, "width_out width_in"]:
         """Return the weight of an equivalent plain layer."""

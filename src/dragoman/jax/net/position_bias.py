@@ -68,7 +68,7 @@ class CausalBucketBias(nnx.Module):
     def __call__(
         self, count: int, start: Int[Array, ""] | int, size: int, mask: Bool[Array, "rows 1 tokens size"] | None
     ) -> Float[Array, "rows heads tokens size"]:
-        """Return the score addends of the `count` tokens from number `start` on; masked keys have the lowest."""
+        """Return the bias of the scores of the `count` tokens from number `start` on; masked keys get the lowest."""
         back = jnp.maximum(start + jnp.arange(count)[:, None] - jnp.arange(size), 0)
         index = _bucket(back, self.spec.num_buckets, self.spec.max_distance)
         added = self.embed(index).transpose(2, 0, 1)[None]  # [q, k, h] -> [1, h, q, k]
@@ -89,7 +89,7 @@ class BiasGate(nnx.Module):
         bias: Float[Array, "heads frames frames"],
         mask: Bool[Array, "..."] | None,
     ) -> Float[Array, "batch heads frames frames"]:
-        """Return the addends of the attention scores; masked keys have the lowest."""
+        """Return the bias of the attention scores; masked keys get the lowest."""
         batch, frames, _ = states.shape
         heads = states.reshape(batch, frames, self.num_heads, -1).swapaxes(1, 2)  # [b, t, w] -> [b, h, t, d]
         gates = jax.nn.sigmoid(self.linear(heads).reshape(batch, self.num_heads, frames, 2, 4).sum(-1))

@@ -48,7 +48,7 @@ class ConvPositions(nnx.Module):
     def __call__(
         self, states: Float[Array, "batch frames width"], mask: Bool[Array, "batch frames"] | None = None
     ) -> Float[Array, "batch frames width"]:
-        """Return the addend of `states`, whose padded frames are zero; `mask` keeps them so before the convolution.
+        """Return the positions to add to `states`, whose padded frames are zero; `mask` keeps them so until convolved.
 
         With a stride it has fewer frames, as `squeeze.average` of `states` has.
         """
@@ -71,7 +71,7 @@ class ConvStackPositions(nnx.Module):
     def __call__(
         self, states: Float[Array, "batch frames width"], mask: Bool[Array, "batch frames"] | None = None
     ) -> Float[Array, "batch frames width"]:
-        """Return the addend of `states`; `mask` sets padded frames to zero before each convolution."""
+        """Return the positions to add to `states`; `mask` sets padded frames to zero before each convolution."""
         x = states
         for conv in self.layers:
             x = conv(zero_padding(x, mask))[:, : states.shape[1]]  # an even kernel gives one frame too many
@@ -88,7 +88,7 @@ class TablePositions(nnx.Module):
     def __call__(
         self, states: Float[Array, "batch frames width"], mask: Bool[Array, "batch frames"] | None = None
     ) -> Float[Array, "frames width"]:
-        """Return the addend of `states`; `mask` is not used.
+        """Return the positions to add to `states`; `mask` is not used.
 
         Raises:
             AudioError: If there are more frames than positions.
@@ -111,7 +111,7 @@ class SinusoidPositions(nnx.Module):
     def __call__(
         self, states: Float[Array, "batch frames width"], mask: Bool[Array, "batch frames"] | None = None
     ) -> Float[Array, "..."]:
-        """Return the addend of `states`, `[frames, width]`, or `[batch, frames, width]` with a `mask`."""
+        """Return the positions to add to `states`, `[frames, width]`, or `[batch, frames, width]` with a `mask`."""
         positions = jnp.arange(self.first, self.first + states.shape[1])
         table = sinusoids(positions, states.shape[2]).astype(states.dtype)
         return table if mask is None else table * mask[:, :, None]

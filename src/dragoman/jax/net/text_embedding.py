@@ -76,7 +76,9 @@ class TextEmbedding(nnx.Module):
         if spec.padding_has_own_position and tokens is not None and pad is not None:
             padding = jnp.equal(tokens, pad)
             if positions is None:
-                positions = start + jnp.cumsum(~padding, 1) - 1  # fairseq counts padding in the cache, not here
+                positions = (
+                    start + jnp.cumsum(~padding, 1) - 1
+                )  # fairseq counts padding in the cache, but not among new tokens
         if self.positions is None:
             index = first + jnp.arange(states.shape[1]) if positions is None else positions + spec.offset
             embedded = sinusoids(index, states.shape[2]).astype(states.dtype)

@@ -71,7 +71,7 @@ class Attention(nn.Module):
         Args:
             states: Input of the queries.
             keys_values: Results of `project`.
-            mask: True where attention is allowed, or addends of the scores; broadcastable to
+            mask: True where attention is allowed, or values to add to the scores; broadcastable to
                 `[batch, heads, tokens, frames]`.
             causal: Attend only to the token itself and earlier ones (without a `mask`).
             weights: Also return the attention weights, which takes the slower `plain_attention`.

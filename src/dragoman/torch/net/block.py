@@ -79,8 +79,8 @@ class Block(nn.Module):
         self, index: int, states: Float[Tensor, "rows tokens width"], inputs: LayerInputs
     ) -> tuple[Float[Tensor, "rows tokens width"], Tensor | None, Tensor | None]:
         """Return the new states and, if asked for, the self- and cross-attention weights."""
-        crosses = inputs.memory is not None and self.spec.cross_attn is not None
-        gate = self.cross_attn_gate if crosses else None
+        has_memory = inputs.memory is not None and self.spec.cross_attn is not None
+        gate = self.cross_attn_gate if has_memory else None
         cross_weights = None
         if gate is not None:  # inserted before the block that the family has
             out, cross_weights = self._cross_attention(index, self.cross_attn_norm(states), inputs)
@@ -88,7 +88,7 @@ class Block(nn.Module):
         block_states, own = states, self._before(states, self.self_attn_norm)
         out, self_weights = self._self_attention(index, own, inputs)
         states = self._add(states, out, self.self_attn_norm, self.self_attn_post_norm)
-        if crosses and gate is None:
+        if has_memory and gate is None:
             out, cross_weights = self._cross_attention(index, self._before(states, self.cross_attn_norm), inputs)
             states = self._add(states, out, self.cross_attn_norm)
         if self.ffn_norm is not None:

@@ -101,8 +101,8 @@ class LoraLinear(Linear):
         nn.init.kaiming_uniform_(self.lora_a, a=5**0.5)
 
     def forward(self, x: Float[Tensor, "*rows width_in"]) -> Float[Tensor, "*rows width_out"]:
-        narrow = F.linear(F.dropout(x, self.spec.dropout, self.training), self.lora_a)
-        return super().forward(x) + F.linear(narrow, self.lora_b) * self.spec.scale
+        inner = F.linear(F.dropout(x, self.spec.dropout, self.training), self.lora_a)
+        return super().forward(x) + F.linear(inner, self.lora_b) * self.spec.scale
 
     def merged(self) -> Float[Tensor, "width_out width_in"]:
         """Return the weight of an equivalent plain layer."""

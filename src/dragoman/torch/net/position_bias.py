@@ -68,7 +68,7 @@ class CausalBucketBias(nn.Module):
     def forward(
         self, count: int, start: int, size: int, mask: Bool[Tensor, "rows 1 tokens size"] | None
     ) -> Float[Tensor, "rows heads tokens size"]:
-        """Return the score addends of the `count` tokens from number `start` on; masked keys have the lowest."""
+        """Return the bias of the scores of the `count` tokens from number `start` on; masked keys get the lowest."""
         own = torch.arange(start, start + count, device=self.embed.weight.device)[:, None]
         back = (own - torch.arange(size, device=own.device)).clamp(min=0)
         index = _bucket(back, self.spec.num_buckets, self.spec.max_distance)
@@ -91,7 +91,7 @@ class BiasGate(nn.Module):
         bias: Float[Tensor, "heads frames frames"],
         mask: Bool[Tensor, "..."] | None,
     ) -> Float[Tensor, "batch heads frames frames"]:
-        """Return the addends of the attention scores; masked keys have the lowest."""
+        """Return the bias of the attention scores; masked keys get the lowest."""
         heads = split_heads(states, self.num_heads)
         first, second = self.linear(heads).unflatten(-1, (2, 4)).sum(-1).sigmoid().chunk(2, dim=-1)
         added = (first * (second * self.const - 1.0) + 2.0) * bias

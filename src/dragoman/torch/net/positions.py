@@ -48,7 +48,7 @@ class ConvPositions(nn.Module):
     def forward(
         self, states: Float[Tensor, "batch frames width"], mask: Bool[Tensor, "batch frames"] | None = None
     ) -> Float[Tensor, "batch frames width"]:
-        """Return the addend of `states`, whose padded frames are zero; `mask` keeps them so before the convolution.
+        """Return the positions to add to `states`, whose padded frames are zero; `mask` keeps them so until convolved.
 
         With a stride it has fewer frames, as `squeeze.average` of `states` has.
         """
@@ -74,7 +74,7 @@ class ConvStackPositions(nn.Module):
     def forward(
         self, states: Float[Tensor, "batch frames width"], mask: Bool[Tensor, "batch frames"] | None = None
     ) -> Float[Tensor, "batch frames width"]:
-        """Return the addend of `states`; `mask` sets padded frames to zero before each convolution."""
+        """Return the positions to add to `states`; `mask` sets padded frames to zero before each convolution."""
         x = states
         for conv in self.layers:
             # [b, t, w] -> [b, w, t] -> [b, t, w]; an even kernel gives one frame too many
@@ -93,7 +93,7 @@ class TablePositions(nn.Module):
     def forward(
         self, states: Float[Tensor, "batch frames width"], mask: Bool[Tensor, "batch frames"] | None = None
     ) -> Float[Tensor, "frames width"]:
-        """Return the addend of `states`; `mask` is not used.
+        """Return the positions to add to `states`; `mask` is not used.
 
         Raises:
             AudioError: If there are more frames than positions.
@@ -117,7 +117,7 @@ class SinusoidPositions(nn.Module):
     def forward(
         self, states: Float[Tensor, "batch frames width"], mask: Bool[Tensor, "batch frames"] | None = None
     ) -> Float[Tensor, "..."]:
-        """Return the addend of `states`, `[frames, width]`, or `[batch, frames, width]` with a `mask`."""
+        """Return the positions to add to `states`, `[frames, width]`, or `[batch, frames, width]` with a `mask`."""
         positions = torch.arange(self.first, self.first + states.shape[1], device=states.device)
         table = sinusoids(positions, states.shape[2]).to(states.dtype)
         return table if mask is None else table * mask[:, :, None]

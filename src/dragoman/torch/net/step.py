@@ -30,7 +30,7 @@ class Step:
     positions: Int[Tensor, "rows tokens"] | None = None
     """Position of each token, where they are not consecutive from `start` on."""
     mask: Bool[Tensor, "..."] | Float[Tensor, "..."] | None = None
-    """True where self-attention is allowed, or addends of its scores; broadcast to `[rows, heads, tokens, size]`."""
+    """True where attention is allowed, or values to add to the scores; broadcast to `[rows, heads, tokens, size]`."""
     local_mask: Bool[Tensor, "..."] | None = None
     """The mask of layers with a window, where the sequence is longer than that."""
     causal: bool = False

@@ -75,7 +75,9 @@ class TextEmbedding(nn.Module):
         if spec.padding_has_own_position and tokens is not None and pad is not None:
             padding = torch.eq(tokens, pad)
             if positions is None:
-                positions = start + (~padding).cumsum(1) - 1  # fairseq counts padding in the cache, not here
+                positions = (
+                    start + (~padding).cumsum(1) - 1
+                )  # fairseq counts padding in the cache, but not among new tokens
         if self.positions is None:
             along = torch.arange(first, first + states.shape[1], device=states.device)
             index = along if positions is None else positions + spec.offset
