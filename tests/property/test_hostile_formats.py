@@ -78,6 +78,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], Any], bytes]] = {
     "bin: meta": (PickleFile, saved({"a": torch.zeros(3, device="meta")})),
     "bin: a number as a name": (PickleFile, saved({"a": torch.zeros(1), 5: torch.zeros(1)})),
     "bin: bytearray": (PickleFile, bomb(b"c__builtin__\nbytearray\nJ\xff\xff\xff\x7f\x85R")),
+    "bin: string": (PickleFile, bomb(b"\x8e" + struct.pack("<Q", 2**40))),
     "bin: tensor by size": (PickleFile, bomb(b"ctorch\nFloatTensor\nJ\xff\xff\xff\x3f\x85R")),
     "bin: storage by size": (
         PickleFile,

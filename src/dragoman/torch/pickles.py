@@ -141,7 +141,7 @@ def _check_pickle(file: Any, size: int) -> None:
     """Read the instructions of a pickle without following them: the kinds of objects, and the storages' elements."""
     elements = last = 0
     number = False  # whether the last instruction was a number
-    for opcode, argument, place in _instructions(file):
+    for opcode, argument, place in _instructions(_Bounded(file)):
         if (place or 0) > _MAX_PICKLE_BYTES:
             raise ValueError(f"its list of tensors has more than {_MAX_PICKLE_BYTES:,} bytes")
         if opcode == "GLOBAL":
@@ -154,6 +154,22 @@ def _check_pickle(file: Any, size: int) -> None:
                 raise ValueError(f"its tensors claim {elements:,} numbers, but it has {size:,} bytes")
         number = opcode.startswith(("BININT", "INT", "LONG")) and isinstance(argument, int)
         last = int(argument) if number and isinstance(argument, int) else last
+
+
+class _Bounded:
+    """A file of which no read is larger than a list of tensors may be, because Python allocates before it reads."""
+
+    def __init__(self, file: Any) -> None:
+        self.tell = file.tell
+        self._file = file
+
+    def read(self, size: int) -> bytes:
+        if size > _MAX_PICKLE_BYTES:
+            raise ValueError(f"its list of tensors claims {size:,} bytes")
+        return bytes(self._file.read(size))
+
+    def readline(self) -> bytes:
+        return bytes(self._file.readline(_MAX_PICKLE_BYTES))
 
 
 def _instructions(file: Any) -> Iterator[tuple[str, object, int | None]]:

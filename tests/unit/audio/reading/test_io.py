@@ -279,6 +279,7 @@ def test_wrong_kinds_of_source() -> None:
         {"sampling_rate": 16_000.0},
         {"block_seconds": 0},
         {"max_seconds": 0},
+        {"max_seconds": "x"},
         {"max_seconds": float("nan")},
     ],
 )
