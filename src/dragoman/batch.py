@@ -13,8 +13,6 @@ import numpy as np
 from dragoman._lazy import require
 from dragoman.errors import ConfigError, did_you_mean
 
-__all__ = ["Batch", "rows_at_once", "to_framework", "to_numpy"]
-
 _NUMBERS_AT_ONCE = 2**26  # 256 MiB as float32
 
 _FRAMEWORKS = ("np", "pt", "jax", "flax")

@@ -6,21 +6,6 @@ The command line exits with the `exit_code` of the class, so that scripts can te
 
 from collections.abc import Iterable
 
-__all__ = [
-    "AudioError",
-    "CheckpointError",
-    "ConfigError",
-    "DragomanError",
-    "GenerationError",
-    "MissingDependencyError",
-    "ModelNotFoundError",
-    "OutOfMemoryError",
-    "TokenizerError",
-    "UntrustedFileError",
-    "did_you_mean",
-    "is_out_of_memory",
-]
-
 
 class DragomanError(Exception):
     """Base of every error that a user can cause and fix."""

@@ -15,19 +15,6 @@ from typing import Any, BinaryIO
 
 from dragoman.errors import ConfigError, DragomanError, ModelNotFoundError, UntrustedFileError
 
-__all__ = [
-    "JSON_BYTES",
-    "VOCABULARY_BYTES",
-    "as_path",
-    "find_json",
-    "open_file",
-    "parse_json",
-    "read_bytes",
-    "read_json",
-    "write_bytes",
-    "write_json",
-]
-
 JSON_BYTES = 3 * 2**20  # at most twenty times as much in memory, whatever the content
 VOCABULARY_BYTES = 128 * 2**20  # of tokenizer.json and other vocabularies; the largest in use have 34 MB
 # An empty list takes 3 bytes in a file and 70 in memory, so lists and objects are counted before parsing.

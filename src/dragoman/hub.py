@@ -19,8 +19,6 @@ from typing import Any
 from dragoman.errors import DragomanError, ModelNotFoundError
 from dragoman.files import as_path
 
-__all__ = ["HUB_OPTIONS", "SMALL_FILES", "Choose", "commit_of", "find_folder", "local_folder", "matching"]
-
 # The arguments of `from_pretrained` that are about finding files.
 HUB_OPTIONS = frozenset({"cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token"})
 # Configurations, tokenizers and preprocessors: all files of a model but its weights.

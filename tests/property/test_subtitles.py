@@ -8,8 +8,9 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dragoman.transcriber.layout import Layout
 from dragoman.transcriber.result import ModelInfo, Segment, Transcript, Word, join_texts
-from dragoman.transcriber.subtitles import Cue, Layout, cues
+from dragoman.transcriber.subtitles import Cue, cues
 from dragoman.transcriber.writers import render
 
 pieces = st.one_of(

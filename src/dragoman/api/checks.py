@@ -8,18 +8,6 @@ from typing import Any
 
 from dragoman.errors import ConfigError
 
-__all__ = [
-    "IGNORED",
-    "check_id",
-    "check_ids",
-    "check_loss",
-    "check_masks",
-    "check_rows",
-    "check_text_mask",
-    "check_tokens",
-    "one_audio",
-]
-
 IGNORED = -100  # the label of positions without a target
 
 _REMEDY = "Use the decoder's own tokenizer, or model.resize_token_embeddings(len(tokenizer))."

@@ -12,8 +12,6 @@ from dragoman.families.config import ModelConfig
 from dragoman.spec import SharedId, SpecialIds
 from dragoman.spec.checks import check_sizes
 
-__all__ = ["FUSIONS", "AutoConfig", "SpeechEncoderDecoderConfig", "settled_fusion"]
-
 FUSIONS = ("cross_attention", "prefix")
 """How speech can reach a text model without cross-attention."""
 

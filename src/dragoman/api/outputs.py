@@ -11,8 +11,6 @@ from jaxtyping import Float, Int
 
 from dragoman.errors import did_you_mean
 
-__all__ = ["CausalLMOutput", "EncoderOutput", "ModelOutput", "Seq2SeqLMOutput"]
-
 
 class ModelOutput:
     """Reads a dataclass by attribute, by name and by position; fields that are `None` are absent from the last two.

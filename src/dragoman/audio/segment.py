@@ -15,12 +15,10 @@ from math import inf
 import numpy as np
 
 from dragoman.audio import SAMPLING_RATE
-from dragoman.audio.speech import SHORTEST_WINDOW, Detector, Rules, Span, find_speech
+from dragoman.audio.speech import SHORTEST_WINDOW, Detector, Rules, Span
 from dragoman.audio.vad import load_speech_net
 from dragoman.audio.waveform import Waveform, as_float32
 from dragoman.errors import ConfigError
-
-__all__ = ["Span", "Window", "WindowCutter", "find_speech", "plan_windows", "speech_windows"]
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,6 @@ from dragoman.audio.vad import CHUNK, VadState, load_speech_net
 from dragoman.audio.waveform import Waveform, as_float32, check_samples
 from dragoman.errors import ConfigError
 
-__all__ = ["SHORTEST_WINDOW", "Detector", "Rules", "Span", "find_speech", "speech_probability"]
-
 SHORTEST_WINDOW = 1.0  # seconds; a shorter one has no good place for a cut
 
 _HYSTERESIS = 0.15  # speech continues while its probability is at most this far below the threshold

@@ -23,8 +23,6 @@ from jaxtyping import Float32
 
 from dragoman.errors import CheckpointError
 
-__all__ = ["CHUNK", "SpeechNet", "VadState", "load_speech_net"]
-
 CHUNK = 512  # samples, 32 ms
 _CONTEXT = 64  # samples of the previous chunk
 

@@ -14,19 +14,6 @@ from dragoman.audio import SAMPLING_RATE
 from dragoman.batch import to_numpy
 from dragoman.errors import AudioError
 
-__all__ = [
-    "MAX_RATE",
-    "MIN_RATE",
-    "Waveform",
-    "as_float32",
-    "as_waveform",
-    "check_finite",
-    "check_rate",
-    "check_samples",
-    "normalise",
-    "resampled",
-]
-
 Waveform: TypeAlias = Float32[np.ndarray[Any, np.dtype[np.float32]], " samples"]
 
 # The sampling rates allowed; they also bound the memory that resampling can take.

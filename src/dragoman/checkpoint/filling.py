@@ -9,8 +9,6 @@ from array_api_compat import array_namespace
 from dragoman.checkpoint.keymap import Drop, KeyMap, matches_any
 from dragoman.checkpoint.report import LoadReport
 
-__all__ = ["Readable", "all_finite", "fill"]
-
 _DOUBLE = "another name of the same tensor"
 
 

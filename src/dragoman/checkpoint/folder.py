@@ -17,8 +17,6 @@ from dragoman.checkpoint.tensors import Framework, SafetensorsFile, Shards, Tens
 from dragoman.errors import ConfigError, MissingDependencyError, ModelNotFoundError
 from dragoman.files import find_json, read_json
 
-__all__ = ["Checkpoint", "PickleReader", "gguf_metadata", "open_folder", "read_model_config"]
-
 # Opens one `pytorch_model.bin`; only the PyTorch backend has such a function.
 PickleReader = Callable[[Path], TensorFile]
 

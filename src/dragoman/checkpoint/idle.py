@@ -1,7 +1,5 @@
 """Arguments of `from_pretrained` in `transformers` that have no effect here."""
 
-__all__ = ["IDLE_OPTIONS", "INSTEAD"]
-
 # Options of `transformers` that are not supported -> what to do instead.
 INSTEAD = {
     "ignore_mismatched_sizes": "load the checkpoint at its own sizes, then change them (`resize_token_embeddings`)",

@@ -22,8 +22,6 @@ from array_api_compat import array_namespace
 
 from dragoman.errors import CheckpointError
 
-__all__ = ["Alias", "Drop", "KeyMap", "Rename", "Rule", "Split", "fill", "match", "matches_any"]
-
 
 @dataclass(frozen=True)
 class Rename:

@@ -15,8 +15,6 @@ from dragoman.checkpoint.options import LoadOptions
 from dragoman.checkpoint.tensors import Framework, SafetensorsFile, TensorFile
 from dragoman.errors import ConfigError, MissingDependencyError, ModelNotFoundError, did_you_mean
 
-__all__ = ["language_tensors"]
-
 _TENSORS = "stack.layers.{i}.bottleneck.*"
 _FILE = re.compile(r"adapter\.([\w-]+)\.(safetensors|bin)", re.ASCII)
 

@@ -16,17 +16,6 @@ from dragoman.checkpoint.saving import check_file_name, finish_save
 from dragoman.errors import ConfigError, ModelNotFoundError, UntrustedFileError
 from dragoman.files import read_json
 
-__all__ = [
-    "ShardPlan",
-    "WeightFiles",
-    "WeightFormat",
-    "find_weights",
-    "pick_weights",
-    "plan_shards",
-    "read_index",
-    "shard_names",
-]
-
 WeightFormat = Literal["safetensors", "pytorch", "flax", "ctranslate2", "gguf"]
 
 # In order of preference; "model.bin" is the file name of CTranslate2.

@@ -14,8 +14,6 @@ from dragoman.errors import CheckpointError, ConfigError
 from dragoman.files import read_json
 from dragoman.spec.lora import LoraSpec
 
-__all__ = ["ADAPTER_WEIGHTS", "adapter_files", "adapter_spec", "from_adapter", "is_new", "lora_targets", "to_adapter"]
-
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _CONFIG = "adapter_config.json"
 _PREFIX = "base_model.model."

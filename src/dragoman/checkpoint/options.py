@@ -11,8 +11,6 @@ from dragoman.checkpoint.source import resolve
 from dragoman.errors import ConfigError, ModelNotFoundError, did_you_mean
 from dragoman.files import read_json
 
-__all__ = ["LoadOptions", "check_saving", "tensors_to_save"]
-
 # Options of `save_pretrained` of `transformers` that have no effect here.
 _IDLE_SAVING = frozenset({"safe_serialization", "save_function", "save_peft_format", "token"})
 

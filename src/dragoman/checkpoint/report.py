@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 
 from dragoman.errors import CheckpointError
 
-__all__ = ["LoadReport"]
-
 # Entries shown in a list before the rest is counted; the layers of a stack are one entry.
 _IN_A_SUMMARY = 12
 _IN_AN_ERROR = 100

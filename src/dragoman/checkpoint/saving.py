@@ -24,7 +24,6 @@ from dragoman.files import JSON_BYTES, read_bytes
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["check_file_name", "finish_save", "save_folder"]
 
 _STAGING = ".dragoman-saving-"
 _PENDING = ".dragoman-pending"

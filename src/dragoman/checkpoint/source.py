@@ -8,8 +8,6 @@ from typing import Any
 from dragoman.checkpoint.layout import pick_weights, read_index, shard_names
 from dragoman.hub import SMALL_FILES, find_folder, matching
 
-__all__ = ["resolve"]
-
 
 def resolve(
     name_or_path: str | os.PathLike[str],

@@ -18,8 +18,6 @@ from dragoman._lazy import require
 from dragoman.errors import CheckpointError, DragomanError, UntrustedFileError, did_you_mean
 from dragoman.files import open_file, parse_json
 
-__all__ = ["Framework", "SafetensorsFile", "Shards", "TensorFile", "save_safetensors", "widen_bfloat16"]
-
 Framework = Literal["pt", "np", "flax"]
 
 # A name with its entry takes about 100 bytes, so this is enough for 40,000 tensors. The format allows 100 MB, which

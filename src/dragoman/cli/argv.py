@@ -7,8 +7,6 @@ Both the forms of `whisper` (`--output_format`, `--vad_filter True`), which are 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-__all__ = ["normalise"]
-
 _BOOLEANS = {"true": True, "false": False}
 
 # Switches of `whisper-ctranslate2` that may stand alone; here they have a value, to tell `False` from nothing.

@@ -19,8 +19,6 @@ import typer
 
 from dragoman.errors import DragomanError, OutOfMemoryError, is_out_of_memory
 
-__all__ = ["INTERRUPTED", "LOG", "describe", "report", "session"]
-
 LOG = logging.getLogger("dragoman")
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 

@@ -4,8 +4,6 @@ from collections.abc import Iterator
 
 from dragoman.families import FAMILIES, Family
 
-__all__ = ["family_tables"]
-
 _TAKES = {
     "Wav2Vec2FeatureExtractor": "waveform",
     "WhisperFeatureExtractor": "log-mel spectrogram",

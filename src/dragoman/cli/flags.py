@@ -10,8 +10,6 @@ from dragoman.audio import SAMPLING_RATE
 from dragoman.errors import ConfigError
 from dragoman.transcriber.fields import option
 
-__all__ = ["InspectFlags", "LiveFlags", "MessageFlags", "ModelFlags", "OutputFlags"]
-
 # Options by the heading that they are listed under.
 _model, _output = partial(option, group="Model"), partial(option, group="Output")
 _audio, _message = partial(option, group="Audio"), partial(option, group="Messages")

@@ -15,8 +15,6 @@ from typer.core import TyperCommand
 
 from dragoman.errors import ConfigError
 
-__all__ = ["CommandWithGroups", "with_flags"]
-
 _NUMBERS, _NUMBER_OR_NONE = "<float,float,…>", "<float|none>"
 
 

@@ -11,8 +11,6 @@ from dragoman.cli.flags import InspectFlags, MessageFlags, ModelFlags
 from dragoman.cli.generated import with_flags
 from dragoman.errors import DragomanError
 
-__all__ = ["inspect"]
-
 _SOURCE = ("model_dir", "revision", "local_files_only", "hf_token")
 
 _DEPTH = 3  # of the tree: part, component, submodule; layers share a line

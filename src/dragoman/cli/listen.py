@@ -12,8 +12,6 @@ from dragoman.cli.flags import LiveFlags, MessageFlags, ModelFlags
 from dragoman.cli.generated import with_flags
 from dragoman.transcriber.options import TranscribeOptions
 
-__all__ = ["listen"]
-
 _OPTIONS = (
     "language",
     "task",

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # rich takes a moment to import, and most runs need no bar
     from rich.progress import Progress, TaskID
 
-__all__ = ["Bar", "progress_bar"]
-
 
 class Bar:
     """The progress of one recording, if it is shown, and printing to standard output beside it."""

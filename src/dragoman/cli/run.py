@@ -23,8 +23,6 @@ from dragoman.transcriber.segmenting import Examined
 from dragoman.transcriber.transcriber import Transcriber
 from dragoman.transcriber.writers import clock, formats_of, output_paths, render, write_transcript
 
-__all__ = ["Output", "run"]
-
 _MAX_NAME = 255  # bytes of a file name, in all usual file systems
 
 

@@ -19,8 +19,6 @@ from dragoman.audio.waveform import MAX_RATE, MIN_RATE, Waveform, resampled
 from dragoman.cli.console import LOG
 from dragoman.errors import AudioError, ConfigError, MissingDependencyError
 
-__all__ = ["sound_from"]
-
 _BLOCK = SAMPLING_RATE // 10  # samples of the microphone at a time
 _EXTENSIBLE = 0xFFFE  # a WAV header with the sample format further on
 _MAX_CHUNK = 1 << 24  # bytes of a chunk of a WAV header

@@ -11,8 +11,6 @@ from dragoman.cli.whisper_flags import WhisperFlags
 from dragoman.transcriber.layout import Layout
 from dragoman.transcriber.options import TranscribeOptions
 
-__all__ = ["transcribe"]
-
 
 @with_flags
 def transcribe(

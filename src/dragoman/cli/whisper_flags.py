@@ -8,8 +8,6 @@ from dragoman.errors import ConfigError
 from dragoman.transcriber.fields import option
 from dragoman.transcriber.options import TranscribeOptions
 
-__all__ = ["WhisperFlags"]
-
 _whisper = partial(option, group="As in whisper")
 
 

@@ -6,8 +6,6 @@ A word error rate depends on the normaliser: name it with every figure.
 import re
 import unicodedata
 
-__all__ = ["normalize_basic", "normalize_english"]
-
 _TATWEEL = "ـ"  # stretches an Arabic word in print, without a meaning
 
 

@@ -16,9 +16,6 @@ from dragoman.spec.attention import AttentionSpec, CrossAttentionSpec
 from dragoman.spec.block import BlockSpec, FeedForwardSpec, StackSpec
 from dragoman.spec.text import HeadSpec, TextDecoderSpec, TextEmbeddingSpec, TextPositionSpec
 
-__all__ = ["BLOCKS", "EMBED_NORM", "FINAL_NORM", "OTHER_HEADS", "SHARED", "TINY", "TINY_DECODER", "TINY_IDS"]
-__all__ += ["BartLikeConfig", "TwoStackConfig", "block_rules", "seq2seq_part"]
-
 TINY_DECODER: dict[str, Any] = {
     "vocab_size": 99,
     "d_model": 24,

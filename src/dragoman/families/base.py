@@ -12,8 +12,6 @@ from dragoman.checkpoint.keymap import Alias, KeyMap, Rule
 from dragoman.families.config import ModelConfig
 from dragoman.families.rules import ANY_SPELLING, INSERTED
 
-__all__ = ["TINY_IDS", "TINY_TEXT", "Card", "Family", "Part"]
-
 # The fields of a tiny text decoder that most families name alike, and its special tokens.
 TINY_TEXT: dict[str, Any] = {
     "vocab_size": 99,

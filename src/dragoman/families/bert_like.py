@@ -11,8 +11,6 @@ from dragoman.spec.attention import AttentionSpec, CrossAttentionSpec
 from dragoman.spec.block import BlockSpec, FeedForwardSpec, StackSpec
 from dragoman.spec.text import HeadSpec, TextDecoderSpec, TextEmbeddingSpec
 
-__all__ = ["FRESH", "OTHER_HEADS", "TINY", "BertLikeConfig", "block_rules", "decoder_rules", "type_rules"]
-
 TINY = TINY_TEXT | {"intermediate_size": 30}
 
 

@@ -15,8 +15,6 @@ from dragoman.files import as_path, read_json, write_bytes
 from dragoman.hub import HUB_OPTIONS, local_folder
 from dragoman.spec import SpecAugmentSpec, SpeechEncoderSpec, TextDecoderSpec
 
-__all__ = ["FieldAlias", "ModelConfig", "SpecAugmentConfig"]
-
 _JSON = (str, int, float, list, tuple, dict)
 
 

@@ -8,8 +8,6 @@ from dragoman.checkpoint.keymap import Rename, Rule
 from dragoman.errors import ConfigError
 from dragoman.spec import BlockSpec, ConformerSpec, Distance, RotarySpec
 
-__all__ = ["CONFORMER", "ConformerFields"]
-
 
 @dataclass(kw_only=True)
 class ConformerFields:

@@ -6,8 +6,6 @@ from dragoman.errors import ConfigError
 from dragoman.families.llama_like import LlamaLikeConfig
 from dragoman.spec import Norm, TextDecoderSpec
 
-__all__ = ["GemmaLikeConfig"]
-
 
 @dataclass(kw_only=True)
 class GemmaLikeConfig(LlamaLikeConfig):

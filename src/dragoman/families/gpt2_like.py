@@ -12,8 +12,6 @@ from dragoman.spec.attention import AttentionSpec, CrossAttentionSpec
 from dragoman.spec.block import BlockSpec, FeedForwardSpec, StackSpec
 from dragoman.spec.text import HeadSpec, TextDecoderSpec, TextEmbeddingSpec
 
-__all__ = ["FUSED", "TINY", "GPT2LikeConfig", "rules", "rules_around"]
-
 TINY: dict[str, Any] = {
     "vocab_size": 99,
     "n_embd": 24,

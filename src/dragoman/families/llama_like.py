@@ -16,8 +16,6 @@ from dragoman.spec.block import BlockSpec, FeedForwardSpec, LocalAttentionSpec, 
 from dragoman.spec.checks import MOST_LAYERS
 from dragoman.spec.text import HeadSpec, TextDecoderSpec, TextEmbeddingSpec
 
-__all__ = ["TINY", "LlamaLikeConfig", "alternating", "part", "rules", "rules_around", "windowed", "windowed_everywhere"]
-
 TINY = TINY_TEXT | TINY_IDS | {"intermediate_size": 30, "num_key_value_heads": 2}
 
 

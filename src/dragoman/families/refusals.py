@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-__all__ = ["WHY"]
-
 _REASONS: dict[str, tuple[str, ...]] = {
     "it attends in both directions and has no decoder": (
         "albert", "big_bird", "convbert", "deberta", "deberta-v2", "distilbert", "ernie", "esm", "flaubert", "funnel",

@@ -7,8 +7,6 @@ from typing import Any
 from dragoman.errors import ConfigError
 from dragoman.spec import PairScaling, RotaryScaling, RotarySpec, YarnScaling
 
-__all__ = ["TINY_ROPES", "longest_text", "rope_parameters_of", "rotary_of"]
-
 _NEEDED: dict[str, tuple[str, ...]] = {
     "default": (),
     "linear": ("factor",),

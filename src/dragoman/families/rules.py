@@ -2,8 +2,6 @@
 
 from dragoman.checkpoint.keymap import Alias, Drop, Rename, Rule
 
-__all__ = ["ANY_SPELLING", "CROSS", "INSERTED", "head_rule", "inserted_rules", "other_heads"]
-
 # Spelling drift in any checkpoint: TensorFlow's names of a LayerNorm, the two generations of weight norm.
 ANY_SPELLING = (
     Alias("*.LayerNorm.gamma", "*.LayerNorm.weight"),

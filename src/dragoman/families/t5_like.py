@@ -12,8 +12,6 @@ from dragoman.spec.attention import AttentionSpec, CrossAttentionSpec
 from dragoman.spec.block import BlockSpec, FeedForwardSpec, StackSpec
 from dragoman.spec.text import HeadSpec, TextDecoderSpec, TextEmbeddingSpec
 
-__all__ = ["ALIASES", "COPIES", "TINY", "T5LikeConfig", "rules"]
-
 _LONGEST = 1024  # tokens; relative positions have no limit, so this one is ours
 
 TINY: dict[str, Any] = {

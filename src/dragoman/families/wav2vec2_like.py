@@ -17,9 +17,6 @@ from dragoman.spec import (
 from dragoman.spec.attention import AttentionSpec
 from dragoman.spec.block import BlockSpec, FeedForwardSpec, StackSpec
 
-__all__ = ["ADAPTER", "ADAPTER_PROJECTION", "FRONTEND", "HEADS", "LANGUAGE", "POSITIONS", "PROJECTION", "QUANTIZER"]
-__all__ += ["SPEAKER", "STACK", "TINY", "TINY_LARGE", "TINY_STACK", "Wav2Vec2LikeConfig", "stack_norm"]
-
 TINY_STACK: dict[str, Any] = {
     "hidden_size": 32,
     "num_hidden_layers": 2,

@@ -13,8 +13,6 @@ import numpy as np
 
 from dragoman.errors import CheckpointError
 
-__all__ = ["align", "alignment_matrix", "pick_heads", "warp"]
-
 Array: TypeAlias = "np.ndarray[Any, Any]"
 
 _MEDIAN_WIDTH = 7  # frames; OpenAI's number

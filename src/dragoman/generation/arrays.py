@@ -14,19 +14,6 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from array_api_compat import array_namespace, is_jax_namespace, is_torch_namespace
 
-__all__ = [
-    "MINUS_INFINITY",
-    "Array",
-    "Length",
-    "Ops",
-    "has_possible",
-    "is_any",
-    "ops_of",
-    "padded_to",
-    "when",
-    "written_at",
-]
-
 Array: TypeAlias = Any
 """An array of NumPy, PyTorch or JAX."""
 

@@ -13,18 +13,6 @@ from dragoman.generation.arrays import Array, Length, Ops, is_any, padded_to, wr
 from dragoman.generation.plan import Plan
 from dragoman.generation.sampling import draw_without_replacement
 
-__all__ = [
-    "EXCLUDED",
-    "BeamRule",
-    "BeamState",
-    "Candidates",
-    "accepts_finished",
-    "advance_beams",
-    "begin_beams",
-    "best_candidates",
-    "drawn_candidates",
-]
-
 EXCLUDED = -1e9
 """The score of a hypothesis that must not be chosen; finite, so that sums and comparisons stay defined."""
 

@@ -27,8 +27,6 @@ from dragoman.generation.processors import (
 from dragoman.generation.rules import ids_of
 from dragoman.generation.sampling import epsilon, eta, min_p, top_k, top_p, typical
 
-__all__ = ["build_filters", "build_processors"]
-
 
 def build_processors(
     ops: Ops,

@@ -8,8 +8,6 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from dragoman.generation.arrays import Array
 
-__all__ = ["State", "Step", "StepDecoder"]
-
 State = TypeVar("State")
 
 

@@ -26,8 +26,6 @@ from dragoman.generation.strategies.speculative import RewindableDecoder, search
 from dragoman.generation.streamers import Streamer
 from dragoman.generation.token_log_probs import TokenLogProbs
 
-__all__ = ["generate"]
-
 
 def generate(
     decoder: StepDecoder[State],

@@ -13,8 +13,6 @@ import numpy as np
 from dragoman.errors import GenerationError
 from dragoman.generation.arrays import Array, Length, Ops
 
-__all__ = ["fold", "gumbel", "sample_keys", "uniform", "utterance_keys"]
-
 # As signed 32-bit integers: JAX has no wider ones by default, and PyTorch supports few operations on unsigned ones.
 _GOLDEN = 0x9E3779B9 - (1 << 32)
 _FIRST = 0x7FEB352D

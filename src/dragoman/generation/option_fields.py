@@ -8,8 +8,6 @@ from typing import Any, ClassVar, Literal
 
 from dragoman.spec.ids import SharedId
 
-__all__ = ["OptionFields"]
-
 
 @dataclass(kw_only=True, init=False)
 class OptionFields:

@@ -13,8 +13,6 @@ from dragoman.generation.option_fields import OptionFields
 from dragoman.generation.rules import problems
 from dragoman.hub import find_folder, matching
 
-__all__ = ["GenerationConfig"]
-
 _FILE_NAME = "generation_config.json"
 _METADATA = ("_from_model_config", "transformers_version", "_commit_hash")
 

@@ -8,8 +8,6 @@ from dragoman.errors import GenerationError
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.rules import ids_of
 
-__all__ = ["Plan", "plan_of"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:

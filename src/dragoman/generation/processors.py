@@ -21,20 +21,6 @@ import numpy as np
 from dragoman.errors import GenerationError
 from dragoman.generation.arrays import MINUS_INFINITY, Array, Length, Ops, when
 
-__all__ = [
-    "Caller",
-    "ExponentialDecay",
-    "Force",
-    "NoRepeatNGram",
-    "PrefixAllowed",
-    "Processor",
-    "RemoveInvalid",
-    "RepetitionPenalty",
-    "SequenceBias",
-    "Suppress",
-    "UserProcessor",
-]
-
 Processor: TypeAlias = Callable[[Array, Length, Array], Array]
 UserProcessor: TypeAlias = Callable[[Array, Array], Array]
 """As in `transformers`: `processor(input_ids [rows, length], scores [rows, vocab])`; for Python loops only."""

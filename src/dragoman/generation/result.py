@@ -7,13 +7,6 @@ from typing import Any
 from dragoman.api.outputs import ModelOutput
 from dragoman.generation.arrays import Array, ops_of
 
-__all__ = [
-    "GenerateBeamEncoderDecoderOutput",
-    "GenerateEncoderDecoderOutput",
-    "GenerationResult",
-    "compute_transition_scores",
-]
-
 Steps = tuple[Any, ...] | None
 
 

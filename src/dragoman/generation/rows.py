@@ -12,8 +12,6 @@ from typing import NamedTuple
 from dragoman.generation.arrays import Array, Length, Ops, is_any, padded_to, written_at
 from dragoman.generation.plan import Plan
 
-__all__ = ["RowState", "advance_rows", "begin_rows"]
-
 
 class RowState(NamedTuple):
     """Greedy search or sampling between two steps.

@@ -6,8 +6,6 @@ from typing import Any, TypeAlias
 
 from dragoman.generation.option_fields import OptionFields
 
-__all__ = ["ids_of", "problems"]
-
 
 def problems(options: OptionFields) -> list[str]:
     """Return one sentence for each error in `options`."""

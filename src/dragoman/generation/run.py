@@ -19,8 +19,6 @@ from dragoman.generation.stopping import Stops
 from dragoman.generation.streamers import Streamer
 from dragoman.generation.token_log_probs import TokenLogProbs
 
-__all__ = ["Run", "raise_if_failed"]
-
 
 def raise_if_failed(failed: Array) -> None:
     """Raise an error if no token was possible for some rows, where bool `[rows]` is true.

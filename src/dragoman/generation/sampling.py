@@ -7,8 +7,6 @@ A filter takes scores float32 `[rows, vocab]` and sets those of the tokens it dr
 from dragoman.generation.arrays import MINUS_INFINITY, Array, Ops
 from dragoman.generation.noise import gumbel, uniform
 
-__all__ = ["draw", "draw_without_replacement", "epsilon", "eta", "min_p", "top_k", "top_p", "typical"]
-
 
 def top_k(ops: Ops, scores: Array, k: int) -> Array:
     """Keep the `k` greatest scores."""

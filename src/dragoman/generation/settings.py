@@ -15,8 +15,6 @@ from dragoman.generation.options import GenerationConfig
 from dragoman.generation.plan import Plan
 from dragoman.spec import SpecialIds
 
-__all__ = ["options_on", "prompt_mask_of", "prompt_of", "settings_of", "warn_if_cut_off"]
-
 # Passed by the trainers of `transformers`, or choose between its caches; without effect here.
 _IGNORED = ("cache_implementation", "disable_compile", "labels", "synced_gpus", "use_model_defaults")
 

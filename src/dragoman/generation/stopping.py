@@ -12,8 +12,6 @@ from dragoman.errors import GenerationError
 from dragoman.generation.arrays import Array, Ops
 from dragoman.generation.options import GenerationConfig
 
-__all__ = ["StoppingCriterion", "Stops", "stops_of"]
-
 StoppingCriterion: TypeAlias = Callable[[Array, Any], Any]
 """As in `transformers`: `criterion(input_ids [rows, length], scores)` returns bool, or bool `[rows]`."""
 

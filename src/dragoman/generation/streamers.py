@@ -12,8 +12,6 @@ import numpy as np
 
 from dragoman.errors import GenerationError
 
-__all__ = ["Streamer", "TextIteratorStreamer", "TextStreamer"]
-
 
 class Streamer(Protocol):
     """Receives the tokens of `generate` as they are chosen."""

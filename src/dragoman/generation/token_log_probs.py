@@ -9,8 +9,6 @@ from typing import NamedTuple
 from dragoman.generation.arrays import Array, Ops
 from dragoman.generation.beams import Candidates
 
-__all__ = ["TokenLogProbs"]
-
 
 class _Offered(NamedTuple):
     """The candidates of one step of beam search, each `[batch, candidates]`: the decoder's rows, tokens, values."""

@@ -14,8 +14,6 @@ from dragoman.jax.net.cache import Cache, Memory
 from dragoman.jax.net.loss import cross_entropy
 from dragoman.model.arrays import Arrays
 
-__all__ = ["ARRAYS", "JaxArrays"]
-
 
 class JaxArrays:
     """Arrays of JAX and NumPy; the methods are explained in `Arrays`."""

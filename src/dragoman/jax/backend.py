@@ -22,8 +22,6 @@ from dragoman.model.backend import Backend
 from dragoman.spec import SpeechEncoderSpec, TextDecoderSpec
 from dragoman.spec.lora import LoraSpec
 
-__all__ = ["BACKEND", "JaxBackend"]
-
 
 class JaxBackend:
     """Arrays of JAX and modules of Flax; the methods are explained in `Backend`."""

@@ -7,8 +7,6 @@ import numpy as np
 from dragoman.jax.net.speech_encoder import SpeechEncoderNet
 from dragoman.spec import Padding
 
-__all__ = ["fill_rows", "pad_to_bucket", "padded_frames", "rounded"]
-
 _MIN_FRAMES = 50  # a second
 
 

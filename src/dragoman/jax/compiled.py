@@ -34,8 +34,6 @@ from dragoman.jax.net.layers import widened
 from dragoman.jax.pretrained import PretrainedModule
 from dragoman.model.generate import Request, Speech
 
-__all__ = ["memory_of", "search"]
-
 _FIRST_CAPACITY = 64  # tokens; doubled when the cache is full
 
 

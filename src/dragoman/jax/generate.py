@@ -24,8 +24,6 @@ from dragoman.jax.pretrained import PretrainedModule
 from dragoman.jax.steps import CachedDecoder
 from dragoman.model.generate import Request
 
-__all__ = ["search", "seed_of"]
-
 
 def search(
     model: PretrainedModule,

@@ -37,8 +37,6 @@ from dragoman.model.save import save_model
 from dragoman.spec import Padding
 from dragoman.spec.augment import Masks
 
-__all__ = ["FlaxSpeechEncoderDecoderModel"]
-
 
 class FlaxSpeechEncoderDecoderModel(StageMethods):
     """A speech encoder, a bridge to the decoder's width and a text decoder.

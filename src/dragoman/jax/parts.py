@@ -14,8 +14,6 @@ from dragoman.jax.net.text_decoder import TextDecoderNet
 from dragoman.jax.pretrained import PretrainedPart
 from dragoman.model.parts import DecoderMethods, EncoderMethods
 
-__all__ = ["SpeechEncoder", "TextDecoder"]
-
 jax.tree_util.register_dataclass(CausalLMOutput)
 
 

@@ -14,8 +14,6 @@ from dragoman.jax.net.joint import Joint
 from dragoman.jax.net.tree import Tree
 from dragoman.jax.programs import Programs
 
-__all__ = ["PretrainedModule", "PretrainedPart"]
-
 
 @dataclass(eq=False)
 class _Held:

@@ -13,8 +13,6 @@ from flax import nnx
 from dragoman.errors import CheckpointError
 from dragoman.jax.net.tree import Tree, flat, merge, nested, tree_of, update, variables
 
-__all__ = ["Programs"]
-
 _log = logging.getLogger("dragoman")
 
 # Arguments of the network that are not arrays.

@@ -23,8 +23,6 @@ from dragoman.jax.net.joint import Joint
 from dragoman.jax.steps import LanguageModel
 from dragoman.model.runner import BackendRunner, FusionModel, ModelFacts
 
-__all__ = ["Runner"]
-
 _MIN_TOKENS = 16
 
 

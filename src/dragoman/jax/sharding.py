@@ -15,8 +15,6 @@ from dragoman.checkpoint.keymap import matches_any
 from dragoman.jax.net.tree import Tree, flat, nested
 from dragoman.jax.train import Batch
 
-__all__ = ["batch_sharding", "param_shardings", "place_batch", "place_params"]
-
 _BY_OUTPUTS = (
     "*.q_proj.weight", "*.k_proj.weight", "*.v_proj.weight", "*.ffn.in_proj.weight",
     "*.q_proj.bias", "*.k_proj.bias", "*.v_proj.bias", "*.ffn.in_proj.bias",

@@ -20,8 +20,6 @@ from dragoman.model.generate import Speech
 from dragoman.model.parts import chosen
 from dragoman.spec.augment import Masks
 
-__all__ = ["StageMethods", "dropout_key"]
-
 
 class StageMethods(PretrainedModule, ModelMethods):
     """Methods for the stages of a model."""

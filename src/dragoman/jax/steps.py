@@ -24,8 +24,6 @@ from dragoman.jax.pretrained import PretrainedModule
 from dragoman.jax.programs import Programs
 from dragoman.model.load import load_part
 
-__all__ = ["CachedDecoder", "LanguageModel"]
-
 
 class CachedDecoder:
     """A decoder that attends to the memory of a batch of utterances; a `RewindableDecoder` over NumPy arrays.

@@ -25,8 +25,6 @@ from dragoman.jax.net.tree import Tree, flat, nested
 from dragoman.model.arguments import without_start
 from dragoman.spec.augment import Masks
 
-__all__ = ["Batch", "TrainState", "Trainer", "trained"]
-
 
 def trained(params: Tree) -> Tree:
     """Return for each parameter of a model whether it is new: LoRA, cross-attention or bridge.

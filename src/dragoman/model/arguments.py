@@ -20,17 +20,6 @@ from dragoman.model.arrays import Arrays, checked_array, checked_mask, checked_t
 from dragoman.spec import Padding, SpeechEncoderSpec, TextDecoderSpec
 from dragoman.spec.frontend import fits, shape_in_words
 
-__all__ = [
-    "checked_memory",
-    "decoder_inputs",
-    "encoder_inputs",
-    "encoder_output",
-    "prepare_audio",
-    "shift_right",
-    "token_inputs",
-    "without_start",
-]
-
 
 def token_inputs(
     arrays: Arrays, spec: TextDecoderSpec, tokens: Any, embeds: Any, cache: Any, prefix: str = ""

@@ -8,8 +8,6 @@ from typing import Any, Protocol
 from dragoman.api.checks import check_ids, check_tokens
 from dragoman.errors import ConfigError, DragomanError
 
-__all__ = ["Arrays", "checked_array", "checked_mask", "checked_tokens", "zeros_and_ones"]
-
 
 class Arrays(Protocol):
     """What a framework does with the arrays that a caller passes in.

@@ -15,8 +15,6 @@ from dragoman.families import ModelConfig
 from dragoman.spec import SpeechEncoderSpec, TextDecoderSpec
 from dragoman.spec.lora import LoraSpec
 
-__all__ = ["Backend", "JointModel", "ModelPart"]
-
 
 class ModelPart(Protocol):
     """A speech encoder or a text decoder."""

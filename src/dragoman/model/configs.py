@@ -14,17 +14,6 @@ from dragoman.families import ModelConfig, config_from_dict, find
 from dragoman.generation.options import GenerationConfig
 from dragoman.spec import SpecialIds
 
-__all__ = [
-    "GENERATION_FIELDS",
-    "generation_of",
-    "is_sequence_to_sequence",
-    "part_config",
-    "replaced",
-    "shared_config",
-    "shared_options",
-    "whole_config",
-]
-
 GENERATION_FIELDS = tuple(field.name for field in fields(GenerationConfig) if field.name != "extra")
 
 _OLD_MAX_LENGTH = 20  # `transformers` before 4.4x wrote this default into every config.json

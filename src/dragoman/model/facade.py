@@ -26,8 +26,6 @@ from dragoman.model.warm_start import warm_start
 from dragoman.spec import Padding
 from dragoman.spec.lora import LoraSpec
 
-__all__ = ["ModelMethods"]
-
 
 class ModelMethods(GenerateMethods):
     """Methods of a whole model."""

@@ -23,8 +23,6 @@ from dragoman.generation.settings import prompt_mask_of, prompt_of, settings_of,
 from dragoman.model.arguments import encoder_inputs
 from dragoman.model.arrays import Arrays
 
-__all__ = ["GenerateMethods", "Request", "Speech"]
-
 Speech = tuple[Any, Any, EncoderOutput | None]
 """What `encoder_inputs` returns: audio and lengths, or an earlier output of the encoder."""
 

@@ -7,8 +7,6 @@ from dragoman.errors import ConfigError
 from dragoman.model.backend import ModelPart
 from dragoman.spec import SpeechEncoderSpec, TextDecoderSpec
 
-__all__ = ["check_joinable", "check_part", "joint_config"]
-
 
 def check_part(role: str, part: object, kind: type[Any]) -> None:
     """Check a ready-made `role`, "speech encoder" or "text decoder", of this backend; `None` stands for none.

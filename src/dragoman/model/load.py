@@ -20,8 +20,6 @@ from dragoman.model.configs import generation_of, is_sequence_to_sequence, part_
 from dragoman.model.names import BRIDGE_KEYS, keymap_of, name_tables
 from dragoman.spec import SpeechEncoderSpec
 
-__all__ = ["dtype_name", "load_language", "load_model", "load_part", "log_new", "open_checkpoint"]
-
 _MAX_COMPUTED = 2**24  # numbers; the tables of Marian and Pegasus have a million
 _log = logging.getLogger("dragoman")
 

@@ -19,8 +19,6 @@ from dragoman.model.backend import Backend, JointModel
 from dragoman.model.names import BRIDGE_KEYS, keymap_of
 from dragoman.spec.lora import LoraSpec
 
-__all__ = ["add_lora", "load_adapter", "merge_lora", "save_adapter"]
-
 
 def add_lora(backend: Backend, model: JointModel, spec: LoraSpec) -> None:
     """Give layers of the decoder a LoRA, which changes nothing until it is trained.

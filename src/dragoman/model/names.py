@@ -7,8 +7,6 @@ from dragoman.model.backend import ModelPart
 from dragoman.model.configs import shared_config
 from dragoman.spec import SpeechEncoderSpec
 
-__all__ = ["BRIDGE_KEYS", "keymap_of", "name_tables", "saved_prefixes"]
-
 BRIDGE_KEYS = KeyMap(
     (
         Rename("enc_to_dec_proj.*", "proj.*"),

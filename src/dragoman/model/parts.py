@@ -21,8 +21,6 @@ from dragoman.model.load import load_language
 from dragoman.spec import Padding, SpeechEncoderSpec, TextDecoderSpec
 from dragoman.spec.augment import Masks
 
-__all__ = ["DecoderMethods", "EncoderMethods", "chosen"]
-
 
 def chosen(given: bool | None, default: bool) -> bool:
     """Return an option of a call, by default the configuration's."""

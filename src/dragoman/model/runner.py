@@ -20,8 +20,6 @@ from dragoman.generation.options import GenerationConfig
 from dragoman.spec.speech import SpeechEncoderSpec
 from dragoman.spec.text import TextDecoderSpec
 
-__all__ = ["BackendRunner", "FusionModel", "ModelFacts", "Runner"]
-
 Array: TypeAlias = "np.ndarray[Any, Any]"
 
 

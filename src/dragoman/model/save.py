@@ -18,8 +18,6 @@ from dragoman.model.backend import Backend, JointModel, ModelPart
 from dragoman.model.configs import GENERATION_FIELDS, shared_config
 from dragoman.model.names import BRIDGE_KEYS, keymap_of, name_tables, saved_prefixes
 
-__all__ = ["checkpoint_tensors", "model_tensors", "save_model", "save_part"]
-
 Files = dict[str, bytes | Callable[[Path], None]]
 """By file name, the content or a function that writes it."""
 

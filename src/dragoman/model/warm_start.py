@@ -17,8 +17,6 @@ from dragoman.model.load import AnyModel, dtype_name, load_part, log_new, open_c
 from dragoman.spec import SpecialIds
 from dragoman.text.chat import speech_prompt
 
-__all__ = ["warm_start"]
-
 
 def warm_start(
     backend: Backend,

@@ -10,8 +10,6 @@ from dragoman.processing.from_files import processor_class, read_feature_extract
 from dragoman.processing.processor import PROCESSORS, SpeechProcessor, processor_of
 from dragoman.text.tokenizer import Tokenizer
 
-__all__ = ["AutoFeatureExtractor", "AutoProcessor", "AutoTokenizer"]
-
 # The processor that the tokenizer of a family without a speech encoder implies.
 _OF_TOKENIZER = {
     family.tokenizer: PROCESSORS[family.processor] for family in FAMILIES if family.processor and not family.speech

@@ -18,14 +18,6 @@ from dragoman.text.settings import OPTIONS
 from dragoman.text.tokenizer import Tokenizer
 from dragoman.text.vocab_files import load_tokenizer
 
-__all__ = [
-    "TOKENIZER_OF",
-    "processor_class",
-    "read_feature_extractor",
-    "read_tokenizer",
-    "split_options",
-]
-
 _EXTRACTORS: dict[str, type[FeatureExtractor]] = {
     kind.__name__: kind
     for kind in (

@@ -3,8 +3,6 @@
 import os
 from typing import Any, Protocol, runtime_checkable
 
-__all__ = ["AnyFeatureExtractor", "AnyTokenizer", "WhisperPrompts"]
-
 
 @runtime_checkable
 class AnyFeatureExtractor(Protocol):

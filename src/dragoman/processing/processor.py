@@ -15,17 +15,6 @@ from dragoman.processing.from_files import read_feature_extractor, read_tokenize
 from dragoman.processing.parts import AnyFeatureExtractor, AnyTokenizer, WhisperPrompts
 from dragoman.text.tokenizer import Tokenizer
 
-__all__ = [
-    "PROCESSORS",
-    "Speech2Text2Processor",
-    "Speech2TextProcessor",
-    "SpeechProcessor",
-    "Wav2Vec2BertProcessor",
-    "Wav2Vec2Processor",
-    "WhisperProcessor",
-    "processor_of",
-]
-
 
 class SpeechProcessor:
     """Any feature extractor and any tokenizer.

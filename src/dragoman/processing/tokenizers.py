@@ -15,8 +15,6 @@ from dragoman.text.kinds import GENERAL, kind_named
 from dragoman.text.tokenizer import Tokenizer
 from dragoman.text.vocab_files import stated_class, tokenizer_from_files
 
-__all__ = ["TOKENIZERS", "NamedTokenizer"]
-
 # The arguments of constructors in `transformers` by the first name of the file; the others have one of three.
 _FILE_ARGUMENTS = {
     "merges.txt": ("merges_file", "merges"),

@@ -7,8 +7,6 @@ from dragoman.spec.checks import check_cap, check_numbers, check_sizes
 from dragoman.spec.norms import NormSpec
 from dragoman.spec.rotary import RotarySpec
 
-__all__ = ["AttentionSpec", "CrossAttentionSpec"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionSpec:

@@ -11,8 +11,6 @@ from jaxtyping import Bool
 
 from dragoman.spec import SpecAugmentSpec
 
-__all__ = ["Masks", "draw_masks", "draw_spans"]
-
 Array = np.ndarray
 
 

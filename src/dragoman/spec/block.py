@@ -10,8 +10,6 @@ from dragoman.spec.norms import NormOrder, NormSpec
 from dragoman.spec.positions import DisentangledSpec
 from dragoman.spec.rotary import RotarySpec
 
-__all__ = ["BlockSpec", "FeedForwardSpec", "LocalAttentionSpec", "StackSpec"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class FeedForwardSpec:

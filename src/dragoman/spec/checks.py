@@ -5,8 +5,6 @@ from collections.abc import Mapping
 
 from dragoman.errors import ConfigError
 
-__all__ = ["MOST_LAYERS", "check_cap", "check_numbers", "check_sizes"]
-
 # Above these a configuration is a mistake or an attack: no published model comes near.
 _LARGEST = 2**24
 MOST_LAYERS = 1_000

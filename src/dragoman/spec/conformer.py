@@ -6,8 +6,6 @@ from enum import Enum
 from dragoman.errors import ConfigError
 from dragoman.spec.checks import check_numbers, check_sizes
 
-__all__ = ["ConformerSpec", "Distance"]
-
 
 class Distance(Enum):
     """How self-attention encodes the distance between a query's frame and a key's."""

@@ -4,8 +4,6 @@ from enum import Enum
 
 from dragoman.errors import ConfigError, did_you_mean
 
-__all__ = ["Activation", "EmbedNorm", "FrontendNorm", "Padding", "Positions"]
-
 
 class FrontendNorm(Enum):
     """How the convolutional front end normalises its channels."""

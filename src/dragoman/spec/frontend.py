@@ -13,16 +13,6 @@ from dragoman.errors import ConfigError
 from dragoman.spec.checks import MOST_LAYERS, check_numbers, check_sizes
 from dragoman.spec.enums import Activation, FrontendNorm
 
-__all__ = [
-    "ConvFrontendSpec",
-    "FeatureFrontendSpec",
-    "FrontendSpec",
-    "MelFrontendSpec",
-    "SubsampleFrontendSpec",
-    "fits",
-    "shape_in_words",
-]
-
 
 @dataclass(frozen=True, kw_only=True)
 class ConvFrontendSpec:

@@ -7,8 +7,6 @@
 from dataclasses import dataclass, fields
 from typing import Any, overload
 
-__all__ = ["SharedId", "SpecialIds"]
-
 
 @dataclass(kw_only=True)
 class SpecialIds:

@@ -6,8 +6,6 @@ from typing import Any
 from dragoman.errors import ConfigError
 from dragoman.spec.checks import check_numbers, check_sizes
 
-__all__ = ["LoraSpec"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class LoraSpec:

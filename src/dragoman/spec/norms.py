@@ -5,8 +5,6 @@ from enum import Enum
 
 from dragoman.spec.checks import check_numbers
 
-__all__ = ["Norm", "NormOrder", "NormSlots", "NormSpec"]
-
 
 class Norm(Enum):
     """A normalisation of the last axis."""

@@ -6,16 +6,6 @@ from dragoman.errors import ConfigError
 from dragoman.spec.checks import MOST_LAYERS, check_sizes
 from dragoman.spec.enums import Activation
 
-__all__ = [
-    "BucketBiasSpec",
-    "ConvPositionSpec",
-    "ConvStackPositionSpec",
-    "DisentangledSpec",
-    "PositionSpec",
-    "SinusoidPositionSpec",
-    "TablePositionSpec",
-]
-
 
 @dataclass(frozen=True, kw_only=True)
 class ConvPositionSpec:

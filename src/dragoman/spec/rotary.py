@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 from dragoman.errors import ConfigError
 
-__all__ = ["PairScaling", "RotaryScaling", "RotarySpec", "YarnScaling"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class RotaryScaling:

@@ -16,8 +16,6 @@ from dragoman.spec.positions import (
     TablePositionSpec,
 )
 
-__all__ = ["ConvAdapterSpec", "SpecAugmentSpec", "SpeechEncoderSpec"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class ConvAdapterSpec:

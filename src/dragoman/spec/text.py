@@ -8,8 +8,6 @@ from dragoman.spec.checks import check_cap, check_numbers, check_sizes
 from dragoman.spec.enums import Activation, EmbedNorm, Positions
 from dragoman.spec.positions import BucketBiasSpec
 
-__all__ = ["HeadSpec", "TextDecoderSpec", "TextEmbeddingSpec", "TextPositionSpec"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class TextPositionSpec:

@@ -8,8 +8,6 @@ from dragoman.errors import ConfigError
 from dragoman.families import FAMILIES, find
 from dragoman.families.config import ModelConfig
 
-__all__ = ["DECODERS", "ENCODERS", "VARIANTS", "tiny_config"]
-
 ENCODERS = [family.model_type for family in FAMILIES if family.speech]
 """The `model_type` of every family with a speech encoder."""
 

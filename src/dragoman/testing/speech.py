@@ -7,8 +7,6 @@ import numpy as np
 from dragoman.audio import SAMPLING_RATE
 from dragoman.errors import ConfigError
 
-__all__ = ["synthetic_speech"]
-
 # Centres of the first three formants in hertz, rounded from G. E. Peterson and H. L. Barney, Control methods used in a
 # study of the vowels, 1952, table II (men).
 _VOWELS = ((270, 2290, 3010), (530, 1840, 2480), (730, 1090, 2440), (570, 840, 2410), (300, 870, 2240))

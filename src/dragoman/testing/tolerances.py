@@ -1,7 +1,5 @@
 """The largest differences that tests allow."""
 
-__all__ = ["TOLERANCES"]
-
 TOLERANCES = {
     "logits": 1e-4,  # from `transformers`, in float32
     "loss": 1e-5,  # from `transformers`, in float32

@@ -25,19 +25,6 @@ from dragoman.text.settings import flag
 from dragoman.text.special_tokens import ROLES, added_token
 from dragoman.text.speech2text import LANGUAGES
 
-__all__ = [
-    "Builder",
-    "Built",
-    "File",
-    "Settings",
-    "blenderbot_words",
-    "byte_level",
-    "characters",
-    "extra_ids",
-    "marian",
-]
-__all__ += ["moses", "numbered", "sentence_piece", "spaced_bytes", "word_piece", "words"]
-
 Settings = Mapping[str, Any]
 
 

@@ -13,8 +13,6 @@ from typing import Any
 from dragoman._lazy import require
 from dragoman.errors import TokenizerError
 
-__all__ = ["speech_prompt"]
-
 _SPEECH = "\N{OBJECT REPLACEMENT CHARACTER}speech\N{OBJECT REPLACEMENT CHARACTER}"
 _MAX_LENGTH = 2**16  # characters of a template; the longest in use have a quarter of that
 _SECONDS = 8  # of the process; the template has five

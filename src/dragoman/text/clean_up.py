@@ -3,8 +3,6 @@
 import re
 import unicodedata
 
-__all__ = ["clean_up_tokenization", "normalize_for_whisper"]
-
 # In the order in which the tokenizers of `transformers` replace them.
 _SEPARATED = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 

@@ -8,8 +8,6 @@ from dragoman.batch import Batch
 from dragoman.text.clean_up import clean_up_tokenization
 from dragoman.text.tokenizer import Tokenizer
 
-__all__ = ["Wav2Vec2CTCTokenizer"]
-
 
 class Wav2Vec2CTCTokenizer(Tokenizer):
     """Characters, as in the fine-tuned checkpoints of wav2vec 2.0, HuBERT and MMS.

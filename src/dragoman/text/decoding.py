@@ -10,8 +10,6 @@ from dragoman.text.ids import id_rows
 from dragoman.text.rust_errors import rust_errors
 from dragoman.text.vocabulary import Vocabulary
 
-__all__ = ["Decoder"]
-
 # Options of `decode` in some classes of `transformers` that the others may be given.
 _WITHOUT_EFFECT = frozenset({"group_tokens", "num_processes", "spaces_between_special_tokens", "use_source_tokenizer"})
 

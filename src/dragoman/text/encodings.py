@@ -7,8 +7,6 @@ from tokenizers import Encoding, processors
 
 from dragoman.errors import TokenizerError
 
-__all__ = ["FILL", "JOINED", "columns_of", "pairs_of", "truncate"]
-
 # The value of padding in each column but `input_ids`.
 FILL: dict[str, Any] = {"token_type_ids": 0, "attention_mask": 0, "special_tokens_mask": 1, "offset_mapping": (0, 0)}
 

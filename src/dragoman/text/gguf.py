@@ -10,8 +10,6 @@ from dragoman.errors import TokenizerError
 from dragoman.text.rust_errors import rust_errors
 from dragoman.text.tokenizer import Tokenizer
 
-__all__ = ["tokenizer_of"]
-
 _NORMAL = 1  # token type in ggml; 3 is control, 4 user-defined
 # Splits a text before the merges: contractions, words, one or three digits, symbols, spaces.
 _QWEN = (

@@ -8,8 +8,6 @@ import numpy as np
 from dragoman.batch import to_numpy
 from dragoman.errors import TokenizerError
 
-__all__ = ["id_array", "id_rows", "pad_rows", "padded_length"]
-
 LIMIT = 2**32  # of ids in the Rust library
 
 

@@ -31,8 +31,6 @@ from dragoman.text.tokenizer import Tokenizer
 from dragoman.text.whisper import WhisperTokenizer
 from dragoman.text.words import BertTokenizer, BioGptTokenizer, BlenderbotSmallTokenizer, Speech2Text2Tokenizer
 
-__all__ = ["GENERAL", "KINDS", "Kind", "kind_named"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:

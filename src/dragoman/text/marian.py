@@ -10,8 +10,6 @@ from dragoman.files import parse_json
 from dragoman.text.pieces import MarianPieces, PythonPieces, with_pieces, without_pieces
 from dragoman.text.tokenizer import Tokenizer
 
-__all__ = ["MarianTokenizer"]
-
 
 class MarianTokenizer(Tokenizer):
     """`text </s>`; `tokenizer(text_target=…)` uses the model of the target language.

@@ -6,8 +6,6 @@ from dragoman.errors import TokenizerError, did_you_mean
 from dragoman.text.special_tokens import template
 from dragoman.text.tokenizer import Tokenizer
 
-__all__ = ["MBART50_LANGUAGES", "MBART_LANGUAGES", "MBart50Tokenizer", "MBartTokenizer"]
-
 # In the order of their ids, after those of the pieces.
 _FIRST_25 = (
     "ar_AR cs_CZ de_DE en_XX es_XX et_EE fi_FI fr_XX gu_IN hi_IN it_IT ja_XX kk_KZ ko_KR lt_LT lv_LV my_MM ne_NP nl_XX "

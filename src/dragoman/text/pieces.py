@@ -19,23 +19,6 @@ from tokenizers import Tokenizer as RustTokenizer
 from dragoman._lazy import require
 from dragoman.errors import TokenizerError
 
-__all__ = [
-    "CAMEMBERT",
-    "FAIRSEQ",
-    "PEGASUS",
-    "BlenderbotPieces",
-    "CharacterPieces",
-    "MarianPieces",
-    "MosesPieces",
-    "NumberedPieces",
-    "Numbering",
-    "PythonPieces",
-    "SentencePieces",
-    "WordPieces",
-    "with_pieces",
-    "without_pieces",
-]
-
 
 class PythonPieces:
     """A pre-tokenizer that encodes the text between added tokens.

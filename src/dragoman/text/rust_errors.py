@@ -5,8 +5,6 @@ from contextlib import contextmanager
 
 from dragoman.errors import DragomanError, TokenizerError
 
-__all__ = ["rust_errors"]
-
 
 @contextmanager
 def rust_errors(what: str, remedy: str) -> Iterator[None]:

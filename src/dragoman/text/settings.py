@@ -6,18 +6,6 @@ from typing import Any
 from dragoman.errors import TokenizerError, did_you_mean
 from dragoman.text.special_tokens import ROLES
 
-__all__ = [
-    "NO_LIMIT",
-    "OPTIONS",
-    "check_options",
-    "extra_tokens",
-    "flag",
-    "max_length",
-    "saved_settings",
-    "side",
-    "token_limit",
-]
-
 NO_LIMIT = int(1e30)  # `model_max_length` in files of tokenizers without a limit
 
 # Fields that a caller may set; each is known to some tokenizer.

@@ -8,8 +8,6 @@ from tokenizers import Tokenizer as RustTokenizer
 
 from dragoman.errors import TokenizerError
 
-__all__ = ["ROLES", "added_token", "added_token_fields", "template"]
-
 ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 _FLAGS = ("lstrip", "normalized", "rstrip", "single_word", "special")

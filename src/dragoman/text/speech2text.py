@@ -10,8 +10,6 @@ from dragoman.text.clean_up import clean_up_tokenization
 from dragoman.text.pieces import NumberedPieces
 from dragoman.text.tokenizer import Tokenizer
 
-__all__ = ["LANGUAGES", "Speech2TextTokenizer"]
-
 # The values of `lang_codes` in tokenizer_config.json.
 LANGUAGES = {"mustc": ("pt", "fr", "ru", "nl", "ro", "it", "es", "de")}
 

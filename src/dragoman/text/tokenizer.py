@@ -25,8 +25,6 @@ from dragoman.text.rust_errors import rust_errors
 from dragoman.text.settings import extra_tokens, flag, max_length, saved_settings, side, token_limit
 from dragoman.text.special_tokens import ROLES
 
-__all__ = ["Tokenizer"]
-
 
 class Tokenizer(Decoder):
     """Converts texts to token ids and back.

@@ -14,17 +14,20 @@ from typing import Any
 from tokenizers import Tokenizer as RustTokenizer
 from tokenizers import normalizers, pre_tokenizers
 
-from dragoman.errors import ModelNotFoundError, TokenizerError, did_you_mean
-from dragoman.files import VOCABULARY_BYTES, as_path, find_json, parse_json, read_bytes
+from dragoman.errors import ModelNotFoundError, TokenizerError
+from dragoman.files import VOCABULARY_BYTES, as_path, find_json, parse_json
 from dragoman.text.builders import Built, File
+from dragoman.text.kind_of_folder import (
+    inferred_kind,
+    kind_of,
+    vocabulary_bytes,
+)
 from dragoman.text.kinds import GENERAL, KINDS, Kind, kind_named
 from dragoman.text.mbart import MBART50_LANGUAGES, MBART_LANGUAGES
 from dragoman.text.rust_errors import rust_errors
 from dragoman.text.settings import check_options, flag
 from dragoman.text.special_tokens import ROLES, added_token, template
 from dragoman.text.tokenizer import Tokenizer
-
-__all__ = ["load_tokenizer", "stated_class", "tokenizer_from_files"]
 
 # Far above the largest files in use (1.3 MB), far below a dangerous size.
 CONFIG_BYTES = 16 * 2**20
@@ -35,10 +38,6 @@ _LONG_PATTERN = re.compile(rb'"(?:Regex|[^"\\]{0,8}\\u[^"]{0,64})"\s*:\s*"(?:[^"
 _MAX_GROWTH = 64  # characters for one, by all replacements of a normaliser; those in use have 3
 _MAX_CONTAINERS = VOCABULARY_BYTES // 20
 _AGAIN = "Download or save it again."
-TOKENIZER_FILES = (
-    "tokenizer.json, vocab.txt, vocab.json with merges.txt, vocab.json, vocab.json with source.spm and target.spm, "
-    "sentencepiece.bpe.model, spiece.model or tokenizer.model"
-)
 
 
 def load_tokenizer(
@@ -65,7 +64,7 @@ def load_tokenizer(
     settings = _settings(folder) | dict(options)
     config = _settings_file(folder / "config.json")
     named = tokenizer_type or stated_class(folder)
-    kind = _kind(folder, class_of.get(str(named), str(named))) if named else _inferred_kind(folder, config, class_of)
+    kind = kind_of(folder, class_of.get(str(named), str(named))) if named else inferred_kind(folder, config, class_of)
     tokenizer = _load(folder, kind, settings, _class_name(kind, named))
     if not named and kind.name == "MBartTokenizer" and _has_50_languages(tokenizer, config):
         kind = KINDS["MBart50Tokenizer"]
@@ -96,7 +95,7 @@ def tokenizer_from_files(
         TokenizerError: If a file is corrupt, or an option unknown.
     """
     check_options(options)
-    files = [File(path, _content(path)) for path in (as_path(path, "A vocabulary file") for path in paths)]
+    files = [File(path, vocabulary_bytes(path)) for path in (as_path(path, "A vocabulary file") for path in paths)]
     kind = kind_named(name) or GENERAL
     return _tokenizer(kind, files, options, _class_name(kind, name), fast=fast)
 
@@ -104,7 +103,7 @@ def tokenizer_from_files(
 def _load(folder: Path, kind: Kind, settings: Mapping[str, Any], name: str) -> Tokenizer:
     path = folder / "tokenizer.json"
     fast = kind.reads_json and path.is_file()
-    files = [File(path, _content(path))] if fast else _vocabulary_files(folder, kind)
+    files = [File(path, vocabulary_bytes(path))] if fast else _vocabulary_files(folder, kind)
     return _tokenizer(kind, files, settings, name, fast=fast, folder=folder)
 
 
@@ -128,66 +127,6 @@ def _tokenizer(
     return tokenizer
 
 
-def _kind(folder: Path, name: str) -> Kind:
-    """Return the kind with the name given in the files or by the user."""
-    kind = kind_named(name)
-    if kind is None and (folder / "tokenizer.json").is_file():
-        return GENERAL  # a tokenizer.json is complete
-    if kind is None:
-        raise TokenizerError(
-            f"{folder} has a tokenizer of the class {name!r} without a tokenizer.json; without one, only these "
-            f"classes are known: {', '.join(KINDS)}.{did_you_mean(name, KINDS)}"
-        )
-    return kind if kind.files or (folder / "tokenizer.json").is_file() else _guessed_kind(folder)
-
-
-def _inferred_kind(folder: Path, config: Mapping[str, Any], class_of: Mapping[str, str]) -> Kind:
-    """Return the kind of the model type; in a composite model the decoder comes first."""
-    parts = [part for part in (config.get("decoder"), config, config.get("encoder")) if isinstance(part, Mapping)]
-    names = [part.get(field) for part in parts for field in ("tokenizer_class", "model_type")]
-    for kind in (kind_named(class_of.get(name, name)) for name in names if isinstance(name, str)):
-        if kind is not None and _has_files(folder, kind):
-            return kind
-    return _guessed_kind(folder)
-
-
-def _guessed_kind(folder: Path) -> Kind:
-    """Return the kind that the files suggest.
-
-    Raises:
-        ModelNotFoundError: If there are none, or only a SentencePiece model, which does not determine the ids.
-    """
-
-    def content(name: str) -> bytes:
-        return _content(folder / name) if (folder / name).is_file() else b""
-
-    fast, slow, added = content("tokenizer.json"), content("vocab.json"), content("added_tokens.json")
-    if b'"<|startoftranscript|>"' in fast + added:
-        return KINDS["WhisperTokenizer"]
-    if fast:
-        return GENERAL
-    if (folder / "vocab.txt").is_file():
-        return KINDS["BertTokenizer"]
-    if slow and (folder / "source.spm").is_file():
-        return KINDS["MarianTokenizer"]
-    if slow and not (folder / "merges.txt").is_file():
-        return KINDS["Wav2Vec2CTCTokenizer"]
-    if slow:
-        marks = {b'@@"': "Speech2Text2Tokenizer", b'"<|endoftext|>"': "GPT2Tokenizer"}
-        return KINDS[next((name for mark, name in marks.items() if mark in slow), "RobertaTokenizer")]
-    if any(folder.glob("*.model")):
-        raise ModelNotFoundError(
-            f"{folder} has a SentencePiece model, which does not determine the ids. Add a tokenizer_config.json with "
-            "the `tokenizer_class` of the model, or pass for instance `tokenizer_type='mbart50'`."
-        )
-    raise ModelNotFoundError(f"{folder} has no tokenizer. Add one of: {TOKENIZER_FILES}.")
-
-
-def _has_files(folder: Path, kind: Kind) -> bool:
-    fast = kind.reads_json and (folder / "tokenizer.json").is_file()
-    return fast or all(any((folder / name).is_file() for name in names) for names in kind.files)
-
-
 def _class_name(kind: Kind, named: object) -> str:
     """Return the class name to save: the given one, if it is a class name."""
     name = str(named or kind.name).removesuffix("Fast")
@@ -204,11 +143,6 @@ def _has_50_languages(tokenizer: Tokenizer, config: Mapping[str, Any]) -> bool:
 def _settings_file(path: Path) -> dict[str, Any]:
     """Return the content of a settings file; empty if there is none."""
     return find_json(path, TokenizerError, max_bytes=CONFIG_BYTES)
-
-
-def _content(path: Path) -> bytes:
-    """Return the content of a vocabulary file."""
-    return read_bytes(path, VOCABULARY_BYTES, TokenizerError)
 
 
 def _settings(folder: Path) -> dict[str, Any]:
@@ -298,7 +232,7 @@ def _vocabulary_files(folder: Path, kind: Kind) -> list[File]:
     for names in kind.all_files:
         found = next((folder / name for name in names if (folder / name).is_file()), None)
         if found is not None:
-            files.append(File(found, _content(found)))
+            files.append(File(found, vocabulary_bytes(found)))
         elif names in kind.files:
             fast = "tokenizer.json, or " if kind.reads_json else ""
             wanted = " and ".join(" or ".join(alternatives) for alternatives in kind.files)

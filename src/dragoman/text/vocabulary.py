@@ -14,8 +14,6 @@ from dragoman.errors import TokenizerError, did_you_mean
 from dragoman.text.ids import id_rows
 from dragoman.text.special_tokens import ROLES, added_token, added_token_fields
 
-__all__ = ["Vocabulary"]
-
 _log = logging.getLogger(__name__)
 
 

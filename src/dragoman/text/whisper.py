@@ -13,8 +13,6 @@ from dragoman.text.clean_up import normalize_for_whisper
 from dragoman.text.special_tokens import template
 from dragoman.text.tokenizer import Tokenizer
 
-__all__ = ["LANGUAGES", "WhisperTokenizer", "language_code"]
-
 # In the order of their ids.
 _LANGUAGES = """
 en:english zh:chinese de:german es:spanish ru:russian ko:korean fr:french ja:japanese pt:portuguese tr:turkish pl:polish

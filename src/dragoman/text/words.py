@@ -6,8 +6,6 @@ from dragoman.text.clean_up import clean_up_tokenization
 from dragoman.text.pieces import MosesPieces
 from dragoman.text.tokenizer import Tokenizer
 
-__all__ = ["BertTokenizer", "BioGptTokenizer", "BlenderbotSmallTokenizer", "Speech2Text2Tokenizer"]
-
 
 class BertTokenizer(Tokenizer):
     """WordPiece: `[CLS] text [SEP]`, or `[CLS] text [SEP] text [SEP]` with a token type for each of the two."""

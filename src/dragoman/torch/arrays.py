@@ -10,8 +10,6 @@ from dragoman.model.arrays import Arrays
 from dragoman.torch.net.cache import Cache, Memory
 from dragoman.torch.net.loss import cross_entropy
 
-__all__ = ["ARRAYS", "TorchArrays"]
-
 
 class TorchArrays:
     """Tensors of PyTorch; the methods are explained in `Arrays`."""

@@ -20,8 +20,6 @@ from dragoman.torch.net.init import initialise, put
 from dragoman.torch.net.layers import Linear, LoraLinear
 from dragoman.torch.pickles import PickleFile
 
-__all__ = ["BACKEND", "TorchBackend"]
-
 
 class TorchBackend:
     """Tensors and modules of PyTorch; the methods are explained in `Backend`."""

@@ -19,8 +19,6 @@ from dragoman.torch.net.cache import Cache, Memory
 from dragoman.torch.net.joint import Joint
 from dragoman.torch.net.text_decoder import TextDecoderNet
 
-__all__ = ["CachedDecoder", "search"]
-
 
 class CachedDecoder:
     """A decoder that attends to the memory of a batch of utterances; a `StepDecoder`, and a `RewindableDecoder`.

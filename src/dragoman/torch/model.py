@@ -34,8 +34,6 @@ from dragoman.torch.net.joint import Joint
 from dragoman.torch.parts import SpeechEncoder, TextDecoder
 from dragoman.torch.pretrained import PretrainedModule
 
-__all__ = ["AutoModelForSpeechSeq2Seq", "SpeechEncoderDecoderModel"]
-
 
 class SpeechEncoderDecoderModel(Joint, PretrainedModule, ModelMethods):
     """A speech encoder, a bridge to the decoder's width and a text decoder.

@@ -21,8 +21,6 @@ from dragoman.torch.net.speech_encoder import SpeechEncoderNet
 from dragoman.torch.net.text_decoder import TextDecoderNet
 from dragoman.torch.pretrained import PretrainedPart
 
-__all__ = ["SpeechEncoder", "TextDecoder", "part_classes"]
-
 torch.export.register_dataclass(CausalLMOutput)  # so that torch.export and sharding see its tensors
 
 

@@ -17,8 +17,6 @@ from torch import Tensor
 
 from dragoman.errors import UntrustedFileError
 
-__all__ = ["PickleFile"]
-
 # Tensors may share memory (tied weights), so together they may be larger than the file.
 _TIMES_THE_FILE = 8
 _ALLOWANCE = 2**26  # bytes

@@ -18,8 +18,6 @@ from dragoman.torch.backend import BACKEND
 from dragoman.torch.net.block import Stack
 from dragoman.torch.net.frontend import ConvFrontend
 
-__all__ = ["PretrainedModule", "PretrainedPart"]
-
 
 class PretrainedModule(nn.Module):
     """A module with the attributes and the gradient checkpointing of a `PreTrainedModel`."""

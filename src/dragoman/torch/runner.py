@@ -19,8 +19,6 @@ from dragoman.torch.generate import CachedDecoder
 from dragoman.torch.model import SpeechEncoderDecoderModel
 from dragoman.torch.parts import TextDecoder
 
-__all__ = ["Runner"]
-
 
 class Runner(BackendRunner):
     """Runs a PyTorch model, which is put into evaluation mode; `dragoman.model.runner` describes the methods."""

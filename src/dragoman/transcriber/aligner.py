@@ -17,8 +17,6 @@ from dragoman.generation.alignment import align, alignment_matrix
 from dragoman.transcriber.decoded import Alignment, Decoded
 from dragoman.transcriber.engine import Engine
 
-__all__ = ["aligned", "check_alignable", "frame_times"]
-
 
 def check_alignable(engine: Engine) -> None:
     """Refuse a model that cannot be aligned, before any work.

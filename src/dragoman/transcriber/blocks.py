@@ -15,8 +15,6 @@ from dragoman.batch import to_numpy
 from dragoman.errors import AudioError, ConfigError
 from dragoman.transcriber.options import TranscribeOptions
 
-__all__ = ["Audio", "blocks_of", "live_blocks"]
-
 Audio: TypeAlias = "AudioSource | np.ndarray[Any, Any] | Iterable[np.ndarray[Any, Any]]"
 
 

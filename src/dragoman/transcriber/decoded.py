@@ -7,8 +7,6 @@ import numpy as np
 
 from dragoman.transcriber.result import Alternative
 
-__all__ = ["Alignment", "Decoded"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Alignment:

@@ -25,8 +25,6 @@ from dragoman.transcriber.result import Segment
 from dragoman.transcriber.scorers import scorers_for
 from dragoman.transcriber.segmenting import Examined, examined, segments_of
 
-__all__ = ["WindowDecoder", "cutting_rules", "window_seconds"]
-
 
 class _Transcribed(NamedTuple):
     """A window, its samples and its transcript."""

@@ -17,8 +17,6 @@ from dragoman.text.ctc import Wav2Vec2CTCTokenizer
 from dragoman.transcriber.options import TranscribeOptions
 from dragoman.transcriber.result import ModelInfo
 
-__all__ = ["Engine"]
-
 # Maximum window of encoders that state none: the longest clips that they are usually fine-tuned on.
 _USUAL_SECONDS = 20.0
 

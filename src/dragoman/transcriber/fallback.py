@@ -23,8 +23,6 @@ from dragoman.transcriber.guards import best_of, fails, is_silence
 from dragoman.transcriber.options import TranscribeOptions
 from dragoman.transcriber.result import Alternative
 
-__all__ = ["WindowBatch", "decode"]
-
 # Some decoders can hold 131,072 tokens, but a transcript of more than 50 tokens per second of speech, even of single
 # letters, has lost the speech long before. A short window may have as many tokens as Whisper has for 30 s.
 _TOKENS_PER_SECOND, _MIN_LENGTH_LIMIT = 50, 448

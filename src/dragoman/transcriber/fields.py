@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from dataclasses import field, fields
 from typing import Any, TypeVar
 
-__all__ = ["documented", "option", "too_small"]
-
 _Class = TypeVar("_Class", bound=type)
 
 

@@ -19,8 +19,6 @@ from dragoman.transcriber.decoded import Decoded
 from dragoman.transcriber.options import TranscribeOptions
 from dragoman.transcriber.result import compression_ratio
 
-__all__ = ["best_of", "covers_little", "fails", "is_looping", "is_silence"]
-
 _MIN_REPEATS = 5  # in a row, at the end of a transcript, that count as a loop
 _MAX_LOOP_TOKENS = 40  # of what is repeated
 _TOKENS_PER_SECOND = (2.0, 8.0)  # of speech, in subwords; loops have fewer in silence, or more

@@ -16,16 +16,6 @@ from dragoman.text.mbart import MBartTokenizer
 from dragoman.text.whisper import LANGUAGES, WhisperTokenizer, language_code
 from dragoman.transcriber.options import TranscribeOptions
 
-__all__ = [
-    "language_tokens",
-    "prompt_tokens",
-    "takes_language",
-    "target_languages",
-    "target_token",
-    "warn_of_idle_options",
-    "whisper_task",
-]
-
 # OpenAI's rule for files that do not state it: English-only vocabularies are smaller.
 _MULTILINGUAL_FROM = 51_865
 

@@ -6,8 +6,6 @@ from functools import partial
 from dragoman.errors import ConfigError
 from dragoman.transcriber.fields import documented, option, too_small
 
-__all__ = ["Layout"]
-
 _output = partial(option, group="Output")
 
 

@@ -29,8 +29,6 @@ from dragoman.transcriber.options import TranscribeOptions
 from dragoman.transcriber.result import Segment, join_texts
 from dragoman.transcriber.words import common_prefix, split_words
 
-__all__ = ["LiveText", "agreement", "live_texts"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class LiveText:

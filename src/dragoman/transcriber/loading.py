@@ -20,8 +20,6 @@ from dragoman.model.runner import BackendRunner
 from dragoman.transcriber.engine import Engine
 from dragoman.transcriber.result import ModelInfo
 
-__all__ = ["checkpoint_errors", "load_engine", "runner_class"]
-
 _BACKENDS = {"torch": "dragoman.torch.runner", "jax": "dragoman.jax.runner"}
 
 # The names that `whisper` and `faster-whisper` give models. The default model is tiny.en.

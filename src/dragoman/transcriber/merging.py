@@ -15,8 +15,6 @@ from math import ceil
 from dragoman.transcriber.decoded import Decoded
 from dragoman.transcriber.words import find_words
 
-__all__ = ["common_run", "joined_at", "merged"]
-
 
 def merged(
     text_of: Callable[[Sequence[int]], str], left: Decoded, right: Decoded, shared: float, seconds: tuple[float, float]

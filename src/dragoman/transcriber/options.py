@@ -12,8 +12,6 @@ from typing import Any, Literal, get_args, get_type_hints
 from dragoman.errors import ConfigError
 from dragoman.transcriber.fields import documented, option, too_small
 
-__all__ = ["TranscribeOptions"]
-
 # Types whose values are checked, and what to call them; True is not a number here.
 _KINDS: dict[type, tuple[type, str]] = {
     int: (Integral, "a whole number"),

@@ -17,8 +17,6 @@ from dragoman.transcriber.decoded import Alignment
 from dragoman.transcriber.result import Word
 from dragoman.transcriber.segmenting import Examined
 
-__all__ = ["plot_window"]
-
 _INCHES_PER_SECOND = 1.1  # labels of short words do not overlap
 _MAX_POINTS = 4000  # of a waveform; more cannot be seen
 

@@ -18,8 +18,6 @@ from dragoman.transcriber.language import (
 )
 from dragoman.transcriber.options import TranscribeOptions
 
-__all__ = ["PromptBuilder"]
-
 _log = logging.getLogger("dragoman")
 
 # A transcript sampled above this temperature is not used as a prompt, as in openai/whisper.

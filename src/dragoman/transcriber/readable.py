@@ -11,8 +11,6 @@ from typing import Protocol, TypeVar
 
 from dragoman.transcriber.sentences import PAUSE, ends_sentence
 
-__all__ = ["MAX_MS", "MIN_MS", "grouped", "in_lines"]
-
 MAX_WIDTH, MAX_LINES = 42, 2
 MIN_MS, MAX_MS = 1_000, 7_000
 _SHORT_PAUSE_MS = 250  # at which a cue may end without cutting a phrase

@@ -11,8 +11,6 @@ from dragoman.audio.reading.containers import container_of
 from dragoman.audio.reading.source import AudioSource, open_audio
 from dragoman.errors import AudioError, ConfigError
 
-__all__ = ["AUDIO_EXTENSIONS", "Recording", "find_audio_files", "find_recordings", "with_distinct_outputs"]
-
 STDIN = "-"
 
 # What counts as audio in a folder. A file that the user names may be called anything.

@@ -11,18 +11,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = [
-    "Alternative",
-    "ModelInfo",
-    "Segment",
-    "Timings",
-    "Transcript",
-    "Word",
-    "compression_ratio",
-    "is_unspaced",
-    "join_texts",
-]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Word:

@@ -17,8 +17,6 @@ from dragoman.generation.scorers.word_ngram import WordNGramModel, word_starts
 from dragoman.transcriber.engine import Engine
 from dragoman.transcriber.options import TranscribeOptions
 
-__all__ = ["phrase_tokens", "scorers_for"]
-
 _log = logging.getLogger("dragoman")
 
 

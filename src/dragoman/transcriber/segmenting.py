@@ -11,8 +11,6 @@ from dragoman.transcriber.sentences import sentence_starts
 from dragoman.transcriber.silences import snap_to_silences
 from dragoman.transcriber.words import WordTokens, find_words, timed_words, word_boundaries
 
-__all__ = ["Examined", "examined", "segments_of"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Examined:

@@ -4,8 +4,6 @@ from collections.abc import Iterator, Sequence
 
 from dragoman.transcriber.result import Word
 
-__all__ = ["PAUSE", "ends_sentence", "sentence_starts"]
-
 PAUSE = 0.8  # seconds between two words that always split segments
 _MIN_SECONDS = 1.0  # a shorter sentence has no segment of its own, unless a pause splits it off
 

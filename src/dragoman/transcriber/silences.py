@@ -11,8 +11,6 @@ import numpy as np
 from dragoman.audio import SAMPLING_RATE
 from dragoman.audio.waveform import Waveform
 
-__all__ = ["snap_to_silences"]
-
 Array: TypeAlias = "np.ndarray[Any, Any]"
 
 # All tuned on synthetic speech with known word times: see docs/times.md.

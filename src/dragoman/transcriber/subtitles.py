@@ -13,8 +13,6 @@ from dragoman.transcriber.readable import MAX_MS, MIN_MS, grouped, in_lines
 from dragoman.transcriber.result import Segment, is_unspaced
 from dragoman.transcriber.words import split_words
 
-__all__ = ["Cue", "Layout", "cues"]
-
 
 class Cue(NamedTuple):
     """A text on the screen, with its start and end in whole milliseconds."""

@@ -24,8 +24,6 @@ from dragoman.transcriber.options import TranscribeOptions
 from dragoman.transcriber.result import ModelInfo, Segment, Timings, Transcript, join_texts
 from dragoman.transcriber.segmenting import Examined
 
-__all__ = ["SegmentStream", "Transcriber"]
-
 
 class Transcriber:
     """Transcribes recordings with any speech encoder-decoder.

@@ -15,8 +15,6 @@ import numpy as np
 
 from dragoman.transcriber.result import Word, is_unspaced
 
-__all__ = ["WordTokens", "common_prefix", "find_words", "split_words", "timed_words", "word_boundaries"]
-
 Array: TypeAlias = "np.ndarray[Any, Any]"
 
 

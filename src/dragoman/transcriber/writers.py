@@ -11,10 +11,9 @@ from pathlib import Path
 
 from dragoman.errors import ConfigError, did_you_mean
 from dragoman.files import write_bytes
+from dragoman.transcriber.layout import Layout
 from dragoman.transcriber.result import Transcript
-from dragoman.transcriber.subtitles import Layout, cues
-
-__all__ = ["FORMATS", "clock", "formats_of", "output_paths", "render", "write_transcript"]
+from dragoman.transcriber.subtitles import cues
 
 
 def _clock(milliseconds: int, point: str, hours_always: bool) -> str:

@@ -1,8 +1,9 @@
 import pytest
 
 from dragoman.errors import ConfigError
+from dragoman.transcriber.layout import Layout
 from dragoman.transcriber.result import Segment, Word
-from dragoman.transcriber.subtitles import Layout, cues
+from dragoman.transcriber.subtitles import cues
 
 
 def segment(*words: tuple[str, float, float]) -> Segment:

@@ -39,8 +39,6 @@ from dragoman.errors import AudioError, ModelNotFoundError
 from dragoman.files import as_path, write_json
 from dragoman.hub import local_folder
 
-__all__ = ["Call", "FeatureExtractor"]
-
 _log = logging.getLogger(__name__)
 
 

@@ -12,8 +12,6 @@ from jaxtyping import Float, Float32
 from dragoman.audio.waveform import Waveform
 from dragoman.errors import AudioError
 
-__all__ = ["FRAMES_PER_SECOND", "FilterBank", "filter_bank", "frame_count", "samples_for"]
-
 FilterBank: TypeAlias = Float32[np.ndarray[Any, np.dtype[np.float32]], "frames bins"]
 
 _FRAME, _HOP = 0.025, 0.010  # seconds

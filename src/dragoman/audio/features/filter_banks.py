@@ -13,9 +13,6 @@ from dragoman.audio.waveform import Waveform
 from dragoman.batch import Batch
 from dragoman.errors import AudioError
 
-__all__ = ["SeamlessM4TFeatureExtractor", "Speech2TextFeatureExtractor"]
-
-
 _CONSTANT = 1e-5  # standard deviation in float32 of a bin that never changes
 
 

@@ -11,8 +11,6 @@ from jaxtyping import Float, Float32
 
 from dragoman.audio.waveform import Waveform
 
-__all__ = ["LogMel", "log_mel_spectrogram", "mel_filter_bank"]
-
 LogMel: TypeAlias = Float32[np.ndarray[Any, np.dtype[np.float32]], "mels frames"]
 
 _FLOOR = 1e-10  # power below this is silence

@@ -13,19 +13,6 @@ from dragoman.audio.waveform import Waveform, as_float32, normalise
 from dragoman.batch import to_numpy
 from dragoman.errors import AudioError, ConfigError
 
-__all__ = [
-    "Row",
-    "columns_of",
-    "lengths_to_pad_to",
-    "normalise_padded",
-    "pad_rows",
-    "padding_masks",
-    "rows_of",
-    "stack",
-    "stack_ragged",
-    "truncate",
-]
-
 Row: TypeAlias = np.ndarray[Any, Any]
 
 _STRATEGIES = ("longest", "max_length", "do_not_pad")

@@ -11,8 +11,6 @@ from dragoman.audio.waveform import MAX_RATE, MIN_RATE
 from dragoman.errors import ConfigError, ModelNotFoundError
 from dragoman.files import read_json
 
-__all__ = ["FILE_NAME", "check_fields", "field_names", "kind", "read_preprocessor_config"]
-
 FILE_NAME = "preprocessor_config.json"
 _PROCESSOR_FILE_NAME = "processor_config.json"  # newer checkpoints nest the same fields in it
 

@@ -9,8 +9,6 @@ from dragoman.audio.features.preprocessor_config import kind
 from dragoman.audio.waveform import Waveform, check_finite, check_samples, normalise
 from dragoman.batch import Batch
 
-__all__ = ["Wav2Vec2FeatureExtractor"]
-
 
 @kind
 class Wav2Vec2FeatureExtractor(FeatureExtractor):

@@ -13,8 +13,6 @@ from dragoman.audio.waveform import Waveform, normalise
 from dragoman.batch import Batch
 from dragoman.errors import AudioError
 
-__all__ = ["WhisperFeatureExtractor"]
-
 
 @kind
 class WhisperFeatureExtractor(FeatureExtractor):

@@ -24,8 +24,6 @@ from dragoman.audio.reading.sizes import check_sizes
 from dragoman.audio.reading.source import AudioFile
 from dragoman.errors import AudioError
 
-__all__ = ["Layout", "container_of", "inspect"]
-
 # Containers that need FFmpeg, by the names of its demuxers; libsndfile reads all others. FFmpeg must not guess the
 # container, since it could guess a playlist, which opens further files.
 _FFMPEG = frozenset({

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from dragoman.audio.reading.source import AudioFile
 from dragoman.errors import AudioError
 
-__all__ = ["Damage", "damaged", "truncated"]
-
 
 def truncated(audio: AudioFile, what: str) -> AudioError:
     """Return the error for a file that ends too early."""

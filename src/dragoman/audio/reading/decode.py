@@ -20,8 +20,6 @@ from dragoman.audio.reading.source import AudioFile
 from dragoman.audio.waveform import MAX_RATE, MIN_RATE, Waveform, check_samples
 from dragoman.errors import AudioError, MissingDependencyError
 
-__all__ = ["DecodedStream", "decode"]
-
 _MAX_CHANNELS = 64
 _BLOCK_VALUES = 1 << 17  # samples x channels per block, 512 KiB
 

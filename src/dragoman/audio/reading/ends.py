@@ -4,8 +4,6 @@ from collections.abc import Callable
 
 from dragoman.audio.reading.source import AudioFile
 
-__all__ = ["UNKNOWN_SIZE", "stated_end"]
-
 UNKNOWN_SIZE = 0x7FFF_F000  # programs that cannot seek back write sizes from here up
 _MAX_ELEMENTS = 1_000_000  # later ones are not checked
 

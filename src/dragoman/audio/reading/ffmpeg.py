@@ -20,8 +20,6 @@ from dragoman.audio.reading.ranges import ByteRanges, Piece
 from dragoman.audio.reading.source import AudioFile
 from dragoman.errors import AudioError
 
-__all__ = ["MediaFile"]
-
 # FFmpeg estimates their duration, or has it from an index without a clock; `sizes` notices if the end is missing.
 _NO_DURATION = frozenset({"aac", "amr", "g722", "ac3", "eac3", "dts", "mpegts", "mpeg", "avi", "matroska", "asf", "rm"})
 _EXACT = frozenset({"wv", "tta", "ape", "flac", "caf"})  # headers with a number of samples

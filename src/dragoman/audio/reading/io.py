@@ -13,16 +13,8 @@ from dragoman.audio import SAMPLING_RATE
 from dragoman.audio.reading.damage import Damage
 from dragoman.audio.reading.decode import decode
 from dragoman.audio.reading.source import AudioSource, open_audio
-from dragoman.audio.waveform import Waveform, as_waveform, check_rate, resampled
+from dragoman.audio.waveform import Waveform, check_rate, resampled
 from dragoman.errors import AudioError
-
-__all__ = [
-    "AudioSource",
-    "Waveform",
-    "as_waveform",
-    "load_audio",
-    "stream_audio",
-]
 
 
 def load_audio(

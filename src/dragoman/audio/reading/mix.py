@@ -8,8 +8,6 @@ import numpy as np
 
 from dragoman.audio.waveform import Waveform
 
-__all__ = ["Mixer"]
-
 _CANCELLED = 0.1  # power of the sum over the sum of the powers: 1 for unrelated channels, N for N equal ones
 _RESTORED = 0.5  # above it the mean is used again
 _SILENCE = 1e-8  # mean square; below it the phase of the channels is unknown

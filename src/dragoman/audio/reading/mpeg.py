@@ -16,8 +16,6 @@ from dragoman.audio.reading.ranges import Piece
 from dragoman.audio.reading.source import AudioFile
 from dragoman.errors import AudioError
 
-__all__ = ["count_frames", "frame_groups", "frame_length", "skip_id3", "table_bytes", "table_frames"]
-
 # Kilobits per second by bitrate index 1…14, for (MPEG version, layer); MPEG 2.5 is like 2, and its layers II and III
 # are the same.
 _BITRATES = {

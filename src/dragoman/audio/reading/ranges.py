@@ -8,8 +8,6 @@ from typing import Any, TypeAlias
 
 from dragoman.audio.reading.source import AudioFile
 
-__all__ = ["ByteRanges", "Piece"]
-
 Piece: TypeAlias = "tuple[int, int] | bytes"
 """Offset and size of a part of the file, or bytes to be read in its place."""
 

@@ -15,8 +15,6 @@ from dragoman.audio.reading.ranges import Piece
 from dragoman.audio.reading.source import AudioFile
 from dragoman.errors import AudioError
 
-__all__ = ["check_sizes"]
-
 _MAX_CHUNKS = 10_000  # before the samples: far above any real file; stops malicious ones
 _SLACK = 64  # bytes by which some programs are wrong because they count their header
 _TAIL = 1024  # bytes after the samples from which on they are not just a tag

@@ -17,8 +17,6 @@ from typing import Any, BinaryIO, TypeAlias
 
 from dragoman.errors import AudioError
 
-__all__ = ["AudioFile", "AudioSource", "open_audio"]
-
 AudioSource: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO"
 
 

@@ -24,8 +24,6 @@ from dragoman.checkpoint.tensors import widen_bfloat16
 from dragoman.errors import CheckpointError, UntrustedFileError, did_you_mean
 from dragoman.files import open_file
 
-__all__ = ["Ct2File"]
-
 _VERSIONS = (4, 5, 6)  # before 4, data types were not stored; 6 is the current one
 _TYPES = ("<f4", "<i1", "<i2", "<i4", "<f2", "bfloat16")  # the index is the number in the file
 _MAX_RANK = 8

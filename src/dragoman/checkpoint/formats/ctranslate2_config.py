@@ -9,8 +9,6 @@ from dragoman.checkpoint.formats.ctranslate2 import Ct2File
 from dragoman.errors import CheckpointError, UntrustedFileError
 from dragoman.files import VOCABULARY_BYTES, read_json
 
-__all__ = ["EMBEDDING", "PROJECTION", "is_tied", "num_layers", "whisper_config", "whisper_generation_config"]
-
 EMBEDDING = "decoder/embeddings/weight"
 PROJECTION = "decoder/projection/weight"
 

@@ -10,8 +10,6 @@ from dragoman.checkpoint.formats.ctranslate2 import Ct2File
 from dragoman.checkpoint.formats.ctranslate2_config import EMBEDDING, PROJECTION, is_tied, num_layers, whisper_config
 from dragoman.errors import CheckpointError, UntrustedFileError, did_you_mean
 
-__all__ = ["WhisperTensors"]
-
 
 @dataclass(frozen=True)
 class _Source:

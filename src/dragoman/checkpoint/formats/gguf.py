@@ -16,8 +16,6 @@ from dragoman.checkpoint.formats.gguf_counts import check_counts
 from dragoman.checkpoint.keymap import KeyMap, Rename
 from dragoman.errors import CheckpointError, UntrustedFileError
 
-__all__ = ["GgufFile", "open_gguf"]
-
 # fmt: off
 _KEYS = KeyMap((
     # GGUF                                  transformers

@@ -6,8 +6,6 @@ from pathlib import Path
 
 from dragoman.files import open_file
 
-__all__ = ["check_counts"]
-
 # Bytes of a value by the number of its type; a string and an array have a length of their own.
 _BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 _STRING, _ARRAY = 8, 9

@@ -17,8 +17,6 @@ from dragoman.checkpoint.tensors import widen_bfloat16
 from dragoman.errors import CheckpointError, UntrustedFileError, did_you_mean
 from dragoman.files import open_file
 
-__all__ = ["MsgpackFile"]
-
 _ARRAY = 1  # extension type
 _TYPES = {"float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"}
 _CHUNKED = "__msgpack_chunked_array__"  # arrays above 2^30 bytes

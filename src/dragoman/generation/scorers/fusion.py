@@ -14,8 +14,6 @@ from dragoman.errors import GenerationError
 from dragoman.generation.arrays import Array, Ops, ops_of
 from dragoman.generation.decoder import Step, StepDecoder
 
-__all__ = ["Fused", "Scorer", "given_scorers"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Scorer:

@@ -16,8 +16,6 @@ from dragoman.generation.arrays import Array
 from dragoman.generation.decoder import Step
 from dragoman.generation.scorers.row_states import repeat_rows, select_rows
 
-__all__ = ["HotWords"]
-
 Scores = np.ndarray[tuple[int], np.dtype[np.float32]]
 
 

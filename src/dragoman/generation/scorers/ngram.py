@@ -15,8 +15,6 @@ from dragoman.generation.arrays import Array
 from dragoman.generation.decoder import Step
 from dragoman.generation.scorers.row_states import repeat_rows, select_rows
 
-__all__ = ["NGramModel", "read_arpa"]
-
 Words: TypeAlias = tuple[str, ...]
 Contexts: TypeAlias = tuple[tuple[int, ...], ...]
 

@@ -5,8 +5,6 @@ from typing import TypeVar
 from dragoman.batch import to_numpy
 from dragoman.generation.arrays import Array
 
-__all__ = ["repeat_rows", "select_rows"]
-
 T = TypeVar("T")
 
 

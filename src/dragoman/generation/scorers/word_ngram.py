@@ -21,8 +21,6 @@ from dragoman.generation.decoder import Step
 from dragoman.generation.scorers.ngram import Words, read_arpa
 from dragoman.generation.scorers.row_states import repeat_rows, select_rows
 
-__all__ = ["WordNGramModel", "WordStarts", "word_starts"]
-
 Flags: TypeAlias = np.ndarray[tuple[int], np.dtype[np.bool_]]
 Scores: TypeAlias = np.ndarray[tuple[int], np.dtype[np.float32]]
 Decode: TypeAlias = Callable[[Sequence[int]], str]

@@ -17,8 +17,6 @@ from dragoman.generation.noise import fold
 from dragoman.generation.result import GenerationResult
 from dragoman.generation.run import Run, raise_if_failed
 
-__all__ = ["advance", "begin", "best", "search_beams"]
-
 
 def search_beams(run: Run, decoder: StepDecoder[State], prompt: Array, step: Step[State]) -> GenerationResult:
     """Run beam search from the first step on.

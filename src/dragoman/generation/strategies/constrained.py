@@ -21,8 +21,6 @@ from dragoman.generation.result import GenerationResult
 from dragoman.generation.run import Run, raise_if_failed
 from dragoman.generation.strategies.constraints import Progress, Words, words_of
 
-__all__ = ["search_with_words"]
-
 
 @dataclass(frozen=True)
 class _Hypothesis:

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-__all__ = ["Progress", "Words", "words_of"]
-
 Tokens: TypeAlias = tuple[int, ...]
 
 

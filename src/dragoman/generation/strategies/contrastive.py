@@ -15,8 +15,6 @@ from dragoman.generation.result import GenerationResult
 from dragoman.generation.rows import advance_rows, begin_rows
 from dragoman.generation.run import Run
 
-__all__ = ["choose", "directions", "search_contrastively"]
-
 
 def directions(ops: Ops, states: Array) -> Array:
     """Return states `[..., width]` scaled to Euclidean length 1."""

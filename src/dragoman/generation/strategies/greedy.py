@@ -8,8 +8,6 @@ from dragoman.generation.rows import advance_rows, begin_rows
 from dragoman.generation.run import Run
 from dragoman.generation.sampling import draw
 
-__all__ = ["search_rows"]
-
 
 def search_rows(run: Run, decoder: StepDecoder[State], prompt: Array, step: Step[State]) -> GenerationResult:
     """Run greedy search or sampling from the first step on."""

@@ -15,8 +15,6 @@ from dragoman.generation.result import GenerationResult
 from dragoman.generation.rows import RowState, advance_rows, begin_rows
 from dragoman.generation.run import Run
 
-__all__ = ["RewindableDecoder", "search_with_draft"]
-
 
 class RewindableDecoder(StepDecoder[State], Protocol[State]):
     """A decoder that can also read several tokens at once and discard the last ones."""

@@ -14,8 +14,6 @@ from dragoman.jax.net.position_bias import BiasGate
 from dragoman.jax.net.rotary import Rotary
 from dragoman.spec import AttentionSpec, CrossAttentionSpec
 
-__all__ = ["Attention"]
-
 KeysValues = tuple[Float[Array, "batch heads frames head_dim"], Float[Array, "batch heads frames head_dim"]]
 
 

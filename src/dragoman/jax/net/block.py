@@ -20,8 +20,6 @@ from dragoman.jax.net.rotary import rotary_for
 from dragoman.jax.net.step import LayerInputs, Step
 from dragoman.spec import BlockSpec, FeedForwardSpec, StackSpec
 
-__all__ = ["Block", "FeedForward", "Stack", "StackOutput"]
-
 
 class FeedForward(nnx.Module):
     """Two linear layers around a non-linearity, which may multiply a third (https://arxiv.org/abs/2002.05202)."""

@@ -12,8 +12,6 @@ from dragoman.jax.net.layers import Linear, zero_padding
 from dragoman.jax.net.text_embedding import TextEmbedding
 from dragoman.spec import SpeechEncoderSpec, TextDecoderSpec
 
-__all__ = ["Bridge", "Prefix", "bridge_of"]
-
 
 class Bridge(nnx.Module):
     """A linear layer from the width of the encoder's states to the decoder's; nothing if they are equal."""

@@ -14,8 +14,6 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dragoman.jax.net.attention import Attention, KeysValues
 
-__all__ = ["Cache", "Memory"]
-
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)

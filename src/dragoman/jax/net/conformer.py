@@ -27,14 +27,6 @@ from dragoman.jax.net.norms import LayerNorm, StoredNorm
 from dragoman.jax.net.step import LayerInputs
 from dragoman.spec import AttentionSpec, BlockSpec, ConformerSpec, Distance
 
-__all__ = [
-    "ConformerAttention",
-    "ConformerBlock",
-    "distances",
-    "relative_positions",
-    "sinusoids_of_distances",
-]
-
 
 def relative_positions(spec: ConformerSpec, states: Float[Array, "batch frames width"]) -> Array | None:
     """Return what all layers read about the distances between frames.

@@ -13,8 +13,6 @@ from dragoman.jax.net.layers import Conv1d, Key, Linear, dropout, frame_mask, sp
 from dragoman.jax.net.norms import LayerNorm
 from dragoman.spec import BlockSpec, ConvAdapterSpec
 
-__all__ = ["AttentiveAdapter", "ConvAdapter", "adapter_of"]
-
 
 class ConvAdapter(nnx.Module):
     """Gated strided convolutions, after a projection where the widths differ (XLS-R, section 4.2)."""

@@ -14,8 +14,6 @@ import jax
 from jax import lax
 from jaxtyping import Array, Float
 
-__all__ = ["convolve"]
-
 
 def convolve(
     features: Array, weight: Float[Array, "out in kernel"], bias: Array | None, stride: int, padding: int, groups: int

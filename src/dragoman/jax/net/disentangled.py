@@ -17,8 +17,6 @@ from dragoman.jax.net.position_bias import Distances
 from dragoman.jax.net.step import LayerInputs
 from dragoman.spec import BlockSpec, DisentangledSpec
 
-__all__ = ["DisentangledBlock", "DistanceVectors", "distance_index"]
-
 
 def distance_index(frames: int, spec: DisentangledSpec) -> Int[Array, "q k"]:
     """Return the index of the vector of each pair of frames; that of distance 0 is `span`.

@@ -18,8 +18,6 @@ from dragoman.spec import (
     SubsampleFrontendSpec,
 )
 
-__all__ = ["ConvFrontend", "FeatureFrontend", "Frontend", "MelFrontend", "SubsampleFrontend", "frontend_of"]
-
 
 class ConvLayer(nnx.Module):
     """One strided convolution, its norm if it has one, its non-linearity."""

@@ -21,8 +21,6 @@ from dragoman.jax.net.positions import TablePositions
 from dragoman.jax.net.tree import flat, nested, update
 from dragoman.spec import Positions, SpeechEncoderSpec, TextDecoderSpec
 
-__all__ = ["initialise", "persistent_names"]
-
 Values = dict[str, np.ndarray[Any, Any]]
 
 

@@ -19,8 +19,6 @@ from dragoman.jax.net.speech_encoder import SpeechEncoderNet
 from dragoman.jax.net.text_decoder import TextDecoderNet
 from dragoman.spec.augment import Masks
 
-__all__ = ["Joint"]
-
 jax.tree_util.register_dataclass(Seq2SeqLMOutput)
 
 

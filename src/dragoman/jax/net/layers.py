@@ -19,25 +19,6 @@ from dragoman.jax.net.convolution import convolve
 from dragoman.spec import Activation
 from dragoman.spec.lora import LoraSpec
 
-__all__ = [
-    "ACTIVATIONS",
-    "NEVER",
-    "Conv1d",
-    "Embedding",
-    "Key",
-    "Linear",
-    "LoraLinear",
-    "WeightNormConv1d",
-    "dropout",
-    "frame_mask",
-    "linear",
-    "param",
-    "shape_only",
-    "split",
-    "widened",
-    "zero_padding",
-]
-
 NEVER = -3.4e38  # the score of masked keys; finite, so that a fully masked row gives no NaN
 
 _FEW_ROWS = 40  # from 64 on nothing is gained

@@ -9,8 +9,6 @@ from jaxtyping import Array, Float, Int
 
 from dragoman.api.checks import IGNORED
 
-__all__ = ["cross_entropy"]
-
 
 def cross_entropy(
     logits: Float[Array, "batch tokens vocab"],

@@ -12,8 +12,6 @@ from jaxtyping import Array, Float, Int
 from dragoman.jax.net.layers import frame_mask, param, shape_only, widened, zero_padding
 from dragoman.spec import Norm, NormSpec
 
-__all__ = ["ChannelNorm", "LayerNorm", "RMSNorm", "StoredNorm", "norm_of", "standardise"]
-
 
 def standardise(states: Float[Array, "*rows width"], eps: float) -> Float[Array, "*rows width"]:
     """Shift and scale the last axis to zero mean and unit variance, in float32 or better."""

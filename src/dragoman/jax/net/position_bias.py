@@ -15,8 +15,6 @@ from jaxtyping import Array, Bool, Float, Int
 from dragoman.jax.net.layers import NEVER, Embedding, Linear, param
 from dragoman.spec import AttentionSpec, BucketBiasSpec
 
-__all__ = ["BiasGate", "BucketBias", "CausalBucketBias", "Distances", "buckets"]
-
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)

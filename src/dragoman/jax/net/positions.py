@@ -21,16 +21,6 @@ from dragoman.spec import (
     TablePositionSpec,
 )
 
-__all__ = [
-    "ConvPositions",
-    "ConvStackPositions",
-    "Positions",
-    "SinusoidPositions",
-    "TablePositions",
-    "positions_of",
-    "sinusoids",
-]
-
 
 class ConvPositions(nnx.Module):
     """A wide grouped convolution over the frames (wav2vec 2.0, section 2)."""

@@ -11,8 +11,6 @@ from jaxtyping import Array, Float, Int
 
 from dragoman.spec import RotarySpec
 
-__all__ = ["Rotary", "rotary_for"]
-
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)

@@ -29,8 +29,6 @@ from dragoman.jax.net.step import LayerInputs, Step
 from dragoman.spec import BlockSpec, ConformerSpec, ConvPositionSpec, DisentangledSpec, Padding, SpeechEncoderSpec
 from dragoman.spec.augment import Masks, draw_masks
 
-__all__ = ["SpeechEncoderNet"]
-
 jax.tree_util.register_dataclass(Masks)
 jax.tree_util.register_dataclass(EncoderOutput)
 

@@ -10,8 +10,6 @@ from jaxtyping import Array, Float
 from dragoman.jax.net.layers import ACTIVATIONS, Linear
 from dragoman.spec import ConvPositionSpec
 
-__all__ = ["Upsample", "average"]
-
 
 def average(states: Float[Array, "batch frames width"], factor: int) -> Float[Array, "batch fewer width"]:
     """Return the mean of each `factor` frames; a remainder at the end is dropped."""

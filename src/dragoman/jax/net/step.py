@@ -15,8 +15,6 @@ from dragoman.jax.net.position_bias import Distances
 from dragoman.jax.net.rotary import Rotary
 from dragoman.spec import TextDecoderSpec
 
-__all__ = ["LayerInputs", "Step", "after_prefix", "decoding_step", "prefix_of"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Step:

@@ -22,8 +22,6 @@ from dragoman.jax.net.step import LayerInputs, after_prefix, decoding_step, pref
 from dragoman.jax.net.text_embedding import Head, TextEmbedding
 from dragoman.spec import TextDecoderSpec
 
-__all__ = ["TextDecoderNet"]
-
 
 class TextDecoderNet(nnx.Module):
     """The network of every text decoder.

@@ -13,8 +13,6 @@ from dragoman.jax.net.norms import LayerNorm
 from dragoman.jax.net.positions import sinusoids
 from dragoman.spec import EmbedNorm, Positions, TextDecoderSpec
 
-__all__ = ["Head", "TextEmbedding"]
-
 
 class TextEmbedding(nnx.Module):
     """Embeddings of tokens, positions and, in BERT-like models, types, added up."""

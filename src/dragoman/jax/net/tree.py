@@ -10,8 +10,6 @@ from flax import nnx
 
 from dragoman.errors import CheckpointError, did_you_mean
 
-__all__ = ["Tree", "flat", "merge", "nested", "tree_of", "update", "variables"]
-
 Tree = dict[str, Any]
 Module = TypeVar("Module", bound=nnx.Module)
 

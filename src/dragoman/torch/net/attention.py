@@ -14,8 +14,6 @@ from dragoman.torch.net.norms import norm_of
 from dragoman.torch.net.position_bias import BiasGate
 from dragoman.torch.net.rotary import Rotary
 
-__all__ = ["Attention", "plain_attention"]
-
 KeysValues = tuple[Float[Tensor, "batch heads frames head_dim"], Float[Tensor, "batch heads frames head_dim"]]
 
 

@@ -20,8 +20,6 @@ from dragoman.torch.net.norms import norm_of
 from dragoman.torch.net.rotary import rotary_for
 from dragoman.torch.net.step import LayerInputs, Step
 
-__all__ = ["Block", "FeedForward", "Stack", "StackOutput"]
-
 
 class FeedForward(nn.Module):
     """Two linear layers around a non-linearity, which may multiply a third (https://arxiv.org/abs/2002.05202)."""

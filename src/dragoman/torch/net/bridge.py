@@ -12,8 +12,6 @@ from dragoman.torch.net.cache import Memory
 from dragoman.torch.net.layers import Linear, zero_padding
 from dragoman.torch.net.text_embedding import TextEmbedding
 
-__all__ = ["Bridge", "Prefix", "bridge_of"]
-
 
 class Bridge(nn.Module):
     """A linear layer from the width of the encoder's states to the decoder's; nothing if they are equal."""

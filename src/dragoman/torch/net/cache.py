@@ -11,8 +11,6 @@ from torch import Tensor
 
 from dragoman.torch.net.attention import Attention, KeysValues
 
-__all__ = ["Cache", "Memory"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:

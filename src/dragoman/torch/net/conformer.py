@@ -16,14 +16,6 @@ from dragoman.torch.net.block import FeedForward
 from dragoman.torch.net.layers import ACTIVATIONS, Embedding, Linear, forbid, split_heads, zero_padding
 from dragoman.torch.net.step import LayerInputs
 
-__all__ = [
-    "ConformerAttention",
-    "ConformerBlock",
-    "distances",
-    "relative_positions",
-    "sinusoids_of_distances",
-]
-
 
 def relative_positions(spec: ConformerSpec, states: Float[Tensor, "batch frames width"]) -> Tensor | None:
     """Return what all layers read about the distances between frames.

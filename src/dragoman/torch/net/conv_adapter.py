@@ -12,8 +12,6 @@ from dragoman.torch.net.attention import Attention
 from dragoman.torch.net.block import FeedForward
 from dragoman.torch.net.layers import frame_mask, zero_padding
 
-__all__ = ["AttentiveAdapter", "ConvAdapter", "adapter_of"]
-
 
 class ConvAdapter(nn.Module):
     """Gated strided convolutions, after a projection where the widths differ (XLS-R, section 4.2)."""

@@ -16,8 +16,6 @@ from dragoman.torch.net.layers import Embedding, Linear, forbid, split_heads
 from dragoman.torch.net.position_bias import Distances
 from dragoman.torch.net.step import LayerInputs
 
-__all__ = ["DisentangledBlock", "DistanceVectors", "distance_index"]
-
 
 def distance_index(frames: int, spec: DisentangledSpec, device: torch.device | None = None) -> Int[Tensor, "q k"]:
     """Return the index of the vector of each pair of frames; that of distance 0 is `span`."""

@@ -19,8 +19,6 @@ from dragoman.spec import (
 from dragoman.torch.net.layers import ACTIVATIONS, frame_mask, zero_padding
 from dragoman.torch.net.norms import ChannelNorm, LayerNormChannels
 
-__all__ = ["ConvFrontend", "FeatureFrontend", "Frontend", "MelFrontend", "SubsampleFrontend", "frontend_of"]
-
 
 class ConvLayer(nn.Module):
     """One strided convolution, its norm if it has one, its non-linearity."""

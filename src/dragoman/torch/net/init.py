@@ -16,8 +16,6 @@ from dragoman.torch.net.norms import ChannelNorm, RMSNorm
 from dragoman.torch.net.position_bias import BiasGate
 from dragoman.torch.net.positions import TablePositions
 
-__all__ = ["initialise", "persistent_names", "put"]
-
 
 def put(root: nn.Module, name: str, tensor: Tensor) -> None:
     """Make `tensor` the parameter or buffer `name` of `root`, keeping whether it is trained."""

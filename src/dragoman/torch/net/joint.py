@@ -15,8 +15,6 @@ from dragoman.torch.net.loss import cross_entropy
 from dragoman.torch.net.speech_encoder import SpeechEncoderNet
 from dragoman.torch.net.text_decoder import TextDecoderNet
 
-__all__ = ["Joint"]
-
 torch.export.register_dataclass(Seq2SeqLMOutput)  # so that torch.export and sharding see its tensors
 
 

@@ -13,19 +13,6 @@ from torch.nn import functional as F  # noqa: N812
 from dragoman.spec import Activation
 from dragoman.spec.lora import LoraSpec
 
-__all__ = [
-    "ACTIVATIONS",
-    "Embedding",
-    "Linear",
-    "LoraLinear",
-    "WeightNormConv1d",
-    "forbid",
-    "frame_mask",
-    "linear",
-    "split_heads",
-    "zero_padding",
-]
-
 # Up to this number of rows a CPU multiplies faster with operands swapped; see benchmarks/thin_linear.py.
 _FEW_ROWS = 5
 

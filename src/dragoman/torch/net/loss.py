@@ -9,8 +9,6 @@ from torch.nn import functional as F  # noqa: N812
 
 from dragoman.api.checks import IGNORED
 
-__all__ = ["cross_entropy"]
-
 
 def cross_entropy(
     logits: Float[Tensor, "batch tokens vocab"],

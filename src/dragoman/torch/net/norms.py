@@ -11,8 +11,6 @@ from torch.nn import functional as F  # noqa: N812
 from dragoman.spec import Norm, NormSpec
 from dragoman.torch.net.layers import frame_mask
 
-__all__ = ["ChannelNorm", "LayerNormChannels", "RMSNorm", "norm_of"]
-
 
 class RMSNorm(nn.Module):
     """Scale the last axis to mean square 1, in float32 whatever the dtype (https://arxiv.org/abs/1910.07467).

@@ -14,8 +14,6 @@ from torch import Tensor, nn
 from dragoman.spec import AttentionSpec, BucketBiasSpec
 from dragoman.torch.net.layers import Embedding, forbid, split_heads
 
-__all__ = ["BiasGate", "BucketBias", "CausalBucketBias", "Distances", "buckets"]
-
 
 @dataclass(frozen=True)
 class Distances:

@@ -20,16 +20,6 @@ from dragoman.spec import (
 )
 from dragoman.torch.net.layers import ACTIVATIONS, WeightNormConv1d, zero_padding
 
-__all__ = [
-    "ConvPositions",
-    "ConvStackPositions",
-    "Positions",
-    "SinusoidPositions",
-    "TablePositions",
-    "positions_of",
-    "sinusoids",
-]
-
 
 class ConvPositions(nn.Module):
     """A wide grouped convolution over the frames (wav2vec 2.0, section 2)."""

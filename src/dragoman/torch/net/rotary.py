@@ -11,8 +11,6 @@ from torch import Tensor
 
 from dragoman.spec import RotarySpec
 
-__all__ = ["Rotary", "rotary_for"]
-
 
 @dataclass(frozen=True)
 class Rotary:

@@ -27,9 +27,6 @@ from dragoman.torch.net.positions import positions_of
 from dragoman.torch.net.squeeze import Upsample, average
 from dragoman.torch.net.step import LayerInputs, Step
 
-__all__ = ["SpeechEncoderNet"]
-
-
 torch.export.register_dataclass(EncoderOutput)  # so that torch.export and sharding see its tensors
 
 

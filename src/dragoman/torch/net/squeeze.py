@@ -10,8 +10,6 @@ from torch.nn import functional as F  # noqa: N812
 from dragoman.spec import ConvPositionSpec
 from dragoman.torch.net.layers import ACTIVATIONS, Linear
 
-__all__ = ["Upsample", "average"]
-
 
 def average(states: Float[Tensor, "batch frames width"], factor: int) -> Float[Tensor, "batch fewer width"]:
     """Return the mean of each `factor` frames; a remainder at the end is dropped."""

@@ -16,8 +16,6 @@ from dragoman.torch.net.cache import Cache, Memory
 from dragoman.torch.net.position_bias import Distances
 from dragoman.torch.net.rotary import Rotary
 
-__all__ = ["LayerInputs", "Step", "after_prefix", "decoding_step", "prefix_of"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Step:

@@ -19,8 +19,6 @@ from dragoman.torch.net.position_bias import CausalBucketBias
 from dragoman.torch.net.step import LayerInputs, after_prefix, decoding_step, prefix_of
 from dragoman.torch.net.text_embedding import Head, TextEmbedding
 
-__all__ = ["TextDecoderNet"]
-
 
 class TextDecoderNet(nn.Module):
     """The network of every text decoder.

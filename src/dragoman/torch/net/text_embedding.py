@@ -12,8 +12,6 @@ from dragoman.spec import EmbedNorm, Positions, TextDecoderSpec
 from dragoman.torch.net.layers import ACTIVATIONS, Embedding, Linear, linear
 from dragoman.torch.net.positions import sinusoids
 
-__all__ = ["Head", "TextEmbedding"]
-
 
 class TextEmbedding(nn.Module):
     """Embeddings of tokens, positions and, in BERT-like models, types, added up."""
