@@ -29,10 +29,9 @@ from dragoman.jax.net.joint import Joint
 from dragoman.jax.net.tree import flat, tree_of
 from dragoman.jax.parts import SpeechEncoder, TextDecoder
 from dragoman.jax.stages import StageMethods, dropout_key
-from dragoman.model.arguments import encoder_inputs
+from dragoman.model.arguments import chosen, encoder_inputs
 from dragoman.model.generate import Request, Speech
 from dragoman.model.joining import check_joinable, check_part, joint_config
-from dragoman.model.parts import chosen
 from dragoman.model.save import save_model
 from dragoman.spec import Padding
 from dragoman.spec.augment import Masks

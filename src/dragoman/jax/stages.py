@@ -14,10 +14,9 @@ from dragoman.jax.net.joint import Joint
 from dragoman.jax.net.layers import Key
 from dragoman.jax.parts import SpeechEncoder, TextDecoder
 from dragoman.jax.pretrained import PretrainedModule
-from dragoman.model.arguments import encoder_inputs, encoder_output
+from dragoman.model.arguments import chosen, encoder_inputs, encoder_output
 from dragoman.model.facade import ModelMethods
 from dragoman.model.generate import Speech
-from dragoman.model.parts import chosen
 from dragoman.spec.augment import Masks
 
 

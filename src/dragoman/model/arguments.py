@@ -21,6 +21,11 @@ from dragoman.spec import Padding, SpeechEncoderSpec, TextDecoderSpec
 from dragoman.spec.frontend import fits, shape_in_words
 
 
+def chosen(given: bool | None, default: bool) -> bool:
+    """Return an option of a call, by default the configuration's."""
+    return default if given is None else given
+
+
 def token_inputs(
     arrays: Arrays, spec: TextDecoderSpec, tokens: Any, embeds: Any, cache: Any, prefix: str = ""
 ) -> tuple[Any, Any]:

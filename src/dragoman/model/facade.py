@@ -14,14 +14,13 @@ from dragoman.api.config import SpeechEncoderDecoderConfig
 from dragoman.checkpoint.report import LoadReport
 from dragoman.files import as_path
 from dragoman.generation.options import GenerationConfig
-from dragoman.model.arguments import decoder_inputs, encoder_inputs, shift_right
+from dragoman.model.arguments import chosen, decoder_inputs, encoder_inputs, shift_right
 from dragoman.model.arrays import checked_mask, checked_tokens
 from dragoman.model.backend import Backend
 from dragoman.model.configs import shared_options
 from dragoman.model.generate import GenerateMethods, Speech
 from dragoman.model.load import load_model
 from dragoman.model.lora import add_lora, load_adapter, merge_lora, save_adapter
-from dragoman.model.parts import chosen
 from dragoman.model.warm_start import warm_start
 from dragoman.spec import Padding
 from dragoman.spec.lora import LoraSpec

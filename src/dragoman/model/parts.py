@@ -14,17 +14,12 @@ from dragoman.api.outputs import CausalLMOutput, EncoderOutput
 from dragoman.checkpoint.options import LoadOptions
 from dragoman.errors import ConfigError
 from dragoman.families import ModelConfig
-from dragoman.model.arguments import checked_memory, prepare_audio, token_inputs
+from dragoman.model.arguments import checked_memory, chosen, prepare_audio, token_inputs
 from dragoman.model.arrays import Arrays, checked_mask, checked_tokens
 from dragoman.model.backend import Backend
 from dragoman.model.load import load_language
 from dragoman.spec import Padding, SpeechEncoderSpec, TextDecoderSpec
 from dragoman.spec.augment import Masks
-
-
-def chosen(given: bool | None, default: bool) -> bool:
-    """Return an option of a call, by default the configuration's."""
-    return default if given is None else given
 
 
 class EncoderMethods:

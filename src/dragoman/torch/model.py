@@ -18,11 +18,10 @@ from dragoman.checkpoint.lora import is_new
 from dragoman.checkpoint.options import check_saving, tensors_to_save
 from dragoman.files import as_path
 from dragoman.generation.result import GenerationResult, compute_transition_scores
-from dragoman.model.arguments import encoder_inputs
+from dragoman.model.arguments import chosen, encoder_inputs
 from dragoman.model.facade import ModelMethods
 from dragoman.model.generate import Request
 from dragoman.model.joining import check_joinable, check_part, joint_config
-from dragoman.model.parts import chosen
 from dragoman.model.save import save_model
 from dragoman.torch.arrays import ARRAYS
 from dragoman.torch.backend import BACKEND
