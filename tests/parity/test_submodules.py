@@ -12,6 +12,7 @@ import transformers
 
 from dragoman import SpeechEncoder
 from dragoman.testing import TOLERANCES, synthetic_speech
+from dragoman.torch.net.step import LayerInputs, Step
 
 BASE = {"num_hidden_layers": 1}
 LARGE = {
@@ -80,7 +81,7 @@ def test_stack(both: Both, masked: bool) -> None:
     states = frames(both.ours.spec.width)
     valid = torch.arange(49) < torch.tensor([[49], [30]])
     mask = valid[:, None, None] if masked else None
-    ours = both.ours.stack(states, mask)
+    ours = both.ours.stack(states, Step(mask=mask), LayerInputs())
     bias = None if mask is None else torch.zeros(2, 1, 49, 49).masked_fill(~mask, torch.finfo().min)
     theirs = both.theirs.encoder.layers[0](states, attention_mask=bias)
     theirs = theirs[0] if isinstance(theirs, tuple) else theirs

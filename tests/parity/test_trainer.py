@@ -220,7 +220,7 @@ def test_trainer_folder_with_a_configuration_can_be_loaded(tmp_path: Path) -> No
     done = train(tmp_path, *PLAIN, save_steps=2)
     folder = tmp_path / "checkpoint-2"
     with pytest.raises(
-        ModelNotFoundError, match=r"Trainer of transformers .* model\.config\.save_pretrained\(folder\)"
+        ModelNotFoundError, match=r"`transformers` Trainer, .* model\.config\.save_pretrained\(folder\)"
     ):
         SpeechEncoderDecoderModel.from_pretrained(folder)
     done.model.config.save_pretrained(folder)
