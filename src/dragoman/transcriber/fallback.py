@@ -3,6 +3,7 @@
 Not here: the guards that decide whether a transcript fails (`guards`).
 """
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +29,8 @@ from dragoman.transcriber.result import Alternative
 _TOKENS_PER_SECOND, _MIN_LENGTH_LIMIT = 50, 448
 
 # A sampled transcript may ramble to its limit, `best_of` times at each temperature, so the limit after a failed search
-# is lower: 25 tokens per second of audio, which even single letters do not reach, and no fewer than 32.
+# is lower: 25 tokens per second of audio, which even single letters do not reach, and no fewer than 32. It must not
+# depend on the other windows of a batch, so that the batch size changes nothing.
 _SAMPLED_PER_SECOND, _MIN_SAMPLED = 25, 32
 
 # Whisper's no-speech token, by the names that its files have given it.
@@ -95,19 +97,30 @@ def _decode(engine: Engine, batch: WindowBatch, options: TranscribeOptions) -> l
     tried: list[list[Decoded]] = [[] for _ in batch.waveforms]
     failed: Sequence[int] = range(len(tried))
     for attempt, temperature in enumerate(options.temperatures):
-        memory = engine.runner.take(encoded, failed) if attempt else encoded
-        if attempt and temperature:
-            longest = max(seconds[row] for row in failed)
-            limit = min(limit, max(round(longest * _SAMPLED_PER_SECOND), _MIN_SAMPLED))
-        found = _search(engine, memory, batch.take(failed), options, limit, temperature, attempt)
-        for row, one in zip(failed, found, strict=True):
-            tried[row].append(replace(one, no_speech_prob=no_speech[row], seconds=seconds[row]))
+        for most, rows in _rows_by_limit(failed, seconds, limit, sampled=bool(attempt and temperature)):
+            memory = engine.runner.take(encoded, rows) if attempt else encoded
+            found = _search(engine, memory, batch.take(rows), options, most, temperature, attempt)
+            for row, one in zip(rows, found, strict=True):
+                tried[row].append(replace(one, no_speech_prob=no_speech[row], seconds=seconds[row]))
         last = [(row, tried[row][-1]) for row in failed]
         failed = [row for row, one in last if fails(one, options) and not is_silence(one, options)]
         if not failed:
             break
     best = [best_of(several, options) if row in failed else several[-1] for row, several in enumerate(tried)]
     return aligned(engine, encoded, batch.waveforms, batch.prompt, best) if options.word_timestamps else best
+
+
+def _rows_by_limit(
+    rows: Sequence[int], seconds: Sequence[float], limit: int, *, sampled: bool
+) -> list[tuple[int, Sequence[int]]]:
+    """Return the rows that share a length limit, with it; when sampling, a window's limit depends on it alone."""
+    if not sampled:
+        return [(limit, rows)]
+    groups: dict[int, list[int]] = {}
+    for row in rows:
+        rounded = 2 ** math.ceil(math.log2(max(seconds[row], 1.0)))  # few limits, so that most windows stay together
+        groups.setdefault(min(limit, max(rounded * _SAMPLED_PER_SECOND, _MIN_SAMPLED)), []).append(row)
+    return list(groups.items())
 
 
 def _length_limit(engine: Engine, encoded: Any, batch: WindowBatch, options: TranscribeOptions) -> int:

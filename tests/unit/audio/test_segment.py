@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from dragoman.audio import SAMPLING_RATE, vad
 from dragoman.audio.reading.io import load_audio, stream_audio
-from dragoman.audio.segment import Span, Window, find_speech, plan_windows, speech_windows
-from dragoman.audio.speech import Detector, Rules
+from dragoman.audio.segment import Window, plan_windows, speech_windows
+from dragoman.audio.speech import Detector, Rules, Span, find_speech
 from dragoman.audio.vad import CHUNK, VadState
 from dragoman.errors import AudioError, ConfigError
 

@@ -255,7 +255,7 @@ def test_an_unsupported_model_is_not_downloaded(hub: ThreadingHTTPServer, tmp_pa
                 try:
                     load(*names)
                 except ConfigError as error:
-                    assert "'mamba' is not known" in str(error)
+                    assert "'mamba' is not supported" in str(error)
                 else:
                     raise AssertionError
     """)
