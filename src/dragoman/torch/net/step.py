@@ -46,7 +46,7 @@ class LayerInputs:
     rotary: Rotary | None = None
     """Rotation of queries and keys by their positions."""
     bias: Tensor | Distances | None = None
-    """Relative positions, for the layers that know them: a bias of the scores (WavLM), the `relative_positions` of a
+    """Relative positions, for the layers that use them: a bias of the scores (WavLM), the `relative_positions` of a
     Conformer, the vectors of disentangled attention."""
     frame_mask: Bool[Tensor, "rows frames"] | None = None
     """Frames that convolutions read (Conformer); `None` for all."""
