@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import time
+import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
@@ -109,6 +110,8 @@ def attempt(data: bytes) -> str:
 
 def main(count: int) -> None:
     """Load every case and print the outcome."""
+    # every warning is an error but this one: damage can invert a channel
+    warnings.filterwarnings("ignore", "the given bytes: its channels cancel each other when mixed", UserWarning)
     load_audio(originals()["wav"])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     outcomes: Counter[str] = Counter()
