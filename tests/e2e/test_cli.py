@@ -17,7 +17,7 @@ import soundfile
 
 from dragoman.cli import main
 
-PROGRAM = [sys.executable, "-c", "import sys; from dragoman.cli import main; sys.exit(main())"]
+PROGRAM = [sys.executable, "-m", "dragoman"]
 
 
 def command(*arguments: object, **environment: str) -> dict:

@@ -17,7 +17,7 @@ from dragoman.cli import main
 from dragoman.cli.whisper_flags import WhisperFlags
 from dragoman.transcriber import TranscribeOptions, Transcriber
 
-PROGRAM = [sys.executable, "-c", "import sys; from dragoman.cli import main; sys.exit(main())"]
+PROGRAM = [sys.executable, "-m", "dragoman"]
 
 
 def dragoman(*arguments: object, **options) -> subprocess.CompletedProcess:
@@ -200,7 +200,7 @@ def test_an_early_interrupt_is_one_line(here, tiny_checkpoint):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        for moment in (0.05, 0.1, 0.2, 0.3):
+        for moment in (0.05, 0.1, 0.2, 0.3, 0.5, 0.8):
             process = subprocess.Popen(
                 [*PROGRAM, "transcribe", "one.wav", "--model", str(tiny_checkpoint)],
                 stdout=subprocess.PIPE,

@@ -10,9 +10,10 @@ from typing import Annotated
 
 import typer
 
+from dragoman._interrupts import INTERRUPTED
 from dragoman._version import __version__
 from dragoman.cli.argv import normalise
-from dragoman.cli.console import INTERRUPTED, report, session
+from dragoman.cli.console import report, session
 from dragoman.cli.generated import CommandWithGroups
 from dragoman.cli.inspect import inspect
 from dragoman.cli.listen import listen

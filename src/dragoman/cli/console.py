@@ -17,10 +17,10 @@ from datetime import UTC, datetime
 
 import typer
 
+from dragoman._interrupts import INTERRUPTED, report_with
 from dragoman.errors import DragomanError, OutOfMemoryError, is_out_of_memory
 
 LOG = logging.getLogger("dragoman")
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 def one_line(text: str) -> str:
@@ -57,6 +57,7 @@ def session(*, debug: bool, json_logs: bool, verbose: bool) -> Iterator[None]:
     LOG.addHandler(handler)
     LOG.propagate = False  # or a root handler would repeat everything
     LOG.setLevel(logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING)
+    report_with(lambda: LOG.error("Interrupted."))
     if isinstance(sys.stdout, io.TextIOWrapper):  # not if a test replaced it
         # Transcripts are always UTF-8; a file name that is not is written as its bytes.
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dragoman import transcriber
+from dragoman._interrupts import raise_again
 from dragoman.audio import SAMPLING_RATE
 from dragoman.errors import ConfigError
 from dragoman.transcriber.fields import option
@@ -49,7 +50,7 @@ class ModelFlags:
 
     def load(self) -> Any:
         """Return the `Transcriber`."""
-        return transcriber.Transcriber(
+        loaded = transcriber.Transcriber(
             self.model,
             model_dir=self.model_dir,
             revision=self.revision,
@@ -59,6 +60,8 @@ class ModelFlags:
             threads=self.threads,
             backend=self.backend,
         )
+        raise_again()
+        return loaded
 
 
 @dataclass(frozen=True, kw_only=True)
