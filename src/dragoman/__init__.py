@@ -39,6 +39,7 @@ _NAMES = {
     "AudioError": "dragoman.errors",
     "CheckpointError": "dragoman.errors",
     "ConfigError": "dragoman.errors",
+    "DataError": "dragoman.errors",
     "DragomanError": "dragoman.errors",
     "GenerationError": "dragoman.errors",
     "MissingDependencyError": "dragoman.errors",

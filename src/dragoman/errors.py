@@ -27,6 +27,12 @@ class AudioError(DragomanError, ValueError):
     """An audio file or array cannot be read or used."""
 
 
+class DataError(DragomanError, ValueError):
+    """A manifest or other data set is malformed, or too many of its items are unusable."""
+
+    exit_code = 5
+
+
 class TokenizerError(DragomanError, ValueError):
     """Tokenizer files or texts cannot be used."""
 

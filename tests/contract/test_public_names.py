@@ -32,6 +32,7 @@ PUBLIC = {
     "ConfigError",
     "Data2VecAudioConfig",
     "Data2VecAudioModel",
+    "DataError",
     "DragomanError",
     "ElectraConfig",
     "ElectraForCausalLM",

@@ -1,0 +1,1 @@
+"""The formats of data sets, each read into rows: named values with the place where they are written."""

@@ -1,0 +1,87 @@
+"""Data sets by path alone: the format is recognised, and every item that cannot be used is named."""
+
+import os
+import warnings
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from dragoman.data.columns import RowReader
+from dragoman.data.formats.lines import Row
+from dragoman.data.formats.tables import read_table, table_kind
+from dragoman.data.utterance import Manifest, Problem, Utterance, check_share
+from dragoman.errors import ConfigError, DataError, ModelNotFoundError
+
+MAX_BAD = 0.05
+
+
+def read_manifest(
+    path: str | os.PathLike[str],
+    columns: Mapping[str, str] | None = None,
+    split: str | None = None,
+    *,
+    audio_root: str | os.PathLike[str] | None = None,
+    max_bad: float = MAX_BAD,
+) -> list[Utterance]:
+    """Read a data set. Items that cannot be used are skipped, with one warning that counts them.
+
+    Args:
+        path: JSONL, CSV or TSV (also with `.gz`), a NeMo manifest, Lhotse cuts, a Kaldi folder, LibriSpeech, a folder
+            of audio with a `.txt` beside each file, a saved data set of `datasets`, or its name on the hub.
+        columns: Names of columns by role (`audio`, `text`, `id`, `duration`, `offset`, `end`, `speaker`, `language`),
+            where they are not the usual ones.
+        split: Which of several sets in a folder or a data set: `train` for `train.tsv`.
+        audio_root: Folder that relative paths are relative to, if that is not the manifest's.
+        max_bad: Largest share of unusable items, 0 to 1.
+
+    Returns:
+        The usable items, in their order.
+
+    Raises:
+        DataError: If the manifest is malformed, or too many items are unusable; the message names file and line.
+        ModelNotFoundError: If there is no such file or data set.
+    """
+    if not 0 <= max_bad <= 1:
+        raise ConfigError(f"`max_bad` must be a share from 0 to 1, but is {max_bad!r}.")
+    manifest = scan_manifest(path, columns, split, audio_root=audio_root)
+    total = len(manifest.utterances) + len(manifest.problems)
+    check_share(manifest.path, manifest.problems, total, max_bad)
+    if manifest.problems:
+        warnings.warn(f"{manifest.path}: {skipped(manifest.problems, total)}", UserWarning, stacklevel=2)
+    return manifest.utterances
+
+
+def skipped(problems: list[Problem], total: int) -> str:
+    """Return a sentence that counts unusable items by kind, and the first of them."""
+    kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(p.kind for p in problems).most_common())
+    return f"{len(problems)} of {total} items are skipped ({kinds}). The first: {problems[0]}"
+
+
+def scan_manifest(
+    path: str | os.PathLike[str],
+    columns: Mapping[str, str] | None = None,
+    split: str | None = None,
+    *,
+    audio_root: str | os.PathLike[str] | None = None,
+) -> Manifest:
+    """Read a data set with every problem, however many there are; the arguments are those of `read_manifest`.
+
+    Raises:
+        DataError: If the manifest as a whole is malformed.
+        ModelNotFoundError: If there is no such file or data set.
+    """
+    place = Path(path)
+    kind = table_kind(place)
+    if not place.is_file():
+        raise ModelNotFoundError(f"{place}: there is no such file or folder. Check the spelling.")
+    if kind is None:
+        raise DataError(f"{place}: is of no known format. Known are .jsonl, .json, .csv and .tsv, also with .gz.")
+    reader = RowReader(place.parent, columns, audio_root)
+    manifest = Manifest(path=str(path), kind=kind)
+    header: tuple[str, ...] = ()
+    for item in read_table(place, kind):
+        if isinstance(item, Row) and kind != "jsonl" and header != tuple(item.values):
+            header = tuple(item.values)
+            reader.check_header(place, header)
+        manifest.add(reader.read(item) if isinstance(item, Row) else item)
+    return manifest
