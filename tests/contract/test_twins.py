@@ -15,6 +15,7 @@ from dragoman.jax.parts import SpeechEncoder as JaxEncoder
 from dragoman.jax.parts import TextDecoder as JaxDecoder
 from dragoman.testing import tiny_config
 from dragoman.testing.configs import VARIANTS
+from dragoman.torch.backend import own_tensors
 from dragoman.torch.parts import SpeechEncoder, TextDecoder
 
 HERE = Path(__file__).parent
@@ -32,7 +33,7 @@ DECODER = {"is_decoder": True, "add_cross_attention": True}
 
 
 def torch_shapes(part: Any) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in part.state_dict().items()}
+    return {name: tuple(tensor.shape) for name, tensor in own_tensors(part).items()}
 
 
 @pytest.mark.parametrize("name", VARIANTS)

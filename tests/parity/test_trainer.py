@@ -216,7 +216,7 @@ def test_training_options(tmp_path: Path, options: dict[str, Any]) -> None:
 
 
 def test_trainer_folder_with_a_configuration_can_be_loaded(tmp_path: Path) -> None:
-    """For models of other libraries, a trainer writes the tensors only, under our names."""
+    """For models of other libraries, a trainer writes the tensors only; `test_trainer_folders` compares them."""
     done = train(tmp_path, *PLAIN, save_steps=2)
     folder = tmp_path / "checkpoint-2"
     with pytest.raises(

@@ -13,7 +13,7 @@ Not here: finding files (`layout`), reading them (`tensors`), and the outcome (`
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
@@ -220,21 +220,34 @@ class KeyMap:
             out[theirs] = array.T if rule.transpose and array.ndim == 2 else array
         return out
 
+    def writable(self, names: Collection[str]) -> set[str]:
+        """Return the names of ours that `write` has a rule for, without those whose fused tensor lacks another part."""
+        found = set()
+        for name in names:
+            inverses = self._found_inverses(name)
+            parts = {fill(template, words) for _, rule, words in inverses for template in _targets(rule)}
+            if inverses and all(part in names for part in parts):
+                found.add(name)
+        return found
+
     def theirs(self, name: str) -> str:
         """Return the name under which a tensor of ours is saved, the first if there are several."""
         return self._inverses(name)[0][0]
 
     def _inverses(self, name: str) -> list[tuple[str, Rename | Split, dict[str, str]]]:
-        inverses = [
+        inverses = self._found_inverses(name)
+        if not inverses:
+            raise CheckpointError(f"No rule gives the name under which the tensor {name!r} is saved.")
+        return inverses
+
+    def _found_inverses(self, name: str) -> list[tuple[str, Rename | Split, dict[str, str]]]:
+        return [
             (fill(rule.theirs, found), rule, found)
             for rule in self.rules
             if not isinstance(rule, Drop)
             for template in _targets(rule)
             if (found := match(template, name)) is not None
         ]
-        if not inverses:
-            raise CheckpointError(f"No rule gives the name under which the tensor {name!r} is saved.")
-        return inverses
 
 
 def _regrouped(array: Any, outer: int, inner: int) -> Any:

@@ -5,11 +5,13 @@ Besides the LoRA, the file holds the whole cross-attention and bridge, PEFT's `m
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from dragoman.checkpoint.filling import Readable
 from dragoman.checkpoint.keymap import KeyMap, Rename
+from dragoman.checkpoint.tensors import TensorFile
 from dragoman.errors import CheckpointError, ConfigError
 from dragoman.files import read_json
 from dragoman.spec.lora import LoraSpec
@@ -17,12 +19,63 @@ from dragoman.spec.lora import LoraSpec
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _CONFIG = "adapter_config.json"
 _PREFIX = "base_model.model."
+BASE_WEIGHT = "base_weight"
+"""Last word of the weight without the LoRA, in a state dict, whose own weight is folded."""
+LORA_SETTINGS = "lora_settings"
+"""Last word of the numbers `[alpha, dropout]` of a layer's LoRA, in a state dict."""
+_PARTS = ("lora_a", "lora_b", BASE_WEIGHT, LORA_SETTINGS)
 _MATRICES = {"lora_a": "lora_A.weight", "lora_b": "lora_B.weight"}
 
 
 def is_new(name: str) -> bool:
     """Return whether a tensor, by our name, belongs to neither the encoder nor the pretrained text model."""
     return name.startswith("bridge.") or any(word.startswith(("cross_attn", "lora_")) for word in name.split("."))
+
+
+class PlainTensors:
+    """The tensors of a file without the parts of its LoRA, whose weights are there folded."""
+
+    def __init__(self, file: Readable) -> None:
+        self._file = file
+
+    def keys(self) -> list[str]:
+        """Return their names."""
+        return [name for name in self._file.keys() if name.rpartition(".")[2] not in _PARTS]  # noqa: SIM118
+
+    def read(self, key: str) -> Any:
+        """Return a tensor."""
+        return self._file.read(key)
+
+
+def loras_in(file: TensorFile, linears: Collection[str], prefix: str) -> dict[str, LoraSpec]:
+    """Return the layers, by our names, whose LoRA a trainer saved with their model, and its sizes.
+
+    Args:
+        file: The checkpoint.
+        linears: The linear layers of the module, by our names.
+        prefix: That of the module in the file.
+
+    Raises:
+        CheckpointError: If a part of a LoRA is missing, does not fit, or belongs to no layer of the module.
+    """
+    names = set(file.keys())
+    layers = sorted(name.removesuffix(".lora_a") for name in names if name.endswith(".lora_a"))
+    found: dict[str, LoraSpec] = {}
+    for layer in layers:
+        own = layer.removeprefix(prefix)
+        if own not in linears or any(f"{layer}.{word}" not in names for word in _PARTS):
+            raise CheckpointError(
+                f"The checkpoint holds a LoRA of {layer}, but not its settings, or no such layer is in the model. "
+                "Save it with model.save_pretrained or model.save_adapter; or build the model again, add the same LoRA "
+                "with model.add_lora, and load the tensors with model.load_state_dict."
+            )
+        a, b, base, numbers = (tuple(file.shape(f"{layer}.{word}")) for word in _PARTS)
+        if numbers != (2,) or len(a) != 2 or b != (*base[:1], a[0]) or base != (*b[:1], a[1]):
+            raise CheckpointError(f"The LoRA of {layer} in the checkpoint has shapes that do not fit each other.")
+        alpha, dropout = (float(number) for number in file.read(f"{layer}.{LORA_SETTINGS}"))
+        words = tuple(sorted({name.rpartition(".")[2] for name in layers}))
+        found[own] = LoraSpec(rank=a[0], alpha=alpha, dropout=dropout, targets=words)
+    return found
 
 
 def lora_targets(layers: Iterable[str], targets: Iterable[str], keymap: KeyMap) -> list[str]:

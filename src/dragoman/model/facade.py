@@ -75,7 +75,10 @@ class ModelMethods(GenerateMethods):
             CheckpointError: If tensors are missing, unexpected or of another shape; the message lists them all.
             MissingDependencyError: If the weights are `.bin` files, which only PyTorch reads, and this is JAX.
         """
-        return load_model(cls._backend, cls, name_or_path, kwargs)
+        model = load_model(cls._backend, cls, name_or_path, kwargs)
+        if cls._backend.loras(model.decoder):
+            model._layers_changed(added=True)
+        return model
 
     @classmethod
     def from_encoder_decoder_pretrained(

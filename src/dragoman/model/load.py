@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dragoman.checkpoint.filling import Readable, fill
+from dragoman.checkpoint.filling import Readable, all_finite, fill
 from dragoman.checkpoint.folder import Checkpoint
 from dragoman.checkpoint.keymap import KeyMap, Rename
 from dragoman.checkpoint.language_adapter import language_tensors
+from dragoman.checkpoint.lora import BASE_WEIGHT, PlainTensors, loras_in
 from dragoman.checkpoint.options import LoadOptions
 from dragoman.checkpoint.report import LoadReport
 from dragoman.checkpoint.tensors import TensorFile
@@ -61,7 +62,7 @@ def load_part(
     config.name_or_path = str(name_or_path)
     part = cls(config, empty=True)
     with checkpoint.tensors(backend.framework, backend.read_pickle) as file:
-        report = _fill_part(backend, part, file, options, warm=True)
+        report = _fill_part(backend, part, PlainTensors(file), options, warm=True)
     report.source = str(checkpoint.folder)
     report.raise_if_unfit()
     _finish_part(backend, part, report, options)
@@ -83,9 +84,11 @@ def load_model(
     config.name_or_path = str(name_or_path)
     model = cls(config=config, empty=True)
     with checkpoint.tensors(backend.framework, backend.read_pickle) as file:
-        found = _fill_model(backend, model, checkpoint, file, options)
-    report = _joint_report(checkpoint, found)
-    report.raise_if_unfit()
+        one_table = is_sequence_to_sequence(checkpoint.config) or _is_sequence_to_sequence_file(file)
+        found = _fill_model(backend, model, PlainTensors(file), options, one_table=one_table)
+        report = _joint_report(checkpoint, found, one_table=one_table)
+        report.raise_if_unfit()
+        _add_loras(backend, model, file, options)
     dtype, device = _target_dtype(backend, options, config.decoder), backend.device(options.wanted_device)
     new = found["bridge."].fresh
     backend.initialise(model.bridge, new, model.decoder.spec, model.dtype if dtype is None else dtype, device)
@@ -108,9 +111,12 @@ def open_checkpoint(backend: Backend, name_or_path: str | Path, options: LoadOpt
 
 
 def _fill_model(
-    backend: Backend, model: JointModel, checkpoint: Checkpoint, file: TensorFile, options: LoadOptions
+    backend: Backend, model: JointModel, file: Readable, options: LoadOptions, *, one_table: bool
 ) -> dict[str, LoadReport]:
-    """Move a checkpoint's tensors into a model; return a report by each prefix of our names."""
+    """Move a checkpoint's tensors into a model; return a report by each prefix of our names.
+
+    With `one_table` the names are those of a sequence-to-sequence model (Whisper), else those of two parts.
+    """
     parts = {"encoder.": model.encoder, "decoder.": model.decoder}
     modules = {**parts, "bridge.": model.bridge}
     config = model.config.decoder
@@ -119,7 +125,7 @@ def _fill_model(
             prefix: _fill(backend, module, _OUR_NAMES, file, options, config, prefix=prefix)
             for prefix, module in modules.items()
         }
-    theirs = dict.fromkeys(parts, "") if is_sequence_to_sequence(checkpoint.config) else {name: name for name in parts}
+    theirs = dict.fromkeys(parts, "") if one_table else {name: name for name in parts}
     found = {
         prefix: _fill_part(backend, part, file, options, prefix=theirs[prefix], warm=False)
         for prefix, part in parts.items()
@@ -130,8 +136,25 @@ def _fill_model(
     return found
 
 
+def _is_sequence_to_sequence_file(file: TensorFile) -> bool:
+    """Return whether names are those of a Whisper: a trainer writes them, whatever config.json is put beside them."""
+    return any(name.startswith("model.encoder.") for name in file.keys())  # noqa: SIM118
+
+
+def _add_loras(backend: Backend, model: JointModel, file: TensorFile, options: LoadOptions) -> None:
+    """Give a model the LoRA that a trainer saved with it; its folded weights are loaded already."""
+    found = loras_in(file, backend.linears(model.decoder), "decoder.")
+    for seed, (layer, spec) in enumerate(found.items()):
+        parts = {word: file.read(f"decoder.{layer}.{word}") for word in ("lora_a", "lora_b", BASE_WEIGHT)}
+        if not options.allow_nan and not all(map(all_finite, parts.values())):
+            raise CheckpointError(f"The LoRA of decoder.{layer} has NaN or infinite values: its training diverged.")
+        parts["weight"] = parts.pop(BASE_WEIGHT)
+        backend.add_lora(model.decoder, layer, spec, seed)
+        backend.assign(model.decoder, {f"{layer}.{word}": array for word, array in parts.items()})
+
+
 def _fill_part(
-    backend: Backend, part: ModelPart, file: TensorFile, options: LoadOptions, *, prefix: str = "", warm: bool
+    backend: Backend, part: ModelPart, file: Readable, options: LoadOptions, *, prefix: str = "", warm: bool
 ) -> LoadReport:
     """Move a checkpoint's tensors into a part that has no memory yet.
 
@@ -224,7 +247,7 @@ def dtype_name(dtype: Any) -> str:
 class _OtherTensors:
     """The tensors of a file that belong to none of the parts with these prefixes: those of the bridge."""
 
-    def __init__(self, file: TensorFile, prefixes: tuple[str, ...]) -> None:
+    def __init__(self, file: Readable, prefixes: tuple[str, ...]) -> None:
         self._prefixes = prefixes
         self._file = file
 
@@ -237,12 +260,12 @@ class _OtherTensors:
         return self._file.read(key)
 
 
-def _joint_report(checkpoint: Checkpoint, parts: Mapping[str, LoadReport]) -> LoadReport:
+def _joint_report(checkpoint: Checkpoint, parts: Mapping[str, LoadReport], *, one_table: bool) -> LoadReport:
     """Merge the reports of encoder, decoder and bridge, given by the prefixes of our names."""
     report = LoadReport(source=str(checkpoint.folder))
     for prefix, own in parts.items():
         report = report.merged(prefix, own)
-    if is_sequence_to_sequence(checkpoint.config):  # each part drops the tensors of the other one
+    if one_table:  # each part drops the tensors of the other one
         halves = parts["encoder."].dropped, parts["decoder."].dropped
         report.dropped = {n: why for n, why in report.dropped.items() if all(n in dropped for dropped in halves)}
     return report

@@ -16,7 +16,8 @@ from dragoman.generation.options import GenerationConfig
 from dragoman.generation.settings import options_on
 from dragoman.model.backend import Backend, JointModel, ModelPart
 from dragoman.model.configs import GENERATION_FIELDS, shared_config
-from dragoman.model.names import BRIDGE_KEYS, keymap_of, name_tables, saved_prefixes
+from dragoman.model.names import name_tables
+from dragoman.model.state import model_sections
 
 Files = dict[str, bytes | Callable[[Path], None]]
 """By file name, the content or a function that writes it."""
@@ -50,16 +51,11 @@ def save_part(
 
 def model_tensors(backend: Backend, model: JointModel, tensors: Mapping[str, Any]) -> dict[str, Any]:
     """Return all tensors of a model, given by our names, under the names of its checkpoints."""
-    encoder_prefix, decoder_prefix = saved_prefixes(model.config)
     found: dict[str, Any] = {}
-    for ours, part, keymap, theirs in (
-        ("encoder.", model.encoder, keymap_of(model.encoder), encoder_prefix),
-        ("decoder.", model.decoder, keymap_of(model.decoder), decoder_prefix),
-        ("bridge.", model.bridge, BRIDGE_KEYS, ""),
-    ):
-        own = {name.removeprefix(ours): tensor for name, tensor in tensors.items() if name.startswith(ours)}
-        renamed = checkpoint_tensors(backend, part, keymap, own)
-        found |= {theirs + name: tensor for name, tensor in renamed.items()}
+    for section, part in zip(model_sections(model), (model.encoder, model.decoder, model.bridge), strict=True):
+        own = {n.removeprefix(section.ours): tensor for n, tensor in tensors.items() if n.startswith(section.ours)}
+        renamed = checkpoint_tensors(backend, part, section.keymap, own)
+        found |= {section.theirs + name: tensor for name, tensor in renamed.items()}
     return found
 
 

@@ -21,6 +21,11 @@ from dragoman.torch.net.layers import Linear, LoraLinear
 from dragoman.torch.pickles import PickleFile
 
 
+def own_tensors(module: nn.Module, *, keep_vars: bool = False) -> dict[str, Tensor]:
+    """Return the tensors that checkpoints hold, by our names."""
+    return nn.Module.state_dict(module, keep_vars=keep_vars)
+
+
 class TorchBackend:
     """Tensors and modules of PyTorch; the methods are explained in `Backend`."""
 
@@ -47,13 +52,13 @@ class TorchBackend:
         return device
 
     def tensors(self, module: nn.Module) -> Mapping[str, Tensor]:
-        return module.state_dict()
+        return own_tensors(module)
 
     def array(self, tensor: Tensor) -> Tensor:
         return tensor
 
     def placer(self, module: nn.Module, dtype: torch.dtype | None, device: Any) -> Callable[[str, Any], None]:
-        expected = module.state_dict()
+        expected = own_tensors(module)
 
         def place(name: str, array: Any) -> None:
             tensor = array if isinstance(array, Tensor) else torch.from_numpy(array)
@@ -63,7 +68,7 @@ class TorchBackend:
         return place
 
     def assign(self, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-        module.load_state_dict(tensors, strict=False)
+        nn.Module.load_state_dict(module, tensors, strict=False)
 
     def initialise(
         self,

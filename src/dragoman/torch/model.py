@@ -15,7 +15,7 @@ from dragoman.api.checks import one_audio
 from dragoman.api.config import SpeechEncoderDecoderConfig
 from dragoman.api.outputs import EncoderOutput
 from dragoman.checkpoint.lora import is_new
-from dragoman.checkpoint.options import check_saving, tensors_to_save
+from dragoman.checkpoint.options import check_saving
 from dragoman.files import as_path
 from dragoman.generation.result import GenerationResult, compute_transition_scores
 from dragoman.model.arguments import chosen, encoder_inputs
@@ -23,6 +23,7 @@ from dragoman.model.facade import ModelMethods
 from dragoman.model.generate import Request
 from dragoman.model.joining import check_joinable, check_part, joint_config
 from dragoman.model.save import save_model
+from dragoman.model.state import Section, model_sections
 from dragoman.torch.arrays import ARRAYS
 from dragoman.torch.backend import BACKEND
 from dragoman.torch.generate import search
@@ -79,6 +80,9 @@ class SpeechEncoderDecoderModel(Joint, PretrainedModule, ModelMethods):
         if not empty:
             initialise(bridge, persistent_names(bridge), decoder.spec, self.dtype, self.device)
 
+    def _sections(self) -> tuple[Section, ...]:
+        return model_sections(self)
+
     def save_pretrained(
         self,
         save_directory: str | Path,
@@ -105,7 +109,7 @@ class SpeechEncoderDecoderModel(Joint, PretrainedModule, ModelMethods):
         """
         check_saving(ways)
         if is_main_process:
-            tensors = tensors_to_save(self.state_dict(), state_dict, "state_dict")
+            tensors = self._tensors_to_save(state_dict)
             save_model(BACKEND, self, tensors, as_path(save_directory, "`save_directory`"), max_shard_size)
 
     def forward(

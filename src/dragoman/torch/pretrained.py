@@ -13,16 +13,42 @@ from dragoman.families import ModelConfig
 from dragoman.files import as_path
 from dragoman.model.load import load_part, log_new
 from dragoman.model.save import save_part
+from dragoman.model.state import Section, from_either, part_sections
 from dragoman.spec.checks import check_sizes
-from dragoman.torch.backend import BACKEND
+from dragoman.torch.backend import BACKEND, own_tensors
 from dragoman.torch.net.block import Stack
 from dragoman.torch.net.frontend import ConvFrontend
+from dragoman.torch.state import rename, state_dict
 
 
 class PretrainedModule(nn.Module):
     """A module with the attributes and the gradient checkpointing of a `PreTrainedModel`."""
 
     supports_gradient_checkpointing = True
+
+    def _sections(self) -> tuple[Section, ...]:
+        """Return the names of its tensors, ours and those of checkpoints."""
+        raise NotImplementedError
+
+    def state_dict(self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
+        """Return all tensors under the names that `transformers` gives them; look-ups by our names work too.
+
+        So what a trainer writes is a checkpoint. The weights of a layer with a LoRA are folded; its parts are there
+        too, under our names. The tensors of a model inside a wrapper have our names.
+        """
+        if args or destination is not None or prefix:
+            return super().state_dict(*args, destination=destination, prefix=prefix, keep_vars=keep_vars)
+        return state_dict(self, self._sections(), keep_vars)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        rename(state_dict, prefix, self, self._sections())
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def _tensors_to_save(self, given: Mapping[str, Tensor] | None) -> Mapping[str, Tensor]:
+        """Return the tensors by our names, or those that a caller passes instead, whichever names they have."""
+        own = own_tensors(self)
+        renamed = None if given is None else from_either(self._sections(), given, own)
+        return tensors_to_save(own, renamed, "state_dict")
 
     @property
     def device(self) -> torch.device:
@@ -116,6 +142,9 @@ class PretrainedPart(PretrainedModule):
     config: ModelConfig
     spec: Any  # a `SpeechEncoderSpec` or a `TextDecoderSpec`
 
+    def _sections(self) -> tuple[Section, ...]:
+        return part_sections(self)
+
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, **kwargs: Any) -> Self:
         """Load a part from its own checkpoint, from that of its head model, or from a sequence-to-sequence model.
@@ -162,5 +191,5 @@ class PretrainedPart(PretrainedModule):
         """
         check_saving(ways)
         if is_main_process:
-            tensors = tensors_to_save(self.state_dict(), state_dict, "state_dict")
+            tensors = self._tensors_to_save(state_dict)
             save_part(BACKEND, self, tensors, as_path(save_directory, "`save_directory`"), max_shard_size)

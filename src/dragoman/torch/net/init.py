@@ -30,7 +30,7 @@ def put(root: nn.Module, name: str, tensor: Tensor) -> None:
 
 def persistent_names(root: nn.Module) -> list[str]:
     """Return the names of the tensors that a checkpoint holds."""
-    return list(root.state_dict(keep_vars=True))
+    return list(nn.Module.state_dict(root, keep_vars=True))
 
 
 def initialise(

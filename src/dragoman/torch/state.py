@@ -1,0 +1,76 @@
+"""`state_dict` under the names of checkpoints, readable under both names, and `load_state_dict` from either.
+
+Wrappers (`DistributedDataParallel`, `torch.compile`, FSDP) ask for the tensors of the module inside themselves and
+know them by their places; they get our names, which are the places.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dragoman.checkpoint.lora import LORA_SETTINGS
+from dragoman.model.state import Section, from_either, to_checkpoint
+from dragoman.torch.backend import BACKEND, own_tensors
+
+
+class StateDict(OrderedDict[str, Any]):
+    """Tensors under the names of checkpoints; a look-up by our name finds them too.
+
+    Only the names of checkpoints are listed, counted and written. A copy or a pickle is a plain `OrderedDict`.
+    """
+
+    own: Mapping[str, Any] = {}
+
+    def __missing__(self, name: str) -> Any:
+        return self.own[name]
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or name in self.own
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return the tensor of either name."""
+        return super().get(name, self.own.get(name, default))
+
+    def __reduce__(self) -> Any:
+        plain = OrderedDict(self.items())
+        plain._metadata = getattr(self, "_metadata", None)  # type: ignore[attr-defined]
+        return plain.__reduce__()
+
+
+def state_dict(module: nn.Module, sections: Sequence[Section], keep_vars: bool) -> StateDict:
+    """Return the tensors of a model or a part, as `nn.Module.state_dict` does, under the names of checkpoints."""
+    own = own_tensors(module, keep_vars=keep_vars)
+    loras = BACKEND.loras(module)
+    with torch.set_grad_enabled(keep_vars and torch.is_grad_enabled()):
+        named, rest = to_checkpoint(sections, own, loras)
+    found = StateDict((name, _whole(tensor)) for name, tensor in {**named, **rest}.items())
+    for name, spec in loras.items():
+        found[f"{name}.{LORA_SETTINGS}"] = torch.tensor([spec.alpha, spec.dropout])
+    _separate(found)
+    found.own = own
+    found._metadata = getattr(own, "_metadata", None)  # type: ignore[attr-defined]
+    return found
+
+
+def rename(state: dict[str, Any], prefix: str, module: nn.Module, sections: Sequence[Section]) -> None:
+    """Give the tensors of a module in a dictionary our names, in place, whichever they have."""
+    inside = {name.removeprefix(prefix): state.pop(name) for name in list(state) if name.startswith(prefix)}
+    tensors = from_either(sections, inside, own_tensors(module).keys())
+    state.update({prefix + name: tensor for name, tensor in tensors.items()})
+
+
+def _whole(tensor: Any) -> Any:
+    """Return a transposed tensor in memory of its own, as files need it."""
+    return tensor.contiguous() if isinstance(tensor, Tensor) else tensor
+
+
+def _separate(state: StateDict) -> None:
+    """Copy the second of two names of one tensor (an untied BERT's bias), which a safetensors file cannot hold."""
+    seen: set[int] = set()
+    for name, tensor in state.items():
+        if isinstance(tensor, Tensor):
+            state[name] = tensor.clone() if id(tensor) in seen else tensor
+            seen.add(id(tensor))
