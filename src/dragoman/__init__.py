@@ -23,6 +23,7 @@ _NAMES = {
     "AutoFeatureExtractor": "dragoman.processing",
     "AutoProcessor": "dragoman.processing",
     "AutoTokenizer": "dragoman.processing",
+    "DataCollatorSpeechSeq2SeqWithPadding": "dragoman.api.collator",
     "Speech2Text2Processor": "dragoman.processing",
     "SeamlessM4TFeatureExtractor": "dragoman.audio.features.filter_banks",
     "Speech2TextFeatureExtractor": "dragoman.audio.features.filter_banks",

@@ -131,6 +131,18 @@ def test_configuration_of_the_caller_is_changed() -> None:
     assert config.is_decoder
 
 
+def test_labels_with_the_start_token_are_counted_and_labels_without_targets_give_nan() -> None:
+    model, labels = build(), torch.tensor([[3, 5, 2], [3, 6, 2]])
+    shifted = torch.tensor([[3, 3, 5], [3, 3, 6]])
+    torch.testing.assert_close(
+        model(AUDIO, labels=labels).loss,
+        torch.nn.functional.cross_entropy(
+            model(AUDIO, decoder_input_ids=shifted).logits.flatten(0, 1), labels.flatten()
+        ),
+    )
+    assert model(AUDIO, labels=torch.full_like(labels, -100)).loss.isnan()
+
+
 def test_tokenizers_of_transformers_give_types_and_take_any_token_and_file(tmp_path: Path) -> None:
     (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nfox\n")
     tokenizer = transformers.BertTokenizer.from_pretrained(tmp_path)

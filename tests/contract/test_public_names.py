@@ -33,6 +33,7 @@ PUBLIC = {
     "Data2VecAudioConfig",
     "Data2VecAudioModel",
     "DataError",
+    "DataCollatorSpeechSeq2SeqWithPadding",
     "DragomanError",
     "ElectraConfig",
     "ElectraForCausalLM",

@@ -141,15 +141,29 @@ def test_padding_id_zero_is_used(build: Any, speech: Speech) -> None:
     assert ids[0].tolist() == [3, 9, 9, 9, 9, 9, 9]
 
 
-def test_start_token_in_the_labels_is_not_repeated(build: Any, speech: Speech, tokenizer: Any) -> None:
-    """The tokenizer writes [CLS]; with `transformers`, the model learns to begin with [CLS] [CLS]."""
+def test_start_token_in_the_labels_is_reported_once(build: Any, speech: Speech, tokenizer: Any) -> None:
+    """The tokenizer writes [CLS], the model too; the loss is that of `transformers`, which says nothing."""
     model = build(decoder_vocab_size=VOCAB_SIZE, decoder_start_token_id=2, pad_token_id=0, eos_token_id=3)
     labels = tokenizer(["ein wort", "und"], padding=True, return_tensors="pt").input_ids
     assert (labels[:, 0] == 2).all()
     labels[labels == 0] = -100
-    with_start, without = model(speech(2), labels=labels), model(speech(2), labels=labels[:, 1:])
-    torch.testing.assert_close(with_start.loss, without.loss)
-    torch.testing.assert_close(with_start.logits[:, :-1], without.logits)
-    mixed = labels.clone()
-    mixed[1, 0] = 7  # if one row begins with another token, the start id is a token like any other
-    assert not torch.allclose(model(speech(2), labels=mixed).loss, model(speech(2), labels=mixed[:, 1:]).loss)
+    with pytest.warns(UserWarning, match=r"start token twice.*\n?.*DataCollatorSpeechSeq2SeqWithPadding"):
+        loss = model(speech(2), labels=labels).loss
+    tokens = torch.cat([torch.full((2, 1), 2), labels[:, :-1].clamp(min=0)], dim=1)
+    torch.testing.assert_close(loss, model(speech(2), labels=labels, decoder_input_ids=tokens).loss)
+    torch.testing.assert_close(model(speech(2), labels=labels).loss, loss)  # no second warning, which would be an error
+    with pytest.warns(UserWarning, match="start token twice"):
+        build(decoder_start_token_id=5).prepare_decoder_input_ids_from_labels(torch.tensor([[6, 7], [5, 7]]))
+
+
+@pytest.mark.parametrize("decoder", ["bart", "gpt2", "opt", "bert"])
+def test_empty_transcripts_are_learned_where_start_and_end_are_one(build: Any, speech: Speech, decoder: str) -> None:
+    fusion = {"fusion": "cross_attention"} if decoder == "opt" else {}
+    model = build(decoder=decoder, decoder_start_token_id=2, eos_token_id=2, **fusion)
+    for labels in ([[2, -100], [2, -100]], [[2], [2]], [[2, 1], [2, 1]]):  # 1 is the padding
+        assert model(speech(2), labels=torch.tensor(labels)).loss > 0.1
+
+
+def test_labels_of_padding_only_have_no_loss_and_no_warning(build: Any, speech: Speech) -> None:
+    """The loss of `transformers` is NaN."""
+    assert build()(speech(2), labels=torch.full((2, 3), -100)).loss == 0

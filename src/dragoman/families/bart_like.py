@@ -181,4 +181,6 @@ def seq2seq_part(name: str, *more: Rule, computed: tuple[str, ...] = ()) -> Part
             head_rule(config.tie_word_embeddings),
         )
 
-    return Part(rules=rules, classes=(name,), prefixes=("model.",), aliases=SHARED, computed=computed)
+    return Part(
+        rules=rules, classes=(name,), prefixes=("model.",), aliases=SHARED, computed=computed, shifts_labels=False
+    )

@@ -34,6 +34,8 @@ class Part:
         prefixes: Prefixes that names have in checkpoints of models with a head, and lack in those of the base model.
         aliases: Other spellings of names in checkpoints of this family.
         fresh: Templates of our tensors that pretrained checkpoints lack; a warm start initialises them at random.
+        shifts_labels: Whether the loss of this text decoder alone compares position `t` with label `t + 1`; otherwise
+            with label `t`. Both exist in `transformers`.
         copies: Pairs of our tensors: where a checkpoint lacks the first, it starts as a copy of the second.
         computed: Our tensors that checkpoints may omit, because they follow from the configuration.
     """
@@ -45,6 +47,7 @@ class Part:
     aliases: tuple[Alias, ...] = ()
     fresh: tuple[str, ...] = ()
     computed: tuple[str, ...] = ()
+    shifts_labels: bool = True
     copies: tuple[tuple[str, str], ...] = ()
 
     @property

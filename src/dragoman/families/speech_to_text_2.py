@@ -45,7 +45,7 @@ def _rules(config: Speech2Text2Config) -> tuple[Rule, ...]:
 
 FAMILY = Family(
     config=Speech2Text2Config,
-    text=Part(rules=_rules, classes=("Speech2Text2ForCausalLM",)),
+    text=Part(rules=_rules, classes=("Speech2Text2ForCausalLM",), shifts_labels=False),
     tokenizer="Speech2Text2Tokenizer",
     processor="Speech2Text2Processor",
     card=Card(

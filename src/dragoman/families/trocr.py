@@ -41,7 +41,7 @@ def _rules(config: TrOCRConfig) -> tuple[Rule, ...]:
 
 FAMILY = Family(
     config=TrOCRConfig,
-    text=Part(rules=_rules, classes=("TrOCRForCausalLM",)),
+    text=Part(rules=_rules, classes=("TrOCRForCausalLM",), shifts_labels=False),
     tokenizer="RobertaTokenizer",
     card=Card(
         name="TrOCR, its decoder",

@@ -114,7 +114,7 @@ def _text_rules(config: WhisperConfig) -> tuple[Rule, ...]:
 FAMILY = Family(
     config=WhisperConfig,
     speech=Part(rules=_speech_rules, classes=("WhisperEncoder",), prefixes=("model.encoder.", "encoder.")),
-    text=Part(rules=_text_rules, classes=("WhisperForCausalLM",), prefixes=("model.",)),
+    text=Part(rules=_text_rules, classes=("WhisperForCausalLM",), prefixes=("model.",), shifts_labels=False),
     whole="WhisperForConditionalGeneration",
     feature_extractor="WhisperFeatureExtractor",
     tokenizer="WhisperTokenizer",

@@ -17,12 +17,10 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from dragoman.api.checks import IGNORED
 from dragoman.checkpoint.lora import is_new
 from dragoman.errors import ConfigError
-from dragoman.jax.arrays import ARRAYS
 from dragoman.jax.backend import BACKEND
 from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
 from dragoman.jax.net.joint import Joint
 from dragoman.jax.net.tree import Tree, flat, nested
-from dragoman.model.arguments import without_start
 from dragoman.spec.augment import Masks
 
 
@@ -158,7 +156,7 @@ class Trainer:
                 f"but holds {', '.join(given)}."
             )
         inputs, lengths = model.encoder.prepare(audio[0], None if mask is None else np.asarray(mask))
-        labels: Any = np.asarray(without_start(ARRAYS, given_labels, model.config.special_id("decoder_start_token_id")))
+        labels = np.asarray(given_labels)
         tokens = model.prepare_decoder_input_ids_from_labels(labels)
         masks = Masks() if random is None else model.encoder.draw_masks(inputs, lengths, random)
         return {"inputs": inputs, "lengths": lengths, "tokens": tokens, "labels": labels, "masks": masks}

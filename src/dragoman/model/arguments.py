@@ -213,7 +213,6 @@ def decoder_inputs(
                 "that smooths labels itself keeps them from the model: let the collator add "
                 "decoder_input_ids=model.prepare_decoder_input_ids_from_labels(labels)."
             )
-        labels = without_start(arrays, labels, config.special_id("decoder_start_token_id"))
         tokens = shift_right(arrays, labels, config, spec.vocab_size)
     else:
         tokens, embeds = token_inputs(arrays, spec, tokens, embeds, cache, "decoder_")
@@ -222,17 +221,18 @@ def decoder_inputs(
     return tokens, embeds, labels
 
 
-def without_start(arrays: Arrays, labels: Any, decoder_start_token_id: Any) -> Any:
-    """Remove a start id that every row of labels `[batch, tokens]` begins with; the last position is then ignored.
+def start_is_read_twice(arrays: Arrays, labels: Any, config: SpeechEncoderDecoderConfig) -> bool:
+    """Whether a row of labels `[batch, tokens]` begins with the start id, which the model puts before them itself.
 
-    The decoder reads the start id before the first label. A tokenizer that writes it as well would train the model to
-    write it twice.
+    A row that holds nothing else is an empty transcript where start and end are one id (BART, GPT-2, OPT), and the
+    decoder reads it once. False while a program is compiled.
     """
-    if not isinstance(decoder_start_token_id, int) or labels.shape[1] < 2:
-        return labels
-    xp, labels = arrays.namespace(labels)
-    moved = xp.concatenate([labels[:, 1:], xp.full_like(labels[:, :1], IGNORED)], 1)
-    return xp.where((labels[:, 0] == decoder_start_token_id).all(), moved, labels)
+    if not arrays.is_known(labels) or labels.shape[1] < 2:
+        return False
+    start, pad = (config.special_id(name) for name in ("decoder_start_token_id", "pad_token_id"))
+    _, labels = arrays.namespace(labels)
+    first, second = labels[:, 0], labels[:, 1]
+    return bool(((first == start) & (second != IGNORED) & (second != pad)).any())
 
 
 def shift_right(arrays: Arrays, labels: Any, config: SpeechEncoderDecoderConfig, vocab_size: int) -> Any:

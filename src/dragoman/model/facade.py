@@ -3,6 +3,7 @@
 A backend's model is its network with `ModelMethods` and what only this framework has.
 """
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -14,7 +15,7 @@ from dragoman.api.config import SpeechEncoderDecoderConfig
 from dragoman.checkpoint.report import LoadReport
 from dragoman.files import as_path
 from dragoman.generation.options import GenerationConfig
-from dragoman.model.arguments import chosen, decoder_inputs, encoder_inputs, shift_right
+from dragoman.model.arguments import chosen, decoder_inputs, encoder_inputs, shift_right, start_is_read_twice
 from dragoman.model.arrays import checked_mask, checked_tokens
 from dragoman.model.backend import Backend
 from dragoman.model.configs import shared_options
@@ -46,6 +47,7 @@ class ModelMethods(GenerateMethods):
         self.generation_config = GenerationConfig()
         self.load_report = LoadReport()
         self.processing = ()  # a tokenizer and a feature extractor to save with the model
+        self._warned_of_start = False
 
     @property
     def generation_config(self) -> GenerationConfig:
@@ -143,10 +145,12 @@ class ModelMethods(GenerateMethods):
     ) -> tuple[Speech, dict[str, Any]]:
         """Return what the encoder gets, and the arguments of `Joint.score`, for a call of the model."""
         token_mask = checked_mask(self._arrays, "decoder_attention_mask", token_mask)
-        spec = self.decoder.spec
+        spec, shifts = self.decoder.spec, tokens is None and embeds is None
         tokens, embeds, labels = decoder_inputs(
             self._arrays, self.config, spec, tokens, embeds, cache, labels, smoothing
         )
+        if shifts:
+            self._warn_of_start(labels)
         rows, count = (tokens if embeds is None else embeds).shape[:2]
         speech = encoder_inputs(self._arrays, self.encoder, audio, attention_mask, encoder_outputs)
         inputs, _, encoded = speech
@@ -168,7 +172,24 @@ class ModelMethods(GenerateMethods):
         """Return the decoder input for labels: the start id, then all but the last label, padding in place of −100."""
         vocab_size = self.decoder.spec.vocab_size
         labels = checked_tokens(self._arrays, "labels", labels, vocab_size, ignored=True)
-        return shift_right(self._arrays, labels, self.config, vocab_size)
+        tokens = shift_right(self._arrays, labels, self.config, vocab_size)
+        self._warn_of_start(labels)
+        return tokens
+
+    def _warn_of_start(self, labels: Any) -> None:
+        """Warn once about labels that begin with the start id."""
+        if self._warned_of_start or not start_is_read_twice(self._arrays, labels, self.config):
+            return
+        self._warned_of_start = True
+        start = self.config.special_id("decoder_start_token_id")
+        warnings.warn(
+            f"Labels begin with the start token (id {start}), which the model also puts before them: the decoder will "
+            "see the start token twice, and learns to generate it. `transformers` computes the same loss. Collate "
+            "batches with dragoman.DataCollatorSpeechSeq2SeqWithPadding, which cuts a leading start token from each "
+            "row, or leave it out of the labels.",
+            UserWarning,
+            stacklevel=4,
+        )
 
     def add_lora(
         self,

@@ -13,7 +13,7 @@ from dragoman.api.checks import check_loss
 from dragoman.api.outputs import CausalLMOutput, EncoderOutput
 from dragoman.checkpoint.options import LoadOptions
 from dragoman.errors import ConfigError
-from dragoman.families import ModelConfig
+from dragoman.families import ModelConfig, text_part
 from dragoman.model.arguments import checked_memory, chosen, prepare_audio, token_inputs
 from dragoman.model.arrays import Arrays, checked_mask, checked_tokens
 from dragoman.model.backend import Backend
@@ -156,8 +156,9 @@ class DecoderMethods:
             encoder_hidden_states: Encoder states, as wide as the decoder.
             encoder_attention_mask: 1 for valid frames.
             inputs_embeds: Embeddings in place of tokens.
-            labels: The same tokens, for the loss of a plain language model: position `t` is scored against `t + 1`;
-                −100 is ignored.
+            labels: Target tokens for the loss of the decoder alone; −100 is ignored. As in `transformers`, position
+                `t` is scored against label `t + 1`, so that labels are the tokens themselves; in Whisper's decoder and
+                those like BART's, against label `t`.
             past_key_values: The cache that an earlier call returned.
             use_cache: Return a cache.
             output_hidden_states: Return the states before each layer and after the last.
@@ -191,8 +192,10 @@ class DecoderMethods:
             weights=chosen(output_attentions, self.config.output_attentions),
         )
         logits = self.logits(out.states)
-        # each position is scored against the next label
-        loss = None if labels is None else self._arrays.cross_entropy(logits[:, :-1], labels[:, 1:], num_items_in_batch)
+        loss = None
+        if labels is not None:
+            pair = (logits[:, :-1], labels[:, 1:]) if text_part(self.config).shifts_labels else (logits, labels)
+            loss = self._arrays.cross_entropy(*pair, num_items_in_batch)
         output = CausalLMOutput(
             loss=loss,
             logits=logits,

@@ -36,7 +36,7 @@ class TorchArrays:
         return array
 
     def is_known(self, array: Tensor | None) -> bool:
-        return not torch.compiler.is_compiling()
+        return not (torch.compiler.is_compiling() or (array is not None and array.is_meta))
 
     def id_range(self, tokens: Tensor, *, ignored: bool, wait: bool) -> tuple[int, int] | None:
         reads = tokens.device.type == "cpu" or (wait and not tokens.is_meta)

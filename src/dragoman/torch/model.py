@@ -142,8 +142,8 @@ class SpeechEncoderDecoderModel(Joint, PretrainedModule, ModelMethods):
             encoder_outputs: An earlier output of the encoder (object, tuple or list); the audio is then not needed.
             past_key_values: The cache that an earlier call returned.
             decoder_inputs_embeds: Embeddings in place of `decoder_input_ids`.
-            labels: The target tokens; −100 is ignored. A start id that every row begins with, as BERT's tokenizer
-                writes it, is ignored too: the decoder reads it anyway.
+            labels: The target tokens; −100 is ignored. The model puts the start id before them: a row should not
+                begin with it, as the rows of BERT's tokenizer do (see `DataCollatorSpeechSeq2SeqWithPadding`).
             use_cache: Return the decoder's cache.
             output_attentions: Return all attention weights.
             output_hidden_states: Return all states.
