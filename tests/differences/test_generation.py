@@ -179,3 +179,60 @@ def test_options_of_the_call_take_precedence_and_change_nothing(build: Any, spee
     assert output.scores[0].shape == (4, 99)
     assert model.generation_config.to_dict() == before
     assert given.num_beams == 1
+
+
+def tensors_of(value: Any) -> list[torch.Tensor]:
+    """Return all tensors of an output of `generate`."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    return [tensor for part in value for tensor in tensors_of(part)]
+
+
+RECORDS = {
+    "return_dict_in_generate": True,
+    "output_scores": True,
+    "output_logits": True,
+    "output_attentions": True,
+    "output_hidden_states": True,
+}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"num_beams": 3},
+        {"num_beams": 3, "num_return_sequences": 2},
+        {"do_sample": True},
+        {"do_sample": True, "num_beams": 2},
+        {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.5},
+        {"penalty_alpha": 0.6, "top_k": 4},
+        {"force_words_ids": [[7]], "num_beams": 3},
+        {"token_log_probs": True},
+        {"decoder_input_ids": torch.tensor([[3, 9], [3, 8]])},
+    ],
+    ids=str,
+)
+def test_what_is_generated_can_be_changed_and_trained_on(build: Any, speech: Speech, options: dict[str, Any]) -> None:
+    """As with `transformers`: rewards, minimum-risk training and distillation use ids, scores and states."""
+    model, weight = build(), torch.ones((), requires_grad=True)
+    for records in (RECORDS,) if "token_log_probs" in options else ({}, RECORDS):
+        output = model.generate(speech(2), max_new_tokens=4, **options, **records)
+        found = tensors_of(output if isinstance(output, torch.Tensor) else output.to_tuple())
+        assert not any(tensor.is_inference() for tensor in found)
+        sum((tensor * weight).float().nan_to_num(0.0, 0.0, 0.0).sum() for tensor in found).backward()
+        for tensor in found:
+            tensor[tensor == tensor] = -100
+    assert weight.grad is not None
+
+
+def test_drafted_transcripts_and_hooks_give_ordinary_tensors(build: Any, speech: Speech) -> None:
+    model, seen = build(), []
+    model.encoder.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    ids = model.generate(speech(1), assistant_model=build(), max_new_tokens=4)
+    ids[ids == 2] = -100
+    processed = model.generate(
+        speech(2), logits_processor=[lambda _, scores: seen.append(scores) or scores], max_new_tokens=2
+    )
+    processed += 1
+    assert not any(tensor.is_inference() for tensor in seen if isinstance(tensor, torch.Tensor))

@@ -201,7 +201,7 @@ class SpeechEncoderDecoderModel(Joint, PretrainedModule, ModelMethods):
             return encoded
         return self.encoder.encode(audio, lengths, all_states=all_states, weights=weights)
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference mode, whose tensors a caller could neither change nor use in a loss
     def _search(
         self, request: Request, seed: int | Sequence[int] | None, **own: Any
     ) -> tuple[GenerationResult, EncoderOutput]:
