@@ -50,6 +50,12 @@ class ModelOutput:
             raise KeyError(f"The output has no {key!r}, only {', '.join(self)}.{did_you_mean(key, self)}")
         return getattr(self, key)
 
+    def __setitem__(self, name: str, value: Any) -> None:
+        known = [field.name for field in fields(self)]  # type: ignore[arg-type]
+        if name not in known:
+            raise KeyError(f"The output has no {name!r}, only {', '.join(known)}.{did_you_mean(name, known)}")
+        setattr(self, name, value)
+
     def __contains__(self, name: object) -> bool:
         return name in self.keys()
 
@@ -60,7 +66,7 @@ class ModelOutput:
         return len(self.keys())
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class EncoderOutput(ModelOutput):
     """The output of a speech encoder.
 
@@ -79,7 +85,7 @@ class EncoderOutput(ModelOutput):
     lengths: Int[Any, " batch"] | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class CausalLMOutput(ModelOutput):
     """The output of a text decoder.
 
@@ -100,7 +106,7 @@ class CausalLMOutput(ModelOutput):
     cross_attentions: tuple[Any, ...] | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Seq2SeqLMOutput(ModelOutput):
     """The output of a whole model, its fields in the order of `transformers`.
 

@@ -55,12 +55,14 @@ class Split:
 class Drop:
     """A tensor of theirs that the part does not need.
 
-    `lost` is the remedy to report for a tensor that may be trained, if its numbers are not all zero.
+    `lost` is the remedy to report for a tensor that may be trained, if its numbers are not all zero. `same_as` is our
+    name of the tensor that this is another name of (a tied head).
     """
 
     theirs: str
     why: str
     lost: str = ""
+    same_as: str = ""
 
 
 Rule = Rename | Split | Drop
@@ -228,6 +230,27 @@ class KeyMap:
             parts = {fill(template, words) for _, rule, words in inverses for template in _targets(rule)}
             if inverses and all(part in names for part in parts):
                 found.add(name)
+        return found
+
+    def stored(self, names: Iterable[str]) -> dict[str, tuple[Rule, tuple[str, ...]]]:
+        """Return their names for tensors of ours, each with its rule and the tensors of ours that it is made of.
+
+        In the order of the table. A name that a rule drops because it is another name of a tensor of ours is listed;
+        a fused tensor of which a part is not in `names` is not.
+        """
+        ours = dict.fromkeys(names)
+        found: dict[str, tuple[Rule, tuple[str, ...]]] = {}
+        for rule in self.rules:
+            if isinstance(rule, Drop):
+                if rule.same_as in ours:
+                    found[rule.theirs] = rule, (rule.same_as,)
+                continue
+            for name in ours:
+                words = match(_targets(rule)[0], name)
+                if words is not None:
+                    parts = tuple(fill(template, words) for template in _targets(rule))
+                    if ours.keys() >= set(parts):
+                        found[fill(rule.theirs, words)] = rule, parts
         return found
 
     def theirs(self, name: str) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
 from dragoman.families.base import TINY_TEXT
 from dragoman.families.config import ModelConfig
-from dragoman.families.rules import CROSS
+from dragoman.families.rules import CROSS, head_rule
 from dragoman.spec import Activation, EmbedNorm, NormOrder, NormSpec
 from dragoman.spec.attention import AttentionSpec, CrossAttentionSpec
 from dragoman.spec.block import BlockSpec, FeedForwardSpec, StackSpec
@@ -99,8 +99,8 @@ def decoder_rules(head: str, tied: bool) -> tuple[Rule, ...]:
     """Return the rules for the last layer, whose bias has two names."""
     if tied:
         return (
-            Drop(f"{head}.decoder.weight",                              why="tied to the token embedding"),
-            Drop(f"{head}.decoder.bias",                                why=f"the same tensor as {head}.bias"),
+            head_rule(tied, f"{head}.decoder.weight"),
+            Drop(f"{head}.decoder.bias", why=f"the same tensor as {head}.bias", same_as="head.bias"),
             Rename(f"{head}.bias",                                      "head.bias"),
         )
     return (

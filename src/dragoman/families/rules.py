@@ -18,7 +18,9 @@ INSERTED = (*CROSS, "stack.layers.{i}.cross_attn_gate")
 
 def head_rule(tied: bool, theirs: str = "lm_head.weight") -> Rule:
     """Return the rule for the output layer."""
-    return Drop(theirs, why="tied to the token embedding") if tied else Rename(theirs, "head.weight")
+    if tied:
+        return Drop(theirs, why="tied to the token embedding", same_as="embed.tokens.weight")
+    return Rename(theirs, "head.weight")
 
 
 def other_heads(*theirs: str) -> tuple[Rule, ...]:

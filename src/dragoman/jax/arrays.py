@@ -11,6 +11,7 @@ import numpy as np
 
 from dragoman.api.checks import IGNORED
 from dragoman.jax.net.cache import Cache, Memory
+from dragoman.jax.net.layers import frame_mask
 from dragoman.jax.net.loss import cross_entropy
 from dragoman.model.arrays import Arrays
 
@@ -23,6 +24,7 @@ class JaxArrays:
     cache_class = Cache
     memory_class = Memory
     cross_entropy = staticmethod(cross_entropy)
+    frame_mask = staticmethod(frame_mask)
 
     def is_array(self, value: object) -> bool:
         return isinstance(value, jax.Array | np.ndarray)

@@ -60,6 +60,9 @@ class Arrays(Protocol):
     def valid_first(self, rows: Any, mask: Any) -> tuple[Any, Any]:
         """Move the valid items of each row to its left end; return the rows, and the number of valid items of each."""
 
+    def frame_mask(self, lengths: Any, frames: int) -> Any:
+        """Return True for the first `lengths[row]` of `frames` frames of each row."""
+
     def namespace(self, array: Any) -> tuple[Any, Any]:
         """Return a library with `concatenate`, `full_like` and `where`, and the array as it takes it."""
 

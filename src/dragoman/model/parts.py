@@ -94,6 +94,27 @@ class EncoderMethods:
         """
         return prepare_audio(self._arrays, self.spec, self.padding, inputs, attention_mask)
 
+    def _get_feat_extract_output_lengths(self, input_lengths: Any, add_adapter: bool | None = None) -> Any:
+        """Return the numbers of frames for numbers of samples.
+
+        Args:
+            input_lengths: A number or an array of numbers.
+            add_adapter: Count the frames after the adapter, where there is one: the default.
+        """
+        if add_adapter is False:
+            return self.spec.frontend.frame_lengths(input_lengths)
+        return self.spec.frame_lengths(input_lengths)
+
+    def _get_feature_vector_attention_mask(
+        self,
+        feature_vector_length: int,
+        attention_mask: Int[Any, "batch samples"],
+        add_adapter: bool | None = None,
+    ) -> Bool[Any, "batch frames"]:
+        """Return True for the valid ones of `feature_vector_length` frames, for 1 for each valid sample."""
+        lengths = self._get_feat_extract_output_lengths(attention_mask.sum(-1), add_adapter)
+        return self._arrays.frame_mask(lengths, feature_vector_length)
+
     def load_adapter(self, target_lang: str, **kwargs: Any) -> None:
         """Replace the language adapter (MMS) by that of another language.
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from dragoman.api.checks import IGNORED
 from dragoman.model.arrays import Arrays
 from dragoman.torch.net.cache import Cache, Memory
+from dragoman.torch.net.layers import frame_mask
 from dragoman.torch.net.loss import cross_entropy
 
 
@@ -19,6 +20,7 @@ class TorchArrays:
     cache_class = Cache
     memory_class = Memory
     cross_entropy = staticmethod(cross_entropy)
+    frame_mask = staticmethod(frame_mask)
 
     def is_array(self, value: object) -> bool:
         return isinstance(value, Tensor)

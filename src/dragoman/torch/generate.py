@@ -3,20 +3,21 @@
 Not here: the search itself (`dragoman.generation`), which imports no framework.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from dragoman.api.outputs import EncoderOutput
+from dragoman.api.outputs import EncoderOutput, Seq2SeqLMOutput
 from dragoman.generation.decoder import Step
 from dragoman.generation.loop import generate
 from dragoman.generation.result import GenerationResult
-from dragoman.model.generate import Request
+from dragoman.model.generate import Request, Speech
+from dragoman.torch.calls import run_encoder
 from dragoman.torch.net.cache import Cache, Memory
-from dragoman.torch.net.joint import Joint
 from dragoman.torch.net.text_decoder import TextDecoderNet
 
 
@@ -96,7 +97,39 @@ class CachedDecoder:
         )
 
 
-def search(model: Joint, request: Request, seed: int | Sequence[int]) -> tuple[GenerationResult, EncoderOutput]:
+class CalledDecoder(CachedDecoder):
+    """A decoder, or a whole model, that is called as a module at each step, so that hooks and subclasses take effect.
+
+    Args:
+        decoder: The decoder, for its caches.
+        call: Returns the output for new tokens and the cache before them.
+        capacity: Maximum number of positions.
+        prompt_mask: True for valid tokens of the prompt, `[batch, tokens]`; `None` if all are.
+    """
+
+    def __init__(
+        self,
+        decoder: TextDecoderNet,
+        call: Callable[[Tensor, Cache], Any],
+        capacity: int,
+        prompt_mask: Bool[Tensor, "batch tokens"] | None,
+    ) -> None:
+        super().__init__(decoder, None, None, capacity, prompt_mask)
+        self._call = call
+
+    def _run(self, tokens: Tensor, state: Cache, everywhere: bool = False) -> Step[Cache]:
+        output = self._call(tokens, state)
+        whole = isinstance(output, Seq2SeqLMOutput)
+        return Step(
+            logits=output.logits if everywhere else output.logits[:, -1],
+            state=output.past_key_values,
+            decoder_attentions=output.decoder_attentions if whole else output.attentions,
+            cross_attentions=output.cross_attentions,
+            decoder_hidden_states=output.decoder_hidden_states if whole else output.hidden_states,
+        )
+
+
+def search(model: Any, request: Request, seed: int | Sequence[int]) -> tuple[GenerationResult, EncoderOutput]:
     """Encode the speech of a request and search.
 
     Args:
@@ -104,38 +137,48 @@ def search(model: Joint, request: Request, seed: int | Sequence[int]) -> tuple[G
         request: The request.
         seed: For sampling; one for the batch or one per utterance.
     """
-    settings, (inputs, lengths, encoded) = request.settings, request.speech
-    records = settings.output_attentions, settings.output_hidden_states
+    settings, speech = request.settings, request.speech
+    records: dict[str, Any] = {"weights": settings.output_attentions, "all_states": settings.output_hidden_states}
+    encoded = speech[2]
     if encoded is None:
-        encoded = model.encoder.encode(inputs, lengths, weights=records[0], all_states=records[1])
-    decoder = _decoder_of(
-        model,
-        encoded,
-        request,
-        attentions=records[0],
-        hidden_states=records[1] or settings.penalty_alpha is not None,
-    )
+        inputs, lengths, _ = speech
+        encoded = run_encoder(model.encoder, inputs, lengths, **records)
+    records["all_states"] |= settings.penalty_alpha is not None
+    decoder = _decoder_of(model, encoded, request, speech, **records)
     draft = None
     if request.draft is not None:
-        assistant, (inputs, lengths, _) = request.draft
-        draft = _decoder_of(assistant, assistant.encoder.encode(inputs, lengths), request)
+        assistant, other = request.draft
+        draft = _decoder_of(assistant, run_encoder(assistant.encoder, *other[:2]), request, other)
     prompt = torch.from_numpy(request.prompt).to(encoded.last_hidden_state.device)
     found = generate(decoder, prompt, settings, seed=seed, draft=draft, **request.loop_options())
     return found, encoded
 
 
 def _decoder_of(
-    model: Joint, encoded: EncoderOutput, request: Request, *, attentions: bool = False, hidden_states: bool = False
+    model: Any,
+    encoded: EncoderOutput,
+    request: Request,
+    speech: Speech,
+    *,
+    weights: bool = False,
+    all_states: bool = False,
 ) -> CachedDecoder:
     """Return the decoder of a model, which attends to encoder states."""
-    memory, mask = model.memory_for(encoded), request.prompt_mask
+    mask, capacity = request.prompt_mask, request.plan.max_length
+    device = encoded.last_hidden_state.device
+    prompt_mask = None if mask is None else torch.from_numpy(mask).to(device)
+    call = model.step_call(encoded, speech, all_states=all_states, weights=weights)
+    if call is not None:
+        capacity += model.bridge.length(encoded.last_hidden_state.shape[1])
+        return CalledDecoder(model.decoder, call, capacity, prompt_mask)
+    memory = model.memory_for(encoded)
     assert memory.states is not None
     return CachedDecoder(
         model.decoder,
         memory.states,
         memory.mask,
-        request.plan.max_length,
-        None if mask is None else torch.from_numpy(mask).to(memory.states.device),
-        attentions=attentions,
-        hidden_states=hidden_states,
+        capacity,
+        prompt_mask,
+        attentions=weights,
+        hidden_states=all_states,
     )

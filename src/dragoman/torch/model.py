@@ -19,23 +19,22 @@ from dragoman.checkpoint.options import check_saving
 from dragoman.files import as_path
 from dragoman.generation.result import GenerationResult, compute_transition_scores
 from dragoman.model.arguments import chosen, encoder_inputs
-from dragoman.model.facade import ModelMethods
 from dragoman.model.generate import Request
 from dragoman.model.joining import check_joinable, check_part, joint_config
 from dragoman.model.save import save_model
 from dragoman.model.state import Section, model_sections
 from dragoman.torch.arrays import ARRAYS
 from dragoman.torch.backend import BACKEND
+from dragoman.torch.calls import run_encoder
 from dragoman.torch.generate import search
-from dragoman.torch.net.bridge import Prefix, bridge_of
+from dragoman.torch.joint import JointModel
+from dragoman.torch.net.bridge import bridge_of
 from dragoman.torch.net.cache import Cache
 from dragoman.torch.net.init import initialise, persistent_names
-from dragoman.torch.net.joint import Joint
 from dragoman.torch.parts import SpeechEncoder, TextDecoder
-from dragoman.torch.pretrained import PretrainedModule
 
 
-class SpeechEncoderDecoderModel(Joint, PretrainedModule, ModelMethods):
+class SpeechEncoderDecoderModel(JointModel):
     """A speech encoder, a bridge to the decoder's width and a text decoder.
 
     Args:
@@ -178,9 +177,11 @@ class SpeechEncoderDecoderModel(Joint, PretrainedModule, ModelMethods):
         audio, lengths, encoded = speech
         if encoded is None:
             records = {name: options[name] for name in ("all_states", "weights")}
-            encoded = self.encoder.encode(audio, lengths, **records)
+            encoded = run_encoder(self.encoder, audio, lengths, **records)
         output = self.score(encoded, num_items=num_items_in_batch, **options)
         return output if chosen(return_dict, self.config.return_dict) else output.to_tuple()
+
+    plain_forward = forward
 
     def encode(
         self,
@@ -199,7 +200,7 @@ class SpeechEncoderDecoderModel(Joint, PretrainedModule, ModelMethods):
         audio, lengths, encoded = encoder_inputs(ARRAYS, self.encoder, inputs, attention_mask, encoder_outputs)
         if encoded is not None:
             return encoded
-        return self.encoder.encode(audio, lengths, all_states=all_states, weights=weights)
+        return run_encoder(self.encoder, audio, lengths, all_states=all_states, weights=weights)
 
     @torch.no_grad()  # not inference mode, whose tensors a caller could neither change nor use in a loss
     def _search(
@@ -210,6 +211,10 @@ class SpeechEncoderDecoderModel(Joint, PretrainedModule, ModelMethods):
     def freeze_feature_encoder(self) -> None:
         """Freeze the convolutions of the encoder's front end; its projection is still trained."""
         self.encoder.freeze_feature_encoder()
+
+    def freeze_feature_extractor(self) -> None:
+        """Do the same, under an older name in `transformers`."""
+        self.freeze_feature_encoder()
 
     def freeze_encoder(self) -> None:
         """Freeze the encoder; bridge and decoder are still trained."""
@@ -230,19 +235,6 @@ class SpeechEncoderDecoderModel(Joint, PretrainedModule, ModelMethods):
         """Change the size of the vocabulary; see `TextDecoder.resize_token_embeddings`."""
         return self.decoder.resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
 
-    @property
-    def enc_to_dec_proj(self) -> nn.Linear:
-        """The projection from the encoder's width to the decoder's, under its name in `transformers`.
-
-        Raises:
-            AttributeError: If there is none: the widths are equal, or the speech is a prefix.
-        """
-        if isinstance(self.bridge, Prefix) or self.bridge.proj is None:
-            raise AttributeError(
-                "There is no projection: the encoder is as wide as the decoder, or the speech is a prefix."
-            )
-        return self.bridge.proj
-
     def compute_transition_scores(
         self, sequences: Any, scores: Sequence[Any], beam_indices: Any = None, normalize_logits: bool = False
     ) -> Any:
@@ -256,6 +248,10 @@ class SpeechEncoderDecoderModel(Joint, PretrainedModule, ModelMethods):
     def get_output_embeddings(self) -> nn.Module:
         """Return the decoder's head."""
         return self.decoder.get_output_embeddings()
+
+    def set_output_embeddings(self, value: nn.Module) -> None:
+        """Replace the decoder's head; see `TextDecoder.set_output_embeddings`."""
+        self.decoder.set_output_embeddings(value)
 
 
 class AutoModelForSpeechSeq2Seq:

@@ -4,7 +4,7 @@ Both take the configuration of any family. The class names of `transformers` are
 there is no file per class. Not here: the networks (`net`).
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from dragoman.spec.checks import check_sizes
 from dragoman.torch.arrays import ARRAYS
 from dragoman.torch.backend import BACKEND
 from dragoman.torch.net.frontend import ConvFrontend, FeatureFrontend
+from dragoman.torch.net.layers import Linear
 from dragoman.torch.net.speech_encoder import SpeechEncoderNet
 from dragoman.torch.net.text_decoder import TextDecoderNet
 from dragoman.torch.pretrained import PretrainedPart
@@ -50,6 +51,18 @@ class SpeechEncoder(SpeechEncoderNet, PretrainedPart, EncoderMethods):
             self.frontend.convs.requires_grad_(False)
         elif not isinstance(self.frontend, FeatureFrontend):  # which has none
             self.frontend.requires_grad_(False)
+
+    def freeze_feature_extractor(self) -> None:
+        """Do the same, under an older name in `transformers`."""
+        self.freeze_feature_encoder()
+
+    def freeze_base_model(self) -> None:
+        """Freeze the whole encoder."""
+        self.requires_grad_(False)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Raise an error: an encoder of speech has no token embedding."""
+        raise NotImplementedError("A speech encoder has no token embedding; that of the decoder is in model.decoder.")
 
 
 class TextDecoder(TextDecoderNet, PretrainedPart, DecoderMethods):
@@ -90,6 +103,44 @@ class TextDecoder(TextDecoderNet, PretrainedPart, DecoderMethods):
         """Return the head."""
         return self.head
 
+    def set_output_embeddings(self, value: nn.Module) -> None:
+        """Replace the weight of the head, and its bias where it has one; the head is then no longer tied.
+
+        Args:
+            value: A linear layer from the head's width to the vocabulary. Its parameters become those of the head.
+
+        Raises:
+            ConfigError: If it is no linear layer of these sizes, or has a bias that checkpoints of the family lack.
+        """
+        shape = tuple(self.embed.tokens.weight.shape)
+        if not isinstance(value, nn.Linear) or tuple(value.weight.shape) != shape or type(value).forward not in _PLAIN:
+            raise ConfigError(
+                f"The head must be replaced by an nn.Linear({shape[1]}, {shape[0]}), but by {value!r:.100} it cannot "
+                "be. model.resize_token_embeddings changes the number of tokens; other layers belong into a subclass "
+                "of the decoder whose `forward` changes the logits."
+            )
+        if value.bias is not None and self.head.bias is None:
+            raise ConfigError(
+                f"The head of a {self.config.model_type} decoder has no bias, in its checkpoints either, but the given "
+                "layer has one. Pass bias=False."
+            )
+        self._untie()
+        self.head.weight = cast(nn.Parameter, value.weight)
+        if value.bias is not None:
+            self.head.bias = value.bias
+
+    def _untie(self) -> None:
+        """Give the configuration an untied head."""
+        if self.head.weight is not None:
+            return
+        self.config.tie_word_embeddings = False
+        self.spec = self.config.text_spec()
+        if self.spec.head.tied:
+            self.config.tie_word_embeddings = True
+            self.spec = self.config.text_spec()
+            raise ConfigError(f"The head of this {self.config.model_type} decoder is always tied to its embedding.")
+        self.head.scale = self.spec.head.scale
+
     def resize_token_embeddings(
         self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
     ) -> nn.Embedding:
@@ -126,6 +177,9 @@ class TextDecoder(TextDecoderNet, PretrainedPart, DecoderMethods):
             self.config.vocab_size = new_num_tokens  # type: ignore[attr-defined]
             self.spec = self.config.text_spec()
         return self.embed.tokens
+
+
+_PLAIN = (nn.Linear.forward, Linear.forward)
 
 
 def _resized(old: Tensor, rows: int) -> nn.Parameter:

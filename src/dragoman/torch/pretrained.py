@@ -16,12 +16,13 @@ from dragoman.model.save import save_part
 from dragoman.model.state import Section, from_either, part_sections
 from dragoman.spec.checks import check_sizes
 from dragoman.torch.backend import BACKEND, own_tensors
+from dragoman.torch.naming import NamedModule
 from dragoman.torch.net.block import Stack
 from dragoman.torch.net.frontend import ConvFrontend
 from dragoman.torch.state import rename, state_dict
 
 
-class PretrainedModule(nn.Module):
+class PretrainedModule(NamedModule):
     """A module with the attributes and the gradient checkpointing of a `PreTrainedModel`."""
 
     supports_gradient_checkpointing = True
@@ -86,6 +87,29 @@ class PretrainedModule(nn.Module):
         """Do nothing; `transformers` calls it, but a tied head here has no weights of its own."""
 
     @property
+    def base_model(self) -> nn.Module:
+        """The module itself, as it is where `transformers` has no head around another model."""
+        return self
+
+    def enable_input_require_grads(self) -> None:
+        """Let gradients reach the inputs of layers although embeddings are frozen.
+
+        Reentrant checkpointing needs it; the checkpointing here does not, but code for adapters calls it.
+        """
+        self.disable_input_require_grads()
+        hooks = [
+            module.register_forward_hook(_require_grad)
+            for name, module in self.named_modules()
+            if name.rpartition(".")[2] in ("frontend", "embed")
+        ]
+        self.__dict__["_grad_hooks"] = hooks
+
+    def disable_input_require_grads(self) -> None:
+        """Undo `enable_input_require_grads`."""
+        for hook in self.__dict__.pop("_grad_hooks", ()):
+            hook.remove()
+
+    @property
     def is_gradient_checkpointing(self) -> bool:
         """Whether activations are recomputed in the backward pass."""
         return any(getattr(module, "gradient_checkpointing", False) for module in self.modules())
@@ -134,6 +158,12 @@ class PretrainedModule(nn.Module):
         for module in self.modules():
             if isinstance(module, Stack | ConvFrontend):
                 module.gradient_checkpointing = every
+
+
+def _require_grad(module: nn.Module, inputs: Any, output: Any) -> None:
+    for tensor in output if isinstance(output, tuple) else (output,):
+        if isinstance(tensor, Tensor) and tensor.is_leaf and torch.is_grad_enabled():
+            tensor.requires_grad_(True)
 
 
 class PretrainedPart(PretrainedModule):

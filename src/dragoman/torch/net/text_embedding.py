@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from dragoman.spec import EmbedNorm, Positions, TextDecoderSpec
-from dragoman.torch.net.layers import ACTIVATIONS, Embedding, Linear, linear
+from dragoman.torch.net.layers import ACTIVATIONS, Embedding, Linear, entries, linear
 from dragoman.torch.net.positions import sinusoids
 
 
@@ -57,7 +57,7 @@ class TextEmbedding(nn.Module):
         if embedded is not None:
             states = states + embedded
         if self.token_types is not None:
-            states = states + self.token_types.weight[0]
+            states = states + entries(self.token_types, range(1))[0]
         if self.norm is not None and self.spec.norm is EmbedNorm.SUM:
             states = self.norm(states)
         states = F.dropout(states, self.spec.dropout, self.training)
@@ -82,9 +82,9 @@ class TextEmbedding(nn.Module):
             embedded = sinusoids(index, states.shape[2]).to(states.dtype)
             return embedded if padding is None else embedded * ~padding[:, :, None]  # of padding they are zero
         if positions is None:
-            embedded = self.positions.weight[first : first + states.shape[1]]
+            embedded = entries(self.positions, range(first, first + states.shape[1]))
         else:
-            embedded = self.positions.weight[positions + spec.offset]
+            embedded = entries(self.positions, positions + spec.offset)
         if padding is None:
             return embedded
         return torch.where(padding[:, :, None], self.positions.weight[spec.offset - 1], embedded)

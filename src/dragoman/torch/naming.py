@@ -1,0 +1,68 @@
+"""Parameters and modules under the names that they have in `transformers`.
+
+Code that freezes, replaces or hooks parts by these names ("encoder.feature_extractor", "bert.encoder.layer.0") works on
+our modules: the tables that read checkpoints know both names. What is not one to one (a fused projection) raises an
+error that says which modules are meant. Not here: the tables (`families`) and what follows from them (`model.naming`).
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+
+from dragoman.model.naming import first_words
+from dragoman.torch.places import names_of
+from dragoman.torch.views import replace, resolve
+
+
+class NamedModule(nn.Module):
+    """A part or a whole model, whose parameters and modules are also found by their names in `transformers`."""
+
+    def hf_named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield each parameter with its name in `transformers`, where `named_parameters` gives ours.
+
+        A tensor that is fused there (q, k and v of GPT-2) is several parameters here, which share its name. One that
+        `transformers` lacks (inserted cross-attention, LoRA) has a name in the style of the family.
+        """
+        named = dict(self.named_parameters())
+        for ours, theirs in names_of(self).pairs():
+            if ours in named:
+                yield theirs, named[ours]
+
+    def freeze(self, *names: str, trainable: bool = False) -> list[str]:
+        """Freeze parameters by name.
+
+        Args:
+            *names: Names or beginnings of names up to a dot ("encoder.feature_extractor",
+                "decoder.model.decoder.layers.0"), of `transformers` or ours; `*` stands for any characters.
+            trainable: Train them again instead.
+
+        Returns:
+            The names of the chosen parameters in `transformers`.
+
+        Raises:
+            ConfigError: If a name chooses no parameter.
+        """
+        named = dict(self.named_parameters())
+        chosen = {ours: theirs for ours, theirs in names_of(self).chosen(names).items() if ours in named}
+        for ours in chosen:
+            named[ours].requires_grad_(trainable)
+        return list(dict.fromkeys(chosen.values()))
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if not self._is_theirs(name):
+                raise
+        return resolve(self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        own = name in self._modules or name in self._parameters if "_modules" in self.__dict__ else True
+        if not own and isinstance(value, nn.Module | nn.Parameter) and self._is_theirs(name):
+            replace(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def _is_theirs(self, name: str) -> bool:
+        return not name.startswith("_") and "config" in self.__dict__ and name in first_words(self)
