@@ -1,11 +1,12 @@
 """LoRA adapters in PEFT's file format: adapter_config.json and adapter_model.safetensors.
 
-Besides the LoRA, the file holds the whole cross-attention and bridge, PEFT's `modules_to_save`. Our names start with
-"decoder." or "bridge."; in a file, the checkpoint's names follow "base_model.model.".
+Besides the LoRA, the file holds the whole cross-attention and bridge, and what else was trained, PEFT's
+`modules_to_save`. Our names start with "encoder.", "decoder." or "bridge."; in a file, the checkpoint's names follow
+"base_model.model.".
 """
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from dragoman.spec.lora import LoraSpec
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _CONFIG = "adapter_config.json"
 _PREFIX = "base_model.model."
+_BRIDGE = "bridge."
 BASE_WEIGHT = "base_weight"
 """Last word of the weight without the LoRA, in a state dict, whose own weight is folded."""
 LORA_SETTINGS = "lora_settings"
@@ -78,12 +80,13 @@ def loras_in(file: TensorFile, linears: Collection[str], prefix: str) -> dict[st
     return found
 
 
-def lora_targets(layers: Iterable[str], targets: Iterable[str], keymap: KeyMap) -> list[str]:
+def lora_targets(layers: Iterable[str], targets: Sequence[str], keymap: KeyMap) -> list[str]:
     """Return the layers that get a LoRA; those of cross-attention never do.
 
     Args:
         layers: The linear layers of a decoder, by our names.
-        targets: Last words of their names, ours or the checkpoint's ("q_proj", "o_proj", "query", "c_attn", …).
+        targets: Last words of their names, ours or the checkpoint's ("q_proj", "o_proj", "query", "c_attn", …);
+            "all-linear" for all.
         keymap: Name table of the decoder.
 
     Raises:
@@ -94,6 +97,8 @@ def lora_targets(layers: Iterable[str], targets: Iterable[str], keymap: KeyMap) 
         if layer.startswith("stack.layers.") and "cross_attn" not in layer:
             theirs = keymap.theirs(f"{layer}.weight").removesuffix(".weight")
             named[layer] = {layer.rpartition(".")[2], theirs.rpartition(".")[2]}
+    if list(targets) == ["all-linear"]:
+        return list(named)
     known = sorted(set().union(*named.values()))
     wrong = [target for target in targets if target not in known]
     if wrong:
@@ -101,32 +106,42 @@ def lora_targets(layers: Iterable[str], targets: Iterable[str], keymap: KeyMap) 
     return [layer for layer, words in named.items() if words & set(targets)]
 
 
-def to_adapter(tensors: Mapping[str, Any], keymap: KeyMap, bridge: KeyMap) -> dict[str, Any]:
-    """Return the new tensors of a model, given by our names, as an adapter file has them.
+def to_adapter(tensors: Mapping[str, Any], keymaps: Mapping[str, KeyMap]) -> dict[str, Any]:
+    """Return tensors of a model, given by our names, as an adapter file has them.
+
+    Args:
+        tensors: The LoRA, and what else was trained.
+        keymaps: Name tables of the parts by the prefixes of our names; the bridge's names have none in a file.
 
     Raises:
         CheckpointError: If a layer with a LoRA is fused or transposed in the checkpoint (q, k, v of GPT-2, GPT-NeoX and
             Phi-3).
     """
     found: dict[str, Any] = {}
-    decoder = {n.removeprefix("decoder."): t for n, t in tensors.items() if n.startswith("decoder.")}
-    for name in [name for name in decoder if name.rpartition(".")[2] in _MATRICES]:
-        layer, _, matrix = name.rpartition(".")
-        theirs = keymap.theirs(f"{layer}.weight")
-        rule = keymap.rule_for(theirs)
-        if not isinstance(rule, Rename) or rule.transpose:
-            raise CheckpointError(
-                f"The checkpoint stores {layer} in another shape ({theirs}), so PEFT's format cannot hold its LoRA. "
-                "Fold it in instead: model.merge_lora(), then model.save_pretrained(folder)."
-            )
-        found[f"decoder.{theirs.removesuffix('weight')}{_MATRICES[matrix]}"] = decoder.pop(name)
-    found |= {f"decoder.{name}": tensor for name, tensor in keymap.write(decoder).items()}
-    found |= bridge.write({n.removeprefix("bridge."): t for n, t in tensors.items() if n.startswith("bridge.")})
-    return {_PREFIX + name: tensor for name, tensor in found.items()}
+    for prefix, keymap in keymaps.items():
+        own = {n.removeprefix(prefix): tensor for n, tensor in tensors.items() if n.startswith(prefix)}
+        theirs = _PREFIX if prefix == _BRIDGE else _PREFIX + prefix
+        for name in [name for name in own if name.rpartition(".")[2] in _MATRICES]:
+            found[theirs + _matrix_name(name, keymap)] = own.pop(name)
+        found |= {theirs + name: tensor for name, tensor in keymap.write(own).items()}
+    return found
 
 
-def from_adapter(tensors: Mapping[str, Any], keymap: KeyMap, bridge: KeyMap) -> dict[str, Any]:
-    """Return the tensors of an adapter file by our names.
+def _matrix_name(name: str, keymap: KeyMap) -> str:
+    """Return the name of a matrix of a LoRA in an adapter file."""
+    layer, _, matrix = name.rpartition(".")
+    theirs = keymap.theirs(f"{layer}.weight")
+    rule = keymap.rule_for(theirs)
+    if not isinstance(rule, Rename) or rule.transpose:
+        raise CheckpointError(
+            f"The checkpoint stores {layer} in another shape ({theirs}), so PEFT's format cannot hold its LoRA. "
+            "Fold it in instead: model.merge_lora(), then model.save_pretrained(folder)."
+        )
+    return f"{theirs.removesuffix('weight')}{_MATRICES[matrix]}"
+
+
+def from_adapter(tensors: Mapping[str, Any], keymaps: Mapping[str, KeyMap]) -> dict[str, Any]:
+    """Return the tensors of an adapter file by our names; `keymaps` are those of `to_adapter`.
 
     Raises:
         CheckpointError: If the model has no tensor for a name.
@@ -134,16 +149,18 @@ def from_adapter(tensors: Mapping[str, Any], keymap: KeyMap, bridge: KeyMap) -> 
     found: dict[str, Any] = {}
     for name, tensor in tensors.items():
         bare = name.removeprefix(_PREFIX)
-        part = bare.removeprefix("decoder.")
+        prefix = next((prefix for prefix in keymaps if bare.startswith(prefix)), _BRIDGE)
+        part = bare.removeprefix(prefix)
+        keymap = keymaps[prefix]
         matrix = next((ours for ours, theirs in _MATRICES.items() if part.endswith("." + theirs)), None)
         if matrix is not None:
             layers = keymap.ours(part.removesuffix(_MATRICES[matrix]) + "weight")
             pairs = [(layer.removesuffix("weight") + matrix, tensor) for layer in layers]
         else:
-            pairs = (keymap if part != bare else bridge).read(part, tensor)
-        if len(pairs) < 1 or (matrix is not None and len(pairs) > 1):
-            raise CheckpointError(f"The adapter has a tensor {name!r}, which this model does not have.")
-        found |= {("decoder." if part != bare else "bridge.") + ours: value for ours, value in pairs}
+            pairs = keymap.read(part, tensor)
+        if len(pairs) != 1 and (matrix is not None or not pairs):
+            raise CheckpointError(f"The adapter holds {name!r}, which is no tensor of this model.")
+        found |= {prefix + ours: array for ours, array in pairs}
     return found
 
 

@@ -63,6 +63,19 @@ class JaxBackend:
         own = variables(module)
         update(module, nested({name: jnp.asarray(array, own[name].dtype) for name, array in tensors.items()}))
 
+    def mark(self, tensor: Any) -> int:
+        array = np.asarray(tensor[...])
+        return int(np.ascontiguousarray(array).reshape(-1).view(f"i{array.dtype.itemsize}").sum(dtype=np.int64))
+
+    def resize(self, decoder: Any, vocab_size: int) -> None:
+        decoder.config.vocab_size = vocab_size
+        decoder.spec = decoder.config.text_spec()
+        decoder.resized = True
+        for module, name in (decoder.embed.tokens, "weight"), (decoder.head, "weight"), (decoder.head, "bias"):
+            old = getattr(module, name)
+            if old is not None:
+                old.set_value(jnp.zeros((vocab_size, *old.shape[1:]), old.dtype))
+
     def initialise(
         self,
         module: nnx.Module,

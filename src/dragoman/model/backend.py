@@ -32,6 +32,7 @@ class JointModel(Protocol):
     Attributes:
         encoder_class: Class of its speech encoders.
         decoder_class: Class of its text decoders.
+        base_marks: Marks of the tensors to which a LoRA was added, to tell which were trained.
     """
 
     encoder_class: type[Any]
@@ -40,6 +41,7 @@ class JointModel(Protocol):
     generation_config: Any
     load_report: LoadReport
     processing: tuple[Any, ...]
+    base_marks: Mapping[str, tuple[int, ...]]
 
     def __init__(
         self, config: SpeechEncoderDecoderConfig, encoder: Any = None, decoder: Any = None, *, empty: bool = False
@@ -101,6 +103,12 @@ class Backend(Protocol):
 
     def assign(self, module: Any, tensors: Mapping[str, Any]) -> None:
         """Change the values of some tensors, which keep their type and device."""
+
+    def mark(self, tensor: Any) -> int:
+        """Return the sum of the bits of a tensor, which changes when it is trained."""
+
+    def resize(self, decoder: Any, vocab_size: int) -> None:
+        """Change the size of a decoder's vocabulary; the values of new tokens are yet to be assigned."""
 
     def initialise(
         self, module: Any, names: Collection[str], spec: SpeechEncoderSpec | TextDecoderSpec, dtype: Any, device: Any

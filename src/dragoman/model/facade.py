@@ -4,7 +4,7 @@ A backend's model is its network with `ModelMethods` and what only this framewor
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -38,6 +38,7 @@ class ModelMethods(GenerateMethods):
     _backend: ClassVar[Backend]
     load_report: LoadReport
     processing: tuple[Any, ...]
+    base_marks: Mapping[str, tuple[int, ...]]
     dtype: Any
 
     def _set_up(self, config: SpeechEncoderDecoderConfig) -> None:
@@ -46,6 +47,7 @@ class ModelMethods(GenerateMethods):
         self.encoder.config, self.decoder.config = config.encoder, config.decoder
         self.generation_config = GenerationConfig()
         self.load_report = LoadReport()
+        self.base_marks = {}
         self.processing = ()  # a tokenizer and a feature extractor to save with the model
         self._warned_of_start = False
 
@@ -228,7 +230,7 @@ class ModelMethods(GenerateMethods):
         self,
         rank: int = 8,
         alpha: float = 16.0,
-        targets: Sequence[str] = ("q_proj", "v_proj"),
+        targets: str | Sequence[str] = ("q_proj", "v_proj"),
         *,
         dropout: float = 0.0,
     ) -> None:
@@ -241,13 +243,14 @@ class ModelMethods(GenerateMethods):
             rank: Width of the two matrices of a layer.
             alpha: Their product is scaled by `alpha / rank`.
             targets: Last words of the names of layers, ours or the checkpoint's ("q_proj", "o_proj", "query", "c_attn",
-                …); never those of cross-attention.
+                …), one or several; "all-linear" for all. Never those of cross-attention.
             dropout: Dropout before the first matrix.
 
         Raises:
             ConfigError: If there is a LoRA already, or a target does not exist.
         """
-        add_lora(self._backend, self, LoraSpec(rank=rank, alpha=alpha, targets=tuple(targets), dropout=dropout))
+        words = (targets,) if isinstance(targets, str) else tuple(targets)
+        add_lora(self._backend, self, LoraSpec(rank=rank, alpha=alpha, targets=words, dropout=dropout))
         self._layers_changed(added=True)
 
     def merge_lora(self) -> None:
@@ -256,7 +259,11 @@ class ModelMethods(GenerateMethods):
         self._layers_changed()
 
     def save_adapter(self, folder: str | Path) -> None:
-        """Write LoRA, cross-attention and bridge in PEFT's file format.
+        """Write what its base lacks in PEFT's file format: LoRA, cross-attention, bridge, and what else was trained.
+
+        The base is the model as it was when the LoRA was added, with the vocabulary that it was loaded with: encoder,
+        norms or embeddings that were trained since are in the file too, and so is a resized embedding. A model that was
+        trained before is a base of its own: save it with `save_pretrained`.
 
         Raises:
             ConfigError: If there is no LoRA.

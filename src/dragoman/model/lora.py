@@ -1,8 +1,11 @@
 """LoRA of a whole model: added from outside to linear layers of the text model, folded in, saved and loaded."""
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dragoman.checkpoint.keymap import KeyMap
 from dragoman.checkpoint.lora import (
     ADAPTER_WEIGHTS,
     adapter_files,
@@ -19,6 +22,10 @@ from dragoman.model.backend import Backend, JointModel
 from dragoman.model.names import BRIDGE_KEYS, keymap_of
 from dragoman.spec.lora import LoraSpec
 
+_TABLE = "decoder.embed.tokens.weight"
+_BY_TOKEN = (_TABLE, "decoder.head.weight", "decoder.head.bias")
+_log = logging.getLogger("dragoman")
+
 
 def add_lora(backend: Backend, model: JointModel, spec: LoraSpec) -> None:
     """Give layers of the decoder a LoRA, which changes nothing until it is trained.
@@ -28,7 +35,9 @@ def add_lora(backend: Backend, model: JointModel, spec: LoraSpec) -> None:
     Raises:
         ConfigError: If there is a LoRA already, or a target does not exist.
     """
-    for seed, layer in enumerate(_targets(backend, model, spec)):
+    layers = _targets(backend, model, spec)
+    model.base_marks = _marks(backend, model)
+    for seed, layer in enumerate(layers):
         backend.add_lora(model.decoder, layer, spec, seed)
 
 
@@ -39,7 +48,7 @@ def merge_lora(backend: Backend, model: JointModel) -> None:
 
 
 def save_adapter(backend: Backend, model: JointModel, folder: Path) -> None:
-    """Write LoRA, cross-attention and bridge in PEFT's file format; the other tensors are not written.
+    """Write LoRA, cross-attention and bridge, and what else is not in the base, in PEFT's file format.
 
     Raises:
         ConfigError: If there is no LoRA.
@@ -48,8 +57,12 @@ def save_adapter(backend: Backend, model: JointModel, folder: Path) -> None:
     layers = backend.loras(model.decoder)
     if not layers:
         raise ConfigError("This model has no LoRA to save; model.add_lora() gives it one.")
-    new = {name: backend.array(tensor) for name, tensor in _tensors(backend, model).items() if is_new(name)}
-    tensors = to_adapter(new, keymap_of(model.decoder), BRIDGE_KEYS)
+    names, keymaps = _to_save(backend, model), _keymaps(model)
+    new = {name: backend.array(tensor) for name, tensor in _tensors(backend, model).items() if name in names}
+    tensors = to_adapter(new, keymaps)
+    besides = sorted(name for name in names if not is_new(name))
+    if besides:
+        _log.info("The adapter also holds %d tensors that are not in its base: %s", len(besides), ", ".join(besides))
     base = model.config.name_or_path or model.decoder.config.name_or_path
     config = adapter_files(next(iter(layers.values())), tensors, base)
     save_folder(folder, {**config, ADAPTER_WEIGHTS: lambda path: save_safetensors(tensors, path, backend.framework)})
@@ -66,12 +79,15 @@ def load_adapter(backend: Backend, model: JointModel, folder: Path) -> None:
     spec = adapter_spec(folder)
     with SafetensorsFile(folder / ADAPTER_WEIGHTS, backend.framework, check_finite=True) as file:
         given = {name: file.read(name) for name in file.keys()}  # noqa: SIM118
-    tensors = from_adapter(given, keymap_of(model.decoder), BRIDGE_KEYS)
+    tensors = from_adapter(given, _keymaps(model))
+    marks = _marks(backend, model)
+    vocab_size = _vocab_size(model, tensors)
     shapes = {name: tuple(tensor.shape) for name, tensor in _tensors(backend, model).items()}
     for layer in _targets(backend, model, spec):
         width_out, width_in = shapes[f"decoder.{layer}.weight"]
         shapes[f"decoder.{layer}.lora_a"] = spec.rank, width_in
         shapes[f"decoder.{layer}.lora_b"] = width_out, spec.rank
+    shapes |= {name: (vocab_size, *shapes[name][1:]) for name in _BY_TOKEN if name in shapes}
     wrong = [name for name, tensor in tensors.items() if shapes.get(name) != tuple(tensor.shape)]
     wrong += [name for name in shapes if ".lora_" in name and name not in tensors]
     if wrong:
@@ -80,7 +96,10 @@ def load_adapter(backend: Backend, model: JointModel, folder: Path) -> None:
             f"{'does' if len(wrong) == 1 else 'do'} not fit."
         )
     add_lora(backend, model, spec)
-    for prefix, module in ("decoder.", model.decoder), ("bridge.", model.bridge):
+    model.base_marks = marks
+    if vocab_size != model.decoder.spec.vocab_size:
+        backend.resize(model.decoder, vocab_size)
+    for prefix, module in _modules(model).items():
         own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
         backend.assign(module, own)
 
@@ -91,7 +110,47 @@ def _targets(backend: Backend, model: JointModel, spec: LoraSpec) -> list[str]:
     return lora_targets(backend.linears(model.decoder), spec.targets, keymap_of(model.decoder))
 
 
+def _modules(model: JointModel) -> dict[str, Any]:
+    """Return the modules of a model by the prefixes of our names."""
+    return {"encoder.": model.encoder, "decoder.": model.decoder, "bridge.": model.bridge}
+
+
+def _keymaps(model: JointModel) -> dict[str, KeyMap]:
+    return {"encoder.": keymap_of(model.encoder), "decoder.": keymap_of(model.decoder), "bridge.": BRIDGE_KEYS}
+
+
 def _tensors(backend: Backend, model: JointModel) -> dict[str, Any]:
-    """Return the tensors of decoder and bridge by our names."""
-    modules = {"decoder.": model.decoder, "bridge.": model.bridge}
-    return {p + name: tensor for p, module in modules.items() for name, tensor in backend.tensors(module).items()}
+    """Return all tensors by our names."""
+    return {
+        p + name: tensor for p, module in _modules(model).items() for name, tensor in backend.tensors(module).items()
+    }
+
+
+def _vocab_size(model: JointModel, tensors: Mapping[str, Any]) -> int:
+    """Return the size of the vocabulary that an adapter was trained with."""
+    table = tensors.get(_TABLE)
+    return int(model.decoder.spec.vocab_size if table is None or table.ndim != 2 else table.shape[0])
+
+
+def _marks(backend: Backend, model: JointModel) -> dict[str, tuple[int, ...]]:
+    """Return a short mark of each tensor, another one after each change."""
+    return {name: (*tensor.shape, backend.mark(tensor)) for name, tensor in _tensors(backend, model).items()}
+
+
+def _to_save(backend: Backend, model: JointModel) -> set[str]:
+    """Return the tensors that are not those of the base model: new, resized, or changed since the LoRA was added.
+
+    Where a checkpoint fuses one with others, these are returned too.
+    """
+    marks = _marks(backend, model)
+    changed = {name for name, mark in marks.items() if is_new(name) or model.base_marks.get(name) != mark}
+    changed |= {name for name in model.load_report.fresh if name in marks}
+    if model.decoder.resized:
+        changed |= {name for name in _BY_TOKEN if name in marks}
+    found = set(changed)
+    for prefix, keymap in _keymaps(model).items():
+        for name in changed:
+            own = name.removeprefix(prefix)
+            if name.startswith(prefix) and not own.rpartition(".")[2].startswith("lora_"):
+                found |= {prefix + part for part in keymap.ours(keymap.theirs(own))}
+    return found

@@ -148,6 +148,8 @@ class DecoderMethods:
     decode: Callable[..., tuple[Any, Any]]
     logits: Callable[[Any], Any]
     new_cache: Callable[[int, int], Any]
+    resized = False
+    """Whether its embedding was resized or replaced."""
 
     def get_input_embeddings(self) -> Any:
         """Return the token embedding."""

@@ -70,6 +70,14 @@ class TorchBackend:
     def assign(self, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         nn.Module.load_state_dict(module, tensors, strict=False)
 
+    def mark(self, tensor: Tensor) -> int:
+        sizes = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+        bits = tensor.detach().contiguous().view(-1).view(sizes[tensor.element_size()])
+        return int(bits.sum(dtype=torch.int64))
+
+    def resize(self, decoder: Any, vocab_size: int) -> None:
+        decoder.resize_token_embeddings(vocab_size)
+
     def initialise(
         self,
         module: nn.Module,

@@ -98,6 +98,7 @@ class TextDecoder(TextDecoderNet, PretrainedPart, DecoderMethods):
                 "model.resize_token_embeddings changes the number of tokens."
             )
         self.embed.tokens = value  # type: ignore[assignment]
+        self.resized = True
 
     def get_output_embeddings(self) -> nn.Module:
         """Return the head."""
@@ -176,6 +177,7 @@ class TextDecoder(TextDecoderNet, PretrainedPart, DecoderMethods):
             self.embed.tokens.num_embeddings = new_num_tokens
             self.config.vocab_size = new_num_tokens  # type: ignore[attr-defined]
             self.spec = self.config.text_spec()
+            self.resized = True
         return self.embed.tokens
 
 

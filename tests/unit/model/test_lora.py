@@ -9,9 +9,16 @@ import numpy as np
 import optax
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from dragoman import CheckpointError, ConfigError, SpeechEncoderDecoderConfig, SpeechEncoderDecoderModel
+from dragoman import (
+    CheckpointError,
+    ConfigError,
+    SpeechEncoder,
+    SpeechEncoderDecoderConfig,
+    SpeechEncoderDecoderModel,
+    TextDecoder,
+)
 from dragoman.errors import ModelNotFoundError
 from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
 from dragoman.jax.net.tree import flat, nested
@@ -128,6 +135,70 @@ def test_adapter_files_are_exchanged_between_backends(fusion: str, tmp_path: Pat
     flax.merge_lora()
     assert "lora_a" not in str(jax.tree.structure(flax.params))
     assert np.abs(logits(flax) - before).max() <= TOLERANCES["logits"]
+
+
+@pytest.mark.parametrize(("decoder", "target"), [("bert", "query"), ("bart", "q_proj")])
+@pytest.mark.parametrize("tied", [True, False])
+def test_adapter_holds_all_that_was_trained(decoder: str, target: str, tied: bool, tmp_path: Path) -> None:
+    """The embedding was resized, and encoder and bridge learned: a LoRA alone would be another model."""
+    torch.manual_seed(0)
+    parts = {"encoder": tiny_config("wav2vec2"), "decoder": tiny_config(decoder, tie_word_embeddings=tied)}
+    joint = SpeechEncoderDecoderConfig(**parts, decoder_start_token_id=3, pad_token_id=1)
+    SpeechEncoderDecoderModel(config=joint).save_pretrained(tmp_path / "base")
+    model = SpeechEncoderDecoderModel.from_pretrained(tmp_path / "base")
+    model.resize_token_embeddings(120)
+    model.add_lora(rank=2, targets=target)
+    with torch.no_grad():
+        model.encoder.stack.layers[1].ffn.in_proj.weight.add_(0.1)
+        model.encoder.frontend.proj.bias.add_(0.1)
+        model.bridge.proj.weight.add_(0.1)
+        model.decoder.stack.layers[0].ffn_norm.weight.add_(0.1)
+    randomize_lora(model)
+    before = logits(model.eval())
+    model.save_adapter(tmp_path / "one")
+    names = {name.removeprefix("base_model.model.") for name in load_file(tmp_path / "one/adapter_model.safetensors")}
+    own = {name for name in names if name.startswith("encoder.")}
+    feed_forward = "encoder.encoder.layers.1.feed_forward.intermediate_dense.weight"
+    assert own == {"encoder.feature_projection.projection.bias", feed_forward}
+    again = SpeechEncoderDecoderModel.from_pretrained(tmp_path / "base")
+    again.load_adapter(tmp_path / "one")
+    assert np.array_equal(logits(again.eval()), before)
+    assert again.config.decoder.vocab_size == again.get_input_embeddings().num_embeddings == 120
+    again.save_adapter(tmp_path / "two")  # what an adapter brought belongs to the next one
+    flax = FlaxSpeechEncoderDecoderModel.from_pretrained(tmp_path / "base")
+    flax.load_adapter(tmp_path / "two")
+    assert np.abs(logits(flax) - before).max() <= TOLERANCES["logits"]
+    flax.params = nested({n: a + 0.1 if n == "encoder.input_norm.bias" else a for n, a in flat(flax.params).items()})
+    flax.save_adapter(tmp_path / "three")
+    last = SpeechEncoderDecoderModel.from_pretrained(tmp_path / "base")
+    last.load_adapter(tmp_path / "three")
+    assert np.abs(logits(flax) - logits(last.eval())).max() <= TOLERANCES["logits"]
+    assert not np.allclose(logits(last), before)
+
+
+def test_adapter_holds_what_no_checkpoint_held(tmp_path: Path) -> None:
+    """A new conv adapter and a new head differ in each warm start."""
+    torch.manual_seed(0)
+    SpeechEncoder(tiny_config("wav2vec2")).save_pretrained(tmp_path / "speech")
+    TextDecoder(tiny_config("bert")).save_pretrained(tmp_path / "text")
+    tensors = load_file(tmp_path / "text/model.safetensors")
+    body = {name.removeprefix("bert."): tensor for name, tensor in tensors.items() if name.startswith("bert.")}
+    save_file(body, tmp_path / "text/model.safetensors", {"format": "pt"})
+
+    def start() -> SpeechEncoderDecoderModel:
+        model = SpeechEncoderDecoderModel.from_encoder_decoder_pretrained(
+            tmp_path / "speech", tmp_path / "text", encoder_add_adapter=True, encoder_mask_time_prob=0.1
+        )
+        model.config.decoder_start_token_id, model.config.pad_token_id = 3, 1
+        return model
+
+    model, other = start(), start()
+    model.add_lora(targets="all-linear")
+    randomize_lora(model)
+    model.save_adapter(tmp_path / "adapter")
+    assert not np.allclose(logits(other), logits(model))
+    other.load_adapter(tmp_path / "adapter")
+    assert np.array_equal(logits(other), logits(model))
 
 
 def test_dropout_applies_to_the_lora_inputs_in_training() -> None:
