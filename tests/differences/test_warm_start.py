@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 import dragoman
 from dragoman import (
     ConfigError,
+    GenerationError,
     ModelNotFoundError,
     SpeechEncoderDecoderModel,
 )
@@ -203,3 +204,28 @@ def test_ignored_options_are_not_stored_in_the_configuration(checkpoints: Path, 
     ):
         for config in model.config, model.config.encoder, model.config.decoder:
             assert not set(config.to_dict()) & set(idle)
+
+
+@pytest.mark.parametrize("name", ["SpeechEncoderDecoderModel", "FlaxSpeechEncoderDecoderModel"])
+def test_options_of_generate_are_taken(checkpoints: Path, tmp_path: Path, name: str) -> None:
+    """As in the README of the page's model; `transformers` 5 drops them, and `from_pretrained` raises a TypeError."""
+    cls = getattr(dragoman, name)
+    given = {"max_length": 20, "num_beams": 5, "early_stopping": True, "no_repeat_ngram_size": 3}
+    model = cls.from_encoder_decoder_pretrained(
+        checkpoints / "wav2vec2", checkpoints / "bart", encoder_add_adapter=True, **given
+    )
+    assert {option: getattr(model.generation_config, option) for option in given} == given
+    model.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "generation_config.json").read_text())
+    assert {option: saved[option] for option in given} == given
+    assert "num_beams" not in json.loads((tmp_path / "config.json").read_text())
+    loaded = cls.from_pretrained(tmp_path, num_beams=2, encoder_layerdrop=0.0).generation_config
+    assert {option: getattr(loaded, option) for option in given} == given | {"num_beams": 2}
+
+
+def test_options_of_generate_are_checked_first(checkpoints: Path) -> None:
+    start = SpeechEncoderDecoderModel.from_encoder_decoder_pretrained
+    with pytest.raises(GenerationError, match="num_beams"):
+        start("missing", checkpoints / "bart", num_beams=0)
+    with pytest.raises(ConfigError, match=r'`num_beam`.*[Dd]id you mean "num_beams"'):
+        start(checkpoints / "wav2vec2", checkpoints / "bart", num_beam=5)

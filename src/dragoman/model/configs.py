@@ -36,8 +36,8 @@ def whole_config(
     for name in overrides:
         if name not in known and not name.startswith(("encoder_", "decoder_")):
             raise ConfigError(
-                f"`{name}` is neither an option of loading nor a field of the configuration."
-                f"{did_you_mean(name, known | {field.name for field in fields(LoadOptions)})}"
+                f"`{name}` is neither an option of loading or of `generate` nor a field of the configuration."
+                f"{did_you_mean(name, known | {field.name for field in fields(LoadOptions)} | {*GENERATION_FIELDS})}"
             )
     if data.get("model_type") == SpeechEncoderDecoderConfig.model_type:
         return SpeechEncoderDecoderConfig.from_dict(data, **overrides)
@@ -111,18 +111,41 @@ def replaced(config: ModelConfig, overrides: Mapping[str, Any]) -> Any:
     return copied
 
 
-def generation_of(config: SpeechEncoderDecoderConfig, checkpoint: Checkpoint) -> GenerationConfig:
+def without_options(keywords: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the keywords of a loader without options of `generate`, and these options.
+
+    What is also a field of the joint configuration, such as the special ids, stays among the keywords.
+
+    Raises:
+        GenerationError: If an option is invalid.
+    """
+    known = {field.name for field in fields(SpeechEncoderDecoderConfig)}
+    options = {name: value for name, value in keywords.items() if name in GENERATION_FIELDS and name not in known}
+    GenerationConfig(**options).validate()
+    return {name: value for name, value in keywords.items() if name not in options}, options
+
+
+def set_options(target: GenerationConfig, options: Mapping[str, Any]) -> GenerationConfig:
+    """Set options of `generate`, and return the configuration."""
+    for name, value in options.items():
+        setattr(target, name, value)
+    return target
+
+
+def generation_of(
+    config: SpeechEncoderDecoderConfig, checkpoint: Checkpoint, overrides: Mapping[str, Any]
+) -> GenerationConfig:
     """Return the generation options of a checkpoint, sharing their special ids with `config`.
 
     Checkpoints without a `generation_config.json` have them in the configuration; the old default `max_length` there is
-    ignored.
+    ignored. `overrides` are options that win.
     """
     data = checkpoint.generation
     if data is None:
         data = {n: v for n, v in config.extra.items() if (n, v) != ("max_length", _OLD_MAX_LENGTH)}
     options = GenerationConfig.from_dict(data)
     options.encoder_no_repeat_ngram_size = 0  # Blenderbot's, about the tokens of its text encoder
-    return shared_options(options, config)
+    return set_options(shared_options(options, config), overrides)
 
 
 def shared_options(options: Any, config: SpeechEncoderDecoderConfig) -> GenerationConfig:

@@ -68,7 +68,8 @@ class ModelMethods(GenerateMethods):
             name_or_path: A local folder or a hub id.
             **kwargs: Loader options (`dragoman.checkpoint.options.LoadOptions`: `dtype`, `device`, `revision`,
                 `cache_dir`, `token`, `local_files_only`, `allow_new`, …), `config=`, and fields of the configuration
-                that win over the file's (`encoder_*` and `decoder_*` for the parts).
+                that win over the file's (`encoder_*` and `decoder_*` for the parts); options of `generate` go to
+                `generation_config`.
 
         Returns:
             The model, in evaluation mode; what became of each tensor is in `load_report`.
@@ -108,8 +109,9 @@ class ModelMethods(GenerateMethods):
                 `fusion="prefix"` its chat template stands around the speech, unless `fusion_prompt` is given.
             feature_extractor: The encoder's feature extractor: is saved with the model.
             **kwargs: `encoder_config=`, `decoder_config=`; `encoder_*` and `decoder_*` go to that part (fields of its
-                configuration, loader options); loader options without a prefix go to both parts; the rest are fields
-                of the joint configuration.
+                configuration, loader options); loader options without a prefix go to both parts; options of `generate`
+                (`max_length=200`, `num_beams=5`) go to `generation_config`; the rest are fields of the joint
+                configuration.
 
         Returns:
             The model, in evaluation mode; `load_report` names the new tensors, and they are logged.

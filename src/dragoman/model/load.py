@@ -17,7 +17,14 @@ from dragoman.checkpoint.tensors import TensorFile
 from dragoman.errors import CheckpointError
 from dragoman.families import ModelConfig
 from dragoman.model.backend import Backend, JointModel, ModelPart
-from dragoman.model.configs import generation_of, is_sequence_to_sequence, part_config, replaced, whole_config
+from dragoman.model.configs import (
+    generation_of,
+    is_sequence_to_sequence,
+    part_config,
+    replaced,
+    whole_config,
+    without_options,
+)
 from dragoman.model.names import BRIDGE_KEYS, keymap_of, name_tables
 from dragoman.spec import SpeechEncoderSpec
 
@@ -76,6 +83,7 @@ def load_model(
 ) -> AnyModel:
     """Load a model that was saved whole; `keywords` are those of `SpeechEncoderDecoderModel.from_pretrained`."""
     options, overrides = LoadOptions.split(keywords)
+    overrides, generation = without_options(overrides)
     config = overrides.pop("config", None)
     if config is None and (announced := options.announced(name_or_path)):
         whole_config(announced, name_or_path, overrides)  # for its error, before gigabytes are fetched
@@ -96,7 +104,7 @@ def load_model(
         _finish_part(backend, part, found[prefix], options)
     model.load_report = report
     model.config.dtype = dtype_name(model.dtype)
-    model.generation_config = generation_of(config, checkpoint)
+    model.generation_config = generation_of(config, checkpoint, generation)
     backend.set_to_evaluation(model)
     return model
 

@@ -12,7 +12,7 @@ from dragoman.checkpoint.report import LoadReport
 from dragoman.errors import ConfigError, did_you_mean
 from dragoman.families import speech_part
 from dragoman.model.backend import Backend
-from dragoman.model.configs import part_config
+from dragoman.model.configs import GENERATION_FIELDS, part_config, set_options, without_options
 from dragoman.model.load import AnyModel, dtype_name, load_part, log_new, open_checkpoint
 from dragoman.spec import SpecialIds
 from dragoman.text.chat import speech_prompt
@@ -39,6 +39,7 @@ def warm_start(
         tokenizer: The decoder's tokenizer, or `None`.
         feature_extractor: The encoder's feature extractor, or `None`.
     """
+    keywords, generation = without_options(keywords)
     routed = _route(keywords)
     processing = _processing(feature_extractor, tokenizer)
     _add_prompt(routed["config"], tokenizer)
@@ -53,6 +54,7 @@ def warm_start(
     model.config.dtype = dtype_name(model.dtype)
     if tokenizer is not None:
         _adopt_ids(config.special_ids, tokenizer)
+    set_options(model.generation_config, generation)
     model.processing = processing
     backend.set_to_evaluation(model)
     log_new(report)
@@ -78,9 +80,9 @@ def _route(keywords: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             for role in ("encoder", "decoder"):
                 routed[role].setdefault(name, value)
         else:
-            hint = did_you_mean(name, joint | shared)
+            hint = did_you_mean(name, joint | shared | {*GENERATION_FIELDS})
             raise ConfigError(
-                f"`{name}` is neither an option of loading nor a field of the configuration.{hint} "
+                f"`{name}` is neither an option of loading or of `generate` nor a field of the configuration.{hint} "
                 "Fields of a part take its prefix: encoder_layerdrop=0.0, decoder_dropout=0.1."
             )
     return routed

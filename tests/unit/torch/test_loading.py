@@ -330,7 +330,9 @@ def test_report_is_complete(build: Build, tmp_path: Path) -> None:
     assert re.fullmatch(rf"\d+ tensors loaded from {re.escape(str(tmp_path))}", report.summary())
 
 
-@pytest.mark.parametrize("nonsense", [{"labels_smoothing": 1}, {"encoder": 3}, {"output_scores": True}])
+@pytest.mark.parametrize("nonsense", [{"labels_smoothing": 1}, {"encoder": 3}, {"num_beam": 2}])
 def test_unknown_keywords_of_a_warm_start_are_refused(tmp_path: Path, nonsense: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="is neither an option of loading nor a field of the configuration"):
+    with pytest.raises(
+        ConfigError, match="is neither an option of loading or of `generate` nor a field of the configuration"
+    ):
         warm_start(tmp_path, tmp_path, **nonsense)
