@@ -3,6 +3,7 @@
 What is allowed is stated by shapes, types and single numbers in `dragoman.api.checks`.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -221,18 +222,31 @@ def decoder_inputs(
     return tokens, embeds, labels
 
 
-def start_is_read_twice(arrays: Arrays, labels: Any, config: SpeechEncoderDecoderConfig) -> bool:
-    """Whether a row of labels `[batch, tokens]` begins with the start id, which the model puts before them itself.
+def warn_of_start(arrays: Arrays, labels: Any, config: SpeechEncoderDecoderConfig) -> bool:
+    """Warn if a row of labels `[batch, tokens]` begins with the start id, which the model puts before them itself.
 
     A row that holds nothing else is an empty transcript where start and end are one id (BART, GPT-2, OPT), and the
-    decoder reads it once. False while a program is compiled.
+    decoder reads it once. While a program is compiled, labels cannot be read.
+
+    Returns:
+        Whether it warned.
     """
     if not arrays.is_known(labels) or labels.shape[1] < 2:
         return False
     start, pad = (config.special_id(name) for name in ("decoder_start_token_id", "pad_token_id"))
     _, labels = arrays.namespace(labels)
     first, second = labels[:, 0], labels[:, 1]
-    return bool(((first == start) & (second != IGNORED) & (second != pad)).any())
+    if not ((first == start) & (second != IGNORED) & (second != pad)).any():
+        return False
+    warnings.warn(
+        f"Labels begin with the start token (id {start}), which the model also puts before them: the decoder will see "
+        "the start token twice, and learns to generate it. `transformers` computes the same loss. Collate batches with "
+        "dragoman.DataCollatorSpeechSeq2SeqWithPadding, which cuts a leading start token from each row, or leave it "
+        "out of the labels.",
+        UserWarning,
+        stacklevel=5,
+    )
+    return True
 
 
 def shift_right(arrays: Arrays, labels: Any, config: SpeechEncoderDecoderConfig, vocab_size: int) -> Any:

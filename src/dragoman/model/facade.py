@@ -3,7 +3,6 @@
 A backend's model is its network with `ModelMethods` and what only this framework has.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -15,7 +14,7 @@ from dragoman.api.config import SpeechEncoderDecoderConfig
 from dragoman.checkpoint.report import LoadReport
 from dragoman.files import as_path
 from dragoman.generation.options import GenerationConfig
-from dragoman.model.arguments import chosen, decoder_inputs, encoder_inputs, shift_right, start_is_read_twice
+from dragoman.model.arguments import chosen, decoder_inputs, encoder_inputs, shift_right, warn_of_start
 from dragoman.model.arrays import checked_mask, checked_tokens
 from dragoman.model.backend import Backend
 from dragoman.model.configs import shared_options
@@ -182,18 +181,7 @@ class ModelMethods(GenerateMethods):
 
     def _warn_of_start(self, labels: Any) -> None:
         """Warn once about labels that begin with the start id."""
-        if self._warned_of_start or not start_is_read_twice(self._arrays, labels, self.config):
-            return
-        self._warned_of_start = True
-        start = self.config.special_id("decoder_start_token_id")
-        warnings.warn(
-            f"Labels begin with the start token (id {start}), which the model also puts before them: the decoder will "
-            "see the start token twice, and learns to generate it. `transformers` computes the same loss. Collate "
-            "batches with dragoman.DataCollatorSpeechSeq2SeqWithPadding, which cuts a leading start token from each "
-            "row, or leave it out of the labels.",
-            UserWarning,
-            stacklevel=4,
-        )
+        self._warned_of_start = self._warned_of_start or warn_of_start(self._arrays, labels, self.config)
 
     def prepare_inputs_for_generation(
         self,
