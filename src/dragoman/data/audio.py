@@ -1,15 +1,16 @@
 """The audio of an utterance: a file or a part of one, read through `dragoman.audio`."""
 
+import io
 import re
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
 
-from dragoman.audio.reading import io
+from dragoman.audio.reading import io as reading
 from dragoman.audio.waveform import Waveform, as_waveform
+from dragoman.data.formats.huggingface import SCHEME, audio_bytes
 from dragoman.data.utterance import Utterance
 from dragoman.errors import AudioError
 
@@ -44,14 +45,14 @@ def load_audio(utterance: Utterance, sampling_rate: int) -> Waveform:
 def _part(utterance: Utterance, sampling_rate: int) -> Waveform:
     source = _source(utterance.audio)
     if utterance.offset == 0 and utterance.duration is None:
-        return io.load_audio(source, sampling_rate=sampling_rate)
+        return reading.load_audio(source, sampling_rate=sampling_rate)
     sought = _by_seeking(utterance, sampling_rate) if utterance.offset > 0 else None
     if sought is not None:
         return sought
     first = round(utterance.offset * sampling_rate)
     last = None if utterance.duration is None else first + round(utterance.duration * sampling_rate)
     blocks, done = [], 0
-    for block in io.stream_audio(source, sampling_rate=sampling_rate):
+    for block in reading.stream_audio(source, sampling_rate=sampling_rate):
         stop = len(block) if last is None else last - done
         blocks.append(block[max(first - done, 0) : max(stop, 0)])
         done += len(block)
@@ -89,6 +90,8 @@ def _by_seeking(utterance: Utterance, sampling_rate: int) -> Waveform | None:
 
 def _source(audio: str) -> Any:
     """Return the argument of the audio readers for an address."""
+    if audio.startswith(SCHEME):
+        return audio_bytes(audio)
     found = IN_ARCHIVE.match(audio)
     if found is None:
         return audio
@@ -104,13 +107,12 @@ def _source(audio: str) -> Any:
     return content
 
 
-def seconds_by_header(audio: str) -> float | None:
+def seconds_by_header(address: str) -> float | None:
     """Return the length of an audio file by its header, or `None` if only decoding can tell."""
-    if IN_ARCHIVE.match(audio):
-        return None
     try:
-        information = soundfile.info(audio)
-    except (soundfile.SoundFileError, OSError, TypeError, ValueError):
+        source = _source(address)
+        information = soundfile.info(io.BytesIO(source) if isinstance(source, bytes) else source)
+    except (AudioError, soundfile.SoundFileError, OSError, TypeError, ValueError):
         return None
     return float(information.frames / information.samplerate) if information.frames > 0 else None
 
@@ -123,7 +125,7 @@ def with_duration(utterance: Utterance) -> Utterance:
     """
     if utterance.duration is not None:
         return utterance
-    whole = seconds_by_header(utterance.audio) if Path(utterance.audio).is_file() else None
+    whole = seconds_by_header(utterance.audio)
     if whole is None or whole <= utterance.offset:
         return replace(utterance, duration=len(load_audio(utterance, _RATE)) / _RATE)
     return replace(utterance, duration=whole - utterance.offset)

@@ -1,18 +1,25 @@
 """Data sets by path alone: the format is recognised, and every item that cannot be used is named."""
 
 import os
+import re
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from dragoman.data.columns import RowReader
+from dragoman.data.formats.folders import find_table, read_folder
+from dragoman.data.formats.huggingface import is_saved, read_dataset
+from dragoman.data.formats.kaldi import is_kaldi, read_kaldi
+from dragoman.data.formats.lhotse import holds_cuts, read_cuts
 from dragoman.data.formats.lines import Row
 from dragoman.data.formats.tables import read_table, table_kind
 from dragoman.data.utterance import Manifest, Problem, Utterance, check_share
 from dragoman.errors import ConfigError, DataError, ModelNotFoundError
 
 MAX_BAD = 0.05
+
+_HUB_NAME = re.compile(r"^[\w-]+[\w.-]*/[\w.-]+(?::[\w.-]+)?$")  # owner/name, with a configuration after a colon
 
 
 def read_manifest(
@@ -71,17 +78,40 @@ def scan_manifest(
         ModelNotFoundError: If there is no such file or data set.
     """
     place = Path(path)
-    kind = table_kind(place)
-    if not place.is_file():
-        raise ModelNotFoundError(f"{place}: there is no such file or folder. Check the spelling.")
-    if kind is None:
-        raise DataError(f"{place}: is of no known format. Known are .jsonl, .json, .csv and .tsv, also with .gz.")
-    reader = RowReader(place.parent, columns, audio_root)
+    if place.is_dir() and not is_saved(place) and not is_kaldi(place):
+        table = find_table(place, split)
+        if table is not None:
+            return scan_manifest(table, columns, audio_root=audio_root)
+        if split is not None and (place / split).is_dir():
+            return scan_manifest(place / split, columns, audio_root=audio_root)
+    kind, items = _items(place, path, split, columns)
+    folder = place if place.is_dir() else place.parent
+    reader = RowReader(folder, columns, audio_root, find=kind != "datasets")
     manifest = Manifest(path=str(path), kind=kind)
     header: tuple[str, ...] = ()
-    for item in read_table(place, kind):
-        if isinstance(item, Row) and kind != "jsonl" and header != tuple(item.values):
+    for item in items:
+        if kind in ("csv", "tsv") and isinstance(item, Row) and header != tuple(item.values):
             header = tuple(item.values)
             reader.check_header(place, header)
         manifest.add(reader.read(item) if isinstance(item, Row) else item)
     return manifest
+
+
+def _items(
+    place: Path, path: str | os.PathLike[str], split: str | None, columns: Mapping[str, str] | None
+) -> tuple[str, Iterable[Row | Problem]]:
+    """Return the format of a data set, and its rows."""
+    if place.is_dir() and is_kaldi(place):
+        return "kaldi", read_kaldi(place)
+    if place.is_dir() and not is_saved(place):
+        return read_folder(place)
+    if place.is_file():
+        kind = table_kind(place)
+        if kind is None:
+            raise DataError(f"{place}: is of no known format. Known are .jsonl, .json, .csv and .tsv, also with .gz.")
+        if kind == "jsonl" and holds_cuts(place):
+            return "lhotse", read_cuts(place)
+        return kind, read_table(place, kind)
+    if not place.exists() and not _HUB_NAME.match(str(path)):
+        raise ModelNotFoundError(f"{place}: there is no such file or folder. Check the spelling.")
+    return "datasets", read_dataset(str(path), split, (columns or {}).get("audio"))
