@@ -33,13 +33,14 @@ class Bar:
 
 
 @contextmanager
-def progress_bar(label: str, total: float | None, wanted: bool = True) -> Iterator[Bar]:
+def progress_bar(label: str, total: float | None, wanted: bool = True, unit: str = "s") -> Iterator[Bar]:
     """Show how many seconds of audio are transcribed, if standard error is a terminal.
 
     Args:
         label: Name of the recording.
-        total: Its length in seconds; `None` if that is not known.
+        total: Its length; `None` if that is not known.
         wanted: False for no bar, as when a program reads the log.
+        unit: What is counted, if not seconds.
     """
     if not (wanted and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"):
         yield Bar()
@@ -50,7 +51,7 @@ def progress_bar(label: str, total: float | None, wanted: bool = True) -> Iterat
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.completed:.0f} s"),
+        TextColumn(f"{{task.completed:.0f}} {unit}"),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
     console = Console(stderr=True)  # without colours if NO_COLOR is set
