@@ -237,6 +237,10 @@ class FlaxSpeechEncoderDecoderModel(StageMethods):
         request = self._request(encoder_inputs(ARRAYS, self.encoder, audio, None, None), generation_config, options)
         search(self, request, 0, params, rehearse=True)
 
+    def get_output_embeddings(self) -> Any:
+        """Return the module with the head's weight."""
+        return self.decoder.get_output_embeddings()
+
     def _layers_changed(self, *, added: bool = False) -> None:
         self._programs.forget()
 

@@ -3,6 +3,8 @@
 Not here: the networks (`net`).
 """
 
+from typing import Any
+
 import jax
 
 from dragoman.api.outputs import CausalLMOutput
@@ -59,3 +61,7 @@ class TextDecoder(TextDecoderNet, PretrainedPart, DecoderMethods):
         text_part(config)
         super().__init__(config.text_spec(), empty=empty, seed=seed)
         self.config = config
+
+    def get_output_embeddings(self) -> Any:
+        """Return the module with the head's weight: the token embedding, where the head is tied to it."""
+        return self.embed.tokens if self.head.weight is None else self.head

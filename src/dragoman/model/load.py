@@ -26,7 +26,8 @@ from dragoman.model.configs import (
     without_options,
 )
 from dragoman.model.names import BRIDGE_KEYS, keymap_of, name_tables
-from dragoman.spec import SpeechEncoderSpec
+from dragoman.model.tying import HEAD_COPIES, is_tied_in, untie_other_head
+from dragoman.spec import SpeechEncoderSpec, TextDecoderSpec
 
 _MAX_COMPUTED = 2**24  # numbers; the tables of Marian and Pegasus have a million
 _log = logging.getLogger("dragoman")
@@ -69,7 +70,10 @@ def load_part(
     config.name_or_path = str(name_or_path)
     part = cls(config, empty=True)
     with checkpoint.tensors(backend.framework, backend.read_pickle) as file:
-        report = _fill_part(backend, part, PlainTensors(file), options, warm=True)
+        if isinstance(part.spec, TextDecoderSpec) and untie_other_head(config, file):
+            part = cls(config, empty=True)
+        tied = is_tied_in(checkpoint.config)
+        report = _fill_part(backend, part, PlainTensors(file), options, warm=True, tied=tied)
     report.source = str(checkpoint.folder)
     report.raise_if_unfit()
     _finish_part(backend, part, report, options)
@@ -90,10 +94,12 @@ def load_model(
     checkpoint = open_checkpoint(backend, name_or_path, options)
     config = whole_config(checkpoint.config, name_or_path, overrides) if config is None else replaced(config, overrides)
     config.name_or_path = str(name_or_path)
-    model = cls(config=config, empty=True)
     with checkpoint.tensors(backend.framework, backend.read_pickle) as file:
         one_table = is_sequence_to_sequence(checkpoint.config) or _is_sequence_to_sequence_file(file)
-        found = _fill_model(backend, model, PlainTensors(file), options, one_table=one_table)
+        untie_other_head(config.decoder, file, "" if one_table else "decoder.")
+        model = cls(config=config, empty=True)
+        tied = is_tied_in(checkpoint.config)
+        found = _fill_model(backend, model, PlainTensors(file), options, one_table=one_table, tied=tied)
         report = _joint_report(checkpoint, found, one_table=one_table)
         report.raise_if_unfit()
         _add_loras(backend, model, file, options)
@@ -119,7 +125,7 @@ def open_checkpoint(backend: Backend, name_or_path: str | Path, options: LoadOpt
 
 
 def _fill_model(
-    backend: Backend, model: JointModel, file: Readable, options: LoadOptions, *, one_table: bool
+    backend: Backend, model: JointModel, file: Readable, options: LoadOptions, *, one_table: bool, tied: bool
 ) -> dict[str, LoadReport]:
     """Move a checkpoint's tensors into a model; return a report by each prefix of our names.
 
@@ -135,7 +141,7 @@ def _fill_model(
         }
     theirs = dict.fromkeys(parts, "") if one_table else {name: name for name in parts}
     found = {
-        prefix: _fill_part(backend, part, file, options, prefix=theirs[prefix], warm=False)
+        prefix: _fill_part(backend, part, file, options, prefix=theirs[prefix], warm=False, tied=tied)
         for prefix, part in parts.items()
     }
     rest = _OtherTensors(file, tuple(theirs.values()))
@@ -162,7 +168,7 @@ def _add_loras(backend: Backend, model: JointModel, file: TensorFile, options: L
 
 
 def _fill_part(
-    backend: Backend, part: ModelPart, file: Readable, options: LoadOptions, *, prefix: str = "", warm: bool
+    backend: Backend, part: ModelPart, file: Readable, options: LoadOptions, *, prefix: str = "", warm: bool, tied: bool
 ) -> LoadReport:
     """Move a checkpoint's tensors into a part that has no memory yet.
 
@@ -173,6 +179,7 @@ def _fill_part(
         options: Type, device, and what may be new.
         prefix: Prefix of the part's names in the checkpoint of a whole model.
         warm: Whether what the family declares fresh may be absent.
+        tied: Whether the head is tied in the checkpoint.
     """
     tables = name_tables(part)
     fresh = tables.fresh if warm else ("mask_embed",)
@@ -186,7 +193,7 @@ def _fill_part(
         prefix=prefix,
         optional=tables.fresh,
         may_be_fresh=(*fresh, *tables.computed, *options.new_within(prefix)),
-        copies=tables.copies,
+        copies=HEAD_COPIES if tied else tables.copies,
     )
     report.set_computed(tables.computed)
     return report

@@ -101,7 +101,7 @@ class TextDecoder(TextDecoderNet, PretrainedPart, DecoderMethods):
         self.resized = True
 
     def get_output_embeddings(self) -> nn.Module:
-        """Return the head."""
+        """Return the head; where it is tied, its weight is that of the token embedding."""
         return self.head
 
     def set_output_embeddings(self, value: nn.Module) -> None:
@@ -132,7 +132,7 @@ class TextDecoder(TextDecoderNet, PretrainedPart, DecoderMethods):
 
     def _untie(self) -> None:
         """Give the configuration an untied head."""
-        if self.head.weight is not None:
+        if not self.head.tied:
             return
         self.config.tie_word_embeddings = False
         self.spec = self.config.text_spec()
@@ -171,7 +171,7 @@ class TextDecoder(TextDecoderNet, PretrainedPart, DecoderMethods):
         if new_num_tokens is not None and new_num_tokens != self.spec.vocab_size:
             check_sizes("The vocabulary", {"new_num_tokens": new_num_tokens})
             for module, name in (self.embed.tokens, "weight"), (self.head, "weight"), (self.head, "bias"):
-                old = getattr(module, name)
+                old = module._parameters.get(name)  # `None` for a tied head, which follows the embedding
                 if old is not None:
                     setattr(module, name, _resized(old, new_num_tokens))
             self.embed.tokens.num_embeddings = new_num_tokens

@@ -40,6 +40,7 @@ class TextDecoderNet(nn.Module):
             self.position_bias = CausalBucketBias(bias, heads) if bias else None
             self.stack = Stack(spec.stack)
             self.head = Head(spec)
+            self.head.shared = (self.embed,)
         if not empty:
             initialise(self, persistent_names(self), spec)
 

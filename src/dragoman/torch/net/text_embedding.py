@@ -3,6 +3,8 @@
 Axes: rows (utterances, or utterances x beams), tokens, width, vocab.
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -91,7 +93,13 @@ class TextEmbedding(nn.Module):
 
 
 class Head(nn.Module):
-    """From states to logits; a tied head uses the token embedding, which the caller passes."""
+    """From states to logits; a tied head uses the token embedding, which the caller passes.
+
+    Attributes:
+        shared: The embedding that a tied head has its weight from; in a tuple, so that it is no child.
+    """
+
+    shared: tuple[TextEmbedding, ...] = ()
 
     def __init__(self, spec: TextDecoderSpec) -> None:
         super().__init__()
@@ -101,8 +109,19 @@ class Head(nn.Module):
         self.transform = Linear(spec.width, spec.token_width) if head.transform else None
         self.norm = nn.LayerNorm(spec.token_width, spec.embed.norm_eps) if head.transform else None
         self.activation = ACTIVATIONS[head.transform] if head.transform else None
-        self.weight = None if head.tied else nn.Parameter(torch.empty(spec.vocab_size, spec.token_width))
+        weight = None if head.tied else nn.Parameter(torch.empty(spec.vocab_size, spec.token_width))
+        self.register_parameter("weight", weight)
         self.bias = nn.Parameter(torch.empty(spec.vocab_size)) if head.bias else None
+
+    @property
+    def tied(self) -> bool:
+        """Whether its weight is the token embedding."""
+        return self._parameters.get("weight", self) is None
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "weight" and self.shared and self.tied:
+            return self.shared[0].tokens.weight
+        return super().__getattr__(name)
 
     def forward(self, states: Float[Tensor, "*rows width"], embedding: Tensor) -> Float[Tensor, "*rows vocab"]:
         if self.back is not None:
@@ -111,5 +130,5 @@ class Head(nn.Module):
             states = self.norm(self.activation(self.transform(states)))
         if self.scale != 1.0:
             states = states * self.scale
-        logits = linear(states, embedding if self.weight is None else self.weight, self.bias)
+        logits = linear(states, embedding if self.tied else self.weight, self.bias)
         return logits if self.cap is None else torch.tanh(logits / self.cap) * self.cap
