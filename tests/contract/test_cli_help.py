@@ -32,6 +32,12 @@ def test_tables_are_those_of_the_commands() -> None:
     assert tables["written"](PAGE) == PAGE, "run: python tests/contract/cli_tables.py"
 
 
+def test_the_options_of_training_are_documented() -> None:
+    tables = runpy.run_path(str(Path(__file__).with_name("training_tables.py")))
+    page = tables["PAGE"].read_text()
+    assert tables["written"](page) == page, "run: python tests/contract/training_tables.py"
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_documented_options_equal_the_real_ones(command: str) -> None:
     options = [p for p in COMMANDS[command].params if p.param_type_name == "option" and p.name != "help"]

@@ -6,14 +6,17 @@
 
 from dragoman._lazy import lazy_names
 
-__all__ = ["Config", "init", "parse_assignments", "read_config"]
+__all__ = ["Config", "TrainResult", "init", "parse_assignments", "read_config", "settings_of", "train"]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "Config": "dragoman.training.config",
+        "TrainResult": "dragoman.training.run",
         "init": "dragoman.training.start",
         "parse_assignments": "dragoman.training.reading",
         "read_config": "dragoman.training.reading",
+        "settings_of": "dragoman.training.run",
+        "train": "dragoman.training.run",
     },
 )

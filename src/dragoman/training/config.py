@@ -59,7 +59,9 @@ class DataOptions(Part):
     min_duration_in_seconds: float = option(0.0, "Leave out shorter items.", low=0)
     max_duration_in_seconds: float = option(30.0, "Leave out longer items.", low=0)
     seconds_per_batch: float = option(80.0, "Most seconds of audio in a batch, padding included.", low=0)
-    num_buckets: int = option(20, "Ranges of durations from which batches are taken.", low=1)
+    num_buckets: int | None = option(
+        None, "Ranges of durations from which batches are taken; by default up to 20, each of 8 batches or more.", low=1
+    )
     speed_perturbation: list[float] = option(
         [1.0], "Factors of speed, one drawn for each item and epoch: `[0.9, 1.0, 1.1]`.", low=0.5, high=2
     )
@@ -109,12 +111,12 @@ class TrainingOptions(Part):
     save_steps: int = option(500, "Steps between checkpoints.", low=1)
     save_total_limit: int = option(2, "Number of checkpoints to keep.", low=1)
     eval_steps: int | None = option(None, "Steps between evaluations; as `save_steps` by default.", low=1)
-    early_stopping_patience: int | None = option(None, "Stop after so many evaluations without a better one.", low=1)
+    early_stopping_patience: int | None = option(None, "Stop after N evaluations without a better one.", low=1)
     early_stopping_threshold: float = option(0.0, "How much better it must be.", low=0)
     divergence_factor: float = option(
-        3.0, "Stop if the loss rises to so many times its lowest, and above its first, value; 0 never stops.", low=0
+        3.0, "Stop if the loss rises to N times its lowest, and above its first, value; 0 never stops.", low=0
     )
-    max_skipped_steps: int = option(10, "Stop after so many steps in a row with NaN or infinite gradients.", low=1)
+    max_skipped_steps: int = option(10, "Stop after N steps in a row with NaN or infinite gradients.", low=1)
     dataloader_num_workers: int = option(2, "Threads that prepare batches; the number changes no result.", low=0)
     use_cpu: bool = option(False, "Use the CPU even if there is a GPU.")
 
@@ -124,7 +126,7 @@ class EvaluationOptions(Part):
     """How it is evaluated during training."""
 
     predict_with_generate: bool = option(True, "Also transcribe the validation set, for WER and CER.")
-    max_eval_samples: int | None = option(None, "Use only the first so many items.", low=1)
+    max_eval_samples: int | None = option(None, "Use only the first N items.", low=1)
     seconds_per_batch: float | None = option(None, "As in `data`, for evaluation; by default the same.", low=0)
     metric_for_best_model: Literal["loss", "wer", "cer"] | None = option(
         None, "What chooses the best model; `wer` if transcripts are made, otherwise `loss`."

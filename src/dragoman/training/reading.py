@@ -1,6 +1,6 @@
 """Configurations as users write them: YAML files and assignments of the command line."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +12,27 @@ from dragoman.training.config import Config
 _MAX_BYTES = 2**20
 
 
-def read_config(path: str | Path | None, assignments: Iterable[str] = ()) -> Config:
+def read_config(path: str | Path | Mapping[str, Any] | None, assignments: Iterable[str] = ()) -> Config:
     """Return the configuration of a YAML file, changed by assignments.
 
     Args:
-        path: The file; `None` starts from the defaults.
+        path: The file, or what one holds; `None` starts from the defaults.
         assignments: Such as `training.max_steps=100`.
 
     Raises:
         ModelNotFoundError: If there is no such file.
         ConfigError: If it is no YAML, or a name or value is wrong; unknown names come with the nearest that exists.
     """
-    values = {} if path is None else _read_yaml(as_path(path, "The configuration"))
+    if path is None or isinstance(path, Mapping):
+        values = {part: dict(options or {}) for part, options in (path or {}).items()}
+    else:
+        values = _read_yaml(as_path(path, "The configuration"))
     for name, value in parse_assignments(assignments).items():
         part, dot, rest = name.partition(".")
         if not dot or not rest:
             raise ConfigError(f"`--set {name}=…` must name a part and an option, as in training.max_steps=100.")
-        held = values.setdefault(part, {})
-        if held is None or not isinstance(held, dict):
+        held: Any = values.get(part)
+        if not isinstance(held, dict):
             held = values[part] = {}
         while "." in rest:  # an entry of an option that is a mapping: data.columns.text=sentence
             first, _, rest = rest.partition(".")

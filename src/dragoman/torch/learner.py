@@ -1,0 +1,277 @@
+"""The steps of training in PyTorch: gradients over several batches and processes, clipping, AdamW, averages.
+
+The random numbers of a step follow from the seed and the number of the step, so a run that continues draws the same.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dragoman.api.checks import IGNORED
+from dragoman.checkpoint.tensors import save_safetensors
+from dragoman.errors import OutOfMemoryError, is_out_of_memory
+from dragoman.torch.backend import own_tensors
+from dragoman.torch.model import SpeechEncoderDecoderModel
+from dragoman.torch.net.loss import cross_entropy
+from dragoman.torch.parameters import Freezing, Rates, groups, set_trained
+from dragoman.torch.processes import Processes
+from dragoman.torch.saved import optimizer_tensors, restore_optimizer, restore_weights
+
+Part = Mapping[str, Any]
+"""A batch: `input_values` or `input_features`, perhaps `attention_mask`, and `labels`, as NumPy arrays."""
+
+_log = logging.getLogger("dragoman")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnerOptions:
+    """How steps are taken.
+
+    Attributes:
+        rates: Learning rates of the parts, at their highest.
+        freezing: What is not trained.
+        betas: AdamW's coefficients.
+        epsilon: AdamW's epsilon.
+        max_grad_norm: Gradients are clipped to this norm; 0 does not.
+        label_smoothing: Share of the target spread over the vocabulary.
+        ctc_weight: Share of the loss that is CTC on the encoder's frames.
+        bf16: Compute in bfloat16.
+        ema_decay: Of the moving average of the weights; 0 keeps none.
+        seed: Of dropout and masks.
+    """
+
+    rates: Rates
+    freezing: Freezing = Freezing()
+    betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = 1e-8
+    max_grad_norm: float = 1.0
+    label_smoothing: float = 0.0
+    ctc_weight: float = 0.0
+    bf16: bool = False
+    ema_decay: float = 0.0
+    seed: int = 42
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepResult:
+    """What a step gave.
+
+    Attributes:
+        loss: Mean over all labels of all batches and processes, before the step.
+        grad_norm: Norm of the gradients before clipping.
+        tokens: Number of labels.
+        skipped: Whether nothing was changed, because loss or gradients are NaN or infinite.
+    """
+
+    loss: float
+    grad_norm: float
+    tokens: int
+    skipped: bool
+
+
+class Learner:
+    """Trains a model step by step.
+
+    Args:
+        model: The model, on the device of `processes`; it is changed in place.
+        options: How.
+        processes: All processes of the run, each with a learner of its own.
+    """
+
+    def __init__(self, model: SpeechEncoderDecoderModel, options: LearnerOptions, processes: Processes) -> None:
+        self.model, self.processes, self._options = model, processes, options
+        self._ctc = self._ctc_head() if options.ctc_weight > 0 else None
+        self._trained = nn.ModuleDict() if self._ctc is None else nn.ModuleDict({"ctc_head": self._ctc})
+        own = groups(model, options.rates) + groups(self._trained, options.rates)
+        self._names = [name for group in own for name in group.pop("names")]
+        self._rates = [group["lr"] for group in own]
+        self._optimizer = torch.optim.AdamW(own, betas=options.betas, eps=options.epsilon, fused=True)
+        self._frozen: tuple[bool, bool] | None = None
+        self._most_numbers = float("inf")  # of a batch's audio that fits into memory
+        self._average = (
+            {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+            if options.ema_decay
+            else {}
+        )
+
+    def _ctc_head(self) -> nn.Linear:
+        self._seed(0, 2**32 - 1)
+        model = self.model
+        classes = model.decoder.spec.vocab_size + 1  # the last is the blank
+        return nn.Linear(model.encoder.spec.output_width, classes).to(model.device)
+
+    def _seed(self, step: int, place: int) -> None:
+        entropy = [self._options.seed, step, place, self.processes.rank]
+        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1))
+
+    def step(self, parts: Sequence[Part], number: int, rate: float) -> StepResult:
+        """Take one step.
+
+        Args:
+            parts: Batches, whose gradients are summed; the loss is the mean over the labels of all.
+            number: Number of steps before it.
+            rate: Share of the highest learning rates.
+
+        Raises:
+            OutOfMemoryError: If even one clip alone does not fit into memory.
+        """
+        frozen = self._options.freezing.at(number)
+        if frozen != self._frozen:
+            set_trained(self.model, self._options.freezing, number)
+            self._frozen = frozen
+        self.model.train()
+        (tokens,) = self.processes.sum(float(sum((part["labels"] != IGNORED).sum() for part in parts)))
+        loss = self._gradients(list(parts), number, max(tokens, 1.0))
+        parameters = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
+        self.processes.sum_gradients(parameters)
+        (loss,) = self.processes.sum(loss)
+        limit = self._options.max_grad_norm or float("inf")
+        norm = float(nn.utils.clip_grad_norm_([p for p in parameters if p.grad is not None], limit))
+        skipped = not np.isfinite([loss, norm]).all()
+        if not skipped:
+            for group, highest in zip(self._optimizer.param_groups, self._rates, strict=True):
+                group["lr"] = highest * rate
+            self._optimizer.step()
+            self._update_average()
+        self._optimizer.zero_grad()
+        return StepResult(loss=loss, grad_norm=norm, tokens=int(tokens), skipped=skipped)
+
+    def _update_average(self) -> None:
+        with torch.no_grad():
+            own = dict(self.model.named_parameters())
+            for name, mean in self._average.items():
+                mean.lerp_(own[name], 1 - self._options.ema_decay)
+
+    def _gradients(self, parts: list[Part], number: int, tokens: float) -> float:
+        """Add up the gradients of all parts and return their loss; what does not fit into memory is split."""
+        while True:
+            parts = [half for part in parts for half in self._fitting(part)]
+            at = 0
+            total = 0.0
+            try:
+                for at, part in enumerate(parts):
+                    self._seed(number, at)
+                    total += self._backward(part, tokens)
+                return total
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            self._optimizer.zero_grad()  # after the error is gone, which holds memory
+            if self.processes.device.type == "cuda":
+                torch.cuda.empty_cache()
+            if len(parts[at]["labels"]) == 1:
+                raise OutOfMemoryError(
+                    f"One clip of {_numbers(parts[at]):,} samples or features does not fit into memory. Lower "
+                    "`data.max_duration_in_seconds`, or turn on `training.gradient_checkpointing` or `training.bf16`."
+                )
+            self._most_numbers = _numbers(parts[at]) - 1
+            _log.warning("Out of memory: batches of this size are split from now on. Lower `data.seconds_per_batch`.")
+
+    def _fitting(self, part: Part) -> Iterator[Part]:
+        """Yield a batch in halves that are small enough."""
+        rows = len(part["labels"])
+        if rows < 2 or _numbers(part) <= self._most_numbers:
+            yield part
+            return
+        for half in slice(0, rows // 2), slice(rows // 2, rows):
+            yield from self._fitting({name: array[half] for name, array in part.items()})
+
+    def _backward(self, part: Part, tokens: float) -> float:
+        inputs = self._tensors(part)
+        device, options = self.processes.device.type, self._options
+        with torch.enable_grad():
+            with torch.autocast(device, torch.bfloat16, enabled=options.bf16):
+                loss = self._loss(inputs, tokens)
+            loss.backward()
+        return loss.item()
+
+    def _loss(self, inputs: dict[str, Tensor], tokens: float) -> Tensor:
+        smoothing, weight = self._options.label_smoothing, self._options.ctc_weight
+        if self._ctc is None:
+            loss: Tensor = self.model(**inputs, num_items_in_batch=tokens, smoothing=smoothing).loss
+            return loss
+        labels, mask = inputs.pop("labels"), inputs.pop("attention_mask", None)
+        encoded = self.model.encode(next(iter(inputs.values())), mask)
+        loss = self.model(encoder_outputs=encoded, labels=labels, num_items_in_batch=tokens, smoothing=smoothing).loss
+        states = encoded.last_hidden_state
+        frames = torch.full((len(states),), states.shape[1]) if encoded.lengths is None else encoded.lengths
+        scores = self._ctc(states).float().log_softmax(-1).transpose(0, 1)
+        kept = labels != IGNORED
+        ctc = nn.functional.ctc_loss(
+            scores, labels.clamp(min=0), frames.cpu(), kept.sum(1).cpu(), blank=scores.shape[-1] - 1,
+            reduction="sum", zero_infinity=True,
+        )  # fmt: skip
+        return (1 - weight) * loss + weight * ctc / tokens
+
+    def _tensors(self, part: Part) -> dict[str, Tensor]:
+        return {name: torch.from_numpy(array).to(self.processes.device) for name, array in part.items()}
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Evaluate, or save, in the `with` block: in evaluation mode, with averaged weights if there are any."""
+        self._exchange()
+        self.model.eval()
+        try:
+            with torch.inference_mode():
+                yield
+        finally:
+            self._exchange()
+
+    def _exchange(self) -> None:
+        """Exchange the weights and their averages."""
+        own = dict(self.model.named_parameters())
+        with torch.no_grad():
+            for name, mean in self._average.items():
+                kept = own[name].detach().clone()
+                own[name].copy_(mean)
+                mean.copy_(kept)
+
+    def loss(self, part: Part) -> tuple[float, int]:
+        """Return the summed loss of a batch's labels, and their number."""
+        inputs = self._tensors(part)
+        output = self.model(**inputs)
+        labels = inputs["labels"]
+        return cross_entropy(output.logits, labels, 1.0).item(), int((labels != IGNORED).sum())
+
+    def transcribe(self, part: Part, **options: Any) -> list[list[int]]:
+        """Return the token ids that `generate` gives for the clips of a batch."""
+        inputs: dict[str, Any] = self._tensors(part)
+        del inputs["labels"]
+        ids: list[list[int]] = self.model.generate(**inputs, **options).tolist()
+        return ids
+
+    def save_model(self, folder: Path) -> None:
+        """Write the model as a Hugging Face folder."""
+        with self.evaluating():
+            self.model.save_pretrained(folder)
+
+    def write_weights(self, path: Path) -> None:
+        """Write all weights exactly, by our names."""
+        save_safetensors(self._state(), path)
+
+    def write_optimizer(self, path: Path) -> None:
+        """Write the optimizer's state, and the averages."""
+        save_safetensors(optimizer_tensors(self._optimizer, self._names, self._average), path)
+
+    def _state(self) -> dict[str, Tensor]:
+        return {**own_tensors(self.model), **nn.Module.state_dict(self._trained)}
+
+    def restore(self, weights: Path, optimizer: Path) -> None:
+        """Continue from what was written.
+
+        Raises:
+            CheckpointError: If it is of another model, or of a run with other options.
+        """
+        restore_weights(self._state(), weights)
+        restore_optimizer(self._optimizer, self._names, self._average, optimizer)
+
+
+def _numbers(part: Part) -> int:
+    return max(int(array.size) for array in part.values())

@@ -1,0 +1,300 @@
+"""`train`: a configuration to a trained model."""
+
+import logging
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dragoman._lazy import require
+from dragoman.data import BucketSampler, read_manifest
+from dragoman.errors import ConfigError, DragomanError
+from dragoman.files import find_json, read_json, write_bytes, write_json
+from dragoman.training.augmentation import Augmentation
+from dragoman.training.batches import Item, Preparation
+from dragoman.training.card import model_card
+from dragoman.training.checkpoints import STATE, checkpoints, newest_checkpoint
+from dragoman.training.config import Config
+from dragoman.training.evaluating import Evaluator
+from dragoman.training.journal import Journal, Listener
+from dragoman.training.learning import Learner
+from dragoman.training.loop import Loop, Progress
+from dragoman.training.signals import stop_requests
+from dragoman.training.start import join, load
+
+BEST, SETTINGS = "best", "training_config.json"
+"""The folder of the best model and the file of the configuration, in the folder of a run."""
+
+_log = logging.getLogger("dragoman")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """The outcome of a run.
+
+    Attributes:
+        folder: The folder of the best model, in the Hugging Face layout.
+        step: Optimizer steps done.
+        metrics: The evaluation of the best model; `None` without a validation set.
+        signal: The signal that stopped the run before its end; 0 if none did.
+    """
+
+    folder: Path
+    step: int
+    metrics: Mapping[str, float] | None
+    signal: int = 0
+
+
+def train(config: Config | Mapping[str, Any], *, resume: bool = False, listener: Listener | None = None) -> TrainResult:
+    """Train a model.
+
+    Checkpoints, `log.jsonl` and the best model (`best/`, always whole) are in `training.output_dir`. SIGTERM, SIGINT
+    and SIGUSR1 save a checkpoint and end the run. Started by `torchrun`, all processes train one model.
+
+    Args:
+        config: A `Config`, or nested mappings of the same names.
+        resume: Continue from the newest whole checkpoint; without one, begin.
+        listener: Gets the figures of every step and evaluation.
+
+    Raises:
+        ConfigError: If the configuration is wrong, or there is an earlier run in the folder and `resume` is false.
+        DragomanError: If data, model or disk cannot be used, or training goes wrong; checkpoints stay whole.
+
+    Example:
+        >>> config = {"model": {"encoder": "wav2vec2", "decoder": "bert"}, "data": {"train": "train.tsv"}}
+        >>> result = train({**config, "training": {"output_dir": "out", "max_steps": 1000}})
+    """
+    config = config if isinstance(config, Config) else Config.from_dict(config)
+    config.check()
+    folder = Path(str(config.training.output_dir))
+    torch = require("torch", "Training")
+    processes = require("dragoman.torch.processes", "Training").Processes(use_cpu=config.training.use_cpu)
+    with torch.random.fork_rng(), _closed(processes), _locked(folder, processes.rank), stop_requests() as stop:
+        checkpoint = _checkpoint(folder, resume)
+        model, processor = _start(config, folder, checkpoint, processes)
+        learner = _learner(config, model, processes)
+        loop = _loop(config, folder, processor, learner, stop, listener)
+        if processes.rank == 0:
+            write_json(folder / SETTINGS, config.to_dict())
+            if checkpoint is None:
+                learner.save_model(folder / BEST)
+        processes.wait()
+        progress = loop.run(checkpoint)
+    finished = progress.step >= loop.total_steps()
+    return TrainResult(
+        folder=folder / BEST,
+        step=progress.step,
+        metrics=progress.best_metrics,
+        signal=0 if finished else stop.number,
+    )
+
+
+@contextmanager
+def _closed(processes: Any) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        processes.close()
+
+
+@contextmanager
+def _locked(folder: Path, rank: int) -> Iterator[None]:
+    """Keep other runs out of the folder, which is made.
+
+    Raises:
+        DragomanError: If it cannot be made, or another run uses it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / ".dragoman-lock", os.O_RDWR | os.O_CREAT, 0o644) if rank == 0 else None
+    except OSError as error:
+        raise DragomanError(
+            f"{folder} cannot be written to ({error.strerror}). Choose another `training.output_dir`."
+        ) from error
+    try:
+        if descriptor is not None and sys.platform != "win32":
+            import fcntl
+
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise DragomanError(f"Another run trains into {folder}. Stop it, or choose another folder.") from None
+            except OSError:  # some network disks have no locks
+                pass
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _checkpoint(folder: Path, resume: bool) -> Path | None:
+    """Return the checkpoint to continue from.
+
+    Raises:
+        ConfigError: If there is an earlier run, and it is not to be continued.
+    """
+    if resume:
+        found = newest_checkpoint(folder)
+        if found is None:
+            _log.warning("%s: there is no checkpoint yet, so training begins at the start.", folder)
+        return found
+    if checkpoints(folder):
+        raise ConfigError(
+            f"{folder} holds checkpoints of an earlier run. Continue it with --resume, or choose another folder."
+        )
+    return None
+
+
+def _start(config: Config, folder: Path, checkpoint: Path | None, processes: Any) -> tuple[Any, Any]:
+    """Return model and processor: joined or loaded, or for a checkpoint, with the parts of the run's model."""
+    options = config.model
+    if checkpoint is not None:
+        _warn_of_changes(read_json(checkpoint / STATE).get("config", {}), config.to_dict())
+        model, processor = load(folder / BEST)
+    elif options.model_name_or_path is not None:
+        model, processor = load(options.model_name_or_path, source=options.source(), fields=options.fields)
+    else:
+        fields = {**options.fields, **({"fusion": options.fusion} if options.fusion else {})}
+        assert options.encoder is not None
+        assert options.decoder is not None
+        source = {name: value for name, value in options.source().items() if name != "revision"}
+        model, processor = join(
+            options.encoder, options.decoder, seed=config.training.seed, source=source, fields=fields
+        )
+    model.to(processes.device)
+    if options.lora_rank:
+        torch = require("torch", "LoRA")
+        torch.manual_seed(config.training.seed)
+        model.add_lora(options.lora_rank, options.lora_alpha, options.lora_targets, dropout=options.lora_dropout)
+    if config.training.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+    return model, processor
+
+
+def _warn_of_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    changed = [
+        f"{part}.{name}: {old!r} → {now[part].get(name)!r}"
+        for part, options in before.items()
+        for name, old in options.items()
+        if old != now.get(part, {}).get(name)
+    ]
+    if changed:
+        _log.warning("Resumed with other options than the run began with: %s.", "; ".join(changed))
+
+
+def _learner(config: Config, model: Any, processes: Any) -> Learner:
+    learning, parameters = (require(f"dragoman.torch.{name}", "Training") for name in ("learner", "parameters"))
+    options, model_options = config.training, config.model
+    rates = parameters.Rates(
+        new=options.learning_rate,
+        encoder=options.learning_rate if options.encoder_learning_rate is None else options.encoder_learning_rate,
+        decoder=options.learning_rate if options.decoder_learning_rate is None else options.decoder_learning_rate,
+        layer_decay=options.layerwise_lr_decay,
+        weight_decay=options.weight_decay,
+    )
+    freezing = parameters.Freezing(
+        feature_encoder=model_options.freeze_feature_encoder,
+        encoder=model_options.freeze_encoder,
+        decoder=model_options.freeze_decoder or model_options.lora_rank > 0,
+        encoder_until=model_options.unfreeze_encoder_step,
+        decoder_until=model_options.unfreeze_decoder_step,
+    )
+    learner: Learner = learning.Learner(
+        model,
+        learning.LearnerOptions(
+            rates=rates,
+            freezing=freezing,
+            betas=(options.adam_beta1, options.adam_beta2),
+            epsilon=options.adam_epsilon,
+            max_grad_norm=options.max_grad_norm,
+            label_smoothing=options.label_smoothing_factor,
+            ctc_weight=options.ctc_weight,
+            bf16=options.bf16,
+            ema_decay=options.ema_decay,
+            seed=options.seed,
+        ),
+        processes,
+    )
+    return learner
+
+
+def _loop(config: Config, folder: Path, processor: Any, learner: Any, stop: Any, listener: Listener | None) -> Loop:
+    data, options, processes = config.data, config.training, learner.processes
+    augmentation = Augmentation(
+        speeds=data.speed_perturbation,
+        noise_probability=data.noise_probability,
+        noise_snr_db=(data.noise_snr_db[0], data.noise_snr_db[1]),
+    )
+    preparation = Preparation(processor, learner.model.config, augmentation=augmentation, seed=options.seed)
+    items = _items(config, preparation, str(data.train), data.train_split)
+    total = sum(item.seconds for item in items)
+    sampler = BucketSampler(
+        [item.seconds for item in items],
+        seconds_per_batch=data.seconds_per_batch,
+        world=processes.world,
+        rank=processes.rank,
+        seed=options.seed,
+        num_buckets=data.num_buckets or min(20, max(1, int(total / data.seconds_per_batch / 8))),
+        max_items=options.per_device_train_batch_size,
+    )
+    evaluator = None
+    if data.valid is not None:
+        evaluator = _evaluator(config, preparation, _items(config, preparation, data.valid, data.valid_split))
+    transcribes = evaluator is not None and evaluator.transcribe
+
+    def save_best(progress: Progress) -> None:
+        learner.save_model(folder / BEST)
+        card = model_card(
+            config, step=progress.step, metrics=progress.best_metrics, seconds=progress.seconds, items=len(items)
+        )
+        write_bytes(folder / BEST / "README.md", card.encode())
+
+    return Loop(
+        folder=folder,
+        options=options,
+        learner=learner,
+        preparation=preparation,
+        items=items,
+        sampler=sampler,
+        evaluator=evaluator,
+        metric=config.evaluation.metric_for_best_model or ("wer" if transcribes else "loss"),
+        journal=Journal(folder if processes.rank == 0 else None, listener if processes.rank == 0 else None),
+        stop=stop,
+        settings=config.to_dict(),
+        save_best=save_best,
+    )
+
+
+def _items(config: Config, preparation: Preparation, path: str, split: str | None) -> list[Item]:
+    data = config.data
+    return preparation.items(
+        path,
+        read_manifest(path, data.columns or None, split),
+        shortest=data.min_duration_in_seconds,
+        longest=data.max_duration_in_seconds,
+        threads=config.training.dataloader_num_workers,
+    )
+
+
+def _evaluator(config: Config, preparation: Preparation, items: list[Item]) -> Evaluator:
+    options = config.evaluation
+    generation: dict[str, Any] = {"num_beams": options.generation_num_beams}
+    if options.generation_max_length is not None:
+        generation["max_length"] = options.generation_max_length
+    return Evaluator(
+        preparation=preparation,
+        items=items[: options.max_eval_samples],
+        seconds_per_batch=options.seconds_per_batch or config.data.seconds_per_batch,
+        threads=config.training.dataloader_num_workers,
+        transcribe=options.predict_with_generate,
+        generation=generation,
+        normalizer=options.normalizer,
+    )
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    """Return the configuration of a run as it was last started; empty if there was none."""
+    return find_json(folder / SETTINGS)
