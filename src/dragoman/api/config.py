@@ -65,6 +65,7 @@ class SpeechEncoderDecoderConfig(ModelConfig):
             )
         self.encoder = _copy_of(self.encoder).copy(is_decoder=False, add_cross_attention=False)
         self.decoder = _copy_of(self.decoder).copy(is_decoder=True, add_cross_attention=self.fusion != "prefix")
+        self.special_ids.owner = self
         speech_part(self.encoder)  # for its error, before weights are read
         super().__post_init__()
         self._check_fusion()
@@ -128,14 +129,12 @@ class SpeechEncoderDecoderConfig(ModelConfig):
         return {**data, "encoder": self.encoder.to_dict(), "decoder": self.decoder.to_dict()}
 
     def special_id(self, name: str) -> Any:
-        """Return a special id as training and generation use it.
+        """Return a special id as training uses it; `generate` uses that of the generation configuration.
 
         It is that of this configuration (shared with the generation configuration), else the decoder's own. Without a
         start id, the beginning-of-sequence id is used, as in `transformers`.
         """
-        value = getattr(self.special_ids, name)
-        if value is None:
-            value = getattr(self.decoder, name, None)
+        value = self.special_ids.or_decoders(name)
         if value is None and name == "decoder_start_token_id":
             return self.special_id("bos_token_id")
         return value

@@ -125,7 +125,9 @@ def problems(model: Any, processor: Any) -> Iterator[str]:
     found = []
     vocab_size = model.config.decoder.text_spec().vocab_size
     for name, consequence in _NEEDED_IDS.items():
-        value = model.config.special_id(name)
+        value = getattr(model.generation_config, name)
+        if name != "eos_token_id" and value is None:
+            value = model.config.special_id(name)
         if value is None:
             found.append(f"`{name}` is not set: {consequence}. Set it in config.json.")
         for number in value if isinstance(value, list) else [value or 0]:

@@ -73,7 +73,12 @@ def build_processors(
         chain.append(Force(ops, forced, at=plan.max_length - 1))
     if options.remove_invalid_values:
         chain.append(RemoveInvalid(ops))
-    if options.exponential_decay_length_penalty is not None and ends is not None:
+    if options.exponential_decay_length_penalty is not None:
+        if ends is None:  # known here alone: options that are given in a call may leave the end token to the model
+            raise GenerationError(
+                "`exponential_decay_length_penalty` raises the score of the end token, but `eos_token_id` is not set. "
+                "Set it."
+            )
         start, factor = options.exponential_decay_length_penalty
         chain.append(ExponentialDecay(ops, ends, int(start) + plan.prompt_length, float(factor)))
     if options.suppress_tokens:

@@ -6,12 +6,12 @@ Which values they may have is in `rules.py`; reading, changing and writing them 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from dragoman.spec.ids import SharedId
+from dragoman.spec.ids import GenerationId
 
 
 @dataclass(kw_only=True, init=False)
 class OptionFields:
-    """The fields of `GenerationConfig`. Special ids are shared with the model's configuration (`SharedId`).
+    """The fields of `GenerationConfig`. Special ids are shared with the model's configuration (`GenerationId`).
 
     Length
         max_length: Maximum number of tokens, the prompt included. `None` or 0: as many as the decoder can take.
@@ -109,12 +109,12 @@ class OptionFields:
     output_attentions: bool = False
     output_hidden_states: bool = False
 
-    pad_token_id: Any = SharedId()
-    bos_token_id: Any = SharedId()
-    eos_token_id: Any = SharedId()
-    decoder_start_token_id: Any = SharedId()
-    forced_bos_token_id: Any = SharedId()
-    forced_eos_token_id: Any = SharedId()
+    pad_token_id: Any = GenerationId()
+    bos_token_id: Any = GenerationId()
+    eos_token_id: Any = GenerationId()
+    decoder_start_token_id: Any = GenerationId()
+    forced_bos_token_id: Any = GenerationId()
+    forced_eos_token_id: Any = GenerationId()
 
     is_multilingual: bool | None = None
     lang_to_id: dict[str, int] | None = None

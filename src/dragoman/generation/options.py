@@ -2,6 +2,7 @@
 
 import copy
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -12,6 +13,7 @@ from dragoman.files import as_path, read_json, write_bytes
 from dragoman.generation.option_fields import OptionFields
 from dragoman.generation.rules import problems
 from dragoman.hub import find_folder, matching
+from dragoman.spec.ids import SpecialIds
 
 _FILE_NAME = "generation_config.json"
 _METADATA = ("_from_model_config", "transformers_version", "_commit_hash")
@@ -20,17 +22,46 @@ _METADATA = ("_from_model_config", "transformers_version", "_commit_hash")
 class GenerationConfig(OptionFields):
     """Options of `generate`: the fields of `OptionFields`, documented there.
 
-    Attributes may be changed at any time; `validate` runs again before each use.
+    Attributes may be changed at any time; `validate` runs again before each use. An option that nobody has set, or that
+    was set to `None`, has its default.
     """
 
     def __init__(self, **values: Any) -> None:
-        """Set the given options and the defaults of all others; `None` stands for a default, as in `transformers` 5.
+        """Set the given options; `None` stands for a default, as in `transformers` 5.
 
         Raises:
             GenerationError: If a name is unknown or a value is not allowed; the message lists every error.
         """
-        self._set({**{name: _default(name) for name in _FIELDS}, "extra": {}, **self._known(values)})
+        self.extra = {}
+        self._set(self._known(values))
         self.validate()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an option; names that are none are kept in `extra` and saved."""
+        if name in _FIELDS and name not in _IDS and value is None:
+            self.__dict__.pop(name, None)  # the default, which the class has
+        elif name in _FIELDS or name in _OWN or name.startswith("_"):
+            object.__setattr__(self, name, value)
+        else:
+            hint = did_you_mean(name, _FIELDS)
+            if hint and name not in self.extra:
+                warnings.warn(f"`{name}` is no option of `generate`.{hint}", UserWarning, stacklevel=2)
+            self.extra[name] = value
+
+    def __getattr__(self, name: str) -> Any:
+        # Python calls this only for names that are neither options nor methods.
+        if name in self.__dict__.get("extra", {}):
+            return self.extra[name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return a copy that shares no ids with a model."""
+        copied = type(self)()
+        for name, value in vars(self).items():
+            if name not in ("special_ids", "own_ids"):
+                object.__setattr__(copied, name, copy.deepcopy(value, memo))
+        copied._set({name: copy.deepcopy(value) for name in _IDS if (value := getattr(self, name)) is not None})
+        return copied
 
     def validate(self) -> None:
         """Check the options alone and together.
@@ -46,7 +77,7 @@ class GenerationConfig(OptionFields):
         """Set options in place and return those with unknown names, as `transformers` does.
 
         Args:
-            defaults_only: Set only options that are `None`.
+            defaults_only: Set only options that are not set.
             **values: Options and their new values.
 
         Raises:
@@ -54,7 +85,7 @@ class GenerationConfig(OptionFields):
         """
         known = self._known({name: value for name, value in values.items() if name in _FIELDS})
         if defaults_only:
-            known = {name: value for name, value in known.items() if getattr(self, name) is None}
+            known = {name: value for name, value in known.items() if name not in self.given()}
         self.replace(**known)
         self._set(known)
         return {name: value for name, value in values.items() if name not in _FIELDS}
@@ -70,10 +101,18 @@ class GenerationConfig(OptionFields):
         changed.validate()
         return changed
 
+    def given(self) -> dict[str, Any]:
+        """Return the options that are set, whether or not to their defaults."""
+        return {
+            name: value
+            for name in _FIELDS
+            if (value := getattr(self, name)) is not None and (name in _IDS or name in vars(self))
+        }
+
     def over(self, base: "GenerationConfig") -> "GenerationConfig":
-        """Return a copy of `base`, updated with every option of this one that differs from its default."""
+        """Return a copy of `base`, updated with every option that is set here."""
         merged = copy.deepcopy(base)
-        merged._set({name: copy.deepcopy(value) for name, value in self._changed().items()})
+        merged._set(copy.deepcopy(self.given()))
         merged.extra = {**base.extra, **self.extra}
         return merged
 
@@ -167,7 +206,7 @@ class GenerationConfig(OptionFields):
         if unknown:
             hints = " ".join(f"`{name}` is not one.{did_you_mean(name, _FIELDS)}" for name in unknown)
             raise GenerationError(f"Only options of `generate` can be set. {hints}")
-        return {name: value for name, value in values.items() if value is not None or _default(name) is None}
+        return values
 
     @staticmethod
     def _get_default_generation_params() -> dict[str, Any]:
@@ -176,6 +215,8 @@ class GenerationConfig(OptionFields):
         return {"max_length": 0}
 
 
+_IDS = SpecialIds.names()
+_OWN = ("extra", "special_ids", "own_ids")
 _FIELDS = {option.name: option for option in fields(GenerationConfig) if option.name != "extra"}
 
 

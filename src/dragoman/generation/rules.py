@@ -194,11 +194,6 @@ def _id_options(options: OptionFields) -> Iterator[str]:
         if forced and set(forced) <= set(options.suppress_tokens or ()):
             ids = ", ".join(map(str, forced))
             yield f"`{name}` ({ids}) is also in `suppress_tokens`, which leaves no token. Remove it from one of them."
-    if options.exponential_decay_length_penalty is not None and options.eos_token_id is None:
-        yield (
-            "`exponential_decay_length_penalty` raises the score of the end token, but `eos_token_id` is not set. "
-            "Set it."
-        )
 
 
 # Options of `transformers` that are not implemented: name -> (whether it is on, what to do instead).

@@ -1,33 +1,27 @@
 """The options and the prompt of one call of `generate`, checked before the search, and warnings after it."""
 
+import copy
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
 from dragoman.api.checks import check_ids, check_rows, check_tokens
-from dragoman.api.config import SpeechEncoderDecoderConfig
 from dragoman.batch import to_numpy
 from dragoman.errors import GenerationError
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.plan import Plan
-from dragoman.spec import SpecialIds
 
 # Passed by the trainers of `transformers`, or choose between its caches; without effect here.
 _IGNORED = ("cache_implementation", "disable_compile", "labels", "synced_gpus", "use_model_defaults")
 
 
-def settings_of(
-    config: SpeechEncoderDecoderConfig,
-    base: GenerationConfig,
-    given: GenerationConfig | None,
-    options: Mapping[str, Any],
-) -> GenerationConfig:
+def settings_of(base: GenerationConfig, given: GenerationConfig | None, options: Mapping[str, Any]) -> GenerationConfig:
     """Return the options of one call.
 
-    Its keywords `options` come first, then `given`, then the model's `base`; special ids default to those of `config`.
+    Its keywords `options` come first, `None` included, then what is set in `given`, then the model's `base`. Without a
+    start id, the beginning-of-sequence id is used.
 
     Raises:
         GenerationError: If an option is unknown or not allowed.
@@ -36,23 +30,13 @@ def settings_of(
         raise GenerationError(
             "`synced_gpus` is not supported: `generate` needs all weights of the model. Gather them first."
         )
-    base = GenerationConfig.of(base).replace(**options_on(config))
     options = {name: value for name, value in options.items() if name not in _IGNORED}
-    settings = (base if given is None else GenerationConfig.of(given).over(base)).replace(**options)
-    for name in SpecialIds.names():
-        if getattr(settings, name) is None and name not in options:
-            setattr(settings, name, config.special_id(name))
+    if options.get("top_k", 0) is None:
+        options["top_k"] = 0  # `None` in the call turns an option off; the default of this one is on
+    settings = (copy.deepcopy(base) if given is None else GenerationConfig.of(given).over(base)).replace(**options)
+    if settings.decoder_start_token_id is None:
+        settings.decoder_start_token_id = settings.bos_token_id
     return settings
-
-
-def options_on(config: SpeechEncoderDecoderConfig) -> dict[str, Any]:
-    """Return the options of `generate` that were set on the configuration, as was usual before `transformers` 5."""
-    own = {field.name for field in fields(config)}
-    return {
-        field.name: vars(config)[field.name]
-        for field in fields(GenerationConfig)
-        if field.name in vars(config).keys() - own
-    }
 
 
 def prompt_of(

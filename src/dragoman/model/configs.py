@@ -1,22 +1,16 @@
-"""Configurations and generation options: from the files of a checkpoint, with what the caller overrides."""
+"""Configurations: from the files of a checkpoint, with what the caller overrides."""
 
-import copy
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
 from dragoman.api.config import SpeechEncoderDecoderConfig
-from dragoman.checkpoint.folder import Checkpoint
 from dragoman.checkpoint.options import LoadOptions
 from dragoman.errors import ConfigError, did_you_mean
 from dragoman.families import ModelConfig, config_from_dict, find
+from dragoman.generation.inherited import GENERATION_FIELDS
 from dragoman.generation.options import GenerationConfig
-from dragoman.spec import SpecialIds
-
-GENERATION_FIELDS = tuple(field.name for field in fields(GenerationConfig) if field.name != "extra")
-
-_OLD_MAX_LENGTH = 20  # `transformers` before 4.4x wrote this default into every config.json
 
 
 def whole_config(
@@ -130,35 +124,3 @@ def set_options(target: GenerationConfig, options: Mapping[str, Any]) -> Generat
     for name, value in options.items():
         setattr(target, name, value)
     return target
-
-
-def generation_of(
-    config: SpeechEncoderDecoderConfig, checkpoint: Checkpoint, overrides: Mapping[str, Any]
-) -> GenerationConfig:
-    """Return the generation options of a checkpoint, sharing their special ids with `config`.
-
-    Checkpoints without a `generation_config.json` have them in the configuration; the old default `max_length` there is
-    ignored. `overrides` are options that win.
-    """
-    data = checkpoint.generation
-    if data is None:
-        data = {n: v for n, v in config.extra.items() if (n, v) != ("max_length", _OLD_MAX_LENGTH)}
-    options = GenerationConfig.from_dict(data)
-    options.encoder_no_repeat_ngram_size = 0  # Blenderbot's, about the tokens of its text encoder
-    return set_options(shared_options(options, config), overrides)
-
-
-def shared_options(options: Any, config: SpeechEncoderDecoderConfig) -> GenerationConfig:
-    """Return a copy of generation options, ours or those of `transformers`, that shares its special ids with `config`.
-
-    Raises:
-        GenerationError: If they are no such options.
-    """
-    shared = copy.deepcopy(GenerationConfig.of(options))
-    ids = config.special_ids
-    for name in SpecialIds.names():
-        value = getattr(shared, name)
-        if value is not None:  # as in `transformers`, ids of generation_config.json win over those of config.json
-            setattr(ids, name, value)
-    shared.special_ids = ids  # type: ignore[attr-defined]
-    return shared

@@ -192,7 +192,7 @@ class GenerateMethods:
         **caller: Any,
     ) -> Request:
         """Return a checked request; `caller` holds its other fields."""
-        settings = settings_of(self.config, self.generation_config, given, options)
+        settings = settings_of(self.generation_config, given, options)
         settings.validate()
         batch = (speech[0] if speech[2] is None else speech[2].last_hidden_state).shape[0]
         tokens, forced = prompt_of(settings, batch, prompt, self.decoder.spec.vocab_size)

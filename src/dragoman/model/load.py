@@ -16,12 +16,13 @@ from dragoman.checkpoint.report import LoadReport
 from dragoman.checkpoint.tensors import TensorFile
 from dragoman.errors import CheckpointError
 from dragoman.families import ModelConfig
+from dragoman.generation.inherited import read_options
 from dragoman.model.backend import Backend, JointModel, ModelPart
 from dragoman.model.configs import (
-    generation_of,
     is_sequence_to_sequence,
     part_config,
     replaced,
+    set_options,
     whole_config,
     without_options,
 )
@@ -110,7 +111,7 @@ def load_model(
         _finish_part(backend, part, found[prefix], options)
     model.load_report = report
     model.config.dtype = dtype_name(model.dtype)
-    model.generation_config = generation_of(config, checkpoint, generation)
+    model.generation_config = set_options(read_options(config, checkpoint.generation), generation)
     backend.set_to_evaluation(model)
     return model
 

@@ -49,16 +49,22 @@ class ModelFacts:
             text=model.decoder.spec,
         )
 
+    def special_id(self, name: str) -> Any:
+        """Return a special id of the generation options; of the configuration, if those know no model."""
+        knows = self.generation.special_ids is self.config.special_ids
+        return getattr(self.generation, name) if knows else self.config.special_id(name)
+
     @property
     def start_id(self) -> int | None:
         """The token that a transcript starts with."""
-        start: int | list[int] | None = self.config.special_id("decoder_start_token_id")
+        start: int | list[int] | None = self.special_id("decoder_start_token_id")
+        start = self.special_id("bos_token_id") if start is None else start
         return start[0] if isinstance(start, list) else start
 
     @property
     def end_ids(self) -> tuple[int, ...]:
         """The tokens that end a transcript."""
-        end = self.config.special_id("eos_token_id")
+        end = self.special_id("eos_token_id")
         return () if end is None else tuple(end) if isinstance(end, list) else (end,)
 
     @property

@@ -12,10 +12,10 @@ from dragoman.checkpoint.keymap import KeyMap
 from dragoman.checkpoint.layout import plan_shards
 from dragoman.checkpoint.saving import save_folder
 from dragoman.checkpoint.tensors import save_safetensors
+from dragoman.generation.inherited import GENERATION_FIELDS
 from dragoman.generation.options import GenerationConfig
-from dragoman.generation.settings import options_on
 from dragoman.model.backend import Backend, JointModel, ModelPart
-from dragoman.model.configs import GENERATION_FIELDS, shared_config
+from dragoman.model.configs import shared_config
 from dragoman.model.names import name_tables
 from dragoman.model.state import model_sections
 
@@ -83,16 +83,14 @@ def _weight_files(backend: Backend, tensors: Mapping[str, Any], max_shard_size: 
 
 def _model_files(config: SpeechEncoderDecoderConfig, generation: GenerationConfig, processing: Sequence[Any]) -> Files:
     """Return the files besides the weights: configuration, generation options, processing."""
-    chosen = generation.replace(**options_on(config)).to_dict()
     saved = shared_config(config) or config.copy(architectures=["SpeechEncoderDecoderModel"])
     known = {field.name for field in fields(saved)}
     # options of `generate` go to their own file: `transformers` 5 refuses a config.json that has them
     about = {name: value for name, value in saved.to_dict().items() if name in known or name not in GENERATION_FIELDS}
-    ids = {name: value for name, value in vars(config.special_ids).items() if value is not None}
-    about |= {name: value for name, value in ids.items() if not name.startswith("forced_")}
+    about |= {name: value for name, value in config.special_ids.given().items() if not name.startswith("forced_")}
     files: Files = {
         "config.json": (json.dumps(about, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode(),
-        "generation_config.json": (json.dumps({**chosen, **ids}, indent=2, sort_keys=True) + "\n").encode(),
+        "generation_config.json": generation.to_json_string().encode(),
     }
     with tempfile.TemporaryDirectory() as scratch:
         for part in processing:

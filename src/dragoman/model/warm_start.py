@@ -11,8 +11,9 @@ from dragoman.checkpoint.options import LoadOptions
 from dragoman.checkpoint.report import LoadReport
 from dragoman.errors import ConfigError, did_you_mean
 from dragoman.families import speech_part
+from dragoman.generation.inherited import GENERATION_FIELDS
 from dragoman.model.backend import Backend
-from dragoman.model.configs import GENERATION_FIELDS, part_config, set_options, without_options
+from dragoman.model.configs import part_config, set_options, without_options
 from dragoman.model.load import AnyModel, dtype_name, load_part, log_new, open_checkpoint
 from dragoman.spec import SpecialIds
 from dragoman.text.chat import speech_prompt

@@ -11,7 +11,7 @@ from dragoman.spec.frontend import (
     MelFrontendSpec,
     SubsampleFrontendSpec,
 )
-from dragoman.spec.ids import SharedId, SpecialIds
+from dragoman.spec.ids import GenerationId, SharedId, SpecialIds, keep_own_id
 from dragoman.spec.norms import Norm, NormOrder, NormSlots, NormSpec
 from dragoman.spec.positions import (
     BucketBiasSpec,
@@ -44,6 +44,7 @@ __all__ = [
     "FeedForwardSpec",
     "FrontendNorm",
     "FrontendSpec",
+    "GenerationId",
     "HeadSpec",
     "LocalAttentionSpec",
     "MelFrontendSpec",
@@ -69,4 +70,5 @@ __all__ = [
     "TextEmbeddingSpec",
     "TextPositionSpec",
     "YarnScaling",
+    "keep_own_id",
 ]

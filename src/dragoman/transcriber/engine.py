@@ -92,7 +92,7 @@ class Engine:
                 f"{self.info.name} has no `decoder_start_token_id`, with which a transcript starts. Set it in "
                 "config.json; for BERT-like models, to the id of [CLS]."
             )
-        first = facts.config.special_id("forced_bos_token_id")
+        first = facts.special_id("forced_bos_token_id")
         forced = sorted(facts.generation.forced_decoder_ids or [])
         return [
             facts.start_id,

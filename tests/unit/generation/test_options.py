@@ -14,7 +14,7 @@ from dragoman.spec.ids import SpecialIds
 def test_defaults_equal_transformers_except_the_length() -> None:
     config = GenerationConfig()
     theirs = transformers.GenerationConfig._get_default_generation_params()
-    ours = {name: getattr(config, name) for name in theirs if name in vars(config)}
+    ours = {name: getattr(config, name) for name in theirs if hasattr(config, name)}
     assert ours == {name: theirs[name] for name in ours} | {"max_length": None}
     assert len(ours) > 20
 
@@ -52,15 +52,19 @@ def test_update_sets_in_place_and_returns_unknown_options() -> None:
     assert config.temperature == 1.0
 
 
-def test_update_with_defaults_only_sets_options_that_are_none() -> None:
-    config = GenerationConfig(num_beams=3)
-    config.update(defaults_only=True, num_beams=5, max_length=9)
-    assert (config.num_beams, config.max_length) == (3, 9)
+def test_update_with_defaults_only_sets_options_that_are_not_set() -> None:
+    config = GenerationConfig(num_beams=3, eos_token_id=2)
+    config.update(defaults_only=True, num_beams=5, max_length=9, top_k=3, eos_token_id=4, pad_token_id=1)
+    assert (config.num_beams, config.max_length, config.top_k) == (3, 9, 3)
+    assert (config.eos_token_id, config.pad_token_id) == (2, 1)
 
 
-def test_none_keeps_the_previous_value() -> None:
+def test_none_restores_the_default() -> None:
     assert GenerationConfig(num_beams=None).num_beams == 1
-    assert GenerationConfig(num_beams=3).replace(num_beams=None, length_penalty=None).num_beams == 3
+    assert GenerationConfig(num_beams=3).replace(num_beams=None, length_penalty=None).num_beams == 1
+    config = GenerationConfig(num_beams=3)
+    config.num_beams = None
+    assert config == GenerationConfig()
     assert GenerationConfig(max_length=9).replace(max_length=None).max_length is None
 
 
@@ -81,11 +85,23 @@ def test_other_types_are_refused(value: Any) -> None:
         GenerationConfig.of(value)
 
 
-def test_over_keeps_options_of_the_base_that_are_at_their_default() -> None:
+def test_over_keeps_options_of_the_base_that_are_not_set() -> None:
     base = GenerationConfig(num_beams=5, eos_token_id=2, length_penalty=0.5)
     merged = GenerationConfig(max_new_tokens=9, length_penalty=2.0).over(base)
     assert (merged.num_beams, merged.max_new_tokens, merged.length_penalty, merged.eos_token_id) == (5, 9, 2.0, 2)
     assert base.length_penalty == 0.5
+    assert GenerationConfig(num_beams=1, length_penalty=None, eos_token_id=None).over(base) == base.replace(num_beams=1)
+
+
+def test_unknown_attribute_is_kept_and_saved() -> None:
+    config = GenerationConfig()
+    config.house_style = "plain"
+    assert config.house_style == "plain"
+    assert GenerationConfig.from_dict(json.loads(config.to_json_string())).house_style == "plain"
+    with pytest.warns(UserWarning, match=r'`num_beam` is no option of `generate`. Did you mean "num_beams"'):
+        config.num_beam = 4
+    with pytest.raises(AttributeError, match="no attribute 'other'"):
+        _ = config.other
 
 
 BAD = [
@@ -135,7 +151,6 @@ def test_all_errors_are_reported_together() -> None:
         ({"force_words_ids": [[1]]}, "constrained beam search, which needs `num_beams` of at least 2"),
         ({"forced_bos_token_id": 5, "suppress_tokens": [4, 5]}, r"`forced_bos_token_id` \(5\) is also in"),
         ({"forced_eos_token_id": [5, 4], "suppress_tokens": [4, 5]}, r"`forced_eos_token_id` \(5, 4\) is also in"),
-        ({"exponential_decay_length_penalty": (1, 1.1)}, "`eos_token_id` is not set"),
     ],
 )
 def test_invalid_combination_is_refused(options: dict[str, Any], message: str) -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from dragoman.errors import GenerationError
 from dragoman.generation.arrays import ops_of
 from dragoman.generation.chain import build_processors
 from dragoman.generation.options import GenerationConfig
@@ -33,6 +34,13 @@ def test_given_prompts_replace_forced_decoder_ids() -> None:
     options = GenerationConfig(decoder_start_token_id=3, forced_decoder_ids=[[1, None], [2, 8]])
     tokens, forced = prompt_of(options, 1, np.array([[9]]), 20)
     assert (tokens.tolist(), forced) == ([[3, 9]], [])
+
+
+def test_decay_needs_an_end_token_when_the_search_begins() -> None:
+    scores = np.zeros((2, 6), np.float32)
+    options = GenerationConfig(max_new_tokens=5, exponential_decay_length_penalty=(1, 1.1))
+    with pytest.raises(GenerationError, match="`eos_token_id` is not set"):
+        build_processors(ops_of(scores), options, plan_of(options, 1, None), scores)
 
 
 def test_later_tokens_are_forced_at_their_position() -> None:

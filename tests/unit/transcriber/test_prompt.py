@@ -132,6 +132,7 @@ def test_a_checkpoint_may_state_its_languages():
     assert target_token(stated, None, TranscribeOptions(language="german"), "anything") == 6
 
 
+@pytest.mark.filterwarnings("ignore:.*words may be missing")  # random weights: the end token is only ever forced
 def test_mbart_writes_the_requested_language(mbart_checkpoint, sample, monkeypatch):
     transcriber = Transcriber(mbart_checkpoint, device="cpu")
     ids = transcriber.processor.tokenizer.lang_code_to_id
