@@ -11,7 +11,7 @@ from math import inf
 import numpy as np
 
 from dragoman.audio import SAMPLING_RATE
-from dragoman.audio.vad import CHUNK, VadState, load_speech_net
+from dragoman.audio.vad import CHUNK, VadState, load_speech_net, speech_probabilities
 from dragoman.audio.waveform import Waveform, as_float32, check_samples
 from dragoman.errors import ConfigError
 
@@ -85,8 +85,7 @@ def speech_probability(samples: Waveform) -> float:
     Args:
         samples: `[samples]` at 16 kHz.
     """
-    padded = np.pad(samples, (0, -len(samples) % CHUNK))
-    probabilities, _ = load_speech_net()(padded, VadState.empty())
+    probabilities = speech_probabilities(samples)
     size = min(len(probabilities), round(SAMPLING_RATE / 5 / CHUNK))
     return float(np.convolve(probabilities, np.full(size, 1 / size), mode="valid").max()) if size else 0.0
 

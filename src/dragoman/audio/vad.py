@@ -161,6 +161,19 @@ def load_speech_net() -> SpeechNet:
         raise CheckpointError(f"{files[-1]}: cannot be read: {error}. {_REMEDY}") from error
 
 
+def speech_probabilities(
+    samples: Float32[np.ndarray[Any, Any], " samples"],
+) -> Float32[np.ndarray[Any, Any], " chunks"]:
+    """Return the probability of speech in each chunk of a clip; the last one is padded with silence.
+
+    Args:
+        samples: `[samples]` at 16 kHz.
+    """
+    padded = np.pad(samples, (0, -len(samples) % CHUNK))
+    probabilities, _ = load_speech_net()(padded, VadState.empty())
+    return probabilities
+
+
 def _read_ggml(data: bytes) -> dict[str, Array]:
     """Read the tensors of a whisper.cpp file: a header of sizes, then name, shape and values of each tensor."""
     magic, length = struct.unpack_from("<II", data)

@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain, starmap
 from typing import NamedTuple
 
 from dragoman.audio import SAMPLING_RATE
@@ -17,13 +18,20 @@ from dragoman.transcriber.aligner import check_alignable
 from dragoman.transcriber.decoded import Decoded
 from dragoman.transcriber.engine import Engine
 from dragoman.transcriber.fallback import WindowBatch, decode
-from dragoman.transcriber.guards import covers_little, is_silence
+from dragoman.transcriber.guards import covers_little, fails, is_silence, repeats
 from dragoman.transcriber.merging import merged
 from dragoman.transcriber.options import TranscribeOptions
 from dragoman.transcriber.prompt import PromptBuilder
 from dragoman.transcriber.result import Segment
 from dragoman.transcriber.scorers import scorers_for
 from dragoman.transcriber.segmenting import Examined, examined, segments_of
+from dragoman.transcriber.shorter import (
+    are_better,
+    is_suspicious,
+    shorter_windows,
+    speech_without_words,
+    with_short_texts,
+)
 
 
 class _Transcribed(NamedTuple):
@@ -102,7 +110,8 @@ class WindowDecoder:
         self._windows += len(windows)
         prompt = self._prompts.prompt(waveforms[0])
         batch = WindowBatch(waveforms=waveforms, numbers=numbers, prompt=prompt, scorers=self._scorers)
-        for (window, samples), one in zip(windows, decode(self._engine, batch, self._options), strict=True):
+        for transcribed in chain.from_iterable(self._decoded(windows, batch)):
+            window, _, one = transcribed
             if is_silence(one, self._options):
                 continue
             if one.truncated:
@@ -110,7 +119,56 @@ class WindowDecoder:
             elif self._options.vad_filter and covers_little(one, self._options):
                 self._warn_short(window.seconds, one)
             self._prompts.add(one)
-            yield _Transcribed(window, samples, one)
+            yield (
+                transcribed
+                if self._options.word_timestamps
+                else transcribed._replace(decoded=replace(one, alignment=None))
+            )
+
+    def _decoded(self, windows: Sequence[tuple[Window, Waveform]], batch: WindowBatch) -> list[list[_Transcribed]]:
+        """Decode windows at the first temperature, in shorter ones if that helps, or else at the next temperatures."""
+        options = self._options
+        first = replace(options, temperature=options.temperatures[0])
+        found = [
+            [_Transcribed(window, samples, one)]
+            for (window, samples), one in zip(windows, decode(self._engine, batch, first), strict=True)
+        ]
+        failed = []
+        for row, (whole,) in enumerate(found):
+            parts = self._in_parts(whole, batch.take([row]), first)
+            if parts:
+                found[row] = parts
+            elif fails(whole.decoded, options) and not is_silence(whole.decoded, options):
+                failed.append(row)
+        if failed and len(options.temperatures) > 1:
+            before = [found[row][0].decoded for row in failed]
+            again = decode(self._engine, batch.take(failed), options, before)
+            for row, one in zip(failed, again, strict=True):
+                found[row] = [found[row][0]._replace(decoded=one)]
+        return found
+
+    def _in_parts(self, whole: _Transcribed, batch: WindowBatch, options: TranscribeOptions) -> list[_Transcribed]:
+        """Return the transcripts of shorter windows if that of a window is suspicious and they are better."""
+        window, samples, one = whole
+        if not is_suspicious(one, samples, self._engine.text, options):
+            return []
+        alike = repeats(one, options)
+        gap = None if alike else speech_without_words(one, samples, self._engine.text, options)
+        parts = shorter_windows(window, samples, options, gap)
+        if len(parts) < 2:
+            return []
+        shorter = replace(batch, waveforms=[part for _, part in parts], numbers=list(batch.numbers) * len(parts))
+        decoded = decode(self._engine, shorter, with_short_texts(parts, options))
+        found: list[_Transcribed] = []
+        for row, part in enumerate(starmap(_Transcribed, zip(*zip(*parts, strict=True), decoded, strict=True))):
+            # One that is repetitive again is divided again; it is a third as long, so this ends soon.
+            inner = self._in_parts(part, shorter.take([row]), options) if repeats(part.decoded, options) else []
+            found += inner or [part]
+        if are_better([part.decoded for part in found], one, options):
+            return found
+        if gap is not None and any(fails(part.decoded, options) for part in found):
+            self._warn_skipped(window.audio_start + gap[0], window.audio_start + gap[1])
+        return []
 
     def _joined(self, new: _Transcribed) -> list[_Transcribed]:
         """Take a window and return those that are final; what two windows repeat is kept once."""
@@ -138,6 +196,14 @@ class WindowDecoder:
         warnings.warn(
             f"{self._name}: words may be missing between {times[0]:.2f} s and {times[1]:.2f} s: the text has only "
             f"{len(decoded.text)} characters. A smaller `chunk_length_s` may help.",
+            UserWarning,
+            stacklevel=2,
+        )
+
+    def _warn_skipped(self, start: float, end: float) -> None:
+        warnings.warn(
+            f"{self._name}: words may be missing between {start:.2f} s and {end:.2f} s, where there is speech that the "
+            "model has no likely words for.",
             UserWarning,
             stacklevel=2,
         )

@@ -23,6 +23,7 @@ from dragoman.transcriber.engine import Engine
 from dragoman.transcriber.guards import best_of, fails, is_silence
 from dragoman.transcriber.options import TranscribeOptions
 from dragoman.transcriber.result import Alternative
+from dragoman.transcriber.shorter import may_skip_speech
 
 # Some decoders can hold 131,072 tokens, but a transcript of more than 50 tokens per second of speech, even of single
 # letters, has lost the speech long before. A short window may have as many tokens as Whisper has for 30 s.
@@ -60,15 +61,23 @@ class WindowBatch:
         )
 
 
-def decode(engine: Engine, batch: WindowBatch, options: TranscribeOptions) -> list[Decoded]:
+def decode(
+    engine: Engine, batch: WindowBatch, options: TranscribeOptions, failed: Sequence[Decoded] = ()
+) -> list[Decoded]:
     """Decode windows together; in halves if memory runs out.
+
+    Args:
+        engine: The model.
+        batch: The windows.
+        options: The user's options.
+        failed: The transcripts of all windows at the first temperature, if that has been tried.
 
     Raises:
         OutOfMemoryError: If even one window does not fit.
     """
     count = len(batch.waveforms)
     try:
-        return _decode(engine, batch, options)
+        return _decode(engine, batch, options, failed)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -85,18 +94,22 @@ def decode(engine: Engine, batch: WindowBatch, options: TranscribeOptions) -> li
         UserWarning,
         stacklevel=2,
     )
-    return [one for rows in (range(half), range(half, count)) for one in decode(engine, batch.take(rows), options)]
+    return [
+        one
+        for rows in (range(half), range(half, count))
+        for one in decode(engine, batch.take(rows), options, failed and [failed[row] for row in rows])
+    ]
 
 
-def _decode(engine: Engine, batch: WindowBatch, options: TranscribeOptions) -> list[Decoded]:
+def _decode(engine: Engine, batch: WindowBatch, options: TranscribeOptions, before: Sequence[Decoded]) -> list[Decoded]:
     """Decode windows at one temperature after the other, each until its transcript passes the guards."""
     encoded = engine.encode(batch.waveforms)
     no_speech = _no_speech_probs(engine, encoded, batch.waveforms)
     limit = _length_limit(engine, encoded, batch, options)
     seconds = [len(samples) / SAMPLING_RATE for samples in batch.waveforms]
-    tried: list[list[Decoded]] = [[] for _ in batch.waveforms]
+    tried: list[list[Decoded]] = [[one] for one in before] or [[] for _ in batch.waveforms]
     failed: Sequence[int] = range(len(tried))
-    for attempt, temperature in enumerate(options.temperatures):
+    for attempt, temperature in list(enumerate(options.temperatures))[bool(before) :]:
         for most, rows in _rows_by_limit(failed, seconds, limit, sampled=bool(attempt and temperature)):
             memory = engine.runner.take(encoded, rows) if attempt else encoded
             found = _search(engine, memory, batch.take(rows), options, most, temperature, attempt)
@@ -107,7 +120,23 @@ def _decode(engine: Engine, batch: WindowBatch, options: TranscribeOptions) -> l
         if not failed:
             break
     best = [best_of(several, options) if row in failed else several[-1] for row, several in enumerate(tried)]
-    return aligned(engine, encoded, batch.waveforms, batch.prompt, best) if options.word_timestamps else best
+    return _with_alignments(engine, encoded, batch, best, options)
+
+
+def _with_alignments(
+    engine: Engine, encoded: Any, batch: WindowBatch, best: list[Decoded], options: TranscribeOptions
+) -> list[Decoded]:
+    """Align the transcripts if words need times, or else those that may have skipped speech."""
+    if options.word_timestamps:
+        return aligned(engine, encoded, batch.waveforms, batch.prompt, best)
+    known = engine.facts.has_cross_attention and engine.facts.generation.alignment_heads  # of others, it means little
+    rows = [row for row, one in enumerate(best) if known and may_skip_speech(one, options)]
+    if not rows:
+        return best
+    waveforms = [batch.waveforms[row] for row in rows]
+    taken = engine.runner.take(encoded, rows)
+    found = aligned(engine, taken, waveforms, batch.prompt, [best[row] for row in rows])
+    return [found[rows.index(row)] if row in rows else one for row, one in enumerate(best)]
 
 
 def _rows_by_limit(

@@ -59,6 +59,11 @@ def snap_to_silences(boundaries: Array, waveform: Waveform) -> list[tuple[float,
     return _in_order(pairs)
 
 
+def pauses(waveform: Waveform, shortest: float) -> list[float]:
+    """Return the middle of each silence of a minimum length in a window, in seconds."""
+    return [(start + end) / 2 for start, end in _silences(_levels(waveform)).tolist() if end - start >= shortest]
+
+
 def _nearest(boundaries: Array, silences: Array) -> Array:
     """Return the index of the silence that takes each boundary, -1 for none, int `[boundaries]`."""
     chosen = np.full(len(boundaries), -1)

@@ -1,12 +1,17 @@
 """Hallucination guards: which transcripts are decoded again, which windows are dropped, which transcript is kept."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 
+from dragoman.audio.segment import Window
+from dragoman.audio.speech import Span
 from dragoman.transcriber import TranscribeOptions, Transcriber, decoding, fallback
 from dragoman.transcriber.decoded import Decoded
 from dragoman.transcriber.guards import best_of, covers_little, fails, is_looping, is_silence
+from dragoman.transcriber.shorter import are_better, is_suspicious, shorter_windows
 
 
 def decoded(
@@ -90,17 +95,44 @@ SAID = "I will not go there again. " * 8
 
 
 @pytest.mark.parametrize(
-    ("one", "fails_as"),
+    ("one", "length", "expected"),
     [
-        (decoded(SAID, -0.2, tokens=tuple(range(56)), seconds=16), False),  # said eight times
-        (decoded(SAID, -0.2, tokens=tuple(range(56)), seconds=3), True),  # faster than anybody speaks
-        (decoded(SAID, -0.2, tokens=tuple(range(56)), seconds=30), True),  # in silence
-        (decoded(SAID, -0.7, tokens=tuple(range(56)), seconds=16), True),  # not sure
-        (decoded(SAID, -0.2, tokens=(4,) * 56, seconds=16, truncated=True), True),  # endless
+        (decoded(SAID, -0.2, seconds=16), 16, True),  # said eight times, or a loop: shorter windows tell
+        (decoded(SAID, -2.0, seconds=16), 16, True),
+        (decoded(SAID, -0.2, seconds=3), 3, False),  # too short to be divided
+        (decoded(SAID, -2.0, no_speech_prob=0.9, seconds=16), 16, False),  # dropped anyway
+        (decoded("A lamp burns.", -0.2, seconds=20), 20, True),
+        (decoded("A lamp burns.", -1.2, seconds=20), 20, False),
+        (decoded("A lamp burns in the window of the house, and someone waits.", -0.2, seconds=20), 20, False),
     ],
 )
-def test_a_sentence_that_is_really_repeated_passes(one, fails_as):
-    assert fails(one, TranscribeOptions()) is fails_as
+def test_which_windows_are_decoded_again_in_shorter_ones(one, length, expected):
+    samples = np.zeros(length * 16_000, np.float32)
+    assert is_suspicious(one, samples, str, TranscribeOptions()) is expected
+    off = TranscribeOptions(compression_ratio_threshold=None, vad_filter=False)
+    assert not is_suspicious(one, samples, str, off)
+
+
+def test_shorter_windows_are_better_if_none_fails():
+    options, loop, short = TranscribeOptions(), decoded(SAID, -0.1), decoded("I will not.", -0.4)
+    assert are_better([short, short], loop, options)
+    assert not are_better([short, loop], loop, options)
+    assert not are_better([short, decoded("Go.", -1.3)], loop, options)
+    assert are_better([short, decoded("", -1.3, no_speech_prob=0.9)], loop, options)  # a pause
+    assert are_better([short, short], short, options)
+    assert not are_better([short], decoded("I will not go.", -0.4), options)  # no more text than before
+
+
+@pytest.mark.parametrize("gap", [None, (2.2, 4.0), (0.1, 4.0), (4.0, 7.6)])
+def test_shorter_windows_keep_the_samples_of_their_window(sample, gap):
+    samples = sample[: 7 * 16_000 + 9_600]
+    window = Window((Span(50_000, 50_000 + len(samples) - 3_000),), before=1_000, after=2_000)
+    parts = shorter_windows(window, samples, TranscribeOptions(vad_filter=False), gap)
+    assert len(parts) > 1
+    assert (parts[0][0].start, parts[-1][0].end) == (window.start, window.end)
+    assert (parts[0][0].before, parts[-1][0].after) == (1_000, 2_000)
+    assert all(before.end == after.start for (before, _), (after, _) in pairwise(parts))
+    assert np.array_equal(np.concatenate([part for _, part in parts]), samples)
 
 
 def test_samples_after_a_failed_search_are_bounded(transcriber, sample, monkeypatch):
