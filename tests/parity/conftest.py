@@ -185,11 +185,8 @@ class Pair:
 
 
 def _check(info: dict[str, Any]) -> None:
-    """No key may be unexpected or missing, except those that `transformers` never uses or can compute."""
-    idle = ("pos_conv_embed", "inv_freq")
-    conformer = {name for name in info["missing_keys"] if any(word in name for word in idle)}
-    left = {**info, "missing_keys": set(info["missing_keys"]) - conformer}
-    assert {name: keys for name, keys in left.items() if keys} == {}
+    """No key may be unexpected or missing, not even one that `transformers` never uses."""
+    assert {name: keys for name, keys in info.items() if keys} == {}
 
 
 def assert_close(ours: Any, theirs: Any, what: str = "logits") -> None:

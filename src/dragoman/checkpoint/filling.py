@@ -22,6 +22,22 @@ class Readable(Protocol):
         """Return a tensor."""
 
 
+class OtherTensors:
+    """The tensors of a file whose names have none of these prefixes: those that belong to no part."""
+
+    def __init__(self, file: Readable, prefixes: tuple[str, ...]) -> None:
+        self._prefixes = prefixes
+        self._file = file
+
+    def keys(self) -> list[str]:
+        """Return their names."""
+        return [name for name in self._file.keys() if not name.startswith(self._prefixes)]  # noqa: SIM118
+
+    def read(self, key: str) -> Any:
+        """Return a tensor."""
+        return self._file.read(key)
+
+
 def fill(
     shapes: Mapping[str, tuple[int, ...]],
     place: Callable[[str, Any], None],

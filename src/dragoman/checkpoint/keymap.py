@@ -13,11 +13,12 @@ Not here: finding files (`layout`), reading them (`tensors`), and the outcome (`
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import Any
 
+import numpy as np
 from array_api_compat import array_namespace
 
 from dragoman.errors import CheckpointError
@@ -56,13 +57,15 @@ class Drop:
     """A tensor of theirs that the part does not need.
 
     `lost` is the remedy to report for a tensor that may be trained, if its numbers are not all zero. `same_as` is our
-    name of the tensor that this is another name of (a tied head).
+    name of the tensor that this is another name of (a tied head). `saved` gives the numbers that files hold
+    nevertheless, because `transformers` reports a tensor that it never uses as missing.
     """
 
     theirs: str
     why: str
     lost: str = ""
     same_as: str = ""
+    saved: Callable[[], np.ndarray[Any, Any]] | None = field(default=None, compare=False)
 
 
 Rule = Rename | Split | Drop
@@ -231,6 +234,11 @@ class KeyMap:
             if inverses and all(part in names for part in parts):
                 found.add(name)
         return found
+
+    def unused(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Return the tensors that a whole file holds although the part does not need them."""
+        rules = (rule for rule in self.rules if isinstance(rule, Drop))
+        return {rule.theirs: rule.saved() for rule in rules if rule.saved is not None}
 
     def stored(self, names: Iterable[str]) -> dict[str, tuple[Rule, tuple[str, ...]]]:
         """Return their names for tensors of ours, each with its rule and the tensors of ours that it is made of.

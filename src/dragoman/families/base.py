@@ -23,6 +23,16 @@ TINY_TEXT: dict[str, Any] = {
 TINY_IDS: dict[str, Any] = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
 
 
+def never(config: Any) -> bool:
+    """Return `False`."""
+    return False
+
+
+def always(config: Any) -> bool:
+    """Return `True`."""
+    return True
+
+
 @dataclass(frozen=True, kw_only=True)
 class Part:
     """How checkpoints store one part of a family, its speech encoder or its text decoder.
@@ -38,6 +48,7 @@ class Part:
             with label `t`. Both exist in `transformers`.
         copies: Pairs of our tensors: where a checkpoint lacks the first, it starts as a copy of the second.
         computed: Our tensors that checkpoints may omit, because they follow from the configuration.
+        apart: Whether, by a configuration, the joint model of `transformers` cannot have this part.
     """
 
     rules: Callable[[Any], tuple[Rule, ...]]
@@ -49,6 +60,7 @@ class Part:
     computed: tuple[str, ...] = ()
     shifts_labels: bool = True
     copies: tuple[tuple[str, str], ...] = ()
+    apart: Callable[[Any], bool] = never
 
     @property
     def cross_attends(self) -> bool:

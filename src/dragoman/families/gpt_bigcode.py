@@ -41,7 +41,13 @@ def _rules(config: GPTBigCodeConfig) -> tuple[Rule, ...]:
 
 FAMILY = Family(
     config=GPTBigCodeConfig,
-    text=Part(rules=_rules, classes=("GPTBigCodeForCausalLM",), prefixes=("transformer.",), fresh=CROSS),
+    text=Part(
+        rules=_rules,
+        classes=("GPTBigCodeForCausalLM",),
+        prefixes=("transformer.",),
+        fresh=CROSS,
+        apart=lambda config: config.multi_query,
+    ),
     tokenizer="GPT2Tokenizer",
     card=Card(
         name="GPT-BigCode",

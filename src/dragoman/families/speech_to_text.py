@@ -6,7 +6,7 @@ from typing import ClassVar
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
 from dragoman.errors import ConfigError
 from dragoman.families import bart_like, whisper
-from dragoman.families.base import Card, Family, Part
+from dragoman.families.base import Card, Family, Part, always
 from dragoman.families.config import FieldAlias
 from dragoman.families.rules import head_rule
 from dragoman.spec import NormOrder, Positions, SinusoidPositionSpec, SpeechEncoderSpec, SubsampleFrontendSpec
@@ -98,8 +98,10 @@ def _text_rules(config: Speech2TextConfig) -> tuple[Rule, ...]:
 
 FAMILY = Family(
     config=Speech2TextConfig,
-    speech=Part(rules=_speech_rules, classes=("Speech2TextEncoder",), prefixes=("model.encoder.", "encoder.")),
-    text=Part(rules=_text_rules, classes=("Speech2TextDecoder",), prefixes=("model.",)),
+    speech=Part(
+        rules=_speech_rules, classes=("Speech2TextEncoder",), prefixes=("model.encoder.", "encoder."), apart=always
+    ),
+    text=Part(rules=_text_rules, classes=("Speech2TextDecoder",), prefixes=("model.",), apart=always),
     whole="Speech2TextForConditionalGeneration",
     feature_extractor="Speech2TextFeatureExtractor",
     tokenizer="Speech2TextTokenizer",

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rule
 from dragoman.families import bart_like
-from dragoman.families.base import Card, Family, Part
+from dragoman.families.base import Card, Family, Part, always
 from dragoman.families.rules import head_rule
 from dragoman.spec import NormOrder, Positions, TextDecoderSpec, TextPositionSpec
 
@@ -45,7 +45,7 @@ def _rules(config: Speech2Text2Config) -> tuple[Rule, ...]:
 
 FAMILY = Family(
     config=Speech2Text2Config,
-    text=Part(rules=_rules, classes=("Speech2Text2ForCausalLM",), shifts_labels=False),
+    text=Part(rules=_rules, classes=("Speech2Text2ForCausalLM",), shifts_labels=False, apart=always),
     tokenizer="Speech2Text2Tokenizer",
     processor="Speech2Text2Processor",
     card=Card(

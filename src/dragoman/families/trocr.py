@@ -39,9 +39,14 @@ def _rules(config: TrOCRConfig) -> tuple[Rule, ...]:
     return (*bart_like.BLOCKS, bart_like.EMBED_NORM, head)
 
 
+def _is_computed(config: TrOCRConfig) -> bool:
+    """Return whether positions are sinusoids, which `transformers` leaves without values when it loads a model."""
+    return not config.use_learned_position_embeddings
+
+
 FAMILY = Family(
     config=TrOCRConfig,
-    text=Part(rules=_rules, classes=("TrOCRForCausalLM",), shifts_labels=False),
+    text=Part(rules=_rules, classes=("TrOCRForCausalLM",), shifts_labels=False, apart=_is_computed),
     tokenizer="RobertaTokenizer",
     card=Card(
         name="TrOCR, its decoder",

@@ -17,7 +17,8 @@ class UniSpeechSatConfig(Wav2Vec2Config):
     model_type: ClassVar[str] = "unispeech-sat"
 
     def speech_spec(self) -> SpeechEncoderSpec:
-        return replace(super().speech_spec(), adapter=None)
+        """Describe the encoder; it has the vector of masked frames even where none is ever masked."""
+        return replace(super().speech_spec(), adapter=None, mask_embedding=True)
 
 
 # fmt: off

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
+
+import numpy as np
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
 from dragoman.families import wav2vec2_like as like
@@ -39,15 +41,40 @@ _OWN: tuple[Rule, ...] = (
     # theirs                                                      ours
     Rename("encoder.layers.{i}.conv_module.batch_norm.*",         "stack.layers.{i}.conv.depth_norm.*"),
     Rename("encoder.layer_norm.*",                                "stack.final_norm.*"),
-    Drop("encoder.pos_conv_embed.*",                              why="`transformers` has it and never uses it"),
-    Drop("encoder.embed_positions.inv_freq",                      why="computed from the configuration"),
 )
 # fmt: on
 
 
 def _rules(config: Wav2Vec2ConformerConfig) -> tuple[Rule, ...]:
     heads = (*like.HEADS, *like.SPEAKER, *like.QUANTIZER)
-    return (*like.FRONTEND, *CONFORMER, *_OWN, *like.ADAPTER, *heads)
+    return (*like.FRONTEND, *CONFORMER, *_OWN, *_unused(config), *like.ADAPTER, *heads)
+
+
+def _unused(config: Wav2Vec2ConformerConfig) -> tuple[Rule, ...]:
+    """Return rules for what `transformers` computes, or builds and never uses."""
+    width, kernel = config.hidden_size, config.num_conv_pos_embeddings
+    conv, weight = "encoder.pos_conv_embed.conv", "encoder.pos_conv_embed.conv.parametrizations.weight"
+    idle, computed = "`transformers` has it and never uses it", "computed from the configuration"
+    rotary = config.position_embeddings_type == "rotary"
+    return (
+        Drop(f"{conv}.bias", why=idle, saved=lambda: np.zeros(width, np.float32)),
+        Drop(f"{weight}.original0", why=idle, saved=lambda: np.zeros((1, 1, kernel), np.float32)),
+        Drop(
+            f"{weight}.original1",
+            why=idle,
+            saved=lambda: np.ones((width, width // config.num_conv_pos_embedding_groups, kernel), np.float32),
+        ),
+        Drop(
+            "encoder.embed_positions.inv_freq", why=computed, saved=(lambda: _frequencies(config)) if rotary else None
+        ),
+    )
+
+
+def _frequencies(config: Wav2Vec2ConformerConfig) -> np.ndarray[Any, Any]:
+    """Return the frequencies of the rotary positions."""
+    size = config.hidden_size // config.num_attention_heads
+    exponents = np.arange(0, size, 2, dtype=np.float32) / np.float32(size)
+    return (1.0 / np.float32(config.rotary_embedding_base) ** exponents).astype(np.float32)
 
 
 FAMILY = Family(

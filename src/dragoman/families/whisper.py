@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
 from dragoman.families import bart_like
-from dragoman.families.base import Card, Family, Part
+from dragoman.families.base import Card, Family, Part, always
 from dragoman.families.config import FieldAlias, SpecAugmentConfig
 from dragoman.families.rules import head_rule
 from dragoman.spec import MelFrontendSpec, NormOrder, SpeechEncoderSpec, TablePositionSpec
@@ -113,8 +113,12 @@ def _text_rules(config: WhisperConfig) -> tuple[Rule, ...]:
 
 FAMILY = Family(
     config=WhisperConfig,
-    speech=Part(rules=_speech_rules, classes=("WhisperEncoder",), prefixes=("model.encoder.", "encoder.")),
-    text=Part(rules=_text_rules, classes=("WhisperForCausalLM",), prefixes=("model.",), shifts_labels=False),
+    speech=Part(
+        rules=_speech_rules, classes=("WhisperEncoder",), prefixes=("model.encoder.", "encoder."), apart=always
+    ),
+    text=Part(
+        rules=_text_rules, classes=("WhisperForCausalLM",), prefixes=("model.",), shifts_labels=False, apart=always
+    ),
     whole="WhisperForConditionalGeneration",
     feature_extractor="WhisperFeatureExtractor",
     tokenizer="WhisperTokenizer",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dragoman.checkpoint.filling import Readable, all_finite, fill
+from dragoman.checkpoint.filling import OtherTensors, Readable, all_finite, fill
 from dragoman.checkpoint.folder import Checkpoint
 from dragoman.checkpoint.keymap import KeyMap, Rename
 from dragoman.checkpoint.language_adapter import language_tensors
@@ -145,7 +145,7 @@ def _fill_model(
         prefix: _fill_part(backend, part, file, options, prefix=theirs[prefix], warm=False, tied=tied)
         for prefix, part in parts.items()
     }
-    rest = _OtherTensors(file, tuple(theirs.values()))
+    rest = OtherTensors(file, tuple(theirs.values()))
     new = options.new_within("bridge.")
     found["bridge."] = _fill(backend, model.bridge, BRIDGE_KEYS, rest, options, config, may_be_fresh=new)
     return found
@@ -258,22 +258,6 @@ def _loaded_dtype(backend: Backend, part: ModelPart, report: LoadReport) -> Any:
 def dtype_name(dtype: Any) -> str:
     """Return the name of a framework's type: "float16"."""
     return str(dtype).removeprefix("torch.")
-
-
-class _OtherTensors:
-    """The tensors of a file that belong to none of the parts with these prefixes: those of the bridge."""
-
-    def __init__(self, file: Readable, prefixes: tuple[str, ...]) -> None:
-        self._prefixes = prefixes
-        self._file = file
-
-    def keys(self) -> list[str]:
-        """Return their names."""
-        return [name for name in self._file.keys() if not name.startswith(self._prefixes)]  # noqa: SIM118
-
-    def read(self, key: str) -> Any:
-        """Return a tensor."""
-        return self._file.read(key)
 
 
 def _joint_report(checkpoint: Checkpoint, parts: Mapping[str, LoadReport], *, one_table: bool) -> LoadReport:

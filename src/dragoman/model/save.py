@@ -1,9 +1,11 @@
 """Parts and whole models into folders of the Hugging Face layout; all files are written or none."""
 
 import json
+import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,15 @@ from dragoman.checkpoint.keymap import KeyMap
 from dragoman.checkpoint.layout import plan_shards
 from dragoman.checkpoint.saving import save_folder
 from dragoman.checkpoint.tensors import save_safetensors
+from dragoman.families import speech_part, text_part
 from dragoman.generation.inherited import GENERATION_FIELDS
 from dragoman.generation.options import GenerationConfig
 from dragoman.model.backend import Backend, JointModel, ModelPart
 from dragoman.model.configs import shared_config
 from dragoman.model.names import name_tables
-from dragoman.model.state import model_sections
+from dragoman.model.state import model_sections, unused_tensors
+
+_log = logging.getLogger("dragoman")
 
 Files = dict[str, bytes | Callable[[Path], None]]
 """By file name, the content or a function that writes it."""
@@ -35,8 +40,31 @@ def save_model(
         folder: Made if it does not exist.
         max_shard_size: Bytes of one weight file, or a string like "5GB".
     """
+    tell_apart(unloadable(model.config))
     weights = _weight_files(backend, model_tensors(backend, model, tensors), max_shard_size)
     save_folder(folder, {**_model_files(model.config, model.generation_config, model.processing), **weights})
+
+
+def unloadable(config: SpeechEncoderDecoderConfig) -> str:
+    """Return why `transformers` cannot load a saved model, "" if it can."""
+    if shared_config(config) is not None:
+        return ""
+    if config.fusion is not None:
+        return f"it implements no fusion={config.fusion!r}"
+    roles = (("encoder", config.encoder, speech_part), ("decoder", config.decoder, text_part))
+    wrong = [f"{own.model_type!r} {role}" for role, own, part in roles if part(own).apart(own)]
+    return f"it cannot build a model with this {' and this '.join(wrong)}" if wrong else ""
+
+
+@cache
+def tell_apart(reason: str) -> None:
+    """Log, once for each reason, that `transformers` cannot load what is saved."""
+    if reason:
+        _log.warning(
+            "`transformers` cannot load the saved model: %s; it fails, or leaves weights random. dragoman loads the "
+            "folder with PyTorch and JAX.",
+            reason,
+        )
 
 
 def save_part(
@@ -65,7 +93,7 @@ def checkpoint_tensors(backend: Backend, module: Any, keymap: KeyMap, tensors: M
     for layer, spec in backend.loras(module).items():
         narrow = (own.pop(f"{layer}.lora_{letter}") for letter in "ab")
         own[f"{layer}.weight"] = spec.folded(own[f"{layer}.weight"], *narrow)
-    return keymap.write(own)
+    return {**keymap.write(own), **unused_tensors(keymap, own)}
 
 
 def _weight_files(backend: Backend, tensors: Mapping[str, Any], max_shard_size: int | str) -> Files:

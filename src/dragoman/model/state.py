@@ -8,6 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from array_api_compat import array_namespace
+
 from dragoman.checkpoint.keymap import Drop, KeyMap
 from dragoman.checkpoint.lora import BASE_WEIGHT, LORA_SETTINGS
 from dragoman.model.backend import JointModel, ModelPart
@@ -67,8 +69,15 @@ def to_checkpoint(
             section.theirs + name: tensor
             for name, tensor in section.keymap.write({name: own[name] for name in known}).items()
         }
+        named |= {section.theirs + name: tensor for name, tensor in unused_tensors(section.keymap, own).items()}
         rest |= {section.ours + name: tensor for name, tensor in own.items() if name not in known}
     return named, rest
+
+
+def unused_tensors(keymap: KeyMap, own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a whole file holds besides the tensors of a module, as arrays of their framework."""
+    unused = keymap.unused() if own else {}
+    return {name: array_namespace(next(iter(own.values()))).asarray(array) for name, array in unused.items()}
 
 
 def _folded(own: dict[str, Any], layer: str, spec: LoraSpec, prefix: str) -> dict[str, Any]:
