@@ -228,12 +228,12 @@ def randomize(model: torch.nn.Module, seed: int = 0) -> None:
     with torch.no_grad():
         for name, tensor in model.named_parameters():
             noise = torch.randn(tensor.shape, generator=generator)
-            if name.endswith("cross_attn_gate"):
+            if str(name).endswith("cross_attn_gate"):
                 tensor.fill_(1.0)  # 0 in a new model
             elif tensor.ndim == 1:
                 tensor.add_(0.1 * noise)
             else:
-                gain = 2.0 if any(word in name for word in LOUD) else 1.2
+                gain = 2.0 if any(word in str(name) for word in LOUD) else 1.2
                 tensor.copy_(noise * gain * (tensor.shape[0] / tensor.numel()) ** 0.5)
         for name, tensor in model.named_buffers():
             if name.endswith("running_mean"):

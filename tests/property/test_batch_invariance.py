@@ -68,7 +68,7 @@ def build(name: str, gains: dict[str, float]) -> SpeechEncoderDecoderModel:
     with torch.no_grad():
         for part, parameter in model.named_parameters():
             if parameter.ndim > 1:
-                gain = [gain for word, gain in gains.items() if word in part][-1]
+                gain = [gain for word, gain in gains.items() if word in str(part)][-1]
                 parameter.copy_(torch.randn_like(parameter) * gain * (parameter.shape[0] / parameter.numel()) ** 0.5)
     return model
 

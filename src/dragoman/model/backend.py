@@ -4,7 +4,7 @@
 named tensors.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from dragoman.api.config import SpeechEncoderDecoderConfig
@@ -62,6 +62,9 @@ class JointModel(Protocol):
     @property
     def dtype(self) -> Any:
         """Type of the parameters."""
+
+    def added_names(self) -> Sequence[str]:
+        """Return the names of the tensors of modules that a subclass adds."""
 
 
 class Backend(Protocol):

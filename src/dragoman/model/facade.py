@@ -192,39 +192,6 @@ class ModelMethods(GenerateMethods):
         """Warn once about labels that begin with the start id."""
         self._warned_of_start = self._warned_of_start or warn_of_start(self._arrays, labels, self.config)
 
-    def prepare_inputs_for_generation(
-        self,
-        input_ids: Int[Any, "rows tokens"],
-        next_sequence_length: int | None = None,
-        past_key_values: Any = None,
-        attention_mask: Any = None,
-        encoder_outputs: Any = None,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        """Return the arguments of a call of the model for the next tokens.
-
-        In PyTorch a subclass may change them: `generate` then calls its method before each step.
-
-        Args:
-            input_ids: Tokens so far.
-            next_sequence_length: How many of them, the last ones, are not in the cache; by default it follows from
-                the cache.
-            past_key_values: The cache.
-            attention_mask: 1 for valid samples.
-            encoder_outputs: The encoder's output.
-            **kwargs: Other arguments of the call (`use_cache`, `decoder_attention_mask`).
-        """
-        count = next_sequence_length
-        if count is None and past_key_values is not None:
-            count = max(input_ids.shape[1] - int(past_key_values.length), 1)
-        return {
-            "decoder_input_ids": input_ids if count is None else input_ids[:, -count:],
-            "past_key_values": past_key_values,
-            "attention_mask": attention_mask,
-            "encoder_outputs": encoder_outputs,
-            **{name: value for name, value in kwargs.items() if name != "is_first_iteration"},
-        }
-
     def add_lora(
         self,
         rank: int = 8,
@@ -280,6 +247,10 @@ class ModelMethods(GenerateMethods):
         """
         load_adapter(self._backend, self, as_path(folder, "`folder`"))
         self._layers_changed(added=True)
+
+    def added_names(self) -> Sequence[str]:
+        """Return the names of the tensors of modules that a subclass adds: none in JAX, where a network is fixed."""
+        return ()
 
     def _layers_changed(self, *, added: bool = False) -> None:
         """Follow a change of the decoder's layers; `added` is true after a LoRA was added."""

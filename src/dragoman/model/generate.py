@@ -205,6 +205,39 @@ class GenerateMethods:
             **caller,
         )
 
+    def prepare_inputs_for_generation(
+        self,
+        input_ids: Int[Any, "rows tokens"],
+        next_sequence_length: int | None = None,
+        past_key_values: Any = None,
+        attention_mask: Any = None,
+        encoder_outputs: Any = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Return the arguments of a call of the model for the next tokens.
+
+        In PyTorch a subclass may change them: `generate` then calls its method before each step.
+
+        Args:
+            input_ids: Tokens so far.
+            next_sequence_length: How many of them, the last ones, are not in the cache; by default it follows from
+                the cache.
+            past_key_values: The cache.
+            attention_mask: 1 for valid samples.
+            encoder_outputs: The encoder's output.
+            **kwargs: Other arguments of the call (`use_cache`, `decoder_attention_mask`).
+        """
+        count = next_sequence_length
+        if count is None and past_key_values is not None:
+            count = max(input_ids.shape[1] - int(past_key_values.length), 1)
+        return {
+            "decoder_input_ids": input_ids if count is None else input_ids[:, -count:],
+            "past_key_values": past_key_values,
+            "attention_mask": attention_mask,
+            "encoder_outputs": encoder_outputs,
+            **{name: value for name, value in kwargs.items() if name != "is_first_iteration"},
+        }
+
     def max_text_length(self, frames: int) -> int:
         """Return the maximum number of tokens, prompt included, for `frames` frames of the encoder."""
         positions: int = self.decoder.spec.num_positions

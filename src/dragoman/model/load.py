@@ -17,6 +17,7 @@ from dragoman.checkpoint.tensors import TensorFile
 from dragoman.errors import CheckpointError
 from dragoman.families import ModelConfig
 from dragoman.generation.inherited import read_options
+from dragoman.model.added import OtherTensors, added_to_part, built_empty, fill_added
 from dragoman.model.backend import Backend, JointModel, ModelPart
 from dragoman.model.configs import (
     is_sequence_to_sequence,
@@ -69,10 +70,10 @@ def load_part(
     checkpoint = checkpoint or open_checkpoint(backend, name_or_path, options)
     config = part_config(checkpoint.config, name_or_path, overrides) if config is None else replaced(config, overrides)
     config.name_or_path = str(name_or_path)
-    part = cls(config, empty=True)
+    part: AnyPart = built_empty(cls, config)
     with checkpoint.tensors(backend.framework, backend.read_pickle) as file:
         if isinstance(part.spec, TextDecoderSpec) and untie_other_head(config, file):
-            part = cls(config, empty=True)
+            part = built_empty(cls, config)
         tied = is_tied_in(checkpoint.config)
         report = _fill_part(backend, part, PlainTensors(file), options, warm=True, tied=tied)
     report.source = str(checkpoint.folder)
@@ -98,7 +99,7 @@ def load_model(
     with checkpoint.tensors(backend.framework, backend.read_pickle) as file:
         one_table = is_sequence_to_sequence(checkpoint.config) or _is_sequence_to_sequence_file(file)
         untie_other_head(config.decoder, file, "" if one_table else "decoder.")
-        model = cls(config=config, empty=True)
+        model: AnyModel = built_empty(cls, config)
         tied = is_tied_in(checkpoint.config)
         found = _fill_model(backend, model, PlainTensors(file), options, one_table=one_table, tied=tied)
         report = _joint_report(checkpoint, found, one_table=one_table)
@@ -140,6 +141,8 @@ def _fill_model(
             prefix: _fill(backend, module, _OUR_NAMES, file, options, config, prefix=prefix)
             for prefix, module in modules.items()
         }
+    added = model.added_names()
+    whole, file = file, OtherTensors(file, tuple(added)) if added else file
     theirs = dict.fromkeys(parts, "") if one_table else {name: name for name in parts}
     found = {
         prefix: _fill_part(backend, part, file, options, prefix=theirs[prefix], warm=False, tied=tied)
@@ -148,6 +151,9 @@ def _fill_model(
     rest = OtherTensors(file, tuple(theirs.values()))
     new = options.new_within("bridge.")
     found["bridge."] = _fill(backend, model.bridge, BRIDGE_KEYS, rest, options, config, may_be_fresh=new)
+    if added:
+        dtype, device = _target_dtype(backend, options, config), backend.device(options.wanted_device)
+        found[""] = fill_added(backend.tensors(model), backend.placer(model, dtype, device), whole, added)
     return found
 
 
@@ -184,16 +190,17 @@ def _fill_part(
     """
     tables = name_tables(part)
     fresh = tables.fresh if warm else ("mask_embed",)
+    added = added_to_part(part, backend.tensors(part))
     report = _fill(
         backend,
         part,
-        tables.keymap(part.config),
+        tables.keymap(part.config).extended(backend.tensors(part)),
         file,
         options,
         part.config,
         prefix=prefix,
         optional=tables.fresh,
-        may_be_fresh=(*fresh, *tables.computed, *options.new_within(prefix)),
+        may_be_fresh=(*fresh, *tables.computed, *added, *options.new_within(prefix)),
         copies=HEAD_COPIES if tied else tables.copies,
     )
     report.set_computed(tables.computed)
@@ -222,8 +229,13 @@ def _finish_part(backend: Backend, part: ModelPart, report: LoadReport, options:
     if dtype is None:
         dtype = _loaded_dtype(backend, part, report)
     _check_computed(backend, part, report)
-    new = [*report.fresh, *report.computed]
-    backend.initialise(part, new, part.spec, dtype, backend.device(options.wanted_device))
+    device = backend.device(options.wanted_device)
+    place, tensors = backend.placer(part, dtype, device), backend.tensors(part)
+    added = added_to_part(part, tensors)
+    for name in added:  # what a subclass adds keeps the values that the subclass gave it
+        place(name, tensors[name])
+    new = [name for name in (*report.fresh, *report.computed) if name not in added]
+    backend.initialise(part, new, part.spec, dtype, device)
     part.config.dtype = dtype_name(dtype)
     backend.set_to_evaluation(part)
 

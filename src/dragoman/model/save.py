@@ -17,6 +17,7 @@ from dragoman.checkpoint.tensors import save_safetensors
 from dragoman.families import speech_part, text_part
 from dragoman.generation.inherited import GENERATION_FIELDS
 from dragoman.generation.options import GenerationConfig
+from dragoman.model.added import added_to_model
 from dragoman.model.backend import Backend, JointModel, ModelPart
 from dragoman.model.configs import shared_config
 from dragoman.model.names import name_tables
@@ -84,7 +85,7 @@ def model_tensors(backend: Backend, model: JointModel, tensors: Mapping[str, Any
         own = {n.removeprefix(section.ours): tensor for n, tensor in tensors.items() if n.startswith(section.ours)}
         renamed = checkpoint_tensors(backend, part, section.keymap, own)
         found |= {section.theirs + name: tensor for name, tensor in renamed.items()}
-    return found
+    return found | {name: backend.array(tensors[name]) for name in added_to_model(tensors)}
 
 
 def checkpoint_tensors(backend: Backend, module: Any, keymap: KeyMap, tensors: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,7 +94,7 @@ def checkpoint_tensors(backend: Backend, module: Any, keymap: KeyMap, tensors: M
     for layer, spec in backend.loras(module).items():
         narrow = (own.pop(f"{layer}.lora_{letter}") for letter in "ab")
         own[f"{layer}.weight"] = spec.folded(own[f"{layer}.weight"], *narrow)
-    return {**keymap.write(own), **unused_tensors(keymap, own)}
+    return {**keymap.extended(own).write(own), **unused_tensors(keymap, own)}
 
 
 def _weight_files(backend: Backend, tensors: Mapping[str, Any], max_shard_size: int | str) -> Files:

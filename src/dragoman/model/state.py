@@ -71,7 +71,8 @@ def to_checkpoint(
         }
         named |= {section.theirs + name: tensor for name, tensor in unused_tensors(section.keymap, own).items()}
         rest |= {section.ours + name: tensor for name, tensor in own.items() if name not in known}
-    return named, rest
+    starts = tuple(section.ours for section in sections)
+    return named, rest | {name: tensor for name, tensor in tensors.items() if not name.startswith(starts)}
 
 
 def unused_tensors(keymap: KeyMap, own: Mapping[str, Any]) -> dict[str, Any]:

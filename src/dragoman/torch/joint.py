@@ -4,7 +4,7 @@ What is replaced takes effect in training, in `forward`, in `generate` and in wh
 the public methods (`model`), and the search (`generate`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from dragoman.api.config import SpeechEncoderDecoderConfig
 from dragoman.api.outputs import EncoderOutput, Seq2SeqLMOutput
 from dragoman.errors import ConfigError
+from dragoman.model.added import added_to_model
 from dragoman.model.facade import ModelMethods
 from dragoman.model.generate import Speech
 from dragoman.model.joining import check_joinable, check_part
+from dragoman.torch.backend import own_tensors
 from dragoman.torch.calls import (
     audio_mask,
     checked_output,
@@ -75,6 +77,10 @@ class JointModel(Joint, PretrainedModule, ModelMethods):
         output = run_decoder(self.decoder, tokens, memory, cache, **given)
         loss = None if labels is None else cross_entropy(output.logits, labels, num_items, label_smoothing)
         return seq2seq_output(output, memory, encoded, loss)
+
+    def added_names(self) -> Sequence[str]:
+        """Return the names of the tensors of modules that a subclass adds; they are saved under these names."""
+        return added_to_model(own_tensors(self))
 
     def _called_memory(self, encoded: EncoderOutput) -> Memory:
         if isinstance(self.bridge, Prefix):

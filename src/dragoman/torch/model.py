@@ -222,7 +222,7 @@ class SpeechEncoderDecoderModel(JointModel):
 
     def freeze_decoder(self) -> None:
         """Freeze the text model; its cross-attention, its LoRA and the bridge are still trained."""
-        for name, parameter in self.decoder.named_parameters():
+        for name, parameter in nn.Module.named_parameters(self.decoder):
             parameter.requires_grad_(is_new(name))
 
     def _layers_changed(self, *, added: bool = False) -> None:

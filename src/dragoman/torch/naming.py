@@ -8,15 +8,35 @@ error that says which modules are meant. Not here: the tables (`families`) and w
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import nn
 
 from dragoman.model.naming import first_words
-from dragoman.torch.places import names_of
+from dragoman.model.tensor_name import NamePairs, TensorName
+from dragoman.torch.places import is_there, names_of
 from dragoman.torch.views import replace, resolve
+
+torch.serialization.add_safe_globals([TensorName])  # an optimizer keeps the names that it was given
 
 
 class NamedModule(nn.Module):
     """A part or a whole model, whose parameters and modules are also found by their names in `transformers`."""
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield each parameter with our name, as `nn.Module` does.
+
+        Tests of a name (`in`, `startswith`, `endswith`) hold for its name in `transformers` too, if what they look for
+        is in none of our names: `"LayerNorm.weight" in name`.
+        """
+        named = super().named_parameters(prefix, recurse, remove_duplicate)
+        if prefix or not recurse or "config" not in self.__dict__ or torch.compiler.is_compiling():
+            yield from named
+            return
+        pairs = NamePairs(lambda: names_of(self).pairs())
+        for name, parameter in named:
+            yield TensorName(name, pairs), parameter
 
     def hf_named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield each parameter with its name in `transformers`, where `named_parameters` gives ours.
@@ -24,7 +44,7 @@ class NamedModule(nn.Module):
         A tensor that is fused there (q, k and v of GPT-2) is several parameters here, which share its name. One that
         `transformers` lacks (inserted cross-attention, LoRA) has a name in the style of the family.
         """
-        named = dict(self.named_parameters())
+        named = dict(nn.Module.named_parameters(self))
         for ours, theirs in names_of(self).pairs():
             if ours in named:
                 yield theirs, named[ours]
@@ -43,7 +63,7 @@ class NamedModule(nn.Module):
         Raises:
             ConfigError: If a name chooses no parameter.
         """
-        named = dict(self.named_parameters())
+        named = dict(nn.Module.named_parameters(self))
         chosen = {ours: theirs for ours, theirs in names_of(self).chosen(names).items() if ours in named}
         for ours in chosen:
             named[ours].requires_grad_(trainable)
@@ -59,7 +79,7 @@ class NamedModule(nn.Module):
 
     def __setattr__(self, name: str, value: Any) -> None:
         own = name in self._modules or name in self._parameters if "_modules" in self.__dict__ else True
-        if not own and isinstance(value, nn.Module | nn.Parameter) and self._is_theirs(name):
+        if not own and isinstance(value, nn.Module | nn.Parameter) and self._is_theirs(name) and is_there(self, name):
             replace(self, name, value)
         else:
             super().__setattr__(name, value)

@@ -12,12 +12,18 @@ from dragoman.model.naming import Stored, TensorNames, tensor_names
 
 def names_of(root: nn.Module) -> TensorNames:
     """Return the names of a model's tensors, kept until a tensor comes or goes."""
-    tensors = (*root.named_parameters(remove_duplicate=False), *root.named_buffers(remove_duplicate=False))
+    tensors = (*nn.Module.named_parameters(root, remove_duplicate=False), *root.named_buffers(remove_duplicate=False))
     ours = tuple(name for name, _ in tensors)
     kept: TensorNames | None = root.__dict__.get("_tensor_names")
     if kept is None or kept.ours != ours:
         kept = root.__dict__["_tensor_names"] = tensor_names(root, ours)
     return kept
+
+
+def is_there(root: nn.Module, path: str) -> bool:
+    """Return whether a path of `transformers` leads to tensors that this model has."""
+    names = names_of(root)
+    return path in names.theirs or bool(names.below(path))
 
 
 def tensor_of(root: nn.Module, name: str) -> Any:

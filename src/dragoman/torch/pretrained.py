@@ -19,6 +19,7 @@ from dragoman.torch.backend import BACKEND, own_tensors
 from dragoman.torch.naming import NamedModule
 from dragoman.torch.net.block import Stack
 from dragoman.torch.net.frontend import ConvFrontend
+from dragoman.torch.places import names_of
 from dragoman.torch.state import rename, state_dict
 
 
@@ -44,6 +45,31 @@ class PretrainedModule(NamedModule):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         rename(state_dict, prefix, self, self._sections())
         super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Copy tensors into the model, under our names or those of `transformers`, as `nn.Module.load_state_dict` does.
+
+        Args:
+            state_dict: The tensors.
+            strict: Refuse missing and unexpected ones.
+            assign: Take the tensors themselves instead of copying them.
+
+        Returns:
+            What is missing and unexpected, in the naming of `state_dict`.
+
+        Raises:
+            RuntimeError: If shapes differ, or with `strict` if tensors are missing or unexpected.
+        """
+        found = super().load_state_dict(state_dict, strict=False, assign=assign)
+        ours = own_tensors(self, keep_vars=True)
+        if found.missing_keys and not any(name in ours for name in list(state_dict)):
+            names = dict(names_of(self).pairs())
+            found.missing_keys[:] = dict.fromkeys(names.get(name, name) for name in found.missing_keys)
+        kinds = ("Missing", found.missing_keys), ("Unexpected", found.unexpected_keys)
+        wrong = [f"{kind} key(s) in state_dict: {', '.join(map(repr, names))}." for kind, names in kinds if names]
+        if strict and wrong:
+            raise RuntimeError(f"Error(s) in loading state_dict for {type(self).__name__}:\n\t" + "\n\t".join(wrong))
+        return found
 
     def _tensors_to_save(self, given: Mapping[str, Tensor] | None) -> Mapping[str, Tensor]:
         """Return the tensors by our names, or those that a caller passes instead, whichever names they have."""

@@ -95,7 +95,7 @@ class ModuleView(nn.Module):
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield the parameters, by the rest of their names in `transformers`; each once."""
-        named, seen = dict(self._root.named_parameters()), set[str]()
+        named, seen = dict(nn.Module.named_parameters(self._root)), set[str]()
         for name, stored in self._below.items():
             for ours in stored.ours:
                 if ours in named and ours not in seen:

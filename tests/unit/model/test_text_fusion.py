@@ -55,10 +55,10 @@ def built(kind: str) -> SpeechEncoderDecoderModel:
         for name, tensor in model.named_parameters():
             if tensor.ndim > 1 and not name.startswith("encoder"):
                 tensor.normal_(
-                    std=(1.0 if "embed" in name or not decoder.startswith("gemma") else 1.2)
+                    std=(1.0 if "embed" in str(name) or not decoder.startswith("gemma") else 1.2)
                     * (tensor.shape[0] / tensor.numel()) ** 0.5
                 )
-            if name.endswith("gate"):
+            if str(name).endswith("gate"):
                 tensor.fill_(0.8)
     return model
 

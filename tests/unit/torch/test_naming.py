@@ -181,3 +181,63 @@ def test_first_words_of_transformers_hide_no_attribute_of_ours() -> None:
                 config = tiny_config(family.model_type, **({} if cls is SpeechEncoder else DECODER))
                 words = {rule.theirs.partition(".")[0] for rule in part.rules(config)} - {"*"}
                 assert words & set(dir(cls(config, empty=True))) <= {"adapter"}
+
+
+def grouped(names: Any, no_decay: list[str]) -> list[str]:
+    """Return the names without weight decay, as training scripts choose them."""
+    return [name for name, _ in names if any(part in name for part in no_decay)]
+
+
+@pytest.mark.parametrize(
+    "no_decay", [["bias", "LayerNorm.weight"], ["layer_norm", "layernorm_embedding"], ["encoder.feature_extractor"]]
+)
+@pytest.mark.parametrize("decoder", ["bert", "bart"])
+def test_name_filters_of_scripts_choose_the_parameters_of_transformers(
+    build: Build, decoder: str, no_decay: list[str]
+) -> None:
+    model = build("wav2vec2", decoder)
+    theirs = dict(zip((id(p) for _, p in model.hf_named_parameters()), model.hf_named_parameters(), strict=True))
+    chosen = {id(p) for name, p in model.named_parameters() if any(part in name for part in no_decay)}
+    expected = {key for key, (name, _) in theirs.items() if any(part in name for part in no_decay)}
+    assert chosen == expected
+
+
+def test_a_name_is_a_string_of_ours_that_answers_to_both(build: Build, tmp_path: Any) -> None:
+    model = build("wav2vec2", "bert")
+    name = next(name for name, p in model.named_parameters() if p is model.decoder.stack.layers[0].ffn.in_proj.weight)
+    assert type(str(name)) is str
+    assert name == "decoder.stack.layers.0.ffn.in_proj.weight"
+    assert {name: 1}["decoder.stack.layers.0.ffn.in_proj.weight"] == 1
+    assert name.startswith("decoder.bert.encoder.layer.0")
+    assert name.startswith(("nothing", "decoder.bert"))
+    assert name.endswith("intermediate.dense.weight")
+    assert "intermediate" in name
+    assert "crossattention" not in name
+    with pytest.warns(UserWarning, match=r"'encoder' chooses \d+ parameters by dragoman's names"):
+        assert "encoder" not in name
+    optimizer = torch.optim.AdamW(model.named_parameters())
+    torch.save(optimizer.state_dict(), tmp_path / "optimizer.pt")
+    torch.load(tmp_path / "optimizer.pt", weights_only=True)
+
+
+@pytest.mark.parametrize(("encoder", "decoder"), [("wav2vec2", "bart"), ("hubert", "gpt2"), ("whisper", "whisper")])
+def test_state_dicts_of_either_naming_load_with_the_return_of_pytorch(build: Build, encoder: str, decoder: str) -> None:
+    model, other = build(encoder, decoder), build(encoder, decoder)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(1.0)
+    state = dict(other.state_dict())
+    cut = {name: tensor for name, tensor in state.items() if ".layers.0." not in name and ".h.0." not in name}
+    found = model.load_state_dict({**cut, "decoder.extra": torch.ones(1)}, strict=False)
+    assert set(found.missing_keys) == state.keys() - cut.keys()
+    assert found.unexpected_keys == ["decoder.extra"]
+    with pytest.raises(RuntimeError, match=r"Missing key.*0\."):
+        model.load_state_dict(cut)
+    assert model.load_state_dict(state).missing_keys == []
+    ours = {name: parameter.detach() for name, parameter in other.named_parameters()}
+    model = build(encoder, decoder)
+    model.load_state_dict(ours, strict=False)
+    assert all(map(torch.equal, model.parameters(), other.parameters()))
+    prefix = "model.encoder." if encoder == "whisper" else "encoder."
+    alone = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+    assert build(encoder, decoder).encoder.load_state_dict(alone).missing_keys == []

@@ -250,3 +250,36 @@ def test_methods_that_code_for_transformers_calls(build: Build, speech: Any) -> 
     assert model.train()(**speech, labels=LABELS).loss.requires_grad
     model.disable_input_require_grads()
     assert not model(**speech, labels=LABELS).loss.requires_grad
+
+
+class Multitask(SpeechEncoderDecoderModel):
+    """With a second head, as scripts add it."""
+
+    def __init__(self, config: Any = None, encoder: Any = None, decoder: Any = None) -> None:
+        super().__init__(config, encoder, decoder)
+        self.ctc_head = nn.Linear(self.config.encoder.hidden_size, 10)
+
+
+class Recogniser(SpeechEncoder):
+    """With a head whose name checkpoints of other models have."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.lm_head = nn.Linear(config.hidden_size, 10)
+
+
+def test_modules_that_a_subclass_adds_are_saved_and_loaded(build: Build, speech: Any, tmp_path: Path) -> None:
+    model = build("wav2vec2", "bart")
+    mine = Multitask(encoder=model.encoder, decoder=model.decoder)
+    assert "ctc_head.weight" in mine.state_dict()
+    mine.save_pretrained(tmp_path / "plain")
+    again = Multitask.from_pretrained(tmp_path / "plain")
+    assert torch.equal(again.ctc_head.weight, mine.ctc_head.weight)
+    assert torch.equal(again.encoder.mask_embed, mine.encoder.mask_embed)
+    model.save_pretrained(tmp_path / "without")
+    fresh = Multitask.from_pretrained(tmp_path / "without")
+    assert fresh.load_report.fresh == ["ctc_head.weight", "ctc_head.bias"]
+    assert fresh.ctc_head.weight.abs().max() > 0
+    encoder = Recogniser(model.config.encoder)
+    encoder.save_pretrained(tmp_path / "encoder")
+    assert torch.equal(Recogniser.from_pretrained(tmp_path / "encoder").lm_head.weight, encoder.lm_head.weight)
