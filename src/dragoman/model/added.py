@@ -34,19 +34,19 @@ def added_to_part(part: ModelPart, names: Iterable[str]) -> list[str]:
 
 
 def fill_added(
-    tensors: Mapping[str, Any], place: Callable[[str, Any], None], file: Readable, names: Sequence[str]
+    tensors: Mapping[str, Any], place: Callable[[str, Any], None], names: Sequence[str], file: Readable | None = None
 ) -> LoadReport:
     """Fill the tensors of modules that a subclass adds to a model; those that a checkpoint lacks keep their values.
 
     Args:
         tensors: All tensors of the model, by our names.
         place: Gives the tensor of a name its value.
-        file: The open checkpoint.
         names: Those that the subclass adds.
+        file: The open checkpoint; without it all keep their values.
     """
-    report, present = LoadReport(), set(file.keys())
+    report, present = LoadReport(), set() if file is None else set(file.keys())
     for name in names:
-        array = file.read(name) if name in present else tensors[name]
+        array = file.read(name) if file is not None and name in present else tensors[name]
         if tuple(array.shape) != tuple(tensors[name].shape):
             report.misshapen[name] = tuple(array.shape), tuple(tensors[name].shape)
             continue

@@ -153,7 +153,7 @@ def _fill_model(
     found["bridge."] = _fill(backend, model.bridge, BRIDGE_KEYS, rest, options, config, may_be_fresh=new)
     if added:
         dtype, device = _target_dtype(backend, options, config), backend.device(options.wanted_device)
-        found[""] = fill_added(backend.tensors(model), backend.placer(model, dtype, device), whole, added)
+        found[""] = fill_added(backend.tensors(model), backend.placer(model, dtype, device), added, whole)
     return found
 
 
@@ -230,10 +230,8 @@ def _finish_part(backend: Backend, part: ModelPart, report: LoadReport, options:
         dtype = _loaded_dtype(backend, part, report)
     _check_computed(backend, part, report)
     device = backend.device(options.wanted_device)
-    place, tensors = backend.placer(part, dtype, device), backend.tensors(part)
-    added = added_to_part(part, tensors)
-    for name in added:  # what a subclass adds keeps the values that the subclass gave it
-        place(name, tensors[name])
+    added = added_to_part(part, backend.tensors(part))  # it keeps the values that a subclass gave it
+    fill_added(backend.tensors(part), backend.placer(part, dtype, device), added)
     new = [name for name in (*report.fresh, *report.computed) if name not in added]
     backend.initialise(part, new, part.spec, dtype, device)
     part.config.dtype = dtype_name(dtype)

@@ -105,7 +105,7 @@ class JointModel(Joint, PretrainedModule, ModelMethods):
             A function of new tokens and the cache before them; `None` if the network alone can run.
         """
         prepares = type(self).prepare_inputs_for_generation is not ModelMethods.prepare_inputs_for_generation
-        if prepares or is_changed(self, self.plain_forward):
+        if prepares or is_changed(self, type(self).plain_forward):
             mask = audio_mask(self.encoder, *speech[:2])
 
             def step(tokens: Tensor, cache: Cache) -> Any:
@@ -117,7 +117,9 @@ class JointModel(Joint, PretrainedModule, ModelMethods):
                     use_cache=True,
                     encoder_outputs=encoded_per_row(encoded, tokens.shape[0]),
                 )
-                records = {"output_attentions": weights, "output_hidden_states": all_states}
+                records: dict[str, Any] = {"output_attentions": weights, "output_hidden_states": all_states}
+                if cache.length == 0 and isinstance(self.bridge, Prefix) and cache.text_mask is not None:
+                    records["decoder_attention_mask"] = cache.text_mask.long()
                 return checked_output(self, self(**{**inputs, **records, "return_dict": True}))
 
             return step

@@ -28,6 +28,10 @@ def speech() -> dict[str, Tensor]:
 @pytest.mark.parametrize("decoder", ["bart", "bert", "gpt2", "t5"])
 def test_hooks_fire_in_forward_and_at_each_step_of_generate(build: Build, speech: Any, decoder: str) -> None:
     model = build("wav2vec2", decoder)
+    assert (
+        model.step_call(model.encode(speech["input_values"]), (None, None, None), all_states=False, weights=False)
+        is None
+    )
     plain = model(**speech, labels=LABELS)
     lengths = {"max_new_tokens": 5, "min_new_tokens": 5}
     expected = [model.generate(**speech, **lengths, **options) for options in OPTIONS]
