@@ -129,10 +129,7 @@ def open_checkpoint(backend: Backend, name_or_path: str | Path, options: LoadOpt
 def _fill_model(
     backend: Backend, model: JointModel, file: Readable, options: LoadOptions, *, one_table: bool, tied: bool
 ) -> dict[str, LoadReport]:
-    """Move a checkpoint's tensors into a model; return a report by each prefix of our names.
-
-    With `one_table` the names are those of a sequence-to-sequence model (Whisper), else those of two parts.
-    """
+    """Return a report by each prefix of our names; `one_table`: names of a sequence-to-sequence model (Whisper)."""
     parts = {"encoder.": model.encoder, "decoder.": model.decoder}
     modules = {**parts, "bridge.": model.bridge}
     config = model.config.decoder
@@ -149,8 +146,8 @@ def _fill_model(
         for prefix, part in parts.items()
     }
     rest = OtherTensors(file, tuple(theirs.values()))
-    new = options.new_within("bridge.")
-    found["bridge."] = _fill(backend, model.bridge, BRIDGE_KEYS, rest, options, config, may_be_fresh=new)
+    new = {"may_be_fresh": options.new_within("bridge.")}
+    found["bridge."] = _fill(backend, model.bridge, BRIDGE_KEYS, rest, options, config, **new)
     if added:
         dtype, device = _target_dtype(backend, options, config), backend.device(options.wanted_device)
         found[""] = fill_added(backend.tensors(model), backend.placer(model, dtype, device), added, whole)
