@@ -243,9 +243,7 @@ class KeyMap:
     def extended(self, names: Iterable[str]) -> "KeyMap":
         """Return the table with rules for those of our names that have none: they are the same in both namings."""
         added = [name for name in names if not self._found_inverses(name)]
-        kept = (
-            r for r in self.rules if not (isinstance(r, Drop) and any(match(r.theirs, n) is not None for n in added))
-        )
+        kept = (r for r in self.rules if not isinstance(r, Drop) or all(match(r.theirs, n) is None for n in added))
         return KeyMap((*kept, *(Rename(name, name) for name in added)), self.aliases, self._prefixes)
 
     def stored(self, names: Iterable[str]) -> dict[str, tuple[Rule, tuple[str, ...]]]:

@@ -53,19 +53,3 @@ def fill_added(
         place(name, array)
         (report.loaded if name in present else report.fresh).append(name)
     return report
-
-
-class OtherTensors:
-    """The tensors of a file whose names begin with none of these prefixes."""
-
-    def __init__(self, file: Readable, prefixes: tuple[str, ...]) -> None:
-        self._prefixes = prefixes
-        self._file = file
-
-    def keys(self) -> list[str]:
-        """Return their names."""
-        return [name for name in self._file.keys() if not name.startswith(self._prefixes)]  # noqa: SIM118
-
-    def read(self, key: str) -> Any:
-        """Return a tensor."""
-        return self._file.read(key)

@@ -17,7 +17,7 @@ from dragoman.checkpoint.tensors import TensorFile
 from dragoman.errors import CheckpointError
 from dragoman.families import ModelConfig
 from dragoman.generation.inherited import read_options
-from dragoman.model.added import OtherTensors, added_to_part, built_empty, fill_added
+from dragoman.model.added import added_to_part, built_empty, fill_added
 from dragoman.model.backend import Backend, JointModel, ModelPart
 from dragoman.model.configs import (
     is_sequence_to_sequence,
