@@ -40,12 +40,14 @@ class Processes:
         return total.tolist()
 
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Replace the gradients by their sums over all processes."""
+        """Replace the gradients by their sums over all processes; what has none anywhere keeps none."""
         if self.world == 1:
             return
+        learning = [parameter for parameter in parameters if parameter.requires_grad]
+        have = self.sum(*(float(parameter.grad is not None) for parameter in learning))
         held: list[Tensor] = []
-        for parameter in parameters:
-            if not parameter.requires_grad:
+        for parameter, count in zip(learning, have, strict=True):
+            if not count:
                 continue
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)

@@ -6,7 +6,7 @@ changes it.
 
 import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -14,14 +14,17 @@ from typing import Any
 import numpy as np
 
 from dragoman.api.collator import DataCollatorSpeechSeq2SeqWithPadding
-from dragoman.data import BucketSampler, Problem, Utterance, load_audio
-from dragoman.data.audio import with_duration
-from dragoman.data.manifest import MAX_BAD
+from dragoman.data import BucketSampler, Problem, Utterance, load_audio, with_duration
+from dragoman.data.manifest import MAX_BAD, skipped
 from dragoman.data.utterance import check_share
 from dragoman.errors import AudioError, ConfigError
 from dragoman.training.augmentation import Augmentation
 
 _AHEAD = 2  # batches per thread
+_MOST_UNKNOWN = 0.01  # share of unknown tokens above which there is a warning
+
+Choose = Callable[[Sequence[Utterance]], tuple[list[Utterance], list[Problem]]]
+"""Returns the items that are wanted, and why the others are not."""
 
 _log = logging.getLogger("dragoman")
 
@@ -83,16 +86,13 @@ class Preparation:
         """Sampling rate of the model, in hertz."""
         return int(self.processor.feature_extractor.sampling_rate)
 
-    def items(
-        self, path: str, utterances: Sequence[Utterance], *, shortest: float, longest: float, threads: int
-    ) -> list[Item]:
+    def items(self, path: str, utterances: Sequence[Utterance], choose: Choose, *, threads: int) -> list[Item]:
         """Return the utterances that can be used, and warn of the others.
 
         Args:
             path: Name of the data set, for messages.
             utterances: All.
-            shortest: In seconds; shorter ones are left out.
-            longest: The same for longer ones.
+            choose: Returns those that are wanted, and why the others are not.
             threads: Number of threads that look at audio files.
 
         Raises:
@@ -100,36 +100,39 @@ class Preparation:
             ConfigError: If none is left.
         """
         with ThreadPoolExecutor(max(1, threads)) as pool:
-            found = list(pool.map(self._item, utterances))
-        problems = [one for one in found if isinstance(one, Problem)]
-        check_share(path, problems, len(found), MAX_BAD)
-        readable = [one for one in found if isinstance(one, Item)]
-        fitting = [one for one in readable if shortest <= one.seconds <= longest and len(one.labels) <= self._room]
-        if problems:
-            _log.warning("%s: %d items cannot be used. The first: %s", path, len(problems), problems[0])
-        if len(fitting) < len(readable):
-            _log.warning(
-                "%s: %d of %d items are left out: shorter than %g or longer than %g seconds, or more than %d tokens.",
-                path, len(readable) - len(fitting), len(readable), shortest, longest, self._room,
-            )  # fmt: skip
+            found = list(pool.map(_readable, utterances))
+        unreadable = [one for one in found if isinstance(one, Problem)]
+        check_share(path, unreadable, len(found), MAX_BAD)
+        wanted, left_out = choose([one for one in found if isinstance(one, Utterance)])
+        items = [Item(utterance=one, labels=self.labels(one.text)) for one in wanted]
+        fitting = [item for item in items if len(item.labels) <= self.room]
+        left_out += [
+            Problem(kind="too many tokens", source=item.utterance.source, message=f"{len(item.labels)} tokens are more "
+                    f"than the decoder's {self.room}.")
+            for item in items if len(item.labels) > self.room
+        ]  # fmt: skip
+        if unreadable or left_out:
+            _log.warning("%s: %s", path, skipped([*unreadable, *left_out], len(found)))
         if not fitting:
-            raise ConfigError(
-                f"{path}: no item is left. Durations are from {min(one.seconds for one in readable):.1f} to "
-                f"{max(one.seconds for one in readable):.1f} s; look at `data.min_duration_in_seconds` and "
-                "`data.max_duration_in_seconds`."
-            )
+            raise ConfigError(f"{path}: no item is left. {skipped(left_out, len(found)) if left_out else ''}")
+        self._warn_of_unknown(path, fitting)
         return fitting
 
+    def _warn_of_unknown(self, path: str, items: Sequence[Item]) -> None:
+        """Warn if texts have much that the tokenizer cannot write."""
+        unknown = getattr(self.processor.tokenizer, "unk_token_id", None)
+        total = sum(len(item.labels) for item in items)
+        count = sum(item.labels.count(unknown) for item in items) if unknown is not None else 0
+        if count > _MOST_UNKNOWN * total:
+            _log.warning(
+                "%s: %.1f %% of the tokens are unknown to the tokenizer, and the model learns to write its unknown "
+                "token. `dragoman data check --model` lists the characters.", path, 100 * count / total,
+            )  # fmt: skip
+
     @property
-    def _room(self) -> int:
+    def room(self) -> int:
         """Number of labels that the decoder has positions for."""
         return self._longest or 2**31
-
-    def _item(self, utterance: Utterance) -> Item | Problem:
-        try:
-            return Item(utterance=with_duration(utterance), labels=self.labels(utterance.text))
-        except AudioError as error:
-            return Problem(kind="unreadable audio", source="", message=str(error))
 
     def labels(self, text: str) -> list[int]:
         """Return the token ids of a text, with the end token, without the start token."""
@@ -175,6 +178,13 @@ class Preparation:
                 raise
             _log.warning("%s The item is left out.", error)
             return None
+
+
+def _readable(utterance: Utterance) -> Utterance | Problem:
+    try:
+        return with_duration(utterance)
+    except AudioError as error:
+        return Problem(kind="unreadable audio", source="", message=str(error))
 
 
 def epoch_batches(

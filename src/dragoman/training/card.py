@@ -17,7 +17,7 @@ def model_card(config: Config, *, step: int, metrics: Mapping[str, float] | None
         seconds: Seconds of audio that were trained on.
         items: Number of items in the training set.
     """
-    model, data = config.model, config.data
+    model = config.model
     start = [name for name in (model.model_name_or_path, model.encoder, model.decoder) if name]
     bases = "".join(f"\n  - {name}" for name in start)
     front = f"---\nlibrary_name: dragoman\npipeline_tag: automatic-speech-recognition\nbase_model:{bases}\n---\n"
@@ -34,7 +34,7 @@ The licences of these checkpoints and of the data apply.
 
 ## Data
 
-Training: `{data.train}`, {items} items. Validation: {f"`{data.valid}`" if data.valid else "none"}.
+Training: {_training(config)}, {items} items. Validation: {_validation(config)}.
 {seconds / 3600:.2f} hours of audio went through training, repetitions included.
 
 ## Figures
@@ -56,6 +56,18 @@ The command was `dragoman train` with this configuration (`training_config.json`
 $ dragoman transcribe --model THIS_FOLDER speech.wav
 ```
 """
+
+
+def _training(config: Config) -> str:
+    paths = config.data.train if isinstance(config.data.train, list) else [config.data.train]
+    return ", ".join(f"`{path}`" for path in paths)
+
+
+def _validation(config: Config) -> str:
+    if config.data.valid:
+        return f"`{config.data.valid}`"
+    share = config.data.valid_share
+    return f"{share:.0%} of it, which share no {config.data.split_by}" if share else "none"
 
 
 def _figures(metrics: Mapping[str, float], normalizer: str) -> str:

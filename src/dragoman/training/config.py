@@ -51,13 +51,24 @@ class ModelOptions(Part):
 class DataOptions(Part):
     """What it is trained on."""
 
-    train: str | None = option(None, "Manifest or folder of the training set.")
+    train: str | list[str] | None = option(None, "Manifest or folder of the training set, or a list of several.")
+    train_weights: list[float] | None = option(
+        None, "Relative frequency of the items of several sets; by default every item comes once an epoch.", low=0
+    )
     valid: str | None = option(None, "Manifest or folder of the validation set, which chooses the best model.")
+    valid_share: float = option(
+        0.0, "Share of `train` to validate on instead of `valid`, such as 0.05.", low=0, high=0.9
+    )
+    split_by: Literal["text", "speaker", "id"] = option(
+        "text", "What training and validation set never share, if the latter is a share."
+    )
     columns: dict[str, Any] = option({}, "Names of columns where they are not the usual ones: `{text: sentence}`.")
     train_split: str | None = option(None, "Split of `train` to use.")
     valid_split: str | None = option(None, "Split of `valid` to use.")
     min_duration_in_seconds: float = option(0.0, "Leave out shorter items.", low=0)
     max_duration_in_seconds: float = option(30.0, "Leave out longer items.", low=0)
+    min_rate: float | None = option(None, "Leave out items with fewer characters a second.", low=0)
+    max_rate: float | None = option(None, "Leave out items with more characters a second.", low=0)
     seconds_per_batch: float = option(80.0, "Most seconds of audio in a batch, padding included.", low=0)
     num_buckets: int | None = option(
         None, "Ranges of durations from which batches are taken; by default up to 20, each of 8 batches or more.", low=1
@@ -132,7 +143,7 @@ class EvaluationOptions(Part):
         None, "What chooses the best model; `wer` if transcripts are made, otherwise `loss`."
     )
     generation_max_length: int | None = option(
-        None, "Most tokens of a transcript; by default as `generate` has it.", low=1
+        None, "Most tokens of a transcript; by default twice the longest reference and 10.", low=1
     )
     generation_num_beams: int = option(1, "Number of beams.", low=1)
     normalizer: Literal["basic", "english", "none"] = option("basic", "How texts are normalised before WER and CER.")
@@ -200,9 +211,13 @@ class Config:
             )
         if len(self.data.noise_snr_db) != 2 or self.data.noise_snr_db[0] > self.data.noise_snr_db[1]:
             raise ConfigError(f"`data.noise_snr_db` must be two numbers, the lower first: {self.data.noise_snr_db}.")
-        if self.data.valid is None:
+        if self.data.valid is not None and self.data.valid_share:
+            raise ConfigError("Give `data.valid` or `data.valid_share`, not both.")
+        if self.data.valid is None and not self.data.valid_share:
             if training.early_stopping_patience is not None:
-                raise ConfigError("`training.early_stopping_patience` needs a validation set: `data.valid`.")
+                raise ConfigError(
+                    "`training.early_stopping_patience` needs a validation set: `data.valid` or `data.valid_share`."
+                )
         elif self.evaluation.metric_for_best_model in ("wer", "cer") and not self.evaluation.predict_with_generate:
             raise ConfigError(
                 f"`evaluation.metric_for_best_model` {self.evaluation.metric_for_best_model!r} needs "

@@ -23,8 +23,23 @@ from dragoman.training.signals import StopRequest
 
 _WEIGHTS, _OPTIMIZER = "weights.safetensors", "optimizer.safetensors"
 
-Chunk = tuple[list[Prepared], int, int]
-"""The batches of a step, with the epoch and the position after them."""
+
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """The batches of a step, with the place after them.
+
+    Attributes:
+        batches: The batches.
+        epoch: Number of the epoch.
+        position: Number of batches of this epoch that are done.
+        share: Share of the epoch of the batches that is done.
+    """
+
+    batches: list[Prepared]
+    epoch: int
+    position: int
+    share: float
+
 
 _log = logging.getLogger("dragoman")
 
@@ -68,7 +83,7 @@ class Loop:
         learner: Takes the steps.
         preparation: Makes batches.
         items: The training set.
-        sampler: Its order.
+        sampler: Returns a sampler of its order, at the beginning.
         evaluator: For the validation set, if there is one.
         metric: What chooses the best model; lower is better.
         journal: The log.
@@ -82,7 +97,7 @@ class Loop:
     learner: Learner
     preparation: Preparation
     items: list[Item]
-    sampler: BucketSampler
+    sampler: Callable[[], BucketSampler]
     evaluator: Evaluator | None
     metric: str
     journal: Journal
@@ -125,19 +140,12 @@ class Loop:
         if self.options.max_steps > 0:
             return self.options.max_steps
         epochs, steps = self.options.num_train_epochs, 0
-        probe = self._sampler()
+        probe = self.sampler()
         for epoch in range(math.ceil(epochs)):
             probe.set_epoch(epoch)
             whole = math.ceil(len(probe) / self.options.gradient_accumulation_steps)
             steps += math.ceil(whole * min(1.0, epochs - epoch))
         return max(1, steps)
-
-    def _sampler(self) -> BucketSampler:
-        own = self.sampler
-        return BucketSampler(
-            [item.seconds for item in self.items], seconds_per_batch=own.seconds_per_batch, world=own.world,
-            rank=own.rank, seed=own.seed, num_buckets=own.num_buckets, max_items=own.max_items,
-        )  # fmt: skip
 
     def _is_due(self, progress: Progress, every: int, done: bool) -> bool:
         """Return whether to evaluate now: every N steps and at the end, but once at each."""
@@ -157,22 +165,22 @@ class Loop:
 
     def _chunks(self, progress: Progress) -> Generator[Chunk, None, None]:
         """Yield the batches of each step, with the epoch and the position after them."""
-        epoch, position = progress.epoch, progress.position
+        epoch, position, sampler = progress.epoch, progress.position, self.sampler()
         while True:
-            self.sampler.load_state_dict({**self.sampler.state_dict(position), "epoch": epoch})
-            count = len(self.sampler)
-            stream = epoch_batches(
-                self.preparation, self.items, self.sampler, threads=self.options.dataloader_num_workers
-            )
+            sampler.load_state_dict({**sampler.state_dict(position), "epoch": epoch})
+            count = len(sampler)
+            stream = epoch_batches(self.preparation, self.items, sampler, threads=self.options.dataloader_num_workers)
             while position < count:
                 chunk = list(islice(stream, min(self.options.gradient_accumulation_steps, count - position)))
                 position += len(chunk)
-                yield chunk, *((epoch, position) if position < count else (epoch + 1, 0))
+                after = (epoch, position) if position < count else (epoch + 1, 0)
+                yield Chunk(batches=chunk, epoch=after[0], position=after[1], share=position / count)
             epoch, position = epoch + 1, 0
 
     def _step(self, progress: Progress, watch: Watch, chunk: Chunk, total: int) -> None:
         begin = time.perf_counter()
-        batches, progress.epoch, progress.position = chunk
+        before, batches = progress.epoch, chunk.batches
+        progress.epoch, progress.position = chunk.epoch, chunk.position
         parts = [batch.arrays for batch in batches if batch.arrays]
         options = self.options
         warmup = warmup_of(options.warmup_steps, options.warmup_ratio, total)
@@ -190,7 +198,7 @@ class Loop:
         self.journal.step(
             progress.step,
             {
-                "epoch": progress.epoch + progress.position / max(1, len(self.sampler)),
+                "epoch": round(before + chunk.share, 4),
                 "loss": result.loss,
                 "learning_rate": options.learning_rate * share,
                 "grad_norm": result.grad_norm,
@@ -233,7 +241,7 @@ class Loop:
             state = {
                 "progress": asdict(progress),
                 "watch": watch.state(),
-                "sampler": {**self.sampler.state_dict(progress.position), "epoch": progress.epoch},
+                "sampler": {**self.sampler().state_dict(progress.position), "epoch": progress.epoch},
                 "config": self.settings,
             }
             writers = {_WEIGHTS: self.learner.write_weights, _OPTIMIZER: self.learner.write_optimizer}
@@ -242,7 +250,7 @@ class Loop:
 
     def _restore(self, checkpoint: Path, watch: Watch) -> Progress:
         state = read_json(checkpoint / STATE)
-        self.sampler.load_state_dict(state["sampler"])
+        self.sampler().load_state_dict(state["sampler"])  # refuses other data
         watch.restore(state["watch"])
         self.learner.restore(checkpoint / _WEIGHTS, checkpoint / _OPTIMIZER)
         return Progress(**state["progress"])

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from dragoman._lazy import require
-from dragoman.data import BucketSampler, read_manifest
 from dragoman.errors import ConfigError, DragomanError
 from dragoman.files import find_json, read_json, write_bytes, write_json
 from dragoman.training.augmentation import Augmentation
@@ -18,6 +17,7 @@ from dragoman.training.batches import Item, Preparation
 from dragoman.training.card import model_card
 from dragoman.training.checkpoints import STATE, checkpoints, newest_checkpoint
 from dragoman.training.config import Config
+from dragoman.training.datasets import read_sets
 from dragoman.training.evaluating import Evaluator
 from dragoman.training.journal import Journal, Listener
 from dragoman.training.learning import Learner
@@ -164,13 +164,13 @@ def _start(config: Config, folder: Path, checkpoint: Path | None, processes: Any
         model, processor = join(
             options.encoder, options.decoder, seed=config.training.seed, source=source, fields=fields
         )
-    model.to(processes.device)
     if options.lora_rank:
         torch = require("torch", "LoRA")
         torch.manual_seed(config.training.seed)
         model.add_lora(options.lora_rank, options.lora_alpha, options.lora_targets, dropout=options.lora_dropout)
     if config.training.gradient_checkpointing:
         model.gradient_checkpointing_enable()
+    model.to(processes.device)
     return model, processor
 
 
@@ -229,26 +229,14 @@ def _loop(config: Config, folder: Path, processor: Any, learner: Any, stop: Any,
         noise_snr_db=(data.noise_snr_db[0], data.noise_snr_db[1]),
     )
     preparation = Preparation(processor, learner.model.config, augmentation=augmentation, seed=options.seed)
-    items = _items(config, preparation, str(data.train), data.train_split)
-    total = sum(item.seconds for item in items)
-    sampler = BucketSampler(
-        [item.seconds for item in items],
-        seconds_per_batch=data.seconds_per_batch,
-        world=processes.world,
-        rank=processes.rank,
-        seed=options.seed,
-        num_buckets=data.num_buckets or min(20, max(1, int(total / data.seconds_per_batch / 8))),
-        max_items=options.per_device_train_batch_size,
-    )
-    evaluator = None
-    if data.valid is not None:
-        evaluator = _evaluator(config, preparation, _items(config, preparation, data.valid, data.valid_split))
+    sets = read_sets(config, preparation)
+    evaluator = _evaluator(config, preparation, sets.valid) if sets.valid else None
     transcribes = evaluator is not None and evaluator.transcribe
 
     def save_best(progress: Progress) -> None:
         learner.save_model(folder / BEST)
         card = model_card(
-            config, step=progress.step, metrics=progress.best_metrics, seconds=progress.seconds, items=len(items)
+            config, step=progress.step, metrics=progress.best_metrics, seconds=progress.seconds, items=len(sets.train)
         )
         write_bytes(folder / BEST / "README.md", card.encode())
 
@@ -257,8 +245,8 @@ def _loop(config: Config, folder: Path, processor: Any, learner: Any, stop: Any,
         options=options,
         learner=learner,
         preparation=preparation,
-        items=items,
-        sampler=sampler,
+        sampler=lambda: sets.sampler(config, world=processes.world, rank=processes.rank),
+        items=sets.train,
         evaluator=evaluator,
         metric=config.evaluation.metric_for_best_model or ("wer" if transcribes else "loss"),
         journal=Journal(folder if processes.rank == 0 else None, listener if processes.rank == 0 else None),
@@ -268,25 +256,18 @@ def _loop(config: Config, folder: Path, processor: Any, learner: Any, stop: Any,
     )
 
 
-def _items(config: Config, preparation: Preparation, path: str, split: str | None) -> list[Item]:
-    data = config.data
-    return preparation.items(
-        path,
-        read_manifest(path, data.columns or None, split),
-        shortest=data.min_duration_in_seconds,
-        longest=data.max_duration_in_seconds,
-        threads=config.training.dataloader_num_workers,
-    )
-
-
 def _evaluator(config: Config, preparation: Preparation, items: list[Item]) -> Evaluator:
     options = config.evaluation
     generation: dict[str, Any] = {"num_beams": options.generation_num_beams}
+    items = items[: options.max_eval_samples]
     if options.generation_max_length is not None:
         generation["max_length"] = options.generation_max_length
+    else:  # a model that has learned little writes as much as it may
+        longest = max(len(item.labels) for item in items)
+        generation["max_new_tokens"] = max(1, min(2 * longest + 10, preparation.room - 1))
     return Evaluator(
         preparation=preparation,
-        items=items[: options.max_eval_samples],
+        items=items,
         seconds_per_batch=options.seconds_per_batch or config.data.seconds_per_batch,
         threads=config.training.dataloader_num_workers,
         transcribe=options.predict_with_generate,

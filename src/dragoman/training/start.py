@@ -55,7 +55,7 @@ def join(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = _model_class().from_encoder_decoder_pretrained(
-            encoder, decoder, tokenizer=tokenizer, feature_extractor=extractor, **source, **fields
+            encoder, decoder, tokenizer=tokenizer, feature_extractor=extractor, dtype="float32", **source, **fields
         )
     processor = SpeechProcessor(extractor, tokenizer)
     check_trainable(model, processor)
