@@ -15,6 +15,7 @@ from dragoman._version import __version__
 from dragoman.cli.argv import normalise
 from dragoman.cli.console import report, session
 from dragoman.cli.data import data
+from dragoman.cli.evaluate import evaluate
 from dragoman.cli.generated import CommandWithGroups
 from dragoman.cli.init import init
 from dragoman.cli.inspect import inspect
@@ -30,7 +31,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # its boxes cut long flags short and take a second
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-for _command in (transcribe, inspect, listen, init, data, train):
+for _command in (transcribe, inspect, listen, init, data, train, evaluate):
     app.command(cls=CommandWithGroups)(_command)
 
 

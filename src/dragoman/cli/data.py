@@ -5,7 +5,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from typer import Argument
@@ -13,30 +12,13 @@ from typer import Argument
 from dragoman._lazy import require
 from dragoman.cli.flags import MessageFlags, ModelFlags
 from dragoman.cli.generated import with_flags
-from dragoman.errors import ConfigError
+from dragoman.cli.reading import DataFlags
 from dragoman.transcriber.fields import option
 
 _data = partial(option, group="Data")
 _SOURCE = ("model_dir", "revision", "local_files_only", "hf_token")
 _LISTED = 20
 _WIDTH = 40  # of the longest bar
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataFlags:
-    """How a data set is read."""
-
-    columns: str | None = _data(
-        None, "Columns where they are not the usual ones: `audio=clip,text=translation`.", unset="by their usual names"
-    )
-    split: str | None = _data(None, "Which set of a folder or a data set: `train` for `train.tsv`.")
-    audio_root: Path | None = _data(
-        None, "Folder that relative paths are relative to.", unset="the folder of the manifest, or `clips` in it"
-    )
-
-    def read(self) -> dict[str, Any]:
-        """Return the arguments of `scan_manifest`."""
-        return {"columns": columns_of(self.columns), "split": self.split, "audio_root": self.audio_root}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,20 +29,6 @@ class CheckFlags:
     max_items: int = _data(_LISTED, "Number of problems of each kind that are listed; `--json` lists all.")
     json: bool = _data(False, "Print one JSON object.")
     model: str | None = _data(None, "Model folder or hub id whose tokenizer and decoder must fit the texts.")
-
-
-def columns_of(text: str | None) -> dict[str, str] | None:
-    """Return columns by role.
-
-    Raises:
-        ConfigError: If the text is not `role=name,role=name`.
-    """
-    if text is None:
-        return None
-    pairs = [part.partition("=") for part in text.split(",")]
-    if any(not (role.strip() and name.strip()) for role, _, name in pairs):
-        raise ConfigError(f"`--columns` must be like audio=clip,text=translation, but is {text!r}.")
-    return {role.strip(): name.strip() for role, _, name in pairs}
 
 
 @with_flags

@@ -5,6 +5,7 @@ A word error rate depends on the normaliser: name it with every figure.
 
 import re
 import unicodedata
+from collections.abc import Callable, Mapping
 
 _TATWEEL = "ـ"  # stretches an Arabic word in print, without a meaning
 
@@ -85,3 +86,15 @@ def normalize_english(text: str) -> str:
     for pattern, plain in _EXPANSIONS:
         text = pattern.sub(plain, text)
     return normalize_basic(text)
+
+
+def normalize_none(text: str) -> str:
+    """Return the text as it is: case and punctuation count."""
+    return text
+
+
+NORMALIZERS: Mapping[str, Callable[[str], str]] = {
+    "english": normalize_english,
+    "basic": normalize_basic,
+    "none": normalize_none,
+}
