@@ -6,7 +6,10 @@ together is in `dragoman.checkpoint.saving`.
 
 import json
 import os
+import re
 import secrets
+import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import chain
@@ -14,6 +17,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from dragoman.errors import ConfigError, DragomanError, ModelNotFoundError, UntrustedFileError
+
+if sys.platform != "win32":
+    import fcntl
 
 JSON_BYTES = 3 * 2**20  # at most twenty times as much in memory, whatever the content
 VOCABULARY_BYTES = 128 * 2**20  # of tokenizer.json and other vocabularies; the largest in use have 34 MB
@@ -24,6 +30,10 @@ _BYTES_A_CONTAINER = 20
 _MAX_DEPTH = 64
 
 _AGAIN = "Save or download the model again."
+
+_ABANDONED = 24 * 3600  # seconds after which a file that cannot be locked counts as left by a killed process
+_BETWEEN = 2.0  # seconds that may pass between the creation of a temporary file and its lock
+_TEMPORARY = re.compile(r"\.dragoman-[0-9a-f]{16}\.tmp")
 
 Error = type[DragomanError]
 
@@ -151,6 +161,38 @@ def _is_deeper(value: Any, most: int) -> bool:
     return bool(level)
 
 
+def claim(path: Path) -> int:
+    """Mark a temporary file or folder as in use until the returned descriptor is closed, or the process is killed.
+
+    Raises:
+        OSError: If it cannot be opened.
+    """
+    if sys.platform == "win32":
+        return os.open(os.devnull, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY)
+    with suppress(OSError):  # some network disks have no locks
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
+def is_abandoned(path: Path) -> bool:
+    """Return whether a temporary file or folder was left by a process that was killed."""
+    with suppress(OSError):
+        if sys.platform != "win32":
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except BlockingIOError:
+                return False
+            except OSError:  # no locks: its age decides
+                pass
+            finally:
+                os.close(descriptor)
+        return path.stat().st_mtime < time.time() - _ABANDONED
+    return False
+
+
 def write_bytes(path: str | Path, content: bytes) -> None:
     """Write a file atomically: it always has either the old or the new content. A missing folder is created.
 
@@ -162,9 +204,15 @@ def write_bytes(path: str | Path, content: bytes) -> None:
     temporary = path.with_name(f".dragoman-{secrets.token_hex(8)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path.parent)
         with temporary.open("xb") as file:
-            file.write(content)
-        os.replace(temporary, path)
+            mark = claim(temporary)
+            try:
+                file.write(content)
+                file.flush()
+                os.replace(temporary, path)
+            finally:
+                os.close(mark)
     except OSError as cause:
         raise DragomanError(
             f"{path} cannot be written ({cause.strerror or cause}). Free some space or choose another folder."
@@ -172,6 +220,15 @@ def write_bytes(path: str | Path, content: bytes) -> None:
     finally:  # Ctrl-C must not leave the temporary file either
         with suppress(OSError):
             temporary.unlink()
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of killed processes."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            old = _TEMPORARY.fullmatch(entry.name) and entry.stat().st_mtime < time.time() - _BETWEEN
+            if old and is_abandoned(Path(entry.path)):
+                os.unlink(entry.path)
 
 
 def write_json(path: str | Path, content: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from dragoman import BertConfig, GenerationConfig, Wav2Vec2FeatureExtractor
 from dragoman.errors import ConfigError, DragomanError, ModelNotFoundError, TokenizerError, UntrustedFileError
-from dragoman.files import find_json, parse_json, read_bytes, read_json, write_bytes, write_json
+from dragoman.files import claim, find_json, parse_json, read_bytes, read_json, write_bytes, write_json
 
 
 @pytest.mark.parametrize(
@@ -119,3 +119,16 @@ def test_file_in_place_of_a_folder_is_refused(name: str, tmp_path: Path) -> None
     with pytest.raises(DragomanError, match=r"taken.* cannot be written"):
         WRITERS[name](tmp_path / "taken")
     assert (tmp_path / "taken").read_text() == "mine"
+
+
+def test_temporary_files_of_killed_processes_are_removed_by_the_next_write(tmp_path: Path) -> None:
+    left, running, other = (tmp_path / f".dragoman-{n}.tmp" for n in ("0" * 16, "1" * 16, "mine"))
+    for path in (left, running, other):
+        path.write_bytes(b"half")
+        os.utime(path, (1, 1))
+    mark = claim(running)
+    write_bytes(tmp_path / "config.json", b"new")
+    assert (left.exists(), running.exists(), other.exists()) == (False, True, True)
+    os.close(mark)
+    write_bytes(tmp_path / "config.json", b"newer")
+    assert not running.exists()

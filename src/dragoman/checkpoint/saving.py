@@ -13,13 +13,12 @@ import re
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dragoman.errors import CheckpointError, DragomanError, UntrustedFileError
-from dragoman.files import JSON_BYTES, read_bytes
+from dragoman.files import JSON_BYTES, claim, is_abandoned, read_bytes
 
 if sys.platform != "win32":
     import fcntl
@@ -28,7 +27,6 @@ if sys.platform != "win32":
 _STAGING = ".dragoman-saving-"
 _PENDING = ".dragoman-pending"
 _MANIFEST = ".files.json"
-_ABANDONED = 24 * 3600  # seconds after which the staging folder of a killed save is removed
 
 # Old weights with these names would be found next to the new ones, or instead of them.
 _WEIGHTS = re.compile(
@@ -55,10 +53,13 @@ def save_folder(folder: str | Path, files: Mapping[str, bytes | Callable[[Path],
             raise DragomanError(
                 f"{folder / name} is a folder, but a file must be written there. Remove it, or choose another folder."
             )
-    staging = None
+    staging, mark = None, None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=folder))
+        with _locked(folder):  # so that nobody sees a staging folder without its mark
+            _remove_abandoned(folder)
+            staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=folder))
+            mark = claim(staging)
         _write(staging, files)
         with _locked(folder):
             _finish(folder)
@@ -73,8 +74,10 @@ def save_folder(folder: str | Path, files: Mapping[str, bytes | Callable[[Path],
             f"Saving into {folder} failed ({_reason(error)}); what was there is unchanged. "
             "Free some space or choose another folder, and save again."
         ) from error
+    finally:
+        if mark is not None:
+            os.close(mark)
     finish_save(folder)
-    _remove_abandoned(folder)
 
 
 def _write(staging: Path, files: Mapping[str, bytes | Callable[[Path], None]]) -> None:
@@ -195,11 +198,10 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Remove the staging folders of saves that were killed long ago."""
+    """Remove the staging folders of killed saves; the caller holds the lock."""
     for staging in folder.glob(_STAGING + "*"):
-        with suppress(OSError):
-            if staging.stat().st_mtime < time.time() - _ABANDONED:
-                shutil.rmtree(staging)
+        if is_abandoned(staging):
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 def _reason(error: BaseException) -> str:

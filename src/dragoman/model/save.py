@@ -20,6 +20,7 @@ from dragoman.generation.options import GenerationConfig
 from dragoman.model.added import added_to_model
 from dragoman.model.backend import Backend, JointModel, ModelPart
 from dragoman.model.configs import shared_config
+from dragoman.model.load import dtype_name
 from dragoman.model.names import name_tables
 from dragoman.model.state import model_sections, unused_tensors
 
@@ -43,7 +44,10 @@ def save_model(
     """
     tell_apart(unloadable(model.config))
     weights = _weight_files(backend, model_tensors(backend, model, tensors), max_shard_size)
-    save_folder(folder, {**_model_files(model.config, model.generation_config, model.processing), **weights})
+    config = model.config.copy(dtype=_floating_type(tensors, "", model.config.dtype), name_or_path="")
+    for name, part in (("encoder", config.encoder), ("decoder", config.decoder)):
+        part.dtype = _floating_type(tensors, f"{name}.", part.dtype)
+    save_folder(folder, {**_model_files(config, model.generation_config, model.processing), **weights})
 
 
 def unloadable(config: SpeechEncoderDecoderConfig) -> str:
@@ -73,9 +77,16 @@ def save_part(
 ) -> None:
     """Write configuration and weights of one part alone; the arguments are those of `save_model`."""
     tables = name_tables(part)
-    config = part.config.copy(architectures=[tables.classes[0]]).to_json_string().encode()
+    dtype = _floating_type(tensors, "", part.config.dtype)
+    config = part.config.copy(architectures=[tables.classes[0]], dtype=dtype, name_or_path="").to_json_string().encode()
     theirs = checkpoint_tensors(backend, part, tables.keymap(part.config), tensors)
     save_folder(folder, {"config.json": config, **_weight_files(backend, theirs, max_shard_size)})
+
+
+def _floating_type(tensors: Mapping[str, Any], prefix: str, otherwise: str | None) -> str | None:
+    """Return the name of the type of the first floating-point tensor, as `config.json` states it."""
+    names = (dtype_name(one.dtype) for name, one in tensors.items() if name.startswith(prefix))
+    return next((name for name in names if "float" in name), otherwise)
 
 
 def model_tensors(backend: Backend, model: JointModel, tensors: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,7 +124,7 @@ def _weight_files(backend: Backend, tensors: Mapping[str, Any], max_shard_size: 
 def _model_files(config: SpeechEncoderDecoderConfig, generation: GenerationConfig, processing: Sequence[Any]) -> Files:
     """Return the files besides the weights: configuration, generation options, processing."""
     saved = shared_config(config) or config.copy(architectures=["SpeechEncoderDecoderModel"])
-    known = {field.name for field in fields(saved)}
+    known = {field.name for field in fields(saved)} - {"forced_bos_token_id", "forced_eos_token_id"}
     # options of `generate` go to their own file: `transformers` 5 refuses a config.json that has them
     about = {name: value for name, value in saved.to_dict().items() if name in known or name not in GENERATION_FIELDS}
     about |= {name: value for name, value in config.special_ids.given().items() if not name.startswith("forced_")}

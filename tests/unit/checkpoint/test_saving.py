@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dragoman import files
 from dragoman.checkpoint import saving
 from dragoman.checkpoint.layout import find_weights
 from dragoman.checkpoint.saving import finish_save, save_folder
@@ -249,7 +250,32 @@ def test_two_processes_that_save_at_once_do_not_mix(tmp_path: Path) -> None:
     assert found in (dict.fromkeys(one, b"1"), dict.fromkeys(two, b"2"))
 
 
-def test_files_of_killed_saves_are_removed_after_a_day(tmp_path: Path) -> None:
+def test_files_of_killed_saves_are_removed_by_the_next_save(tmp_path: Path) -> None:
+    folder = old_folder(tmp_path / "model")
+    assert killed_at(folder, 4).returncode == -signal.SIGKILL
+    assert len(list(folder.glob(".dragoman-saving-*"))) == 1
+    save_folder(folder, NEW)
+    assert not list(folder.glob(".*"))
+    assert content(folder) == NEW_CONTENT
+
+
+def test_files_of_running_saves_stay(tmp_path: Path) -> None:
+    def meanwhile(path: Path) -> None:
+        save_folder(tmp_path, {"config.json": b"newer"})
+        path.write_bytes(b"weights")
+
+    save_folder(tmp_path, {"model.safetensors": meanwhile})
+    assert content(tmp_path) == {"config.json": b"newer", "model.safetensors": b"weights"}
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_without_locks_files_of_killed_saves_are_removed_after_a_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(files.fcntl, "flock", no_locks)
     for name, age in (("yesterday", 25), ("today", 1)):
         staging = tmp_path / f".dragoman-saving-{name}"
         staging.mkdir()
