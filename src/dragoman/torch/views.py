@@ -142,6 +142,10 @@ class ModuleView(nn.Module):
             module.training = mode
         return self
 
+    def _freeze_parameters(self) -> None:
+        """Freeze the parameters, under the name that scripts call on `encoder.feature_extractor`."""
+        self.requires_grad_(False)
+
     def _apply(self, fn: Any, recurse: bool = True) -> "ModuleView":
         for _, module in contained(self._root, self._below):
             module._apply(fn, recurse=False)
