@@ -131,10 +131,11 @@ def _write(result: Any, scores: ScoreFlags) -> None:
 
 def _lines(result: Any) -> Iterator[str]:
     """Yield the table of scores."""
+    names = require("dragoman.evaluation.labels", _NEEDS).NAMES
     yield f"{result.model} on {result.data}: {len(result.items)} items, {result.seconds:.1f} s, RTFx {result.rtfx:.1f}"
     yield f"intervals: 95 %, over {result.units}s; normaliser of error rates: {result.normalizer}"
     for figure in result.figures:
-        yield f"  {figure.name.upper():<5} {figure!s:<26} {figure.signature}"
+        yield f"  {names[figure.name]:<5} {figure!s:<26} {figure.signature}"
     if result.against is None:
         return
     yield f"against {result.against}"
@@ -143,4 +144,4 @@ def _lines(result: Any) -> Iterator[str]:
         told = winner.get(figure.better or "", "no significant difference")
         between = "" if figure.low is None else f" [{figure.low:+.2f}, {figure.high:+.2f}]"
         test = f"difference {figure.difference:+.2f}{between}, p = {figure.p_value:.4f}: {told}"
-        yield f"  {other.name.upper():<5} {other!s:<26} {test}"
+        yield f"  {names[other.name]:<5} {other!s:<26} {test}"

@@ -21,20 +21,30 @@ _STYLE = """
 :root { color-scheme: light dark; --bar: #4878a8; --line: #8884; --weak: #777; }
 * { box-sizing: border-box; }
 body { font: 16px/1.5 system-ui, "Noto Sans", "Noto Naskh Arabic", sans-serif; max-width: 60rem; margin: 0 auto;
-  padding: 1rem; overflow-wrap: anywhere; }
+  padding: 1rem; overflow-wrap: break-word; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; }
+td bdi { overflow-wrap: anywhere; }
 th, td { text-align: start; padding: .3rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top; }
-td.n { white-space: nowrap; font-variant-numeric: tabular-nums; }
-svg { width: 100%; height: auto; max-width: 44rem; display: block; }
+td.n { font-variant-numeric: tabular-nums; }
+svg { width: 100%; height: auto; max-width: 34rem; display: block; }
 svg text { font-size: 13px; fill: currentColor; } .bar { fill: var(--bar); }
 .whisker { stroke: currentColor; stroke-width: 2; }
 article { border: 1px solid var(--line); border-radius: .5rem; padding: .6rem 1rem; margin: .8rem 0; }
 article p { margin: .3rem 0; } audio { width: 100%; margin: .3rem 0; }
 .weak { color: var(--weak); font-size: .9rem; }
+@media (max-width: 48rem) { /* a phone: each row of a wide table is a card, its cells are lines */
+  .cards thead { display: none; }
+  .cards, .cards tbody, .cards tr { display: block; }
+  .cards tr { border-bottom: 1px solid var(--line); padding: .4rem 0; }
+  .cards td { display: flex; justify-content: space-between; gap: 1rem; border: 0; padding: .1rem 0; }
+  .cards td::before { content: attr(data-label); color: var(--weak); flex: none; }
+  .cards bdi { min-width: 0; overflow-wrap: anywhere; text-align: end; }
+}
 """
 _NUMBER = re.compile(r"[-\d\[]")
+_NARROW = 3  # columns that a phone has room for
 _CLIP_SECONDS = 30.0  # of a player; longer clips would make the file too large for a phone
 
 
@@ -81,15 +91,21 @@ def _text(text: object) -> str:
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table; cells are HTML, and those that begin with a number do not break."""
     top = "".join(f"<th>{head}</th>" for head in heads)
-    lines = []
-    for row in rows:
-        cells = [f'<td class="n"><bdi dir="ltr">{c}</bdi></td>' if _NUMBER.match(c) else f"<td>{c}</td>" for c in row]
-        lines.append(f"<tr>{''.join(cells)}</tr>")
-    return f'<div class="wide"><table><tr>{top}</tr>{"".join(lines)}</table></div>'
+    lines = "".join(f"<tr>{''.join(map(_cell, heads, row))}</tr>" for row in rows)
+    header = f"<thead><tr>{top}</tr></thead>" if any(heads) else ""
+    kind = ' class="cards"' if len(heads) > _NARROW else ""
+    return f'<div class="wide"><table{kind}>{header}<tbody>{lines}</tbody></table></div>'
+
+
+def _cell(head: str, cell: str) -> str:
+    label = f' data-label="{head}"' if head else ""
+    if _NUMBER.match(cell):
+        return f'<td class="n"{label}><bdi dir="ltr">{cell}</bdi></td>'
+    return f"<td{label}>{cell if cell.startswith('<bdi') else f'<bdi>{cell}</bdi>'}</td>"
 
 
 def _between(figure: Figure) -> str:
-    return "" if figure.low is None or figure.high is None else f"[{figure.low:.2f}, {figure.high:.2f}]"
+    return "" if figure.low is None or figure.high is None else f"[{figure.low:.2f},\u00a0{figure.high:.2f}]"
 
 
 def _head(evaluation: Evaluation, words: Words) -> Iterator[str]:
@@ -131,7 +147,12 @@ def _groups(evaluation: Evaluation, words: Words) -> Iterator[str]:
         first = evaluation.figures[0].name
         yield f"<h2>{words[kind]}</h2>"
         yield group_plot(groups[:20], first, f"{NAMES[first]}: {words[kind]}")
-        heads = [words["group"], words["items"], words["seconds"], *(NAMES[one.name] for one in evaluation.figures)]
+        heads = [
+            words["group"],
+            words["all_items"],
+            words["all_seconds"],
+            *(NAMES[one.name] for one in evaluation.figures),
+        ]
         rows = [
             [
                 _text(g.name),

@@ -6,8 +6,8 @@ from html import escape
 from dragoman.evaluation.bootstrap import Figure
 from dragoman.evaluation.scoring import Group
 
-_WIDTH, _ROW, _LEFT = 600, 26, 130
-_HEIGHT = 220
+_WIDTH, _ROW, _LEFT = 420, 26, 110
+_HEIGHT = 190
 
 
 def histogram_plot(values: Sequence[float], label: str, axis: str) -> str:
@@ -48,7 +48,7 @@ def group_plot(groups: Sequence[Group], metric: str, label: str) -> str:
 def _row(number: int, pair: tuple[Group, Figure], scale: float) -> Iterator[str]:
     group, figure = pair
     y = number * _ROW + 6
-    name = group.name if len(group.name) <= 16 else f"{group.name[:15]}…"
+    name = group.name if len(group.name) <= 13 else f"{group.name[:12]}…"
     yield f'<text x="{_LEFT - 8}" y="{y + 14}" text-anchor="end">{escape(name)}</text>'
     yield (
         f'<rect class="bar" x="{_LEFT}" y="{y}" width="{max(figure.value * scale, 0):.1f}" height="{_ROW - 8}">'

@@ -36,7 +36,7 @@ def test_scores_and_reports(run, corpus, tiny_checkpoint):
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert lines[0].startswith(f"{tiny_checkpoint} on test.tsv: 6 items, 6.0 s, RTFx ")
-    assert [line.split()[0] for line in lines[2:]] == ["WER", "CER", "BLEU", "CHRF", "TER"]
+    assert [line.split()[0] for line in lines[2:]] == ["WER", "CER", "BLEU", "chrF", "TER"]
     assert "jiwer:" in lines[2]
     assert "norm:basic" in lines[2]
     facts = json.loads((corpus / "r.json").read_text())
