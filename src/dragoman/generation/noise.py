@@ -19,21 +19,24 @@ _FIRST = 0x7FEB352D
 _SECOND = 0x846CA68B - (1 << 32)
 
 
-def utterance_keys(ops: Ops, seed: int | Sequence[int], prompt: Array) -> Array:
+def utterance_keys(ops: Ops, seed: int | Sequence[int] | Array, prompt: Array) -> Array:
     """Return a key for each utterance, int32 `[batch]`, on the device of `prompt` `[batch, prompt_length]`.
 
     Args:
         ops: The array library.
-        seed: A number for the batch, or one for each utterance, whose keys then depend on nothing else.
+        seed: A number for the batch, or one for each utterance, whose keys then depend on nothing else; or the two
+            halves of a number for the batch, int32 `[2]`, where no value can be read.
         prompt: Gives the batch size and the device.
 
     Raises:
         GenerationError: If there are not as many seeds as utterances.
     """
     batch = prompt.shape[0]
+    places = ops.xp.arange(batch, dtype=ops.xp.int32, device=ops.device(prompt))
     if isinstance(seed, int | np.integer):
-        places = ops.xp.arange(batch, dtype=ops.xp.int32, device=ops.device(prompt))
         return fold(ops, _keys(ops, [int(seed)], prompt), places)
+    if not isinstance(seed, Sequence):
+        return fold(ops, _mix(seed[:1] ^ seed[1:]), places)
     if len(seed) != batch:
         raise GenerationError(
             f"`seed` must be a number, or one for each of the {batch} utterances, but has {len(seed)}."

@@ -16,6 +16,11 @@ from dragoman.jax.net.loss import cross_entropy
 from dragoman.model.arrays import Arrays
 
 
+def is_traced(*trees: Any) -> bool:
+    """Whether a value in trees cannot be read, because a program that takes it is being compiled."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
+
+
 class JaxArrays:
     """Arrays of JAX and NumPy; the methods are explained in `Arrays`."""
 
@@ -42,7 +47,7 @@ class JaxArrays:
         return jax.device_put(array)
 
     def is_known(self, array: Any) -> bool:
-        return not isinstance(array, jax.core.Tracer)
+        return not is_traced(array)
 
     def id_range(self, tokens: Any, *, ignored: bool, wait: bool) -> tuple[int, int] | None:
         if not self.is_known(tokens):

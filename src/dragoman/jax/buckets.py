@@ -55,4 +55,6 @@ def pad_to_bucket(
 
 def fill_rows(array: Any, rows: int) -> Any:
     """Add copies of the first row up to `rows`; they end when it does, so they change nothing."""
+    if array.shape[0] == rows:
+        return array
     return np.concatenate([array, np.repeat(array[:1], rows - array.shape[0], axis=0)])

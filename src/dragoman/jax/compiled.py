@@ -27,6 +27,7 @@ from dragoman.generation.sampling import draw
 from dragoman.generation.stopping import stops_of
 from dragoman.generation.strategies import beam_search
 from dragoman.generation.strategies.contrastive import choose, directions
+from dragoman.jax.arrays import is_traced
 from dragoman.jax.buckets import fill_rows, pad_to_bucket, rounded
 from dragoman.jax.net.cache import Cache, Memory
 from dragoman.jax.net.joint import Joint
@@ -76,7 +77,7 @@ def _recipe(request: Request) -> Recipe:
 def search(
     model: PretrainedModule,
     request: Request,
-    seed: int | Sequence[int],
+    seed: int | Sequence[int] | Array,
     params: Mapping[str, Any] | None,
     *,
     rehearse: bool = False,
@@ -87,32 +88,36 @@ def search(
     """
     recipe, prompt = _recipe(request), request.prompt
     batch, plan = prompt.shape[0], recipe.plan
-    keys = utterance_keys(ops_of(prompt), seed, prompt) if recipe.settings.do_sample else None
     params = model.params if params is None else params  # looked up once for all programs
-    rows = rounded(batch, 2)
+    # Inside `jit` and `pmap` no value can be read: one program of the given shapes takes as many steps as it may.
+    traced = is_traced(request.speech, params, seed)
+    like = jnp.asarray(prompt) if traced else prompt
+    keys = utterance_keys(ops_of(like), seed, like) if recipe.settings.do_sample else None
+    rows = batch if traced else rounded(batch, 2)
     memory = memory_of(model, request.speech, rows, params)
     prompt = fill_rows(prompt.astype(np.int32), rows)
     keys, mask = (None if x is None else fill_rows(x, rows) for x in (keys, request.prompt_mask))
     # a rehearsal compiles every program, but none of them takes a step
     limit = np.int32(0 if rehearse else plan.max_length)
     static = ("recipe", "capacity")
-    capacity = min(_FIRST_CAPACITY, plan.max_length)
+    capacity = plan.max_length if traced else min(_FIRST_CAPACITY, plan.max_length)
     first = model.program(_begin_and_search, static)
     found = first(params, memory, prompt, mask, keys, limit, recipe=recipe, capacity=capacity)
     while capacity < plan.max_length and (rehearse or not bool(found.done)):
         capacity = min(2 * capacity, plan.max_length)
         found = model.program(_search_on, static)(params, memory, found, keys, limit, recipe=recipe, capacity=capacity)
-    return _result(recipe, jax.device_get(found.states), batch)
+    return _result(recipe, found.states if traced else jax.device_get(found.states), batch, traced=traced)
 
 
 def memory_of(model: PretrainedModule, speech: Speech, rows: int, params: Mapping[str, Any]) -> Memory:
     """Return keys and values of the encoder states for `rows` utterances; the extra ones are copies of the first."""
     inputs, lengths, encoded = speech
     if encoded is None:
-        padded = pad_to_bucket(model.module.encoder, inputs, lengths, rows)
+        traced = is_traced(inputs, lengths)
+        padded = (inputs, lengths) if traced else pad_to_bucket(model.module.encoder, inputs, lengths, rows)
         memory: Memory = model.program(Joint.encode_and_project)(params, *padded)
     else:
-        encoded = jax.tree.map(lambda x: fill_rows(np.asarray(x), rows), encoded)
+        encoded = jax.tree.map(lambda x: fill_rows(x if is_traced(x) else np.asarray(x), rows), encoded)
         memory = model.program(Joint.project)(params, encoded)
     return memory
 
@@ -264,18 +269,20 @@ def _traced(state: Any) -> Any:
     return state._replace(length=jnp.asarray(state.length, jnp.int32))
 
 
-def _result(recipe: Recipe, states: Any, batch: int) -> GenerationResult:
-    """Return the sequences of the first `batch` utterances."""
+def _result(recipe: Recipe, states: Any, batch: int, *, traced: bool) -> GenerationResult:
+    """Return the sequences of the first `batch` utterances; `traced` ones keep the maximum length."""
     if isinstance(states, list):
         states = [
             type(state)(*(x if x is None or x.ndim == 0 else x[:batch] for x in state))._replace(
-                length=int(state.length)
+                length=recipe.plan.max_length if traced else int(state.length)
             )
             for state in states
         ]
         stops = stops_of(recipe.settings, recipe.plan.prompt_length, (), None)
         run = Run(ops_of(states[0].scores), recipe.plan, recipe.settings, [], None, stops, None)
-        return beam_search.best(run, states)
+        return beam_search.best(run, states, cropped=not traced)
     rows = batch * recipe.plan.num_samples
+    if traced:
+        return GenerationResult(sequences=states.tokens, ended=states.ended)
     raise_if_failed(states.failed[:rows])
     return GenerationResult(sequences=states.tokens[:rows, : int(states.length)], ended=states.ended[:rows])

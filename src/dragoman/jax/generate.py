@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 from dragoman.api.outputs import EncoderOutput
 from dragoman.errors import GenerationError
@@ -19,6 +19,7 @@ from dragoman.generation import loop
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.result import GenerationResult
 from dragoman.jax import compiled
+from dragoman.jax.arrays import is_traced
 from dragoman.jax.net.joint import Joint
 from dragoman.jax.pretrained import PretrainedModule
 from dragoman.jax.steps import CachedDecoder
@@ -28,7 +29,7 @@ from dragoman.model.generate import Request
 def search(
     model: PretrainedModule,
     request: Request,
-    seed: int | Sequence[int],
+    seed: int | Sequence[int] | Array,
     params: Mapping[str, Any] | None = None,
     *,
     rehearse: bool = False,
@@ -47,11 +48,18 @@ def search(
     """
     if not (request.takes_part or _needs_steps(request.settings)):
         return compiled.search(model, request, seed, params, rehearse=rehearse), None
+    if is_traced(request.speech, model.params if params is None else params, seed):
+        raise GenerationError(
+            "Inside `jax.jit` and `jax.pmap` no value can be read, but these options need values between steps: the "
+            "caller's own processors, criteria, scorers or streamer, a draft model, `stop_strings`, `max_time`, "
+            "`force_words_ids`, and the scores and states of each step. Leave them out, or call `generate` outside."
+        )
     if rehearse:
         raise GenerationError(
             "`warm_up` compiles whole searches, but with these options the decoder runs step by step. "
             "Its step is compiled when `generate` first takes it."
         )
+    assert not isinstance(seed, Array)
     return _search_by_steps(model, request, seed, model.params if params is None else params)
 
 
@@ -64,8 +72,8 @@ def _needs_steps(settings: GenerationConfig) -> bool:
     return looks or settings.force_words_ids is not None or (settings.return_dict_in_generate and records)
 
 
-def seed_of(seed: int | Sequence[int] | None, key: PRNGKeyArray | None) -> int | Sequence[int]:
-    """Return the seed of a call, from either argument; by default a random one.
+def seed_of(seed: int | Sequence[int] | None, key: PRNGKeyArray | None) -> int | Sequence[int] | Array:
+    """Return the seed of a call, from either argument; by default a random one. The words of a traced key are an array.
 
     Raises:
         GenerationError: If both are given.
@@ -74,7 +82,10 @@ def seed_of(seed: int | Sequence[int] | None, key: PRNGKeyArray | None) -> int |
         raise GenerationError("`seed` and `prng_key` exclude each other; pass one of them.")
     if key is None:
         return random.getrandbits(31) if seed is None else seed
-    words = np.asarray(jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key)
+    data = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
+    if is_traced(data):
+        return jax.lax.bitcast_convert_type(data.reshape(-1)[-2:].astype(jnp.uint32), jnp.int32)
+    words = np.asarray(data)
     return int.from_bytes(words.astype(np.uint32).tobytes()[-8:], "little")
 
 

@@ -18,7 +18,7 @@ from dragoman.errors import GenerationError
 from dragoman.files import as_path
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.result import GenerationResult
-from dragoman.jax.arrays import ARRAYS
+from dragoman.jax.arrays import ARRAYS, is_traced
 from dragoman.jax.backend import BACKEND
 from dragoman.jax.buckets import padded_frames
 from dragoman.jax.generate import search, seed_of
@@ -27,6 +27,7 @@ from dragoman.jax.net.cache import Cache
 from dragoman.jax.net.init import initialise, persistent_names
 from dragoman.jax.net.joint import Joint
 from dragoman.jax.net.tree import flat, tree_of
+from dragoman.jax.outputs import FlaxGenerateOutput
 from dragoman.jax.parts import SpeechEncoder, TextDecoder
 from dragoman.jax.stages import StageMethods, dropout_key
 from dragoman.model.arguments import chosen, encoder_inputs
@@ -205,10 +206,19 @@ class FlaxSpeechEncoderDecoderModel(StageMethods):
         inputs, _, encoded = speech
         return self._frames(inputs, encoded) if encoded is not None else padded_frames(self.encoder, inputs)
 
+    def _plain_output(self, sequences: Any, scores: Any) -> FlaxGenerateOutput:
+        return FlaxGenerateOutput(sequences=sequences, scores=scores)
+
     def _search(
         self, request: Request, seed: int | Sequence[int] | None, **own: Any
     ) -> tuple[GenerationResult, EncoderOutput | None]:
-        return search(self, request, seed_of(seed, own.get("prng_key")), own.get("params"))
+        params, key = self.params if own.get("params") is None else own["params"], own.get("prng_key")
+        if request.settings.do_sample and seed is None and key is None and is_traced(request.speech, params):
+            raise GenerationError(
+                "Inside `jax.jit` and `jax.pmap` a random seed would become a constant of the program. Pass "
+                "`prng_key`, a new key for each call, or `seed`."
+            )
+        return search(self, request, seed_of(seed, key), params)
 
     def warm_up(
         self,

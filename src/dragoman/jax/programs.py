@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from dragoman.errors import CheckpointError
-from dragoman.jax.net.tree import Tree, flat, merge, nested, tree_of, update, variables
+from dragoman.jax.arrays import is_traced
+from dragoman.jax.net.tree import Tree, fitting, flat, merge, nested, tree_of, update, variables
 
 _log = logging.getLogger("dragoman")
 
@@ -30,6 +32,7 @@ class Programs:
         self._module = module
         self._variables = variables(module)
         self._structure: Any = None  # of the parameters, once it is needed
+        self._traced: Tree | None = None  # parameters assigned while a program is compiled
         self._compiled: dict[Callable[..., Any], Callable[..., Any]] = {}
 
     def __getstate__(self) -> nnx.Module:
@@ -42,12 +45,25 @@ class Programs:
 
     @property
     def params(self) -> Tree:
-        """All parameters as nested dictionaries."""
-        return tree_of(self._variables, nnx.Param)
+        """All parameters as nested dictionaries.
+
+        Those that were assigned inside `jax.jit` or `jax.pmap`, as code for Flax does, are the model's until its
+        program is compiled; then the model has its own again.
+        """
+        if self._traced is not None:
+            try:
+                jnp.negative(next(iter(flat(self._traced).values())))
+            except jax.errors.UnexpectedTracerError:  # of a program that is complete
+                self._traced = None
+        return tree_of(self._variables, nnx.Param) if self._traced is None else self._traced
 
     @params.setter
     def params(self, tree: Mapping[str, Any]) -> None:
-        update(self._module, tree)
+        if is_traced(tree):
+            self._traced = nested({**flat(tree_of(self._variables, nnx.Param)), **fitting(self._variables, tree)})
+        else:
+            self._traced = None
+            update(self._module, tree)
 
     def _checked(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the caller's parameters, after a check of their names."""

@@ -147,8 +147,9 @@ class GenerateMethods:
                 own, and `prng_key`, a key in place of `seed`.
 
         Returns:
-            Token ids `[batch * num_return_sequences, tokens]`, start and end included, padded on the right; with
-            `return_dict_in_generate`, an output with scores and more.
+            Token ids `[batch * num_return_sequences, tokens]`, start and end included, padded on the right (in JAX a
+            `FlaxGenerateOutput`, with `sequences` and the `scores` of beams); with `return_dict_in_generate`, an output
+            with scores and more.
 
         Raises:
             ConfigError: If inputs are missing or contradict each other.
@@ -174,12 +175,17 @@ class GenerateMethods:
             token_log_probs=token_log_probs,
         )
         result, encoded = self._search(request, seed, **own)
-        warn_if_cut_off(request.settings, request.plan, result.ended)
+        if self._arrays.is_known(result.ended):
+            warn_if_cut_off(request.settings, request.plan, result.ended)
         to_device = self._arrays.to_device
         if not request.settings.return_dict_in_generate:
-            return to_device(result.sequences)
+            return self._plain_output(to_device(result.sequences), to_device(result.sequences_scores))
         output = result.to_output(*((None, None) if encoded is None else (encoded.attentions, encoded.hidden_states)))
         return replace(output, **{name: to_device(value) for name, value in output.items()})
+
+    def _plain_output(self, sequences: Any, scores: Any) -> Any:
+        """Return what `generate` gives without `return_dict_in_generate`."""
+        return sequences
 
     def _request(
         self,

@@ -115,10 +115,13 @@ def _counts(ops: Ops, chosen: list[Array], active: list[Array], scores: Array) -
     return xp.repeat(counts, rows // counts.shape[0], axis=0)
 
 
-def best(run: Run, states: list[BeamState]) -> GenerationResult:
-    """Return the best `num_return_sequences` finished hypotheses of all groups, cropped to the longest."""
+def best(run: Run, states: list[BeamState], *, cropped: bool = True) -> GenerationResult:
+    """Return the best `num_return_sequences` finished hypotheses of all groups.
+
+    They are `cropped` to the longest of them, and failures are raised, unless values cannot be read.
+    """
     ops, xp, plan = run.ops, run.ops.xp, run.plan
-    for state in states:
+    for state in states if cropped else ():
         raise_if_failed(state.failed[:, 0])
 
     def joined(values: list[Array]) -> Array:
@@ -132,7 +135,7 @@ def best(run: Run, states: list[BeamState]) -> GenerationResult:
         return xp.reshape(ops.gather(x, places), (-1, *x.shape[2:]))
 
     lengths = selected([state.best_lengths for state in states])
-    longest = int(xp.max(lengths))
+    longest = int(xp.max(lengths)) if cropped else plan.max_length
     sequences = selected([state.best_tokens for state in states])[:, :longest]
     last = ops.gather(sequences, lengths[:, None] - 1)[:, 0]
     # The maximum length or time cut off only hypotheses that were running in the last step.

@@ -56,14 +56,25 @@ def update(module: nnx.Module, tree: Mapping[str, Any]) -> None:
         CheckpointError: If the module has no such tensor, or one of another shape.
     """
     own = variables(module)
-    for name, array in flat(tree).items():
+    for name, array in fitting(own, tree).items():
+        own[name].set_value(array)
+
+
+def fitting(own: Mapping[str, nnx.Variable[Any]], tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the leaves of a tree by name, which must fit a module with these `variables`.
+
+    Raises:
+        CheckpointError: If it has no such tensor, or one of another shape.
+    """
+    found = flat(tree)
+    for name, array in found.items():
         if name not in own:
             raise CheckpointError(f"The model has no tensor {name!r}.{did_you_mean(name, own)}")
         if tuple(array.shape) != tuple(own[name].shape):
             raise CheckpointError(
                 f"The tensor {name!r} must have the shape {list(own[name].shape)}, but has {list(array.shape)}."
             )
-        own[name].set_value(array)
+    return found
 
 
 def merge(graph: nnx.GraphDef[Module], tree: Mapping[str, Any]) -> Module:
