@@ -31,13 +31,13 @@ def pair(tmp_path: Path) -> Pair:
             for config in (tiny_config(encoder, layerdrop=0.0), tiny_config(decoder, **flags))
         )
         config = transformers.SpeechEncoderDecoderConfig.from_encoder_decoder_configs(speech, text)
-        config.decoder_start_token_id, config.pad_token_id, config.eos_token_id = 0, 1, 2
+        config.decoder_start_token_id, config.pad_token_id, config.eos_token_id = 3, 1, 2
         theirs = transformers.SpeechEncoderDecoderModel(config).eval()
         with torch.no_grad():
             for parameter in theirs.parameters():
                 if parameter.ndim > 1:
                     parameter.mul_(3.0)
-        theirs.generation_config.decoder_start_token_id = 0
+        theirs.generation_config.decoder_start_token_id = 3
         theirs.generation_config.pad_token_id, theirs.generation_config.eos_token_id = 1, 2
         theirs.save_pretrained(tmp_path / "model")
         return theirs, dragoman.SpeechEncoderDecoderModel.from_pretrained(tmp_path / "model")
