@@ -9,6 +9,8 @@ from typing import Any, ClassVar, Self, cast
 from dragoman.errors import ConfigError
 from dragoman.families import config_from_dict, find, speech_part, text_part
 from dragoman.families.config import ModelConfig
+from dragoman.families.free_fields import field_name
+from dragoman.families.kept import KEPT
 from dragoman.spec import SharedId, SpecialIds
 from dragoman.spec.checks import check_sizes
 
@@ -16,7 +18,7 @@ FUSIONS = ("cross_attention", "prefix")
 """How speech can reach a text model without cross-attention."""
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class SpeechEncoderDecoderConfig(ModelConfig):
     """Configuration of a speech encoder joined to a text decoder.
 
@@ -69,6 +71,9 @@ class SpeechEncoderDecoderConfig(ModelConfig):
         speech_part(self.encoder)  # for its error, before weights are read
         super().__post_init__()
         self._check_fusion()
+
+    def _keep(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)  # as if set later: options of `generate` are in force
 
     def _check_fusion(self) -> None:
         """Settle how the speech reaches the decoder."""
@@ -127,6 +132,10 @@ class SpeechEncoderDecoderConfig(ModelConfig):
         """Return the nested dictionary of a `config.json`."""
         data = super().to_dict()
         return {**data, "encoder": self.encoder.to_dict(), "decoder": self.decoder.to_dict()}
+
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> ModelConfig:
+        """Return the decoder's configuration."""
+        return cast(ModelConfig, self.decoder)
 
     def special_id(self, name: str) -> Any:
         """Return a special id as training uses it; `generate` uses that of the generation configuration.
@@ -208,7 +217,11 @@ class AutoConfig:
         model_type = data.get("model_type")
         composite = SpeechEncoderDecoderConfig
         family = composite if model_type == composite.model_type else find(model_type).config
-        known = {f.name for f in fields(family)}
-        unused = {name: value for name, value in overrides.items() if name not in known and "coder_" not in name}
+        known = {f.name for f in fields(family)} | KEPT
+        unused = {
+            name: value
+            for name, value in overrides.items()
+            if field_name(family, name) not in known and "coder_" not in name and name not in data
+        }
         used = {name: value for name, value in overrides.items() if name not in unused}
         return AutoConfig.from_dict(data, **used), unused

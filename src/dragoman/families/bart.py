@@ -8,7 +8,7 @@ from dragoman.families.base import Card, Family
 from dragoman.spec import EmbedNorm, NormOrder, TextDecoderSpec, TextPositionSpec
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class BartConfig(bart_like.TwoStackConfig):
     """Fields and defaults of a BART `config.json`; the defaults are bart-large."""
 

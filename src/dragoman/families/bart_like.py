@@ -9,7 +9,8 @@ from typing import Any
 from dragoman.checkpoint.keymap import Alias, Drop, Rename, Rule
 from dragoman.families import base
 from dragoman.families.base import Part
-from dragoman.families.config import FieldAlias, ModelConfig
+from dragoman.families.config import ModelConfig
+from dragoman.families.free_fields import FieldAlias
 from dragoman.families.rules import head_rule
 from dragoman.spec import Activation, EmbedNorm, NormOrder
 from dragoman.spec.attention import AttentionSpec, CrossAttentionSpec
@@ -27,7 +28,7 @@ TINY: dict[str, Any] = TINY_DECODER | {"encoder_layers": 2, "encoder_attention_h
 TINY_IDS: dict[str, Any] = base.TINY_IDS | {"decoder_start_token_id": 0}
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class BartLikeConfig(ModelConfig):
     """The fields of BART-like decoders; the defaults are those of most."""
 
@@ -99,7 +100,7 @@ class BartLikeConfig(ModelConfig):
         )
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class TwoStackConfig(BartLikeConfig):
     """The fields of BART-like models that were trained with an encoder."""
 

@@ -9,7 +9,7 @@ from dragoman.families.base import Card, Family, Part
 from dragoman.spec import TextDecoderSpec
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class BertConfig(bert_like.BertLikeConfig):
     """Fields and defaults of a BERT `config.json`; the defaults are bert-base-uncased."""
 

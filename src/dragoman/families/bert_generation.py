@@ -9,7 +9,7 @@ from dragoman.families.base import Card, Family, Part
 from dragoman.spec import HeadSpec, TextDecoderSpec
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class BertGenerationConfig(bert_like.BertLikeConfig):
     """Fields and defaults of a BertGeneration `config.json`; the defaults are bert-for-seq-generation-L-24."""
 

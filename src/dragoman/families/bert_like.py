@@ -14,7 +14,7 @@ from dragoman.spec.text import HeadSpec, TextDecoderSpec, TextEmbeddingSpec
 TINY = TINY_TEXT | {"intermediate_size": 30}
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class BertLikeConfig(ModelConfig):
     """The fields of BERT-like models, and the decoder they describe, without token types."""
 

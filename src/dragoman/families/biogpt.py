@@ -13,7 +13,7 @@ from dragoman.spec.block import BlockSpec, FeedForwardSpec, StackSpec
 from dragoman.spec.text import HeadSpec, TextDecoderSpec, TextEmbeddingSpec, TextPositionSpec
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class BioGptConfig(ModelConfig):
     """Fields and defaults of a BioGPT `config.json`."""
 

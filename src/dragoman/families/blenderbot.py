@@ -9,7 +9,7 @@ from dragoman.families.base import Card, Family
 from dragoman.spec import NormOrder, TextDecoderSpec, TextPositionSpec
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class BlenderbotConfig(BartConfig):
     """Fields and defaults of a Blenderbot `config.json`; the defaults are the model with 3 billion weights."""
 

@@ -9,7 +9,7 @@ from dragoman.families.base import Card, Family
 from dragoman.spec import EmbedNorm, NormOrder, TextDecoderSpec, TextPositionSpec
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class BlenderbotSmallConfig(BartConfig):
     """Fields and defaults of a `config.json` of blenderbot_small-90M."""
 

@@ -1,8 +1,6 @@
 """`ModelConfig`: the fields of a `config.json` that every family has, and how the file is read and written."""
 
 import json
-import types
-import typing
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import MISSING, dataclass, field, fields
@@ -11,6 +9,8 @@ from typing import Any, ClassVar, Self
 
 from dragoman.checkpoint.idle import IDLE_OPTIONS
 from dragoman.errors import ConfigError, ModelNotFoundError
+from dragoman.families.field_types import fits, in_words, types_of
+from dragoman.families.free_fields import FieldAlias, FreeFields, field_name
 from dragoman.files import as_path, read_json, write_bytes
 from dragoman.hub import HUB_OPTIONS, local_folder
 from dragoman.spec import SpecAugmentSpec, SpeechEncoderSpec, TextDecoderSpec
@@ -18,24 +18,12 @@ from dragoman.spec import SpecAugmentSpec, SpeechEncoderSpec, TextDecoderSpec
 _JSON = (str, int, float, list, tuple, dict)
 
 
-class FieldAlias:
-    """A second name of a field: `hidden_size = FieldAlias("n_embd")` reads and writes `n_embd`."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __get__(self, instance: Any, owner: type) -> Any:
-        return self if instance is None else getattr(instance, self.name)
-
-    def __set__(self, instance: Any, value: Any) -> None:
-        setattr(instance, self.name, value)
-
-
-@dataclass(kw_only=True)
-class ModelConfig:
+@dataclass(kw_only=True, init=False, eq=False)
+class ModelConfig(FreeFields):
     """The fields that any `config.json` may have; each family adds its own.
 
-    Unknown keys of a file are kept in `extra` and written back, except those that start with an underscore. No key runs
+    Any other name is kept as an attribute and saved, if JSON can hold its value; one that looks like a misspelt field
+    is warned about. Unknown keys of a file are in `extra`. Names with an underscore first are not saved. No key runs
     code.
     """
 
@@ -61,22 +49,24 @@ class ModelConfig:
 
     torch_dtype = FieldAlias("dtype")  # the name before 4.56
 
-    def __getattr__(self, name: str) -> Any:
-        # Python calls this only for names that are no field: other keys of the file are attributes too.
-        if name in self.__dict__.get("extra", {}):
-            return self.extra[name]
-        # with `name` and `obj`, Python suggests a similar name
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
-
     def __post_init__(self) -> None:
         """Check the type of every value."""
         wrong = [
-            f"`{name}` must be {_in_words(hint)}, but is {getattr(self, name)!r}"
-            for name, hint in _hints(type(self)).items()
-            if not _fits(getattr(self, name), hint)
+            f"`{name}` must be {in_words(hint)}, but is {getattr(self, name)!r}"
+            for name, hint in types_of(type(self)).items()
+            if not fits(getattr(self, name), hint)
         ]
         if wrong:
             raise ConfigError(f"The {self.model_type or 'model'} configuration is not valid: {'; '.join(wrong)}.")
+
+    @property
+    def use_return_dict(self) -> bool:
+        """The same as `return_dict`."""
+        return self.return_dict
+
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> "ModelConfig":
+        """Return the configuration of the text model, which is this one."""
+        return self
 
     def speech_spec(self) -> SpeechEncoderSpec:
         """Describe the speech encoder.
@@ -144,41 +134,50 @@ class ModelConfig:
         Raises:
             ConfigError: If a value is of the wrong type, or an override is no field of the family.
         """
-        names = {f.name for f in fields(cls) if f.init} - {"extra"}
+        names = {f.name for f in fields(cls)} - {"extra"}
         taken = {k: v for k, v in data.items() if k != "model_type" and (k in names or not k.startswith("_"))}
-        given = {_field_name(cls, k): v for k, v in taken.items()}
+        given = {field_name(cls, k): v for k, v in taken.items()}
         given["name_or_path"] = data.get("_name_or_path") or data.get("name_or_path") or ""
-        given |= {_field_name(cls, key): value for key, value in overrides.items()}
-        known = {key: value for key, value in given.items() if key in names}
-        return cls(**known, extra={key: deepcopy(value) for key, value in given.items() if key not in names})
+        overrides = {field_name(cls, key): value for key, value in overrides.items()}
+        known = {key: value for key, value in {**given, **overrides}.items() if key in names}
+        extra = {key: deepcopy(value) for key, value in given.items() if key not in names}
+        config = cls(**known, extra=extra)
+        # what a subclass sets in its `__init__` is a default, over which the file wins
+        for name in (vars(config).keys() & extra.keys()) - names - {"extra"}:
+            setattr(config, name, extra[name])
+        for name in overrides.keys() - names:
+            setattr(config, name, overrides[name])
+        return config
 
     def to_dict(self) -> dict[str, Any]:
         """Return every field under its name in a `config.json`, with unknown keys of the file and added attributes."""
-        skipped = {"extra", "name_or_path"}
-        known = {*(f.name for f in fields(self)), "special_ids"}
-        later = {n: v for n, v in vars(self).items() if n not in known and not n.startswith("_")}
-        own: dict[str, Any] = {n: deepcopy(v) for n, v in later.items() if isinstance(v, _JSON)}
-        for f in fields(self):
-            value = deepcopy(getattr(self, f.name))
-            if f.name not in skipped and not (value is None and f.default is None):
-                own[f.name] = list(value) if isinstance(value, tuple) else value
+        own: dict[str, Any] = {}
+        defaults = {f.name: f.default for f in fields(self)}
+        for name, value in self._values().items():
+            if name in defaults:
+                kept = name not in ("extra", "name_or_path") and not (value is None and defaults[name] is None)
+            else:
+                kept = value is None or isinstance(value, _JSON)
+            if kept:
+                own[name] = deepcopy(value)
         if self.name_or_path:
             own["_name_or_path"] = self.name_or_path
         return {**deepcopy(self.extra), **own, "model_type": self.model_type}
 
-    def to_json_string(self) -> str:
-        """Return the content of a `config.json`: sorted keys, two spaces."""
-        return json.dumps(self.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    def to_json_string(self, use_diff: bool = False) -> str:
+        """Return the content of a `config.json`: sorted keys, two spaces; with `use_diff` that of `to_diff_dict`."""
+        data = self.to_diff_dict() if use_diff else self.to_dict()
+        return json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
     def to_diff_dict(self) -> dict[str, Any]:
         """Return the fields that differ from the defaults of the class, and `model_type`."""
-        defaults = {f.name: f.default for f in fields(self)}
+        defaults = {f.name: list(f.default) if isinstance(f.default, tuple) else f.default for f in fields(self)}
         kept = {name: value for name, value in self.to_dict().items() if value != defaults.get(name, MISSING)}
         return {**kept, "model_type": self.model_type}
 
-    def to_json_file(self, json_file_path: str | Path) -> None:
+    def to_json_file(self, json_file_path: str | Path, use_diff: bool = False) -> None:
         """Write a `config.json`."""
-        write_bytes(json_file_path, self.to_json_string().encode())
+        write_bytes(json_file_path, self.to_json_string(use_diff).encode())
 
     def update(self, config_dict: Mapping[str, Any]) -> None:
         """Set several attributes at once.
@@ -204,7 +203,7 @@ class ModelConfig:
         return copied
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class SpecAugmentConfig(ModelConfig):
     """The fields of families trained with SpecAugment (see `dragoman.spec.augment`)."""
 
@@ -225,41 +224,3 @@ class SpecAugmentConfig(ModelConfig):
             feature_length=self.mask_feature_length,
             feature_min_masks=self.mask_feature_min_masks,
         )
-
-
-def _field_name(cls: type, name: str) -> str:
-    alias = getattr(cls, name, None)
-    return alias.name if isinstance(alias, FieldAlias) else name
-
-
-def _hints(cls: type) -> dict[str, Any]:
-    hints = typing.get_type_hints(cls)
-    return {f.name: hints[f.name] for f in fields(cls)}
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Return whether a value read from JSON has the type of a field; integers pass for floats, but not booleans."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
-        return True
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, option) for option in arguments)
-    if origin in (list, tuple):
-        return isinstance(value, list | tuple) and all(_fits(item, arguments[0]) for item in value)
-    if origin is dict:
-        return isinstance(value, dict)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return isinstance(value, hint)
-
-
-def _in_words(hint: Any) -> str:
-    if isinstance(hint, type) and not typing.get_args(hint):
-        return {"int": "a whole number", "float": "a number", "str": "a string", "bool": "true or false"}.get(
-            hint.__name__, "null" if hint is type(None) else hint.__name__
-        )
-    if typing.get_origin(hint) in (list, tuple):
-        return f"a list in which each item is {_in_words(typing.get_args(hint)[0])}"
-    return " or ".join(_in_words(option) for option in typing.get_args(hint)) or str(hint)

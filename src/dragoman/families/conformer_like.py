@@ -9,7 +9,7 @@ from dragoman.errors import ConfigError
 from dragoman.spec import BlockSpec, ConformerSpec, Distance, RotarySpec
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class ConformerFields:
     """The fields of Conformer blocks; `distances` maps a family's names for relative positions to their kind."""
 

@@ -10,7 +10,7 @@ from dragoman.families.wav2vec2 import Wav2Vec2Config
 from dragoman.spec import Activation, ConvStackPositionSpec, SpeechEncoderSpec
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class Data2VecAudioConfig(Wav2Vec2Config):
     """Fields and defaults of a data2vec `config.json`; the defaults are the base model."""
 

@@ -11,7 +11,7 @@ from dragoman.families.rules import head_rule, other_heads
 from dragoman.spec import Activation, TextDecoderSpec
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class ElectraConfig(BertConfig):
     """Fields and defaults of an ELECTRA `config.json`; the defaults are the small discriminator."""
 

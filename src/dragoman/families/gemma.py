@@ -8,7 +8,7 @@ from dragoman.families.gemma_like import GemmaLikeConfig
 from dragoman.families.llama_like import TINY, part
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class GemmaConfig(GemmaLikeConfig):
     """Fields and defaults of a Gemma `config.json`; the defaults are the model of 7 billion parameters."""
 

@@ -9,12 +9,12 @@ from typing import ClassVar
 from dragoman.checkpoint.keymap import Rename, Rule
 from dragoman.families import llama_like
 from dragoman.families.base import Card, Family
-from dragoman.families.config import FieldAlias
+from dragoman.families.free_fields import FieldAlias
 from dragoman.families.gemma_like import GemmaLikeConfig
 from dragoman.spec import NormOrder, TextDecoderSpec
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class Gemma2Config(GemmaLikeConfig):
     """Fields and defaults of a Gemma 2 `config.json`; the defaults are the model of 2 billion parameters."""
 

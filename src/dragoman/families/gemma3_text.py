@@ -19,7 +19,7 @@ _KINDS = ("full_attention", "sliding_attention")
 _OF_BOTH = ("pad_token_id", "bos_token_id", "eos_token_id", "tie_word_embeddings", "dtype", "torch_dtype")
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class Gemma3TextConfig(gemma2.Gemma2Config):
     """Fields and defaults of a Gemma 3 `config.json`; the defaults are the text model of 4 billion parameters.
 

@@ -7,7 +7,7 @@ from dragoman.families.llama_like import LlamaLikeConfig
 from dragoman.spec import Norm, TextDecoderSpec
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class GemmaLikeConfig(LlamaLikeConfig):
     """The fields and defaults that Gemma 1 to 3 share."""
 

@@ -11,7 +11,7 @@ from dragoman.families.rules import CROSS, other_heads
 from dragoman.spec import TextDecoderSpec
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class GPT2Config(gpt2_like.GPT2LikeConfig):
     """Fields and defaults of a GPT-2 `config.json`; the defaults are the small model."""
 

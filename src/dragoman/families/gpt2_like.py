@@ -5,7 +5,8 @@ from typing import Any
 
 from dragoman.checkpoint.keymap import Rename, Rule, Split
 from dragoman.errors import ConfigError
-from dragoman.families.config import FieldAlias, ModelConfig
+from dragoman.families.config import ModelConfig
+from dragoman.families.free_fields import FieldAlias
 from dragoman.families.rules import head_rule, other_heads
 from dragoman.spec import Activation, NormOrder, NormSpec
 from dragoman.spec.attention import AttentionSpec, CrossAttentionSpec
@@ -23,7 +24,7 @@ TINY: dict[str, Any] = {
 }
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class GPT2LikeConfig(ModelConfig):
     """The fields that GPT-2 and GPT-BigCode share, and the decoder they describe."""
 

@@ -13,7 +13,7 @@ from dragoman.families.rules import CROSS
 from dragoman.spec import TextDecoderSpec
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class GPTBigCodeConfig(gpt2_like.GPT2LikeConfig):
     """Fields and defaults of a GPT-BigCode `config.json`."""
 

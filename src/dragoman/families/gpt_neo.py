@@ -7,7 +7,8 @@ from dragoman.checkpoint.keymap import Drop, Rename, Rule
 from dragoman.errors import ConfigError
 from dragoman.families import gpt2_like
 from dragoman.families.base import TINY_IDS, Card, Family, Part
-from dragoman.families.config import FieldAlias, ModelConfig
+from dragoman.families.config import ModelConfig
+from dragoman.families.free_fields import FieldAlias
 from dragoman.families.rules import INSERTED, inserted_rules, other_heads
 from dragoman.spec import Activation, NormOrder, NormSpec
 from dragoman.spec.attention import AttentionSpec, CrossAttentionSpec
@@ -16,7 +17,7 @@ from dragoman.spec.checks import MOST_LAYERS
 from dragoman.spec.text import HeadSpec, TextDecoderSpec, TextEmbeddingSpec, TextPositionSpec
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class GPTNeoConfig(ModelConfig):
     """Fields and defaults of a GPT-Neo `config.json`; the defaults are the model of 1.3 billion parameters.
 

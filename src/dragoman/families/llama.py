@@ -9,7 +9,7 @@ from dragoman.families.rope import TINY_ROPES
 from dragoman.spec import TextDecoderSpec
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class LlamaConfig(LlamaLikeConfig):
     """Fields and defaults of a Llama `config.json`; the defaults are the first model of 7 billion parameters."""
 

@@ -19,7 +19,7 @@ from dragoman.spec.text import HeadSpec, TextDecoderSpec, TextEmbeddingSpec
 TINY = TINY_TEXT | TINY_IDS | {"intermediate_size": 30, "num_key_value_heads": 2}
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class LlamaLikeConfig(ModelConfig):
     """The fields that Llama-like models share."""
 

@@ -12,7 +12,7 @@ from dragoman.families.base import Card, Family
 from dragoman.spec import NormOrder, Positions, TextDecoderSpec, TextPositionSpec
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class MarianConfig(BartConfig):
     """Fields and defaults of a Marian `config.json`."""
 

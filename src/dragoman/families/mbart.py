@@ -9,7 +9,7 @@ from dragoman.families.base import Card, Family
 from dragoman.spec import EmbedNorm, NormOrder, TextDecoderSpec, TextPositionSpec
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class MBartConfig(BartConfig):
     """Fields and defaults of an mBART `config.json`."""
 

@@ -8,7 +8,7 @@ from dragoman.families.llama_like import TINY, LlamaLikeConfig, part, windowed_e
 from dragoman.spec import TextDecoderSpec
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class MistralConfig(LlamaLikeConfig):
     """Fields and defaults of a Mistral `config.json`; the defaults are the model of 7 billion parameters."""
 

@@ -14,7 +14,7 @@ from dragoman.spec.block import BlockSpec, FeedForwardSpec, StackSpec
 from dragoman.spec.text import HeadSpec, TextDecoderSpec, TextEmbeddingSpec, TextPositionSpec
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class OPTConfig(ModelConfig):
     """Fields and defaults of an OPT `config.json`; the defaults are the smallest model."""
 

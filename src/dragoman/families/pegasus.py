@@ -9,7 +9,7 @@ from dragoman.families.base import Card, Family
 from dragoman.spec import NormOrder, Positions, TextDecoderSpec, TextPositionSpec
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class PegasusConfig(BartConfig):
     """Fields and defaults of a PEGASUS `config.json`; the defaults are pegasus-large."""
 

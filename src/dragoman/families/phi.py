@@ -14,7 +14,7 @@ from dragoman.spec.block import BlockSpec, FeedForwardSpec, StackSpec
 from dragoman.spec.text import HeadSpec, TextDecoderSpec, TextEmbeddingSpec
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class PhiConfig(ModelConfig):
     """Fields and defaults of a Phi `config.json`; the defaults are phi-1."""
 

@@ -13,7 +13,7 @@ from dragoman.spec import TextDecoderSpec
 _OLD_NAMES = ("su", "yarn")  # of LongRoPE, in early files
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class Phi3Config(llama_like.LlamaLikeConfig):
     """Fields and defaults of a Phi-3 `config.json`; the defaults are Phi-3 mini.
 

@@ -9,7 +9,7 @@ from dragoman.spec import TextDecoderSpec
 from dragoman.spec.checks import MOST_LAYERS
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class QwenConfig(LlamaLikeConfig):
     """The fields that Qwen 2 and Qwen 3 share."""
 
@@ -32,7 +32,7 @@ class QwenConfig(LlamaLikeConfig):
             self.layer_types = ["sliding_attention" if i >= first else "full_attention" for i in range(count)]
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class Qwen2Config(QwenConfig):
     """Fields and defaults of a Qwen 2 `config.json`."""
 

@@ -10,7 +10,7 @@ from dragoman.families.qwen2 import QwenConfig
 from dragoman.spec import TextDecoderSpec
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class Qwen3Config(QwenConfig):
     """Fields and defaults of a Qwen 3 `config.json`."""
 

@@ -10,7 +10,7 @@ from dragoman.families.bert import BertConfig
 from dragoman.spec import Activation, TextDecoderSpec, TextPositionSpec
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class RobertaConfig(BertConfig):
     """Fields and defaults of a RoBERTa `config.json`."""
 

@@ -10,7 +10,7 @@ from dragoman.families.wav2vec2 import Wav2Vec2Config
 from dragoman.spec import ConvFrontendSpec, ConvPositionSpec, SpeechEncoderSpec
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class SEWConfig(Wav2Vec2Config):
     """Fields and defaults of a SEW `config.json`; the defaults are the base model."""
 

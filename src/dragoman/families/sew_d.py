@@ -11,7 +11,7 @@ from dragoman.families.sew import FRONTEND, UPSAMPLE, SEWConfig
 from dragoman.spec import BlockSpec, ConvFrontendSpec, DisentangledSpec, SpeechEncoderSpec
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class SEWDConfig(SEWConfig):
     """Fields and defaults of a SEW-D `config.json`; the defaults are the base model."""
 

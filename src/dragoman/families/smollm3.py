@@ -10,7 +10,7 @@ from dragoman.spec import TextDecoderSpec
 from dragoman.spec.checks import MOST_LAYERS
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class SmolLM3Config(LlamaLikeConfig):
     """Fields and defaults of a SmolLM3 `config.json`; the defaults are the model of 3 billion parameters.
 

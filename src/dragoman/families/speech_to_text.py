@@ -7,13 +7,13 @@ from dragoman.checkpoint.keymap import Drop, Rename, Rule
 from dragoman.errors import ConfigError
 from dragoman.families import bart_like, whisper
 from dragoman.families.base import Card, Family, Part, always
-from dragoman.families.config import FieldAlias
+from dragoman.families.free_fields import FieldAlias
 from dragoman.families.rules import head_rule
 from dragoman.spec import NormOrder, Positions, SinusoidPositionSpec, SpeechEncoderSpec, SubsampleFrontendSpec
 from dragoman.spec.text import TextDecoderSpec, TextPositionSpec
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class Speech2TextConfig(bart_like.TwoStackConfig):
     """Fields and defaults of a Speech to Text `config.json`; the defaults are the small model's."""
 

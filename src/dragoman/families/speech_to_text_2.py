@@ -13,7 +13,7 @@ from dragoman.families.rules import head_rule
 from dragoman.spec import NormOrder, Positions, TextDecoderSpec, TextPositionSpec
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class Speech2Text2Config(bart_like.BartLikeConfig):
     """Fields and defaults of a Speech2Text2 `config.json`."""
 

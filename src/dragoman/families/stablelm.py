@@ -5,13 +5,13 @@ from typing import ClassVar
 
 from dragoman.errors import ConfigError
 from dragoman.families.base import Card, Family
-from dragoman.families.config import FieldAlias
+from dragoman.families.free_fields import FieldAlias
 from dragoman.families.llama_like import TINY, LlamaLikeConfig, part
 from dragoman.families.rope import TINY_ROPES
 from dragoman.spec import Norm, NormOrder, TextDecoderSpec
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class StableLmConfig(LlamaLikeConfig):
     """Fields and defaults of a StableLM `config.json`."""
 

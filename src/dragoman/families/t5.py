@@ -7,7 +7,7 @@ from dragoman.families import t5_like
 from dragoman.families.base import Card, Family, Part, always
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class T5Config(t5_like.T5LikeConfig):
     """Fields and defaults of a T5 `config.json`; the defaults are t5-small."""
 

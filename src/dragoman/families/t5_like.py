@@ -5,7 +5,8 @@ from typing import Any
 
 from dragoman.checkpoint.keymap import Alias, Drop, Rename, Rule
 from dragoman.errors import ConfigError
-from dragoman.families.config import FieldAlias, ModelConfig
+from dragoman.families.config import ModelConfig
+from dragoman.families.free_fields import FieldAlias
 from dragoman.families.rules import head_rule, other_heads
 from dragoman.spec import Activation, BucketBiasSpec, Norm, NormOrder, NormSpec
 from dragoman.spec.attention import AttentionSpec, CrossAttentionSpec
@@ -26,7 +27,7 @@ TINY: dict[str, Any] = {
 }
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class T5LikeConfig(ModelConfig):
     """The fields that T5 and mT5 share."""
 

@@ -10,7 +10,7 @@ from dragoman.families.rules import head_rule
 from dragoman.spec import CrossAttentionSpec, EmbedNorm, NormOrder, Positions, TextDecoderSpec, TextPositionSpec
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class TrOCRConfig(bart_like.BartLikeConfig):
     """Fields and defaults of a TrOCR `config.json`; the defaults are trocr-base."""
 

@@ -10,7 +10,7 @@ from dragoman.families.wav2vec2 import Wav2Vec2Config
 from dragoman.spec import SpeechEncoderSpec
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class UniSpeechConfig(Wav2Vec2Config):
     """Fields and defaults of a UniSpeech `config.json`; the defaults are the base model."""
 

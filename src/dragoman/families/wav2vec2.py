@@ -11,7 +11,7 @@ from dragoman.spec import Activation, ConvFrontendSpec, ConvPositionSpec, Fronte
 from dragoman.spec.block import BlockSpec
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class Wav2Vec2Config(like.Wav2Vec2LikeConfig):
     """Fields and defaults of a wav2vec 2.0 `config.json`; the defaults are the base model."""
 

@@ -12,7 +12,7 @@ from dragoman.families.conformer_like import CONFORMER, ConformerFields
 from dragoman.spec import BlockSpec, ConvAdapterSpec, Distance, FeatureFrontendSpec, NormOrder, SpeechEncoderSpec
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class Wav2Vec2BertConfig(ConformerFields, like.Wav2Vec2LikeConfig):
     """Fields and defaults of a wav2vec2-bert `config.json`; the defaults are `facebook/w2v-bert-2.0`."""
 

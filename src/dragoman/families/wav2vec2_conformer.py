@@ -14,7 +14,7 @@ from dragoman.families.wav2vec2 import Wav2Vec2Config
 from dragoman.spec import BlockSpec, Distance, NormOrder, SpeechEncoderSpec
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class Wav2Vec2ConformerConfig(ConformerFields, Wav2Vec2Config):
     """Fields and defaults of a wav2vec2-conformer `config.json`."""
 

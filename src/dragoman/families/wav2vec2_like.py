@@ -33,7 +33,7 @@ TINY: dict[str, Any] = TINY_STACK | {  # one frame every 40 samples
 TINY_LARGE: dict[str, Any] = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class Wav2Vec2LikeConfig(SpecAugmentConfig):
     """The fields that encoders of waveforms and of filter banks share."""
 

@@ -9,14 +9,15 @@ from typing import ClassVar
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
 from dragoman.families import bart_like
 from dragoman.families.base import Card, Family, Part, always
-from dragoman.families.config import FieldAlias, SpecAugmentConfig
+from dragoman.families.config import SpecAugmentConfig
+from dragoman.families.free_fields import FieldAlias
 from dragoman.families.rules import head_rule
 from dragoman.spec import MelFrontendSpec, NormOrder, SpeechEncoderSpec, TablePositionSpec
 from dragoman.spec.block import BlockSpec
 from dragoman.spec.text import TextDecoderSpec, TextPositionSpec
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class WhisperConfig(bart_like.TwoStackConfig, SpecAugmentConfig):
     """Fields and defaults of a Whisper `config.json`; the defaults are the tiny model's."""
 

@@ -6,7 +6,8 @@ from typing import ClassVar
 from dragoman.checkpoint.keymap import Drop, Rename, Rule
 from dragoman.families import bart_like
 from dragoman.families.base import Card, Family, Part
-from dragoman.families.config import FieldAlias, ModelConfig
+from dragoman.families.config import ModelConfig
+from dragoman.families.free_fields import FieldAlias
 from dragoman.families.rules import CROSS, head_rule
 from dragoman.spec import Activation, NormOrder, Positions
 from dragoman.spec.attention import AttentionSpec, CrossAttentionSpec
@@ -14,7 +15,7 @@ from dragoman.spec.block import BlockSpec, FeedForwardSpec, StackSpec
 from dragoman.spec.text import HeadSpec, TextDecoderSpec, TextEmbeddingSpec, TextPositionSpec
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class XGLMConfig(ModelConfig):
     """Fields and defaults of an XGLM `config.json`; the defaults are xglm-564M."""
 

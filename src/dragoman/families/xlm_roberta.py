@@ -7,7 +7,7 @@ from dragoman.families import bert_like, roberta
 from dragoman.families.base import Card, Family, Part
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, eq=False)
 class XLMRobertaConfig(roberta.RobertaConfig):
     """Fields and defaults of an XLM-RoBERTa `config.json`."""
 

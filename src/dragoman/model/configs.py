@@ -9,6 +9,7 @@ from dragoman.api.config import SpeechEncoderDecoderConfig
 from dragoman.checkpoint.options import LoadOptions
 from dragoman.errors import ConfigError, did_you_mean
 from dragoman.families import ModelConfig, config_from_dict, find
+from dragoman.families.kept import KEPT
 from dragoman.generation.inherited import GENERATION_FIELDS
 from dragoman.generation.options import GenerationConfig
 
@@ -26,9 +27,9 @@ def whole_config(
     Raises:
         ConfigError: If it holds only one of the two parts, or an override is unknown.
     """
-    known = {field.name for field in fields(SpeechEncoderDecoderConfig)}
+    known = joint_names()
     for name in overrides:
-        if name not in known and not name.startswith(("encoder_", "decoder_")):
+        if name not in known and name not in data and not name.startswith(("encoder_", "decoder_")):
             raise ConfigError(
                 f"`{name}` is neither an option of loading or of `generate` nor a field of the configuration."
                 f"{did_you_mean(name, known | {field.name for field in fields(LoadOptions)} | {*GENERATION_FIELDS})}"
@@ -46,6 +47,11 @@ def whole_config(
         f"{name_or_path} holds a {family.model_type!r} model, which is a {role} alone. Join it to the other half with "
         "SpeechEncoderDecoderModel.from_encoder_decoder_pretrained(encoder, decoder)."
     )
+
+
+def joint_names() -> set[str]:
+    """Return the names that a joint configuration can be given: its fields, and those that are kept."""
+    return {field.name for field in fields(SpeechEncoderDecoderConfig)} | KEPT
 
 
 def is_sequence_to_sequence(data: Mapping[str, Any]) -> bool:
@@ -83,12 +89,12 @@ def part_config(data: Mapping[str, Any], name_or_path: str | Path, overrides: Ma
             f"{name_or_path} holds a whole speech encoder-decoder. Load it with "
             "SpeechEncoderDecoderModel.from_pretrained and take its part."
         )
-    config = config_from_dict(data, **overrides)
+    family = find(data.get("model_type")).config
     for name in overrides:
-        if name in config.extra and name not in data:
-            known = [field.name for field in fields(config)]
-            raise ConfigError(f"A {config.model_type!r} model has no field {name!r}.{did_you_mean(name, known)}")
-    return config
+        if not (name in data or name in KEPT or hasattr(family, name) or name == "extra"):
+            known = [field.name for field in fields(family)]
+            raise ConfigError(f"A {family.model_type!r} model has no field {name!r}.{did_you_mean(name, known)}")
+    return config_from_dict(data, **overrides)
 
 
 def replaced(config: ModelConfig, overrides: Mapping[str, Any]) -> Any:
@@ -100,8 +106,10 @@ def replaced(config: ModelConfig, overrides: Mapping[str, Any]) -> Any:
     if not isinstance(config, ModelConfig):
         raise ConfigError(f"`config` must be a configuration of dragoman, but is a {type(config).__name__}.")
     copied = config.from_dict(config.to_dict(), **overrides)
-    for name in vars(config).keys() & copied.extra.keys():  # attributes set by the caller, not keys of a file
-        setattr(copied, name, copied.extra.pop(name))
+    later = vars(config).keys() - vars(copied).keys() - copied.extra.keys()
+    for name in (vars(config).keys() & copied.extra.keys()) | later:  # attributes set by the caller, not keys of a file
+        copied.extra.pop(name, None)
+        object.__setattr__(copied, name, vars(config)[name])
     return copied
 
 

@@ -13,7 +13,7 @@ from dragoman.errors import ConfigError, did_you_mean
 from dragoman.families import speech_part
 from dragoman.generation.inherited import GENERATION_FIELDS
 from dragoman.model.backend import Backend
-from dragoman.model.configs import part_config, set_options, without_options
+from dragoman.model.configs import joint_names, part_config, set_options, without_options
 from dragoman.model.load import AnyModel, dtype_name, load_part, log_new, open_checkpoint
 from dragoman.spec import SpecialIds
 from dragoman.text.chat import speech_prompt
@@ -69,7 +69,8 @@ def _route(keywords: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         ConfigError: If a keyword is for none of them.
     """
     shared = {field.name for field in fields(LoadOptions)} | IDLE_OPTIONS
-    joint = {field.name for field in fields(SpeechEncoderDecoderConfig)} - {"encoder", "decoder"}
+    own = set(SpecialIds.names())
+    joint = {name for name in joint_names() if name in own or not name.startswith(("encoder", "decoder"))}
     routed: dict[str, dict[str, Any]] = {"encoder": {}, "decoder": {}, "config": {}}
     for name, value in keywords.items():
         part, _, rest = name.partition("_")

@@ -175,7 +175,7 @@ class TextDecoder(TextDecoderNet, PretrainedPart, DecoderMethods):
                 if old is not None:
                     setattr(module, name, _resized(old, new_num_tokens))
             self.embed.tokens.num_embeddings = new_num_tokens
-            self.config.vocab_size = new_num_tokens  # type: ignore[attr-defined]
+            self.config.vocab_size = new_num_tokens
             self.spec = self.config.text_spec()
             self.resized = True
         return self.embed.tokens

@@ -233,7 +233,7 @@ class TestJoint:
         assert config.decoder.dropout == 0.25
         assert config.decoder_start_token_id == 4
         assert config.decoder.decoder_start_token_id == 2
-        assert config.extra["my_field"] == "x"
+        assert config.my_field == "x"
 
     def test_nested_file(self, tmp_path: Path) -> None:
         config = joint(pad_token_id=3, eos_token_id=[2, 5])
