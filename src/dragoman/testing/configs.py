@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from dragoman.api.config import FUSIONS
-from dragoman.errors import ConfigError
 from dragoman.families import FAMILIES, find
 from dragoman.families.config import ModelConfig
 
@@ -39,14 +38,11 @@ def tiny_config(model_type: str, **fields: Any) -> ModelConfig:
         **fields: Fields of the family's configuration to replace.
 
     Raises:
-        ConfigError: If the family or a field is unknown, or a value is not valid.
+        ConfigError: If the family is unknown, or a value is not valid.
 
     Example:
         >>> config = SpeechEncoderDecoderConfig(encoder=tiny_config("wav2vec2"), decoder=tiny_config("bert"))
         >>> model = SpeechEncoderDecoderModel(config=config)
     """
     family = find(model_type)
-    try:
-        return family.config(**{**family.tiny, **fields})
-    except TypeError as error:
-        raise ConfigError(f"A {model_type!r} configuration cannot be built: {error}.") from error
+    return family.config(**{**family.tiny, **fields})
