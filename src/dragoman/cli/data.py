@@ -28,7 +28,9 @@ class CheckFlags:
     headers_only: bool = _data(False, "Do not decode the audio: quick, but damage is not found.")
     max_items: int = _data(_LISTED, "Number of problems of each kind that are listed; `--json` lists all.")
     json: bool = _data(False, "Print one JSON object.")
-    model: str | None = _data(None, "Model folder or hub id whose tokenizer and decoder must fit the texts.")
+    model: str | None = _data(
+        None, "Model folder, hub id or name of `whisper` whose tokenizer and decoder must fit the texts."
+    )
 
 
 @with_flags
@@ -71,11 +73,12 @@ def data(
 
 def _model_checks(name: str, source: dict[str, Any]) -> Any:
     """Return a function that checks the texts of a data set against a model, without loading its weights."""
-    processor = require("dragoman.processing", "--model").AutoProcessor.from_pretrained(name, **source)
-    config = require("dragoman.api.config", "--model").AutoConfig.from_pretrained(name, **source)
+    folder = require("dragoman.transcriber.loading", "--model").checkpoint_folder(name, source)
+    processor = require("dragoman.processing", "--model").AutoProcessor.from_pretrained(folder)
+    facts = require("dragoman.checkpoint.folder", "--model").read_model_config(folder)
+    config = require("dragoman.model.configs", "--model").whole_config(facts, name, {})
     tokens = require("dragoman.data.tokens", "--model")
-    decoder = getattr(config, "decoder", config)
-    limit = decoder.text_spec().num_positions
+    limit = config.decoder.text_spec().num_positions
 
     def check(checked: Any) -> dict[str, Any]:
         characters = tokens.unwritable(checked.utterances, processor.tokenizer)

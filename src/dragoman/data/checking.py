@@ -141,6 +141,9 @@ def _same_texts(utterances: Sequence[Utterance]) -> Iterable[Problem]:
         if "\ufffd" in utterance.text:
             message = "the text holds U+FFFD, which stands for characters lost in a conversion."
             yield Problem(kind="lost characters", source=utterance.source, message=message)
+        if "\n" in utterance.text:
+            message = "the text has several lines. If they should be items, a quotation mark of the table is open."
+            yield Problem(kind="several lines", source=utterance.source, message=message)
     for group in by_text.values():
         if len(group) > 1:
             message = f"{group[0].text!r:.60} is the text of {len(group)} items."

@@ -175,9 +175,11 @@ def has_content(text: str) -> bool:
 
 
 def _text(value: Any) -> str:
-    if value is not None and not isinstance(value, str | int | float):
+    if value is not None and (isinstance(value, bool) or not isinstance(value, str | int | float)):
         raise _BadRowError("bad text", f"the text must be a string, but is a {type(value).__name__}: {value!r:.60}.")
     text = "" if value is None else str(value).strip()
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise _BadRowError("bad text", f"the text holds half of a surrogate pair, which is no character: {text!a:.60}.")
     if not has_content(text):
         raise _BadRowError("empty text", "the text is empty. Remove the item, or write its transcript.")
     return text
@@ -214,7 +216,7 @@ def _seconds(what: str, value: Any) -> float | None:
         return None
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if isinstance(value, bool) or not math.isfinite(number) or number < 0:
         raise _BadRowError("bad number", f"the {what} must be a number, 0 or more, but is {value!r:.60}.")

@@ -64,13 +64,19 @@ def load_engine(
     name = _full_name(name)
     runner = runner_class(backend)
     place = runner.device(device)
-    folder = default_model_folder() if name is None else resolve(os.fspath(name), **source)
+    folder = checkpoint_folder(name, source)
     info = ModelInfo(name=DEFAULT_MODEL_NAME if name is None else os.fspath(name), commit=commit_of(folder))
     _log.info("Loading %s on %s.", info.name, place)
     with checkpoint_errors(info.name):
         if processor is None:  # before the weights: it is quick, so that a missing file is reported at once
             processor = _processor_of(folder, info.name)
         return Engine(runner.load(folder, place), processor, info)
+
+
+def checkpoint_folder(name: str | os.PathLike[str] | None, source: dict[str, Any]) -> Path:
+    """Return the local folder of a checkpoint; the arguments are those of `load_engine`."""
+    name = _full_name(name)
+    return default_model_folder() if name is None else resolve(os.fspath(name), **source)
 
 
 def _full_name(name: str | os.PathLike[str] | None) -> str | os.PathLike[str] | None:

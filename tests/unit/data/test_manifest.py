@@ -1,13 +1,15 @@
 """Manifests by path alone: tables of every usual layout, and each bad one named with file and line."""
 
+import contextlib
 import gzip
 import json
+import random
 import warnings
 
 import pytest
 
 from dragoman.data import read_manifest, scan_manifest
-from dragoman.errors import ConfigError, DataError, ModelNotFoundError
+from dragoman.errors import ConfigError, DataError, DragomanError, ModelNotFoundError
 
 
 def rows(*values):
@@ -122,6 +124,14 @@ BAD = {
     "malformed": (rows(GOOD) + '{"audio": "b.wav", "te\n', 2, "malformed line", "not JSON"),
     "no object": (rows(GOOD) + "[1]\n", 2, "malformed line", "JSON object, but holds a list"),
     "text of a wrong type": (rows(GOOD, {"audio": "b.wav", "text": ["x"]}), 2, "bad text", "must be a string"),
+    "true as text": (rows(GOOD, {"audio": "b.wav", "text": True}), 2, "bad text", "must be a string"),
+    "half of a surrogate pair": (rows(GOOD) + '{"audio": "b.wav", "text": "x\\ud800"}', 2, "bad text", "surrogate"),
+    "a number beyond floats": (
+        rows(GOOD, {"audio": "b.wav", "text": "x", "duration": 10**400}),
+        2,
+        "bad number",
+        "0 or",
+    ),
     "no path": (rows(GOOD, {"audio": 5, "text": "x"}), 2, "no audio", "must be a path, but is 5"),
     "negative": (rows(GOOD, {"audio": "b.wav", "text": "x", "duration": -1}), 2, "bad number", "but is -1"),
     "end before start": (
@@ -199,6 +209,28 @@ def test_a_manifest_that_is_bad_as_a_whole_is_an_error(clips, name, content, mes
     (clips / name).write_bytes(content)
     with pytest.raises(DataError, match=message):
         read_manifest(clips / name)
+
+
+def test_lines_swallowed_by_an_open_quotation_mark_are_named(clips):
+    (clips / "m.csv").write_text('path,text\na.wav,one\nb.wav,"two\nc.wav,three\nd.wav,say "hi"\n')
+    (problem,) = scan_manifest(clips / "m.csv").problems
+    assert problem.source.endswith("m.csv:3")
+    assert "so that lines 3 to 5 are lost" in problem.message
+
+
+@pytest.mark.parametrize("name", ["m.jsonl", "m.json", "m.csv", "m.tsv", "m.jsonl.gz", "m.txt"])
+def test_damaged_manifests_raise_nothing_but_our_errors(clips, name):
+    rng = random.Random(name)
+    whole = (LAYOUTS["nemo.json"] if "json" in name else LAYOUTS["fairseq.tsv"]).encode()
+    whole = gzip.compress(whole) if name.endswith(".gz") else whole
+    for _ in range(150):
+        content = bytearray(whole)
+        for _ in range(rng.randint(1, 8)):
+            content[rng.randrange(len(content))] = rng.choice(b'\0"\n\t,{}[]\\:\xff\xe9\x1f19e-')
+        (clips / name).write_bytes(content[: rng.randint(1, len(content))])
+        with contextlib.suppress(DragomanError):
+            for item in scan_manifest(clips / name).problems:
+                assert str(item).startswith(str(clips / name))
 
 
 def test_a_missing_manifest_is_not_found(tmp_path):

@@ -96,16 +96,23 @@ class _Numbered(Iterator[str]):
 
 def _read_cells(path: Path, kind: str) -> Iterator[Row | Problem]:
     lines = _Numbered(path)
-    header_line = next(lines, "")
+    header_line = next((line for line in lines if line.strip()), "")
     if kind == "tsv":  # the texts of Common Voice and CoVoST have quotation marks that quote nothing
         form = partial(csv.reader, delimiter="\t", quoting=csv.QUOTE_NONE)
     else:
         delimiter = max(",;\t|", key=header_line.count)
         form = partial(csv.reader, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL, strict=True)
     csv.field_size_limit(_LONGEST)
-    header = [name.strip() for name in next(form([header_line]), [])]
-    if len(set(header)) < len(header):
-        twice = next(name for name in header if header.count(name) > 1)
+    if lines.problems:
+        raise DataError(f"{lines.problems[0]} It is the line with the names of the columns, or comes before it.")
+    try:
+        header = [name.strip() for name in next(form([header_line]), [])]
+    except csv.Error as error:
+        raise DataError(
+            f"{path}:1: the names of the columns cannot be split ({error}). Close its quotation marks."
+        ) from error
+    twice = next((name for name in header if name and header.count(name) > 1), None)
+    if twice is not None:
         raise DataError(f"{path}:1: has the column {twice!r} twice. Rename one.")
     reader = form(lines)
     while True:
@@ -116,7 +123,10 @@ def _read_cells(path: Path, kind: str) -> Iterator[Row | Problem]:
             yield Problem(
                 kind="malformed line",
                 source=f"{path}:{first}",
-                message=f"cannot be split into cells ({error}). A quotation mark may be open: see this line.",
+                message=(
+                    f"cannot be split into cells ({error}){_lost(first, lines.number)}. A quotation mark may be open, "
+                    "or stand in a cell without being doubled."
+                ),
             )
             continue
         yield from lines.problems
@@ -125,6 +135,10 @@ def _read_cells(path: Path, kind: str) -> Iterator[Row | Problem]:
             return
         if cells and (len(cells) > 1 or cells[0].strip()):
             yield _cells(header, cells, f"{path}:{first}")
+
+
+def _lost(first: int, last: int) -> str:
+    return f", so that lines {first} to {last} are lost" if last > first else ""
 
 
 def _cells(header: list[str], cells: list[str], source: str) -> Row | Problem:
