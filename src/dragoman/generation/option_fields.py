@@ -14,7 +14,8 @@ class OptionFields:
     """The fields of `GenerationConfig`. Special ids are shared with the model's configuration (`GenerationId`).
 
     Length
-        max_length: Maximum number of tokens, the prompt included. `None` or 0: as many as the decoder can take.
+        max_length: Maximum number of tokens, the prompt included, but not the first ones of a Whisper (start, language,
+            task). `None` or 0: as many as the decoder can take.
         max_new_tokens: Maximum number of tokens after the prompt; takes precedence over `max_length`.
         min_length, min_new_tokens: The minimum, counted likewise; no end token is generated before.
         early_stopping: When beam search ends for an utterance. `False`: when the best running hypothesis, scored at its
@@ -56,7 +57,11 @@ class OptionFields:
         return_dict_in_generate: Return an output object instead of the ids alone.
         output_scores, output_logits, output_attentions, output_hidden_states: Optional contents of that object.
 
-    Whisper
+    Languages
+        language: Of the transcript: a code (`"de"`), an English name (`"german"`) or a token (`"<|de|>"`), or one for
+            each utterance; a multilingual Whisper detects it by default. The languages are those of `lang_to_id`.
+        task: Of a multilingual Whisper: `"transcribe"`, or `"translate"` into English.
+        return_timestamps: Of a Whisper: begin without the token that forbids timestamps.
         is_multilingual, lang_to_id, task_to_id, no_timestamps_token_id, max_initial_timestamp_index, prev_sot_token_id,
         alignment_heads, forced_decoder_ids:
             Ids of languages, tasks and timestamps, and the attention heads that follow the speech.
@@ -116,6 +121,9 @@ class OptionFields:
     forced_bos_token_id: Any = GenerationId()
     forced_eos_token_id: Any = GenerationId()
 
+    language: str | list[str] | None = None
+    task: str | None = None
+    return_timestamps: bool | None = None
     is_multilingual: bool | None = None
     lang_to_id: dict[str, int] | None = None
     task_to_id: dict[str, int] | None = None

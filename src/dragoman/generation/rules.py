@@ -76,6 +76,10 @@ def _is_decay(value: Any) -> bool:
     return _is_int(value[0]) and value[0] >= 0 and _is_number(value[1]) and value[1] > 0
 
 
+def _is_id_table(value: Any) -> bool:
+    return isinstance(value, Mapping) and _is_ids(list(value.values()))
+
+
 def _is_forced(value: Any) -> bool:
     return isinstance(value, Sequence) and all(
         isinstance(pair, Sequence) and len(pair) == 2 and all(one is None or _is_ids([one]) for one in pair)
@@ -132,6 +136,11 @@ _OPTIONAL: tuple[_Rule, ...] = (
         "a list of words, each a non-empty list of token ids or of such lists to choose from,",
     ),
     (("sequence_bias",), _is_bias, "{(ids, …): bias} or [[[ids, …], bias], …], with biases below infinity,"),
+    (("language",), _is_strings, "the name or code of a language, or a list of one for each utterance,"),
+    (("task",), lambda v: v in ("transcribe", "translate"), "'transcribe' or 'translate'"),
+    (("return_timestamps", "is_multilingual"), lambda v: isinstance(v, bool), "True or False"),
+    (("lang_to_id", "task_to_id"), _is_id_table, "a dictionary of token ids"),
+    (("no_timestamps_token_id",), lambda v: _is_ids([v]), "a token id"),
     (("stop_strings",), _is_strings, "a string, a list of strings, none of them empty,"),
     (
         ("exponential_decay_length_penalty",),

@@ -15,6 +15,8 @@ from dragoman.generation.plan import Plan
 
 # Passed by the trainers of `transformers`, or choose between its caches; without effect here.
 _IGNORED = ("cache_implementation", "disable_compile", "labels", "synced_gpus", "use_model_defaults")
+# Arguments of Whisper's own `generate` in `transformers`, where `None` is the default and leaves them as they are.
+_KEPT_BY_NONE = ("is_multilingual", "language", "return_timestamps", "task")
 
 
 def settings_of(base: GenerationConfig, given: GenerationConfig | None, options: Mapping[str, Any]) -> GenerationConfig:
@@ -30,7 +32,11 @@ def settings_of(base: GenerationConfig, given: GenerationConfig | None, options:
         raise GenerationError(
             "`synced_gpus` is not supported: `generate` needs all weights of the model. Gather them first."
         )
-    options = {name: value for name, value in options.items() if name not in _IGNORED}
+    options = {
+        name: value
+        for name, value in options.items()
+        if name not in _IGNORED and not (name in _KEPT_BY_NONE and value is None)
+    }
     if options.get("top_k", 0) is None:
         options["top_k"] = 0  # `None` in the call turns an option off; the default of this one is on
     settings = (copy.deepcopy(base) if given is None else GenerationConfig.of(given).over(base)).replace(**options)
@@ -40,7 +46,11 @@ def settings_of(base: GenerationConfig, given: GenerationConfig | None, options:
 
 
 def prompt_of(
-    settings: GenerationConfig, batch: int, given: Any, vocab_size: int
+    settings: GenerationConfig,
+    batch: int,
+    given: Any,
+    vocab_size: int,
+    begin: Sequence[Sequence[int]] | None = None,
 ) -> tuple[np.ndarray[Any, np.dtype[np.int64]], list[tuple[int, int]]]:
     """Return the prompt: the start id, then the forced ids of the options or the ids given by the caller.
 
@@ -49,6 +59,7 @@ def prompt_of(
         batch: Number of utterances.
         given: `decoder_input_ids`, `[batch, tokens]` of any framework, or `None`.
         vocab_size: Size of the decoder's vocabulary.
+        begin: For each utterance, the tokens after the start id, in place of `forced_decoder_ids`.
 
     Returns:
         The prompt, int `[batch, tokens]`, and the tokens forced after it, as (position, token).
@@ -70,10 +81,15 @@ def prompt_of(
     if settings.pad_token_id is not None:  # the decoder reads it after the end of a sequence
         check_ids("pad_token_id", [settings.pad_token_id], vocab_size)
     first = np.broadcast_to(np.asarray(starts, dtype=np.int64)[:, None], (batch, 1))
+    if given is None and begin is not None:
+        check_ids(
+            "lang_to_id, task_to_id and no_timestamps_token_id", {one for row in begin for one in row}, vocab_size
+        )
+        return np.concatenate([first, np.asarray(begin, dtype=np.int64).reshape(batch, -1)], axis=1), []
     if given is None:
-        begin, forced = _split_forced(settings.forced_decoder_ids or ())
-        check_ids("forced_decoder_ids", [*begin, *(token for _, token in forced)], vocab_size)
-        rest = np.broadcast_to(np.asarray(begin, dtype=np.int64), (batch, len(begin)))
+        forced_now, forced = _split_forced(settings.forced_decoder_ids or ())
+        check_ids("forced_decoder_ids", [*forced_now, *(token for _, token in forced)], vocab_size)
+        rest = np.broadcast_to(np.asarray(forced_now, dtype=np.int64), (batch, len(forced_now)))
         return np.concatenate([first, rest], axis=1), forced
     tokens = to_numpy(given)
     check_tokens("decoder_input_ids", tokens.shape, str(tokens.dtype))

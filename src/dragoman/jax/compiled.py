@@ -20,6 +20,7 @@ from dragoman.generation.chain import build_filters, build_processors
 from dragoman.generation.noise import fold, sample_keys, utterance_keys
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.plan import Plan
+from dragoman.generation.request import Request, Speech
 from dragoman.generation.result import GenerationResult
 from dragoman.generation.rows import RowState, advance_rows, begin_rows
 from dragoman.generation.run import Run, raise_if_failed
@@ -33,7 +34,6 @@ from dragoman.jax.net.cache import Cache, Memory
 from dragoman.jax.net.joint import Joint
 from dragoman.jax.net.layers import widened
 from dragoman.jax.pretrained import PretrainedModule
-from dragoman.model.generate import Request, Speech
 
 _FIRST_CAPACITY = 64  # tokens; doubled when the cache is full
 

@@ -17,13 +17,13 @@ from dragoman.api.outputs import EncoderOutput
 from dragoman.errors import GenerationError
 from dragoman.generation import loop
 from dragoman.generation.options import GenerationConfig
+from dragoman.generation.request import Request
 from dragoman.generation.result import GenerationResult
 from dragoman.jax import compiled
 from dragoman.jax.arrays import is_traced
 from dragoman.jax.net.joint import Joint
 from dragoman.jax.pretrained import PretrainedModule
 from dragoman.jax.steps import CachedDecoder
-from dragoman.model.generate import Request
 
 
 def search(

@@ -17,6 +17,7 @@ from dragoman.checkpoint.options import check_saving, tensors_to_save
 from dragoman.errors import GenerationError
 from dragoman.files import as_path
 from dragoman.generation.options import GenerationConfig
+from dragoman.generation.request import Request, Speech
 from dragoman.generation.result import GenerationResult
 from dragoman.jax.arrays import ARRAYS, is_traced
 from dragoman.jax.backend import BACKEND
@@ -31,7 +32,6 @@ from dragoman.jax.outputs import FlaxGenerateOutput
 from dragoman.jax.parts import SpeechEncoder, TextDecoder
 from dragoman.jax.stages import StageMethods, dropout_key
 from dragoman.model.arguments import chosen, encoder_inputs
-from dragoman.model.generate import Request, Speech
 from dragoman.model.joining import check_joinable, check_part, joint_config
 from dragoman.model.save import save_model
 from dragoman.spec import Padding

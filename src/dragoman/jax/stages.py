@@ -8,6 +8,7 @@ from jaxtyping import Array, Int, PRNGKeyArray
 
 from dragoman.api.outputs import CausalLMOutput, EncoderOutput, Seq2SeqLMOutput
 from dragoman.errors import ConfigError
+from dragoman.generation.request import Speech
 from dragoman.jax.net.bridge import Prefix
 from dragoman.jax.net.cache import Cache
 from dragoman.jax.net.joint import Joint
@@ -16,7 +17,6 @@ from dragoman.jax.parts import SpeechEncoder, TextDecoder
 from dragoman.jax.pretrained import PretrainedModule
 from dragoman.model.arguments import chosen, encoder_inputs, encoder_output
 from dragoman.model.facade import ModelMethods
-from dragoman.model.generate import Speech
 from dragoman.spec.augment import Masks
 
 

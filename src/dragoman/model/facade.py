@@ -13,12 +13,12 @@ from dragoman.api.checks import check_rows
 from dragoman.api.config import SpeechEncoderDecoderConfig
 from dragoman.checkpoint.report import LoadReport
 from dragoman.files import as_path
-from dragoman.generation.inherited import adopt_changes, inherited_options, linked_options, options_on
-from dragoman.generation.options import GenerationConfig
+from dragoman.generation.inherited import inherited_options
+from dragoman.generation.request import Speech
 from dragoman.model.arguments import chosen, decoder_inputs, encoder_inputs, shift_right, warn_of_start
 from dragoman.model.arrays import checked_mask, checked_tokens
 from dragoman.model.backend import Backend
-from dragoman.model.generate import GenerateMethods, Speech
+from dragoman.model.generate import GenerateMethods
 from dragoman.model.load import load_model
 from dragoman.model.lora import add_lora, load_adapter, merge_lora, save_adapter
 from dragoman.model.warm_start import warm_start
@@ -39,8 +39,6 @@ class ModelMethods(GenerateMethods):
     processing: tuple[Any, ...]
     base_marks: Mapping[str, tuple[int, ...]]
     dtype: Any
-    _generation_config: GenerationConfig
-    _seen_options: dict[str, Any]
 
     def _set_up(self, config: SpeechEncoderDecoderConfig) -> None:
         """Set what a new model has besides its network."""
@@ -51,22 +49,6 @@ class ModelMethods(GenerateMethods):
         self.base_marks = {}
         self.processing = ()  # a tokenizer and a feature extractor to save with the model
         self._warned_of_start = False
-
-    @property
-    def generation_config(self) -> GenerationConfig:
-        """The options that `generate` uses; `None` unsets one. What is assigned, ours or of `transformers`, is copied.
-
-        Options and ids that are set on the model's configuration later appear here too.
-        """
-        adopt_changes(self._generation_config, self.config, self._seen_options)
-        self._seen_options = options_on(self.config)
-        return self._generation_config
-
-    @generation_config.setter
-    def generation_config(self, options: Any) -> None:
-        known = getattr(options, "special_ids", None) is self.config.special_ids
-        self._generation_config = options if known else linked_options(options, self.config)
-        self._seen_options = options_on(self.config)
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, **kwargs: Any) -> Self:

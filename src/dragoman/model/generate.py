@@ -5,81 +5,28 @@ Not here: the search (`dragoman.generation`), and what runs its steps (`dragoman
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
-import numpy as np
 from jaxtyping import Float, Int
 
-from dragoman.api.checks import one_audio
+from dragoman.api.checks import check_ids, one_audio
 from dragoman.api.config import SpeechEncoderDecoderConfig
 from dragoman.api.outputs import EncoderOutput
+from dragoman.batch import to_numpy
 from dragoman.errors import GenerationError
+from dragoman.families import find
+from dragoman.generation.inherited import adopt_changes, linked_options, options_on
+from dragoman.generation.language import set_output_language, whisper_rows
 from dragoman.generation.options import GenerationConfig
-from dragoman.generation.plan import Plan, plan_of
+from dragoman.generation.plan import plan_of
+from dragoman.generation.request import Request, Speech
 from dragoman.generation.result import GenerationResult
 from dragoman.generation.scorers.fusion import Scorer, given_scorers
 from dragoman.generation.settings import prompt_mask_of, prompt_of, settings_of, warn_if_cut_off
 from dragoman.model.arguments import encoder_inputs
 from dragoman.model.arrays import Arrays
-
-Speech = tuple[Any, Any, EncoderOutput | None]
-"""What `encoder_inputs` returns: audio and lengths, or an earlier output of the encoder."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """One call of `generate`, checked.
-
-    Attributes:
-        settings: All options.
-        plan: Lengths and ids.
-        speech: What the encoder gets.
-        prompt: The tokens that each transcript starts with.
-        prompt_mask: True for valid tokens of the prompt; `None` if all are.
-        draft: For speculative decoding, the smaller model and what its encoder gets.
-        processors: The caller's own.
-        prefix_allowed_tokens_fn: The caller's.
-        criteria: The caller's own reasons to end a sequence.
-        streamer: Receives each token.
-        tokenizer: Decodes tokens, for `stop_strings`.
-        scorers: Extra scores.
-        token_log_probs: Whether to record the log-probability of each token.
-    """
-
-    settings: GenerationConfig
-    plan: Plan
-    speech: Speech
-    prompt: Int[np.ndarray[Any, Any], "batch tokens"]
-    prompt_mask: np.ndarray[Any, Any] | None
-    draft: tuple[Any, Speech] | None = None
-    processors: Sequence[Any] = ()
-    prefix_allowed_tokens_fn: Any = None
-    criteria: Sequence[Any] = ()
-    streamer: Any = None
-    tokenizer: Any = None
-    scorers: Sequence[Scorer] = ()
-    token_log_probs: bool = False
-
-    @property
-    def takes_part(self) -> bool:
-        """Whether the caller's own objects, or records of each step, take part in the search."""
-        own = (self.processors, self.criteria, self.scorers, self.token_log_probs)
-        given = (self.draft, self.prefix_allowed_tokens_fn, self.streamer)
-        return any(own) or any(x is not None for x in given)
-
-    def loop_options(self) -> dict[str, Any]:
-        """Return the arguments of `dragoman.generation.loop.generate` that no framework changes."""
-        return {
-            "plan": self.plan,
-            "processors": self.processors,
-            "prefix_allowed_tokens_fn": self.prefix_allowed_tokens_fn,
-            "criteria": self.criteria,
-            "decode": None if self.tokenizer is None else self.tokenizer.decode,
-            "streamer": self.streamer,
-            "scorers": self.scorers,
-            "token_log_probs": self.token_log_probs,
-        }
 
 
 class GenerateMethods:
@@ -92,7 +39,24 @@ class GenerateMethods:
     encoder: Any
     decoder: Any
     bridge: Any
-    generation_config: Any
+    _generation_config: GenerationConfig
+    _seen_options: dict[str, Any]
+
+    @property
+    def generation_config(self) -> GenerationConfig:
+        """The options that `generate` uses; `None` unsets one. What is assigned, ours or of `transformers`, is copied.
+
+        Options and ids that are set on the model's configuration later appear here too.
+        """
+        adopt_changes(self._generation_config, self.config, self._seen_options)
+        self._seen_options = options_on(self.config)
+        return self._generation_config
+
+    @generation_config.setter
+    def generation_config(self, options: Any) -> None:
+        known = getattr(options, "special_ids", None) is self.config.special_ids
+        self._generation_config = options if known else linked_options(options, self.config)
+        self._seen_options = options_on(self.config)
 
     def generate(
         self,
@@ -154,7 +118,8 @@ class GenerateMethods:
         Raises:
             ConfigError: If inputs are missing or contradict each other.
             AudioError: If the audio cannot be used.
-            GenerationError: If options are unknown or invalid, or no start id is set.
+            GenerationError: If options are unknown or invalid, no start id is set, or the model does not know the
+                language or task.
         """
         scorers = given_scorers(scorers, options)
         own = {name: options.pop(name) for name in self._search_options if name in options}
@@ -173,6 +138,7 @@ class GenerateMethods:
             tokenizer=tokenizer,
             scorers=scorers,
             token_log_probs=token_log_probs,
+            own=own,
         )
         result, encoded = self._search(request, seed, **own)
         if self._arrays.is_known(result.ended):
@@ -195,16 +161,33 @@ class GenerateMethods:
         *,
         prompt: Any = None,
         prompt_mask: Any = None,
+        own: Mapping[str, Any] | None = None,
         **caller: Any,
     ) -> Request:
-        """Return a checked request; `caller` holds its other fields."""
+        """Return a checked request; `caller` holds its other fields, `own` keywords of this backend's search."""
         settings = settings_of(self.generation_config, given, options)
         settings.validate()
         batch = (speech[0] if speech[2] is None else speech[2].last_hidden_state).shape[0]
-        tokens, forced = prompt_of(settings, batch, prompt, self.decoder.spec.vocab_size)
+        asked = any(options.get(name) is not None for name in ("language", "task"))
+        begin = None
+        if prompt is not None and asked:
+            raise GenerationError(
+                "`decoder_input_ids` are the first tokens of the transcripts, which `language` and `task` choose too. "
+                "Pass one or the other."
+            )
+        whisper = find(self.config.decoder.model_type).tokenizer == "WhisperTokenizer"
+        if not whisper:
+            set_output_language(settings, caller.get("tokenizer"), asked=asked)
+        elif prompt is None:
+            begin = whisper_rows(settings, batch, partial(self._likeliest, settings, speech, own or {}))
+        tokens, forced = prompt_of(settings, batch, prompt, self.decoder.spec.vocab_size, begin)
+        capacity = self.max_text_length(self._max_frames(speech))
+        if whisper and prompt is None and settings.max_length and settings.max_new_tokens is None:
+            # as in `transformers`, a Whisper's first tokens do not count
+            settings.max_length = min(settings.max_length + tokens.shape[1], capacity)
         return Request(
             settings=settings,
-            plan=plan_of(settings, tokens.shape[1], self.max_text_length(self._max_frames(speech)), forced),
+            plan=plan_of(settings, tokens.shape[1], capacity, forced),
             speech=speech,
             prompt=tokens,
             prompt_mask=prompt_mask_of(prompt_mask, prompt, tokens),
@@ -243,6 +226,22 @@ class GenerateMethods:
             "encoder_outputs": encoder_outputs,
             **{name: value for name, value in kwargs.items() if name != "is_first_iteration"},
         }
+
+    def _likeliest(
+        self, settings: GenerationConfig, speech: Speech, own: Mapping[str, Any], candidates: Sequence[int]
+    ) -> list[int]:
+        """Return the most probable of some tokens after the start token, for each utterance."""
+        batch = (speech[0] if speech[2] is None else speech[2].last_hidden_state).shape[0]
+        check_ids("lang_to_id", candidates, self.decoder.spec.vocab_size)
+        ids = {name: getattr(settings, name) for name in ("decoder_start_token_id", "pad_token_id")}
+        others = set(range(self.decoder.spec.vocab_size)) - set(candidates)
+        one = GenerationConfig(max_new_tokens=1, suppress_tokens=sorted(others), **ids)
+        tokens, _ = prompt_of(one, batch, None, self.decoder.spec.vocab_size)
+        plan = plan_of(one, 1, self.max_text_length(self._max_frames(speech)))
+        request = Request(settings=one, plan=plan, speech=speech, prompt=tokens, prompt_mask=None)
+        found, _ = self._search(request, None, **own)
+        likeliest: list[int] = to_numpy(found.sequences)[:, 1].tolist()
+        return likeliest
 
     def max_text_length(self, frames: int) -> int:
         """Return the maximum number of tokens, prompt included, for `frames` frames of the encoder."""

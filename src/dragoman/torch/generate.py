@@ -14,8 +14,8 @@ from torch import Tensor
 from dragoman.api.outputs import EncoderOutput, Seq2SeqLMOutput
 from dragoman.generation.decoder import Step
 from dragoman.generation.loop import generate
+from dragoman.generation.request import Request, Speech
 from dragoman.generation.result import GenerationResult
-from dragoman.model.generate import Request, Speech
 from dragoman.torch.calls import run_encoder
 from dragoman.torch.net.cache import Cache, Memory
 from dragoman.torch.net.text_decoder import TextDecoderNet

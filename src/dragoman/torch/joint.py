@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from dragoman.api.config import SpeechEncoderDecoderConfig
 from dragoman.api.outputs import EncoderOutput, Seq2SeqLMOutput
 from dragoman.errors import ConfigError
+from dragoman.generation.request import Speech
 from dragoman.model.added import added_to_model
 from dragoman.model.facade import ModelMethods
-from dragoman.model.generate import Speech
 from dragoman.model.joining import check_joinable, check_part
 from dragoman.torch.backend import own_tensors
 from dragoman.torch.calls import (

@@ -17,9 +17,9 @@ from dragoman.api.outputs import EncoderOutput
 from dragoman.checkpoint.lora import is_new
 from dragoman.checkpoint.options import check_saving
 from dragoman.files import as_path
+from dragoman.generation.request import Request
 from dragoman.generation.result import GenerationResult, compute_transition_scores
 from dragoman.model.arguments import chosen, encoder_inputs
-from dragoman.model.generate import Request
 from dragoman.model.joining import check_joinable, check_part, joint_config
 from dragoman.model.save import save_model
 from dragoman.model.state import Section, model_sections

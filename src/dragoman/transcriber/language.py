@@ -8,12 +8,14 @@ import re
 import warnings
 from collections.abc import Iterable, Mapping
 from copy import copy
+from dataclasses import replace
 from typing import Any
 
 from dragoman.errors import ConfigError, TokenizerError, did_you_mean
 from dragoman.model.runner import ModelFacts
+from dragoman.text.languages import LANGUAGES, language_code
 from dragoman.text.mbart import MBartTokenizer
-from dragoman.text.whisper import LANGUAGES, WhisperTokenizer, language_code
+from dragoman.text.whisper import WhisperTokenizer
 from dragoman.transcriber.options import TranscribeOptions
 
 # OpenAI's rule for files that do not state it: English-only vocabularies are smaller.
@@ -36,6 +38,17 @@ def takes_language(facts: ModelFacts, tokenizer: Any) -> bool:
     return facts.text.vocab_size >= _MULTILINGUAL_FROM if stated is None else stated
 
 
+def with_own_choices(options: TranscribeOptions, facts: ModelFacts) -> TranscribeOptions:
+    """Return options with the checkpoint's language and task (`model.generation_config`) where the user chose none."""
+    own = facts.generation
+    chosen: dict[str, Any] = {}
+    if options.language is None and isinstance(own.language, str):
+        chosen["language"] = own.language
+    if options.task is None and options.target_language is None and own.task is not None:
+        chosen["task"] = own.task
+    return replace(options, **chosen)
+
+
 def language_tokens(facts: ModelFacts, tokenizer: WhisperTokenizer) -> dict[int, str]:
     """Return the language code of each language token id."""
     stated = facts.generation.lang_to_id
@@ -50,7 +63,7 @@ def prompt_tokens(tokenizer: WhisperTokenizer, language: str, task: str, known: 
 
     Args:
         tokenizer: Of a multilingual Whisper; it is not changed.
-        language: A code (`"ar"`) or an English name (`"arabic"`).
+        language: A code (`"ar"`), an English name (`"arabic"`) or a token (`"<|ar|>"`).
         task: `"transcribe"` or `"translate"`.
         known: The model's language codes.
 
@@ -59,7 +72,7 @@ def prompt_tokens(tokenizer: WhisperTokenizer, language: str, task: str, known: 
     """
     tokenizer = copy(tokenizer)
     try:
-        tokenizer.set_prefix_tokens(language, task, predict_timestamps=False)
+        tokenizer.set_prefix_tokens(language.strip("<|>"), task, predict_timestamps=False)
     except TokenizerError as error:
         raise ConfigError(
             f"The model does not know the language {language!r}, "
@@ -76,9 +89,9 @@ def whisper_task(options: TranscribeOptions, language: str) -> str:
         ConfigError: If another output language is asked for.
     """
     if options.target_language is None:
-        return options.task
+        return options.task or "transcribe"
     spoken, wanted = language_code(language), language_code(options.target_language)
-    if wanted == spoken and options.task == "transcribe":
+    if wanted == spoken and options.task != "translate":
         return "transcribe"
     if wanted == "en":
         return "translate"
@@ -121,7 +134,7 @@ def target_token(facts: ModelFacts, tokenizer: Any, options: TranscribeOptions, 
         return None
     token = _find_language(wanted, known)
     if token is None:
-        option = "target_language" if options.target_language or options.task == "transcribe" else "task"
+        option = "target_language" if options.target_language or options.task != "translate" else "task"
         raise ConfigError(
             f"This model cannot write {wanted!r}. `{option}` must be one of {', '.join(sorted(known))}, or the English "
             f"name of one.{did_you_mean(wanted, known)}"
@@ -155,7 +168,7 @@ def warn_of_idle_options(facts: ModelFacts, options: TranscribeOptions, tokenize
                     "openai/whisper-tiny (`--model tiny`) or openai/whisper-large-v3-turbo (`--model turbo`)."
                 )
             idle.append(f"`{name}` ({value})")
-        if options.task != TranscribeOptions.task:
+        if options.task == "translate":
             idle.append(f"`task` ({options.task})")
     if idle:
         reason = "it is English-only" if whisper else "it writes the language it was trained for"

@@ -32,11 +32,14 @@ class TranscribeOptions:
     """How a recording is read, split and decoded."""
 
     language: str | None = _language(
-        None, "Spoken language, for models that take one: `en` or `english`.", unset="detected"
+        None,
+        "Spoken language, for models that take one: `en` or `english`.",
+        unset="the checkpoint's, else detected",
     )
-    task: Literal["transcribe", "translate"] = _language(
-        "transcribe",
+    task: Literal["transcribe", "translate"] | None = _language(
+        None,
         "`translate` asks for English, from a multilingual Whisper or a decoder with several output languages.",
+        unset="the checkpoint's, else `transcribe`",
     )
     target_language: str | None = _language(
         None,
@@ -198,7 +201,7 @@ class TranscribeOptions:
                 yield f"`{name}` must be at least 1 second, but is {seconds}."
         if not 0 <= self.vad_threshold <= 1:
             yield f"`vad_threshold` must be between 0 and 1, but is {self.vad_threshold}."
-        if self.task not in ("transcribe", "translate"):
+        if self.task not in ("transcribe", "translate", None):
             yield f"`task` must be 'transcribe' or 'translate', but is {self.task!r}."
         if self.lm_unit not in ("words", "tokens", None):
             yield f"`lm_unit` must be 'words', 'tokens' or None, but is {self.lm_unit!r}."

@@ -15,6 +15,7 @@ from dragoman.transcriber.language import (
     target_token,
     warn_of_idle_options,
     whisper_task,
+    with_own_choices,
 )
 from dragoman.transcriber.options import TranscribeOptions
 
@@ -97,16 +98,17 @@ class PromptBuilder:
         engine, options = self._engine, self._options
         facts, tokenizer = engine.facts, engine.tokenizer
         warn_of_idle_options(facts, options, tokenizer)
+        own = with_own_choices(options, facts)
         if not takes_language(facts, tokenizer):
             english_only = isinstance(tokenizer, WhisperTokenizer)
             self.language = "en" if english_only else options.language
-            target = target_token(facts, tokenizer, options, engine.info.name)
+            target = target_token(facts, tokenizer, own, engine.info.name)
             return engine.own_prompt() if target is None else [engine.own_prompt()[0], target]
-        codes, language = language_tokens(facts, tokenizer), options.language
+        codes, language = language_tokens(facts, tokenizer), own.language
         if language is None:
             language = codes[engine.likeliest(first, engine.own_prompt()[:1], list(codes))]
             _log.info("%s: detected language %s.", self._name, language)
-        task = whisper_task(options, language)
+        task = whisper_task(own, language)
         self.language, prompt = prompt_tokens(tokenizer, language, task, codes.values())
         return prompt
 

@@ -32,13 +32,27 @@ def transcribed(whisper, sample, **options):
         return whisper.transcribe(sample, beam_size=1, max_new_tokens=3, **options)
 
 
-@pytest.mark.parametrize(("language", "code", "token"), [("en", "en", EN), ("Czech", "cs", CS), ("arabic", "ar", AR)])
+@pytest.mark.parametrize(("language", "code", "token"), [("en", "en", EN), ("<|cs|>", "cs", CS), ("arabic", "ar", AR)])
 @pytest.mark.parametrize(("task", "task_token"), [("transcribe", TRANSCRIBE), ("translate", TRANSLATE)])
 def test_language_and_task_are_the_first_tokens(whisper, sample, prompts, language, code, token, task, task_token):
     transcript = transcribed(whisper, sample, language=language, task=task)
     assert transcript.language == code
     assert prompts
     assert all(prompt == [SOT, token, task_token, NO_TIMES] for prompt in prompts)
+
+
+def test_language_and_task_of_the_checkpoint_apply_unless_the_user_chooses(whisper, sample, prompts, monkeypatch):
+    own = whisper.model.generation_config
+    monkeypatch.setattr(own, "language", "<|cs|>")
+    monkeypatch.setattr(own, "task", "translate")
+    for options, chosen in (
+        ({}, (CS, TRANSLATE)),
+        ({"language": "ar"}, (AR, TRANSLATE)),
+        ({"task": "transcribe"}, (CS, TRANSCRIBE)),
+    ):
+        prompts.clear()
+        assert transcribed(whisper, sample, **options).language == {CS: "cs", AR: "ar"}[chosen[0]]
+        assert {tuple(prompt) for prompt in prompts} == {(SOT, *chosen, NO_TIMES)}
 
 
 def test_an_unknown_language_is_refused(whisper, sample):
