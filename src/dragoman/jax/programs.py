@@ -13,6 +13,7 @@ from flax import nnx
 
 from dragoman.errors import CheckpointError
 from dragoman.jax.arrays import is_traced
+from dragoman.jax.forks import mind_forks
 from dragoman.jax.net.tree import Tree, fitting, flat, merge, nested, tree_of, update, variables
 
 _log = logging.getLogger("dragoman")
@@ -29,6 +30,7 @@ class Programs:
     """
 
     def __init__(self, module: nnx.Module) -> None:
+        mind_forks()
         self._module = module
         self._variables = variables(module)
         self._structure: Any = None  # of the parameters, once it is needed
@@ -94,6 +96,7 @@ class Programs:
                 object at each call.
             static: Names of the arguments that are not arrays; they must be passed by name.
         """
+        mind_forks()
         if function not in self._compiled:
             graph = nnx.graphdef(self._module)
 

@@ -16,11 +16,14 @@ from dragoman.model.save import save_part
 from dragoman.model.state import Section, from_either, part_sections
 from dragoman.spec.checks import check_sizes
 from dragoman.torch.backend import BACKEND, own_tensors
+from dragoman.torch.forks import mind_forks
 from dragoman.torch.naming import NamedModule
 from dragoman.torch.net.block import Stack
 from dragoman.torch.net.frontend import ConvFrontend
 from dragoman.torch.places import names_of
 from dragoman.torch.state import rename, state_dict
+
+mind_forks()
 
 
 class PretrainedModule(NamedModule):
