@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from dragoman.checkpoint.copied import Copied, check_hashes
 from dragoman.checkpoint.formats import FORMATS, ctranslate2_config, open_gguf
 from dragoman.checkpoint.layout import WeightFiles, find_weights
 from dragoman.checkpoint.tensors import Framework, SafetensorsFile, Shards, TensorFile
@@ -30,12 +31,14 @@ class Checkpoint:
         config: Content of `config.json`.
         generation: Content of `generation_config.json`, `None` if there is no such file.
         weights: The files with its tensors.
+        copied: Whether tensors are copied out of the files, whose hashes are checked where they are known.
     """
 
     folder: Path
     config: Mapping[str, Any]
     generation: Mapping[str, Any] | None
     weights: WeightFiles
+    copied: bool = False
 
     def tensors(
         self, framework: Framework, read_pickle: PickleReader | None = None
@@ -48,7 +51,17 @@ class Checkpoint:
 
         Raises:
             MissingDependencyError: If the weights are `.bin` files and the backend cannot read them.
+            UntrustedFileError: If a hash is known and differs.
         """
+        if not self.copied:
+            return self._opened(framework, read_pickle)
+        check_hashes(self.weights.paths)
+        with ExitStack() as stack:
+            file = stack.enter_context(self._opened(framework, read_pickle))
+            stack.pop_all()
+        return Copied(file)
+
+    def _opened(self, framework: Framework, read_pickle: PickleReader | None) -> AbstractContextManager[TensorFile]:
         kind, paths = self.weights.format, self.weights.paths
         if kind in FORMATS:
             return FORMATS[kind].open(paths)

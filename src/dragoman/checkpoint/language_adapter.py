@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dragoman.checkpoint import filling
+from dragoman.checkpoint.copied import Copied
 from dragoman.checkpoint.folder import PickleReader
 from dragoman.checkpoint.keymap import KeyMap, match
 from dragoman.checkpoint.options import LoadOptions
@@ -53,7 +54,8 @@ def language_tensors(
         )
     path = _find(name_or_path, language, options)
     arrays: dict[str, Any] = {}
-    with _opened(path, framework, read_pickle) as file:
+    with _opened(path, framework, read_pickle) as opened:
+        file = Copied(opened) if options.copy_weights else opened
         report = filling.fill(own, arrays.__setitem__, keymap, file, check_finite=not options.allow_nan)
         report.source = str(path)
         report.raise_if_unfit()

@@ -1,7 +1,7 @@
 """The options of every `from_pretrained` and `save_pretrained`, in both backends."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -72,6 +72,8 @@ class LoadOptions:
         device_map: The same in the form of `transformers`: one device, `"auto"` for an accelerator, or `{"": device}`.
         target_lang: Language adapter of the speech encoder, for models that have them (MMS).
         allow_new: Templates of tensors that may be initialised at random although the checkpoint should hold them.
+        copy_weights: Copy the tensors, instead of using the mapped file as PyTorch's memory, so that the file may be
+            cut or overwritten; hashes are checked where the hub's cache states them.
         allow_nan: Load tensors that have NaN or infinite values, instead of refusing the checkpoint.
     """
 
@@ -89,6 +91,7 @@ class LoadOptions:
     device_map: Any = None
     target_lang: str | None = None
     allow_new: Sequence[str] = ()
+    copy_weights: bool = False
     allow_nan: bool = False
 
     def __post_init__(self) -> None:
@@ -161,7 +164,8 @@ class LoadOptions:
             ModelNotFoundError: If it cannot be found.
         """
         folder = self.find(name_or_path, use_safetensors=self.use_safetensors, variant=self.variant, pickles=pickles)
-        return open_folder(folder, use_safetensors=self.use_safetensors, variant=self.variant, pickles=pickles)
+        found = open_folder(folder, use_safetensors=self.use_safetensors, variant=self.variant, pickles=pickles)
+        return replace(found, copied=self.copy_weights)
 
     @property
     def wanted_dtype(self) -> Any:

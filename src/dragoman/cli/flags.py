@@ -34,6 +34,9 @@ class ModelFlags:
     )
     device: str = _model("auto", "`auto`, `cpu`, `cuda`, `cuda:1`, …")
     threads: int | None = _model(None, "Number of CPU threads.", unset="all")
+    copy_weights: bool = _model(
+        False, "Copy the weights into memory, so that their file may be cut or overwritten meanwhile."
+    )
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
@@ -59,6 +62,7 @@ class ModelFlags:
             device=self.device,
             threads=self.threads,
             backend=self.backend,
+            copy_weights=self.copy_weights,
         )
         raise_again()
         return loaded

@@ -33,14 +33,14 @@ class Runner(BackendRunner):
         self._model = model
 
     @classmethod
-    def load(cls, folder: Path, device: Any) -> Self:
+    def load(cls, folder: Path, device: Any, *, copy_weights: bool = False) -> Self:
         """Load a checkpoint onto what `device` returned.
 
         Raises:
             CheckpointError: If the files of the checkpoint are invalid.
             MissingDependencyError: If the weights are `.bin` files, which only PyTorch reads.
         """
-        return cls(FlaxSpeechEncoderDecoderModel.from_pretrained(folder, device=device))
+        return cls(FlaxSpeechEncoderDecoderModel.from_pretrained(folder, device=device, copy_weights=copy_weights))
 
     @staticmethod
     def device(name: str) -> Any:

@@ -171,8 +171,8 @@ class BackendRunner(Runner, Protocol):
     def __init__(self, model: Any) -> None: ...
 
     @classmethod
-    def load(cls, folder: Path, device: Any) -> Self:
-        """Load a checkpoint onto what `device` returned."""
+    def load(cls, folder: Path, device: Any, *, copy_weights: bool = False) -> Self:
+        """Load a checkpoint onto what `device` returned; `copy_weights` is as of `LoadOptions`."""
         ...
 
     @staticmethod

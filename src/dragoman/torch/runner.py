@@ -27,8 +27,8 @@ class Runner(BackendRunner):
         self._model = model.eval()
 
     @classmethod
-    def load(cls, folder: Path, device: Any) -> Self:
-        return cls(SpeechEncoderDecoderModel.from_pretrained(folder, device=device))
+    def load(cls, folder: Path, device: Any, *, copy_weights: bool = False) -> Self:
+        return cls(SpeechEncoderDecoderModel.from_pretrained(folder, device=device, copy_weights=copy_weights))
 
     @staticmethod
     def device(name: str) -> str:

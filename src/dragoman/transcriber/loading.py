@@ -46,6 +46,8 @@ def load_engine(
     device: str,
     source: dict[str, Any],
     backend: str | None = None,
+    *,
+    copy_weights: bool = False,
 ) -> Engine:
     """Load a checkpoint onto a device.
 
@@ -55,6 +57,7 @@ def load_engine(
         device: `"auto"`, `"cpu"`, `"cuda"`, `"cuda:1"`, …
         source: Options of `dragoman.checkpoint.source.resolve`.
         backend: See `runner_class`.
+        copy_weights: See `dragoman.checkpoint.options.LoadOptions`.
 
     Raises:
         ConfigError: If there is no such device or backend.
@@ -70,7 +73,7 @@ def load_engine(
     with checkpoint_errors(info.name):
         if processor is None:  # before the weights: it is quick, so that a missing file is reported at once
             processor = _processor_of(folder, info.name)
-        return Engine(runner.load(folder, place), processor, info)
+        return Engine(runner.load(folder, place, copy_weights=copy_weights), processor, info)
 
 
 def checkpoint_folder(name: str | os.PathLike[str] | None, source: dict[str, Any]) -> Path:

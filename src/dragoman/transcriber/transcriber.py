@@ -38,6 +38,7 @@ class Transcriber:
         token: Hugging Face token, for private and gated models.
         device: `"auto"` (a GPU if there is one), `"cpu"`, `"cuda"`, `"cuda:1"`, …
         threads: Number of CPU threads, for the whole program; `None` leaves the backend's choice.
+        copy_weights: Copy the weights, so that their file may be cut or overwritten while the model is in use.
         backend: `"torch"` or `"jax"`; `None` is PyTorch if it is installed, otherwise JAX. A loaded model has its own.
 
     Raises:
@@ -63,6 +64,7 @@ class Transcriber:
         device: str = "auto",
         threads: int | None = None,
         backend: str | None = None,
+        copy_weights: bool = False,
     ) -> None:
         if threads is not None and threads < 1:
             raise ConfigError(f"`threads` must be at least 1, but is {threads}.")
@@ -75,7 +77,7 @@ class Transcriber:
                 "token": token,
                 "local_files_only": local_files_only,
             }
-            self._engine = load_engine(model, processor, device, source, backend)
+            self._engine = load_engine(model, processor, device, source, backend, copy_weights=copy_weights)
             return
         runner = _runner_of(model, backend, threads)
         if processor is None:
