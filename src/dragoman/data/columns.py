@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -33,6 +34,7 @@ ROLES: Mapping[str, tuple[str, ...]] = {
     "language": ("language", "lang", "locale", "src_lang", "source_language"),
 }  # fmt: skip
 _NEEDED = ("audio", "text")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _BESIDE = ("", "clips", "audio", "wav", "wavs")  # where files are, below the folder of a manifest
 
 
@@ -68,8 +70,12 @@ class RowReader:
     ) -> None:
         self._columns = check_columns(columns)
         self._find = find
-        roots = [Path(audio_root)] if audio_root is not None else []
-        self._roots = [*roots, *(folder / below for below in _BESIDE), Path()]
+        roots = [os.fspath(audio_root)] if audio_root is not None else []
+        self._roots = [
+            *roots,
+            *(str(folder / below) for below in _BESIDE),
+            "",
+        ]  # strings: there may be millions of items
         self._names: dict[tuple[str, ...], dict[str, str]] = {}
         self._ids: dict[str, str] = {}
         self._copies: Counter[str] = Counter()
@@ -152,12 +158,13 @@ class RowReader:
         if "://" in name:
             raise _BadRowError("remote audio", f"{name}: is a URL. Download the file and give its path.")
         for spelled in dict.fromkeys([name, name.replace("\\", "/")]):
-            for root in [Path()] if os.path.isabs(spelled) else self._roots:
-                if os.path.isfile(root / spelled):
-                    return str(root / spelled) + rest
+            for root in [""] if os.path.isabs(spelled) else self._roots:
+                place = os.path.join(root, spelled)
+                if os.path.isfile(place):
+                    return place + rest
         if os.path.isabs(name):
             raise _BadRowError("missing audio", f"{name}: there is no such file.")
-        looked = ", ".join(str(root) for root in self._roots[:-1] if root.is_dir())
+        looked = ", ".join(root or "." for root in self._roots[:-1] if os.path.isdir(root or "."))
         raise _BadRowError(
             "missing audio",
             f"{name}: there is no such file. Relative paths are looked for in {looked} and the current folder; set "
@@ -178,7 +185,7 @@ def _text(value: Any) -> str:
     if value is not None and (isinstance(value, bool) or not isinstance(value, str | int | float)):
         raise _BadRowError("bad text", f"the text must be a string, but is a {type(value).__name__}: {value!r:.60}.")
     text = "" if value is None else str(value).strip()
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    if _SURROGATE.search(text):
         raise _BadRowError("bad text", f"the text holds half of a surrogate pair, which is no character: {text!a:.60}.")
     if not has_content(text):
         raise _BadRowError("empty text", "the text is empty. Remove the item, or write its transcript.")
