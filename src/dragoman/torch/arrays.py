@@ -8,7 +8,7 @@ from torch import Tensor
 from dragoman.api.checks import IGNORED
 from dragoman.model.arrays import Arrays
 from dragoman.torch.net.cache import Cache, Memory
-from dragoman.torch.net.layers import frame_mask
+from dragoman.torch.net.layers import frame_mask, moved
 from dragoman.torch.net.loss import cross_entropy
 
 
@@ -57,8 +57,7 @@ class TorchArrays:
         return bool(((array == 0) | (array == 1)).all())
 
     def valid_first(self, rows: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        order = torch.argsort(~mask, dim=1, stable=True)
-        return torch.take_along_dim(rows, order if rows.ndim == 2 else order[:, :, None], 1), mask.sum(1)
+        return moved(rows, mask), mask.sum(1)
 
     def namespace(self, array: Tensor) -> tuple[Any, Tensor]:
         return torch, array

@@ -21,7 +21,7 @@ from dragoman.torch.naming import NamedModule
 from dragoman.torch.net.block import Stack
 from dragoman.torch.net.frontend import ConvFrontend
 from dragoman.torch.places import names_of
-from dragoman.torch.state import rename, state_dict
+from dragoman.torch.state import check_plain, rename, state_dict
 
 mind_forks()
 
@@ -77,6 +77,7 @@ class PretrainedModule(NamedModule):
     def _tensors_to_save(self, given: Mapping[str, Tensor] | None) -> Mapping[str, Tensor]:
         """Return the tensors by our names, or those that a caller passes instead, whichever names they have."""
         own = own_tensors(self)
+        check_plain(own)
         renamed = None if given is None else from_either(self._sections(), given, own)
         return tensors_to_save(own, renamed, "state_dict")
 

@@ -12,8 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from dragoman.checkpoint.lora import LORA_SETTINGS
+from dragoman.errors import ConfigError
 from dragoman.model.state import Section, from_either, to_checkpoint
 from dragoman.torch.backend import BACKEND, own_tensors
+
+# Words in the names of tensors of layers that PyTorch's tools or PEFT changed.
+_CHANGED = {
+    "parametrizations", "weight_orig", "weight_mask", "bias_orig", "bias_mask", "base_layer", "modules_to_save",
+    "original_module",
+}  # fmt: skip
 
 
 class StateDict(OrderedDict[str, Any]):
@@ -40,9 +47,14 @@ class StateDict(OrderedDict[str, Any]):
         return plain.__reduce__()
 
 
-def state_dict(module: nn.Module, sections: Sequence[Section], keep_vars: bool) -> StateDict:
-    """Return the tensors of a model or a part, as `nn.Module.state_dict` does, under the names of checkpoints."""
+def state_dict(module: nn.Module, sections: Sequence[Section], keep_vars: bool) -> dict[str, Any]:
+    """Return the tensors of a model or a part, as `nn.Module.state_dict` does, under the names of checkpoints.
+
+    A model with quantised layers has no such names.
+    """
     own = own_tensors(module, keep_vars=keep_vars)
+    if not all(isinstance(tensor, Tensor) for tensor in own.values()):
+        return own  # quantised layers, which no checkpoint holds
     loras = BACKEND.loras(module)
     with torch.set_grad_enabled(keep_vars and torch.is_grad_enabled()):
         named, rest = to_checkpoint(sections, own, loras)
@@ -53,6 +65,26 @@ def state_dict(module: nn.Module, sections: Sequence[Section], keep_vars: bool) 
     found.own = own
     found._metadata = getattr(own, "_metadata", None)  # type: ignore[attr-defined]
     return found
+
+
+def check_plain(own: Mapping[str, Any]) -> None:
+    """Check that layers hold the tensors that they were built with.
+
+    Raises:
+        ConfigError: If some were quantised, pruned, reparametrised or wrapped.
+    """
+    if not all(isinstance(tensor, Tensor) for tensor in own.values()):
+        raise ConfigError(
+            "Layers quantised by PyTorch have no place in a checkpoint. Save the model before, or keep the quantised "
+            "tensors with torch.save(model.state_dict(), path)."
+        )
+    changed = [name for name in own if not _CHANGED.isdisjoint(name.split("."))]
+    if changed:
+        raise ConfigError(
+            f"{len(changed)} tensors have no place in a checkpoint, for instance {changed[0]}: a layer was pruned, "
+            "reparametrised or wrapped. Make it plain first: torch.nn.utils.prune.remove, "
+            "torch.nn.utils.parametrize.remove_parametrizations, or PEFT's merge_and_unload."
+        )
 
 
 def rename(state: dict[str, Any], prefix: str, module: nn.Module, sections: Sequence[Section]) -> None:

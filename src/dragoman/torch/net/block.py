@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from dragoman.spec import BlockSpec, FeedForwardSpec, StackSpec
 from dragoman.torch.net.attention import Attention
-from dragoman.torch.net.layers import ACTIVATIONS, Linear
+from dragoman.torch.net.layers import ACTIVATIONS, Linear, project
 from dragoman.torch.net.norms import norm_of
 from dragoman.torch.net.rotary import rotary_for
 from dragoman.torch.net.step import LayerInputs, Step
@@ -32,10 +32,10 @@ class FeedForward(nn.Module):
         self.out_proj = Linear(spec.width, width, bias=spec.bias)
 
     def forward(self, states: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows width"]:
-        inner = self.in_proj(states)
+        inner = project(self.in_proj, states)
         gate = self.gate_proj
-        inner = self.activation(inner) if gate is None else self.activation(gate(states)) * inner
-        return self.out_proj(F.dropout(inner, self.dropout, self.training))
+        inner = self.activation(inner) if gate is None else self.activation(project(gate, states)) * inner
+        return project(self.out_proj, F.dropout(inner, self.dropout, self.training))
 
 
 class Bottleneck(nn.Module):
@@ -48,7 +48,8 @@ class Bottleneck(nn.Module):
         self.out_proj = Linear(inner, width)
 
     def forward(self, states: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows width"]:
-        return self.out_proj(F.relu(self.in_proj(self.norm(states))))
+        out: Tensor = self.out_proj(F.relu(self.in_proj(self.norm(states))))
+        return out
 
 
 class Block(nn.Module):

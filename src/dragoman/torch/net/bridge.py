@@ -9,7 +9,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from dragoman.spec import SpeechEncoderSpec, TextDecoderSpec
 from dragoman.torch.net.cache import Memory
-from dragoman.torch.net.layers import Linear, zero_padding
+from dragoman.torch.net.layers import Linear, moved, zero_padding
 from dragoman.torch.net.text_embedding import TextEmbedding
 
 
@@ -85,8 +85,7 @@ class Prefix(nn.Module):
         ones = [counts.new_ones(rows, len(ids)) for ids in self.prompt]
         counts = torch.cat([ones[0], counts, ones[1]], 1)
         # padding moves to the left, so that speech and tokens are adjacent in every row
-        order = counts.to(torch.uint8).argsort(dim=1, stable=True)
-        return Memory(states=whole.take_along_dim(order[:, :, None], 1), mask=counts.take_along_dim(order, 1))
+        return Memory(states=moved(whole, ~counts), mask=moved(counts, ~counts))
 
 
 def bridge_of(

@@ -110,7 +110,7 @@ class FeatureFrontend(nn.Module):
         self, features: Float[Tensor, "batch frames features"], lengths: Int[Tensor, " batch"] | None
     ) -> tuple[Float[Tensor, "batch frames width"], Float[Tensor, "batch frames features"]]:
         """Return the frames for the stack, and the normalised features before their projection."""
-        features = self.norm(features.to(self.proj.weight.dtype))
+        features = self.norm(features.to(self.norm.weight.dtype))
         return F.dropout(self.proj(features), self.dropout, self.training), features
 
 

@@ -6,9 +6,10 @@ Axes: batch, channels, frames, width.
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
+from torch.nn.modules import module as hooks
 
 from dragoman.spec import Activation
 from dragoman.spec.lora import LoraSpec
@@ -42,15 +43,21 @@ def linear(x: Float[Tensor, "*rows width_in"], weight: Tensor, bias: Tensor | No
     There the libraries multiply a tall matrix by few columns up to twice as fast as few rows by a wide one, provided
     that there are two columns or more: a single row is computed twice.
     """
-    rows = x.numel() // x.shape[-1]
-    thin = rows <= _FEW_ROWS and weight.shape[0] >= weight.shape[1]
-    if not thin or x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_grad_enabled():
+    if not is_thin(x, weight):
         return F.linear(x, weight, bias)
+    rows = x.numel() // x.shape[-1]
     flat = x.reshape(rows, -1)
     if rows == 1:
         flat = flat.repeat(2, 1)  # copied: views are not fast
     product = torch.mm(weight, flat.t())[:, :rows].t()
     return (product if bias is None else product + bias).reshape(*x.shape[:-1], -1)
+
+
+def is_thin(x: Float[Tensor, "*rows width_in"], weight: Tensor) -> bool:
+    """Return whether `linear` has a faster way for a product, which has no gradient."""
+    if torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype != torch.float32:
+        return False
+    return x.numel() // x.shape[-1] <= _FEW_ROWS and weight.shape[0] >= weight.shape[1]
 
 
 class Embedding(nn.Embedding):
@@ -71,11 +78,28 @@ def entries(table: nn.Embedding, index: Int[Tensor, "..."] | range) -> Float[Ten
     return table.weight[index.start : index.stop] if isinstance(index, range) else table.weight[index]
 
 
-class Linear(nn.Linear):
-    """PyTorch's linear layer, faster for the few rows of a decoding step (see `linear`)."""
+Linear = nn.Linear  # itself, no subclass: PyTorch's quantisation replaces layers by their exact class
 
-    def forward(self, x: Float[Tensor, "*rows width_in"]) -> Float[Tensor, "*rows width_out"]:
-        return linear(x, self.weight, self.bias)
+
+def project(layer: nn.Module, x: Float[Tensor, "*rows width_in"]) -> Float[Tensor, "*rows width_out"]:
+    """Call a linear layer, fast for the few rows of a decoding step (see `linear`).
+
+    A layer with hooks, a replaced one or a quantised one is called as any module.
+    """
+    if type(layer) is not nn.Linear or not is_thin(x, layer.weight) or _is_hooked(layer):
+        called: Tensor = layer(x)
+        return called
+    return linear(x, layer.weight, layer.bias)
+
+
+def _is_hooked(layer: nn.Module) -> bool:
+    return bool(
+        layer._forward_hooks
+        or layer._forward_pre_hooks
+        or "forward" in layer.__dict__
+        or hooks._global_forward_hooks
+        or hooks._global_forward_pre_hooks
+    )
 
 
 class LoraLinear(Linear):
@@ -98,7 +122,7 @@ class LoraLinear(Linear):
 
     def forward(self, x: Float[Tensor, "*rows width_in"]) -> Float[Tensor, "*rows width_out"]:
         inner = F.linear(F.dropout(x, self.spec.dropout, self.training), self.lora_a)
-        return super().forward(x) + F.linear(inner, self.lora_b) * self.spec.scale
+        return linear(x, self.weight, self.bias) + F.linear(inner, self.lora_b) * self.spec.scale
 
     def merged(self) -> Float[Tensor, "width_out width_in"]:
         """Return the weight of an equivalent plain layer."""
@@ -108,6 +132,18 @@ class LoraLinear(Linear):
 def frame_mask(lengths: Int[Tensor, " batch"], frames: int) -> Bool[Tensor, "batch frames"]:
     """Return True for the first `lengths[row]` frames of each row."""
     return torch.arange(frames, device=lengths.device) < lengths[:, None]
+
+
+def moved(
+    rows: Shaped[Tensor, "batch positions ..."], first: Bool[Tensor, "batch positions"]
+) -> Shaped[Tensor, "batch positions ..."]:
+    """Move the positions marked in `first` before the others in each row; the order among both stays.
+
+    A stable sort does the same, but ONNX has none.
+    """
+    place = torch.where(first, first.cumsum(1), first.sum(1, keepdim=True) + (~first).cumsum(1)) - 1
+    place = place.view(*place.shape, *(1 for _ in rows.shape[2:])).expand(rows.shape)
+    return torch.zeros_like(rows).scatter(1, place, rows)
 
 
 def zero_padding(states: Float[Tensor, "batch frames width"], mask: Bool[Tensor, "batch frames"] | None) -> Tensor:

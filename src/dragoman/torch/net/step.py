@@ -94,6 +94,8 @@ def decoding_step(
     if local is not None and size > local.window:
         local_mask = _attention_mask(spec.causal, count, start, token_mask, given.device, local.window)
     causal = spec.causal and mask is None and count > 1
+    # the counts of a trace are tensors
+    causal = bool(causal) if torch.jit.is_tracing() else causal  # type: ignore[attr-defined]
     return Step(start=start, size=size, positions=positions, mask=mask, local_mask=local_mask, causal=causal)
 
 
