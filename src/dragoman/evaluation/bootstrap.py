@@ -115,8 +115,9 @@ def compare(
     observed = float(difference(pair.reshape(count, 2 * size).sum(axis=0)))
     # swapping the systems of an item is adding half its difference with the other sign
     half, middle = (pair[:, 0] - pair[:, 1]) / 2, pair.sum(axis=(0, 1)) / 2
-    signs = np.random.default_rng([seed, 1]).choice([-1.0, 1.0], size=(resamples, count))
-    moved = signs @ half
+    rng, at_once = np.random.default_rng([seed, 1]), max(1, _CHUNK // max(count, 1))
+    sizes = [min(at_once, resamples - begin) for begin in range(0, resamples, at_once)]
+    moved = np.concatenate([(2.0 * rng.integers(0, 2, size=(rows, count)) - 1) @ half for rows in sizes])
     swapped = difference(np.concatenate([middle + moved, middle - moved], axis=-1))
     extreme = int((np.abs(swapped) >= abs(observed) - 1e-9).sum())
     p_value = (extreme + 1) / (resamples + 1)

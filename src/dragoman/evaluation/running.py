@@ -85,7 +85,7 @@ def evaluate(
         model: A `Transcriber`, or what one is made of: a folder or hub id.
         utterances: The items, as from `read_manifest`.
         against: Another one to compare with, on the same items.
-        max_bad: Largest share of items whose audio may be unreadable.
+        max_bad: Largest share of unusable items, those in `problems` of `scoring` included.
         advance: Called with the number of items done, of each system.
         decoding: Options of `Transcriber.transcribe`: `beam_size`, `language`, …
         **scoring: Arguments of `score`: `metrics`, `normalizer`, `units`, …
@@ -98,13 +98,15 @@ def evaluate(
     check_scoring(**{name: value for name, value in scoring.items() if name in _HOW})  # before hours of decoding
     first = _system(model)
     run = transcribe_all(first, utterances, advance=advance, **decoding)
-    check_share(str(scoring.get("data") or "the data"), run.problems, len(utterances), max_bad)
+    problems = [*scoring.pop("problems", ()), *run.problems]
+    total = len(run.utterances) + len(problems)
+    check_share(str(scoring.get("data") or "the data"), problems, total, max_bad)
     others: list[str] | None = None
     if against is not None:
         other = _system(against)
         others = transcribe_all(other, run.utterances, advance=advance, **decoding).hypotheses
         scoring.setdefault("against_name", _name(against, other))
-    scoring["problems"] = (*scoring.pop("problems", ()), *run.problems)
+    scoring["problems"] = tuple(problems)
     scoring.setdefault("name", _name(model, first))
     return score(run.utterances, run.hypotheses, others, rtfx=run.rtfx, options=decoding, **scoring)
 
