@@ -1,6 +1,8 @@
 """What `model.generation_config` shows is in force: inherited, unset with `None`, saved, and read back."""
 
+import copy
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -172,3 +174,38 @@ def test_options_of_config_json_without_the_other_file(build: Any, tmp_path: Pat
     names = ("num_beams", "length_penalty", "decoder_start_token_id", "eos_token_id", "pad_token_id")
     assert [getattr(options, name) for name in names] == [getattr(theirs, name) for name in names]
     assert options.max_length is None  # every old file has this default of `transformers`
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))],  # noqa: S301
+    ids=["copied", "pickled"],
+)
+def test_copy_of_a_model_follows_its_own_configuration(build: Any, copied: Callable[[Any], Any]) -> None:
+    model = build(decoder="bart")
+    model.generation_config.forced_eos_token_id = None
+    model.generation_config.num_beams = 3
+    other = copied(model)
+    other.config.pad_token_id = 5
+    assert other.generation_config.pad_token_id == 5
+    assert (other.generation_config.forced_eos_token_id, other.generation_config.num_beams) == (None, 3)
+    other.config.decoder_start_token_id = 7
+    other.generation_config.eos_token_id = 8
+    assert (other.generation_config.decoder_start_token_id, other.config.eos_token_id) == (7, 8)
+    assert (model.generation_config.decoder_start_token_id, model.config.eos_token_id) == (3, 2)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_copy_of_the_options_is_separate(build: Any, copied: Callable[[Any], Any]) -> None:
+    model = build(decoder="bart")
+    options = copied(model.generation_config)
+    assert options == model.generation_config
+    options.forced_eos_token_id, options.eos_token_id = None, 8
+    assert (model.generation_config.forced_eos_token_id, model.config.eos_token_id) == (2, 2)
+
+
+def test_other_configuration_brings_its_ids(build: Any, speech: Speech) -> None:
+    model = build()
+    model.config = model.config.copy(decoder_start_token_id=6)
+    model.config.decoder_start_token_id = 7
+    assert model.generate(speech(), max_new_tokens=2)[0, 0] == 7

@@ -57,6 +57,15 @@ def linked_options(options: Any, config: SpeechEncoderDecoderConfig) -> Generati
     return linked
 
 
+def moved_options(options: GenerationConfig, config: SpeechEncoderDecoderConfig) -> GenerationConfig:
+    """Return a copy of a model's generation options that follows another configuration and takes the ids set there."""
+    given = config.special_ids.given()
+    moved = linked_options(options, config)
+    for name in given:
+        vars(moved).get("own_ids", {}).pop(name, None)
+    return moved
+
+
 def inherited_options(config: SpeechEncoderDecoderConfig, *, files: bool = False) -> GenerationConfig:
     """Return the options that follow from a model's configurations alone.
 

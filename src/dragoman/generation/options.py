@@ -55,13 +55,21 @@ class GenerationConfig(OptionFields):
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Return a copy that shares no ids with a model."""
+        """Return a copy that shares no ids with a model, unless the model is copied too."""
         copied = type(self)()
         for name, value in vars(self).items():
             if name not in ("special_ids", "own_ids"):
                 object.__setattr__(copied, name, copy.deepcopy(value, memo))
-        copied._set({name: copy.deepcopy(value) for name in _IDS if (value := getattr(self, name)) is not None})
+        ids = memo.get(id(self.__dict__.get("special_ids")))
+        if ids is None:
+            copied._set({name: copy.deepcopy(value) for name in _IDS if (value := getattr(self, name)) is not None})
+        else:
+            vars(copied).update(special_ids=ids, own_ids=copy.deepcopy(self.__dict__.get("own_ids", {}), memo))
         return copied
+
+    def __copy__(self) -> Self:
+        """Return a copy that shares no ids with a model."""
+        return copy.deepcopy(self)
 
     def validate(self) -> None:
         """Check the options alone and together.

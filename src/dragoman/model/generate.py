@@ -17,7 +17,7 @@ from dragoman.api.outputs import EncoderOutput
 from dragoman.batch import to_numpy
 from dragoman.errors import GenerationError
 from dragoman.families import find
-from dragoman.generation.inherited import adopt_changes, linked_options, options_on
+from dragoman.generation.inherited import adopt_changes, linked_options, moved_options, options_on
 from dragoman.generation.language import set_output_language, whisper_rows
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.plan import plan_of
@@ -48,6 +48,8 @@ class GenerateMethods:
 
         Options and ids that are set on the model's configuration later appear here too.
         """
+        if self._generation_config.special_ids is not self.config.special_ids:  # the model was given another one
+            self._generation_config = moved_options(self._generation_config, self.config)
         adopt_changes(self._generation_config, self.config, self._seen_options)
         self._seen_options = options_on(self.config)
         return self._generation_config
