@@ -5,7 +5,7 @@ Axes: batch, samples (or mels and spectrogram frames), frames, tokens, width, vo
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
@@ -30,6 +30,7 @@ from dragoman.jax.net.joint import Joint
 from dragoman.jax.net.tree import flat, tree_of
 from dragoman.jax.outputs import FlaxGenerateOutput
 from dragoman.jax.parts import SpeechEncoder, TextDecoder
+from dragoman.jax.pretrained import check_init, loading_keywords
 from dragoman.jax.stages import StageMethods, dropout_key
 from dragoman.model.arguments import chosen, encoder_inputs
 from dragoman.model.joining import check_joinable, check_part, joint_config
@@ -50,6 +51,9 @@ class FlaxSpeechEncoderDecoderModel(StageMethods):
         decoder: A ready-made decoder, causal and with cross-attention.
         empty: Allocate no memory: a checkpoint fills the tensors.
         seed: Of the random weights.
+        dtype: Type to compute in, such as `jnp.bfloat16`; by default that of the parameters. They keep their type.
+        input_shape: Accepted for `transformers`; no tensor depends on it.
+        _do_init: Must be `True`: the model holds its parameters.
 
     Raises:
         ConfigError: If neither a configuration nor both parts are given, or the parts do not fit.
@@ -72,7 +76,11 @@ class FlaxSpeechEncoderDecoderModel(StageMethods):
         *,
         empty: bool = False,
         seed: int = 0,
+        dtype: Any = None,
+        input_shape: Any = None,
+        _do_init: bool = True,
     ) -> None:
+        check_init(_do_init)
         check_part("speech encoder", encoder, SpeechEncoder)
         check_part("text decoder", decoder, TextDecoder)
         config = joint_config(config, encoder, decoder)
@@ -84,6 +92,31 @@ class FlaxSpeechEncoderDecoderModel(StageMethods):
         self._set_up(config)
         if not empty:
             initialise(bridge, persistent_names(bridge), decoder.spec, self.dtype, seed + 2)
+        self.computing_in(dtype)
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path, dtype: Any = None, **kwargs: Any) -> Self:
+        """Load a whole model; see `ModelMethods.from_pretrained`.
+
+        Args:
+            name_or_path: A local folder or a hub id.
+            dtype: Type to compute in, such as `jnp.bfloat16`. The parameters are float32, for training; convert them
+                with `model.params = model.to_bf16(model.params)`, or load them in another type with `torch_dtype=`.
+            **kwargs: As in PyTorch; `seed`, `input_shape` and `_do_init=True` have no effect.
+        """
+        return super().from_pretrained(name_or_path, **loading_keywords(kwargs, dtype)).computing_in(dtype)
+
+    @classmethod
+    def from_encoder_decoder_pretrained(cls, *parts: Any, dtype: Any = None, **kwargs: Any) -> Self:
+        """Warm-start from two checkpoints; see `ModelMethods.from_encoder_decoder_pretrained`.
+
+        Args:
+            *parts: The two checkpoints.
+            dtype: Type to compute in, as in `from_pretrained`.
+            **kwargs: As in PyTorch; `seed`, `input_shape` and `_do_init=True` have no effect.
+        """
+        model = super().from_encoder_decoder_pretrained(*parts, **loading_keywords(kwargs, dtype))
+        return model.computing_in(dtype)
 
     def save_pretrained(
         self,

@@ -2,16 +2,19 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
+from dragoman.errors import ConfigError
 from dragoman.families import ModelConfig
+from dragoman.jax.backend import BACKEND
 from dragoman.jax.net.bridge import Bridge, Prefix
 from dragoman.jax.net.frontend import ConvFrontend
 from dragoman.jax.net.joint import Joint
-from dragoman.jax.net.tree import Tree
+from dragoman.jax.net.tree import Tree, cast
 from dragoman.jax.programs import Programs
 
 
@@ -55,8 +58,9 @@ class PretrainedModule:
 
     @property
     def dtype(self) -> Any:
-        """Type of the parameters."""
-        return self.module.decoder.embed.tokens.weight.dtype
+        """Type to compute in: that given as `dtype`, else that of the parameters."""
+        own = self.module.decoder.embed.tokens.weight.dtype
+        return own if self._programs.dtype is None else self._programs.dtype
 
     @property
     def params(self) -> Tree:
@@ -66,6 +70,38 @@ class PretrainedModule:
     @params.setter
     def params(self, tree: Mapping[str, Any]) -> None:
         self._programs.params = tree
+
+    def computing_in(self, dtype: Any) -> Self:
+        """Set the type to compute in, `None` for that of the parameters, and return the model.
+
+        Raises:
+            CheckpointError: If it is no floating-point type.
+        """
+        self._programs.dtype = None if isinstance(dtype, str) and dtype == "auto" else BACKEND.dtype(dtype)
+        return self
+
+    def in_dtype(self, cache: Any) -> Any:
+        """Return a cache in the type to compute in."""
+        if self._programs.dtype is None:
+            return cache
+        return jax.tree.map(lambda x: x.astype(self.dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, cache)
+
+    def to_bf16(self, params: Mapping[str, Any], mask: Mapping[str, Any] | None = None) -> Tree:
+        """Return parameters in bfloat16, such as `model.params`; the model is not changed.
+
+        Args:
+            params: The parameters.
+            mask: A tree of the same form: `True` for those to convert; by default all.
+        """
+        return cast(params, jnp.bfloat16, mask)
+
+    def to_fp16(self, params: Mapping[str, Any], mask: Mapping[str, Any] | None = None) -> Tree:
+        """Return parameters in float16; see `to_bf16`."""
+        return cast(params, jnp.float16, mask)
+
+    def to_fp32(self, params: Mapping[str, Any], mask: Mapping[str, Any] | None = None) -> Tree:
+        """Return parameters in float32; see `to_bf16`."""
+        return cast(params, jnp.float32, mask)
 
     @property
     def is_gradient_checkpointing(self) -> bool:
@@ -78,6 +114,10 @@ class PretrainedModule:
         Args:
             gradient_checkpointing_kwargs: Accepted for `transformers`; without effect.
         """
+        self._set_checkpointing(True)
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Do the same, under the name that Flax models have in `transformers`."""
         self._set_checkpointing(True)
 
     def gradient_checkpointing_disable(self) -> None:
@@ -97,3 +137,24 @@ class PretrainedModule:
     def program(self, function: Callable[..., Any], static: tuple[str, ...] | None = None) -> Callable[..., Any]:
         """Return a compiled function of the network; see `dragoman.jax.programs.Programs.of`."""
         return self._programs.of(function) if static is None else self._programs.of(function, static)
+
+
+def check_init(do_init: bool) -> None:
+    """Raise an error if a model without parameters is asked for."""
+    if not do_init:
+        raise ConfigError(
+            "`_do_init` must be `True`: this model always holds its parameters. Take them from model.params, and pass "
+            "others with `params=`."
+        )
+
+
+def loading_keywords(keywords: dict[str, Any], dtype: Any) -> dict[str, Any]:
+    """Return the keywords of a loader without those of Flax models; `dtype="auto"` is about the parameters.
+
+    Raises:
+        ConfigError: If `_do_init` is `False`.
+    """
+    check_init(keywords.pop("_do_init", True))
+    for name in ("seed", "input_shape"):  # a checkpoint leaves nothing to draw, and no tensor depends on the input
+        keywords.pop(name, None)
+    return keywords | {"dtype": "auto"} if isinstance(dtype, str) and dtype == "auto" else keywords

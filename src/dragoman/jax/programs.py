@@ -14,7 +14,7 @@ from flax import nnx
 from dragoman.errors import CheckpointError
 from dragoman.jax.arrays import is_traced
 from dragoman.jax.forks import mind_forks
-from dragoman.jax.net.tree import Tree, fitting, flat, merge, nested, tree_of, update, variables
+from dragoman.jax.net.tree import Tree, cast, fitting, flat, merge, nested, tree_of, update, variables
 
 _log = logging.getLogger("dragoman")
 
@@ -27,23 +27,34 @@ class Programs:
 
     Args:
         module: Its structure is a constant of each program, its arrays are arguments.
+        dtype: Type to compute in, to which programs cast the parameters; `None` for their own.
     """
 
-    def __init__(self, module: nnx.Module) -> None:
+    def __init__(self, module: nnx.Module, dtype: Any = None) -> None:
         mind_forks()
-        self._module = module
+        self._module, self._dtype = module, dtype
         self._variables = variables(module)
         self._structure: Any = None  # of the parameters, once it is needed
         self._traced: Tree | None = None  # parameters assigned while a program is compiled
         self._compiled: dict[Callable[..., Any], Callable[..., Any]] = {}
 
-    def __getstate__(self) -> nnx.Module:
+    def __getstate__(self) -> tuple[nnx.Module, Any]:
         """Return what a copy or a pickle keeps; a copy compiles its own programs."""
-        return self._module
+        return self._module, self._dtype
 
-    def __setstate__(self, module: nnx.Module) -> None:
+    def __setstate__(self, state: tuple[nnx.Module, Any]) -> None:
         """Take the module of the copy."""
-        Programs.__init__(self, module)
+        Programs.__init__(self, *state)
+
+    @property
+    def dtype(self) -> Any:
+        """Type to compute in; `None` for that of the parameters."""
+        return self._dtype
+
+    @dtype.setter
+    def dtype(self, dtype: Any) -> None:
+        self._dtype = dtype
+        self.forget()
 
     @property
     def params(self) -> Tree:
@@ -103,6 +114,7 @@ class Programs:
             def run(params: Tree, buffers: Tree, *args: Any, **kwargs: Any) -> Any:
                 # runs while JAX traces, just before it compiles
                 _log.info("JAX compiles %s for %s.", function.__name__, _shapes((args, kwargs)))
+                params = params if self._dtype is None else cast(params, self._dtype)
                 return function(merge(graph, nested({**flat(buffers), **flat(params)})), *args, **kwargs)
 
             self._compiled[function] = jax.jit(run, static_argnames=static)

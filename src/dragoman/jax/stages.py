@@ -132,7 +132,7 @@ class StageMethods(PretrainedModule, ModelMethods):
     def _score(self, params: Any, speech: Speech, options: dict[str, Any], **own: Any) -> Seq2SeqLMOutput:
         """Run the network with what `_scoring` returned."""
         read = options["embeds"] if options["tokens"] is None else options["tokens"]
-        cache = self.decoder.fitted(options.pop("cache"), read.shape[1])
+        cache = self.in_dtype(self.decoder.fitted(options.pop("cache"), read.shape[1]))
         output: Seq2SeqLMOutput = self.program(Joint.__call__)(params, *speech, cache=cache, **options, **own)
         return output
 

@@ -20,7 +20,7 @@ from dragoman.errors import ConfigError
 from dragoman.jax.backend import BACKEND
 from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
 from dragoman.jax.net.joint import Joint
-from dragoman.jax.net.tree import Tree, flat, nested
+from dragoman.jax.net.tree import Tree, cast, flat, nested
 from dragoman.spec.augment import Masks
 
 
@@ -188,9 +188,7 @@ class Trainer:
         """Return the loss of one part, divided by the labels of all parts."""
         params = jax.tree.map(lambda x, trained: x if trained else jax.lax.stop_gradient(x), params, self._trained)
         if self._dtype is not None:
-            params = jax.tree.map(
-                lambda x: x.astype(self._dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, params
-            )
+            params = cast(params, self._dtype)
         output = self._model.program(Joint.__call__)(
             params,
             part.inputs,

@@ -6,6 +6,7 @@
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import jax.numpy as jnp
 from flax import nnx
 
 from dragoman.errors import CheckpointError, did_you_mean
@@ -35,6 +36,17 @@ def nested(leaves: Mapping[str, Any]) -> Tree:
             branch = branch.setdefault(word, {})
         branch[last] = value
     return tree
+
+
+def cast(tree: Mapping[str, Any], dtype: Any, mask: Mapping[str, Any] | None = None) -> Tree:
+    """Return a tree whose floating-point leaves are of a type, those with `True` in `mask` if there is one."""
+    chosen = None if mask is None else flat(mask)
+
+    def converted(name: str, leaf: Any) -> Any:
+        kept = (chosen is not None and not chosen[name]) or not jnp.issubdtype(leaf.dtype, jnp.floating)
+        return leaf if kept else leaf.astype(dtype)
+
+    return nested({name: converted(name, leaf) for name, leaf in flat(tree).items()})
 
 
 def variables(module: nnx.Module) -> dict[str, nnx.Variable[Any]]:
