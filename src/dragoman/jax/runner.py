@@ -57,6 +57,11 @@ class Runner(BackendRunner):
             raise ConfigError(f"`device` is {name!r}, but JAX sees {seen} here. Use auto, or one of these.") from error
 
     @staticmethod
+    def abilities() -> str:
+        """Return JAX's version and its devices."""
+        return f"JAX {jax.__version__}, on {', '.join(map(str, jax.devices()))}"
+
+    @staticmethod
     def set_threads(count: int) -> None:
         """Set the number of CPU threads, for the whole program.
 

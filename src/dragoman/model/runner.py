@@ -185,6 +185,11 @@ class BackendRunner(Runner, Protocol):
         ...
 
     @staticmethod
+    def abilities() -> str:
+        """Return the framework's version and what it computes on here, in one line."""
+        ...
+
+    @staticmethod
     def set_threads(count: int) -> None:
         """Set the number of CPU threads, for the whole program."""
         ...

@@ -50,6 +50,15 @@ class Runner(BackendRunner):
         return name
 
     @staticmethod
+    def abilities() -> str:
+        """Return PyTorch's version, its instruction set, its threads and the GPUs."""
+        gpus = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]
+        return (
+            f"PyTorch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()} on {torch.get_num_threads()} "
+            f"threads, {', '.join(gpus) or 'no GPU'}"
+        )
+
+    @staticmethod
     def set_threads(count: int) -> None:
         """Set the number of CPU threads, for the whole program."""
         torch.set_num_threads(count)

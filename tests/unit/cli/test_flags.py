@@ -8,6 +8,7 @@ import torch
 import typer
 
 from dragoman import SpeechEncoderDecoderModel
+from dragoman._install import install_command
 from dragoman.cli import app, main
 from dragoman.transcriber import decoding, fallback, loading, transcriber
 from dragoman.transcriber.guards import fails
@@ -50,6 +51,7 @@ SEEN = {
     "--device",
     "--backend",
     "--threads",
+    "--copy_weights",
     "--output_format",
     "--output_dir",
     "--skip_existing",
@@ -232,5 +234,5 @@ def test_plots_need_matplotlib(tiny_checkpoint, sample_path, tmp_path, monkeypat
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.delitem(sys.modules, "matplotlib.figure", raising=False)
     assert main(["transcribe", str(sample_path), "--model", str(tiny_checkpoint), "--plot", str(tmp_path / "p")]) == 3
-    assert "pip install 'dragoman[plots]'" in capsys.readouterr().err
+    assert install_command("plots") in capsys.readouterr().err
     assert not (tmp_path / "p").exists()

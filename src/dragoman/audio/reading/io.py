@@ -30,7 +30,7 @@ def load_audio(
     Args:
         source: A path, the bytes of a file, or a binary file object (`sys.stdin.buffer` for standard input). WAV,
             FLAC, OGG (Vorbis, Opus), MP3, AIFF, AU, CAF, W64 and NIST SPHERE are built in; M4A, MP4, WebM, AAC, WMA and
-            more need `pip install 'dragoman[media]'`. The format is recognised by content, not by name.
+            more need the extra `media`. The format is recognised by content, not by name.
         sampling_rate: Of the result, in hertz; soxr resamples.
         max_seconds: Longest duration; a longer file is an error as soon as it is detected. Set it for untrusted files:
             a few megabytes can hold days of silence.
