@@ -165,19 +165,32 @@ class GenerationConfig(OptionFields):
     to_diff_dict = to_dict
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | Path, *, revision: str | None = None) -> Self:
-        """Read the `generation_config.json` of a model: a folder, or an id on the hub.
+    def from_model_config(cls, model_config: Any) -> Self:
+        """Return the options and special ids that a model's configuration has, or its dictionary.
+
+        What a joint configuration does not set is its decoder's. A model's own `generation_config` has them already.
+        """
+        data = model_config if isinstance(model_config, Mapping) else model_config.to_dict()
+        decoder = data.get("decoder")
+        sources = [data, decoder if isinstance(decoder, Mapping) else {}]
+        found = {name: next((one[name] for one in sources if one.get(name) is not None), None) for name in _FIELDS}
+        return cls.from_dict(found)
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path, *, revision: str | None = None, **options: Any) -> Self:
+        """Read the `generation_config.json` of a model: a folder, or an id on the hub; `options` win over the file's.
 
         Raises:
             ModelNotFoundError: If there is no such model, or no such file.
-            GenerationError: If the file holds no JSON object.
+            GenerationError: If the file holds no JSON object, or an option is unknown or not allowed.
         """
         file = find_folder(name_or_path, matching([_FILE_NAME]), revision=revision) / _FILE_NAME
         if not file.is_file():
             raise ModelNotFoundError(
                 f"{name_or_path} must hold a {_FILE_NAME}, but has none. Use `GenerationConfig()`."
             )
-        return cls.from_json_file(file)
+        read = cls.from_json_file(file)
+        return read.replace(**options) if options else read
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `generation_config.json` into a folder, which is created if needed."""

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 import transformers
 
+from dragoman.api.config import SpeechEncoderDecoderConfig
 from dragoman.errors import GenerationError, ModelNotFoundError
 from dragoman.generation.options import GenerationConfig
 from dragoman.spec.ids import SpecialIds
+from dragoman.testing import tiny_config
 
 
 def test_defaults_equal_transformers_except_the_length() -> None:
@@ -230,8 +232,21 @@ def test_whisper_fields_are_kept() -> None:
 def test_saves_to_and_reads_from_a_model_folder(tmp_path: Path) -> None:
     GenerationConfig(num_beams=3).save_pretrained(tmp_path / "model")
     assert GenerationConfig.from_pretrained(tmp_path / "model").num_beams == 3
+    changed = GenerationConfig.from_pretrained(tmp_path / "model", num_beams=None, max_length=7)
+    assert (changed.num_beams, changed.max_length) == (1, 7)
     with pytest.raises(ModelNotFoundError, match=r"must hold a generation_config\.json, but has none"):
         GenerationConfig.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("as_dictionary", [False, True])
+def test_options_of_a_models_configuration(as_dictionary: bool) -> None:
+    parts = {"encoder": tiny_config("wav2vec2"), "decoder": tiny_config("bart", forced_eos_token_id=9)}
+    config = SpeechEncoderDecoderConfig(**parts, eos_token_id=4)
+    data = config.to_dict()
+    options = GenerationConfig.from_model_config(data if as_dictionary else config)
+    theirs = transformers.GenerationConfig.from_model_config(data)
+    names = ("decoder_start_token_id", "bos_token_id", "eos_token_id", "pad_token_id", "forced_eos_token_id")
+    assert [getattr(options, name) for name in names] == [getattr(theirs, name) for name in names] == [2, 0, 4, 1, 9]
 
 
 def test_copies_are_equal_and_separate() -> None:
