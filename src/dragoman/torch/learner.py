@@ -6,7 +6,6 @@ The random numbers of a step follow from the seed and the number of the step, so
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,11 @@ from torch import Tensor, nn
 from dragoman.api.checks import IGNORED
 from dragoman.checkpoint.tensors import save_safetensors
 from dragoman.errors import OutOfMemoryError, is_out_of_memory
+from dragoman.model.learning import LearnerOptions, StepResult
 from dragoman.torch.backend import own_tensors
 from dragoman.torch.model import SpeechEncoderDecoderModel
 from dragoman.torch.net.loss import cross_entropy
-from dragoman.torch.parameters import Freezing, Rates, groups, set_trained
+from dragoman.torch.parameters import groups, set_trained
 from dragoman.torch.processes import Processes
 from dragoman.torch.saved import optimizer_tensors, restore_optimizer, restore_weights
 
@@ -28,52 +28,6 @@ Part = Mapping[str, Any]
 """A batch: `input_values` or `input_features`, perhaps `attention_mask`, and `labels`, as NumPy arrays."""
 
 _log = logging.getLogger("dragoman")
-
-
-@dataclass(frozen=True, kw_only=True)
-class LearnerOptions:
-    """How steps are taken.
-
-    Attributes:
-        rates: Learning rates of the parts, at their highest.
-        freezing: What is not trained.
-        betas: AdamW's coefficients.
-        epsilon: AdamW's epsilon.
-        max_grad_norm: Gradients are clipped to this norm; 0 does not.
-        label_smoothing: Share of the target spread over the vocabulary.
-        ctc_weight: Share of the loss that is CTC on the encoder's frames.
-        bf16: Compute in bfloat16.
-        ema_decay: Of the moving average of the weights; 0 keeps none.
-        seed: Of dropout and masks.
-    """
-
-    rates: Rates
-    freezing: Freezing = Freezing()
-    betas: tuple[float, float] = (0.9, 0.999)
-    epsilon: float = 1e-8
-    max_grad_norm: float = 1.0
-    label_smoothing: float = 0.0
-    ctc_weight: float = 0.0
-    bf16: bool = False
-    ema_decay: float = 0.0
-    seed: int = 42
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepResult:
-    """What a step gave.
-
-    Attributes:
-        loss: Mean over all labels of all batches and processes, before the step.
-        grad_norm: Norm of the gradients before clipping.
-        tokens: Number of labels.
-        skipped: Whether nothing was changed, because loss or gradients are NaN or infinite.
-    """
-
-    loss: float
-    grad_norm: float
-    tokens: int
-    skipped: bool
 
 
 class Learner:

@@ -20,6 +20,9 @@ class ModelOptions(Part):
     model_name_or_path: str | None = option(None, "Folder or hub id of a whole model to train further.")
     encoder: str | None = option(None, "Folder or hub id of a speech encoder, to join with `decoder`.")
     decoder: str | None = option(None, "Folder or hub id of a text model.")
+    backend: Literal["torch", "jax"] = option(
+        "torch", "The framework. JAX has one process and lacks some options, which are then errors."
+    )
     fusion: Literal["prefix", "cross_attention"] | None = option(
         None, "How a text model without cross-attention takes the speech."
     )

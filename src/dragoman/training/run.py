@@ -20,10 +20,9 @@ from dragoman.training.config import Config
 from dragoman.training.datasets import read_sets
 from dragoman.training.evaluating import Evaluator
 from dragoman.training.journal import Journal, Listener
-from dragoman.training.learning import Learner
 from dragoman.training.loop import Loop, Progress
+from dragoman.training.parts import learner_of, model_of, processes_of
 from dragoman.training.signals import stop_requests
-from dragoman.training.start import join, load
 
 BEST, SETTINGS = "best", "training_config.json"
 """The folder of the best model and the file of the configuration, in the folder of a run."""
@@ -70,12 +69,13 @@ def train(config: Config | Mapping[str, Any], *, resume: bool = False, listener:
     config = config if isinstance(config, Config) else Config.from_dict(config)
     config.check()
     folder = Path(str(config.training.output_dir))
-    torch = require("torch", "Training")
-    processes = require("dragoman.torch.processes", "Training").Processes(use_cpu=config.training.use_cpu)
-    with torch.random.fork_rng(), _closed(processes), _locked(folder, processes.rank), stop_requests() as stop:
+    processes = processes_of(config)
+    with _own_generator(config), _closed(processes), _locked(folder, processes.rank), stop_requests() as stop:
         checkpoint = _checkpoint(folder, resume)
-        model, processor = _start(config, folder, checkpoint, processes)
-        learner = _learner(config, model, processes)
+        if checkpoint is not None:
+            _warn_of_changes(read_json(checkpoint / STATE).get("config", {}), config.to_dict())
+        model, processor = model_of(config, folder / BEST if checkpoint else None, processes)
+        learner = learner_of(config, model, processes)
         loop = _loop(config, folder, processor, learner, stop, listener)
         if processes.rank == 0:
             write_json(folder / SETTINGS, config.to_dict())
@@ -90,6 +90,16 @@ def train(config: Config | Mapping[str, Any], *, resume: bool = False, listener:
         metrics=progress.best_metrics,
         signal=0 if finished else stop.number,
     )
+
+
+@contextmanager
+def _own_generator(config: Config) -> Iterator[None]:
+    """Leave the caller's generator of random numbers as it is; JAX has none."""
+    if config.model.backend == "jax":
+        yield
+        return
+    with require("torch", "Training").random.fork_rng():
+        yield
 
 
 @contextmanager
@@ -148,32 +158,6 @@ def _checkpoint(folder: Path, resume: bool) -> Path | None:
     return None
 
 
-def _start(config: Config, folder: Path, checkpoint: Path | None, processes: Any) -> tuple[Any, Any]:
-    """Return model and processor: joined or loaded, or for a checkpoint, with the parts of the run's model."""
-    options = config.model
-    if checkpoint is not None:
-        _warn_of_changes(read_json(checkpoint / STATE).get("config", {}), config.to_dict())
-        model, processor = load(folder / BEST)
-    elif options.model_name_or_path is not None:
-        model, processor = load(options.model_name_or_path, source=options.source(), fields=options.fields)
-    else:
-        fields = {**options.fields, **({"fusion": options.fusion} if options.fusion else {})}
-        assert options.encoder is not None
-        assert options.decoder is not None
-        source = {name: value for name, value in options.source().items() if name != "revision"}
-        model, processor = join(
-            options.encoder, options.decoder, seed=config.training.seed, source=source, fields=fields
-        )
-    if options.lora_rank:
-        torch = require("torch", "LoRA")
-        torch.manual_seed(config.training.seed)
-        model.add_lora(options.lora_rank, options.lora_alpha, options.lora_targets, dropout=options.lora_dropout)
-    if config.training.gradient_checkpointing:
-        model.gradient_checkpointing_enable()
-    model.to(processes.device)
-    return model, processor
-
-
 def _warn_of_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     changed = [
         f"{part}.{name}: {old!r} → {now[part].get(name)!r}"
@@ -183,42 +167,6 @@ def _warn_of_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     ]
     if changed:
         _log.warning("Resumed with other options than the run began with: %s.", "; ".join(changed))
-
-
-def _learner(config: Config, model: Any, processes: Any) -> Learner:
-    learning, parameters = (require(f"dragoman.torch.{name}", "Training") for name in ("learner", "parameters"))
-    options, model_options = config.training, config.model
-    rates = parameters.Rates(
-        new=options.learning_rate,
-        encoder=options.learning_rate if options.encoder_learning_rate is None else options.encoder_learning_rate,
-        decoder=options.learning_rate if options.decoder_learning_rate is None else options.decoder_learning_rate,
-        layer_decay=options.layerwise_lr_decay,
-        weight_decay=options.weight_decay,
-    )
-    freezing = parameters.Freezing(
-        feature_encoder=model_options.freeze_feature_encoder,
-        encoder=model_options.freeze_encoder,
-        decoder=model_options.freeze_decoder or model_options.lora_rank > 0,
-        encoder_until=model_options.unfreeze_encoder_step,
-        decoder_until=model_options.unfreeze_decoder_step,
-    )
-    learner: Learner = learning.Learner(
-        model,
-        learning.LearnerOptions(
-            rates=rates,
-            freezing=freezing,
-            betas=(options.adam_beta1, options.adam_beta2),
-            epsilon=options.adam_epsilon,
-            max_grad_norm=options.max_grad_norm,
-            label_smoothing=options.label_smoothing_factor,
-            ctc_weight=options.ctc_weight,
-            bf16=options.bf16,
-            ema_decay=options.ema_decay,
-            seed=options.seed,
-        ),
-        processes,
-    )
-    return learner
 
 
 def _loop(config: Config, folder: Path, processor: Any, learner: Any, stop: Any, listener: Listener | None) -> Loop:

@@ -1,5 +1,6 @@
 """The model that training starts from: two checkpoints joined, or a model that was saved before, with its processor."""
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,15 @@ _NEEDED_IDS = {
 }
 
 
-def _model_class() -> Any:
-    return require("dragoman.torch.model", "Training").SpeechEncoderDecoderModel
+_CLASSES = {
+    "torch": ("dragoman.torch.model", "SpeechEncoderDecoderModel"),
+    "jax": ("dragoman.jax.model", "FlaxSpeechEncoderDecoderModel"),
+}
+
+
+def _model_class(backend: str) -> Any:
+    module, name = _CLASSES[backend]
+    return getattr(require(module, "Training"), name)
 
 
 def join(
@@ -30,6 +38,7 @@ def join(
     decoder: str | Path,
     *,
     seed: int = 42,
+    backend: str = "torch",
     source: Mapping[str, Any] | None = None,
     fields: Mapping[str, Any] | None = None,
 ) -> tuple[Any, SpeechProcessor]:
@@ -38,7 +47,8 @@ def join(
     Args:
         encoder: A folder or hub id with a speech encoder and its feature extractor.
         decoder: A folder or hub id with a text model and its tokenizer.
-        seed: Of the tensors that neither checkpoint holds.
+        seed: Of the tensors that neither checkpoint holds; PyTorch draws them for both backends.
+        backend: `"torch"` or `"jax"`.
         source: `cache_dir`, `token`, `local_files_only`: where to find the files.
         fields: `encoder_*` and `decoder_*` fields of the parts' configurations, and fields of the joint one, such as
             `fusion`.
@@ -54,17 +64,22 @@ def join(
     torch = require("torch", "Joining two checkpoints")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = _model_class().from_encoder_decoder_pretrained(
+        model = _model_class("torch").from_encoder_decoder_pretrained(
             encoder, decoder, tokenizer=tokenizer, feature_extractor=extractor, dtype="float32", **source, **fields
         )
     processor = SpeechProcessor(extractor, tokenizer)
     check_trainable(model, processor)
+    if backend != "torch":
+        with tempfile.TemporaryDirectory() as folder:
+            model.save_pretrained(folder)
+            return load(folder, backend=backend)
     return model, processor
 
 
 def load(
     name: str | Path,
     *,
+    backend: str = "torch",
     source: Mapping[str, Any] | None = None,
     fields: Mapping[str, Any] | None = None,
 ) -> tuple[Any, SpeechProcessor]:
@@ -72,6 +87,7 @@ def load(
 
     Args:
         name: The folder or hub id.
+        backend: `"torch"` or `"jax"`.
         source: `revision`, `cache_dir`, `token`, `local_files_only`.
         fields: Fields of the configuration that win over the file's, as in `join`.
 
@@ -82,7 +98,7 @@ def load(
     """
     source = source or {}
     processor = AutoProcessor.from_pretrained(name, **source)
-    model = _model_class().from_pretrained(name, dtype="float32", **source, **(fields or {}))
+    model = _model_class(backend).from_pretrained(name, dtype="float32", **source, **(fields or {}))
     model.processing = (processor.feature_extractor, processor.tokenizer)
     check_trainable(model, processor)
     return model, processor

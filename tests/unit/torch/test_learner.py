@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from dragoman import OutOfMemoryError, SpeechEncoderDecoderConfig, SpeechEncoderDecoderModel
+from dragoman.model.learning import Freezing, LearnerOptions, Rates
 from dragoman.testing import tiny_config
-from dragoman.torch.learner import Learner, LearnerOptions
-from dragoman.torch.parameters import Freezing, Rates, groups
+from dragoman.torch.learner import Learner
+from dragoman.torch.parameters import groups
 from dragoman.torch.processes import Processes
 
 RATES = Rates(new=1e-2, encoder=1e-3, decoder=1e-4, layer_decay=0.5, weight_decay=0.1)

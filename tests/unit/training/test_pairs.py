@@ -89,6 +89,26 @@ def test_several_sets_by_weight_and_a_share_to_validate_on(
         train(config)
 
 
+@pytest.mark.slow
+def test_jax_trains_by_the_same_configuration_and_continues_exactly(config: dict[str, Any], tmp_path: Path) -> None:
+    config = copy.deepcopy(config)
+    config["model"]["backend"] = "jax"
+    config["evaluation"]["predict_with_generate"] = False
+    config["training"] |= {"max_steps": 4, "save_steps": 2, "eval_steps": 4}
+    whole = train(config)
+    assert whole.metrics is not None
+    run = tmp_path / "run"
+    names = ("checkpoint-4/weights.safetensors", "checkpoint-4/optimizer.safetensors", "best/model.safetensors")
+    first = {name: (run / name).read_bytes() for name in names}
+    (run / "checkpoint-4/files.json").unlink()
+    assert train(config, resume=True).step == 4
+    assert {name: (run / name).read_bytes() for name in names} == first
+    config["model"]["backend"] = "torch"  # the other backend goes on from there
+    config["training"]["max_steps"] = 5
+    assert train(config, resume=True).step == 5
+    SpeechEncoderDecoderModel.from_pretrained(whole.folder)
+
+
 def test_early_stopping(config: dict[str, Any]) -> None:
     config = copy.deepcopy(config)
     config["training"] |= {"learning_rate": 0.0, "early_stopping_patience": 2, "eval_steps": 1, "max_steps": 50}

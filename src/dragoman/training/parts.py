@@ -1,0 +1,103 @@
+"""What a run consists of, by its configuration: processes, model, learner."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from dragoman._lazy import require
+from dragoman.errors import ConfigError
+from dragoman.model.learning import Freezing, LearnerOptions, Rates
+from dragoman.training.config import Config
+from dragoman.training.learning import Learner
+from dragoman.training.start import join, load
+
+
+def processes_of(config: Config) -> Any:
+    """Return the processes of the run.
+
+    Raises:
+        ConfigError: If several processes train with JAX.
+    """
+    if config.model.backend == "torch":
+        return require("dragoman.torch.processes", "Training").Processes(use_cpu=config.training.use_cpu)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("`model.backend: jax` trains in one process. Start `dragoman train` without torchrun.")
+    if config.training.gradient_checkpointing:
+        raise ConfigError("`training.gradient_checkpointing` needs `model.backend: torch`.")
+    return require("dragoman.jax.processes", "Training").Processes(use_cpu=config.training.use_cpu)
+
+
+def model_of(config: Config, before: Path | None, processes: Any) -> tuple[Any, Any]:
+    """Return model and processor: joined, loaded, or with the parts of the model of the run that is continued.
+
+    Args:
+        config: The configuration.
+        before: Folder of that model; its weights are replaced later.
+        processes: On whose device the model is to be.
+    """
+    options = config.model
+    if before is not None:
+        model, processor = load(before, backend=options.backend)
+    elif options.model_name_or_path is not None:
+        model, processor = load(
+            options.model_name_or_path, backend=options.backend, source=options.source(), fields=options.fields
+        )
+    else:
+        fields = {**options.fields, **({"fusion": options.fusion} if options.fusion else {})}
+        assert options.encoder is not None
+        assert options.decoder is not None
+        source = {name: value for name, value in options.source().items() if name != "revision"}
+        model, processor = join(
+            options.encoder,
+            options.decoder,
+            seed=config.training.seed,
+            backend=options.backend,
+            source=source,
+            fields=fields,
+        )
+    if options.lora_rank:
+        if options.backend == "torch":
+            require("torch", "LoRA").manual_seed(config.training.seed)
+        model.add_lora(options.lora_rank, options.lora_alpha, options.lora_targets, dropout=options.lora_dropout)
+    if config.training.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+    if options.backend == "torch":
+        model.to(processes.device)
+    return model, processor
+
+
+def learner_of(config: Config, model: Any, processes: Any) -> Learner:
+    """Return what takes the steps."""
+    learning = require(f"dragoman.{config.model.backend}.learner", "Training")
+    options, model_options = config.training, config.model
+    rates = Rates(
+        new=options.learning_rate,
+        encoder=options.learning_rate if options.encoder_learning_rate is None else options.encoder_learning_rate,
+        decoder=options.learning_rate if options.decoder_learning_rate is None else options.decoder_learning_rate,
+        layer_decay=options.layerwise_lr_decay,
+        weight_decay=options.weight_decay,
+    )
+    freezing = Freezing(
+        feature_encoder=model_options.freeze_feature_encoder,
+        encoder=model_options.freeze_encoder,
+        decoder=model_options.freeze_decoder or model_options.lora_rank > 0,
+        encoder_until=model_options.unfreeze_encoder_step,
+        decoder_until=model_options.unfreeze_decoder_step,
+    )
+    learner: Learner = learning.Learner(
+        model,
+        LearnerOptions(
+            rates=rates,
+            freezing=freezing,
+            betas=(options.adam_beta1, options.adam_beta2),
+            epsilon=options.adam_epsilon,
+            max_grad_norm=options.max_grad_norm,
+            label_smoothing=options.label_smoothing_factor,
+            ctc_weight=options.ctc_weight,
+            bf16=options.bf16,
+            ema_decay=options.ema_decay,
+            seed=options.seed,
+        ),
+        processes,
+    )
+    return learner
