@@ -163,6 +163,24 @@ def test_a_subclass_of_a_decoder(pair: Pair, speech: dict[str, Tensor]) -> None:
     assert [tokens.tolist() for tokens in found[0][1:]] == [tokens.tolist() for tokens in found[1][1:]]
 
 
+@pytest.mark.parametrize("options", [{}, {"num_beams": 3}, {"repetition_penalty": 1.5}])
+@pytest.mark.parametrize("decoder", ["bert", "bart", "gpt2"])
+def test_a_decoder_generates_alone(pair: Pair, decoder: str, options: dict[str, Any]) -> None:
+    """The language model inside is asked to continue a prompt, and to read states of the caller."""
+    prompt = torch.tensor([[3, 5, 6], [3, 7, 8]])
+    states = torch.randn(2, 9, 24, generator=torch.Generator().manual_seed(0))
+    given = {"max_new_tokens": 5, "do_sample": False, "eos_token_id": 2, "pad_token_id": 1, **options}
+    found = []
+    for model in pair("wav2vec2", decoder):
+        alone = model.decoder.generate(prompt, attention_mask=torch.ones_like(prompt), **given)
+        found.append(alone.tolist())
+    assert found[0] == found[1]
+    ours = model.decoder.generate(prompt, encoder_hidden_states=states, **given)  # `transformers` fails here
+    logits = model.decoder(ours[:, :-1], encoder_hidden_states=states).logits
+    if not options:
+        assert logits[:, 2].argmax(-1).tolist() == ours[:, 3].tolist()
+
+
 def test_hooks_see_the_states_of_encoder_and_layers(pair: Pair, speech: dict[str, Tensor]) -> None:
     """Probing: states are recorded by hooks, in `forward` and at each step of `generate`."""
     found = []

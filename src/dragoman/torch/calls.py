@@ -12,18 +12,10 @@ from dragoman.api.outputs import CausalLMOutput, EncoderOutput, ModelOutput, Seq
 from dragoman.errors import ConfigError
 from dragoman.model.arguments import encoder_output
 from dragoman.torch.arrays import ARRAYS
+from dragoman.torch.cached import is_changed, per_row
 from dragoman.torch.net.cache import Memory
 from dragoman.torch.net.layers import frame_mask
 from dragoman.torch.parts import SpeechEncoder, TextDecoder
-
-
-def is_changed(module: nn.Module, plain: Any) -> bool:
-    """Return whether a call of a module does more than the `forward` of our class, `plain`.
-
-    It does if it has hooks, a subclass has a `forward` of its own, or one was assigned to the module.
-    """
-    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
-    return any(hooks) or "forward" in module.__dict__ or type(module).forward is not plain
 
 
 def run_encoder(
@@ -114,13 +106,6 @@ def _lm_output(output: Any) -> CausalLMOutput:
         f"A `forward` of a decoder, or a hook on it, must return a CausalLMOutput, but returned a "
         f"{type(output).__name__}. Return what the base class returns, with other logits if needed."
     )
-
-
-def per_row(array: Tensor | None, rows: int) -> Tensor | None:
-    """Repeat what is there once per utterance for each of its beams."""
-    if array is None or array.shape[0] == rows:
-        return array
-    return array.repeat_interleave(rows // array.shape[0], 0)
 
 
 def encoded_per_row(encoded: EncoderOutput, rows: int) -> EncoderOutput:

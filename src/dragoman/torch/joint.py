@@ -19,13 +19,12 @@ from dragoman.model.added import added_to_model
 from dragoman.model.facade import ModelMethods
 from dragoman.model.joining import check_joinable, check_part
 from dragoman.torch.backend import own_tensors
+from dragoman.torch.cached import is_changed, per_row
 from dragoman.torch.calls import (
     audio_mask,
     checked_output,
     encoded_per_row,
-    is_changed,
     is_decoder_changed,
-    per_row,
     run_decoder,
     seq2seq_output,
 )

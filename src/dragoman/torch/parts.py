@@ -4,6 +4,7 @@ Both take the configuration of any family. The class names of `transformers` are
 there is no file per class. Not here: the networks (`net`).
 """
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -12,10 +13,12 @@ from torch import Tensor, nn
 from dragoman.api.outputs import CausalLMOutput
 from dragoman.errors import ConfigError
 from dragoman.families import FAMILIES, Family, ModelConfig, speech_part, text_part
+from dragoman.generation.options import GenerationConfig
 from dragoman.model.parts import DecoderMethods, EncoderMethods
 from dragoman.spec.checks import check_sizes
 from dragoman.torch.arrays import ARRAYS
 from dragoman.torch.backend import BACKEND
+from dragoman.torch.language_model import continue_text
 from dragoman.torch.net.frontend import ConvFrontend, FeatureFrontend
 from dragoman.torch.net.layers import Linear
 from dragoman.torch.net.speech_encoder import SpeechEncoderNet
@@ -103,6 +106,55 @@ class TextDecoder(TextDecoderNet, PretrainedPart, DecoderMethods):
     def get_output_embeddings(self) -> nn.Module:
         """Return the head; where it is tied, its weight is that of the token embedding."""
         return self.head
+
+    def generate(
+        self,
+        input_ids: Tensor | None = None,
+        generation_config: GenerationConfig | None = None,
+        *,
+        attention_mask: Tensor | None = None,
+        encoder_hidden_states: Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
+        logits_processor: Sequence[Any] | None = None,
+        stopping_criteria: Sequence[Any] | None = None,
+        streamer: Any = None,
+        seed: int | Sequence[int] | None = None,
+        **options: Any,
+    ) -> Any:
+        """Continue a prompt with the decoder alone, or for encoder states.
+
+        Args:
+            input_ids: The prompt; by default the beginning-of-sequence id.
+            generation_config: Options.
+            attention_mask: 1 for valid tokens of prompts, which are padded on the left.
+            encoder_hidden_states: Encoder states, as wide as the decoder.
+            encoder_attention_mask: 1 for valid frames.
+            logits_processor: Callables `(tokens, scores) -> scores`.
+            stopping_criteria: Callables `(tokens, scores) -> bool or bools` that end sequences.
+            streamer: Receives each token.
+            seed: For sampling; by default drawn from PyTorch's generator.
+            **options: Fields of `GenerationConfig`; without a length, 20 new tokens are generated.
+
+        Returns:
+            Token ids, the prompt included; with `return_dict_in_generate`, an output with scores and more.
+
+        Raises:
+            GenerationError: If options are unknown or invalid, or there is neither a prompt nor a start id.
+            ConfigError: If tokens or states do not fit the decoder.
+        """
+        return continue_text(
+            self,
+            TextDecoder.forward,
+            input_ids,
+            generation_config,
+            options,
+            mask=attention_mask,
+            memory=(encoder_hidden_states, encoder_attention_mask),
+            seed=seed,
+            processors=logits_processor or (),
+            criteria=stopping_criteria or (),
+            streamer=streamer,
+        )
 
     def set_output_embeddings(self, value: nn.Module) -> None:
         """Replace the weight of the head, and its bias where it has one; the head is then no longer tied.

@@ -110,7 +110,7 @@ class PretrainedModule(NamedModule):
 
     @classmethod
     def can_generate(cls) -> bool:
-        """Whether there is a `generate`: on a whole model, not on a part."""
+        """Whether there is a `generate`: on a whole model and on a text decoder."""
         return "generate" in dir(cls)
 
     def tie_weights(self, **_: Any) -> None:

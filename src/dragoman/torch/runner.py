@@ -15,7 +15,7 @@ from dragoman.api.outputs import EncoderOutput
 from dragoman.batch import rows_at_once
 from dragoman.errors import ConfigError
 from dragoman.model.runner import BackendRunner, FusionModel, ModelFacts
-from dragoman.torch.generate import CachedDecoder
+from dragoman.torch.cached import CachedDecoder
 from dragoman.torch.model import SpeechEncoderDecoderModel
 from dragoman.torch.parts import TextDecoder
 

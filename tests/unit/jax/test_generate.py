@@ -17,7 +17,7 @@ from dragoman.jax import compiled
 from dragoman.jax.buckets import rounded
 from dragoman.jax.steps import LanguageModel
 from dragoman.testing import tiny_config
-from dragoman.torch.generate import CachedDecoder
+from dragoman.torch.cached import CachedDecoder
 
 from .conftest import build
 

@@ -11,7 +11,7 @@ from dragoman.generation.scorers.fusion import Scorer
 from dragoman.generation.scorers.hotwords import HotWords
 from dragoman.generation.streamers import TextIteratorStreamer
 from dragoman.testing import tiny_config
-from dragoman.torch.generate import CachedDecoder
+from dragoman.torch.cached import CachedDecoder
 
 
 @pytest.fixture(scope="module")

@@ -241,3 +241,12 @@ def test_state_dicts_of_either_naming_load_with_the_return_of_pytorch(build: Bui
     prefix = "model.encoder." if encoder == "whisper" else "encoder."
     alone = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
     assert build(encoder, decoder).encoder.load_state_dict(alone).missing_keys == []
+
+
+def test_an_adapter_answers_to_both_names() -> None:
+    config = tiny_config("wav2vec2", add_adapter=True, output_hidden_size=24)
+    encoder: Any = SpeechEncoder(config)
+    assert encoder.adapter.layers[0].conv.weight is encoder.adapter.layers[0].weight
+    assert encoder.adapter.proj_layer_norm is encoder.adapter.norm
+    encoder.freeze("adapter.layers.0.conv")
+    assert not encoder.adapter.layers[0].weight.requires_grad

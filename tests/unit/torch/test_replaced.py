@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dragoman import BertLMHeadModel, SpeechEncoderDecoderModel
-from dragoman.errors import ConfigError
+from dragoman import BertLMHeadModel, SpeechEncoderDecoderConfig, SpeechEncoderDecoderModel
+from dragoman.errors import ConfigError, GenerationError
+from dragoman.testing import tiny_config
 from dragoman.torch.parts import SpeechEncoder
 
 from .conftest import Build
@@ -287,3 +288,38 @@ def test_modules_that_a_subclass_adds_are_saved_and_loaded(build: Build, speech:
     encoder = Recogniser(model.config.encoder)
     encoder.save_pretrained(tmp_path / "encoder")
     assert torch.equal(Recogniser.from_pretrained(tmp_path / "encoder").lm_head.weight, encoder.lm_head.weight)
+
+
+def test_a_decoder_alone_generates_through_a_subclass_and_with_default_lengths(build: Build) -> None:
+    model = build("wav2vec2", "bert")
+    mine = Shifted(model.config.decoder).eval()
+    assert mine.generate(torch.tensor([[3, 4]]), max_new_tokens=3, num_beams=2)[0, 2:].tolist() == [7, 7, 7]
+    tokens = model.decoder.generate(torch.tensor([[3, 4]]), eos_token_id=None)
+    assert tokens.shape == (1, 22)
+    output = model.decoder.generate(torch.tensor([[3, 4]]), max_length=5, return_dict_in_generate=True, seed=1)
+    assert output.sequences.shape[1] <= 5
+    states = torch.randn(2, 4, 24)
+    assert model.decoder.generate(encoder_hidden_states=states, bos_token_id=3, max_new_tokens=2).shape == (2, 3)
+    with pytest.raises(GenerationError, match="Pass `input_ids`"):
+        model.decoder.generate(bos_token_id=None)
+
+
+def test_a_model_with_a_hook_reads_speech_as_a_prefix(speech: Any) -> None:
+    config = SpeechEncoderDecoderConfig(
+        encoder=tiny_config("wav2vec2"),
+        decoder=tiny_config("opt"),
+        fusion="prefix",
+        decoder_start_token_id=0,
+        pad_token_id=1,
+        eos_token_id=2,
+    )
+    model = SpeechEncoderDecoderModel(config=config).eval()
+    prompts = torch.tensor([[0, 11, 12], [1, 0, 14]])
+    given = {**speech, "decoder_input_ids": prompts, "decoder_attention_mask": (prompts != 1).long()}
+    expected = model.generate(**given, max_new_tokens=5, num_beams=2)
+    handle = model.register_forward_hook(lambda *_: None)
+    assert torch.equal(model.generate(**given, max_new_tokens=5, num_beams=2), expected)
+    handle.remove()
+    model.decoder.register_forward_hook(lambda *_: None)
+    with pytest.raises(ConfigError, match="cannot read speech as a prefix"):
+        model.generate(**given, max_new_tokens=5)

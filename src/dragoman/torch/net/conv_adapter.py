@@ -24,6 +24,11 @@ class ConvAdapter(nn.Module):
         self.norm = nn.LayerNorm(spec.width) if projects else None
         self.layers = nn.ModuleList(_conv(spec) for _ in range(spec.num_layers))
 
+    @property
+    def proj_layer_norm(self) -> nn.LayerNorm | None:
+        """The norm after the projection, under its name in `transformers`."""
+        return self.norm
+
     def forward(
         self,
         states: Float[Tensor, "batch frames width"],
@@ -107,8 +112,15 @@ class AttentiveAdapter(nn.Module):
         return states
 
 
+class _Conv(nn.Conv1d):
+    @property
+    def conv(self) -> nn.Conv1d:
+        """The layer itself, which `transformers` has inside another module."""
+        return self
+
+
 def _conv(spec: ConvAdapterSpec) -> nn.Conv1d:
-    return nn.Conv1d(spec.width, 2 * spec.width, spec.kernel, spec.stride, padding=spec.padding)
+    return _Conv(spec.width, 2 * spec.width, spec.kernel, spec.stride, padding=spec.padding)
 
 
 def _shortened(conv: nn.Module, states: Tensor) -> Tensor:
