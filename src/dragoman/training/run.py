@@ -151,9 +151,10 @@ def _checkpoint(folder: Path, resume: bool) -> Path | None:
         if found is None:
             _log.warning("%s: there is no checkpoint yet, so training begins at the start.", folder)
         return found
-    if checkpoints(folder):
+    if checkpoints(folder) or (folder / BEST / "config.json").exists():
         raise ConfigError(
-            f"{folder} holds checkpoints of an earlier run. Continue it with --resume, or choose another folder."
+            f"{folder} holds an earlier run. Continue it with --resume (which begins again if it has no checkpoint), "
+            "or choose another folder."
         )
     return None
 
