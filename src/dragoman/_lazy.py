@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from dragoman._install import install_command
-from dragoman.errors import MissingDependencyError, did_you_mean
+from dragoman.errors import MissingDependencyError, did_you_mean, tells_memory
 
 # Optional top-level package -> the extra that installs it.
 EXTRAS = {
@@ -44,7 +44,8 @@ def require(module: str, needed_for: str) -> Any:
         MissingDependencyError: If a package of `EXTRAS` is not installed.
     """
     try:
-        return import_module(module)
+        with tells_memory(f"The package of `{module}`", "Free some memory, or raise the limit (ulimit -v)."):
+            return import_module(module)
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in EXTRAS:

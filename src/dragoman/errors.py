@@ -4,7 +4,9 @@ Every message says what was wrong, what came, what is allowed and what to do. `a
 The command line exits with the `exit_code` of the class, so that scripts can tell a typo from a missing model.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from errno import ENOMEM
 
 
 class DragomanError(Exception):
@@ -81,13 +83,34 @@ def is_out_of_memory(error: BaseException | None) -> bool:
     PyTorch has a class for the GPU only: for the CPU it raises a plain `RuntimeError`, as JAX does for all devices. An
     extension module that does not fit fails as an `ImportError`.
     """
-    words = ("allocate memory", "RESOURCE_EXHAUSTED", "cannot allocate", "Cannot allocate", "failed to map segment")
+    words = ("allocate memory", "RESOURCE_EXHAUSTED", "annot allocate", "ut of memory", "failed to map segment")
     while error is not None:
-        named = isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__
-        if named or (
-            isinstance(error, RuntimeError | ImportError | OSError | BufferError)
-            and any(w in str(error) for w in words)
-        ):
+        if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__:
+            return True
+        if getattr(error, "errno", None) == ENOMEM or any(one in str(error) for one in words):
             return True
         error = error.__cause__
     return False
+
+
+@contextmanager
+def tells_memory(
+    what: str = "The model", instead: str = 'Use a smaller one, `dtype="float16"`, or another device.'
+) -> Iterator[None]:
+    """Raise an `OutOfMemoryError` in place of whatever error says that memory is used up.
+
+    Args:
+        what: What does not fit.
+        instead: What to reduce, in a sentence.
+
+    Raises:
+        OutOfMemoryError: If memory is used up.
+    """
+    try:
+        yield
+    except OutOfMemoryError:
+        raise
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemoryError(f"{what} does not fit into memory. {instead}") from error

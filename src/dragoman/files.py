@@ -16,7 +16,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from dragoman.errors import ConfigError, DragomanError, ModelNotFoundError, UntrustedFileError
+from dragoman.errors import (
+    ConfigError,
+    DragomanError,
+    ModelNotFoundError,
+    OutOfMemoryError,
+    UntrustedFileError,
+    is_out_of_memory,
+)
 
 if sys.platform != "win32":
     import fcntl
@@ -68,6 +75,8 @@ def open_file(path: str | Path) -> Iterator[BinaryIO]:
         with open(path, "rb") as file:
             yield file
     except OSError as cause:
+        if is_out_of_memory(cause):
+            raise OutOfMemoryError(f"{path} does not fit into memory. Use a smaller model.") from cause
         raise ModelNotFoundError(f"{path} cannot be read ({cause.strerror}). Check its permissions.") from cause
 
 

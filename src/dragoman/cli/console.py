@@ -75,7 +75,7 @@ def session(*, debug: bool, json_logs: bool, verbose: bool) -> Iterator[None]:
 def describe(error: BaseException) -> tuple[str, int]:
     """Return the message and the exit code of an error."""
     match error:
-        case DragomanError():
+        case DragomanError() if isinstance(error, OutOfMemoryError) or not is_out_of_memory(error):
             return str(error), error.exit_code
         case typer.TyperException():
             message = error.format_message().replace("Value error, ", "")  # a prefix of pydantic, which typer uses

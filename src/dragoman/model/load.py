@@ -14,7 +14,7 @@ from dragoman.checkpoint.lora import BASE_WEIGHT, PlainTensors, loras_in
 from dragoman.checkpoint.options import LoadOptions
 from dragoman.checkpoint.report import LoadReport
 from dragoman.checkpoint.tensors import TensorFile
-from dragoman.errors import CheckpointError
+from dragoman.errors import CheckpointError, tells_memory
 from dragoman.families import ModelConfig
 from dragoman.generation.inherited import read_options
 from dragoman.model.added import added_to_part, built_empty, fill_added
@@ -41,6 +41,7 @@ AnyPart = TypeVar("AnyPart", bound=ModelPart)
 AnyModel = TypeVar("AnyModel", bound=JointModel)
 
 
+@tells_memory()
 def load_part(
     backend: Backend,
     cls: Callable[..., AnyPart],
@@ -84,6 +85,7 @@ def load_part(
     return part, report
 
 
+@tells_memory()
 def load_model(
     backend: Backend, cls: type[AnyModel], name_or_path: str | Path, keywords: Mapping[str, Any]
 ) -> AnyModel:

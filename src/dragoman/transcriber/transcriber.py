@@ -13,7 +13,7 @@ import numpy as np
 from dragoman.audio import SAMPLING_RATE
 from dragoman.audio.segment import Window, speech_windows
 from dragoman.audio.waveform import Waveform
-from dragoman.errors import ConfigError, did_you_mean
+from dragoman.errors import ConfigError, did_you_mean, tells_memory
 from dragoman.model.runner import Runner
 from dragoman.transcriber.blocks import Audio, blocks_of
 from dragoman.transcriber.decoding import WindowDecoder, cutting_rules, window_seconds
@@ -249,6 +249,7 @@ class SegmentStream(Iterator[Segment]):
         """Seconds of audio read so far; the length of the recording once the segments are exhausted."""
         return self._samples_read / SAMPLING_RATE
 
+    @tells_memory("The recording", "Use a smaller `batch_size`, fewer beams, or a smaller model.")
     def __next__(self) -> Segment:
         segment = next(self._source)
         self._made.append(segment)

@@ -14,9 +14,10 @@ from dragoman.audio.reading.damage import Damage
 from dragoman.audio.reading.decode import decode
 from dragoman.audio.reading.source import AudioSource, open_audio
 from dragoman.audio.waveform import Waveform, check_rate, resampled
-from dragoman.errors import AudioError
+from dragoman.errors import AudioError, tells_memory
 
 
+@tells_memory("The recording", "Read it in blocks, as `Transcriber` does: `stream_audio`.")
 def load_audio(
     source: AudioSource,
     *,
