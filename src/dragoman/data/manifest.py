@@ -112,6 +112,7 @@ def _items(
         if kind == "jsonl" and holds_cuts(place):
             return "lhotse", read_cuts(place)
         return kind, read_table(place, kind)
-    if not place.exists() and not _HUB_NAME.match(str(path)):
+    local = table_kind(place) is not None or place.parent.is_dir() or not _HUB_NAME.match(str(path))
+    if not place.exists() and local:
         raise ModelNotFoundError(f"{place}: there is no such file or folder. Check the spelling.")
     return "datasets", read_dataset(str(path), split, (columns or {}).get("audio"))

@@ -233,9 +233,12 @@ def test_damaged_manifests_raise_nothing_but_our_errors(clips, name):
                 assert str(item).startswith(str(clips / name))
 
 
-def test_a_missing_manifest_is_not_found(tmp_path):
-    with pytest.raises(ModelNotFoundError, match="there is no such file or folder"):
-        read_manifest(tmp_path / "none.tsv")
+def test_a_missing_manifest_is_not_found(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    for name in (tmp_path / "none.tsv", "none", "data/train", "corpus/train.tsv", "owner/list.jsonl.gz"):  # no hub ids
+        with pytest.raises(ModelNotFoundError, match="there is no such file or folder"):
+            read_manifest(name)
 
 
 def test_a_good_manifest_gives_no_warning(clips):
