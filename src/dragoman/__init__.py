@@ -11,6 +11,7 @@ _NAMES = {
     "__version__": "dragoman._version",
     # models
     "FlaxSpeechEncoderDecoderModel": "dragoman.jax.model",
+    "FlaxAutoModelForSpeechSeq2Seq": "dragoman.jax.flax_names",
     "SpeechEncoderDecoderModel": "dragoman.torch.model",
     "SpeechEncoder": "dragoman.torch.parts",
     "TextDecoder": "dragoman.torch.parts",
@@ -58,6 +59,7 @@ def _family_names() -> dict[str, str]:
     configs = {family.config.__name__: family.config.__module__ for family in families}
     parts = [part for family in families for part in (family.speech, family.text) if part and part.public]
     classes = {name: "dragoman.torch.parts" for part in parts for name in part.classes}
+    classes |= {f"Flax{name}": "dragoman.jax.flax_names" for name in classes}
     return configs | classes | dict.fromkeys(tokenizers, "dragoman.processing.tokenizers")
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import dragoman
 from dragoman import ConfigError, FlaxSpeechEncoderDecoderModel, SpeechEncoderDecoderConfig
 from dragoman.testing import tiny_config
 
@@ -87,3 +88,26 @@ def test_arguments_of_flax_models_are_taken(folder: Path, tmp_path: Path) -> Non
     ):
         with pytest.raises(ConfigError, match="`_do_init` must be `True`"):
             make()
+
+
+def test_parts_have_the_names_of_flax_models(tmp_path: Path) -> None:
+    encoder = dragoman.FlaxWav2Vec2Model(tiny_config("wav2vec2", num_hidden_layers=1), ((1, 1024),), 3)
+    decoder = dragoman.FlaxBartForCausalLM(tiny_config("bart", vocab_size=30, decoder_layers=1), seed=5)
+    encoder.save_pretrained(tmp_path / "speech")
+    decoder.save_pretrained(tmp_path / "text", params=jax.tree.map(lambda x: 2 * x, decoder.params))
+    again = dragoman.FlaxWav2Vec2Model.from_pretrained(tmp_path / "speech", dtype=jnp.float32, from_pt=True)
+    assert type(again) is dragoman.FlaxWav2Vec2Model
+    assert np.array_equal(again(AUDIO).last_hidden_state, encoder(AUDIO).last_hidden_state)
+    model = FlaxSpeechEncoderDecoderModel.from_encoder_decoder_pretrained(encoder_model=again, decoder_model=decoder)
+    assert model.encoder is again
+    decoder.params = jax.tree.map(lambda x: 2 * x, decoder.params)
+    other = dragoman.FlaxBartForCausalLM.from_pretrained(tmp_path / "text")
+    for mine, yours in zip(jax.tree.leaves(other.params), jax.tree.leaves(decoder.params), strict=True):
+        assert np.array_equal(mine, yours)
+    model.save_pretrained(tmp_path / "joined")
+    auto = dragoman.FlaxAutoModelForSpeechSeq2Seq.from_pretrained(tmp_path / "joined", dtype=jnp.bfloat16)
+    assert (type(auto), auto.dtype) == (FlaxSpeechEncoderDecoderModel, jnp.bfloat16)
+    with pytest.raises(ConfigError, match="FlaxBertForCausalLM takes a BertConfig, but got a BartConfig"):
+        dragoman.FlaxBertForCausalLM(decoder.config)
+    with pytest.raises(ConfigError, match="A part alone computes in the type of its parameters"):
+        dragoman.FlaxWav2Vec2Model.from_pretrained(tmp_path / "speech", dtype=jnp.bfloat16)
