@@ -69,6 +69,9 @@ def test_utf16_and_quotation_marks_in_tsv(clips):
     path = clips / "m.tsv"
     path.write_text('path\tsentence\na.wav\t"قال نعم\nb.wav\tdit "oui"\n', encoding="utf-16")
     assert [u.text for u in read_manifest(path)] == ['"قال نعم', 'dit "oui"']
+    for encoding in ("utf-8", "utf-16"):
+        path.write_text("path\tsentence\r\na.wav\tone\u2028two\x85\r\n", encoding=encoding, newline="")
+        assert [(u.text, u.source) for u in read_manifest(path)] == [("one\u2028two", f"{path}:2")]
 
 
 def test_a_cell_of_a_csv_may_have_lines_and_the_next_item_keeps_its_line(clips):

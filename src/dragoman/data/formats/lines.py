@@ -38,7 +38,8 @@ def read_lines(path: Path) -> Iterator[tuple[int, str] | Problem]:
     content = _content(path)
     for mark, encoding in _WIDE.items():
         if content.startswith(mark):
-            yield from enumerate(_decoded(path, content, encoding).splitlines(), 1)
+            for number, text in enumerate(_decoded(path, content, encoding).split("\n"), 1):
+                yield number, text.removesuffix("\r")  # not splitlines, which also splits at U+2028
             return
     if content[:4096].count(0) > _BINARY * len(content[:4096]):
         raise DataError(
