@@ -81,11 +81,30 @@ def test_first_tokens_and_transcripts(folder: Path, case: int) -> None:
     assert len({tuple(row) for row in found}) > 1
 
 
-def test_timestamps_leave_out_the_token_that_forbids_them(folder: Path) -> None:
-    model = SpeechEncoderDecoderModel.from_pretrained(write(folder, {}))
-    rows = model.generate(speech(), language="de", return_timestamps=True)
+@pytest.mark.parametrize("num_beams", [1, 3])
+@pytest.mark.parametrize("initial", [None, 3])
+def test_timestamps(folder: Path, initial: int | None, num_beams: int) -> None:
+    stated = {"return_timestamps": True, "max_initial_timestamp_index": initial, "suppress_tokens": [5]}
+    write(folder, {})
+    file = folder / "generation_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | stated))
+    theirs = transformers.WhisperForConditionalGeneration.from_pretrained(folder)
+    model = SpeechEncoderDecoderModel.from_pretrained(folder)
+    call: dict[str, Any] = {"language": "de", "num_beams": num_beams}
+    wanted = theirs.generate(speech(), force_unique_generate_call=True, **call)
+    rows = model.generate(speech(), **call)
+    assert rows.tolist() == wanted.tolist()
     assert rows[:, :3].tolist() == [[START, GERMAN, TRANSCRIBE]] * 3
-    assert NO_TIMES not in rows[:, 3]
+    assert (rows[:, 3] > NO_TIMES).all()
+    assert (rows[:, 4:] <= NO_TIMES).any()
+
+
+def test_timestamps_in_compiled_programs_of_jax(folder: Path) -> None:
+    write(folder, {"forced_decoder_ids": None, "lang_to_id": None, "task_to_id": None})
+    call = {"return_timestamps": True, "max_new_tokens": 6}
+    wanted = SpeechEncoderDecoderModel.from_pretrained(folder).generate(speech(), **call).tolist()
+    found = dragoman.FlaxSpeechEncoderDecoderModel.from_pretrained(folder).generate(speech().numpy(), **call)
+    assert np.asarray(found.sequences).tolist() == wanted
 
 
 @pytest.mark.parametrize("backend", ["SpeechEncoderDecoderModel", "FlaxSpeechEncoderDecoderModel"])
@@ -121,6 +140,7 @@ def test_set_on_the_object_and_saved(folder: Path, tmp_path: Path) -> None:
         ({}, {"task": "summarise"}, "must be 'transcribe' or 'translate'"),
         ({"is_multilingual": False}, {"language": "en"}, "English-only"),
         ({"is_multilingual": False}, {"task": "transcribe"}, "English-only"),
+        ({"no_timestamps_token_id": None}, {"return_timestamps": True}, "needs `no_timestamps_token_id`"),
         ({"lang_to_id": None}, {"language": "en"}, "`lang_to_id` .* is not set"),
         ({"task_to_id": None}, {"task": "translate"}, "`task_to_id` .* is not set"),
         ({}, {"language": "en", "decoder_input_ids": torch.tensor([[START]] * 3)}, "Pass one or the other"),
@@ -162,5 +182,7 @@ def test_output_language_of_other_decoders(tmp_path: Path) -> None:
     assert again.generate(torch.randn(1, 800), max_new_tokens=2)[0, 1] == 8
     with pytest.raises(GenerationError, match="multilingual Whisper, which this decoder is not"):
         model.generate(torch.randn(1, 800), task="translate", max_new_tokens=2)
+    with pytest.raises(GenerationError, match="timestamps of a Whisper, which this decoder is not"):
+        model.generate(torch.randn(1, 800), return_timestamps=True, max_new_tokens=2)
     with pytest.raises(GenerationError, match="does not know"):
         model.generate(torch.randn(1, 800), language="hindi", max_new_tokens=2)

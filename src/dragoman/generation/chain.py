@@ -26,6 +26,7 @@ from dragoman.generation.processors import (
 )
 from dragoman.generation.rules import ids_of
 from dragoman.generation.sampling import epsilon, eta, min_p, top_k, top_p, typical
+from dragoman.generation.timestamps import Timestamps
 
 
 def build_processors(
@@ -93,6 +94,9 @@ def build_processors(
         chain.append(Suppress(ops, vocabulary.mask("begin_suppress_tokens", options.begin_suppress_tokens), at=begin))
     for position, token in plan.forced:
         chain.append(Force(ops, ops.xp.arange(vocabulary.size, device=ops.device(like)) == token, at=position))
+    if options.return_timestamps and options.no_timestamps_token_id is not None:
+        first, end = options.no_timestamps_token_id + 1, plan.eos[0] if plan.eos else 0
+        chain.append(Timestamps(ops, first, end, plan.prompt_length, options.max_initial_timestamp_index))
     chain.extend(map(Caller, user))
     return chain
 

@@ -4,7 +4,7 @@ After the start token, a Whisper takes language, task and whether to write times
 languages (mBART, Speech2Text) take the language as a first token that is forced, `forced_bos_token_id`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from dragoman.errors import GenerationError, did_you_mean
@@ -30,9 +30,14 @@ def whisper_rows(settings: GenerationConfig, batch: int, detect: Detect) -> list
         Rows of the same length; `None` if the options say nothing about them.
 
     Raises:
-        GenerationError: If the model does not know the language or the task.
+        GenerationError: If the model does not know the language or the task, or has no timestamps.
     """
     _check_multilingual(settings)
+    if settings.return_timestamps and settings.no_timestamps_token_id is None:
+        raise GenerationError(
+            "`return_timestamps` needs `no_timestamps_token_id` in the model's generation options: the tokens after it "
+            "are the timestamps. Copy it from the generation_config.json of the original checkpoint."
+        )
     free = settings.language is None and settings.task is None
     forced, no_times = settings.forced_decoder_ids if free else None, settings.no_timestamps_token_id
     if free and not settings.lang_to_id and not settings.return_timestamps and (no_times is None or forced):
@@ -53,19 +58,25 @@ def whisper_rows(settings: GenerationConfig, batch: int, detect: Detect) -> list
     return [[*head, *rest] for head in heads]
 
 
-def set_output_language(settings: GenerationConfig, tokenizer: Any, *, asked: bool) -> None:
+def set_output_language(settings: GenerationConfig, tokenizer: Any, asked: Collection[str]) -> None:
     """Force the first token of a decoder with several output languages, if `settings` name a language.
 
     Args:
         settings: All options of the call, which are changed.
         tokenizer: The caller's, whose `lang_code_to_id` serves where the options have no `lang_to_id`.
-        asked: Whether the caller named a language or a task in the call, so that it must not be ignored.
+        asked: Which of language, task and timestamps are asked for in the call, so that they must not be ignored.
 
     Raises:
         GenerationError: If the model does not know the language, or has only one.
     """
     known = settings.lang_to_id or settings.extra.get("lang_code_to_id") or getattr(tokenizer, "lang_code_to_id", None)
-    if asked and settings.task == "translate":
+    settings.return_timestamps = None
+    if "return_timestamps" in asked:
+        raise GenerationError(
+            "`return_timestamps` asks for the timestamps of a Whisper, which this decoder is not. Leave it out; "
+            "`Transcriber` gives the times of words with any decoder that has cross-attention."
+        )
+    if "task" in asked and settings.task == "translate":
         raise GenerationError(
             "`task` chooses between the two outputs of a multilingual Whisper, which this decoder is not. Choose the "
             "output language: `language`, or the id of its token in `forced_bos_token_id`."
@@ -76,7 +87,7 @@ def set_output_language(settings: GenerationConfig, tokenizer: Any, *, asked: bo
         raise GenerationError("This decoder takes one `language` for all utterances; call `generate` once for each.")
     if known:
         settings.forced_bos_token_id = language_token(settings.language, known)
-    elif asked:
+    elif "language" in asked:
         raise GenerationError(
             f"`language` is {settings.language!r}, but the model's generation options do not tell the tokens of "
             "languages. Set model.generation_config.lang_to_id = {'de': …}, or pass the id of the language's token as "

@@ -61,7 +61,7 @@ class OptionFields:
         language: Of the transcript: a code (`"de"`), an English name (`"german"`) or a token (`"<|de|>"`), or one for
             each utterance; a multilingual Whisper detects it by default. The languages are those of `lang_to_id`.
         task: Of a multilingual Whisper: `"transcribe"`, or `"translate"` into English.
-        return_timestamps: Of a Whisper: begin without the token that forbids timestamps.
+        return_timestamps: Of a Whisper: write timestamps, as tokens of the transcript.
         is_multilingual, lang_to_id, task_to_id, no_timestamps_token_id, max_initial_timestamp_index, prev_sot_token_id,
         alignment_heads, forced_decoder_ids:
             Ids of languages, tasks and timestamps, and the attention heads that follow the speech.

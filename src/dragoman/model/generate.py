@@ -170,16 +170,16 @@ class GenerateMethods:
         settings = settings_of(self.generation_config, given, options)
         settings.validate()
         batch = (speech[0] if speech[2] is None else speech[2].last_hidden_state).shape[0]
-        asked = any(options.get(name) is not None for name in ("language", "task"))
+        asked = {name for name in ("language", "task", "return_timestamps") if options.get(name)}
         begin = None
-        if prompt is not None and asked:
+        if prompt is not None and asked - {"return_timestamps"}:
             raise GenerationError(
                 "`decoder_input_ids` are the first tokens of the transcripts, which `language` and `task` choose too. "
                 "Pass one or the other."
             )
         whisper = find(self.config.decoder.model_type).tokenizer == "WhisperTokenizer"
         if not whisper:
-            set_output_language(settings, caller.get("tokenizer"), asked=asked)
+            set_output_language(settings, caller.get("tokenizer"), asked)
         elif prompt is None:
             begin = whisper_rows(settings, batch, partial(self._likeliest, settings, speech, own or {}))
         tokens, forced = prompt_of(settings, batch, prompt, self.decoder.spec.vocab_size, begin)

@@ -103,7 +103,8 @@ class Engine:
     def search_options(self, options: TranscribeOptions) -> dict[str, Any]:
         """Return the search options for which a checkpoint may have its own values; the user's take precedence."""
         own = self.facts.generation
-        return {
+        times = {"return_timestamps": False} if own.return_timestamps else {}  # the prompt says that there are none
+        return times | {
             name: getattr(own, name) if getattr(options, name) is None else getattr(options, name)
             for name in ("length_penalty", "repetition_penalty", "no_repeat_ngram_size")
         }
