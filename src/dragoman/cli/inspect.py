@@ -26,7 +26,7 @@ _NEEDED_IDS = {
 @with_flags
 def inspect(
     checkpoint: Annotated[
-        str | None, Argument(help="Folder or hub id of a speech encoder-decoder, or of a Whisper.")
+        str | None, Argument(help="Folder or hub id of a speech encoder-decoder, or a name of `whisper`.")
     ] = None,
     *,
     tables: InspectFlags,
@@ -50,9 +50,13 @@ def inspect(
 
 
 def _print_report(checkpoint: str, source: dict[str, Any]) -> None:
-    from dragoman.transcriber.loading import checkpoint_errors  # only now: `--help` needs no NumPy
+    # only now: `--help` needs no NumPy
+    from dragoman.checkpoint.default_model import default_model_folder
+    from dragoman.transcriber.loading import checkpoint_errors, full_name
 
     model_class = require("dragoman.torch.model", "`dragoman inspect`").SpeechEncoderDecoderModel
+    named = full_name(checkpoint)
+    checkpoint = str(default_model_folder() if named is None else named)
     with checkpoint_errors(checkpoint):
         model = model_class.from_pretrained(checkpoint, dtype="auto", **source)
     sections = {

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, Self, cast
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from dragoman.errors import UntrustedFileError
 _TIMES_THE_FILE = 8
 _ALLOWANCE = 2**26  # bytes
 _MAX_PICKLE_BYTES = 2**26  # the names and shapes of 100,000 tensors take a third
+_MAX_DIRECTORY_BYTES = 2**23  # of an archive; 80,000 tensors
 _LEGACY_PICKLES = 5  # magic number, protocol, system, tensors, names of the storages
 _REBUILT = {"_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter", "_rebuild_parameter_with_state"}
 
@@ -121,7 +122,7 @@ def _check_sizes(path: Path) -> bool:
 
 
 def _check_archive(file: BinaryIO, size: int) -> None:
-    with zipfile.ZipFile(file) as archive:
+    with zipfile.ZipFile(cast(BinaryIO, _Directory(file))) as archive:
         members = archive.infolist()
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):
             raise ValueError("its members are compressed")
@@ -152,6 +153,21 @@ def _check_pickle(file: Any, size: int) -> None:
                 raise ValueError(f"its tensors claim {elements:,} numbers, but it has {size:,} bytes")
         number = opcode.startswith(("BININT", "INT", "LONG")) and isinstance(argument, int)
         last = int(argument) if number and isinstance(argument, int) else last
+
+
+class _Directory:
+    """A file of which no read is larger than the directory of an archive may be, which takes much more memory."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.tell, self.seek, self.seekable, self._file = file.tell, file.seek, file.seekable, file
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= _MAX_DIRECTORY_BYTES:
+            size = min(size, _MAX_DIRECTORY_BYTES + 1) if size > 0 else _MAX_DIRECTORY_BYTES + 1
+        found = self._file.read(size)
+        if len(found) > _MAX_DIRECTORY_BYTES:
+            raise ValueError(f"its directory has more than {_MAX_DIRECTORY_BYTES:,} bytes")
+        return found
 
 
 class _Bounded:

@@ -64,7 +64,7 @@ def load_engine(
         CheckpointError: If the files of the checkpoint are invalid.
         ModelNotFoundError: If the model, or a file of it, is not found.
     """
-    name = _full_name(name)
+    name = full_name(name)
     runner = runner_class(backend)
     place = runner.device(device)
     folder = checkpoint_folder(name, source)
@@ -78,11 +78,11 @@ def load_engine(
 
 def checkpoint_folder(name: str | os.PathLike[str] | None, source: dict[str, Any]) -> Path:
     """Return the local folder of a checkpoint; the arguments are those of `load_engine`."""
-    name = _full_name(name)
+    name = full_name(name)
     return default_model_folder() if name is None else resolve(os.fspath(name), **source)
 
 
-def _full_name(name: str | os.PathLike[str] | None) -> str | os.PathLike[str] | None:
+def full_name(name: str | os.PathLike[str] | None) -> str | os.PathLike[str] | None:
     """Return the hub id of one of `whisper`'s names, unless a folder has the same name."""
     known = isinstance(name, str) and name in _WHISPER_NAMES and not Path(name).exists()
     return _WHISPER_NAMES[str(name)] if known else name

@@ -1,6 +1,7 @@
 import pytest
 
 from dragoman import SpeechEncoderDecoderConfig, SpeechEncoderDecoderModel
+from dragoman.cli import main
 from dragoman.cli.inspect import parameter_table, problems, tree
 from dragoman.errors import TokenizerError
 from dragoman.testing import tiny_config
@@ -66,3 +67,11 @@ def test_invalid_ids_are_problems(name, value, says):
         config=SpeechEncoderDecoderConfig(encoder=tiny_config("wav2vec2"), decoder=decoder, **ids)
     )
     assert any(line.startswith(says) for line in problems(model, NO_PROCESSOR))
+
+
+@pytest.mark.network
+def test_names_of_whisper_are_understood(capsys):
+    assert main(["inspect", "tiny.en"]) == 0
+    assert "(whisper)" in capsys.readouterr().out
+    assert main(["inspect", "small.en", "--local_files_only"]) == 3
+    assert "openai/whisper-small.en" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import pickle
 import random
 import struct
 import subprocess
+import time
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -174,3 +175,18 @@ def test_dtype_names() -> None:
     for wrong in ("int8", "float17", torch.int64, "nn", 3, ""):
         with pytest.raises(CheckpointError, match="`dtype` must be"):
             BACKEND.dtype(wrong)
+
+
+def test_an_archive_of_millions_of_members_is_refused_at_once(tmp_path: Path) -> None:
+    """An empty member takes 50 bytes in the directory, and 500 in memory once it is read."""
+    path, entry = tmp_path / "pytorch_model.bin", struct.Struct("<4s4B4HL2L5H2L")
+    member = entry.pack(b"PK\1\2", 20, 0, 20, 0, *(0,) * 14)[:46]
+    count = 1_000_000
+    directory = b"PK\3\4" + bytes(26)
+    start = len(directory)
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, count * len(member), start, 0)
+    path.write_bytes(directory + member * count + end)
+    begin = time.perf_counter()
+    with pytest.raises(UntrustedFileError, match=r"its directory has more than 8,388,608 bytes"):
+        PickleFile(path)
+    assert time.perf_counter() - begin < 1
