@@ -74,7 +74,7 @@ def set_output_language(settings: GenerationConfig, tokenizer: Any, asked: Colle
     if "return_timestamps" in asked:
         raise GenerationError(
             "`return_timestamps` asks for the timestamps of a Whisper, which this decoder is not. Leave it out; "
-            "`Transcriber` gives the times of words with any decoder that has cross-attention."
+            "`Transcriber` has word timestamps for any decoder with cross-attention."
         )
     if "task" in asked and settings.task == "translate":
         raise GenerationError(

@@ -43,8 +43,8 @@ class GenerationConfig(OptionFields):
         elif name in _FIELDS or name in _OWN or name.startswith("_"):
             object.__setattr__(self, name, value)
         else:
-            hint = did_you_mean(name, _FIELDS)
-            if hint and name not in self.extra:
+            hint = "" if name in _IDLE or name in self.extra else did_you_mean(name, _FIELDS)
+            if hint:
                 warnings.warn(f"`{name}` is no option of `generate`.{hint}", UserWarning, stacklevel=2)
             self.extra[name] = value
 
@@ -223,7 +223,7 @@ class GenerationConfig(OptionFields):
 
     @staticmethod
     def _known(values: Mapping[str, Any]) -> Mapping[str, Any]:
-        unknown = [name for name in values if name not in _FIELDS]
+        unknown = [name for name in values if name not in _FIELDS and name not in _IDLE]
         if unknown:
             hints = " ".join(f"`{name}` is not one.{did_you_mean(name, _FIELDS)}" for name in unknown)
             raise GenerationError(f"Only options of `generate` can be set. {hints}")
@@ -236,6 +236,12 @@ class GenerationConfig(OptionFields):
         return {"max_length": 0}
 
 
+# Options of `transformers` about the speed or memory of its search, not about the result: kept, without effect here.
+_IDLE = {
+    "assistant_lookbehind", "cache_config", "cache_implementation", "compile_config", "disable_compile", "is_assistant",
+    "low_memory", "max_cache_len", "max_matching_ngram_size", "num_assistant_tokens_schedule", "prefill_chunk_size",
+    "target_lookbehind",
+}  # fmt: skip
 _IDS = SpecialIds.names()
 _OWN = ("extra", "special_ids", "own_ids")
 _FIELDS = {option.name: option for option in fields(GenerationConfig) if option.name != "extra"}

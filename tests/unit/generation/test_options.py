@@ -95,6 +95,15 @@ def test_over_keeps_options_of_the_base_that_are_not_set() -> None:
     assert GenerationConfig(num_beams=1, length_penalty=None, eos_token_id=None).over(base) == base.replace(num_beams=1)
 
 
+def test_options_about_speed_are_kept_without_effect() -> None:
+    config = GenerationConfig(cache_implementation="static", num_beams=2)
+    assert config.replace(num_assistant_tokens_schedule="constant").to_dict() == {
+        "cache_implementation": "static",
+        "num_assistant_tokens_schedule": "constant",
+        "num_beams": 2,
+    }
+
+
 def test_unknown_attribute_is_kept_and_saved() -> None:
     config = GenerationConfig()
     config.house_style = "plain"
