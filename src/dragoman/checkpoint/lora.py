@@ -21,6 +21,8 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _CONFIG = "adapter_config.json"
 _PREFIX = "base_model.model."
 _BRIDGE = "bridge."
+ALL_LINEAR = "all-linear"
+"""Target of a LoRA on all linear layers."""
 BASE_WEIGHT = "base_weight"
 """Last word of the weight without the LoRA, in a state dict, whose own weight is folded."""
 LORA_SETTINGS = "lora_settings"
@@ -61,7 +63,9 @@ def loras_in(file: TensorFile, linears: Collection[str], prefix: str) -> dict[st
         CheckpointError: If a part of a LoRA is missing, does not fit, or belongs to no layer of the module.
     """
     names = set(file.keys())
-    layers = sorted(name.removesuffix(".lora_a") for name in names if name.endswith(".lora_a"))
+    layers = sorted(
+        name.removesuffix(".lora_a") for name in names if name.endswith(".lora_a") and name.startswith(prefix)
+    )
     found: dict[str, LoraSpec] = {}
     for layer in layers:
         own = layer.removeprefix(prefix)
@@ -80,24 +84,26 @@ def loras_in(file: TensorFile, linears: Collection[str], prefix: str) -> dict[st
     return found
 
 
-def lora_targets(layers: Iterable[str], targets: Sequence[str], keymap: KeyMap) -> list[str]:
+def lora_targets(
+    layers: Mapping[str, Iterable[str]], targets: Sequence[str], keymaps: Mapping[str, KeyMap]
+) -> list[str]:
     """Return the layers that get a LoRA; those of cross-attention never do.
 
     Args:
-        layers: The linear layers of a decoder, by our names.
+        layers: The linear layers of the parts that may have one, by the prefixes of our names.
         targets: Last words of their names, ours or the checkpoint's ("q_proj", "o_proj", "query", "c_attn", …);
             "all-linear" for all.
-        keymap: Name table of the decoder.
+        keymaps: Name tables of the parts.
 
     Raises:
         ConfigError: If a target is not the name of a layer.
     """
     named: dict[str, set[str]] = {}
-    for layer in layers:
+    for prefix, layer in ((prefix, layer) for prefix, own in layers.items() for layer in own):
         if layer.startswith("stack.layers.") and "cross_attn" not in layer:
-            theirs = keymap.theirs(f"{layer}.weight").removesuffix(".weight")
-            named[layer] = {layer.rpartition(".")[2], theirs.rpartition(".")[2]}
-    if list(targets) == ["all-linear"]:
+            theirs = keymaps[prefix].theirs(f"{layer}.weight").removesuffix(".weight")
+            named[prefix + layer] = {layer.rpartition(".")[2], theirs.rpartition(".")[2]}
+    if list(targets) == [ALL_LINEAR]:
         return list(named)
     known = sorted(set().union(*named.values()))
     wrong = [target for target in targets if target not in known]
@@ -140,8 +146,10 @@ def _matrix_name(name: str, keymap: KeyMap) -> str:
     return f"{theirs.removesuffix('weight')}{_MATRICES[matrix]}"
 
 
-def from_adapter(tensors: Mapping[str, Any], keymaps: Mapping[str, KeyMap]) -> dict[str, Any]:
+def from_adapter(tensors: Mapping[str, Any], keymaps: Mapping[str, KeyMap], known: Collection[str]) -> dict[str, Any]:
     """Return the tensors of an adapter file by our names; `keymaps` are those of `to_adapter`.
+
+    PEFT writes our own names, `known`, for a model that it wrapped.
 
     Raises:
         CheckpointError: If the model has no tensor for a name.
@@ -153,6 +161,10 @@ def from_adapter(tensors: Mapping[str, Any], keymaps: Mapping[str, KeyMap]) -> d
         part = bare.removeprefix(prefix)
         keymap = keymaps[prefix]
         matrix = next((ours for ours, theirs in _MATRICES.items() if part.endswith("." + theirs)), None)
+        layer = bare.removesuffix(_MATRICES[matrix]) if matrix is not None else ""
+        if f"{layer}weight" in known or bare in known:
+            found[layer + matrix if matrix is not None else bare] = tensor
+            continue
         if matrix is not None:
             layers = keymap.ours(part.removesuffix(_MATRICES[matrix]) + "weight")
             pairs = [(layer.removesuffix("weight") + matrix, tensor) for layer in layers]
@@ -203,6 +215,7 @@ def adapter_spec(folder: Path) -> LoraSpec:
     wrong += [f"{name} is set" for name in ("rank_pattern", "alpha_pattern", "layers_to_transform") if config.get(name)]
     rank, alpha, dropout = config.get("r"), config.get("lora_alpha"), config.get("lora_dropout", 0.0)
     targets = config.get("target_modules")
+    targets = [ALL_LINEAR] if isinstance(targets, str) else targets  # a pattern: the file says which layers
     numbers = type(rank) is int and type(alpha) in (int, float) and type(dropout) in (int, float)
     if wrong or not numbers or not isinstance(targets, list):
         raise CheckpointError(

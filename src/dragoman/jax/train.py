@@ -207,4 +207,6 @@ class Trainer:
 
 def _trained(params: Tree, *, encoder: bool, decoder: bool) -> Tree:
     """Return for each parameter whether it is trained; new parameters of a frozen text model are."""
-    return nested({name: encoder if name.startswith("encoder.") else decoder or is_new(name) for name in flat(params)})
+    return nested(
+        {name: (encoder if name.startswith("encoder.") else decoder) or is_new(name) for name in flat(params)}
+    )

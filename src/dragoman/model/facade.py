@@ -71,7 +71,7 @@ class ModelMethods(GenerateMethods):
             MissingDependencyError: If the weights are `.bin` files, which only PyTorch reads, and this is JAX.
         """
         model = load_model(cls._backend, cls, name_or_path, kwargs)
-        if cls._backend.loras(model.decoder):
+        if cls._backend.loras(model.decoder) or cls._backend.loras(model.encoder):
             model._layers_changed(added=True)
         return model
 
@@ -181,11 +181,12 @@ class ModelMethods(GenerateMethods):
         targets: str | Sequence[str] = ("q_proj", "v_proj"),
         *,
         dropout: float = 0.0,
+        encoder: bool = False,
     ) -> None:
         """Add LoRA to linear layers of the text model; it changes nothing until it is trained.
 
-        In PyTorch the text model is frozen; in JAX a `Trainer` leaves it as it is. `save_pretrained` folds the LoRA in;
-        `save_adapter` writes it alone.
+        In PyTorch the text model is frozen, and so is the encoder if it gets a LoRA; in JAX a `Trainer` leaves the text
+        model as it is. `save_pretrained` folds the LoRA in; `save_adapter` writes it alone.
 
         Args:
             rank: Width of the two matrices of a layer.
@@ -193,12 +194,13 @@ class ModelMethods(GenerateMethods):
             targets: Last words of the names of layers, ours or the checkpoint's ("q_proj", "o_proj", "query", "c_attn",
                 …), one or several; "all-linear" for all. Never those of cross-attention.
             dropout: Dropout before the first matrix.
+            encoder: Add it to the layers of the encoder's blocks that have these names, too.
 
         Raises:
             ConfigError: If there is a LoRA already, or a target does not exist.
         """
         words = (targets,) if isinstance(targets, str) else tuple(targets)
-        add_lora(self._backend, self, LoraSpec(rank=rank, alpha=alpha, targets=words, dropout=dropout))
+        add_lora(self._backend, self, LoraSpec(rank=rank, alpha=alpha, targets=words, dropout=dropout), encoder=encoder)
         self._layers_changed(added=True)
 
     def merge_lora(self) -> None:
@@ -221,6 +223,9 @@ class ModelMethods(GenerateMethods):
 
     def load_adapter(self, folder: str | Path) -> None:
         """Load what `save_adapter` wrote, with either backend, from a model of the same encoder and text model.
+
+        A folder that PEFT wrote for a model of dragoman (`get_peft_model`, a `Trainer`) is loaded, too: a plain LoRA of
+        any linear layers, and `modules_to_save`.
 
         Raises:
             ModelNotFoundError: If there is no adapter.

@@ -163,14 +163,15 @@ def _is_sequence_to_sequence_file(file: TensorFile) -> bool:
 
 def _add_loras(backend: Backend, model: JointModel, file: TensorFile, options: LoadOptions) -> None:
     """Give a model the LoRA that a trainer saved with it; its folded weights are loaded already."""
-    found = loras_in(file, backend.linears(model.decoder), "decoder.")
-    for seed, (layer, spec) in enumerate(found.items()):
-        parts = {word: file.read(f"decoder.{layer}.{word}") for word in ("lora_a", "lora_b", BASE_WEIGHT)}
-        if not options.allow_nan and not all(map(all_finite, parts.values())):
-            raise CheckpointError(f"The LoRA of decoder.{layer} has NaN or infinite values: its training diverged.")
-        parts["weight"] = parts.pop(BASE_WEIGHT)
-        backend.add_lora(model.decoder, layer, spec, seed)
-        backend.assign(model.decoder, {f"{layer}.{word}": array for word, array in parts.items()})
+    for prefix, module in ("encoder.", model.encoder), ("decoder.", model.decoder), ("bridge.", model.bridge):
+        found = loras_in(file, backend.linears(module), prefix)
+        for seed, (layer, spec) in enumerate(found.items()):
+            parts = {word: file.read(f"{prefix}{layer}.{word}") for word in ("lora_a", "lora_b", BASE_WEIGHT)}
+            if not options.allow_nan and not all(map(all_finite, parts.values())):
+                raise CheckpointError(f"The LoRA of {prefix}{layer} has NaN or infinite values: its training diverged.")
+            parts["weight"] = parts.pop(BASE_WEIGHT)
+            backend.add_lora(module, layer, spec, seed)
+            backend.assign(module, {f"{layer}.{word}": array for word, array in parts.items()})
 
 
 def _fill_part(

@@ -1,13 +1,14 @@
 """LoRA of a whole model: added from outside to linear layers of the text model, folded in, saved and loaded."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dragoman.checkpoint.keymap import KeyMap
 from dragoman.checkpoint.lora import (
     ADAPTER_WEIGHTS,
+    ALL_LINEAR,
     adapter_files,
     adapter_spec,
     from_adapter,
@@ -27,24 +28,26 @@ _BY_TOKEN = (_TABLE, "decoder.head.weight", "decoder.head.bias")
 _log = logging.getLogger("dragoman")
 
 
-def add_lora(backend: Backend, model: JointModel, spec: LoraSpec) -> None:
-    """Give layers of the decoder a LoRA, which changes nothing until it is trained.
+def add_lora(backend: Backend, model: JointModel, spec: LoraSpec, *, encoder: bool = False) -> None:
+    """Give layers of the decoder, and if asked of the encoder, a LoRA, which changes nothing until it is trained.
 
     `save_pretrained` folds it in; `save_adapter` writes it alone.
 
     Raises:
         ConfigError: If there is a LoRA already, or a target does not exist.
     """
-    layers = _targets(backend, model, spec)
+    _check_plain(backend, model)
+    parts = {"decoder.": model.decoder, **({"encoder.": model.encoder} if encoder else {})}
+    layers = lora_targets({p: backend.linears(part) for p, part in parts.items()}, spec.targets, _keymaps(model))
     model.base_marks = _marks(backend, model)
-    for seed, layer in enumerate(layers):
-        backend.add_lora(model.decoder, layer, spec, seed)
+    _add(backend, model, layers, spec)
 
 
 def merge_lora(backend: Backend, model: JointModel) -> None:
     """Fold the LoRA into the weights of its layers; the outputs stay the same."""
-    for layer in backend.loras(model.decoder):
-        backend.merge_lora(model.decoder, layer)
+    for module in _modules(model).values():
+        for layer in backend.loras(module):
+            backend.merge_lora(module, layer)
 
 
 def save_adapter(backend: Backend, model: JointModel, folder: Path) -> None:
@@ -54,8 +57,8 @@ def save_adapter(backend: Backend, model: JointModel, folder: Path) -> None:
         ConfigError: If there is no LoRA.
         CheckpointError: If the checkpoint's format stores one of its layers fused or transposed.
     """
-    layers = backend.loras(model.decoder)
-    if not layers:
+    specs = _specs(backend, model)
+    if not specs:
         raise ConfigError("This model has no LoRA to save; model.add_lora() gives it one.")
     names, keymaps = _to_save(backend, model), _keymaps(model)
     new = {name: backend.array(tensor) for name, tensor in _tensors(backend, model).items() if name in names}
@@ -64,38 +67,42 @@ def save_adapter(backend: Backend, model: JointModel, folder: Path) -> None:
     if besides:
         _log.info("The adapter also holds %d tensors that are not in its base: %s", len(besides), ", ".join(besides))
     base = model.config.name_or_path or model.decoder.config.name_or_path
-    config = adapter_files(next(iter(layers.values())), tensors, base)
+    config = adapter_files(specs[0], tensors, base)
     save_folder(folder, {**config, ADAPTER_WEIGHTS: lambda path: save_safetensors(tensors, path, backend.framework)})
 
 
 def load_adapter(backend: Backend, model: JointModel, folder: Path) -> None:
-    """Load what `save_adapter` wrote into a model of the same encoder and text model.
+    """Load what `save_adapter` or PEFT wrote into a model of the same encoder and text model.
 
     Raises:
         ModelNotFoundError: If there is no adapter.
         ConfigError: If there is a LoRA already, or a target does not exist.
         CheckpointError: If it is of another kind or of another model; the model is then unchanged.
     """
+    _check_plain(backend, model)
     spec = adapter_spec(folder)
     with SafetensorsFile(folder / ADAPTER_WEIGHTS, backend.framework, check_finite=True) as file:
         given = {name: file.read(name) for name in file.keys()}  # noqa: SIM118
-    tensors = from_adapter(given, _keymaps(model))
+    shapes = {name: tuple(tensor.shape) for name, tensor in _tensors(backend, model).items()}
+    tensors = from_adapter(given, _keymaps(model), shapes)
     marks = _marks(backend, model)
     vocab_size = _vocab_size(model, tensors)
-    shapes = {name: tuple(tensor.shape) for name, tensor in _tensors(backend, model).items()}
-    for layer in _targets(backend, model, spec):
-        width_out, width_in = shapes[f"decoder.{layer}.weight"]
-        shapes[f"decoder.{layer}.lora_a"] = spec.rank, width_in
-        shapes[f"decoder.{layer}.lora_b"] = width_out, spec.rank
+    linears = {p + name for p, module in _modules(model).items() for name in backend.linears(module)}
+    layers = sorted({name.rpartition(".")[0] for name in tensors if ".lora_" in name} & linears)
+    for layer in layers:
+        width_out, width_in = shapes[f"{layer}.weight"]
+        shapes[f"{layer}.lora_a"] = spec.rank, width_in
+        shapes[f"{layer}.lora_b"] = width_out, spec.rank
     shapes |= {name: (vocab_size, *shapes[name][1:]) for name in _BY_TOKEN if name in shapes}
     wrong = [name for name, tensor in tensors.items() if shapes.get(name) != tuple(tensor.shape)]
     wrong += [name for name in shapes if ".lora_" in name and name not in tensors]
+    wrong += [layer for layer in layers if not _is_target(layer, _keymaps(model), spec)]
     if wrong:
         raise CheckpointError(
             f"The adapter in {folder} is not of this model: {', '.join(wrong[:5])} "
             f"{'does' if len(wrong) == 1 else 'do'} not fit."
         )
-    add_lora(backend, model, spec)
+    _add(backend, model, layers, spec)
     model.base_marks = marks
     if vocab_size != model.decoder.spec.vocab_size:
         backend.resize(model.decoder, vocab_size)
@@ -104,10 +111,28 @@ def load_adapter(backend: Backend, model: JointModel, folder: Path) -> None:
         backend.assign(module, own)
 
 
-def _targets(backend: Backend, model: JointModel, spec: LoraSpec) -> list[str]:
-    if backend.loras(model.decoder):
+def _add(backend: Backend, model: JointModel, layers: Sequence[str], spec: LoraSpec) -> None:
+    modules = _modules(model)
+    for seed, layer in enumerate(layers):
+        part, _, own = layer.partition(".")
+        backend.add_lora(modules[f"{part}."], own, spec, seed)
+
+
+def _is_target(layer: str, keymaps: Mapping[str, KeyMap], spec: LoraSpec) -> bool:
+    """Return whether an adapter's configuration names a layer, by our name or that of checkpoints."""
+    part, _, own = layer.partition(".")
+    theirs = keymaps[f"{part}."].theirs(f"{own}.weight").removesuffix(".weight")
+    ends = tuple(f".{target}" for target in spec.targets)
+    return ALL_LINEAR in spec.targets or f".{layer}".endswith(ends) or f".{theirs}".endswith(ends)
+
+
+def _specs(backend: Backend, model: JointModel) -> list[LoraSpec]:
+    return [spec for module in _modules(model).values() for spec in backend.loras(module).values()]
+
+
+def _check_plain(backend: Backend, model: JointModel) -> None:
+    if _specs(backend, model):
         raise ConfigError("This model has a LoRA already. Fold it in first: model.merge_lora().")
-    return lora_targets(backend.linears(model.decoder), spec.targets, keymap_of(model.decoder))
 
 
 def _modules(model: JointModel) -> dict[str, Any]:

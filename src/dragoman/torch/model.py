@@ -16,6 +16,7 @@ from dragoman.api.config import SpeechEncoderDecoderConfig
 from dragoman.api.outputs import EncoderOutput
 from dragoman.checkpoint.lora import is_new
 from dragoman.checkpoint.options import check_saving
+from dragoman.errors import ConfigError
 from dragoman.files import as_path
 from dragoman.generation.request import Request
 from dragoman.generation.result import GenerationResult, compute_transition_scores
@@ -130,6 +131,8 @@ class SpeechEncoderDecoderModel(JointModel):
         *,
         num_items_in_batch: Tensor | float | None = None,
         smoothing: float = 0.0,  # the trainers of `transformers` take every name with "label" in it for labels
+        input_ids: None = None,
+        inputs_embeds: None = None,
     ) -> Any:
         """Score tokens for speech; with `labels`, also the loss.
 
@@ -152,6 +155,8 @@ class SpeechEncoderDecoderModel(JointModel):
             num_items_in_batch: Divide the summed loss by this (all labels of an optimizer step) instead of by the
                 number of labels here.
             smoothing: Share of the target distribution spread evenly over the vocabulary.
+            input_ids: Must be `None`; PEFT's wrapper of sequence-to-sequence models passes it.
+            inputs_embeds: The same.
 
         Returns:
             A `Seq2SeqLMOutput`, or its tuple.
@@ -160,6 +165,11 @@ class SpeechEncoderDecoderModel(JointModel):
             ConfigError: If inputs are missing or contradict each other, or no start or padding id is set.
             AudioError: If the audio cannot be used.
         """
+        if input_ids is not None or inputs_embeds is not None:
+            raise ConfigError(
+                "The encoder reads audio: pass `inputs`, `input_values` or `input_features` instead of `input_ids` and "
+                "`inputs_embeds`. Tokens of the decoder are `decoder_input_ids`."
+            )
         speech, options = self._scoring(
             one_audio(inputs, input_values, input_features),
             attention_mask,
@@ -228,6 +238,9 @@ class SpeechEncoderDecoderModel(JointModel):
     def _layers_changed(self, *, added: bool = False) -> None:
         if added:
             self.freeze_decoder()
+        if added and BACKEND.loras(self.encoder):
+            for name, parameter in self.encoder.named_parameters():
+                parameter.requires_grad_(is_new(name))
 
     def resize_token_embeddings(
         self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
