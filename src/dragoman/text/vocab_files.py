@@ -24,6 +24,7 @@ from dragoman.text.kind_of_folder import (
 )
 from dragoman.text.kinds import GENERAL, KINDS, Kind, kind_named
 from dragoman.text.mbart import MBART50_LANGUAGES, MBART_LANGUAGES
+from dragoman.text.regexes import repeats_repetitions
 from dragoman.text.rust_errors import rust_errors
 from dragoman.text.settings import check_options, flag
 from dragoman.text.special_tokens import ROLES, added_token, template
@@ -255,7 +256,7 @@ def _from_json(file: File) -> RustTokenizer:
 
 
 def _check_growth(content: Mapping[str, Any], path: Path) -> None:
-    """Raise an error if a text may grow without limit: each of thirty replacements may double it."""
+    """Raise an error if a text may grow without limit (each of thirty replacements may double it) or take hours."""
     for part in ("normalizer", "pre_tokenizer", "decoder"):
         growth = 1
         steps = [content.get(part)]
@@ -266,6 +267,12 @@ def _check_growth(content: Mapping[str, Any], path: Path) -> None:
             elif isinstance(step, Mapping):
                 steps.extend(value for value in step.values() if isinstance(value, list | dict))
                 new = step.get("content") if step.get("type") == "Replace" else None
+                pattern = step.get("Regex")
+                if isinstance(pattern, str) and repeats_repetitions(pattern):
+                    raise TokenizerError(
+                        f"The {part} of {path} has a regular expression that repeats a repetition, as in (a+)+, and "
+                        f"may take hours: {pattern[:100]!r}. Check where the file comes from."
+                    )
                 growth *= max(1, len(new)) if isinstance(new, str) else 1
         if growth > _MAX_GROWTH:
             raise TokenizerError(
