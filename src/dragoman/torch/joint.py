@@ -163,11 +163,13 @@ class JointModel(Joint, PretrainedModule, ModelMethods):
         self.bridge.proj = value
 
     def _set_encoder(self, value: nn.Module) -> None:
+        _refuse_compiled("encoder", value)
         check_part("speech encoder", value, SpeechEncoder)
         self._join(value, self.decoder)
         super().__setattr__("encoder", value)
 
     def _set_decoder(self, value: nn.Module) -> None:
+        _refuse_compiled("decoder", value)
         check_part("text decoder", value, TextDecoder)
         self._join(self.encoder, value)
         super().__setattr__("decoder", value)
@@ -190,6 +192,14 @@ class JointModel(Joint, PretrainedModule, ModelMethods):
                 "SpeechEncoderDecoderModel(encoder=encoder, decoder=decoder)."
             )
         self.config.encoder, self.config.decoder = encoder.config, decoder.config
+
+
+def _refuse_compiled(name: str, value: nn.Module) -> None:
+    if "_orig_mod" in value._modules:
+        raise ConfigError(
+            f"torch.compile gives tensors other names, so its result cannot be the {name}. Compile in place instead, "
+            f"by model.{name}.compile()."
+        )
 
 
 def _decoder_step(decoder: TextDecoder, memory: Memory, tokens: Tensor, cache: Cache, **records: Any) -> Any:

@@ -8,6 +8,7 @@ import torch
 import transformers
 from torch import nn
 
+import dragoman
 from dragoman.errors import ConfigError
 from dragoman.families import FAMILIES, find
 from dragoman.testing import tiny_config
@@ -250,3 +251,19 @@ def test_an_adapter_answers_to_both_names() -> None:
     assert encoder.adapter.proj_layer_norm is encoder.adapter.norm
     encoder.freeze("adapter.layers.0.conv")
     assert not encoder.adapter.layers[0].weight.requires_grad
+
+
+def test_paths_of_a_whisper_of_transformers(build: Build, tmp_path: Any) -> None:
+    model: Any = build("whisper", "whisper")
+    assert model.decoder.proj_out.weight is model.decoder.embed.tokens.weight
+    whole = transformers.WhisperConfig(**tiny_config("whisper").to_dict())
+    theirs = transformers.WhisperForConditionalGeneration(whole)
+    theirs.save_pretrained(tmp_path)
+    ours: Any = dragoman.AutoModelForSpeechSeq2Seq.from_pretrained(tmp_path)
+    assert {name for name, _ in ours.hf_named_parameters()} == {name for name, _ in theirs.named_parameters()}
+    ours.load_state_dict(theirs.state_dict())
+    assert torch.equal(ours.model.encoder.layers[0].fc1.weight, theirs.model.encoder.layers[0].fc1.weight)
+    ours.model.encoder.requires_grad_(False)
+    assert not any(parameter.requires_grad for parameter in ours.encoder.parameters())
+    ours.proj_out = nn.Linear(24, 99, bias=False)
+    assert ours.decoder.head.weight is ours.get_output_embeddings().weight
