@@ -388,16 +388,12 @@ def test_closed_pipe_ends_silently(here, tiny_checkpoint):
     assert errors == ""
 
 
-@pytest.mark.parametrize("colours", [{}, {"NO_COLOR": "1"}])
-def test_progress_bar_is_shown_on_stderr_of_a_terminal(colours, here, tiny_checkpoint, run):
+def on_a_terminal(*arguments: object, **environment: str) -> tuple[bytes, str]:
+    """Return what a command shows on a terminal, and what it writes to standard output."""
     import pty
 
     parent, child = pty.openpty()
-    process = subprocess.Popen(
-        **command("transcribe", "one.wav", "--model", tiny_checkpoint, TERM="xterm", **colours),
-        stdout=subprocess.PIPE,
-        stderr=child,
-    )
+    process = subprocess.Popen(**command(*arguments, TERM="xterm", **environment), stdout=subprocess.PIPE, stderr=child)
     os.close(child)
     shown = b""
     try:
@@ -409,9 +405,27 @@ def test_progress_bar_is_shown_on_stderr_of_a_terminal(colours, here, tiny_check
     words = process.stdout.read().decode()
     process.stdout.close()
     assert process.wait(timeout=60) == 0
+    return shown, words
+
+
+@pytest.mark.parametrize("colours", [{}, {"NO_COLOR": "1"}])
+def test_progress_bar_is_shown_on_stderr_of_a_terminal(colours, here, tiny_checkpoint, run):
+    shown, words = on_a_terminal("transcribe", "one.wav", "--model", tiny_checkpoint, **colours)
     assert b"one.wav" in shown
     assert words == run("transcribe", "one.wav", "--model", tiny_checkpoint).stdout
     assert (re.search(rb"\x1b\[[\d;]*3[0-7]", shown) is None) == bool(colours)
+
+
+def test_a_terminal_shows_which_files_were_written_and_a_script_sees_nothing(here, tiny_checkpoint, run):
+    arguments = ("transcribe", "one.wav", "--model", tiny_checkpoint, "-f", "srt,json", "-o", "out")
+    shown, words = on_a_terminal(*arguments)
+    assert words == ""
+    for name in ("one.srt", "one.json"):
+        assert f"dragoman: out/{name}: written.".encode() in shown
+        assert (here / "out" / name).is_file()
+    done = run(*arguments)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "written" not in done.stderr
 
 
 # --- inspect ----------------------------------------------------------------------------------------------------------
