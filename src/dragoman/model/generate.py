@@ -242,6 +242,11 @@ class GenerateMethods:
         plan = plan_of(one, 1, self.max_text_length(self._max_frames(speech)))
         request = Request(settings=one, plan=plan, speech=speech, prompt=tokens, prompt_mask=None)
         found, _ = self._search(request, None, **own)
+        if not self._arrays.is_known(found.sequences):
+            raise GenerationError(
+                "The language is detected from values, which are not known inside a compiled function (`jit`, `pmap`). "
+                "Pass `language`."
+            )
         likeliest: list[int] = to_numpy(found.sequences)[:, 1].tolist()
         return likeliest
 
