@@ -66,6 +66,12 @@ def save_adapter(backend: Backend, model: JointModel, folder: Path) -> None:
     besides = sorted(name for name in names if not is_new(name))
     if besides:
         _log.info("The adapter also holds %d tensors that are not in its base: %s", len(besides), ", ".join(besides))
+    if added := model.added_names():
+        _log.warning(
+            "The adapter leaves out %s, of modules that a subclass added, which a base model lacks. Keep them with "
+            "model.save_pretrained(folder), which folds the LoRA in, or with torch.save(model.state_dict(), path).",
+            ", ".join(added),
+        )
     base = model.config.name_or_path or model.decoder.config.name_or_path
     config = adapter_files(specs[0], tensors, base)
     save_folder(folder, {**config, ADAPTER_WEIGHTS: lambda path: save_safetensors(tensors, path, backend.framework)})

@@ -259,6 +259,21 @@ def test_adapter_of_peft_is_loaded(tmp_path: Path) -> None:
         model(**given, input_ids=torch.tensor([[0]]))
 
 
+def test_adapter_says_that_it_leaves_out_modules_of_a_subclass(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class WithCtc(SpeechEncoderDecoderModel):
+        def __init__(self, **parts: Any) -> None:
+            super().__init__(**parts)
+            self.ctc = torch.nn.Linear(32, 7)
+
+    model = WithCtc(config=config("bart", fusion=None))
+    model.add_lora()
+    model.save_adapter(tmp_path)
+    assert "leaves out ctc.weight, ctc.bias, of modules that a subclass added" in caplog.text
+    assert {"ctc.weight", "ctc.bias"} <= set(model.state_dict())
+
+
 def test_dropout_applies_to_the_lora_inputs_in_training() -> None:
     """Dropout applies to the input of the LoRA matrices only: at rate 1, the text model is unchanged."""
     still = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "feat_proj_dropout": 0.0}
