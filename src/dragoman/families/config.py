@@ -188,8 +188,16 @@ class ModelConfig(FreeFields):
         if not isinstance(config_dict, Mapping):
             raise ConfigError(f"`update` takes a dictionary, but got a {type(config_dict).__name__}.")
         ModelConfig.__post_init__(self.copy(**config_dict))
-        for name, value in config_dict.items():
-            setattr(self, name, value)
+        before = {**vars(self), "extra": dict(self.extra)}
+        try:
+            for name, value in config_dict.items():
+                setattr(self, name, value)
+        except ConfigError:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            for name in config_dict:
+                self._tell(name)
+            raise
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `config.json` into `folder`."""

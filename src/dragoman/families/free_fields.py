@@ -3,10 +3,13 @@
 import warnings
 from copy import copy
 from dataclasses import MISSING, fields
-from typing import Any, Self
+from typing import Any, Protocol, Self
+from weakref import ref
 
 from dragoman.errors import ConfigError
 from dragoman.families.kept import GENERAL, Labels, near_field
+
+_TOLD = ("gradient_checkpointing",)  # no field of any family, and yet in force
 
 
 class FieldAlias:
@@ -20,6 +23,17 @@ class FieldAlias:
 
     def __set__(self, instance: Any, value: Any) -> None:
         setattr(instance, self.name, value)
+
+
+class Follower(Protocol):
+    """A module that follows the changes of its configuration."""
+
+    def config_changed(self, name: str) -> None:
+        """Take over a field that was set.
+
+        Raises:
+            ConfigError: If the module cannot; the configuration is then as before.
+        """
 
 
 class FreeFields(Labels):
@@ -72,7 +86,36 @@ class FreeFields(Labels):
         elif self._is_other(name) and name not in vars(self):
             self._warn_if_misspelt(name)
             self.extra.pop(name, None)
+        before = vars(self).get(name, MISSING)
         object.__setattr__(self, name, value)
+        try:
+            self._tell(name)
+        except ConfigError:
+            if before is not MISSING:
+                object.__setattr__(self, name, before)
+            raise
+
+    def follow_by(self, part: "Follower") -> None:
+        """Tell a module that was built from this configuration of each later change; it may refuse one."""
+        others = [one for one in vars(self).get("_followers", ()) if one() not in (None, part)]
+        self._followers = [*others, ref(part)]
+
+    def set_quietly(self, **values: Any) -> None:
+        """Set fields that follow from a change of the module itself."""
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def _tell(self, name: str) -> None:
+        if name.startswith("_") or (name not in _TOLD and self._is_other(name)):
+            return
+        for one in vars(self).get("_followers", ()):
+            part = one()
+            if part is not None:
+                part.config_changed(name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy or a pickle keeps: its own modules follow a copy."""
+        return {name: value for name, value in vars(self).items() if name != "_followers"}
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FreeFields) or type(self) is not type(other):
@@ -81,7 +124,7 @@ class FreeFields(Labels):
 
     def __copy__(self) -> Self:
         copied = object.__new__(type(self))
-        own = {name: copy(v) if name in ("extra", "special_ids") else v for name, v in vars(self).items()}
+        own = {n: copy(v) if n in ("extra", "special_ids") else v for n, v in self.__getstate__().items()}
         copied.__dict__.update(own)
         return copied
 

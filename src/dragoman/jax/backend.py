@@ -68,7 +68,7 @@ class JaxBackend:
         return int(np.ascontiguousarray(array).reshape(-1).view(f"i{array.dtype.itemsize}").sum(dtype=np.int64))
 
     def resize(self, decoder: Any, vocab_size: int) -> None:
-        decoder.config.vocab_size = vocab_size
+        decoder.config.set_quietly(vocab_size=vocab_size)
         decoder.spec = decoder.config.text_spec()
         decoder.resized = True
         for module, name in (decoder.embed.tokens, "weight"), (decoder.head, "weight"), (decoder.head, "bias"):

@@ -31,7 +31,7 @@ class SpeechEncoder(SpeechEncoderNet, PretrainedPart, EncoderMethods):
         ConfigError: If the family has none, or sizes do not fit each other.
     """
 
-    _backend, _arrays = BACKEND, ARRAYS
+    _backend, _arrays, _network = BACKEND, ARRAYS, SpeechEncoderNet
     __call__ = EncoderMethods._call
 
     def __init__(self, config: ModelConfig, *, empty: bool = False, seed: int = 0) -> None:
@@ -54,7 +54,7 @@ class TextDecoder(TextDecoderNet, PretrainedPart, DecoderMethods):
         ConfigError: If the family has none, or sizes do not fit each other.
     """
 
-    _arrays = ARRAYS
+    _arrays, _network = ARRAYS, TextDecoderNet
     __call__ = DecoderMethods._call
 
     def __init__(self, config: ModelConfig, *, empty: bool = False, seed: int = 0) -> None:

@@ -11,11 +11,13 @@ from flax import nnx
 from dragoman.errors import ConfigError
 from dragoman.families import ModelConfig
 from dragoman.jax.backend import BACKEND
+from dragoman.jax.net.block import Stack
 from dragoman.jax.net.bridge import Bridge, Prefix
 from dragoman.jax.net.frontend import ConvFrontend
 from dragoman.jax.net.joint import Joint
 from dragoman.jax.net.tree import Tree, cast
 from dragoman.jax.programs import Programs
+from dragoman.model.following import changed_spec, numbers_of
 
 
 @dataclass(eq=False)
@@ -29,6 +31,7 @@ class PretrainedPart(nnx.Module):
     """An encoder or a decoder with its configuration."""
 
     spec: Any  # a `SpeechEncoderSpec` or a `TextDecoderSpec`
+    _network: Callable[..., nnx.Module]  # builds a network from a spec
 
     @property
     def config(self) -> ModelConfig:
@@ -38,6 +41,32 @@ class PretrainedPart(nnx.Module):
     @config.setter
     def config(self, config: ModelConfig) -> None:
         self._held = _Held(config)
+        config.follow_by(self)
+        if config.gradient_checkpointing:
+            self._set_checkpointing(True)
+
+    def config_changed(self, name: str) -> None:
+        """Take over a field that was set in the configuration.
+
+        Raises:
+            ConfigError: If it would need another network.
+        """
+        if name == "gradient_checkpointing":
+            return self._set_checkpointing(bool(self.config.gradient_checkpointing))
+        spec = changed_spec(self.spec, self.config, name)
+        if spec == self.spec:
+            return None
+        self.spec, own = spec, dict(nnx.iter_modules(self))
+        for path, new in nnx.iter_modules(type(self)._network(spec, empty=True)):
+            if path and isinstance(own.get(path), type(new)):
+                for key, value in numbers_of(new).items():
+                    setattr(own[path], key, value)
+        return None
+
+    def _set_checkpointing(self, on: bool) -> None:
+        for _, module in nnx.iter_modules(self):
+            if isinstance(module, Stack | ConvFrontend):
+                module.gradient_checkpointing = on
 
 
 class PretrainedModule:
@@ -50,6 +79,8 @@ class PretrainedModule:
     def __init__(self, module: Joint) -> None:
         self.module = module
         self._programs = Programs(module)
+        self._version = 0
+        self._built: tuple[Any, ...] = (module.encoder.spec, module.decoder.spec, False, False)
 
     @property
     def bridge(self) -> Bridge | Prefix:
@@ -130,12 +161,23 @@ class PretrainedModule:
             self.module.encoder.frontend.gradient_checkpointing = on
         self._programs.forget()
 
+    @property
+    def version(self) -> int:
+        """Grows with each change of the configuration that compiled programs contain."""
+        encoder, decoder = self.module.encoder, self.module.decoder
+        now = encoder.spec, decoder.spec, encoder.stack.gradient_checkpointing, decoder.stack.gradient_checkpointing
+        if any(one is not other for one, other in zip(now, self._built, strict=True)):
+            self._built, self._version = now, self._version + 1
+            self._programs.forget()
+        return self._version
+
     def num_parameters(self) -> int:
         """Return the number of parameters; tied ones count once."""
         return sum(leaf.size for leaf in jax.tree.leaves(self.params))
 
     def program(self, function: Callable[..., Any], static: tuple[str, ...] | None = None) -> Callable[..., Any]:
         """Return a compiled function of the network; see `dragoman.jax.programs.Programs.of`."""
+        _ = self.version
         return self._programs.of(function) if static is None else self._programs.of(function, static)
 
 

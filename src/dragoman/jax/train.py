@@ -105,7 +105,9 @@ class Trainer:
         # frozen parameters need no state of the optimizer, and its weight decay does not reach them
         self._optimizer = optax.multi_transform({"trained": optimizer, "frozen": optax.set_to_zero()}, labels)
         self._fixed = {"frozen": freeze_feature_encoder, "label_smoothing": label_smoothing}
-        self._compiled: Callable[..., tuple[TrainState, Array]] = jax.jit(self._step, donate_argnums=0)
+        self._compiled: Callable[..., tuple[TrainState, Array]] = jax.jit(
+            self._step, donate_argnums=0, static_argnums=2
+        )
 
     def begin(self, params: Mapping[str, Any] | None = None, seed: int = 0) -> TrainState:
         """Return the state before the first step.
@@ -167,9 +169,9 @@ class Trainer:
         Returns:
             The next state, and the loss before the step.
         """
-        return self._compiled(state, batch)
+        return self._compiled(state, batch, self._model.version)
 
-    def _step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Array]:
+    def _step(self, state: TrainState, batch: Batch, _version: int) -> tuple[TrainState, Array]:
         count = jnp.maximum((batch.labels != IGNORED).sum(), 1)
         key = jax.random.fold_in(state.key, state.step)
 

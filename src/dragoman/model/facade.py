@@ -3,7 +3,7 @@
 A backend's model is its network with `ModelMethods` and what only this framework has.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -18,6 +18,7 @@ from dragoman.generation.request import Speech
 from dragoman.model.arguments import chosen, decoder_inputs, encoder_inputs, shift_right, warn_of_start
 from dragoman.model.arrays import checked_mask, checked_tokens
 from dragoman.model.backend import Backend
+from dragoman.model.following import joint_change_is_free
 from dragoman.model.generate import GenerateMethods
 from dragoman.model.load import load_model
 from dragoman.model.lora import add_lora, load_adapter, merge_lora, save_adapter
@@ -39,6 +40,8 @@ class ModelMethods(GenerateMethods):
     processing: tuple[Any, ...]
     base_marks: Mapping[str, tuple[int, ...]]
     dtype: Any
+    gradient_checkpointing_enable: Callable[[], None]
+    gradient_checkpointing_disable: Callable[[], None]
 
     def _set_up(self, config: SpeechEncoderDecoderConfig) -> None:
         """Set what a new model has besides its network."""
@@ -49,6 +52,18 @@ class ModelMethods(GenerateMethods):
         self.base_marks = {}
         self.processing = ()  # a tokenizer and a feature extractor to save with the model
         self._warned_of_start = False
+        config.follow_by(self)
+
+    def config_changed(self, name: str) -> None:
+        """Take over a field that was set in the joint configuration.
+
+        Raises:
+            ConfigError: If the model was built from it.
+        """
+        joint_change_is_free(("encoder", "decoder", "fusion", "fusion_stacking", "fusion_prompt"), name)
+        if name == "gradient_checkpointing":
+            switch = self.gradient_checkpointing_enable if self.config.gradient_checkpointing else None
+            (switch or self.gradient_checkpointing_disable)()
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, **kwargs: Any) -> Self:

@@ -39,7 +39,7 @@ class SpeechEncoder(SpeechEncoderNet, PretrainedPart, EncoderMethods):
         ConfigError: If the family has none, or sizes do not fit each other.
     """
 
-    _backend, _arrays = BACKEND, ARRAYS
+    _backend, _arrays, _network = BACKEND, ARRAYS, SpeechEncoderNet
     forward = EncoderMethods._call
 
     def __init__(self, config: ModelConfig, *, empty: bool = False) -> None:
@@ -80,7 +80,7 @@ class TextDecoder(TextDecoderNet, PretrainedPart, DecoderMethods):
         ConfigError: If the family has none, or sizes do not fit each other.
     """
 
-    _arrays = ARRAYS
+    _arrays, _network = ARRAYS, TextDecoderNet
     forward = DecoderMethods._call
 
     def __init__(self, config: ModelConfig, *, empty: bool = False) -> None:
@@ -186,10 +186,10 @@ class TextDecoder(TextDecoderNet, PretrainedPart, DecoderMethods):
         """Give the configuration an untied head."""
         if not self.head.tied:
             return
-        self.config.tie_word_embeddings = False
+        self.config.set_quietly(tie_word_embeddings=False)
         self.spec = self.config.text_spec()
         if self.spec.head.tied:
-            self.config.tie_word_embeddings = True
+            self.config.set_quietly(tie_word_embeddings=True)
             self.spec = self.config.text_spec()
             raise ConfigError(f"The head of this {self.config.model_type} decoder is always tied to its embedding.")
         self.head.scale = self.spec.head.scale
@@ -227,7 +227,7 @@ class TextDecoder(TextDecoderNet, PretrainedPart, DecoderMethods):
                 if old is not None:
                     setattr(module, name, _resized(old, new_num_tokens))
             self.embed.tokens.num_embeddings = new_num_tokens
-            self.config.vocab_size = new_num_tokens
+            self.config.set_quietly(vocab_size=new_num_tokens)
             self.spec = self.config.text_spec()
             self.resized = True
         return self.embed.tokens

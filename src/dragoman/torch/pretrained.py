@@ -1,6 +1,6 @@
 """Methods that users of `transformers` know on every PyTorch module: an encoder, a decoder or a whole model."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,6 +11,7 @@ from dragoman.checkpoint.options import LoadOptions, check_saving, tensors_to_sa
 from dragoman.errors import ConfigError
 from dragoman.families import ModelConfig
 from dragoman.files import as_path
+from dragoman.model.following import changed_spec, numbers_of
 from dragoman.model.load import load_part, log_new
 from dragoman.model.save import save_part
 from dragoman.model.state import Section, from_either, part_sections
@@ -199,8 +200,44 @@ def _require_grad(module: nn.Module, inputs: Any, output: Any) -> None:
 class PretrainedPart(PretrainedModule):
     """An encoder or a decoder, which loads and saves alone."""
 
-    config: ModelConfig
     spec: Any  # a `SpeechEncoderSpec` or a `TextDecoderSpec`
+    _network: Callable[..., nn.Module]  # builds a network from a spec
+
+    @property
+    def config(self) -> ModelConfig:
+        """The configuration that it was built from; what is set there later takes effect at once, or is refused."""
+        found: ModelConfig = self.__dict__["_config"]
+        return found
+
+    @config.setter
+    def config(self, config: ModelConfig) -> None:
+        self.__dict__["_config"] = config
+        config.follow_by(self)
+        if config.gradient_checkpointing:
+            self._set_checkpointing(1)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take the state of a copy or a pickle."""
+        super().__setstate__(state)
+        self.config.follow_by(self)
+
+    def config_changed(self, name: str) -> None:
+        """Take over a field that was set in the configuration.
+
+        Raises:
+            ConfigError: If it would need another network.
+        """
+        if name == "gradient_checkpointing":
+            return self._set_checkpointing(int(bool(self.config.gradient_checkpointing)))
+        spec = changed_spec(self.spec, self.config, name)
+        if spec == self.spec:
+            return None
+        self.spec, own = spec, dict(nn.Module.named_modules(self))
+        for path, new in nn.Module.named_modules(type(self)._network(spec, empty=True)):
+            if path and isinstance(own.get(path), type(new)):
+                for key, value in numbers_of(new).items():
+                    setattr(own[path], key, value)
+        return None
 
     def _sections(self) -> tuple[Section, ...]:
         return part_sections(self)
