@@ -191,7 +191,7 @@ class JointModel(Joint, PretrainedModule, ModelMethods):
                 f"but the new parts have {widths[1][0]} and {widths[1][1]}. Build a new model: "
                 "SpeechEncoderDecoderModel(encoder=encoder, decoder=decoder)."
             )
-        self.config.encoder, self.config.decoder = encoder.config, decoder.config
+        self.config.set_quietly(encoder=encoder.config, decoder=decoder.config)
 
 
 def _refuse_compiled(name: str, value: nn.Module) -> None:

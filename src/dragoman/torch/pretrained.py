@@ -206,12 +206,12 @@ class PretrainedPart(PretrainedModule):
     @property
     def config(self) -> ModelConfig:
         """The configuration that it was built from; what is set there later takes effect at once, or is refused."""
-        found: ModelConfig = self.__dict__["_config"]
+        found: ModelConfig = self.__dict__["config"]
         return found
 
     @config.setter
     def config(self, config: ModelConfig) -> None:
-        self.__dict__["_config"] = config
+        self.__dict__["config"] = config
         config.follow_by(self)
         if config.gradient_checkpointing:
             self._set_checkpointing(1)
