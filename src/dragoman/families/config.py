@@ -1,6 +1,8 @@
 """`ModelConfig`: the fields of a `config.json` that every family has, and how the file is read and written."""
 
 import json
+import types
+import typing
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import MISSING, dataclass, field, fields
@@ -9,7 +11,6 @@ from typing import Any, ClassVar, Self
 
 from dragoman.checkpoint.idle import IDLE_OPTIONS
 from dragoman.errors import ConfigError, ModelNotFoundError
-from dragoman.families.field_types import fits, in_words, types_of
 from dragoman.families.free_fields import FieldAlias, FreeFields, field_name
 from dragoman.files import as_path, read_json, write_bytes
 from dragoman.hub import HUB_OPTIONS, local_folder
@@ -52,9 +53,9 @@ class ModelConfig(FreeFields):
     def __post_init__(self) -> None:
         """Check the type of every value."""
         wrong = [
-            f"`{name}` must be {in_words(hint)}, but is {getattr(self, name)!r}"
-            for name, hint in types_of(type(self)).items()
-            if not fits(getattr(self, name), hint)
+            f"`{name}` must be {_in_words(hint)}, but is {getattr(self, name)!r}"
+            for name, hint in _types_of(type(self)).items()
+            if not _fits(getattr(self, name), hint)
         ]
         if wrong:
             raise ConfigError(f"The {self.model_type or 'model'} configuration is not valid: {'; '.join(wrong)}.")
@@ -232,3 +233,38 @@ class SpecAugmentConfig(ModelConfig):
             feature_length=self.mask_feature_length,
             feature_min_masks=self.mask_feature_min_masks,
         )
+
+
+def _types_of(cls: Any) -> dict[str, Any]:
+    """Return the type of each field of a dataclass."""
+    hints = typing.get_type_hints(cls)
+    return {f.name: hints[f.name] for f in fields(cls)}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Return whether a value read from JSON has the type of a field; integers pass for floats, but not booleans."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return True
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, option) for option in arguments)
+    if origin in (list, tuple):
+        return isinstance(value, list | tuple) and all(_fits(item, arguments[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, dict)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _in_words(hint: Any) -> str:
+    """Return a type as words: "a whole number or null"."""
+    if isinstance(hint, type) and not typing.get_args(hint):
+        return {"int": "a whole number", "float": "a number", "str": "a string", "bool": "true or false"}.get(
+            hint.__name__, "null" if hint is type(None) else hint.__name__
+        )
+    if typing.get_origin(hint) in (list, tuple):
+        return f"a list in which each item is {_in_words(typing.get_args(hint)[0])}"
+    return " or ".join(_in_words(option) for option in typing.get_args(hint)) or str(hint)

@@ -244,9 +244,8 @@ def _check_computed(backend: Backend, part: ModelPart, report: LoadReport) -> No
     count = sum(math.prod(tensors[name].shape) for name in report.computed)
     if count > _MAX_COMPUTED:
         raise CheckpointError(
-            f"The configuration of {report.source or 'the checkpoint'} asks for position tables of {count:,} numbers, "
-            f"which the checkpoint does not hold; at most {_MAX_COMPUTED:,} are computed. Check its"
-            " number of positions."
+            f"The configuration of {report.source or 'the checkpoint'} asks for position tables of {count:,} numbers "
+            f"that the checkpoint does not hold; at most {_MAX_COMPUTED:,} are computed. Check its number of positions."
         )
 
 
