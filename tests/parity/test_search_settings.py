@@ -168,7 +168,7 @@ def check(folder: Path, seed: int) -> bool:
     return True
 
 
-@pytest.mark.parametrize("tier", [range(8), pytest.param(range(8, 80), marks=pytest.mark.nightly)], ids=str)
+@pytest.mark.parametrize("tier", [range(8), pytest.param(range(8, 86), marks=pytest.mark.nightly)], ids=str)
 def test_random_settings(folder: Path, tmp_path: Path, tier: range) -> None:
     taken = 0
     for seed in tier:
