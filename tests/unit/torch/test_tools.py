@@ -108,6 +108,16 @@ def test_copies_exports_and_functional_calls(decoder: str) -> None:
     )
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_traced_encoder_follows_its_mask() -> None:
+    encoder = built().encoder
+    encoder.config.return_dict = False
+    waves, masks = torch.randn(2, 2, 1600), torch.ones(2, 2, 1600, dtype=torch.long)
+    masks[0, 1, 900:] = masks[1, 0, 1000:] = 0
+    traced = torch.jit.trace(encoder, (waves[0], masks[0]), strict=False)
+    assert torch.allclose(traced(waves[1], masks[1])[0], encoder(waves[1], masks[1])[0], atol=1e-6)
+
+
 def test_marked_positions_move_to_the_front() -> None:
     first = torch.rand(4, 9, generator=torch.Generator().manual_seed(0)) > 0.5
     first[0], first[1] = True, False

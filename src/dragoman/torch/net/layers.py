@@ -55,7 +55,8 @@ def linear(x: Float[Tensor, "*rows width_in"], weight: Tensor, bias: Tensor | No
 
 def is_thin(x: Float[Tensor, "*rows width_in"], weight: Tensor) -> bool:
     """Return whether `linear` has a faster way for a product, which has no gradient."""
-    if torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype != torch.float32:
+    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined]
+    if torch.is_grad_enabled() or tracing or x.device.type != "cpu" or x.dtype != torch.float32:
         return False
     return x.numel() // x.shape[-1] <= _FEW_ROWS and weight.shape[0] >= weight.shape[1]
 
