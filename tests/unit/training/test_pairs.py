@@ -94,6 +94,7 @@ def test_jax_trains_by_the_same_configuration_and_continues_exactly(config: dict
     config = copy.deepcopy(config)
     config["model"]["backend"] = "jax"
     config["evaluation"]["predict_with_generate"] = False
+    config["data"] |= {"num_buckets": 1, "seconds_per_batch": 8.0, "speed_perturbation": [1.0]}  # few shapes to compile
     config["training"] |= {"max_steps": 4, "save_steps": 2, "eval_steps": 4}
     whole = train(config)
     assert whole.metrics is not None

@@ -4,6 +4,7 @@ import copy
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -178,8 +179,9 @@ def test_killed_runs_end_as_the_uninterrupted_one(
         process.wait()
         done += 1
         SpeechEncoderDecoderModel.from_pretrained(folder / "best")
-        if (folder / "checkpoint-9").is_dir():
-            break
+        if (folder / "checkpoint-9").is_dir() and done < kills:  # the run has ended: kill another one
+            assert (folder / EXACT[1]).read_bytes() == (reference / EXACT[1]).read_bytes()
+            shutil.rmtree(folder)
     subprocess.run(command, check=True, capture_output=True)
     for name in EXACT:
         assert (folder / name).read_bytes() == (reference / name).read_bytes(), name
@@ -200,9 +202,9 @@ def test_a_tiny_model_learns_its_data_by_the_command(
         "model.fields": json.dumps(STILL),
     }
     changes = [word for name, value in options.items() for word in ("--set", f"{name}={value}")]
-    begin = time.monotonic()
+    begin = time.process_time()
     assert main([str(word) for word in ["train", *words, "-o", tmp_path / "run", *changes]]) == 0
-    assert time.monotonic() - begin < 180
+    assert time.process_time() - begin < 180
     assert "wer 0," in capsys.readouterr().out
     model = SpeechEncoderDecoderModel.from_pretrained(tmp_path / "run/best")
     processor = AutoProcessor.from_pretrained(tmp_path / "run/best")
