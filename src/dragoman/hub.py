@@ -25,7 +25,7 @@ HUB_OPTIONS = frozenset({"cache_dir", "force_download", "local_files_only", "rev
 SMALL_FILES = ("*.json", "*.txt", "*.model", "*.spm")
 # Arguments of `transformers` that choose between implementations, of which there is one here. Code from a repository is
 # never run, so there is nothing to trust.
-_IDLE_OPTIONS = frozenset({"code_revision", "legacy", "resume_download", "trust_remote_code", "use_fast"})
+_IDLE_OPTIONS = frozenset({"code_revision", "from_slow", "legacy", "resume_download", "trust_remote_code", "use_fast"})
 
 # Returns those of the file names in a repository that are to be downloaded.
 Choose = Callable[[Sequence[str]], list[str]]
@@ -59,9 +59,17 @@ def local_folder(
     Raises:
         ModelNotFoundError: As for `find_folder`.
     """
+    options = with_token(options)
     hub = {name: value for name, value in options.items() if name in HUB_OPTIONS}
     rest = {name: value for name, value in options.items() if name not in HUB_OPTIONS.union(idle)}
     return find_folder(name_or_path, matching(patterns), **hub), rest
+
+
+def with_token(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with `token`, whose older name in `transformers` is `use_auth_token`."""
+    rest = {name: value for name, value in options.items() if name != "use_auth_token"}
+    old = options.get("use_auth_token")
+    return rest if old is None or rest.get("token") is not None else rest | {"token": old}
 
 
 def find_folder(

@@ -10,7 +10,8 @@ import torch
 import transformers
 
 import dragoman
-from dragoman import ConfigError, SpeechEncoderDecoderModel
+from dragoman import AutoConfig, AutoModelForSpeechSeq2Seq, ConfigError, SpeechEncoderDecoderModel
+from dragoman.testing import tiny_config
 
 WAVE = torch.from_numpy(np.random.default_rng(0).standard_normal((1, 4000)).astype(np.float32))
 load = SpeechEncoderDecoderModel.from_pretrained
@@ -25,6 +26,7 @@ load = SpeechEncoderDecoderModel.from_pretrained
         {"device_map": "cpu"},
         {"device_map": {"": "cpu"}, "offload_folder": "offload", "max_memory": None},
         {"resume_download": True, "revision": "main", "force_download": False, "local_files_only": True, "token": None},
+        {"use_auth_token": "hf_x", "from_slow": True},
         {"output_loading_info": False, "load_in_8bit": False, "quantization_config": None, "proxies": None},
     ],
 )
@@ -39,7 +41,6 @@ def test_loading_options_of_transformers(tiny_checkpoint: Path, options: dict[st
         ({"load_in_8bit": True}, 'dtype="bfloat16" halves'),
         ({"quantization_config": object()}, 'dtype="bfloat16" halves'),
         ({"ignore_mismatched_sizes": True}, "`resize_token_embeddings`"),
-        ({"use_auth_token": True}, "pass `token`"),
         ({"proxies": {"https": "x"}}, "HTTPS_PROXY"),
         ({"device_map": {"encoder": "cpu", "decoder": "meta"}}, "on one device, but `device_map` names 2: "),
         ({"device_map": "no such device"}, "must be one that PyTorch has here"),
@@ -50,6 +51,20 @@ def test_unsupported_loading_options_name_an_alternative(
 ) -> None:
     with pytest.raises(ConfigError, match=instead):
         load(tiny_checkpoint, **options)
+
+
+def test_whisper_from_its_own_configuration(tmp_path: Path) -> None:
+    """A line of the official script: the configuration is read first, changed, and passed to the loader."""
+    config = tiny_config("whisper")
+    built = AutoModelForSpeechSeq2Seq.from_config(config)
+    built.save_pretrained(tmp_path)
+    own = AutoConfig.from_pretrained(tmp_path)
+    own.dropout = 0.25
+    loaded = AutoModelForSpeechSeq2Seq.from_pretrained(tmp_path, config=own)
+    assert loaded.config.decoder.dropout == loaded.decoder.spec.stack.block.dropout == 0.25
+    assert {name: tensor.tolist() for name, tensor in loaded.state_dict().items()} == {
+        name: tensor.tolist() for name, tensor in built.state_dict().items()
+    }
 
 
 def test_warm_start_accepts_and_refuses_the_same_options(tiny_checkpoint: Path) -> None:

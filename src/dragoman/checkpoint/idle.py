@@ -9,12 +9,11 @@ INSTEAD = {
     "proxies": "set HTTPS_PROXY in the environment",
     "quantization_config": 'weights are not quantised here; dtype="bfloat16" halves them',
     "tie_encoder_decoder": "a speech encoder and a text decoder share no weights",
-    "use_auth_token": "pass `token`",
 }
 # Options of `transformers` that choose between implementations with the same result, of which there is one here. Code
 # from a repository is never run, so there is nothing to trust; and files of either framework are read by both.
 IDLE_OPTIONS = frozenset({
-    "_fast_init", "attn_implementation", "code_revision", "from_flax", "from_pt", "low_cpu_mem_usage", "max_memory",
-    "offload_buffers", "offload_folder", "offload_state_dict", "resume_download", "trust_remote_code",
+    "_fast_init", "attn_implementation", "code_revision", "from_flax", "from_pt", "from_slow", "low_cpu_mem_usage",
+    "max_memory", "offload_buffers", "offload_folder", "offload_state_dict", "resume_download", "trust_remote_code",
     "use_flash_attention_2", "weights_only", *INSTEAD,
 })  # fmt: skip

@@ -10,6 +10,7 @@ from dragoman.checkpoint.idle import IDLE_OPTIONS, INSTEAD
 from dragoman.checkpoint.source import resolve
 from dragoman.errors import ConfigError, ModelNotFoundError, did_you_mean
 from dragoman.files import read_json
+from dragoman.hub import with_token
 
 # Options of `save_pretrained` of `transformers` that have no effect here.
 _IDLE_SAVING = frozenset({"safe_serialization", "save_function", "save_peft_format", "token"})
@@ -118,6 +119,7 @@ class LoadOptions:
             ConfigError: If one of them is not supported.
         """
         names = {field.name for field in fields(cls)}
+        keywords = with_token(keywords)
         for name, instead in INSTEAD.items():
             if keywords.get(name):
                 raise ConfigError(f"`{name}` is not supported: {instead}.")

@@ -97,6 +97,14 @@ def part_config(data: Mapping[str, Any], name_or_path: str | Path, overrides: Ma
     return config_from_dict(data, **overrides)
 
 
+def as_joint(config: Any) -> Any:
+    """Return the joint configuration of a sequence-to-sequence model of one family (Whisper); any other as it is."""
+    if type(config) is SpeechEncoderDecoderConfig or not isinstance(config, ModelConfig):
+        return config
+    data = config.to_dict()
+    return whole_config(data, "The configuration", {}) if is_sequence_to_sequence(data) else config
+
+
 def replaced(config: ModelConfig, overrides: Mapping[str, Any]) -> Any:
     """Return a copy of the caller's configuration with some fields replaced.
 

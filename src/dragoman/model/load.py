@@ -20,6 +20,7 @@ from dragoman.generation.inherited import read_options
 from dragoman.model.added import added_to_part, built_empty, fill_added
 from dragoman.model.backend import Backend, JointModel, ModelPart
 from dragoman.model.configs import (
+    as_joint,
     is_sequence_to_sequence,
     part_config,
     replaced,
@@ -92,7 +93,7 @@ def load_model(
     """Load a model that was saved whole; `keywords` are those of `SpeechEncoderDecoderModel.from_pretrained`."""
     options, overrides = LoadOptions.split(keywords)
     overrides, generation = without_options(overrides)
-    config = overrides.pop("config", None)
+    config = as_joint(overrides.pop("config", None))
     if config is None and (announced := options.announced(name_or_path)):
         whole_config(announced, name_or_path, overrides)  # for its error, before gigabytes are fetched
     checkpoint = open_checkpoint(backend, name_or_path, options)

@@ -68,7 +68,7 @@ def _route(keywords: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     Raises:
         ConfigError: If a keyword is for none of them.
     """
-    shared = {field.name for field in fields(LoadOptions)} | IDLE_OPTIONS
+    shared = {field.name for field in fields(LoadOptions)} | IDLE_OPTIONS | {"use_auth_token"}
     own = set(SpecialIds.names())
     joint = {name for name in joint_names() if name in own or not name.startswith(("encoder", "decoder"))}
     routed: dict[str, dict[str, Any]] = {"encoder": {}, "decoder": {}, "config": {}}

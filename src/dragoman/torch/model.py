@@ -21,6 +21,7 @@ from dragoman.files import as_path
 from dragoman.generation.request import Request
 from dragoman.generation.result import GenerationResult, compute_transition_scores
 from dragoman.model.arguments import chosen, encoder_inputs
+from dragoman.model.configs import as_joint
 from dragoman.model.joining import check_joinable, check_part, joint_config
 from dragoman.model.save import save_model
 from dragoman.model.state import Section, model_sections
@@ -276,6 +277,6 @@ class AutoModelForSpeechSeq2Seq:
         return SpeechEncoderDecoderModel.from_pretrained(name_or_path, **kwargs)
 
     @staticmethod
-    def from_config(config: Any) -> SpeechEncoderDecoderModel:
-        """Build a model with random weights."""
-        return SpeechEncoderDecoderModel(config=config)
+    def from_config(config: Any, **_: Any) -> SpeechEncoderDecoderModel:
+        """Build a model with random weights, from a joint configuration or that of a Whisper."""
+        return SpeechEncoderDecoderModel(config=as_joint(config))
