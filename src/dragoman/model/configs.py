@@ -15,7 +15,7 @@ from dragoman.generation.options import GenerationConfig
 
 
 def whole_config(
-    data: Mapping[str, Any], name_or_path: str | Path, overrides: Mapping[str, Any]
+    data: Mapping[str, Any], name_or_path: str | Path, overrides: Mapping[str, Any], given: Any = None
 ) -> SpeechEncoderDecoderConfig:
     """Return the joint configuration of a checkpoint that holds a whole model.
 
@@ -23,10 +23,13 @@ def whole_config(
         data: The content of its `config.json`.
         name_or_path: The checkpoint, for error messages.
         overrides: Fields that win over the file's.
+        given: A configuration of the caller, a copy of which is used instead of the file's.
 
     Raises:
         ConfigError: If it holds only one of the two parts, or an override is unknown.
     """
+    if given is not None:
+        return cast(SpeechEncoderDecoderConfig, _replaced(as_joint(given), overrides))
     known = joint_names()
     for name in overrides:
         if name not in known and name not in data and not name.startswith(("encoder_", "decoder_")):
@@ -77,13 +80,17 @@ def shared_config(config: SpeechEncoderDecoderConfig) -> ModelConfig | None:
     return None
 
 
-def part_config(data: Mapping[str, Any], name_or_path: str | Path, overrides: Mapping[str, Any]) -> ModelConfig:
+def part_config(
+    data: Mapping[str, Any], name_or_path: str | Path, overrides: Mapping[str, Any], given: Any = None
+) -> ModelConfig:
     """Return the configuration of a checkpoint that holds one part; the arguments are those of `whole_config`.
 
     Raises:
         ConfigError: If it holds a whole model or one of an unknown type, or an override is a field of neither the
             family nor the file.
     """
+    if given is not None:
+        return cast(ModelConfig, _replaced(given, overrides))
     if data.get("model_type") == SpeechEncoderDecoderConfig.model_type:
         raise ConfigError(
             f"{name_or_path} holds a whole speech encoder-decoder. Load it with "
@@ -105,7 +112,7 @@ def as_joint(config: Any) -> Any:
     return whole_config(data, "The configuration", {}) if is_sequence_to_sequence(data) else config
 
 
-def replaced(config: ModelConfig, overrides: Mapping[str, Any]) -> Any:
+def _replaced(config: ModelConfig, overrides: Mapping[str, Any]) -> Any:
     """Return a copy of the caller's configuration with some fields replaced.
 
     Raises:

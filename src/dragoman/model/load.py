@@ -20,10 +20,8 @@ from dragoman.generation.inherited import read_options
 from dragoman.model.added import added_to_part, built_empty, fill_added
 from dragoman.model.backend import Backend, JointModel, ModelPart
 from dragoman.model.configs import (
-    as_joint,
     is_sequence_to_sequence,
     part_config,
-    replaced,
     set_options,
     whole_config,
     without_options,
@@ -70,7 +68,7 @@ def load_part(
         CheckpointError: If its tensors do not fit.
     """
     checkpoint = checkpoint or open_checkpoint(backend, name_or_path, options)
-    config = part_config(checkpoint.config, name_or_path, overrides) if config is None else replaced(config, overrides)
+    config = part_config(checkpoint.config, name_or_path, overrides, config)
     config.name_or_path = str(name_or_path)
     part: AnyPart = built_empty(cls, config)
     with checkpoint.tensors(backend.framework, backend.read_pickle) as file:
@@ -93,11 +91,11 @@ def load_model(
     """Load a model that was saved whole; `keywords` are those of `SpeechEncoderDecoderModel.from_pretrained`."""
     options, overrides = LoadOptions.split(keywords)
     overrides, generation = without_options(overrides)
-    config = as_joint(overrides.pop("config", None))
+    config = overrides.pop("config", None)
     if config is None and (announced := options.announced(name_or_path)):
         whole_config(announced, name_or_path, overrides)  # for its error, before gigabytes are fetched
     checkpoint = open_checkpoint(backend, name_or_path, options)
-    config = whole_config(checkpoint.config, name_or_path, overrides) if config is None else replaced(config, overrides)
+    config = whole_config(checkpoint.config, name_or_path, overrides, config)
     config.name_or_path = str(name_or_path)
     with checkpoint.tensors(backend.framework, backend.read_pickle) as file:
         one_table = is_sequence_to_sequence(checkpoint.config) or _is_sequence_to_sequence_file(file)
