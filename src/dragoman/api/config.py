@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
 from dragoman.errors import ConfigError
-from dragoman.families import config_from_dict, find, speech_part, text_part
+from dragoman.families import config_from_dict, find, register, speech_part, text_part
 from dragoman.families.config import ModelConfig
 from dragoman.families.free_fields import field_name
 from dragoman.families.kept import KEPT
@@ -191,6 +191,11 @@ class AutoConfig:
         if data.get("model_type") == SpeechEncoderDecoderConfig.model_type:
             return SpeechEncoderDecoderConfig.from_dict(data, **overrides)
         return config_from_dict(data, **overrides)
+
+    @staticmethod
+    def register(model_type: str, config: type[ModelConfig], exist_ok: bool = False) -> None:
+        """Read files of a `model_type` with a subclass of a family's configuration; see `families.register`."""
+        register(model_type, config, exist_ok)
 
     @staticmethod
     def for_model(model_type: str, **fields: Any) -> ModelConfig:

@@ -4,6 +4,7 @@ The list is closed: no checkpoint can add to it.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import import_module
 from typing import Any, Literal
 
@@ -12,7 +13,17 @@ from dragoman.families.base import Family, Part
 from dragoman.families.config import ModelConfig
 from dragoman.families.refusals import WHY
 
-__all__ = ["FAMILIES", "Family", "ModelConfig", "Part", "config_from_dict", "find", "speech_part", "text_part"]
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "ModelConfig",
+    "Part",
+    "config_from_dict",
+    "find",
+    "register",
+    "speech_part",
+    "text_part",
+]
 
 _FILES = (
     "bart",
@@ -100,6 +111,30 @@ def find(model_type: object) -> Family:
             f"{did_you_mean(str(model_type), _BY_TYPE)}"
         )
     return family
+
+
+def register(model_type: str, config: type[ModelConfig], exist_ok: bool = False) -> None:
+    """Let a `model_type` stand for a subclass of a family's configuration, whose network it has.
+
+    Args:
+        model_type: As in `config.json`; the class must have the same.
+        config: The class.
+        exist_ok: Replace an earlier class of this name.
+
+    Raises:
+        ConfigError: If the class extends no family's, or the names differ, or the name is taken.
+    """
+    family = next((one for one in FAMILIES if isinstance(config, type) and issubclass(config, one.config)), None)
+    if family is None:
+        raise ConfigError(
+            f"{model_type!r} needs a subclass of a configuration of dragoman, such as Wav2Vec2Config, whose network it "
+            f"has, but got {config!r}."
+        )
+    if config.model_type != model_type:
+        raise ConfigError(f"`model_type` of {config.__name__} must be {model_type!r}, but is {config.model_type!r}.")
+    if model_type in _BY_TYPE and not exist_ok:
+        raise ConfigError(f"The model type {model_type!r} is taken. Choose another name, or pass exist_ok=True.")
+    _BY_TYPE[model_type] = replace(family, config=config)
 
 
 def speech_part(config: ModelConfig) -> Part:

@@ -58,6 +58,7 @@ class FreeFields(Labels):
             default = f.default if f.default_factory is MISSING else f.default_factory()
             object.__setattr__(self, f.name, default)
         self.extra.update(given.pop("extra", {}))
+        given.pop("model_type", None)  # of the class: `Config(**other.to_dict())`
         for name, value in {**dict(zip(["vocab_size"], vocab_size, strict=False)), **given}.items():
             if self._is_other(name):
                 self._warn_if_misspelt(name)

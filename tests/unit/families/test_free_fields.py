@@ -141,6 +141,23 @@ def test_subclass_with_its_own_constructor() -> None:
     assert (again.my_field, again.hidden_size, again.colour) == (4, 24, "red")
 
 
+class Mine(Wav2Vec2Config):
+    model_type = "my-wav2vec2"
+
+
+def test_registered_class_is_read_and_built(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="needs a subclass"):
+        AutoConfig.register("my-wav2vec2", dict)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="must be 'other', but is 'my-wav2vec2'"):
+        AutoConfig.register("other", Mine)
+    AutoConfig.register("my-wav2vec2", Mine, exist_ok=True)
+    with pytest.raises(ConfigError, match="is taken"):
+        AutoConfig.register("my-wav2vec2", Mine)
+    config = Mine(**tiny_config("wav2vec2").to_dict())
+    SpeechEncoderDecoderConfig(encoder=config, decoder=tiny_config("bert")).save_pretrained(tmp_path)
+    assert type(AutoConfig.from_pretrained(tmp_path).encoder) is Mine
+
+
 def test_general_defaults_of_transformers() -> None:
     config = BertConfig()
     assert config.tokenizer_class is None
