@@ -52,5 +52,5 @@ def test_base_install_works_and_names_missing_extras(wheel: Path, tmp_path: Path
     assert "dragoman" in run(dragoman, "--version").stdout
     sample = ROOT / "src/dragoman/testing/data/sample_en.flac"
     refused = run(dragoman, "transcribe", sample, status=3)
-    assert f"pip install '{wheel}[default-model]'" in refused.stderr
+    assert f"pip install '{wheel}[torch]'" in refused.stderr
     assert "Traceback" not in refused.stderr
