@@ -1,7 +1,8 @@
 """Changes of a configuration whose model exists already: what takes effect at once, and what is refused.
 
 A network is built from its spec. The numbers in it that training alone reads (dropouts, LayerDrop, SpecAugment) may
-change at any time; sizes and kinds of layers may not.
+change at any time; sizes and kinds of layers may not. Token ids may too: the loss and `generate` follow them, the
+network keeps the padding that it was built with, as in `transformers`.
 """
 
 from collections.abc import Iterable
@@ -11,6 +12,7 @@ from typing import Any
 from dragoman.errors import ConfigError
 from dragoman.families import ModelConfig
 from dragoman.spec import SpeechEncoderSpec
+from dragoman.spec.ids import SpecialIds
 
 _FREE = ("dropout", "init_std", "layerdrop", "spec_augment")
 
@@ -27,8 +29,10 @@ def changed_spec(spec: Any, config: ModelConfig, name: str) -> Any:
         ConfigError: If the value does not fit, or would need another network.
     """
     ModelConfig.__post_init__(config)
+    if name in SpecialIds.names():
+        return spec
     if not isinstance(spec, SpeechEncoderSpec):
-        new: Any = config.text_spec()
+        new: Any = config.copy(pad_token_id=spec.embed.pad_token_id).text_spec()
     else:
         new = config.speech_spec()
         if new.mask_embedding and not spec.mask_embedding:

@@ -15,6 +15,7 @@ from dragoman import FlaxSpeechEncoderDecoderModel, SpeechEncoderDecoderConfig, 
 from dragoman.errors import ConfigError
 from dragoman.families import FAMILIES, Family
 from dragoman.jax.train import Trainer
+from dragoman.spec.ids import SpecialIds
 from dragoman.testing import tiny_config
 from dragoman.torch.parts import SpeechEncoder, TextDecoder
 
@@ -165,8 +166,7 @@ def test_every_rate_of_every_family_is_in_force(family: Family) -> None:
             continue
         config = tiny_config(family.model_type)
         rates = [n for n in config.to_dict() if ("drop" in n or "mask_" in n) and isinstance(getattr(config, n), float)]
-        if family.model_type == "stablelm":
-            rates.remove("hidden_dropout")  # must be 0
+        rates = [name for name in rates if is_supported(cls, config.copy(**{name: 0.25}))]  # some must be 0
         built = cls(config.copy(), empty=True)
         for name in rates:
             setattr(built.config, name, 0.25)
@@ -176,9 +176,31 @@ def test_every_rate_of_every_family_is_in_force(family: Family) -> None:
         assert {path: numbers(module) for path, module in torch.nn.Module.named_modules(built)} == wanted
 
 
+def is_supported(cls: Any, config: Any) -> bool:
+    try:
+        cls(config, empty=True)
+    except ConfigError:
+        return False
+    return True
+
+
 def numbers(module: Any) -> dict[str, float]:
     return {name: value for name, value in vars(module).items() if isinstance(value, float)}
 
 
 def _pickled(model: Any) -> Any:
     return pickle.loads(pickle.dumps(model))  # noqa: S301
+
+
+@pytest.mark.parametrize("family", [f for f in FAMILIES if f.text], ids=lambda family: family.model_type)
+def test_token_ids_may_change_at_any_time(family: Family) -> None:
+    part = TextDecoder(tiny_config(family.model_type), empty=True)
+    before = part.spec
+    for name in SpecialIds.names():
+        setattr(part.config, name, 9)
+    assert {name: getattr(part.config, name) for name in SpecialIds.names()} == dict.fromkeys(SpecialIds.names(), 9)
+    assert part.spec == before
+    rate = next((n for n in part.config.to_dict() if n in ("attention_dropout", "attn_pdrop")), None)
+    if rate is not None:  # another field does not meet the changed id
+        setattr(part.config, rate, 0.25)
+        assert getattr(part.config, rate) == 0.25

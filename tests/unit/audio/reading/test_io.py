@@ -344,5 +344,5 @@ def test_playlists_are_not_followed(tmp_path: Path) -> None:
 
 def test_missing_pyav_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(MissingDependencyError, match=r"dragoman\[media\]"):
+    with pytest.raises(MissingDependencyError, match=r"pip install .*\[media\]"):
         load_audio(b"\0\0\0\x20ftypM4A " + bytes(100))
