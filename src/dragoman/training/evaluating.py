@@ -6,15 +6,9 @@ from typing import Any
 
 from dragoman._lazy import require
 from dragoman.data import BucketSampler
-from dragoman.evaluation.normalizers import normalize_basic, normalize_english
+from dragoman.evaluation.normalizers import NORMALIZERS
 from dragoman.training.batches import Item, Preparation, epoch_batches
 from dragoman.training.learning import Learner
-
-_NORMALIZERS: dict[str, Callable[[str], str]] = {
-    "basic": normalize_basic,
-    "english": normalize_english,
-    "none": lambda text: text,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +78,7 @@ def error_rates(pairs: Sequence[tuple[str, str]], normalizer: str) -> dict[str, 
         normalizer: `"basic"`, `"english"` or `"none"`.
     """
     jiwer = require("jiwer", "`evaluation.predict_with_generate`")
-    normalise = _NORMALIZERS[normalizer]
+    normalise = NORMALIZERS[normalizer]
     kept = [(normalise(reference), normalise(text)) for reference, text in pairs]
     references, texts = zip(*[pair for pair in kept if pair[0].strip()] or [("", "")], strict=True)
     if not references[0]:
