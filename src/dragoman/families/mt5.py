@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dragoman.families import t5_like
-from dragoman.families.base import Card, Family, Part, always
+from dragoman.families.base import Card, Family
 
 
 @dataclass(kw_only=True, init=False, eq=False)
@@ -25,14 +25,7 @@ class MT5Config(t5_like.T5LikeConfig):
 
 FAMILY = Family(
     config=MT5Config,
-    text=Part(
-        rules=t5_like.rules,
-        classes=("MT5Decoder",),
-        public=False,
-        aliases=t5_like.ALIASES,
-        copies=t5_like.COPIES,
-        apart=always,
-    ),
+    text=t5_like.part("MT5Decoder"),
     tokenizer="T5Tokenizer",
     other_tokenizers=("MT5Tokenizer",),
     card=Card(

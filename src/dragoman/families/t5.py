@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dragoman.families import t5_like
-from dragoman.families.base import Card, Family, Part, always
+from dragoman.families.base import Card, Family
 
 
 @dataclass(kw_only=True, init=False, eq=False)
@@ -30,14 +30,7 @@ class T5Config(t5_like.T5LikeConfig):
 
 FAMILY = Family(
     config=T5Config,
-    text=Part(
-        rules=t5_like.rules,
-        classes=("T5Decoder",),
-        public=False,
-        aliases=t5_like.ALIASES,
-        copies=t5_like.COPIES,
-        apart=always,
-    ),
+    text=t5_like.part("T5Decoder"),
     tokenizer="T5Tokenizer",
     card=Card(
         name="T5, its decoder",

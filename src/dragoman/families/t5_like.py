@@ -5,6 +5,7 @@ from typing import Any
 
 from dragoman.checkpoint.keymap import Alias, Drop, Rename, Rule
 from dragoman.errors import ConfigError
+from dragoman.families.base import Part, always
 from dragoman.families.config import ModelConfig
 from dragoman.families.free_fields import FieldAlias
 from dragoman.families.rules import head_rule, other_heads
@@ -144,5 +145,10 @@ def rules(config: T5LikeConfig) -> tuple[Rule, ...]:
 
 
 # The decoder's name of the embedding that it shares with the text encoder.
-ALIASES = (Alias("decoder.embed_tokens.weight", "shared.weight"),)
-COPIES = (("head.weight", "embed.tokens.weight"),)
+_ALIASES = (Alias("decoder.embed_tokens.weight", "shared.weight"),)
+_COPIES = (("head.weight", "embed.tokens.weight"),)
+
+
+def part(decoder: str) -> Part:
+    """Return the text decoder of a T5-like family, given the name of its class."""
+    return Part(rules=rules, classes=(decoder,), public=False, aliases=_ALIASES, copies=_COPIES, apart=always)
