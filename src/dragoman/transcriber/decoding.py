@@ -27,9 +27,8 @@ from dragoman.transcriber.scorers import scorers_for
 from dragoman.transcriber.segmenting import Examined, examined, segments_of
 from dragoman.transcriber.shorter import (
     are_better,
-    is_suspicious,
     shorter_windows,
-    speech_without_words,
+    suspicion,
     with_short_texts,
 )
 
@@ -150,10 +149,10 @@ class WindowDecoder:
     def _in_parts(self, whole: _Transcribed, batch: WindowBatch, options: TranscribeOptions) -> list[_Transcribed]:
         """Return the transcripts of shorter windows if that of a window is suspicious and they are better."""
         window, samples, one = whole
-        if not is_suspicious(one, samples, self._engine.text, options):
+        reason = suspicion(one, samples, self._engine.text, options)
+        if reason is None:
             return []
-        alike = repeats(one, options)
-        gap = None if alike else speech_without_words(one, samples, self._engine.text, options)
+        gap = reason.gap
         parts = shorter_windows(window, samples, options, gap)
         if len(parts) < 2:
             return []

@@ -10,6 +10,7 @@ search at the first temperature.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -38,17 +39,28 @@ _MAX_TOKENS_PER_SECOND, _MIN_TOKENS = 25, 32
 _BYTES_PER_SECOND = 16.0
 
 
-def is_suspicious(
+class Suspicion(NamedTuple):
+    """Why a window is to be decoded again in shorter ones.
+
+    Attributes:
+        gap: Where speech has no words, in seconds from the start of the window; `None` if something else is suspicious.
+    """
+
+    gap: tuple[float, float] | None = None
+
+
+def suspicion(
     decoded: Decoded, samples: Waveform, text_of: Callable[[Sequence[int]], str], options: TranscribeOptions
-) -> bool:
-    """Return whether a window is to be decoded again in shorter ones."""
+) -> Suspicion | None:
+    """Return why a window is to be decoded again in shorter ones; `None` if it is not."""
     if len(samples) < _SHORTEST * SAMPLING_RATE or is_silence(decoded, options):
-        return False
+        return None
     if repeats(decoded, options):
-        return True
+        return Suspicion()
     if not options.vad_filter or is_doubtful(decoded, options):
-        return False
-    return covers_little(decoded, options) or speech_without_words(decoded, samples, text_of, options) is not None
+        return None
+    gap = speech_without_words(decoded, samples, text_of, options)
+    return Suspicion(gap) if gap is not None or covers_little(decoded, options) else None
 
 
 def may_skip_speech(decoded: Decoded, options: TranscribeOptions) -> bool:
