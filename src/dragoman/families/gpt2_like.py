@@ -68,7 +68,7 @@ class GPT2LikeConfig(ModelConfig):
         return TextDecoderSpec(
             vocab_size=self.vocab_size,
             num_positions=self.n_positions,
-            embed=TextEmbeddingSpec(dropout=self.embd_pdrop, pad_token_id=self.pad_token_id),
+            embed=TextEmbeddingSpec(dropout=self.embd_pdrop, pad_token_id=self.pad_token_id, trains_padding=True),
             stack=StackSpec(block=block, num_layers=self.n_layer, final_norm=True),
             head=HeadSpec(tied=self.tie_word_embeddings),
             init_std=self.initializer_range,

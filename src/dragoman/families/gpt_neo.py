@@ -79,7 +79,10 @@ class GPTNeoConfig(ModelConfig):
             vocab_size=self.vocab_size,
             num_positions=self.max_position_embeddings,
             embed=TextEmbeddingSpec(
-                positions=TextPositionSpec(from_mask=True), dropout=self.embed_dropout, pad_token_id=self.pad_token_id
+                positions=TextPositionSpec(from_mask=True),
+                dropout=self.embed_dropout,
+                pad_token_id=self.pad_token_id,
+                trains_padding=True,
             ),
             stack=StackSpec(block=block, num_layers=self.num_layers, final_norm=True, local=local),
             head=HeadSpec(tied=self.tie_word_embeddings),

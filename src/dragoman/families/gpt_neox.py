@@ -65,7 +65,9 @@ class GPTNeoXConfig(ModelConfig):
         return TextDecoderSpec(
             vocab_size=self.vocab_size,
             num_positions=longest_text(rope, self.max_position_embeddings),
-            embed=TextEmbeddingSpec(positions=None, dropout=self.hidden_dropout, pad_token_id=self.pad_token_id),
+            embed=TextEmbeddingSpec(
+                positions=None, dropout=self.hidden_dropout, pad_token_id=self.pad_token_id, trains_padding=True
+            ),
             stack=StackSpec(block=block, num_layers=self.num_hidden_layers, final_norm=True),
             head=HeadSpec(tied=self.tie_word_embeddings),
             init_std=self.initializer_range,

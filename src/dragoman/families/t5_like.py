@@ -98,7 +98,9 @@ class T5LikeConfig(ModelConfig):
         return TextDecoderSpec(
             vocab_size=self.vocab_size,
             num_positions=_LONGEST,
-            embed=TextEmbeddingSpec(positions=None, dropout=self.dropout_rate, pad_token_id=self.pad_token_id),
+            embed=TextEmbeddingSpec(
+                positions=None, dropout=self.dropout_rate, pad_token_id=self.pad_token_id, trains_padding=True
+            ),
             position_bias=BucketBiasSpec(
                 num_buckets=self.relative_attention_num_buckets, max_distance=self.relative_attention_max_distance
             ),

@@ -45,6 +45,8 @@ class TextEmbeddingSpec:
     """Probability that a value is dropped in training."""
     pad_token_id: int | None = None
     """The padding token."""
+    trains_padding: bool = False
+    """Whether the lookup of the padding token is trained like any other (GPT-2, T5)."""
 
     def __post_init__(self) -> None:
         check_sizes("The text decoder", {"num_token_types": self.num_token_types}, at_least=0)
@@ -121,6 +123,19 @@ class TextDecoderSpec:
     def token_width(self) -> int:
         """Width of the token embeddings."""
         return self.width if self.embed.width is None else self.embed.width
+
+    @property
+    def untrained_rows(self) -> dict[str, int]:
+        """Rows of tables whose lookup has no gradient (`padding_idx` of PyTorch), by the table's name.
+
+        They begin as zeros. Through a tied head the padding token's is trained.
+        """
+        pad, positions, found = self.embed.pad_token_id, self.embed.positions, {}
+        if pad is not None and -self.vocab_size <= pad < self.vocab_size and not self.embed.trains_padding:
+            found["embed.tokens"] = pad % self.vocab_size
+        if positions is not None and positions.padding_has_own_position and positions.kind is Positions.LEARNED:
+            found["embed.positions"] = positions.offset - 1
+        return found
 
     @property
     def memory_width(self) -> int:

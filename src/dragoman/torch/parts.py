@@ -226,7 +226,10 @@ class TextDecoder(TextDecoderNet, PretrainedPart, DecoderMethods):
                 old = module._parameters.get(name)  # `None` for a tied head, which follows the embedding
                 if old is not None:
                     setattr(module, name, _resized(old, new_num_tokens))
-            self.embed.tokens.num_embeddings = new_num_tokens
+            table = self.embed.tokens
+            table.num_embeddings = new_num_tokens
+            if table.padding_idx is not None and table.padding_idx >= new_num_tokens:
+                table.padding_idx = None
             self.config.set_quietly(vocab_size=new_num_tokens)
             self.spec = self.config.text_spec()
             self.resized = True

@@ -107,8 +107,9 @@ def _values(
             values["weight"] = random.normal(0.0, _std(path, spec), shapes["weight"])
         if path == "embed.positions" and _stored(spec):
             values["weight"] = _sinusoids_in_pairs(*shapes["weight"])
-        if path == "embed.tokens" and isinstance(spec, TextDecoderSpec) and spec.embed.pad_token_id is not None:
-            values["weight"][spec.embed.pad_token_id : spec.embed.pad_token_id + 1] = 0.0
+        untrained = spec.untrained_rows if isinstance(spec, TextDecoderSpec) else {}
+        if path in untrained:
+            values["weight"][untrained[path]] = 0.0
     elif isinstance(module, ConformerAttention):
         for name, shape in shapes.items():
             bound = math.sqrt(6.0 / sum(shape))

@@ -21,6 +21,7 @@ class TextEmbedding(nnx.Module):
         self.spec = embed = spec.embed
         width = spec.token_width
         self.tokens = Embedding(spec.vocab_size, width)
+        self.untrained = spec.untrained_rows.get("embed.tokens")
         self.proj = Linear(width, spec.width, bias=not embed.project_tokens) if embed.width else None
         width = spec.width if embed.project_tokens else width
         positions = embed.positions
@@ -32,6 +33,8 @@ class TextEmbedding(nnx.Module):
     def look_up(self, tokens: Int[Array, "rows tokens"]) -> Float[Array, "rows tokens width"]:
         """Return the token embeddings."""
         states = self.tokens(tokens)
+        if self.untrained is not None:
+            states = jnp.where((tokens == self.untrained)[..., None], lax.stop_gradient(states), states)
         return states if self.spec.scale == 1.0 else states * self.spec.scale
 
     def __call__(
@@ -88,7 +91,10 @@ class TextEmbedding(nnx.Module):
             embedded = jnp.take(table, positions + spec.offset, axis=0)
         else:
             embedded = lax.dynamic_slice_in_dim(table, first, states.shape[1])
-        return embedded if padding is None else jnp.where(padding[:, :, None], table[spec.offset - 1], embedded)
+        if padding is None:
+            return embedded
+        row = lax.stop_gradient(table[spec.offset - 1])  # not trained
+        return jnp.where(padding[:, :, None], row, embedded)
 
 
 class Head(nnx.Module):

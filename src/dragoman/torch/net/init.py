@@ -89,8 +89,9 @@ def _values(module: nn.Module, path: str, spec: SpeechEncoderSpec | TextDecoderS
         if path == "embed.positions" and _stored(spec):
             length, width = shapes["weight"]
             values["weight"] = _sinusoids(length, width, width / 2)  # Marian's
-        if path == "embed.tokens" and isinstance(spec, TextDecoderSpec) and spec.embed.pad_token_id is not None:
-            values["weight"][spec.embed.pad_token_id : spec.embed.pad_token_id + 1] = 0.0
+        untrained = spec.untrained_rows if isinstance(spec, TextDecoderSpec) else {}
+        if path in untrained:
+            values["weight"][untrained[path]] = 0.0
     elif isinstance(module, BiasGate):
         values["const"] = torch.ones(shapes["const"])
     elif isinstance(module, ConformerAttention):

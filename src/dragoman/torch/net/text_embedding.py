@@ -22,13 +22,15 @@ class TextEmbedding(nn.Module):
         super().__init__()
         self.spec = embed = spec.embed
         width = spec.token_width
-        self.tokens = Embedding(spec.vocab_size, width)
+        untrained = spec.untrained_rows
+        self.tokens = Embedding(spec.vocab_size, width, padding_idx=untrained.get("embed.tokens"))
         self.proj = Linear(width, spec.width, bias=not embed.project_tokens) if embed.width else None
         width = spec.width if embed.project_tokens else width
         positions = embed.positions
         self.positions: Embedding | None = None
         if positions is not None and positions.kind is not Positions.COMPUTED:
-            self.positions = Embedding(spec.num_positions + positions.offset, width)
+            rows = spec.num_positions + positions.offset
+            self.positions = Embedding(rows, width, padding_idx=untrained.get("embed.positions"))
             self.positions.weight.requires_grad_(positions.kind is Positions.LEARNED)
         self.token_types = Embedding(embed.num_token_types, width) if embed.num_token_types else None
         self.norm = nn.LayerNorm(width, embed.norm_eps) if embed.norm else None
@@ -89,7 +91,8 @@ class TextEmbedding(nn.Module):
             embedded = entries(self.positions, positions + spec.offset)
         if padding is None:
             return embedded
-        return torch.where(padding[:, :, None], self.positions.weight[spec.offset - 1], embedded)
+        row = self.positions.weight[spec.offset - 1].detach()  # not trained
+        return torch.where(padding[:, :, None], row, embedded)
 
 
 class Head(nn.Module):
