@@ -36,10 +36,11 @@ from torch import Tensor
 
 from clips import RATE, fetch_rows
 from dragoman import AutoTokenizer, SpeechEncoder, SpeechEncoderDecoderModel, WhisperFeatureExtractor
+from dragoman.api.outputs import EncoderOutput
 from dragoman.audio.reading.io import load_audio
 from dragoman.checkpoint.default_model import default_model_folder
 from dragoman.evaluation.normalizers import normalize_english
-from dragoman.torch.net.bridge import Prefix
+from dragoman.torch.aligning import BridgeAlignment
 
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # of a Llama
 
@@ -128,22 +129,15 @@ class Run:
 
     def align(self, train: list[int], steps: int) -> None:
         """Train the prefix with CTC on the training texts; the line feed that ends it is the blank."""
-        bridge = self.model.bridge
-        assert isinstance(bridge, Prefix), "only a prefix can be aligned"
-        blank = bridge.prompt[1][0]
-        texts = {i: self.tokenizer(self.clips.texts[i], add_special_tokens=False)["input_ids"] for i in train}
-        known = [blank, *sorted({token for text in texts.values() for token in text} - {blank})]
-        place = {token: at for at, token in enumerate(known)}
-        embeddings = self.model.decoder.get_input_embeddings().weight[known].detach()
-        optimizer = torch.optim.AdamW(bridge.parameters(), 1e-3, weight_decay=0.01)
+        labels = {i: labels_of(self.tokenizer, [self.clips.texts[i]])[0] for i in train}
+        alignment = BridgeAlignment(self.model, sorted({int(token) for row in labels.values() for token in row}))
+        optimizer = torch.optim.AdamW(self.model.bridge.parameters(), 1e-3, weight_decay=0.01)
         for step in range(steps):
             picked = random.Random(step).sample(train, 16)
-            frames, _ = bridge.project(self.states_of(picked), None)
-            scores = (frames @ embeddings.T).log_softmax(-1).transpose(0, 1)
-            targets = torch.tensor([place[token] for i in picked for token in texts[i]])
-            sizes = [scores.shape[0]] * len(picked), [len(texts[i]) for i in picked]
-            torch.nn.functional.ctc_loss(scores, targets, *map(torch.tensor, sizes), zero_infinity=True).backward()
-            torch.nn.utils.clip_grad_norm_(bridge.parameters(), 1.0)
+            texts = labels_of(self.tokenizer, [self.clips.texts[i] for i in picked])
+            encoded = EncoderOutput(last_hidden_state=self.states_of(picked))
+            (alignment(encoded, texts) / (texts >= 0).sum()).backward()
+            torch.nn.utils.clip_grad_norm_(self.model.bridge.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
 

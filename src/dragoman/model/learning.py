@@ -1,10 +1,11 @@
 """How steps of training are taken, for both backends: options, rates by the names of parameters, results."""
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from dragoman.checkpoint.lora import is_new
+from dragoman.model.encoder_states import StateOptions
 
 _LAYER = re.compile(r"^(?P<part>encoder|decoder)\.stack\.layers\.(?P<number>\d+)\.")
 
@@ -55,6 +56,21 @@ class Freezing:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Alignment:
+    """Steps of CTC that train the bridge alone, before all others.
+
+    Attributes:
+        steps: Their number; 0 for none.
+        rate: Their learning rate.
+        tokens: All tokens of the training texts.
+    """
+
+    steps: int = 0
+    rate: float = 1e-3
+    tokens: Sequence[int] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class LearnerOptions:
     """How steps are taken.
 
@@ -69,10 +85,14 @@ class LearnerOptions:
         bf16: Compute in bfloat16.
         ema_decay: Of the moving average of the weights; 0 keeps none.
         seed: Of dropout and masks.
+        alignment: Of the bridge, before all else.
+        states: Where the states of a frozen encoder are kept; `None` encodes every batch.
     """
 
     rates: Rates
     freezing: Freezing = Freezing()
+    alignment: Alignment = Alignment()
+    states: StateOptions | None = None
     betas: tuple[float, float] = (0.9, 0.999)
     epsilon: float = 1e-8
     max_grad_norm: float = 1.0

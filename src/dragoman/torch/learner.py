@@ -14,10 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from dragoman.api.checks import IGNORED
+from dragoman.api.outputs import EncoderOutput
 from dragoman.checkpoint.tensors import save_safetensors
 from dragoman.errors import OutOfMemoryError, is_out_of_memory
 from dragoman.model.learning import LearnerOptions, StepResult
+from dragoman.torch.aligning import BridgeAlignment
 from dragoman.torch.backend import own_tensors
+from dragoman.torch.frozen import FrozenEncoder
 from dragoman.torch.model import SpeechEncoderDecoderModel
 from dragoman.torch.net.loss import cross_entropy
 from dragoman.torch.parameters import groups, set_trained
@@ -48,6 +51,9 @@ class Learner:
         self._rates = [group["lr"] for group in own]
         self._optimizer = torch.optim.AdamW(own, betas=options.betas, eps=options.epsilon, fused=True)
         self._frozen: tuple[bool, bool] | None = None
+        self._encoder = None if options.states is None else FrozenEncoder(model, options.states)
+        alignment = options.alignment
+        self._alignment = BridgeAlignment(model, alignment.tokens) if alignment.steps else None
         self._most_numbers = float("inf")  # of a batch's audio that fits into memory
         self._average = (
             {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
@@ -81,6 +87,9 @@ class Learner:
             set_trained(self.model, self._options.freezing, number)
             self._frozen = frozen
         self.model.train()
+        aligning = number < self._options.alignment.steps
+        if number == self._options.alignment.steps:
+            self._optimizer.state.clear()  # what it knows of gradients of CTC
         (tokens,) = self.processes.sum(float(sum((part["labels"] != IGNORED).sum() for part in parts)))
         loss = self._gradients(list(parts), number, max(tokens, 1.0))
         parameters = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
@@ -91,7 +100,7 @@ class Learner:
         skipped = not np.isfinite([loss, norm]).all()
         if not skipped:
             for group, highest in zip(self._optimizer.param_groups, self._rates, strict=True):
-                group["lr"] = highest * rate
+                group["lr"] = self._options.alignment.rate if aligning else highest * rate
             self._optimizer.step()
             self._update_average()
         self._optimizer.zero_grad()
@@ -112,7 +121,7 @@ class Learner:
             try:
                 for at, part in enumerate(parts):
                     self._seed(number, at)
-                    total += self._backward(part, tokens)
+                    total += self._backward(part, tokens, number)
                 return total
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
@@ -137,22 +146,39 @@ class Learner:
         for half in slice(0, rows // 2), slice(rows // 2, rows):
             yield from self._fitting({name: array[half] for name, array in part.items()})
 
-    def _backward(self, part: Part, tokens: float) -> float:
+    def _backward(self, part: Part, tokens: float, number: int) -> float:
         inputs = self._tensors(part)
         device, options = self.processes.device.type, self._options
         with torch.enable_grad():
             with torch.autocast(device, torch.bfloat16, enabled=options.bf16):
-                loss = self._loss(inputs, tokens)
+                aligning = number < options.alignment.steps
+                loss = self._aligned(inputs, tokens) if aligning else self._loss(inputs, tokens)
             loss.backward()
         return loss.item()
 
-    def _loss(self, inputs: dict[str, Tensor], tokens: float) -> Tensor:
+    def _aligned(self, inputs: dict[str, Any], tokens: float) -> Tensor:
+        """Return the loss of alignment, whose gradients reach the bridge alone."""
+        assert self._alignment is not None
+        labels = inputs.pop("labels")
+        with torch.no_grad():
+            encoded = self._encoded(inputs)
+        return self._alignment(encoded, labels) / tokens
+
+    def _encoded(self, inputs: dict[str, Any]) -> EncoderOutput:
+        """Return the states of a batch, which has no labels any more."""
+        known: EncoderOutput | None = inputs.get("encoder_outputs")
+        if known is not None:
+            return known
+        mask = inputs.pop("attention_mask", None)
+        return self.model.encode(next(iter(inputs.values())), mask)
+
+    def _loss(self, inputs: dict[str, Any], tokens: float) -> Tensor:
         smoothing, weight = self._options.label_smoothing, self._options.ctc_weight
         if self._ctc is None:
             loss: Tensor = self.model(**inputs, num_items_in_batch=tokens, smoothing=smoothing).loss
             return loss
-        labels, mask = inputs.pop("labels"), inputs.pop("attention_mask", None)
-        encoded = self.model.encode(next(iter(inputs.values())), mask)
+        labels = inputs.pop("labels")
+        encoded = self._encoded(inputs)
         loss = self.model(encoder_outputs=encoded, labels=labels, num_items_in_batch=tokens, smoothing=smoothing).loss
         states = encoded.last_hidden_state
         frames = torch.full((len(states),), states.shape[1]) if encoded.lengths is None else encoded.lengths
@@ -164,8 +190,12 @@ class Learner:
         )  # fmt: skip
         return (1 - weight) * loss + weight * ctc / tokens
 
-    def _tensors(self, part: Part) -> dict[str, Tensor]:
-        return {name: torch.from_numpy(array).to(self.processes.device) for name, array in part.items()}
+    def _tensors(self, part: Part) -> dict[str, Any]:
+        """Return a batch as arguments of the model, with kept states in place of the audio if there are any."""
+        device = self.processes.device
+        if self._encoder is not None:
+            return {"encoder_outputs": self._encoder(part), "labels": torch.from_numpy(part["labels"]).to(device)}
+        return {name: torch.from_numpy(array).to(device) for name, array in part.items()}
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -196,7 +226,7 @@ class Learner:
 
     def transcribe(self, part: Part, **options: Any) -> list[list[int]]:
         """Return the token ids that `generate` gives for the clips of a batch."""
-        inputs: dict[str, Any] = self._tensors(part)
+        inputs = self._tensors(part)
         del inputs["labels"]
         ids: list[list[int]] = self.model.generate(**inputs, **options).tolist()
         return ids

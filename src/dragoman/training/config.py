@@ -112,6 +112,20 @@ class TrainingOptions(Part):
     ctc_weight: float = option(
         0.0, "Share of the loss that is CTC on the encoder's frames, through a head of its own.", low=0, high=0.999
     )
+    align_steps: int = option(
+        0,
+        "Of all steps, the first N train only the projection between encoder and decoder, by CTC against the text "
+        "model's token embeddings.",
+        low=0,
+    )
+    align_learning_rate: float = option(1e-3, "Their learning rate.", low=0)
+    cache_encoder_states: Literal["float32", "float16"] | None = option(
+        None, "Keep the states of a frozen encoder on disk in this type, so that each clip is encoded once."
+    )
+    encoder_states_dir: str | None = option(
+        None, "Folder for them, which runs may share; by default `encoder_states` in `output_dir`."
+    )
+    encoder_states_gigabytes: float = option(20.0, "Size that the folder does not exceed.", low=0)
     bf16: bool = option(False, "Compute in bfloat16; weights and optimizer stay in float32.")
     gradient_checkpointing: bool = option(False, "Recompute activations: less memory, a third more time.")
     ema_decay: float = option(
@@ -226,10 +240,33 @@ class Config:
                 f"`evaluation.metric_for_best_model` {self.evaluation.metric_for_best_model!r} needs "
                 "`evaluation.predict_with_generate`."
             )
+        self._check_steps()
         for part in ("encoder", "decoder"):
             frozen, step = getattr(model, f"freeze_{part}"), getattr(model, f"unfreeze_{part}_step")
             if step is not None and not frozen:
                 raise ConfigError(f"`model.unfreeze_{part}_step` needs `model.freeze_{part}`.")
+
+    def _check_steps(self) -> None:
+        training = self.training
+        if training.align_steps and 0 < training.max_steps <= training.align_steps:
+            raise ConfigError(
+                f"`training.align_steps`, {training.align_steps}, must be fewer than all steps, "
+                f"`training.max_steps`, {training.max_steps}."
+            )
+        if training.cache_encoder_states is None:
+            return
+        if not self.model.freeze_encoder or self.model.unfreeze_encoder_step is not None:
+            raise ConfigError(
+                "`training.cache_encoder_states` is for an encoder that stays frozen: set `model.freeze_encoder`, and "
+                "leave out `model.unfreeze_encoder_step`."
+            )
+        wrong = [name for name, value in (("data.noise_probability", self.data.noise_probability),
+                 ("training.ctc_weight", training.ctc_weight)) if value]  # fmt: skip
+        if wrong:
+            raise ConfigError(
+                f"`{wrong[0]}` and `training.cache_encoder_states` exclude each other: noise is new in every epoch, "
+                "and CTC beside the decoder trains the encoder. Leave one out."
+            )
 
 
 def check_names(prefix: str, given: Mapping[str, Any], known: Mapping[str, Any]) -> None:

@@ -57,6 +57,11 @@ class Watch:
                 "`training.divergence_factor=0` lets it go on."
             )
 
+    def forget(self) -> None:
+        """Forget the losses: those that come are of another kind."""
+        self.losses.clear()
+        self.first, self.lowest = None, float("inf")
+
     def state(self) -> dict[str, Any]:
         """Return what it has seen, as plain values."""
         lowest = None if self.lowest == float("inf") else self.lowest

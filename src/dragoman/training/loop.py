@@ -136,10 +136,10 @@ class Loop:
             self._step(progress, watch, next(chunks), total)
 
     def total_steps(self) -> int:
-        """Return the number of optimizer steps of the whole run."""
+        """Return the number of optimizer steps of the whole run; epochs do not count those of alignment."""
         if self.options.max_steps > 0:
             return self.options.max_steps
-        epochs, steps = self.options.num_train_epochs, 0
+        epochs, steps = self.options.num_train_epochs, self.options.align_steps
         probe = self.sampler()
         for epoch in range(math.ceil(epochs)):
             probe.set_epoch(epoch)
@@ -148,8 +148,8 @@ class Loop:
         return max(1, steps)
 
     def _is_due(self, progress: Progress, every: int, done: bool) -> bool:
-        """Return whether to evaluate now: every N steps and at the end, but once at each."""
-        wanted = progress.step > 0 and (progress.step % every == 0 or done)
+        """Return whether to evaluate now: every N steps after alignment and at the end, but once at each."""
+        wanted = progress.step > self.options.align_steps and (progress.step % every == 0 or done)
         return self.evaluator is not None and wanted and progress.evaluated != progress.step
 
     def _is_due_to_save(self, progress: Progress) -> bool:
@@ -183,8 +183,7 @@ class Loop:
         progress.epoch, progress.position = chunk.epoch, chunk.position
         parts = [batch.arrays for batch in batches if batch.arrays]
         options = self.options
-        warmup = warmup_of(options.warmup_steps, options.warmup_ratio, total)
-        share = rate_at(options.lr_scheduler_type, progress.step, warmup=warmup, total=total)
+        rate, share = self._rate(progress.step, total)
         result = self.learner.step(parts, progress.step, share)
         seconds, padded = self.learner.processes.sum(
             sum(batch.seconds for batch in batches), sum(batch.padded for batch in batches)
@@ -193,6 +192,8 @@ class Loop:
         progress.seconds += seconds
         if result.skipped:
             _log.warning("Step %d is skipped: loss or gradients are NaN or infinite.", progress.step)
+        if progress.step == options.align_steps + 1:
+            watch.forget()  # losses of CTC
         watch.see(result.loss, result.skipped)
         taken = time.perf_counter() - begin
         self.journal.step(
@@ -200,7 +201,7 @@ class Loop:
             {
                 "epoch": round(before + chunk.share, 4),
                 "loss": result.loss,
-                "learning_rate": options.learning_rate * share,
+                "learning_rate": rate,
                 "grad_norm": result.grad_norm,
                 "tokens": result.tokens,
                 "seconds": round(seconds, 3),
@@ -209,6 +210,15 @@ class Loop:
             },
             every=options.logging_steps,
         )
+
+    def _rate(self, step: int, total: int) -> tuple[float, float]:
+        """Return the learning rate of a step, and its share of the highest; that of alignment is constant."""
+        options, first = self.options, self.options.align_steps
+        if step < first:
+            return options.align_learning_rate, 1.0
+        warmup = warmup_of(options.warmup_steps, options.warmup_ratio, total - first)
+        share = rate_at(options.lr_scheduler_type, step - first, warmup=warmup, total=total - first)
+        return options.learning_rate * share, share
 
     def _evaluate(self, progress: Progress) -> bool:
         """Evaluate, and keep the model if it is the best; return false if a signal came before the end."""

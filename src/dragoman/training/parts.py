@@ -1,13 +1,15 @@
 """What a run consists of, by its configuration: processes, model, learner."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from dragoman._lazy import require
 from dragoman.errors import ConfigError
-from dragoman.model.learning import Freezing, LearnerOptions, Rates
-from dragoman.training.config import Config
+from dragoman.model.encoder_states import StateOptions
+from dragoman.model.learning import Alignment, Freezing, LearnerOptions, Rates
+from dragoman.training.config import Config, TrainingOptions
 from dragoman.training.learning import Learner
 from dragoman.training.start import join, load
 
@@ -66,8 +68,15 @@ def model_of(config: Config, before: Path | None, processes: Any) -> tuple[Any, 
     return model, processor
 
 
-def learner_of(config: Config, model: Any, processes: Any) -> Learner:
-    """Return what takes the steps."""
+def learner_of(config: Config, model: Any, processes: Any, tokens: Sequence[int]) -> Learner:
+    """Return what takes the steps.
+
+    Args:
+        config: The configuration.
+        model: The model.
+        processes: All processes.
+        tokens: All tokens of the training texts.
+    """
     learning = require(f"dragoman.{config.model.backend}.learner", "Training")
     options, model_options = config.training, config.model
     rates = Rates(
@@ -97,7 +106,19 @@ def learner_of(config: Config, model: Any, processes: Any) -> Learner:
             bf16=options.bf16,
             ema_decay=options.ema_decay,
             seed=options.seed,
+            alignment=Alignment(steps=options.align_steps, rate=options.align_learning_rate, tokens=tokens),
+            states=_states_of(options),
         ),
         processes,
     )
     return learner
+
+
+def _states_of(options: TrainingOptions) -> StateOptions | None:
+    if options.cache_encoder_states is None:
+        return None
+    return StateOptions(
+        folder=Path(options.encoder_states_dir or Path(str(options.output_dir)) / "encoder_states"),
+        dtype=options.cache_encoder_states,
+        max_bytes=int(options.encoder_states_gigabytes * 1e9),
+    )

@@ -17,7 +17,7 @@ from dragoman.training.batches import Item, Preparation
 from dragoman.training.card import model_card
 from dragoman.training.checkpoints import STATE, checkpoints, newest_checkpoint
 from dragoman.training.config import Config
-from dragoman.training.datasets import read_sets
+from dragoman.training.datasets import Sets, read_sets
 from dragoman.training.evaluating import Evaluator
 from dragoman.training.journal import Journal, Listener
 from dragoman.training.loop import Loop, Progress
@@ -75,8 +75,11 @@ def train(config: Config | Mapping[str, Any], *, resume: bool = False, listener:
         if checkpoint is not None:
             _warn_of_changes(read_json(checkpoint / STATE).get("config", {}), config.to_dict())
         model, processor = model_of(config, folder / BEST if checkpoint else None, processes)
-        learner = learner_of(config, model, processes)
-        loop = _loop(config, folder, processor, learner, stop, listener)
+        preparation = _preparation(config, processor, model.config)
+        sets = read_sets(config, preparation)
+        tokens = sorted({token for item in sets.train for token in item.labels})
+        learner = learner_of(config, model, processes, tokens)
+        loop = _loop(config, folder, preparation, sets, learner, stop, listener)
         if processes.rank == 0:
             write_json(folder / SETTINGS, config.to_dict())
             if checkpoint is None:
@@ -170,15 +173,26 @@ def _warn_of_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         _log.warning("Resumed with other options than the run began with: %s.", "; ".join(changed))
 
 
-def _loop(config: Config, folder: Path, processor: Any, learner: Any, stop: Any, listener: Listener | None) -> Loop:
-    data, options, processes = config.data, config.training, learner.processes
+def _preparation(config: Config, processor: Any, model_config: Any) -> Preparation:
+    data = config.data
     augmentation = Augmentation(
         speeds=data.speed_perturbation,
         noise_probability=data.noise_probability,
         noise_snr_db=(data.noise_snr_db[0], data.noise_snr_db[1]),
     )
-    preparation = Preparation(processor, learner.model.config, augmentation=augmentation, seed=options.seed)
-    sets = read_sets(config, preparation)
+    return Preparation(processor, model_config, augmentation=augmentation, seed=config.training.seed)
+
+
+def _loop(
+    config: Config,
+    folder: Path,
+    preparation: Preparation,
+    sets: Sets,
+    learner: Any,
+    stop: Any,
+    listener: Listener | None,
+) -> Loop:
+    processes = learner.processes
     evaluator = _evaluator(config, preparation, sets.valid) if sets.valid else None
     transcribes = evaluator is not None and evaluator.transcribe
 
@@ -191,7 +205,7 @@ def _loop(config: Config, folder: Path, processor: Any, learner: Any, stop: Any,
 
     return Loop(
         folder=folder,
-        options=options,
+        options=config.training,
         learner=learner,
         preparation=preparation,
         sampler=lambda: sets.sampler(config, world=processes.world, rank=processes.rank),
