@@ -20,7 +20,9 @@ from dragoman.errors import DragomanError, ModelNotFoundError
 from dragoman.files import as_path
 
 # The arguments of `from_pretrained` that are about finding files.
-HUB_OPTIONS = frozenset({"cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token"})
+HUB_OPTIONS = frozenset({
+    "cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token"
+})  # fmt: skip
 # Configurations, tokenizers and preprocessors: all files of a model but its weights.
 SMALL_FILES = ("*.json", "*.txt", "*.model", "*.spm")
 # Arguments of `transformers` that choose between implementations, of which there is one here. Code from a repository is
@@ -83,6 +85,7 @@ def find_folder(
     local_files_only: bool = False,
     force_download: bool = False,
     subfolder: str | None = None,
+    proxies: Mapping[str, str] | None = None,
 ) -> Path:
     """Return the local folder of a model, downloading it if necessary.
 
@@ -96,6 +99,7 @@ def find_folder(
         local_files_only: Use the cache and never ask the hub.
         force_download: Download again even if the files are there.
         subfolder: A folder inside the folder or repository.
+        proxies: Must be empty for a model on the hub, whose client takes its proxies from the environment.
 
     Raises:
         ModelNotFoundError: If the model cannot be had for any reason: one line with the cause and the remedy.
@@ -108,6 +112,11 @@ def find_folder(
     if os.path.isdir(local):  # false for a name that is too long, without an exception
         return _within(local, subfolder)
     _expect_hub_id(name, local)
+    if proxies:
+        raise ModelNotFoundError(
+            f"`proxies` cannot be used to download {name!r}: the hub's client takes them from the environment. Set "
+            "HTTPS_PROXY there, and leave `proxies` out."
+        )
     repository = _Repository(name, revision, cache_dir, token, force_download, f"{subfolder}/" if subfolder else "")
     try:
         snapshot = repository.fetch(choose, complete, offline=local_files_only)

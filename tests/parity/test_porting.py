@@ -11,7 +11,10 @@ import transformers
 
 import dragoman
 from dragoman import AutoConfig, AutoModelForSpeechSeq2Seq, ConfigError, SpeechEncoderDecoderModel
+from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
 from dragoman.testing import tiny_config
+
+from .conftest import reference_config
 
 WAVE = torch.from_numpy(np.random.default_rng(0).standard_normal((1, 4000)).astype(np.float32))
 load = SpeechEncoderDecoderModel.from_pretrained
@@ -27,7 +30,7 @@ load = SpeechEncoderDecoderModel.from_pretrained
         {"device_map": {"": "cpu"}, "offload_folder": "offload", "max_memory": None},
         {"resume_download": True, "revision": "main", "force_download": False, "local_files_only": True, "token": None},
         {"use_auth_token": "hf_x", "from_slow": True},
-        {"output_loading_info": False, "load_in_8bit": False, "quantization_config": None, "proxies": None},
+        {"output_loading_info": False, "load_in_8bit": False, "quantization_config": None, "proxies": {"https": "x"}},
     ],
 )
 def test_loading_options_of_transformers(tiny_checkpoint: Path, options: dict[str, Any]) -> None:
@@ -37,11 +40,8 @@ def test_loading_options_of_transformers(tiny_checkpoint: Path, options: dict[st
 @pytest.mark.parametrize(
     ("options", "instead"),
     [
-        ({"output_loading_info": True}, r"`model\.load_report`"),
         ({"load_in_8bit": True}, 'dtype="bfloat16" halves'),
         ({"quantization_config": object()}, 'dtype="bfloat16" halves'),
-        ({"ignore_mismatched_sizes": True}, "`resize_token_embeddings`"),
-        ({"proxies": {"https": "x"}}, "HTTPS_PROXY"),
         ({"device_map": {"encoder": "cpu", "decoder": "meta"}}, "on one device, but `device_map` names 2: "),
         ({"device_map": "no such device"}, "must be one that PyTorch has here"),
     ],
@@ -51,6 +51,62 @@ def test_unsupported_loading_options_name_an_alternative(
 ) -> None:
     with pytest.raises(ConfigError, match=instead):
         load(tiny_checkpoint, **options)
+
+
+def test_proxies_of_a_download_come_from_the_environment() -> None:
+    for loader in (load, dragoman.TextDecoder.from_pretrained, AutoConfig.from_pretrained):
+        with pytest.raises(dragoman.ModelNotFoundError, match="Set HTTPS_PROXY there"):
+            loader("some/model", proxies={"https": "x"})
+
+
+def saved_by_transformers(folder: Path) -> None:
+    parts = reference_config("wav2vec2", hidden_size=24, num_attention_heads=2), reference_config("bart")
+    config = transformers.SpeechEncoderDecoderConfig.from_encoder_decoder_configs(*parts)
+    transformers.SpeechEncoderDecoderModel(config=config).save_pretrained(folder)
+
+
+def test_loading_info_and_other_sizes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The same pair, with the same sets, and the same tensor drawn anew."""
+    saved_by_transformers(tmp_path)
+    infos = []
+    for library in (transformers, dragoman):
+        cls = library.SpeechEncoderDecoderModel
+        assert not any(cls.from_pretrained(tmp_path, output_loading_info=True)[1].values())
+        config = library.SpeechEncoderDecoderConfig.from_pretrained(tmp_path)
+        config.decoder.vocab_size = 40
+        options = {"config": config, "output_loading_info": True, "ignore_mismatched_sizes": True}
+        model, info = cls.from_pretrained(tmp_path, **options)
+        assert model.get_input_embeddings().weight.shape[0] == model.get_output_embeddings().weight.shape[0] == 40
+        infos.append(info)
+    assert infos[0] == infos[1]
+    assert "decoder.embed.tokens.weight: [99, 24] instead of [40, 24]" in caplog.text
+    weights = model.get_input_embeddings().weight
+    assert 0.5 < float(weights.std() / config.decoder.init_std) < 2
+    with pytest.raises(dragoman.CheckpointError, match=r"1 of another shape .* ignore_mismatched_sizes=True"):
+        load(tmp_path, config=config)
+
+
+def test_loading_info_and_other_sizes_in_jax(tmp_path: Path) -> None:
+    saved_by_transformers(tmp_path)
+    model, info = FlaxSpeechEncoderDecoderModel.from_pretrained(
+        tmp_path, decoder_vocab_size=40, output_loading_info=True, ignore_mismatched_sizes=True
+    )
+    assert info["mismatched_keys"] == {("decoder.model.decoder.embed_tokens.weight", (99, 24), (40, 24))}
+    assert model.decoder.embed.tokens.weight.shape == (40, 24)
+
+
+def test_loading_info_of_a_part(tmp_path: Path) -> None:
+    """A CTC head and a projection of another size: what is left out is unexpected, what is new is missing."""
+    theirs = transformers.Wav2Vec2ForCTC(reference_config("wav2vec2", vocab_size=9))
+    theirs.save_pretrained(tmp_path)
+    _, expected = transformers.Wav2Vec2Model.from_pretrained(tmp_path, output_loading_info=True)
+    _, info = dragoman.SpeechEncoder.from_pretrained(tmp_path, output_loading_info=True)
+    assert info == expected
+    options = {"output_loading_info": True, "ignore_mismatched_sizes": True, "intermediate_size": 40}
+    _, expected = transformers.Wav2Vec2Model.from_pretrained(tmp_path, **options)
+    _, info = dragoman.SpeechEncoder.from_pretrained(tmp_path, **options)
+    assert info == expected
+    assert len(info["mismatched_keys"]) == 6
 
 
 def test_whisper_from_its_own_configuration(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from array_api_compat import array_namespace
 from dragoman.checkpoint.keymap import Drop, KeyMap, matches_any
 from dragoman.checkpoint.report import LoadReport
 
-_DOUBLE = "another name of the same tensor"
+DOUBLE = "another name of the same tensor"
+"""Why the second of two names of a tensor is dropped."""
 
 
 class Readable(Protocol):
@@ -49,6 +50,7 @@ def fill(
     may_be_fresh: Iterable[str] = (),
     copies: Iterable[tuple[str, str]] = (),
     check_finite: bool = True,
+    any_shape: bool = False,
 ) -> LoadReport:
     """Load the tensors of a checkpoint into a module.
 
@@ -63,6 +65,7 @@ def fill(
         may_be_fresh: Templates of our tensors that the checkpoint need not hold.
         copies: Pairs of our tensors; where the checkpoint lacks the first, it starts as a copy of the second.
         check_finite: List tensors with NaN or infinity in the report.
+        any_shape: Count tensors of another shape as fresh, too.
 
     Returns:
         The outcome for each tensor. Those in `fresh` have no value yet.
@@ -88,7 +91,7 @@ def fill(
             else:
                 report.unexpected.append(incoming)
         elif loaded.keys() >= set(ours):
-            report.dropped[incoming] = _DOUBLE
+            report.dropped[incoming] = DOUBLE
         else:
             for our, array in keymap.read(name, file.read(incoming)):
                 _place(shapes, place, our, array, report)
@@ -102,6 +105,7 @@ def fill(
             _place(shapes, place, our, array_namespace(array).asarray(array, copy=True), report)
     absent = [name for name in shapes if name not in loaded and name not in report.misshapen]
     report.fresh = [name for name in absent if matches_any(may_be_fresh, name)]
+    report.fresh += report.misshapen if any_shape else ()
     report.missing = [name for name in absent if not matches_any(may_be_fresh, name)]
     return report
 
@@ -135,10 +139,10 @@ def _canonical_names(keymap: KeyMap, file: Readable, prefix: str, report: LoadRe
         if name not in found:
             found[name] = incoming
         elif name == bare:
-            report.dropped[found[name]] = _DOUBLE
+            report.dropped[found[name]] = DOUBLE
             found[name] = incoming
         else:
-            report.dropped[incoming] = _DOUBLE
+            report.dropped[incoming] = DOUBLE
     return found
 
 

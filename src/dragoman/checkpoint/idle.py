@@ -2,11 +2,9 @@
 
 # Options of `transformers` that are not supported -> what to do instead.
 INSTEAD = {
-    "ignore_mismatched_sizes": "load the checkpoint at its own sizes, then change them (`resize_token_embeddings`)",
     "load_in_4bit": 'weights are not quantised here; dtype="bfloat16" halves them',
     "load_in_8bit": 'weights are not quantised here; dtype="bfloat16" halves them',
     "output_loading_info": "`model.load_report` lists what was done with each tensor",
-    "proxies": "set HTTPS_PROXY in the environment",
     "quantization_config": 'weights are not quantised here; dtype="bfloat16" halves them',
     "tie_encoder_decoder": "a speech encoder and a text decoder share no weights",
 }

@@ -64,6 +64,7 @@ class LoadOptions:
         local_files_only: Never ask the hub.
         force_download: Download files again that the cache has.
         subfolder: Folder inside the repository.
+        proxies: For a local folder, without effect; the hub's client reads its proxies from the environment.
         use_safetensors: `True` accepts only safetensors, `False` only other formats; by default safetensors come first.
         variant: The word in `model.<variant>.safetensors`.
         dtype: Data type of the floating-point tensors, by name or as an object of the backend; `"auto"` takes the
@@ -75,6 +76,8 @@ class LoadOptions:
         allow_new: Templates of tensors that may be initialised at random although the checkpoint should hold them.
         copy_weights: Copy the tensors, instead of using the mapped file as PyTorch's memory, so that the file may be
             cut or overwritten; hashes are checked where the hub's cache states them.
+        ignore_mismatched_sizes: Initialise tensors at random whose shape is not that of the configuration, instead of
+            refusing the checkpoint.
         allow_nan: Load tensors that have NaN or infinite values, instead of refusing the checkpoint.
     """
 
@@ -84,6 +87,7 @@ class LoadOptions:
     local_files_only: bool = False
     force_download: bool = False
     subfolder: str | None = None
+    proxies: Mapping[str, str] | None = None
     use_safetensors: bool | None = None
     variant: str | None = None
     dtype: Any = None
@@ -93,6 +97,7 @@ class LoadOptions:
     target_lang: str | None = None
     allow_new: Sequence[str] = ()
     copy_weights: bool = False
+    ignore_mismatched_sizes: bool = False
     allow_nan: bool = False
 
     def __post_init__(self) -> None:
@@ -140,6 +145,7 @@ class LoadOptions:
             local_files_only=self.local_files_only,
             force_download=self.force_download,
             subfolder=self.subfolder,
+            proxies=self.proxies,
             **wanted,
         )
 

@@ -23,7 +23,8 @@ class LoadReport:
         computed: Our names of the tensors that the checkpoint omits because they follow from the configuration.
         missing: Our names of tensors that the checkpoint should hold but does not.
         unexpected: Incoming names that match no rule.
-        misshapen: Our names with the shape in the checkpoint and the shape that the configuration requires.
+        misshapen: Our names with the shape in the checkpoint and the shape that the configuration requires; those that
+            are in `fresh` too are initialised at random (`ignore_mismatched_sizes`).
         not_finite: Our names of the tensors that have NaN or infinite values.
     """
 
@@ -49,8 +50,9 @@ class LoadReport:
             problems.append(f"{len(self.missing)} missing ({_listed(self.missing)})")
         if self.unexpected:
             problems.append(f"{len(self.unexpected)} unexpected ({_listed(self.unexpected)})")
-        if self.misshapen:
-            shapes = [f"{name}: {list(got)} instead of {list(want)}" for name, (got, want) in self.misshapen.items()]
+        unfit = self.misshapen.keys() - set(self.fresh)
+        if unfit:
+            shapes = [self._shapes(name) for name in self.misshapen if name in unfit]
             problems.append(f"{len(shapes)} of another shape ({_listed(shapes)})")
         if problems:
             raise CheckpointError(
@@ -64,6 +66,10 @@ class LoadReport:
                 "checkpoint or download it again; allow_nan=True loads it as it is."
             )
 
+    def _shapes(self, name: str) -> str:
+        got, want = self.misshapen[name]
+        return f"{name}: {list(got)} instead of {list(want)}"
+
     def _remedy(self) -> str:
         """Return the advice for a checkpoint that does not fit."""
         absent = [prefix for prefix in ("", "encoder.", "decoder.") if self._lacks_all_layers(prefix)]
@@ -75,7 +81,7 @@ class LoadReport:
             )
         return (
             "Check that config.json belongs to these weights; to initialise some tensors at random, name them: "
-            'allow_new=["decoder.head.*"].'
+            'allow_new=["decoder.head.*"], or those of another shape: ignore_mismatched_sizes=True.'
         )
 
     def _lacks_all_layers(self, prefix: str) -> bool:
@@ -112,6 +118,7 @@ class LoadReport:
         if self.fresh:
             are = "is new and needs" if len(self.fresh) == 1 else "are new and need"
             lines.append(f"{_tensors(self.fresh)} {are} training: {_listed(self.fresh, _IN_A_SUMMARY)}")
+        lines += [f"It has another shape in the checkpoint: {self._shapes(name)}" for name in self.misshapen]
         lines += [f"{name} is trained, but left out: {remedy}" for name, remedy in self.lost.items()]
         by_reason: dict[str, list[str]] = {}
         for name, why in self.dropped.items():

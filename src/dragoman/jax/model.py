@@ -5,7 +5,7 @@ Axes: batch, samples (or mels and spectrogram frames), frames, tokens, width, vo
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
@@ -104,7 +104,9 @@ class FlaxSpeechEncoderDecoderModel(StageMethods):
                 with `model.params = model.to_bf16(model.params)`, or load them in another type with `torch_dtype=`.
             **kwargs: As in PyTorch; `seed`, `input_shape` and `_do_init=True` have no effect.
         """
-        return super().from_pretrained(name_or_path, **loading_keywords(kwargs, dtype)).computing_in(dtype)
+        loaded: Any = super().from_pretrained(name_or_path, **loading_keywords(kwargs, dtype))
+        (loaded[0] if isinstance(loaded, tuple) else loaded).computing_in(dtype)
+        return cast(Self, loaded)
 
     @classmethod
     def from_encoder_decoder_pretrained(cls, *parts: Any, dtype: Any = None, **kwargs: Any) -> Self:

@@ -5,7 +5,7 @@ A backend's model is its network with `ModelMethods` and what only this framewor
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 from jaxtyping import Int
 
@@ -22,6 +22,7 @@ from dragoman.model.following import joint_change_is_free
 from dragoman.model.generate import GenerateMethods
 from dragoman.model.load import load_model
 from dragoman.model.lora import add_lora, load_adapter, merge_lora, save_adapter
+from dragoman.model.naming import loading_info
 from dragoman.model.warm_start import warm_start
 from dragoman.spec import Padding
 from dragoman.spec.lora import LoraSpec
@@ -74,7 +75,8 @@ class ModelMethods(GenerateMethods):
             **kwargs: Loader options (`dragoman.checkpoint.options.LoadOptions`: `dtype`, `device`, `revision`,
                 `cache_dir`, `token`, `local_files_only`, `allow_new`, …), `config=`, and fields of the configuration
                 that win over the file's (`encoder_*` and `decoder_*` for the parts); options of `generate` go to
-                `generation_config`.
+                `generation_config`. With `output_loading_info=True`, the result is a pair: the model, and what
+                `dragoman.model.naming.loading_info` says about its tensors.
 
         Returns:
             The model, in evaluation mode; what became of each tensor is in `load_report`.
@@ -85,10 +87,16 @@ class ModelMethods(GenerateMethods):
             CheckpointError: If tensors are missing, unexpected or of another shape; the message lists them all.
             MissingDependencyError: If the weights are `.bin` files, which only PyTorch reads, and this is JAX.
         """
+        wanted = kwargs.pop("output_loading_info", False)
         model = load_model(cls._backend, cls, name_or_path, kwargs)
         if cls._backend.loras(model.decoder) or cls._backend.loras(model.encoder):
             model._layers_changed(added=True)
-        return model
+        return cast(Self, (model, loading_info(model, model._tensor_names(), model.load_report))) if wanted else model
+
+    def _tensor_names(self) -> list[str]:
+        parts = {"encoder.": self.encoder, "decoder.": self.decoder, "bridge.": self.bridge}
+        own = [prefix + name for prefix, part in parts.items() for name in self._backend.tensors(part)]
+        return [*own, *self.added_names()]
 
     @classmethod
     def from_encoder_decoder_pretrained(

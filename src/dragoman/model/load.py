@@ -112,6 +112,8 @@ def load_model(
     for prefix, part in ("encoder.", model.encoder), ("decoder.", model.decoder):
         _finish_part(backend, part, found[prefix], options)
     model.load_report = report
+    if report.misshapen:
+        log_new(report)
     model.config.dtype = dtype_name(model.dtype)
     model.generation_config = set_options(read_options(config, checkpoint.generation), generation)
     backend.set_to_evaluation(model)
@@ -217,9 +219,9 @@ def _fill(
 ) -> LoadReport:
     shapes = {name: tuple(tensor.shape) for name, tensor in backend.tensors(module).items()}
     dtype, device = _target_dtype(backend, options, config), backend.device(options.wanted_device)
-    return fill(
-        shapes, backend.placer(module, dtype, device), keymap, file, check_finite=not options.allow_nan, **rules
-    )
+    place = backend.placer(module, dtype, device)
+    rules["any_shape"] = options.ignore_mismatched_sizes
+    return fill(shapes, place, keymap, file, check_finite=not options.allow_nan, **rules)
 
 
 def _finish_part(backend: Backend, part: ModelPart, report: LoadReport, options: LoadOptions) -> None:
@@ -250,10 +252,9 @@ def _check_computed(backend: Backend, part: ModelPart, report: LoadReport) -> No
 
 def _target_dtype(backend: Backend, options: LoadOptions, config: ModelConfig) -> Any:
     """Return the type to load with, `None` for that of the file."""
-    auto = isinstance(options.wanted_dtype, str) and options.wanted_dtype == "auto"
-    if auto or options.wanted_dtype is not None:
-        return backend.dtype(config.dtype if auto else options.wanted_dtype)
-    return backend.dtype("float32")
+    wanted = options.wanted_dtype
+    auto = isinstance(wanted, str) and wanted == "auto"
+    return backend.dtype(config.dtype if auto else "float32" if wanted is None else wanted)
 
 
 def _loaded_dtype(backend: Backend, part: ModelPart, report: LoadReport) -> Any:

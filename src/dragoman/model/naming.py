@@ -9,7 +9,9 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from dragoman.api.config import SpeechEncoderDecoderConfig
+from dragoman.checkpoint.filling import DOUBLE
 from dragoman.checkpoint.keymap import KeyMap, Rename, Rule, Split
+from dragoman.checkpoint.report import LoadReport
 from dragoman.errors import ConfigError, did_you_mean
 from dragoman.model.names import BRIDGE_KEYS, keymap_of, saved_prefixes
 
@@ -111,6 +113,27 @@ def tensor_names(module: Any, ours: Collection[str]) -> TensorNames:
         for name, (rule, parts) in keymap.stored(own).items():
             theirs[start + name] = Stored(tuple(prefix + part for part in parts), rule)
     return TensorNames(tuple(ours), theirs)
+
+
+def loading_info(module: Any, ours: Collection[str], report: LoadReport) -> dict[str, Any]:
+    """Return a report as `output_loading_info` of `transformers` gives it: sets of their names.
+
+    Args:
+        module: The part or the model that was loaded.
+        ours: Our names of its tensors.
+        report: What was done with each.
+
+    Returns:
+        `missing_keys`, `unexpected_keys`, `mismatched_keys` (name, shape in the file, shape here) and `error_msgs`.
+    """
+    names = dict(tensor_names(module, ours).pairs())
+    left_out = {name for name, why in report.dropped.items() if why != DOUBLE}
+    return {
+        "missing_keys": {names[name] for name in report.fresh if name not in report.misshapen},
+        "unexpected_keys": {*left_out, *report.lost},
+        "mismatched_keys": {(names[name], *shapes) for name, shapes in report.misshapen.items()},
+        "error_msgs": [],
+    }
 
 
 def first_words(module: Any) -> frozenset[str]:

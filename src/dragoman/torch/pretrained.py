@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from dragoman.families import ModelConfig
 from dragoman.files import as_path
 from dragoman.model.following import changed_spec, numbers_of
 from dragoman.model.load import load_part, log_new
+from dragoman.model.naming import loading_info
 from dragoman.model.save import save_part
 from dragoman.model.state import Section, from_either, part_sections
 from dragoman.spec.checks import check_sizes
@@ -249,7 +250,8 @@ class PretrainedPart(PretrainedModule):
         Args:
             name_or_path: A local folder or a hub id.
             **kwargs: Loader options (`dragoman.checkpoint.options.LoadOptions`), `config=`, and fields of the
-                configuration that win over the file's.
+                configuration that win over the file's. With `output_loading_info=True`, the result is a pair: the
+                part, and what `dragoman.model.naming.loading_info` says about its tensors.
 
         Returns:
             The part, in evaluation mode. Tensors that its family declares fresh are initialised, and logged.
@@ -259,10 +261,11 @@ class PretrainedPart(PretrainedModule):
             ConfigError: If it is of an unknown type or cannot play this role.
             CheckpointError: If its tensors do not fit; the message lists them all.
         """
+        wanted = kwargs.pop("output_loading_info", False)
         options, overrides = LoadOptions.split(kwargs)
         part, report = load_part(BACKEND, cls, name_or_path, options, overrides.pop("config", None), **overrides)
         log_new(report)
-        return part
+        return cast(Self, (part, loading_info(part, own_tensors(part), report))) if wanted else part
 
     def save_pretrained(
         self,
