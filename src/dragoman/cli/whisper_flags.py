@@ -64,7 +64,11 @@ class WhisperFlags:
                 _is_set(self.hallucination_silence_threshold),
                 "--vad_filter skips silence before it is decoded.",
             ),
-            ("patience", self.patience not in (None, 1.0), "the search ends when no beam can become better."),
+            (
+                "patience",
+                self.patience not in (None, 1.0),
+                "the search ends as soon as as many transcripts are finished as there are beams.",
+            ),
             ("fp16", _truth("fp16", self.fp16), "the model runs in the type of its files, or in float32 on a CPU."),
             (
                 "compute_type",

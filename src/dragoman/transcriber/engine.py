@@ -4,6 +4,7 @@ Not here: loading (`loading`), decoding windows (`fallback`), audio files.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -100,13 +101,30 @@ class Engine:
             *(token for _, token in forced if token is not None),
         ]
 
-    def search_options(self, options: TranscribeOptions) -> dict[str, Any]:
-        """Return the search options for which a checkpoint may have its own values; the user's take precedence."""
+    def with_own_values(self, options: TranscribeOptions) -> TranscribeOptions:
+        """Return the options with the checkpoint's values where the user set none."""
         own = self.facts.generation
-        times = {"return_timestamps": False} if own.return_timestamps else {}  # the prompt says that there are none
-        return times | {
-            name: getattr(own, name) if getattr(options, name) is None else getattr(options, name)
+        unset = [
+            name
             for name in ("length_penalty", "repetition_penalty", "no_repeat_ngram_size")
+            if getattr(options, name) is None
+        ]
+        return replace(options, **{name: getattr(own, name) for name in unset})
+
+    def search_options(self, options: TranscribeOptions) -> dict[str, Any]:
+        """Return how the search scores transcripts and ends.
+
+        A beam search ends as Whisper's does, with as many finished hypotheses as beams. To go on while a running one
+        may still become better, as `generate` does, rewards loops: divided by its length, a loop is very likely.
+        """
+        own, options = self.facts.generation, self.with_own_values(options)
+        return {
+            "length_penalty": options.length_penalty,
+            "repetition_penalty": options.repetition_penalty,
+            "no_repeat_ngram_size": options.no_repeat_ngram_size,
+            "early_stopping": own.early_stopping or True,
+            # the prompt says that there are none
+            **({"return_timestamps": False} if own.return_timestamps else {}),
         }
 
     def suppressed_tokens(self, options: TranscribeOptions) -> dict[str, list[int]]:

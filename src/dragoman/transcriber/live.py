@@ -14,7 +14,7 @@ one that took t seconds to decode, the next waits for 2 t of new speech.
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -61,7 +61,7 @@ def live_texts(
     """Transcribe a stream; see `Transcriber.stream`."""
     if not interval_s > 0:
         raise ConfigError(f"`interval_s` must be a number of seconds above 0, but is {interval_s}.")
-    options = replace(options, **engine.search_options(options))
+    options = engine.with_own_values(options)
     cutter = WindowCutter(window_seconds(engine, options), **cutting_rules(options))
     decoder, partial = WindowDecoder(engine, options, "the stream"), _Partial(interval_s)
     for chunk in filter(np.size, live_blocks(chunks, sampling_rate)):  # a resampler may have nothing yet

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -221,7 +221,7 @@ class SegmentStream(Iterator[Segment]):
         examine: Callable[[Examined], object] | None = None,
     ) -> None:
         self._engine = engine
-        self._options = replace(options, **engine.search_options(options))
+        self._options = engine.with_own_values(options)
         name = str(audio) if isinstance(audio, str | os.PathLike) else "the audio"
         self._decoder = WindowDecoder(engine, self._options, name, examine)
         self._samples_read = 0

@@ -101,10 +101,9 @@ class NumpyRunner:
 
     def generate(self, encoded: Encoded, prompt: np.ndarray, **options: Any) -> tuple[np.ndarray, np.ndarray]:
         scorers, seed = options.pop("scorers"), options.pop("seed")
-        decoder = Speller(encoded, self.facts.text.vocab_size, self.certainty)
         settings = GenerationConfig(eos_token_id=END, pad_token_id=0, **options)
         found = generate(
-            decoder,
+            self.decoder(encoded),
             prompt,
             settings,
             capacity=self.max_text_length(encoded),
@@ -114,8 +113,11 @@ class NumpyRunner:
         )
         return found.sequences[:, prompt.shape[1] :], found.token_log_probs
 
+    def decoder(self, encoded: Encoded) -> Speller:
+        return Speller(encoded, self.facts.text.vocab_size, self.certainty)
+
     def next_log_probs(self, encoded: Encoded, prompt: np.ndarray) -> np.ndarray:
-        logits = Speller(encoded, self.facts.text.vocab_size, self.certainty).start(prompt).logits
+        logits = self.decoder(encoded).start(prompt).logits
         return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
 
     def cross_attention(self, encoded: Encoded, tokens: np.ndarray, heads: Any) -> Any:
@@ -130,6 +132,21 @@ class NumpyRunner:
 
     def free_memory(self) -> None:
         pass
+
+
+class Looper(Speller):
+    """Ends after a letter with a probability of 0.4; otherwise it repeats the next letter, and is ever surer to."""
+
+    def _step(self, place: int, rows: np.ndarray) -> Step:
+        probabilities = np.full((len(rows), self.vocab_size), 1e-6, np.float32)
+        likely = {LETTERS: 1.0} if place == 0 else {END: 0.4, PARTS: 0.6} if place == 1 else {END: 0.01, PARTS: 0.99}
+        probabilities[:, list(likely)] = list(likely.values())
+        return Step(logits=np.log(probabilities), state=(place, rows))
+
+
+class LoopingRunner(NumpyRunner):
+    def decoder(self, encoded: Encoded) -> Looper:
+        return Looper(encoded, self.facts.text.vocab_size, self.certainty)
 
 
 @pytest.fixture(scope="module")
@@ -211,3 +228,23 @@ def test_errors(speller, runner, processor, sample, tmp_path):
         Transcriber(runner)
     with pytest.raises(ConfigError, match="`model` must be a folder, a hub id, a model of dragoman or a runner"):
         Transcriber(Encoded(np.zeros(1), np.zeros(1), 1), processor)
+
+
+@pytest.mark.filterwarnings("ignore:.*reached its limit:UserWarning")
+@pytest.mark.parametrize(("own", "loops"), [(False, False), (True, False), ("never", True)])
+def test_a_beam_search_ends_with_as_many_transcripts_as_beams(processor, sample, own, loops):
+    """A checkpoint may ask for the search of `generate`, which prefers the likelier loop."""
+    runner = LoopingRunner(len(processor.tokenizer))
+    runner.generation.early_stopping = own
+    found = Transcriber(runner, processor).transcribe(sample, beam_size=2, temperature=0, no_speech_threshold=None)
+    lengths = {len(segment.tokens) for segment in found.segments}
+    assert lengths == ({63} if loops else {1}), "tokens that fit after the prompt, or one"
+    encoded, prompt = Encoded(np.zeros((1, 1), int), np.ones(1), 100), np.array([[START]])
+    plain = {"scorers": [], "seed": [0], "num_beams": 2, "max_new_tokens": 30}
+    assert runner.generate(encoded, prompt, **plain)[0].shape[1] == 30, "`generate` keeps its rule"
+
+
+def test_a_checkpoint_that_asks_for_times_gives_text(speller, runner, sample):
+    plain = speller.transcribe(sample, chunk_length_s=2).text
+    runner.generation.return_timestamps = True  # of `generate`; a transcript's times come from elsewhere
+    assert speller.transcribe(sample, chunk_length_s=2).text == plain
