@@ -2,10 +2,22 @@
 
 import json
 import os
+import tempfile
 from pathlib import Path
 
-# XLA without its expensive passes, as tests compile much and compute little. Set before JAX starts; subprocesses too.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+# Tests compile much and compute little: XLA compiles fast instead of well, and each program once per process (caches of
+# JAX are not safe to share between processes that write them). Set before JAX starts, for subprocesses too.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
+)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] += "/" + os.environ["PYTEST_XDIST_WORKER"]
+else:
+    programs = tempfile.TemporaryDirectory(prefix="jax-programs-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = programs.name
 
 import numpy as np
 import pytest
