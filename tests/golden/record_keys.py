@@ -160,6 +160,16 @@ class Speech2TextDecoder(tf.Speech2TextForConditionalGeneration):
         del self.model.encoder
 
 
+class M2M100Decoder(tf.M2M100ForConditionalGeneration):
+    """The names of the whole model without those of its encoder and of what they share."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        del self.model.encoder, self.model.shared
+        if config.tie_word_embeddings:
+            self.all_tied_weights_keys = {"lm_head.weight": "model.decoder.embed_tokens.weight"}
+
+
 def _speech(word: str, plain: type[Any], *heads: type[Any]) -> Iterator[Source]:
     """The checkpoints of wav2vec 2.0 and similar models."""
     yield Source(plain, plain)
@@ -239,6 +249,7 @@ def _text_sources() -> dict[str, Iterator[Source]]:
         "bart": _seq2seq(*bart, tf.BartForSequenceClassification, tf.BartForQuestionAnswering),
         "mbart": _seq2seq(*mbart, tf.MBartForSequenceClassification, tf.MBartForQuestionAnswering),
         "pegasus": _seq2seq(*pegasus),
+        "m2m_100": _m2m_100(),
         "marian": _seq2seq(*marian),
         "blenderbot": _seq2seq(*blenderbot),
         "blenderbot-small": _seq2seq(*small),
@@ -440,6 +451,15 @@ def _mt5() -> Iterator[Source]:
     yield Source(MT5Decoder, MT5Decoder)
     yield Source(MT5, MT5Decoder, aliases=True, extras=old)
     yield Source(tf.MT5ForQuestionAnswering, MT5Decoder)
+
+
+def _m2m_100() -> Iterator[Source]:
+    full, old = tf.M2M100ForConditionalGeneration, ("model.decoder.embed_positions.weights",)
+    yield Source(M2M100Decoder, M2M100Decoder)
+    yield Source(M2M100Decoder, M2M100Decoder, fields=UNTIED)
+    yield Source(tf.M2M100Model, M2M100Decoder, with_prefix("model."))
+    yield Source(full, M2M100Decoder)
+    yield Source(full, M2M100Decoder, aliases=True, extras=(*old, "model.encoder.embed_positions.weights"))
 
 
 def _seq2seq(plain: type[Any], base: type[Any], full: type[Any], *others: type[Any]) -> Iterator[Source]:

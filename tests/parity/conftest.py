@@ -68,9 +68,9 @@ MORE_ENCODERS = {
     if find(model_type).speech and model_type not in {encoder.model_type for encoder in ENCODERS.values()}
 }
 DECODERS = ("bert", "gpt2", "bart", "mbart", "whisper")
-# `transformers` cannot join these to an encoder, or no longer has them; compared in test_t5.py, test_gpt_bigcode.py and
-# test_speech2text2.py.
-APART = ("gpt_bigcode", "mt5", "speech_to_text", "speech_to_text_2", "t5")
+# `transformers` cannot join these to an encoder, or no longer has them; compared in test_seq2seq.py,
+# test_gpt_bigcode.py and test_speech2text2.py.
+APART = ("gpt_bigcode", "m2m_100", "mt5", "speech_to_text", "speech_to_text_2", "t5")
 # Similar to one of DECODERS; joined to one encoder only in the first stage of tests.
 MORE_DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
     name: (model_type, dict(fields))

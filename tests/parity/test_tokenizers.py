@@ -24,6 +24,7 @@ from dragoman.errors import TokenizerError
 from dragoman.processing.from_files import TOKENIZER_OF
 from dragoman.text import vocab_files
 from dragoman.text.ctc import Wav2Vec2CTCTokenizer
+from dragoman.text.nllb import NLLB_LANGUAGES
 from dragoman.text.special_tokens import ROLES
 
 load_tokenizer = partial(vocab_files.load_tokenizer, class_of=TOKENIZER_OF)
@@ -120,6 +121,25 @@ def prepare_mbart(folder: Path, name: str = "MBart50Tokenizer") -> None:
     write_config(folder, tokenizer_class=name, src_lang="ar_AR", tgt_lang="de_DE")
 
 
+def prepare_nllb(folder: Path, **config: object) -> None:
+    path = folder / "sentencepiece.bpe.model"
+    train_sentencepiece(path, kind="bpe")
+    first = sentencepiece.SentencePieceProcessor(model_file=str(path)).get_piece_size() + 1
+    plain = {"special": True, "normalized": False, "lstrip": False, "rstrip": False, "single_word": False}
+    tokens: list[dict[str, Any]] = [{"content": code, **plain} for code in NLLB_LANGUAGES]
+    tokens.append({"content": "<mask>", **plain, "lstrip": True})
+    write_config(
+        folder,
+        tokenizer_class="NllbTokenizer",
+        src_lang="arb_Arab",
+        tgt_lang="deu_Latn",
+        additional_special_tokens=list(NLLB_LANGUAGES),
+        # as published: from the SentencePiece file alone, `transformers` 5 makes a tokenizer without languages
+        added_tokens_decoder={str(i): token for i, token in enumerate(tokens, start=first)},
+        **config,
+    )
+
+
 def prepare_t5(folder: Path) -> None:
     train_sentencepiece(folder / "spiece.model", pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
     write_config(folder, tokenizer_class="T5Tokenizer", extra_ids=5)
@@ -151,10 +171,12 @@ PREPARE: dict[str, Callable[[Path], None]] = {
     "ctc": prepare_ctc,
     "mbart": lambda folder: prepare_mbart(folder, "MBartTokenizer"),
     "mbart50": prepare_mbart,
+    "nllb": prepare_nllb,
+    "nllb-legacy": lambda folder: prepare_nllb(folder, legacy_behaviour=True),
     "t5": prepare_t5,
     "xlm-roberta": prepare_xlm_roberta,
 }
-SENTENCEPIECE = ("mbart", "mbart50", "t5", "xlm-roberta")
+SENTENCEPIECE = ("mbart", "mbart50", "nllb", "nllb-legacy", "t5", "xlm-roberta")
 
 
 class Case:
@@ -280,17 +302,26 @@ def test_vocalised_arabic_keeps_the_ids_of_sentencepiece(tmp_path: Path) -> None
     assert AutoTokenizer.from_pretrained(tmp_path).encode(text, add_special_tokens=False) != expected
 
 
-@pytest.mark.parametrize("name", ["mbart", "mbart50"])
-def test_language_ids_equal_transformers(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "languages"),
+    [
+        ("mbart", ("ar_AR", "en_XX", "zh_CN")),
+        ("mbart50", ("ar_AR", "en_XX", "zh_CN")),
+        ("nllb", ("arb_Arab", "ace_Arab", "zul_Latn")),
+        ("nllb-legacy", ("arb_Arab", "ace_Arab", "zul_Latn")),
+    ],
+)
+def test_language_ids_equal_transformers(name: str, languages: tuple[str, ...], tmp_path: Path) -> None:
     PREPARE[name](tmp_path)
     ours, theirs = load_tokenizer(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
-    for language in ("ar_AR", "en_XX", "zh_CN"):
+    for language in languages:
         ours.src_lang = theirs.src_lang = language
         assert ours("привет мир")["input_ids"] == theirs("привет мир")["input_ids"]
     target = theirs(text_target="привет мир")["input_ids"]
     assert ours(text_target="привет мир")["input_ids"] == target
     assert ours("привет", text_target="привет мир")["labels"] == target
-    assert ours.lang_code_to_id == theirs.lang_code_to_id
+    assert ours.lang_code_to_id == {code: theirs.convert_tokens_to_ids(code) for code in ours.languages}
+    assert theirs.unk_token_id not in ours.lang_code_to_id.values()
 
 
 # ---- Whisper

@@ -1,4 +1,4 @@
-"""The tokenizers of Speech to Text and BioGPT against `transformers`, in both directions."""
+"""The tokenizers of Speech to Text, M2M-100 and BioGPT against `transformers`, in both directions."""
 
 import io
 import json
@@ -14,6 +14,7 @@ from hypothesis import given
 
 from dragoman import AutoProcessor, AutoTokenizer
 from dragoman.errors import TokenizerError
+from dragoman.text.nllb import M2M100_LANGUAGES
 
 from .test_tokenizers import CORPUS, many, texts
 
@@ -58,11 +59,18 @@ def make_biogpt(folder: Path) -> None:
     (folder / "merges.txt").write_text("".join(f"{a} {b} {9}\n" for a, b in merges), encoding="utf-8")
 
 
+def tokens(codes: str) -> list[str]:
+    return [f"__{code}__" for code in M2M100_LANGUAGES[codes]]
+
+
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "one language": ("Speech2TextTokenizer", {}),
     "in capitals": ("Speech2TextTokenizer", {"do_upper_case": True}),
     "many languages": ("Speech2TextTokenizer", {"lang_codes": "mustc", "tgt_lang": "ru"}),
     "biogpt": ("BioGptTokenizer", {}),
+    # the published settings list the languages; without them, `transformers` does not take their tokens as special
+    "hundred languages": ("M2M100Tokenizer", {"additional_special_tokens": tokens("m2m100"), "tgt_lang": "fr"}),
+    "eight languages": ("M2M100Tokenizer", {"additional_special_tokens": tokens("wmt21"), "language_codes": "wmt21"}),
 }
 
 
@@ -134,6 +142,25 @@ def test_languages(tmp_path: Path) -> None:
         (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings | wrong))
         with pytest.raises(TokenizerError, match=r"must be .*, but is ('covost'|'xx'|\['mustc'\]|3)\."):
             AutoTokenizer.from_pretrained(tmp_path)
+
+
+def test_hundred_languages(tmp_path: Path) -> None:
+    train_speech_to_text(tmp_path, multilingual=False)
+    settings = {"tokenizer_class": "M2M100Tokenizer", "src_lang": "en"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    ours, theirs = AutoTokenizer.from_pretrained(tmp_path), transformers.M2M100Tokenizer.from_pretrained(tmp_path)
+    assert ours.lang_code_to_id == theirs.lang_code_to_id
+    assert ours.get_lang_id("zu") == theirs.get_lang_id("zu")
+    for language in "fr", "af":
+        ours.src_lang = theirs.src_lang = language
+        assert ours(CORPUS[3])["input_ids"] == theirs(CORPUS[3])["input_ids"]
+    ours.tgt_lang = theirs.tgt_lang = "de"
+    assert ours(text_target=CORPUS[3])["input_ids"] == theirs(text_target=CORPUS[3])["input_ids"]
+    with pytest.raises(TokenizerError, match=r"`lang` must be one of af, am, .*but is 'xx'"):
+        ours.get_lang_id("xx")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings | {"language_codes": "flores"}))
+    with pytest.raises(TokenizerError, match=r"`language_codes` must be null or one of m2m100, wmt21, but is 'flores'"):
+        AutoTokenizer.from_pretrained(tmp_path)
 
 
 def test_lower_case_and_the_processor(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ _FILES = (
     "gpt_neox",
     "hubert",
     "llama",
+    "m2m_100",
     "marian",
     "mbart",
     "mistral",

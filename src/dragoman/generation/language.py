@@ -9,7 +9,7 @@ from typing import Any
 
 from dragoman.errors import GenerationError, did_you_mean
 from dragoman.generation.options import GenerationConfig
-from dragoman.text.languages import LANGUAGES, language_code
+from dragoman.text.languages import LANGUAGES, find_language
 
 Detect = Callable[[Sequence[int]], Sequence[int]]
 """Returns the most probable of some tokens after the start token, for each utterance."""
@@ -96,21 +96,18 @@ def set_output_language(settings: GenerationConfig, tokenizer: Any, asked: Colle
 
 
 def language_token(language: str, known: Mapping[str, int]) -> int:
-    """Return the token of a language by its token (`<|de|>`), code (`de`, `de_DE`) or English name, in any case.
+    """Return the token of a language by its token, code (`de`, `de_DE`, `deu_Latn`) or English name, in any case.
 
     Raises:
         GenerationError: If it is not known; the message lists those that are.
     """
-    exact = {name.lower().strip("<|>"): number for name, number in known.items()}
-    short = {name.partition("_")[0]: number for name, number in reversed(exact.items())}
-    wanted = language.lower().strip("<|>").replace("-", "_")
-    found = exact.get(wanted, exact.get(language_code(wanted), short.get(language_code(wanted))))
+    found = find_language(language, known)
     if found is None:
-        codes = sorted(exact)
+        codes = sorted(name.lower().strip("<|>") for name in known)
         names = [LANGUAGES[code.partition("_")[0]] for code in codes if code.partition("_")[0] in LANGUAGES]
         raise GenerationError(
             f"`language` is {language!r}, which this model does not know. It must be one of {', '.join(codes)}, or the "
-            f"English name of one.{did_you_mean(wanted, [*codes, *names])}"
+            f"English name of one.{did_you_mean(language.lower(), [*codes, *names])}"
         )
     return found
 

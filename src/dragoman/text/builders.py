@@ -1,7 +1,7 @@
 """Builders: from vocabulary files and settings to the backend of a tokenizer, one for each way to split text."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ from tokenizers import Tokenizer as RustTokenizer
 
 from dragoman.errors import TokenizerError
 from dragoman.files import parse_json
+from dragoman.text.nllb import M2M100_LANGUAGES
 from dragoman.text.pieces import (
     BlenderbotPieces,
     CharacterPieces,
@@ -112,16 +113,24 @@ def numbered(files: list[File], settings: Settings) -> Built:
     vocab, model = _vocab(files[0]), files[1]
     lower = bool(flag(settings, "do_lower_case"))
     pieces = NumberedPieces(model.content, str(model.path), vocab, _token(settings, "unk_token"), lower=lower)
-    return _with_pieces(vocab, pieces, [f"<lang:{code}>" for code in _codes(settings)])
+    return _with_pieces(vocab, pieces, [f"<lang:{code}>" for code in _codes(settings, "lang_codes", LANGUAGES)])
 
 
-def _codes(settings: Settings) -> tuple[str, ...]:
-    name = settings.get("lang_codes")
-    if name is None:
+def many_languages(files: list[File], settings: Settings) -> Built:
+    codes = _codes(settings, "language_codes", M2M100_LANGUAGES) or M2M100_LANGUAGES["m2m100"]
+    built = numbered(files, {**settings, "lang_codes": None})
+    names = [f"__{code}__" for code in codes]
+    built.backend.add_special_tokens(names)  # here, since their ids follow this order, not that of the settings
+    return replace(built, extra_special_tokens=names)
+
+
+def _codes(settings: Settings, name: str, known: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    value = settings.get(name)
+    if value is None:
         return ()
-    if not isinstance(name, str) or name not in LANGUAGES:
-        raise TokenizerError(f"`lang_codes` must be null or one of {', '.join(LANGUAGES)}, but is {name!r}.")
-    return LANGUAGES[name]
+    if not isinstance(value, str) or value not in known:
+        raise TokenizerError(f"`{name}` must be null or one of {', '.join(known)}, but is {value!r}.")
+    return known[value]
 
 
 def moses(files: list[File], settings: Settings) -> Built:

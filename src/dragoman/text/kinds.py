@@ -14,6 +14,7 @@ from dragoman.text.builders import (
     byte_level,
     characters,
     extra_ids,
+    many_languages,
     marian,
     moses,
     numbered,
@@ -25,6 +26,7 @@ from dragoman.text.builders import (
 from dragoman.text.ctc import Wav2Vec2CTCTokenizer
 from dragoman.text.marian import MarianTokenizer
 from dragoman.text.mbart import MBART50_LANGUAGES, MBART_LANGUAGES, MBart50Tokenizer, MBartTokenizer
+from dragoman.text.nllb import NLLB_LANGUAGES, M2M100Tokenizer, NllbTokenizer
 from dragoman.text.pieces import CAMEMBERT, FAIRSEQ, PEGASUS
 from dragoman.text.speech2text import Speech2TextTokenizer
 from dragoman.text.tokenizer import Tokenizer
@@ -170,6 +172,21 @@ _KINDS = (
         files=(_SENTENCEPIECE,),
         build=sentence_piece(FAIRSEQ, mask=True, more=lambda settings: list(MBART50_LANGUAGES)),
         roles=_FAIRSEQ | {"cls_token": "<s>", "sep_token": "</s>"} | _MASK,
+    ),
+    Kind(
+        name="NllbTokenizer",
+        tokenizer=NllbTokenizer,
+        files=(_SENTENCEPIECE,),
+        build=sentence_piece(FAIRSEQ, mask=True, more=lambda settings: list(NLLB_LANGUAGES)),
+        roles=_ROBERTA | _MASK,
+    ),
+    Kind(
+        name="M2M100Tokenizer",
+        tokenizer=M2M100Tokenizer,
+        files=(("vocab.json",), ("sentencepiece.bpe.model",)),
+        build=many_languages,
+        reads_json=False,
+        roles=_FAIRSEQ | {"bos_token": "<s>", "sep_token": "</s>"},
     ),
     Kind(
         name="XLMRobertaTokenizer",

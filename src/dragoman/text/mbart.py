@@ -26,19 +26,28 @@ class MBartTokenizer(Tokenizer):
     any time.
     """
 
-    languages = MBART_LANGUAGES
+    default_language = "en_XX"
     language_first = False
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._src_lang = self._language(self.init_kwargs.get("src_lang") or "en_XX", "src_lang")
+        self._src_lang = self._language(self.init_kwargs.get("src_lang") or self.default_language, "src_lang")
         self._tgt_lang = self._language(self.init_kwargs.get("tgt_lang"), "tgt_lang")
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The codes of the languages."""
+        return MBART_LANGUAGES
 
     @property
     def lang_code_to_id(self) -> dict[str, int]:
         """The id of each language, for `forced_bos_token_id`."""
-        known = ((code, self.backend_tokenizer.token_to_id(code)) for code in self.languages)
+        known = ((code, self.backend_tokenizer.token_to_id(self.get_lang_token(code))) for code in self.languages)
         return {code: i for code, i in known if i is not None}
+
+    def get_lang_token(self, lang: str) -> str:
+        """Return the token of a language's code."""
+        return lang
 
     @property
     def src_lang(self) -> str | None:
@@ -67,7 +76,8 @@ class MBartTokenizer(Tokenizer):
         return language
 
     def _template(self, *, target: bool) -> Any:
-        language = (self.tgt_lang or self.src_lang) if target else self.src_lang
+        code = (self.tgt_lang or self.src_lang) if target else self.src_lang
+        language = None if code is None else self.get_lang_token(code)
         around = [language, "$A", self.eos_token] if self.language_first else ["$A", self.eos_token, language]
         pair = [part for each in around for part in (("$A", "$B") if each == "$A" else (each,)) if part is not None]
         return template(self.backend_tokenizer, around, pair)
@@ -79,5 +89,9 @@ class MBartTokenizer(Tokenizer):
 class MBart50Tokenizer(MBartTokenizer):
     """mBART-50: `language text </s>`."""
 
-    languages = MBART50_LANGUAGES
     language_first = True
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The codes of the languages."""
+        return MBART50_LANGUAGES

@@ -1,4 +1,4 @@
-"""Speech to Text's tokenizer: SentencePiece with its own vocabulary, and in some models a language token."""
+"""Tokenizers of SentencePiece pieces with ids of their own: Speech to Text's, in some models with a language token."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,39 @@ from dragoman.text.tokenizer import Tokenizer
 LANGUAGES = {"mustc": ("pt", "fr", "ru", "nl", "ro", "it", "es", "de")}
 
 
-class Speech2TextTokenizer(Tokenizer):
+class NumberedTokenizer(Tokenizer):
+    """SentencePiece with the ids of another file, which joins the pieces between special tokens."""
+
+    after_special = " "
+
+    @property
+    def _numbered(self) -> NumberedPieces:
+        assert self._pieces is not None
+        assert isinstance(self._pieces.encode, NumberedPieces)
+        return self._pieces.encode
+
+    def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
+        """Return the text of tokens; special tokens keep their case."""
+        special = set(self.all_special_tokens)
+        text, run = "", list[str]()
+        for token in tokens:
+            if token not in special:
+                run.append(token)
+            else:
+                text, run = f"{text}{self._joined(run)}{token}{self.after_special}", []
+        return (text + self._joined(run)).strip()
+
+    def _decode(self, ids: list[int], skip_special_tokens: bool, clean: bool) -> str:
+        special = set(self.all_special_tokens) if skip_special_tokens else ()
+        text = self.convert_tokens_to_string([token for token in self._tokens_of(ids) if token not in special])
+        return clean_up_tokenization(text) if clean else text
+
+    def _joined(self, pieces: list[str]) -> str:
+        text = str(self._numbered.processor.decode(pieces))
+        return text.upper() if self.init_kwargs.get("do_upper_case") else text
+
+
+class Speech2TextTokenizer(NumberedTokenizer):
     """`text </s>`, or `<lang:de> text </s>` if the settings have languages (`lang_codes`).
 
     `tgt_lang` is the language of the texts and can be set at any time. With `do_upper_case` decoded texts are in upper
@@ -42,12 +74,6 @@ class Speech2TextTokenizer(Tokenizer):
     def tgt_lang(self, language: str) -> None:
         self._tgt_lang = self._language(language)
 
-    @property
-    def _numbered(self) -> NumberedPieces:
-        assert self._pieces is not None
-        assert isinstance(self._pieces.encode, NumberedPieces)
-        return self._pieces.encode
-
     def _language(self, language: str) -> str:
         known = self.lang_code_to_id
         if language not in tuple(known):  # a tuple, since `language` may be unhashable
@@ -65,26 +91,6 @@ class Speech2TextTokenizer(Tokenizer):
         language = {"id": "language", "ids": [self.lang_code_to_id[self.tgt_lang]], "tokens": [name]}
         special = [language, (eos, self.eos_token_id)]
         return processors.TemplateProcessing(single=["language", "$A", eos], special_tokens=special)
-
-    def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
-        """Return the text of tokens; special tokens keep their case."""
-        special = set(self.all_special_tokens)
-        text, run = "", list[str]()
-        for token in tokens:
-            if token not in special:
-                run.append(token)
-            else:
-                text, run = f"{text}{self._joined(run)}{token} ", []
-        return (text + self._joined(run)).strip()
-
-    def _decode(self, ids: list[int], skip_special_tokens: bool, clean: bool) -> str:
-        special = set(self.all_special_tokens) if skip_special_tokens else ()
-        text = self.convert_tokens_to_string([token for token in self._tokens_of(ids) if token not in special])
-        return clean_up_tokenization(text) if clean else text
-
-    def _joined(self, pieces: list[str]) -> str:
-        text = str(self._numbered.processor.decode(pieces))
-        return text.upper() if self.init_kwargs.get("do_upper_case") else text
 
     def _config(self) -> dict[str, Any]:
         return super()._config() | {"tgt_lang": self.tgt_lang}

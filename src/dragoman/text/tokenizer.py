@@ -1,7 +1,7 @@
 """The tokenizer: texts to token ids and back, with the names of `transformers`.
 
 This is the base of all tokenizers; reading one from the files of a folder is in `vocab_files`, and classes with other
-templates or decoding are in `ctc`, `marian`, `mbart`, `speech2text`, `whisper` and `words`.
+templates or decoding are in `ctc`, `marian`, `mbart`, `nllb`, `speech2text`, `whisper` and `words`.
 
 Padding and truncation are arguments of a call and do not change the tokenizer, so threads may share one.
 """

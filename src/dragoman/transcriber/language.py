@@ -1,19 +1,19 @@
 """Language and task: the tokens that select them, and a warning to users whose model has none.
 
-A multilingual Whisper takes the spoken language and the task. Decoders with several output languages (mBART, XLS-R with
-mBART) take the output language as the first token.
+A multilingual Whisper takes the spoken language and the task. Decoders with several output languages (mBART, NLLB,
+XLS-R with mBART) take the output language as the first token.
 """
 
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from copy import copy
 from dataclasses import replace
 from typing import Any
 
 from dragoman.errors import ConfigError, TokenizerError, did_you_mean
 from dragoman.model.runner import ModelFacts
-from dragoman.text.languages import LANGUAGES, language_code
+from dragoman.text.languages import LANGUAGES, find_language, language_code
 from dragoman.text.mbart import MBartTokenizer
 from dragoman.text.whisper import WhisperTokenizer
 from dragoman.transcriber.options import TranscribeOptions
@@ -106,7 +106,7 @@ def target_languages(facts: ModelFacts, tokenizer: Any, name: str) -> dict[str, 
 
     Args:
         facts: The facts about the model; `lang_to_id` in its generation_config.json takes precedence.
-        tokenizer: Its tokenizer; that of mBART knows its languages.
+        tokenizer: Its tokenizer; those of mBART, NLLB and M2M-100 know their languages.
         name: The name that the model was loaded by, for published models whose tokens mean other languages.
     """
     if isinstance(tokenizer, WhisperTokenizer):  # which takes two tokens, see `prompt_tokens`
@@ -132,7 +132,7 @@ def target_token(facts: ModelFacts, tokenizer: Any, options: TranscribeOptions, 
     wanted = options.target_language or ("en" if options.task == "translate" else options.language)
     if not known or wanted is None:
         return None
-    token = _find_language(wanted, known)
+    token = find_language(wanted, known)
     if token is None:
         option = "target_language" if options.target_language or options.task != "translate" else "task"
         raise ConfigError(
@@ -140,14 +140,6 @@ def target_token(facts: ModelFacts, tokenizer: Any, options: TranscribeOptions, 
             f"name of one.{did_you_mean(wanted, known)}"
         )
     return token
-
-
-def _find_language(wanted: str, known: Mapping[str, int]) -> int | None:
-    """Look up a language by its code (`de`, `de_DE`, in any case) or its English name."""
-    exact = {code.lower(): number for code, number in known.items()}
-    short = {code.partition("_")[0].lower(): number for code, number in known.items()}
-    code = language_code(wanted.lower())
-    return exact.get(wanted.lower().replace("-", "_"), short.get(code))
 
 
 def warn_of_idle_options(facts: ModelFacts, options: TranscribeOptions, tokenizer: Any) -> None:

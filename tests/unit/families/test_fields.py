@@ -15,7 +15,7 @@ INERT: dict[str | tuple[str, str], str] = {
     "final_dropout": "of a head that an encoder does not need",
     **{
         (family, "encoder_layerdrop"): "of a text encoder, which is not used"
-        for family in ("bart", "blenderbot", "blenderbot-small", "marian", "mbart", "pegasus")
+        for family in ("bart", "blenderbot", "blenderbot-small", "m2m_100", "marian", "mbart", "pegasus")
     },
     ("biogpt", "layer_norm_eps"): "transformers reads it and uses 1e-5",
     ("data2vec-audio", "do_stable_layer_norm"): "transformers does not read it",

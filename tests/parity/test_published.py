@@ -1,0 +1,58 @@
+"""Published checkpoints: the facts of their config.json build the network, and every tensor of theirs has its place.
+
+Nothing is downloaded: the tensors are those of the class in `transformers` on the meta device, which has no memory.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pytest
+import torch
+import transformers
+
+from dragoman.families import config_from_dict, find
+from dragoman.torch.backend import own_tensors
+from dragoman.torch.parts import SpeechEncoder, TextDecoder
+
+
+@dataclass(frozen=True)
+class Published:
+    """A checkpoint: the half of it that is used, its class in `transformers`, and what its config.json says."""
+
+    part: Literal["speech", "text"]
+    theirs: str
+    config: dict[str, Any]
+
+
+M2M100 = {"model_type": "m2m_100", "d_model": 1024, "encoder_attention_heads": 16, "decoder_attention_heads": 16}
+NARROW = M2M100 | {"encoder_layers": 12, "decoder_layers": 12, "encoder_ffn_dim": 4096, "decoder_ffn_dim": 4096}
+WIDE = M2M100 | {"encoder_layers": 24, "decoder_layers": 24, "encoder_ffn_dim": 8192, "decoder_ffn_dim": 8192}
+PUBLISHED = {
+    "facebook/nllb-200-distilled-600M": Published(
+        "text", "M2M100ForConditionalGeneration", NARROW | {"vocab_size": 256206}
+    ),
+    "facebook/nllb-200-distilled-1.3B": Published(
+        "text", "M2M100ForConditionalGeneration", WIDE | {"vocab_size": 256206}
+    ),
+    "facebook/m2m100_418M": Published("text", "M2M100ForConditionalGeneration", NARROW | {"vocab_size": 128112}),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_tensor_has_its_place(name: str) -> None:
+    published = PUBLISHED[name]
+    config = config_from_dict(published.config)
+    part = getattr(find(config.model_type), published.part)
+    module = (SpeechEncoder if published.part == "speech" else TextDecoder)(config, empty=True)
+    with torch.device("meta"):
+        theirs = getattr(transformers, published.theirs)(transformers.AutoConfig.for_model(**published.config))
+    tensors, keymap = theirs.state_dict(), part.keymap(config)
+    unknown = [one for one in tensors if keymap.rule_for(keymap.canonical_name(one)) is None]
+    assert unknown == []
+    shapes = {
+        ours: tuple(tensor.shape)
+        for one in tensors
+        for ours, tensor in keymap.read(keymap.canonical_name(one), tensors[one])
+    }
+    expected = {ours: tuple(tensor.shape) for ours, tensor in own_tensors(module).items()}
+    assert shapes == {ours: shape for ours, shape in expected.items() if ours not in part.computed}
