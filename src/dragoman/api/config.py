@@ -226,7 +226,7 @@ class AutoConfig:
         unused = {
             name: value
             for name, value in overrides.items()
-            if field_name(family, name) not in known and "coder_" not in name and name not in data
+            if not {name, field_name(family, name)} & known and "coder_" not in name and name not in data
         }
         used = {name: value for name, value in overrides.items() if name not in unused}
         return AutoConfig.from_dict(data, **used), unused

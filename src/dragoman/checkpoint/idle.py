@@ -11,7 +11,7 @@ INSTEAD = {
 # Options of `transformers` that choose between implementations with the same result, of which there is one here. Code
 # from a repository is never run, so there is nothing to trust; and files of either framework are read by both.
 IDLE_OPTIONS = frozenset({
-    "_fast_init", "attn_implementation", "code_revision", "from_flax", "from_pt", "from_slow", "low_cpu_mem_usage",
+    "_fast_init", "code_revision", "from_flax", "from_pt", "from_slow", "low_cpu_mem_usage",
     "max_memory", "offload_buffers", "offload_folder", "offload_state_dict", "resume_download", "trust_remote_code",
     "use_flash_attention_2", "weights_only", *INSTEAD,
 })  # fmt: skip

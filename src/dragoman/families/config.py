@@ -49,6 +49,7 @@ class ModelConfig(FreeFields):
     extra: dict[str, Any] = field(default_factory=dict, repr=False)
 
     torch_dtype = FieldAlias("dtype")  # the name before 4.56
+    attn_implementation = FieldAlias("_attn_implementation")
 
     def __post_init__(self) -> None:
         """Check the type of every value."""
@@ -139,6 +140,8 @@ class ModelConfig(FreeFields):
         taken = {k: v for k, v in data.items() if k != "model_type" and (k in names or not k.startswith("_"))}
         given = {field_name(cls, k): v for k, v in taken.items()}
         given["name_or_path"] = data.get("_name_or_path") or data.get("name_or_path") or ""
+        if "_attn_implementation" in given:  # not saved again
+            overrides = {"attn_implementation": given.pop("_attn_implementation"), **overrides}
         overrides = {field_name(cls, key): value for key, value in overrides.items()}
         known = {key: value for key, value in {**given, **overrides}.items() if key in names}
         extra = {key: deepcopy(value) for key, value in given.items() if key not in names}

@@ -7,7 +7,7 @@ from typing import Any, Protocol, Self
 from weakref import ref
 
 from dragoman.errors import ConfigError
-from dragoman.families.kept import GENERAL, Labels, near_field
+from dragoman.families.kept import GENERAL, AttentionChoice, Labels, near_field
 
 _TOLD = ("gradient_checkpointing",)  # no field of any family, and yet in force
 
@@ -36,7 +36,7 @@ class Follower(Protocol):
         """
 
 
-class FreeFields(Labels):
+class FreeFields(Labels, AttentionChoice):
     """A dataclass whose fields are set by keyword, and which takes any other name as an attribute."""
 
     def __init__(self, *vocab_size: int, **given: Any) -> None:
@@ -58,6 +58,7 @@ class FreeFields(Labels):
             default = f.default if f.default_factory is MISSING else f.default_factory()
             object.__setattr__(self, f.name, default)
         self.extra.update(given.pop("extra", {}))
+        attention = given.pop("attn_implementation", None)
         given.pop("model_type", None)  # of the class: `Config(**other.to_dict())`
         for name, value in {**dict(zip(["vocab_size"], vocab_size, strict=False)), **given}.items():
             if self._is_other(name):
@@ -66,6 +67,8 @@ class FreeFields(Labels):
             else:
                 setattr(self, name, value)
         self.__post_init__()
+        if attention is not None:  # after the parts of a joint configuration were copied
+            self._attn_implementation = attention
 
     def __post_init__(self) -> None:
         """Check the values."""

@@ -7,6 +7,8 @@ They are kept as attributes and saved, like every unknown name; but they are no 
 from difflib import get_close_matches
 from typing import Any
 
+from dragoman.errors import ConfigError
+
 # What every configuration of `transformers` 4 or 5 has, with its default.
 GENERAL: dict[str, Any] = {
     "chunk_size_feed_forward": 0,
@@ -43,6 +45,47 @@ def near_field(name: str, known: list[str]) -> str | None:
     if name in KEPT:
         return None
     return next(iter(get_close_matches(name, known, n=1, cutoff=_NEAR)), None)
+
+
+# Names of `transformers` for ways to compute attention. One way gives the numbers of all here: fused kernels, or step
+# by step where the weights are asked for.
+ATTENTIONS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
+
+
+class AttentionChoice:
+    """`_attn_implementation`: kept and answered as in `transformers`, not saved; it changes no number."""
+
+    @property
+    def _attn_implementation(self) -> str | None:
+        """What was chosen; `None` before a model is built. By a dictionary, for encoder and decoder apart."""
+        found: str | None = vars(self).get("_attention")
+        return found
+
+    @_attn_implementation.setter
+    def _attn_implementation(self, value: Any) -> None:
+        parts = {name: part for name, part in vars(self).items() if isinstance(part, AttentionChoice)}
+        chosen = value if isinstance(value, dict) else dict.fromkeys(("", *parts), value)
+        wrong = [one for one in chosen.values() if one not in (None, *ATTENTIONS)]
+        unknown = [name for name in chosen if name not in ("", *parts)]
+        if wrong or unknown:
+            raise ConfigError(
+                f"`attn_implementation` must be {', '.join(map(repr, ATTENTIONS))} or None, or a dictionary with one "
+                f"of these for each of {[*parts]}, but is {value!r:.80}."
+            )
+        self.__dict__["_attention"] = chosen.get("", "sdpa")
+        for name, one in chosen.items():
+            if name:
+                parts[name]._attn_implementation = one
+
+    def attention_choices(self) -> dict[str, str | None]:
+        """Return what was chosen: for this configuration under `""`, and for its parts by name."""
+        parts = {name: part for name, part in vars(self).items() if isinstance(part, AttentionChoice)}
+        return {name: part._attn_implementation for name, part in {"": self, **parts}.items()}
+
+    def settle_attention(self) -> None:
+        """Name the way that a new model takes if nothing was chosen."""
+        if self._attn_implementation is None:
+            self.__dict__["_attention"] = "sdpa"
 
 
 class Labels:

@@ -120,7 +120,7 @@ def _replaced(config: ModelConfig, overrides: Mapping[str, Any]) -> Any:
     """
     if not isinstance(config, ModelConfig):
         raise ConfigError(f"`config` must be a configuration of dragoman, but is a {type(config).__name__}.")
-    copied = config.from_dict(config.to_dict(), **overrides)
+    copied = config.from_dict(config.to_dict(), **{"attn_implementation": config.attention_choices(), **overrides})
     later = vars(config).keys() - vars(copied).keys() - copied.extra.keys()
     for name in (vars(config).keys() & copied.extra.keys()) | later:  # attributes set by the caller, not keys of a file
         copied.extra.pop(name, None)

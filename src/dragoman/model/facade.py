@@ -48,6 +48,8 @@ class ModelMethods(GenerateMethods):
         """Set what a new model has besides its network."""
         self.config = config
         self.encoder.config, self.decoder.config = config.encoder, config.decoder
+        for one in (config, config.encoder, config.decoder):
+            one.settle_attention()
         self.generation_config = inherited_options(config)
         self.load_report = LoadReport()
         self.base_marks = {}

@@ -32,6 +32,7 @@ class PretrainedModule(NamedModule):
     """A module with the attributes and the gradient checkpointing of a `PreTrainedModel`."""
 
     supports_gradient_checkpointing = True
+    _supports_sdpa = _supports_flash_attn = _supports_flash_attn_2 = True
 
     def _sections(self) -> tuple[Section, ...]:
         """Return the names of its tensors, ours and those of checkpoints."""
@@ -82,6 +83,10 @@ class PretrainedModule(NamedModule):
         check_plain(own)
         renamed = None if given is None else from_either(self._sections(), given, own)
         return tensors_to_save(own, renamed, "state_dict")
+
+    def set_attn_implementation(self, attn_implementation: str | dict[str, str]) -> None:
+        """Name the way to compute attention in the configuration; it changes no number."""
+        self.config.attn_implementation = attn_implementation
 
     @property
     def device(self) -> torch.device:
@@ -214,6 +219,7 @@ class PretrainedPart(PretrainedModule):
     def config(self, config: ModelConfig) -> None:
         self.__dict__["config"] = config
         config.follow_by(self)
+        config.settle_attention()
         if config.gradient_checkpointing:
             self._set_checkpointing(1)
 
@@ -250,8 +256,7 @@ class PretrainedPart(PretrainedModule):
         Args:
             name_or_path: A local folder or a hub id.
             **kwargs: Loader options (`dragoman.checkpoint.options.LoadOptions`), `config=`, and fields of the
-                configuration that win over the file's. With `output_loading_info=True`, the result is a pair: the
-                part, and what `dragoman.model.naming.loading_info` says about its tensors.
+                configuration that win over the file's; `output_loading_info=True` returns `loading_info`, too.
 
         Returns:
             The part, in evaluation mode. Tensors that its family declares fresh are initialised, and logged.
