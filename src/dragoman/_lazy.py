@@ -26,6 +26,10 @@ EXTRAS = {
     "gguf": "gguf",
     "jinja2": "chat",
     "sacremoses": "moses",
+    "fastapi": "server",
+    "uvicorn": "server",
+    "python_multipart": "server",
+    "websockets": "server",
 }
 
 

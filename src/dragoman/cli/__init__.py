@@ -21,6 +21,7 @@ from dragoman.cli.generated import CommandWithGroups
 from dragoman.cli.init import init
 from dragoman.cli.inspect import inspect
 from dragoman.cli.listen import listen
+from dragoman.cli.serve import serve
 from dragoman.cli.train import train
 from dragoman.cli.transcribe import transcribe
 
@@ -32,7 +33,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # its boxes cut long flags short and take a second
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-for _command in (transcribe, inspect, listen, init, data, train, evaluate, doctor):
+for _command in (transcribe, inspect, listen, serve, init, data, train, evaluate, doctor):
     app.command(cls=CommandWithGroups)(_command)
 
 

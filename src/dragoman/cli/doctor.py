@@ -27,6 +27,7 @@ _FOR = {
     "gguf": "models in .gguf files",
     "chat": "chat templates",
     "moses": "BioGPT's tokenizer",
+    "server": "`dragoman serve`",
 }
 _ABILITIES = ("avx", "avx2", "fma", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8", "asimd", "sve")
 

@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain, starmap
 from typing import NamedTuple
 
@@ -67,6 +68,7 @@ class WindowDecoder:
         self._scorers = scorers_for(engine, options)
         self._prompts = PromptBuilder(engine, options, name)
         self._examine = examine
+        self._decode = engine.decode_windows or partial(decode, engine)
         self._windows = self._segments = 0
         self._end = 0.0  # of the last segment, in seconds
         self._held: _Transcribed | None = None  # the next window may repeat its end
@@ -99,7 +101,7 @@ class WindowDecoder:
         quick = replace(self._options, beam_size=1, temperature=0.0, num_return_sequences=1, word_timestamps=False)
         prompt = self._prompts.prompt(samples, keep=False)
         batch = WindowBatch(waveforms=[samples], numbers=[0], prompt=prompt, scorers=self._scorers)
-        (decoded,) = decode(self._engine, batch, quick)
+        (decoded,) = self._decode(batch, quick)
         return "" if is_silence(decoded, quick) else decoded.text
 
     def _transcribe(self, windows: Sequence[tuple[Window, Waveform]]) -> Iterator[_Transcribed]:
@@ -130,7 +132,7 @@ class WindowDecoder:
         first = replace(options, temperature=options.temperatures[0])
         found = [
             [_Transcribed(window, samples, one)]
-            for (window, samples), one in zip(windows, decode(self._engine, batch, first), strict=True)
+            for (window, samples), one in zip(windows, self._decode(batch, first), strict=True)
         ]
         failed = []
         for row, (whole,) in enumerate(found):
@@ -141,7 +143,7 @@ class WindowDecoder:
                 failed.append(row)
         if failed and len(options.temperatures) > 1:
             before = [found[row][0].decoded for row in failed]
-            again = decode(self._engine, batch.take(failed), options, before)
+            again = self._decode(batch.take(failed), options, before)
             for row, one in zip(failed, again, strict=True):
                 found[row] = [found[row][0]._replace(decoded=one)]
         return found
@@ -157,7 +159,7 @@ class WindowDecoder:
         if len(parts) < 2:
             return []
         shorter = replace(batch, waveforms=[part for _, part in parts], numbers=list(batch.numbers) * len(parts))
-        decoded = decode(self._engine, shorter, with_short_texts(parts, options))
+        decoded = self._decode(shorter, with_short_texts(parts, options))
         found: list[_Transcribed] = []
         for row, part in enumerate(starmap(_Transcribed, zip(*zip(*parts, strict=True), decoded, strict=True))):
             # One that is repetitive again is divided again; it is a third as long, so this ends soon.

@@ -3,7 +3,7 @@
 Not here: loading (`loading`), decoding windows (`fallback`), audio files.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from dragoman.errors import ConfigError
 from dragoman.generation.scorers.fusion import Scorer
 from dragoman.model.runner import ModelFacts, Runner
 from dragoman.text.ctc import Wav2Vec2CTCTokenizer
+from dragoman.transcriber.decoded import Decoded
 from dragoman.transcriber.options import TranscribeOptions
 from dragoman.transcriber.result import ModelInfo
 
@@ -32,6 +33,8 @@ class Engine:
 
     Attributes:
         language_model: The language model used last, and the options that it was loaded for.
+        decode_windows: What replaces `fallback.decode`, so that a server can decode windows of several recordings
+            together; `None` for none.
     """
 
     def __init__(self, runner: Runner, processor: Any, info: ModelInfo) -> None:
@@ -40,6 +43,7 @@ class Engine:
         self.info = info
         self.tokenizer = processor.tokenizer
         self.language_model: tuple[object, Scorer] | None = None
+        self.decode_windows: Callable[..., list[Decoded]] | None = None
 
     @property
     def facts(self) -> ModelFacts:

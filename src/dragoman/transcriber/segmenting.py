@@ -21,6 +21,7 @@ class Examined:
         samples: Its audio, at 16 kHz.
         segments: Its segments.
         tokens: The text of each token, one for each row of the alignment but the last, which belongs to the end token.
+        log_probs: Natural-log probability of each token, and of the end token, if it was generated.
         alignment: When each token is spoken, if that was asked for.
     """
 
@@ -28,6 +29,7 @@ class Examined:
     samples: Waveform
     segments: tuple[Segment, ...]
     tokens: tuple[str, ...]
+    log_probs: tuple[float, ...]
     alignment: Alignment | None
 
 
@@ -44,6 +46,7 @@ def examined(
         samples=samples,
         segments=tuple(segments),
         tokens=tuple(text_of([token]) or f"({token})" for token in decoded.tokens),
+        log_probs=decoded.log_probs,
         alignment=decoded.alignment,
     )
 

@@ -23,6 +23,7 @@ def examined(words=WORDS, alignment=True, samples=32_000):
         samples=rng.standard_normal(samples).astype(np.float32),
         segments=(Segment(id=0, start=2.6, end=4.1, text=text, words=words),),
         tokens=("a$b", "نعم"),
+        log_probs=(-0.5, -0.1),
         alignment=Alignment(begins=np.array([0.0, 1.0, 1.5]), matrix=matrix) if alignment else None,
     )
 

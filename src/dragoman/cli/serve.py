@@ -1,0 +1,51 @@
+"""`dragoman serve`: models as a service with OpenAI's audio API."""
+
+from typing import Annotated
+
+from typer import Option
+
+from dragoman._interrupts import raise_again
+from dragoman._lazy import require
+from dragoman.cli.flags import MessageFlags, ModelFlags
+from dragoman.cli.generated import with_flags
+from dragoman.server.settings import ServerSettings
+
+_MODEL = ("model_dir", "local_files_only", "hf_token", "backend", "device", "threads", "copy_weights")
+
+
+@with_flags
+def serve(
+    *,
+    models: Annotated[
+        list[str] | None,
+        Option(
+            "--model",
+            help="A model, as NAME=FOLDER_OR_ID; may be repeated. A source alone is its own name.",
+            metavar="<name=folder_or_id>",
+            show_default="Whisper tiny.en, as whisper-tiny.en",
+            rich_help_panel="Model",
+        ),
+    ] = None,
+    model: Annotated[ModelFlags, _MODEL],
+    server: ServerSettings,
+    messages: MessageFlags,
+) -> int:
+    """Serve models with OpenAI's audio API until Ctrl-C or SIGTERM.
+
+    Anything that speaks to OpenAI's API can use it: set its base URL to http://127.0.0.1:8000/v1.
+    """
+    running = require("dragoman.server.running", "`dragoman serve`")
+    sources = require("dragoman.server.models", "`dragoman serve`").parse_models(models or ())
+    if model.threads is not None:
+        require("dragoman.transcriber.loading", "`dragoman serve`").runner_class(model.backend).set_threads(
+            model.threads
+        )
+    options = {
+        "device": model.device,
+        "source": model.source(),
+        "backend": model.backend,
+        "copy_weights": model.copy_weights,
+    }
+    raise_again()
+    code: int = running.serve(sources, options, server)
+    return code

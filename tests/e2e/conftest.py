@@ -1,0 +1,21 @@
+"""A server that the tests of this folder share."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from serving import Server, running
+
+
+@pytest.fixture(scope="session")
+def server(tiny_checkpoint):
+    """A server with the default model and a tiny one, both loaded when first asked for."""
+    default = "whisper-tiny.en=tiny.en"
+    with running("--model", f"tiny={tiny_checkpoint}", "--model", default, "--max_batch", 8) as one:
+        yield one
+
+
+__all__ = ["Server"]
