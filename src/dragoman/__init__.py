@@ -12,6 +12,7 @@ _NAMES = {
     # models
     "FlaxSpeechEncoderDecoderModel": "dragoman.jax.model",
     "FlaxAutoModelForSpeechSeq2Seq": "dragoman.jax.flax_names",
+    "OnnxSpeechEncoderDecoderModel": "dragoman.onnx.model",
     "SpeechEncoderDecoderModel": "dragoman.torch.model",
     "SpeechEncoder": "dragoman.torch.parts",
     "TextDecoder": "dragoman.torch.parts",

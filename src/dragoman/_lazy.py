@@ -30,11 +30,13 @@ EXTRAS = {
     "uvicorn": "server",
     "python_multipart": "server",
     "websockets": "server",
+    "onnxruntime": "onnx",
+    "onnx": "export",
 }
 
 
 # Our package that needs a backend -> a package without which it cannot be imported.
-_BACKENDS = {"dragoman.torch.": "torch", "dragoman.jax.": "flax"}
+_BACKENDS = {"dragoman.torch.": "torch", "dragoman.jax.": "flax", "dragoman.onnx.": "onnxruntime"}
 
 
 def require(module: str, needed_for: str) -> Any:

@@ -71,6 +71,7 @@ PUBLIC = {
     "ModelNotFoundError",
     "OPTConfig",
     "OPTForCausalLM",
+    "OnnxSpeechEncoderDecoderModel",
     "OutOfMemoryError",
     "PegasusConfig",
     "PegasusForCausalLM",

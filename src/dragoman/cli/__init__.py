@@ -17,6 +17,7 @@ from dragoman.cli.console import report, session
 from dragoman.cli.data import data
 from dragoman.cli.doctor import doctor
 from dragoman.cli.evaluate import evaluate
+from dragoman.cli.export import export
 from dragoman.cli.generated import CommandWithGroups
 from dragoman.cli.init import init
 from dragoman.cli.inspect import inspect
@@ -33,7 +34,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # its boxes cut long flags short and take a second
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-for _command in (transcribe, inspect, listen, serve, init, data, train, evaluate, doctor):
+for _command in (transcribe, inspect, listen, serve, init, data, train, evaluate, export, doctor):
     app.command(cls=CommandWithGroups)(_command)
 
 

@@ -28,6 +28,8 @@ _FOR = {
     "chat": "chat templates",
     "moses": "BioGPT's tokenizer",
     "server": "`dragoman serve`",
+    "onnx": "exported models",
+    "export": "exporting models, with torch and onnx",
 }
 _ABILITIES = ("avx", "avx2", "fma", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8", "asimd", "sve")
 
@@ -85,9 +87,9 @@ def _field(name: str) -> str | None:
 
 
 def _backends() -> Iterator[str]:
-    for backend, package in (("torch", "torch"), ("jax", "flax")):
+    for backend, package in (("torch", "torch"), ("jax", "flax"), ("onnx", "onnxruntime")):
         if find_spec(package):
             runner = require(f"dragoman.{backend}.runner", f"`{backend}`").Runner
             yield f"{backend}: {runner.abilities()}"
-    if not find_spec("torch") and not find_spec("flax"):
+    if not any(map(find_spec, ("torch", "flax", "onnxruntime"))):
         yield f"No backend is installed, so no model runs. Install one with: {install_command('torch')}"

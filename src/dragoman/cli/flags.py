@@ -29,8 +29,10 @@ class ModelFlags:
     revision: str | None = _model(None, "Branch, tag or commit of the model on the hub.")
     local_files_only: bool = _model(False, "Use local files only; never contact the hub.")
     hf_token: str | None = _model(None, "Hugging Face token, for private and gated models.")
-    backend: Literal["torch", "jax"] | None = _model(
-        None, "`torch` or `jax`.", unset="torch if it is installed, otherwise jax"
+    backend: Literal["auto", "torch", "jax", "onnx"] = _model(
+        "auto",
+        "`torch`, `jax`, or `onnx` for a folder that `dragoman export` wrote; `auto` is the first that is installed.",
+        short="--engine",
     )
     device: str = _model("auto", "`auto`, `cpu`, `cuda`, `cuda:1`, …")
     threads: int | None = _model(None, "Number of CPU threads.", unset="all")

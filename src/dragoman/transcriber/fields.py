@@ -25,7 +25,7 @@ def option(
         group: The heading that its flag is listed under.
         unset: What `None` means, for an option that is `None` by default.
         flag: Name of its flag, if that is not the name of the field.
-        short: Its one-letter flag.
+        short: Another name of its flag, such as one letter.
         at_least: Minimum of a number; see `too_small`.
     """
     metadata = {"text": text, "group": group, "unset": unset, "flag": flag, "short": short, "at_least": at_least}

@@ -20,7 +20,12 @@ from dragoman.model.runner import BackendRunner
 from dragoman.transcriber.engine import Engine
 from dragoman.transcriber.result import ModelInfo
 
-_BACKENDS = {"torch": "dragoman.torch.runner", "jax": "dragoman.jax.runner"}
+# By name, the package that each needs, and the module of its runner. The first that is installed is the default.
+_BACKENDS = {
+    "torch": ("torch", "dragoman.torch.runner"),
+    "jax": ("jax", "dragoman.jax.runner"),
+    "onnx": ("onnxruntime", "dragoman.onnx.runner"),
+}
 
 # The names that `whisper` and `faster-whisper` give models. The default model is tiny.en.
 _WHISPER_SIZES = (
@@ -89,17 +94,17 @@ def full_name(name: str | os.PathLike[str] | None) -> str | os.PathLike[str] | N
 
 
 def runner_class(backend: str | None) -> type[BackendRunner]:
-    """Return the runner of a backend; `None` is PyTorch if it is installed, otherwise JAX.
+    """Return the runner of a backend; `None` and "auto" are PyTorch if it is installed, else JAX, else ONNX Runtime.
 
     Raises:
         ConfigError: If there is no such backend.
         MissingDependencyError: If it is not installed.
     """
-    if backend is None:
-        backend = next((name for name in _BACKENDS if find_spec(name)), "torch")
+    if backend in (None, "auto"):
+        backend = next((name for name, (package, _) in _BACKENDS.items() if find_spec(package)), "torch")
     if backend not in _BACKENDS:
-        raise ConfigError(f"`backend` must be {' or '.join(_BACKENDS)}, but is {backend!r}.")
-    found: type[BackendRunner] = require(_BACKENDS[backend], "Transcription").Runner
+        raise ConfigError(f"`backend` must be auto, {', '.join(_BACKENDS)}, but is {backend!r}.")
+    found: type[BackendRunner] = require(_BACKENDS[backend][1], "Transcription").Runner
     return found
 
 

@@ -39,7 +39,8 @@ class Transcriber:
         device: `"auto"` (a GPU if there is one), `"cpu"`, `"cuda"`, `"cuda:1"`, …
         threads: Number of CPU threads, for the whole program; `None` leaves the backend's choice.
         copy_weights: Copy the weights, so that their file may be cut or overwritten while the model is in use.
-        backend: `"torch"` or `"jax"`; `None` is PyTorch if it is installed, otherwise JAX. A loaded model has its own.
+        backend: `"torch"`, `"jax"`, or `"onnx"` for a folder that `dragoman export` wrote; `None` (or `"auto"`) is the
+            first of these that is installed. A loaded model has its own.
 
     Raises:
         ModelNotFoundError: If the model or a file of it is not found.
@@ -193,7 +194,7 @@ def _runner_of(model: Any, backend: str | None, threads: int | None) -> Runner:
             "`model` must be a folder, a hub id, a model of dragoman or a runner (`dragoman.model.runner.Runner`), but "
             f"is a {type(model).__name__}: {model!r:.80}."
         )
-    if backend not in (None, own):
+    if backend not in (None, "auto", own):
         raise ConfigError(f"`backend` is {backend!r}, but the model is one of {own!r}.")
     runner = runner_class(own)
     if threads is not None:

@@ -97,7 +97,7 @@ class Attention(nn.Module):
         out = project(self.out_proj, out_heads.transpose(1, 2).reshape(rows, tokens, -1))
         if not weights or probs is None:
             return out, None
-        return out, probs.unflatten(2, (rows // batch, tokens)).transpose(1, 2).flatten(0, 1)
+        return out, probs.reshape(batch, self.num_heads, rows // batch, tokens, -1).transpose(1, 2).flatten(0, 1)
 
 
 def plain_attention(

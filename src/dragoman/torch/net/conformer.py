@@ -97,7 +97,7 @@ def _by_key(scores: Float[Tensor, "batch heads frames distances"]) -> Float[Tens
     frames = scores.shape[2]
     # With one more column, (q, k) is at t + q (2 t - 1) + k of the flat matrix: rows of 2 t - 1, from t on.
     flat = F.pad(scores, (1, 0)).flatten(2)[..., frames:]
-    return flat.unflatten(2, (frames, 2 * frames - 1))[..., :frames]
+    return flat.reshape(*flat.shape[:2], frames, 2 * frames - 1)[..., :frames]
 
 
 class ConvModule(nn.Module):

@@ -142,7 +142,8 @@ def moved(
 
     A stable sort does the same, but ONNX has none.
     """
-    place = torch.where(first, first.cumsum(1), first.sum(1, keepdim=True) + (~first).cumsum(1)) - 1
+    early, late = first.long(), (~first).long()  # ONNX adds no truth values
+    place = torch.where(first, early.cumsum(1), early.sum(1, keepdim=True) + late.cumsum(1)) - 1
     place = place.view(*place.shape, *(1 for _ in rows.shape[2:])).expand(rows.shape)
     return torch.zeros_like(rows).scatter(1, place, rows)
 
@@ -181,4 +182,4 @@ def forbid(scores: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None) -> Fl
 
 def split_heads(x: Float[Tensor, "*rows frames width"], count: int) -> Float[Tensor, "*rows heads frames head_dim"]:
     """Split the channels into `count` heads."""
-    return x.unflatten(-1, (count, -1)).transpose(-3, -2)
+    return x.reshape(*x.shape[:-1], count, -1).transpose(-3, -2)  # a trace would fix the sizes of `unflatten`

@@ -55,7 +55,7 @@ class ConvStackPositions(nn.Module):
 
     def __init__(self, spec: ConvStackPositionSpec, width: int) -> None:
         super().__init__()
-        self.activation = ACTIVATIONS[spec.activation]
+        self.activation, self.width = ACTIVATIONS[spec.activation], width
         self.layers = nn.ModuleList(
             nn.Conv1d(width, width, spec.kernel, padding=spec.kernel // 2, groups=spec.groups)
             for _ in range(spec.num_layers)
@@ -69,7 +69,7 @@ class ConvStackPositions(nn.Module):
         for conv in self.layers:
             # [b, t, w] -> [b, w, t] -> [b, t, w]; an even kernel gives one frame too many
             x = conv(zero_padding(x, mask).transpose(1, 2))[:, :, : states.shape[1]].transpose(1, 2)
-            x = self.activation(F.layer_norm(x, x.shape[-1:]))
+            x = self.activation(F.layer_norm(x, (self.width,)))
         return x
 
 

@@ -14,7 +14,7 @@ from dragoman.torch.net.layers import ACTIVATIONS, Linear
 def average(states: Float[Tensor, "batch frames width"], factor: int) -> Float[Tensor, "batch fewer width"]:
     """Return the mean of each `factor` frames; a remainder at the end is dropped."""
     fewer = states.shape[1] // factor
-    return states[:, : fewer * factor].unflatten(1, (fewer, factor)).mean(2)
+    return states[:, : fewer * factor].reshape(states.shape[0], fewer, factor, -1).mean(2)
 
 
 class Upsample(nn.Module):

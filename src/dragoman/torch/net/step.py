@@ -90,12 +90,12 @@ def decoding_step(
     mask = None
     if token_mask is not None or (spec.causal and (start or spec.position_bias is not None)):
         mask = _attention_mask(spec.causal, count, start, token_mask, given.device)
+    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined]  # counts are then tensors, of an example
     local, local_mask = spec.stack.local, None
-    if local is not None and size > local.window:
+    if local is not None and (tracing or size > local.window):
         local_mask = _attention_mask(spec.causal, count, start, token_mask, given.device, local.window)
     causal = spec.causal and mask is None and count > 1
-    # the counts of a trace are tensors
-    causal = bool(causal) if torch.jit.is_tracing() else causal  # type: ignore[attr-defined]
+    causal = bool(causal) if tracing else causal
     return Step(start=start, size=size, positions=positions, mask=mask, local_mask=local_mask, causal=causal)
 
 
@@ -119,7 +119,8 @@ def _attention_mask(
             f"far, but has the shape {list(token_mask.shape)}."
         )
     # A token always attends to itself, so that padding on the left leaves no row without keys.
-    itself = torch.eye(count, start + count, dtype=torch.bool, device=device).roll(start, 1)
+    keys = torch.arange(start + count, device=device)
+    itself = keys == keys[start:, None]
     return (mask & token_mask[:, None, None, :]) | itself
 
 
@@ -157,12 +158,12 @@ def _after_prefix(
         token_mask = prefix.new_ones(prefix.shape[0], read + count)
     if positions is None:
         positions = _positions(token_mask)[:, read:]
-    return torch.cat([prefix, token_mask], 1), positions + prefix.sum(1, keepdim=True)
+    return torch.cat([prefix, token_mask], 1), positions + prefix.long().sum(1, keepdim=True)
 
 
 def _positions(mask: Bool[Tensor, "rows size"]) -> Int[Tensor, "rows size"]:
     """Number the tokens that a mask keeps."""
-    return (mask.cumsum(1) - 1).clamp(min=0)
+    return (mask.long().cumsum(1) - 1).clamp(min=0)
 
 
 def _padded(mask: Bool[Tensor, "rows tokens"], size: int) -> Bool[Tensor, "rows size"]:

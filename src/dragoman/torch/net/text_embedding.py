@@ -78,7 +78,7 @@ class TextEmbedding(nn.Module):
             padding = torch.eq(tokens, pad)
             if positions is None:
                 positions = (
-                    start + (~padding).cumsum(1) - 1
+                    start + (~padding).long().cumsum(1) - 1
                 )  # fairseq counts padding in the cache, but not among new tokens
         if self.positions is None:
             along = torch.arange(first, first + states.shape[1], device=states.device)

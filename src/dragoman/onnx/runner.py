@@ -1,0 +1,123 @@
+"""An exported model as transcription uses it.
+
+Axes: rows (windows), frames, tokens, vocab.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn, Self
+
+import numpy as np
+import onnxruntime as ort
+from jaxtyping import Float, Int
+
+from dragoman.api.outputs import EncoderOutput
+from dragoman.batch import rows_at_once
+from dragoman.errors import ConfigError
+from dragoman.generation.arrays import ops_of
+from dragoman.model.runner import BackendRunner, ModelFacts
+from dragoman.onnx.model import OnnxSpeechEncoderDecoderModel
+from dragoman.onnx.session import value_of
+from dragoman.onnx.steps import GraphDecoder
+
+
+class Runner(BackendRunner):
+    """Runs an exported model; `dragoman.model.runner` describes the methods."""
+
+    _threads: ClassVar[int | None] = None
+
+    def __init__(self, model: OnnxSpeechEncoderDecoderModel) -> None:
+        self._model = model
+
+    @classmethod
+    def load(cls, folder: Path, device: Any, *, copy_weights: bool = False) -> Self:
+        """Load a folder that `dragoman export` wrote; ONNX Runtime decides what it copies."""
+        return cls(OnnxSpeechEncoderDecoderModel(folder, threads=cls._threads))
+
+    @staticmethod
+    def device(name: str) -> str:
+        """Return the device of this name: the CPU.
+
+        Raises:
+            ConfigError: If it is another one.
+        """
+        if name not in ("auto", "cpu"):
+            raise ConfigError(f"`device` is {name!r}, but exported graphs run on the CPU here. Use auto or cpu.")
+        return "cpu"
+
+    @staticmethod
+    def abilities() -> str:
+        """Return the version of ONNX Runtime and what it computes on."""
+        return f"ONNX Runtime {ort.__version__}, on the CPU"
+
+    @staticmethod
+    def set_threads(count: int) -> None:
+        """Set the number of CPU threads, for models that are loaded later."""
+        Runner._threads = count
+
+    @property
+    def facts(self) -> ModelFacts:
+        return ModelFacts.of(self._model)
+
+    @property
+    def loaded(self) -> OnnxSpeechEncoderDecoderModel:
+        return self._model
+
+    def encode(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> EncoderOutput:
+        encoder = self._model.encoder
+        return self._model.encode(*encoder.prepare(inputs[encoder.main_input_name], inputs.get("attention_mask")))
+
+    def take(self, encoded: EncoderOutput, rows: Sequence[int]) -> EncoderOutput:
+        lengths = encoded.lengths
+        return EncoderOutput(
+            last_hidden_state=encoded.last_hidden_state[list(rows)],
+            lengths=None if lengths is None else lengths[list(rows)],
+        )
+
+    def max_text_length(self, encoded: EncoderOutput) -> int:
+        return self._model.max_text_length(encoded.last_hidden_state.shape[1])
+
+    def generate(
+        self, encoded: EncoderOutput, prompt: Int[np.ndarray[Any, Any], "rows tokens"], **options: Any
+    ) -> tuple[Int[np.ndarray[Any, Any], "sequences generated"], Float[np.ndarray[Any, Any], "sequences generated"]]:
+        found = self._model.generate(
+            encoder_outputs=encoded,
+            decoder_input_ids=prompt,
+            return_dict_in_generate=True,
+            token_log_probs=True,
+            **options,
+        )
+        return found.sequences[:, prompt.shape[1] :], found.token_log_probs
+
+    def next_log_probs(
+        self, encoded: EncoderOutput, prompt: Int[np.ndarray[Any, Any], "rows tokens"]
+    ) -> Float[np.ndarray[Any, Any], "rows vocab"]:
+        logits = GraphDecoder(self._model.graphs, self._model.memory_for(encoded)).start(prompt).logits
+        log_probs: np.ndarray[Any, Any] = ops_of(logits).log_softmax(logits)
+        return log_probs
+
+    def cross_attention(
+        self,
+        encoded: EncoderOutput,
+        tokens: Int[np.ndarray[Any, Any], "rows length"],
+        heads: Sequence[tuple[int, int]],
+    ) -> Iterator[Float[np.ndarray[Any, Any], "heads length frames"]]:
+        stack, frames = self._model.decoder.spec.stack, encoded.last_hidden_state.shape[1]
+        rows = rows_at_once(tokens.shape[1] * stack.num_layers * stack.block.self_attn.num_heads * frames)
+        layers, places = (list(side) for side in zip(*heads, strict=True))
+        for first in range(0, len(tokens), rows):
+            some = tokens[first : first + rows]
+            memory = self._model.memory_for(self.take(encoded, range(first, first + len(some))))
+            read = {"tokens": value_of(some.astype(np.int64)), **memory}
+            weights = self._model.graphs.run("alignment", read)["weights"].numpy()
+            # [layers, rows, heads of a layer, length, frames] -> [rows, heads, length, frames]
+            yield from np.moveaxis(weights[layers, :, places], 0, 1)
+
+    def language_model(self, name: str) -> NoReturn:
+        raise ConfigError(
+            f"The language model {name} runs in PyTorch or JAX, not in ONNX Runtime. Leave it out, or choose the "
+            "backend torch or jax."
+        )
+
+    def free_memory(self) -> None:
+        """Release what the last batch left behind, after memory ran out: ONNX Runtime has done so."""
