@@ -40,7 +40,7 @@ def axes_of(name: str, model: Joint) -> Mapping[int, str]:
 
 
 def audio(model: Joint, batch: int, frames: int) -> Tensor:
-    """Return noise that gives `frames` frames of the front end, fewer where there are not so many positions."""
+    """Return noise that gives `frames` frames of the front end, or as many as there are positions for."""
     spec = model.encoder.spec
     if isinstance(spec.positions, TablePositionSpec):
         frames = min(frames, spec.positions.num_positions)
