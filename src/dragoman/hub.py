@@ -181,7 +181,7 @@ class _Repository:
                 snapshot = self._cached()
             except Exception:
                 raise error from None
-            _log.warning("The hub cannot be reached for %s (%s): using the cache.", self.name, _first_line(error))
+            _log.warning("The hub cannot be reached for %s (%s): using the cache.", self.name, first_line(error))
             return snapshot
         names = [file.rfilename.removeprefix(self.prefix) for file in listed if file.rfilename.startswith(self.prefix)]
         names = [name for name in names if "/" not in name]
@@ -235,11 +235,11 @@ def _explain(error: Exception, name: str, revision: str | None) -> str:
     if isinstance(error, errors.OfflineModeIsEnabled | errors.LocalEntryNotFoundError):
         return (
             f"{name!r} is neither a folder on this machine nor complete in the hub's cache, and cannot be downloaded "
-            f"({_first_line(error)}). Go online, or pass a local folder."
+            f"({first_line(error)}). Go online, or pass a local folder."
         )
     if _is_disk_full(error):
         return f"The disk is full: {name!r} cannot be downloaded. Free some space, or choose another place by HF_HOME."
-    return f"{name!r} cannot be fetched from {constants.ENDPOINT} ({_first_line(error)}). Try again, or pass a folder."
+    return f"{name!r} cannot be fetched from {constants.ENDPOINT} ({first_line(error)}). Try again, or pass a folder."
 
 
 def _is_disk_full(error: BaseException | None) -> bool:
@@ -250,7 +250,13 @@ def _is_disk_full(error: BaseException | None) -> bool:
     return False
 
 
-def _first_line(error: Exception) -> str:
+def is_hub_id(name: str) -> bool:
+    """Return whether a name is an id on the hub, and no folder of this machine."""
+    return bool(_HUB_ID.fullmatch(name)) and not os.path.exists(name)
+
+
+def first_line(error: Exception) -> str:
+    """Return the class and the first line of an error, without tokens."""
     line = str(error).strip().partition("\n")[0][:200]
     line = re.sub("Bearer .*", "Bearer [hidden]", line)  # the HTTP library quotes a token with impossible characters
     return f"{type(error).__name__}: {line}"

@@ -7,8 +7,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src/dragoman"
-# Training is read from docs/training.md, and the names of Flax classes mirror nothing in PyTorch.
+# Training is read from docs/training.md; pages of the hub concern no network, and names of Flax classes mirror nothing
+# in PyTorch.
 BESIDE = {
+    "model/card.py",
     "model/learning.py",
     "model/encoder_states.py",
     *(f"jax/{name}.py" for name in ("train", "learner", "optimizer", "sharding", "flax_names", "masks")),

@@ -11,6 +11,7 @@ from dragoman.checkpoint.source import resolve
 from dragoman.errors import ConfigError, ModelNotFoundError, did_you_mean
 from dragoman.files import read_json
 from dragoman.hub import with_token
+from dragoman.publishing import PUSH_OPTIONS
 
 # Options of `save_pretrained` of `transformers` that have no effect here.
 _IDLE_SAVING = frozenset({"safe_serialization", "save_function", "save_peft_format", "token"})
@@ -22,11 +23,10 @@ def check_saving(keywords: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: If a keyword is unknown or asks for something that is not supported.
     """
-    asked = {name: value for name, value in keywords.items() if name not in _IDLE_SAVING and value}
-    if asked.pop("push_to_hub", None):
-        raise ConfigError("`push_to_hub` is not supported: save into a folder, and run: hf upload NAME FOLDER.")
+    known_ways = _IDLE_SAVING | PUSH_OPTIONS if keywords.get("push_to_hub") else _IDLE_SAVING
+    asked = {name: value for name, value in keywords.items() if name not in known_ways and value}
     if asked:
-        known = {"is_main_process", "max_shard_size", "params", "state_dict"}
+        known = {"is_main_process", "max_shard_size", "params", "push_to_hub", "state_dict"}
         name = next(iter(asked))
         raise ConfigError(f"`{name}` is not an option of `save_pretrained`.{did_you_mean(name, known)}")
 

@@ -14,13 +14,14 @@ from dragoman.errors import ConfigError, ModelNotFoundError
 from dragoman.families.free_fields import FieldAlias, FreeFields, field_name
 from dragoman.files import as_path, read_json, write_bytes
 from dragoman.hub import HUB_OPTIONS, local_folder
+from dragoman.publishing import PushMethods
 from dragoman.spec import SpecAugmentSpec, SpeechEncoderSpec, TextDecoderSpec
 
 _JSON = (str, int, float, list, tuple, dict)
 
 
 @dataclass(kw_only=True, init=False, eq=False)
-class ModelConfig(FreeFields):
+class ModelConfig(FreeFields, PushMethods):
     """The fields that any `config.json` may have; each family adds its own.
 
     Any other name is kept as an attribute and saved, if JSON can hold its value; one that looks like a misspelt field

@@ -15,7 +15,6 @@ from dragoman.api.config import SpeechEncoderDecoderConfig
 from dragoman.api.outputs import EncoderOutput
 from dragoman.checkpoint.options import check_saving, tensors_to_save
 from dragoman.errors import GenerationError
-from dragoman.files import as_path
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.request import Request, Speech
 from dragoman.generation.result import GenerationResult
@@ -35,6 +34,7 @@ from dragoman.jax.stages import StageMethods, dropout_key
 from dragoman.model.arguments import chosen, encoder_inputs
 from dragoman.model.joining import check_joinable, check_part, joint_config
 from dragoman.model.save import save_model
+from dragoman.publishing import pushed
 from dragoman.spec import Padding
 from dragoman.spec.augment import Masks
 
@@ -138,7 +138,7 @@ class FlaxSpeechEncoderDecoderModel(StageMethods):
             params: Written instead of the model's own.
             is_main_process: If several processes train one model, only the main one writes.
             max_shard_size: Bytes of one weight file, or a string like "5GB".
-            **ways: Options of `transformers` without effect here; others are refused.
+            **ways: `push_to_hub=True` with the options of `push_to_hub`; others of `transformers` have no effect.
 
         Raises:
             ConfigError: If a keyword asks for what is not supported, or `params` is not of this model.
@@ -148,7 +148,8 @@ class FlaxSpeechEncoderDecoderModel(StageMethods):
         if is_main_process:
             given = tensors_to_save(flat(self.params), None if params is None else flat(params), "params")
             tensors = {**flat(tree_of(self.module)), **given}
-            save_model(BACKEND, self, tensors, as_path(save_directory, "`save_directory`"), max_shard_size)
+            with pushed(self, save_directory, ways) as folder:
+                save_model(BACKEND, self, tensors, folder, max_shard_size)
 
     def __call__(
         self,

@@ -18,17 +18,19 @@ from dragoman.generation.request import Speech
 from dragoman.model.arguments import chosen, decoder_inputs, encoder_inputs, shift_right, warn_of_start
 from dragoman.model.arrays import checked_mask, checked_tokens
 from dragoman.model.backend import Backend
+from dragoman.model.card import card_of
 from dragoman.model.following import joint_change_is_free
 from dragoman.model.generate import GenerateMethods
 from dragoman.model.load import load_model
 from dragoman.model.lora import add_lora, load_adapter, merge_lora, save_adapter
 from dragoman.model.naming import loading_info
 from dragoman.model.warm_start import warm_start
+from dragoman.publishing import PushModelMethods
 from dragoman.spec import Padding
 from dragoman.spec.lora import LoraSpec
 
 
-class ModelMethods(GenerateMethods):
+class ModelMethods(GenerateMethods, PushModelMethods):
     """Methods of a whole model."""
 
     config_class = SpeechEncoderDecoderConfig
@@ -274,6 +276,10 @@ class ModelMethods(GenerateMethods):
         `"reference"` gives the numbers of `transformers`, where padding changes the outputs of some encoders.
         """
         self.encoder.padding = Padding(padding)
+
+    def hub_card(self, repo_id: str) -> str:
+        """Return the README.md of a new repository on the hub."""
+        return card_of(self, repo_id)
 
     def get_encoder(self) -> Any:
         """Return the encoder."""

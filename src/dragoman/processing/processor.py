@@ -4,19 +4,21 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Self
 
 from dragoman.batch import Batch
 from dragoman.errors import ConfigError
 from dragoman.families import FAMILIES
-from dragoman.files import as_path, write_json
+from dragoman.files import write_json
 from dragoman.hub import local_folder
 from dragoman.processing.from_files import read_feature_extractor, read_tokenizer, split_options
 from dragoman.processing.parts import AnyFeatureExtractor, AnyTokenizer, WhisperPrompts
+from dragoman.publishing import PUSH_OPTIONS, PushMethods, pushed
 from dragoman.text.tokenizer import Tokenizer
 
 
-class SpeechProcessor:
+class SpeechProcessor(PushMethods):
     """Any feature extractor and any tokenizer.
 
     Args:
@@ -182,9 +184,20 @@ class SpeechProcessor:
         """Keys that a call may return and that the model takes."""
         return [*self.feature_extractor.model_input_names, "labels"]
 
-    def save_pretrained(self, save_directory: str | os.PathLike[str]) -> tuple[str, ...]:
-        """Write files that `dragoman` and `transformers` read, and return their paths."""
-        folder = as_path(save_directory, "`save_directory`")
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **ways: Any) -> tuple[str, ...]:
+        """Write files that `dragoman` and `transformers` read, and return their paths.
+
+        Args:
+            save_directory: Made if it does not exist.
+            **ways: `push_to_hub=True` with the options of `push_to_hub`.
+        """
+        if unknown := ways.keys() - PUSH_OPTIONS:
+            known = ", ".join(sorted(PUSH_OPTIONS))
+            raise ConfigError(f"`{min(unknown)}` is not an option of `save_pretrained`; those are {known}.")
+        with pushed(self, save_directory, ways) as folder:
+            return self._save(folder)
+
+    def _save(self, folder: Path) -> tuple[str, ...]:
         name = type(self).__name__
         if name == "SpeechProcessor":  # only dragoman has it
             name = processor_of(self.feature_extractor).__name__

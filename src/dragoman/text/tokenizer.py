@@ -17,6 +17,7 @@ from tokenizers import Tokenizer as RustTokenizer
 from dragoman.batch import Batch, to_framework
 from dragoman.errors import TokenizerError
 from dragoman.files import as_path, write_bytes, write_json
+from dragoman.publishing import PushMethods
 from dragoman.text.decoding import Decoder
 from dragoman.text.encodings import FILL, JOINED, columns_of, pairs_of, truncate
 from dragoman.text.ids import id_array, id_rows, pad_rows, padded_length
@@ -26,7 +27,7 @@ from dragoman.text.settings import extra_tokens, flag, max_length, saved_setting
 from dragoman.text.special_tokens import ROLES
 
 
-class Tokenizer(Decoder):
+class Tokenizer(Decoder, PushMethods):
     """Converts texts to token ids and back.
 
     Args:

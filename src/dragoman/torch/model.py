@@ -17,7 +17,6 @@ from dragoman.api.outputs import EncoderOutput
 from dragoman.checkpoint.lora import is_new
 from dragoman.checkpoint.options import check_saving
 from dragoman.errors import ConfigError
-from dragoman.files import as_path
 from dragoman.generation.request import Request
 from dragoman.generation.result import GenerationResult, compute_transition_scores
 from dragoman.model.arguments import chosen, encoder_inputs
@@ -25,6 +24,7 @@ from dragoman.model.configs import as_joint
 from dragoman.model.joining import check_joinable, check_part, joint_config
 from dragoman.model.save import save_model
 from dragoman.model.state import Section, model_sections
+from dragoman.publishing import pushed
 from dragoman.torch.arrays import ARRAYS
 from dragoman.torch.backend import BACKEND
 from dragoman.torch.calls import run_encoder
@@ -102,7 +102,7 @@ class SpeechEncoderDecoderModel(JointModel):
             is_main_process: If several processes train one model, only the main one writes.
             state_dict: Tensors to write instead of the model's own: what a trainer gathered from several devices.
             max_shard_size: Bytes of one weight file, or a string like "5GB".
-            **ways: Options of `transformers` without effect here; others are refused.
+            **ways: `push_to_hub=True` with the options of `push_to_hub`; others of `transformers` have no effect.
 
         Raises:
             ConfigError: If a keyword asks for what is not supported, or `state_dict` is not of this model.
@@ -111,7 +111,8 @@ class SpeechEncoderDecoderModel(JointModel):
         check_saving(ways)
         if is_main_process:
             tensors = self._tensors_to_save(state_dict)
-            save_model(BACKEND, self, tensors, as_path(save_directory, "`save_directory`"), max_shard_size)
+            with pushed(self, save_directory, ways) as folder:
+                save_model(BACKEND, self, tensors, folder, max_shard_size)
 
     def forward(
         self,

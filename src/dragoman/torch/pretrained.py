@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from dragoman.checkpoint.options import LoadOptions, check_saving, tensors_to_save
 from dragoman.errors import ConfigError
 from dragoman.families import ModelConfig
-from dragoman.files import as_path
 from dragoman.model.following import changed_spec, numbers_of
 from dragoman.model.load import load_part, log_new
 from dragoman.model.naming import loading_info
 from dragoman.model.save import save_part
 from dragoman.model.state import Section, from_either, part_sections
+from dragoman.publishing import PushModelMethods, pushed
 from dragoman.spec.checks import check_sizes
 from dragoman.torch.backend import BACKEND, own_tensors
 from dragoman.torch.forks import mind_forks
@@ -85,7 +85,7 @@ class PretrainedModule(NamedModule):
         return tensors_to_save(own, renamed, "state_dict")
 
     def set_attn_implementation(self, attn_implementation: str | dict[str, str]) -> None:
-        """Name the way to compute attention in the configuration; it changes no number."""
+        """Name the way to compute attention, which changes no number."""
         self.config.attn_implementation = attn_implementation
 
     @property
@@ -134,12 +134,11 @@ class PretrainedModule(NamedModule):
         Reentrant checkpointing needs it; the checkpointing here does not, but code for adapters calls it.
         """
         self.disable_input_require_grads()
-        hooks = [
+        self.__dict__["_grad_hooks"] = [
             module.register_forward_hook(_require_grad)
             for name, module in self.named_modules()
             if name.rpartition(".")[2] in ("frontend", "embed")
         ]
-        self.__dict__["_grad_hooks"] = hooks
 
     def disable_input_require_grads(self) -> None:
         """Undo `enable_input_require_grads`."""
@@ -203,7 +202,7 @@ def _require_grad(module: nn.Module, inputs: Any, output: Any) -> None:
             tensor.requires_grad_(True)
 
 
-class PretrainedPart(PretrainedModule):
+class PretrainedPart(PretrainedModule, PushModelMethods):
     """An encoder or a decoder, which loads and saves alone."""
 
     spec: Any  # a `SpeechEncoderSpec` or a `TextDecoderSpec`
@@ -288,7 +287,7 @@ class PretrainedPart(PretrainedModule):
             is_main_process: If several processes train one model, only the main one writes.
             state_dict: Tensors to write instead of the model's own: what a trainer gathered from several devices.
             max_shard_size: Bytes of one weight file, or a string like "5GB".
-            **ways: Options of `transformers` without effect here; others are refused.
+            **ways: `push_to_hub=True` with the options of `push_to_hub`; others of `transformers` have no effect.
 
         Raises:
             ConfigError: If a keyword asks for what is not supported, or `state_dict` is not of this model.
@@ -297,4 +296,5 @@ class PretrainedPart(PretrainedModule):
         check_saving(ways)
         if is_main_process:
             tensors = self._tensors_to_save(state_dict)
-            save_part(BACKEND, self, tensors, as_path(save_directory, "`save_directory`"), max_shard_size)
+            with pushed(self, save_directory, ways) as folder:
+                save_part(BACKEND, self, tensors, folder, max_shard_size)

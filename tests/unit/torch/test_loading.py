@@ -224,7 +224,6 @@ class TestSaving:
     @pytest.mark.parametrize(
         ("options", "words"),
         [
-            ({"push_to_hub": True}, "hf upload"),
             ({"max_shard_sise": "1GB"}, 'Did you mean "max_shard_size"'),
             ({"variant": "fp16"}, "`variant` is not an option of `save_pretrained`"),
         ],

@@ -38,6 +38,7 @@ from dragoman.batch import Batch, to_numpy
 from dragoman.errors import AudioError, ModelNotFoundError
 from dragoman.files import as_path, write_json
 from dragoman.hub import local_folder
+from dragoman.publishing import PushMethods
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class Call:
     normalize: bool | None = None
 
 
-class FeatureExtractor(ABC):
+class FeatureExtractor(ABC, PushMethods):
     """A feature extractor of any kind.
 
     Attributes:
