@@ -1,4 +1,4 @@
-"""Real speech for the benchmarks: clips from `recipes/amazon_queen.py`, alone and joined into one recording."""
+"""Real speech for the benchmarks: clips from `recipes/amazon-queen/clips.py`, alone and joined into one recording."""
 
 import json
 import random
@@ -24,7 +24,7 @@ class Clip(NamedTuple):
 
 def fetch_rows(folder: Path) -> list[dict[str, Any]]:
     """Return the metadata of each clip; download the clips unless they exist."""
-    recipe = runpy.run_path(str(Path(__file__).parent.parent / "recipes" / "amazon_queen.py"))
+    recipe = runpy.run_path(str(Path(__file__).parent.parent / "recipes" / "amazon-queen" / "clips.py"))
     return [json.loads(line) for line in recipe["main"](folder).read_text(encoding="utf-8").splitlines()]
 
 

@@ -2,9 +2,9 @@
 
     python benchmarks/same_text.py FOLDER [--clips 100] [--seed 0]
 
-The clips of `recipes/amazon_queen.py` are downloaded to FOLDER unless they exist. They are joined into one recording,
-three seconds apart, so that each clip has its own windows, which are decoded one by one ("single"). These transcripts
-are compared with those of
+The clips of `recipes/amazon-queen/clips.py` are downloaded to FOLDER unless they exist. They are joined into one
+recording, three seconds apart, so that each clip has its own windows, which are decoded one by one ("single"). These
+transcripts are compared with those of
 
     batched    the same recording, 16 windows at once
     streamed   the same recording, sent to `Transcriber.stream` in chunks of 0.1 s; final transcripts

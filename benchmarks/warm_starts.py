@@ -2,8 +2,8 @@
 
     python benchmarks/warm_starts.py FOLDER DECODER [--fusion prefix] [--minutes 10] [--state FILE]
 
-The clips of `recipes/amazon_queen.py` (English game dialogue) are downloaded to FOLDER unless they exist. DECODER is
-the folder of a text model. The encoder is that of the default model, Whisper tiny.en, which was trained with
+The clips of `recipes/amazon-queen/clips.py` (English game dialogue) are downloaded to FOLDER unless they exist. DECODER
+is the folder of a text model. The encoder is that of the default model, Whisper tiny.en, which was trained with
 transcripts; it stays frozen, and its states are cached in FOLDER. Clips of up to `--seconds` with 3 to 10 words are
 used. The texts held out for the measurement never occur in training, from any speaker. Two models start out identical
 and get the same batches, one with the audio and one with silence. The model with silence can learn only the style of

@@ -2,8 +2,8 @@
 
     python benchmarks/word_error_rate.py FOLDER [--clips 60] [--seed 0] [--beam_size 5] [--minutes 10]
 
-The clips of `recipes/amazon_queen.py` (English game dialogue, MP3 at 11,025 Hz) are downloaded to FOLDER unless they
-exist. Random clips of at least three words are used. Four systems transcribe the same waveforms:
+The clips of `recipes/amazon-queen/clips.py` (English game dialogue, MP3 at 11,025 Hz) are downloaded to FOLDER unless
+they exist. Random clips of at least three words are used. Four systems transcribe the same waveforms:
 
     transformers   WhisperForConditionalGeneration with the package's weights, the same prompt and suppressed tokens
     model          SpeechEncoderDecoderModel.generate

@@ -10,9 +10,9 @@ sentences ("running"), and single words, trimmed to their first and last sound a
 of the start and end errors of correctly recognised words. It builds two more recordings:
 
     long    all running sentences in one recording, in windows of 10 s, decoded in batches
-    real    40 clips of `recipes/amazon_queen.py` (downloaded to the folder CLIPS unless they exist), half a second
-            apart; only the start of each clip's first word and the end of its last word are known, from its first and
-            last sound
+    real    40 clips of `recipes/amazon-queen/clips.py` (downloaded to the folder CLIPS unless they exist), half a
+            second apart; only the start of each clip's first word and the end of its last word are known, from its first
+            and last sound
 
 Every transcript is checked: times never decrease, and none is outside the file.
 """

@@ -1,6 +1,6 @@
 """Real English speech with its words: the dialogues of the game Flight of the Amazon Queen.
 
-    python recipes/amazon_queen.py FOLDER
+    python recipes/amazon-queen/clips.py FOLDER
 
 fetches Debian's package `flight-of-the-amazon-queen` (freeware: it may be copied, modified and redistributed), and
 writes the clips as MP3 files (mono, 11,025 Hz: there is nothing above 5.5 kHz) with a `manifest.jsonl` beside them:
@@ -12,6 +12,7 @@ the line they speak; the lines are in dialogue members (`*.DOG`) and in one text
 big-endian. A line is cut into clips at its stage directions, `*` and two letters.
 """
 
+import hashlib
 import json
 import re
 import struct
@@ -23,6 +24,7 @@ from pathlib import Path
 
 PACKAGE = "flight-of-the-amazon-queen"
 GAME = "usr/share/scummvm/flight-of-the-amazon-queen/queen.1c"
+GAME_SHA256 = "cc91960d133fcd4173eda4bac304e80d2bbdbaa085640287ab9e0507bd603f67"
 
 _DIALOGUE_HEADER = 20  # bytes before the dialogue itself
 _FIRST_JOE_TABLE = 32  # where Joe's lines begin, after tables of 96 bytes each
@@ -132,6 +134,9 @@ def fetch(folder: Path) -> Path:
         package = next(folder.glob(f"{PACKAGE}_*.deb"))
         subprocess.run(["dpkg-deb", "-x", str(package), str(folder / "package")], check=True)
         package.unlink()
+    found = hashlib.sha256(game.read_bytes()).hexdigest()
+    if found != GAME_SHA256:
+        raise SystemExit(f"{game} is not the known file: its SHA-256 is {found}, expected {GAME_SHA256}.")
     return game
 
 
