@@ -11,8 +11,8 @@ of the start and end errors of correctly recognised words. It builds two more re
 
     long    all running sentences in one recording, in windows of 10 s, decoded in batches
     real    40 clips of `recipes/amazon-queen/clips.py` (downloaded to the folder CLIPS unless they exist), half a
-            second apart; only the start of each clip's first word and the end of its last word are known, from its first
-            and last sound
+            second apart; only the start of each clip's first word and the end of its last word are known, from its
+            first and last sound
 
 Every transcript is checked: times never decrease, and none is outside the file.
 """

@@ -9,6 +9,9 @@ import os
 import re
 import runpy
 import shlex
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -122,6 +125,26 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def served(serve: list[str], curl: list[str]) -> dict[str, Any]:
+    """Start a server by its command, on a free port, and return what the command of a client prints."""
+    server = subprocess.Popen(
+        [sys.executable, "-m", *serve, "--port", "0"], stderr=subprocess.PIPE, text=True, env={**os.environ}
+    )
+    try:
+        assert server.stderr is not None
+        lines = iter(server.stderr.readline, "")
+        address = next(found[1] for line in lines if (found := re.search(r"Listening on (http://\S+?)\.?$", line)))
+        client = [word.replace("http://127.0.0.1:8000", address) for word in curl]
+        done = subprocess.run([*client, "--silent"], capture_output=True, text=True, check=True)
+        found_json: dict[str, Any] = json.loads(done.stdout)
+        return found_json
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(timeout=60)
+        if server.stderr is not None:
+            server.stderr.close()
+
+
 PAGES = {
     "recipes/librispeech/README.md": librispeech,
     "recipes/covost2/README.md": covost2,
@@ -143,6 +166,8 @@ def test_every_command_of_a_page_runs(
     shown = commands(ROOT / page)
     assert {"train", "evaluate"} <= {words[1] for words in shown}
     for program, *words in shown:
+        if program == "curl" or words[0] == "serve":
+            continue  # both together, below
         assert program == "dragoman", words
         words = [word.replace("RECIPES", str(ROOT / "recipes")) for word in words]
         if words[0] == "train":
@@ -154,6 +179,9 @@ def test_every_command_of_a_page_runs(
         assert code == 0, (words, capsys.readouterr())
         if words[0] == "evaluate":
             assert "6 items" in capsys.readouterr().out
+    serving = [words for words in shown if words[1] == "serve" or words[0] == "curl"]
+    if serving:
+        assert served(*serving).keys() >= {"text"}
     logs = list(tmp_path.glob("*/log.jsonl"))
     assert len(logs) == 1
     assert [json.loads(line)["step"] for line in logs[0].read_text().splitlines()] == [1, 2, 2]
