@@ -131,7 +131,15 @@ COMPLETE: dict[str, dict[str, Any]] = {
     "data2vec-audio": {"num_adapter_layers": 1},
     "gpt_neo": {"attention_types": [[["local"], 1]]},
 }
-DEPTHS = ("num_hidden_layers", "encoder_layers", "decoder_layers", "n_layer", "num_layers")
+DEPTHS = (
+    "encoder_num_hidden_layers",
+    "decoder_num_hidden_layers",
+    "num_hidden_layers",
+    "encoder_layers",
+    "decoder_layers",
+    "n_layer",
+    "num_layers",
+)
 
 
 def one_layer(model_type: str) -> dict[str, Any]:
@@ -149,10 +157,19 @@ LARGE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias"
 TIED, UNTIED = {"tie_word_embeddings": True}, {"tie_word_embeddings": False}
 WEIGHTED = {"extra": {"use_weighted_layer_sum": True}}
 Speech2TextEncoder = tf.models.speech_to_text.modeling_speech_to_text.Speech2TextEncoder
+MoonshineEncoder = tf.models.moonshine.modeling_moonshine.MoonshineEncoder
 WhisperEncoder = tf.models.whisper.modeling_whisper.WhisperEncoder
 
 
 class Speech2TextDecoder(tf.Speech2TextForConditionalGeneration):
+    """The names of the whole model without those of its encoder."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        del self.model.encoder
+
+
+class MoonshineDecoder(tf.MoonshineForConditionalGeneration):
     """The names of the whole model without those of its encoder."""
 
     def __init__(self, config: Any) -> None:
@@ -220,6 +237,8 @@ def _sources() -> Iterator[tuple[str, str, Source]]:
         Source(tf.WhisperForConditionalGeneration, tf.WhisperForCausalLM, aliases=True),
     ):
         yield "whisper", "text", source
+    for part, source in _moonshine():
+        yield "moonshine", part, source
     for family, text_sources in (*_text_sources().items(), *_alone()):
         for source in text_sources:
             yield family, "text", source
@@ -311,6 +330,17 @@ def _conformers(adapter: Mapping[str, Any]) -> Iterator[tuple[str, str, Source]]
     yield "wav2vec2-bert", "speech", Source(plain, plain, fields={"position_embeddings_type": "relative"})
     for head in tf.Wav2Vec2BertForCTC, tf.Wav2Vec2BertForSequenceClassification, tf.Wav2Vec2BertForXVector:
         yield "wav2vec2-bert", "speech", Source(head, plain, without("wav2vec2_bert."), WEIGHTED)
+
+
+def _moonshine() -> Iterator[tuple[str, Source]]:
+    full = tf.MoonshineForConditionalGeneration
+    yield "speech", Source(MoonshineEncoder, MoonshineEncoder)
+    yield "speech", Source(tf.MoonshineModel, MoonshineEncoder, without("encoder."))
+    yield "speech", Source(full, MoonshineEncoder, without("model.encoder."), aliases=True)
+    yield "text", Source(MoonshineDecoder, MoonshineDecoder)
+    yield "text", Source(MoonshineDecoder, MoonshineDecoder, fields=UNTIED)
+    yield "text", Source(tf.MoonshineModel, MoonshineDecoder, with_prefix("model."))
+    yield "text", Source(full, MoonshineDecoder, aliases=True)
 
 
 def _bert() -> Iterator[Source]:

@@ -4,7 +4,7 @@ Nothing is downloaded: the tensors are those of the class in `transformers` on t
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import torch
@@ -19,11 +19,15 @@ from dragoman.torch.parts import SpeechEncoder, TextDecoder
 class Published:
     """A checkpoint: the half of it that is used, its class in `transformers`, and what its config.json says."""
 
-    part: Literal["speech", "text"]
+    part: str
     theirs: str
     config: dict[str, Any]
 
 
+MOONSHINE = {"model_type": "moonshine", "vocab_size": 32768}
+TINY = MOONSHINE | {"hidden_size": 288, "intermediate_size": 1152, "max_position_embeddings": 194}
+BASE = MOONSHINE | {"hidden_size": 416, "intermediate_size": 1664, "partial_rotary_factor": 0.62}
+BASE |= {"encoder_num_hidden_layers": 8, "decoder_num_hidden_layers": 8}
 M2M100 = {"model_type": "m2m_100", "d_model": 1024, "encoder_attention_heads": 16, "decoder_attention_heads": 16}
 NARROW = M2M100 | {"encoder_layers": 12, "decoder_layers": 12, "encoder_ffn_dim": 4096, "decoder_ffn_dim": 4096}
 WIDE = M2M100 | {"encoder_layers": 24, "decoder_layers": 24, "encoder_ffn_dim": 8192, "decoder_ffn_dim": 8192}
@@ -34,6 +38,11 @@ PUBLISHED = {
     "facebook/nllb-200-distilled-1.3B": Published(
         "text", "M2M100ForConditionalGeneration", WIDE | {"vocab_size": 256206}
     ),
+    **{
+        f"UsefulSensors/moonshine-{size}, {part}": Published(part, "MoonshineForConditionalGeneration", config)
+        for size, config in (("tiny", TINY), ("base", BASE))
+        for part in ("speech", "text")
+    },
     "facebook/m2m100_418M": Published("text", "M2M100ForConditionalGeneration", NARROW | {"vocab_size": 128112}),
 }
 

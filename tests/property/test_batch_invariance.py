@@ -30,6 +30,7 @@ MODELS = {
     "conformer, distances": ("wav2vec2-conformer", {}, "bert"),
     "conformer, rotary": ("wav2vec2-conformer", {**ADAPTER, "position_embeddings_type": "rotary"}, "bert"),
     "wav2vec2-bert": ("wav2vec2-bert", {**ADAPTER, "use_intermediate_ffn_before_adapter": True}, "bert"),
+    "moonshine": ("moonshine", {}, "bert"),
     "speech_to_text": ("speech_to_text", {}, "bert"),
 }
 LONGEST, TOKENS = 6000, 12

@@ -48,6 +48,7 @@ _FILES = (
     "marian",
     "mbart",
     "mistral",
+    "moonshine",
     "mt5",
     "opt",
     "pegasus",

@@ -25,6 +25,7 @@ class LlamaLikeConfig(ModelConfig):
 
     default_theta: ClassVar[float] = 10_000.0  # base of rotary positions, where the file has none
     default_share: ClassVar[float | None] = None  # part of each head that they rotate, likewise
+    interleaved: ClassVar[bool] = False  # whether these pair neighbouring channels
 
     vocab_size: int = 32000
     hidden_size: int = 4096
@@ -60,6 +61,7 @@ class LlamaLikeConfig(ModelConfig):
     def decoder_spec(
         self, *, head_width: int, qkv_bias: bool, out_bias: bool, ffn_bias: bool, norm: Norm = Norm.RMS
     ) -> TextDecoderSpec:
+        rotary = rotary_of(self.rope, head_width, self.max_position_embeddings)
         block = BlockSpec(
             self_attn=AttentionSpec(
                 width=self.hidden_size,
@@ -69,7 +71,7 @@ class LlamaLikeConfig(ModelConfig):
                 qkv_bias=qkv_bias,
                 out_bias=out_bias,
                 dropout=self.attention_dropout,
-                rotary=rotary_of(self.rope, head_width, self.max_position_embeddings),
+                rotary=replace(rotary, interleaved=self.interleaved),
             ),
             ffn=FeedForwardSpec(
                 width=self.intermediate_size, activation=Activation.parse(self.hidden_act), gated=True, bias=ffn_bias

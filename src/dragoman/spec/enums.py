@@ -10,6 +10,7 @@ class FrontendNorm(Enum):
 
     GROUP = "group"  # each channel over time, after the first convolution only
     LAYER = "layer"  # each frame over its channels, after every convolution
+    ALL = "all"  # all channels and frames together, after the first convolution and its non-linearity: Moonshine
 
 
 class Positions(Enum):

@@ -30,6 +30,8 @@ class ConvFrontendSpec:
     """How the convolutions' outputs are normalised."""
     activation: Activation
     """Non-linearity after each convolution."""
+    first_activation: Activation | None = None
+    """Non-linearity after the first convolution where it is another, in which case that convolution has no bias."""
     feature_norm: bool = True
     """Whether the features are normalised before the projection."""
     norm_eps: float = 1e-5

@@ -10,6 +10,7 @@ class Norm(Enum):
     """A normalisation of the last axis."""
 
     LAYER = "layer"  # mean 0, variance 1, then a weight and a bias
+    LAYER_WITHOUT_BIAS = "layer_without_bias"  # mean 0, variance 1, then a weight: Moonshine
     RMS = "rms"  # mean square 1, then a weight: T5 and Llama (https://arxiv.org/abs/1910.07467)
     RMS_FROM_ONE = "rms_from_one"  # the same with the weight stored minus 1: Gemma
 

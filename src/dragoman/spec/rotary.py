@@ -98,7 +98,7 @@ class PairScaling:
 
 @dataclass(frozen=True, kw_only=True)
 class RotarySpec:
-    """Rotation of the first channels of each head, channel `i` paired with channel `i + width / 2`."""
+    """Rotation of pairs of the first channels of each head."""
 
     width: int
     """Number of channels that are rotated."""
@@ -108,6 +108,8 @@ class RotarySpec:
     """Scaling of the frequencies for long sequences."""
     magnitude: float = 1.0
     """Factor of the rotated channels, which sharpens the attention of a scaled model."""
+    interleaved: bool = False
+    """Whether channel `2 i` is paired with `2 i + 1` (Moonshine) instead of `i` with `i + width / 2`."""
 
     def __post_init__(self) -> None:
         if self.width < 2 or self.width % 2:

@@ -1,4 +1,4 @@
-"""Recordings through encoders of filter banks: windows, masks and the shortest clips."""
+"""Recordings through encoders of filter banks, and of waveforms with one norm: windows, masks, the shortest clips."""
 
 import json
 from pathlib import Path
@@ -14,6 +14,7 @@ from dragoman.testing import tiny_config
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"abcdefghijklmnopqrstuvwxyz"]
 ENCODERS = {
     "wav2vec2-bert": ({"feature_projection_input_dim": 160}, "SeamlessM4TFeatureExtractor"),
+    "moonshine": ({}, "Wav2Vec2FeatureExtractor"),
     "speech_to_text": ({"input_feat_per_channel": 80}, "Speech2TextFeatureExtractor"),
 }
 

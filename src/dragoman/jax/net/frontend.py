@@ -26,17 +26,22 @@ class ConvLayer(nnx.Module):
         channels_in = spec.channels[index - 1] if index else 1
         channels = spec.channels[index]
         self.kernel, self.stride = spec.kernels[index], spec.strides[index]
-        self.conv = Conv1d(channels_in, channels, self.kernel, self.stride, bias=spec.bias)
+        first = None if index else spec.first_activation
+        self.conv = Conv1d(channels_in, channels, self.kernel, self.stride, bias=spec.bias and first is None)
         self.norm: LayerNorm | ChannelNorm | None
         if spec.norm is FrontendNorm.LAYER:
             self.norm = LayerNorm(channels)
         else:
-            self.norm = ChannelNorm(channels) if index == 0 else None
-        self.activation = ACTIVATIONS[spec.activation]
+            self.norm = ChannelNorm(channels, together=spec.norm is FrontendNorm.ALL) if index == 0 else None
+        self.norm_last = spec.norm is FrontendNorm.ALL
+        self.activation = ACTIVATIONS[first or spec.activation]
 
     def __call__(self, features: Array, lengths: Array | None) -> Array:
         """Convolve `[batch, frames, channels]`; `lengths` are those of the output."""
         features = self.conv(features)
+        if self.norm_last:
+            features = self.activation(features)
+            return self.norm(features, lengths) if isinstance(self.norm, ChannelNorm) else features
         if isinstance(self.norm, ChannelNorm):
             features = self.norm(features, lengths)
         elif self.norm is not None:

@@ -23,12 +23,13 @@ def standardise(states: Float[Array, "*rows width"], eps: float) -> Float[Array,
 class LayerNorm(nnx.Module):
     """Normalise the last axis, in float32 or better."""
 
-    def __init__(self, width: int, eps: float = 1e-5) -> None:
+    def __init__(self, width: int, eps: float = 1e-5, *, bias: bool = True) -> None:
         self.eps = eps
-        self.weight, self.bias = param(width), param(width)
+        self.weight, self.bias = param(width), param(width) if bias else None
 
     def __call__(self, states: Float[Array, "*rows width"]) -> Float[Array, "*rows width"]:
-        return (standardise(states, self.eps) * self.weight[...] + self.bias[...]).astype(states.dtype)
+        scaled = standardise(states, self.eps) * self.weight[...]
+        return (scaled if self.bias is None else scaled + self.bias[...]).astype(states.dtype)
 
 
 class RMSNorm(nnx.Module):
@@ -52,6 +53,8 @@ def norm_of(spec: NormSpec, width: int) -> LayerNorm | RMSNorm:
     """Return a normalisation of the last axis."""
     if spec.kind is Norm.LAYER:
         return LayerNorm(width, spec.eps)
+    if spec.kind is Norm.LAYER_WITHOUT_BIAS:
+        return LayerNorm(width, spec.eps, bias=False)
     return RMSNorm(width, spec.eps, from_one=spec.kind is Norm.RMS_FROM_ONE)
 
 
@@ -59,11 +62,11 @@ class ChannelNorm(nnx.Module):
     """Normalise each channel over time: a group norm with one channel a group, over the valid frames only.
 
     `transformers` averages over padding too, so that a clip's result depends on its neighbours in the batch; without
-    `lengths` this does the same.
+    `lengths` this does the same. `together` all channels are one group.
     """
 
-    def __init__(self, channels: int, eps: float = 1e-5) -> None:
-        self.eps = eps
+    def __init__(self, channels: int, eps: float = 1e-5, *, together: bool = False) -> None:
+        self.eps, self.together = eps, together
         self.weight, self.bias = param(channels), param(channels)
 
     def __call__(
@@ -72,9 +75,11 @@ class ChannelNorm(nnx.Module):
         """Normalise; frames beyond `lengths` do not count, and their output is undefined."""
         x = widened(features)
         mask = None if lengths is None else frame_mask(lengths, x.shape[1])
+        axes = (1, 2) if self.together else (1,)
         count = x.shape[1] if lengths is None else lengths[:, None, None].astype(x.dtype)
-        centred = x - zero_padding(x, mask).sum(1, keepdims=True) / count
-        variance = jnp.square(zero_padding(centred, mask)).sum(1, keepdims=True) / count
+        count = count * (x.shape[2] if self.together else 1)
+        centred = x - zero_padding(x, mask).sum(axes, keepdims=True) / count
+        variance = jnp.square(zero_padding(centred, mask)).sum(axes, keepdims=True) / count
         scale = self.weight[...] * lax.rsqrt(variance + self.eps)
         return (centred * scale + self.bias[...]).astype(features.dtype)
 

@@ -28,19 +28,24 @@ class ConvLayer(nn.Module):
         channels_in = spec.channels[index - 1] if index else 1
         channels = spec.channels[index]
         self.kernel, self.stride = spec.kernels[index], spec.strides[index]
-        self.conv = nn.Conv1d(channels_in, channels, self.kernel, self.stride, bias=spec.bias)
+        first = None if index else spec.first_activation
+        self.conv = nn.Conv1d(channels_in, channels, self.kernel, self.stride, bias=spec.bias and first is None)
         self.norm: nn.Module | None = None
         if spec.norm is FrontendNorm.LAYER:
             self.norm = LayerNormChannels(channels)
         elif index == 0:
-            self.norm = ChannelNorm(channels)
-        self.activation = ACTIVATIONS[spec.activation]
+            self.norm = ChannelNorm(channels, together=spec.norm is FrontendNorm.ALL)
+        self.norm_last = spec.norm is FrontendNorm.ALL
+        self.activation = ACTIVATIONS[first or spec.activation]
 
     def forward(self, features: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Convolve `[batch, channels, frames]`; return the features and the number of valid frames of each row."""
         features = self.conv(features)
         if lengths is not None:
             lengths = (lengths - self.kernel) // self.stride + 1
+        if self.norm_last:
+            features = self.activation(features)
+            return features if self.norm is None else self.norm(features, lengths), lengths
         if self.norm is not None:
             features = self.norm(features, lengths)
         return self.activation(features), lengths

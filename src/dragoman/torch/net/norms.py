@@ -33,6 +33,8 @@ def norm_of(spec: NormSpec, width: int) -> nn.Module:
     """Return a normalisation of the last axis."""
     if spec.kind is Norm.LAYER:
         return nn.LayerNorm(width, spec.eps)
+    if spec.kind is Norm.LAYER_WITHOUT_BIAS:
+        return nn.LayerNorm(width, spec.eps, bias=False)
     return RMSNorm(width, spec.eps, from_one=spec.kind is Norm.RMS_FROM_ONE)
 
 
@@ -40,12 +42,12 @@ class ChannelNorm(nn.Module):
     """Normalise each channel over time: a group norm with one channel a group, over the valid frames only.
 
     `transformers` averages over padding too, so that a clip's result depends on its neighbours in the batch; without
-    `lengths` this does the same.
+    `lengths` this does the same. `together` all channels are one group.
     """
 
-    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+    def __init__(self, channels: int, eps: float = 1e-5, *, together: bool = False) -> None:
         super().__init__()
-        self.eps = eps
+        self.eps, self.together = eps, together
         self.weight = nn.Parameter(torch.empty(channels))
         self.bias = nn.Parameter(torch.empty(channels))
 
@@ -54,12 +56,13 @@ class ChannelNorm(nn.Module):
     ) -> Float[Tensor, "batch channels frames"]:
         """Normalise; frames beyond `lengths` do not count, and their output is undefined."""
         if lengths is None:
-            return F.group_norm(features, features.shape[1], self.weight, self.bias, self.eps)
+            return F.group_norm(features, 1 if self.together else features.shape[1], self.weight, self.bias, self.eps)
         mask = frame_mask(lengths, features.shape[2])[:, None]  # [b, 1, t]
         x = features.to(torch.promote_types(features.dtype, torch.float32))
-        count = lengths[:, None, None].to(x.dtype)
-        mean = x.masked_fill(~mask, 0.0).sum(-1, keepdim=True) / count
-        variance = (x - mean).masked_fill(~mask, 0.0).square().sum(-1, keepdim=True) / count
+        axes: tuple[int, ...] = (1, 2) if self.together else (2,)
+        count = lengths[:, None, None].to(x.dtype) * (x.shape[1] if self.together else 1)
+        mean = x.masked_fill(~mask, 0.0).sum(axes, keepdim=True) / count
+        variance = (x - mean).masked_fill(~mask, 0.0).square().sum(axes, keepdim=True) / count
         scale = self.weight[:, None] * torch.rsqrt(variance + self.eps)
         return ((x - mean) * scale + self.bias[:, None]).to(features.dtype)
 

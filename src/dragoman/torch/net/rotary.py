@@ -18,11 +18,17 @@ class Rotary:
 
     cos: Float[Tensor, "rows 1 tokens pairs"]
     sin: Float[Tensor, "rows 1 tokens pairs"]
+    interleaved: bool = False
 
     def __call__(self, heads: Float[Tensor, "rows heads tokens head_dim"]) -> Tensor:
-        """Rotate the first `2 * pairs` channels of each head, channel `i` paired with `i + pairs`."""
+        """Rotate the first `2 * pairs` channels of each head: `i` with `i + pairs`, or each even one with the next."""
         pairs = self.cos.shape[-1]
-        first, second, rest = heads[..., :pairs], heads[..., pairs : 2 * pairs], heads[..., 2 * pairs :]
+        rest = heads[..., 2 * pairs :]
+        if self.interleaved:
+            first, second = heads[..., : 2 * pairs].unflatten(-1, (pairs, 2)).unbind(-1)
+            rotated = (first * self.cos - second * self.sin, second * self.cos + first * self.sin)
+            return torch.cat((torch.stack(rotated, -1).flatten(-2), rest), dim=-1)
+        first, second = heads[..., :pairs], heads[..., pairs : 2 * pairs]
         rotated = (first * self.cos - second * self.sin, second * self.cos + first * self.sin)
         return torch.cat((*rotated, rest), dim=-1)
 
@@ -32,4 +38,4 @@ def rotary_for(spec: RotarySpec, positions: Int[Tensor, "rows tokens"], like: Te
     frequencies = torch.tensor(spec.frequencies, dtype=torch.float32, device=like.device)
     angles = positions[:, None, :, None].float() * frequencies  # [rows, 1, tokens, pairs]
     cos, sin = angles.cos() * spec.magnitude, angles.sin() * spec.magnitude
-    return Rotary(cos.to(like.dtype), sin.to(like.dtype))
+    return Rotary(cos.to(like.dtype), sin.to(like.dtype), spec.interleaved)
