@@ -12,6 +12,8 @@ from dragoman.errors import ConfigError, did_you_mean
 from dragoman.training.options import Part, option
 from dragoman.training.schedules import SCHEDULES
 
+TRACKER_NAMES = ("tensorboard", "wandb", "mlflow", "trackio")
+
 
 @dataclass(kw_only=True)
 class ModelOptions(Part):
@@ -136,6 +138,7 @@ class TrainingOptions(Part):
     )
     seed: int = option(42, "Of new weights, order, dropout and augmentation.", low=0)
     logging_steps: int = option(1, "Steps between lines of `log.jsonl`.", low=1)
+    report_to: list[str] = option([], "Trackers that get all figures: `tensorboard`, `wandb`, `mlflow`, `trackio`.")
     save_steps: int = option(500, "Steps between checkpoints.", low=1)
     save_total_limit: int = option(2, "Number of checkpoints to keep.", low=1)
     eval_steps: int | None = option(None, "Steps between evaluations; as `save_steps` by default.", low=1)
@@ -225,6 +228,12 @@ class Config:
             raise ConfigError(
                 f"`training.lr_scheduler_type` must be one of {', '.join(map(repr, SCHEDULES))}, "
                 f"but is {training.lr_scheduler_type!r}."
+            )
+        unknown = [name for name in training.report_to if name not in TRACKER_NAMES]
+        if unknown:
+            raise ConfigError(
+                f"`training.report_to` has {unknown[0]!r}.{did_you_mean(unknown[0], TRACKER_NAMES)} Trackers: "
+                f"{', '.join(TRACKER_NAMES)}."
             )
         if len(self.data.noise_snr_db) != 2 or self.data.noise_snr_db[0] > self.data.noise_snr_db[1]:
             raise ConfigError(f"`data.noise_snr_db` must be two numbers, the lower first: {self.data.noise_snr_db}.")

@@ -23,6 +23,7 @@ from dragoman.training.journal import Journal, Listener
 from dragoman.training.loop import Loop, Progress
 from dragoman.training.parts import learner_of, model_of, processes_of
 from dragoman.training.signals import stop_requests
+from dragoman.training.trackers import tracked
 
 BEST, SETTINGS = "best", "training_config.json"
 """The folder of the best model and the file of the configuration, in the folder of a run."""
@@ -70,7 +71,14 @@ def train(config: Config | Mapping[str, Any], *, resume: bool = False, listener:
     config.check()
     folder = Path(str(config.training.output_dir))
     processes = processes_of(config)
-    with _own_generator(config), _closed(processes), _locked(folder, processes.rank), stop_requests() as stop:
+    names = config.training.report_to if processes.rank == 0 else []
+    with (
+        _own_generator(config),
+        _closed(processes),
+        _locked(folder, processes.rank),
+        tracked(names, folder, config.to_dict(), listener) as tell,
+        stop_requests() as stop,
+    ):
         checkpoint = _checkpoint(folder, resume)
         if checkpoint is not None:
             _warn_of_changes(read_json(checkpoint / STATE).get("config", {}), config.to_dict())
@@ -79,7 +87,7 @@ def train(config: Config | Mapping[str, Any], *, resume: bool = False, listener:
         sets = read_sets(config, preparation)
         tokens = sorted({token for item in sets.train for token in item.labels})
         learner = learner_of(config, model, processes, tokens)
-        loop = _loop(config, folder, preparation, sets, learner, stop, listener)
+        loop = _loop(config, folder, preparation, sets, learner, stop, tell)
         if processes.rank == 0:
             write_json(folder / SETTINGS, config.to_dict())
             if checkpoint is None:
@@ -190,7 +198,7 @@ def _loop(
     sets: Sets,
     learner: Any,
     stop: Any,
-    listener: Listener | None,
+    listener: Listener,
 ) -> Loop:
     processes = learner.processes
     evaluator = _evaluator(config, preparation, sets.valid) if sets.valid else None
