@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException, WebSocket
 from fastapi import Request as HttpRequest
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
@@ -27,6 +27,8 @@ from dragoman.server.forms import (
     read_form,
     upload_of,
 )
+from dragoman.server.live import LiveSession
+from dragoman.server.pages import add_page
 from dragoman.server.work import Whole, Work
 
 _ERROR: dict[str, Any] = {
@@ -67,6 +69,7 @@ def create_app(work: Work, lifespan: Callable[[FastAPI], Any]) -> FastAPI:
     _add_errors(app)
     _add_audio(app, work)
     _add_status(app, work)
+    add_page(app)
     return app
 
 
@@ -90,6 +93,18 @@ def _add_audio(app: FastAPI, work: Work) -> None:
     async def translations(request: HttpRequest) -> Response:
         """Transcribe a recording in English."""
         return await _answered(work, request, TranslationFields, "translate")
+
+    @app.websocket("/v1/realtime")
+    async def realtime(socket: WebSocket) -> None:
+        """Transcribe live audio."""
+        offered = socket.scope.get("subprotocols") or []
+        await socket.accept("realtime" if "realtime" in offered else None)
+        try:
+            with work.admitted():
+                await LiveSession(work, socket).run()
+        except ApiError as error:
+            await socket.send_json({"type": "error", **error.body()})
+            await socket.close(1013, "too many requests")
 
 
 def _add_status(app: FastAPI, work: Work) -> None:

@@ -24,6 +24,7 @@ _LINGER_SECONDS = 3  # in which the rest of a refused body is read
 _HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
+    "permissions-policy": "microphone=(self)",
     "cross-origin-resource-policy": "same-origin",
     "content-security-policy": _CSP,
 }
