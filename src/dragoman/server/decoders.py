@@ -1,4 +1,4 @@
-"""From an upload to samples, in child processes that may crash: decoders of audio parse what strangers send.
+"""From an upload to samples, in child processes that may crash: native decoders parse untrusted files.
 
 A child that dies, hangs or takes too much memory costs the request that it worked for, and is replaced.
 """
