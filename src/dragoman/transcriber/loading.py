@@ -103,7 +103,7 @@ def runner_class(backend: str | None) -> type[BackendRunner]:
     if backend in (None, "auto"):
         backend = next((name for name, (package, _) in _BACKENDS.items() if find_spec(package)), "torch")
     if backend not in _BACKENDS:
-        raise ConfigError(f"`backend` must be auto, {', '.join(_BACKENDS)}, but is {backend!r}.")
+        raise ConfigError(f"`backend` must be auto, torch, jax or onnx, but is {backend!r}.")
     found: type[BackendRunner] = require(_BACKENDS[backend][1], "Transcription").Runner
     return found
 

@@ -109,7 +109,7 @@ def test_windows_share_few_programs_and_compilation_is_logged(
 
 
 def test_unsupported_options_are_refused(tiny_checkpoint: Path) -> None:
-    with pytest.raises(ConfigError, match="`backend` must be torch or jax, but is 'tensorflow'"):
+    with pytest.raises(ConfigError, match="`backend` must be auto, torch, jax or onnx, but is 'tensorflow'"):
         Transcriber(tiny_checkpoint, backend="tensorflow")
     for device in ("cuda:9", "cpu:99", "abacus", "cpu:x"):
         with pytest.raises(ConfigError, match=rf"`device` is '{device}', but JAX sees cpu:0 here"):

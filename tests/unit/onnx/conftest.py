@@ -1,5 +1,6 @@
 """Exported models: wav2vec2 + BERT with a projection, and a Whisper."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,11 @@ def built(encoder: str, decoder: str, **fields: object) -> SpeechEncoderDecoderM
             if parameter.dim() > 1:
                 parameter.mul_(4)
     return model
+
+
+@pytest.fixture(scope="session")
+def build() -> Callable[..., SpeechEncoderDecoderModel]:
+    return built
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,9 @@ from dragoman import OnnxSpeechEncoderDecoderModel, SpeechEncoderDecoderModel
 from dragoman.errors import CheckpointError, ConfigError, GenerationError, ModelNotFoundError
 from dragoman.onnx.graphs import FOLDER, GraphFacts
 from dragoman.onnx.runner import Runner
+from dragoman.torch.export.checking import TOLERANCE
+from dragoman.torch.export.folder import export
+from dragoman.torch.export.quantizing import eight_bits
 from dragoman.torch.runner import Runner as TorchRunner
 
 SEARCHES: dict[str, dict[str, Any]] = {
@@ -156,3 +159,24 @@ def test_all_graphs_share_one_file_of_weights(bert: Path) -> None:
     sizes = [one.nbytes for one in SpeechEncoderDecoderModel.from_pretrained(bert).parameters()]
     aligned = 4096 * sum(size >= 1024 for size in sizes)
     assert (bert / FOLDER / "weights.bin").stat().st_size < sum(sizes) + 2 * aligned
+
+
+@pytest.mark.parametrize("decoder", ["whisper", "llama"])
+def test_eight_bits_are_close_and_batches_change_nothing(build: Any, decoder: str, tmp_path: Path) -> None:
+    model = build("wav2vec2", decoder, **({"fusion": "prefix"} if decoder == "llama" else {}))
+    apart = export(model, tmp_path, "int8")
+    assert 1e-4 < apart.largest < TOLERANCE["int8"]
+    runner, given = Runner.load(tmp_path, "cpu"), speech(tmp_path)
+    whole = runner.next_log_probs(runner.encode(given), np.array([[0, 5]] * 3))
+    for row in range(3):
+        alone = {name: array[row : row + 1, : given["attention_mask"][row].sum()] for name, array in given.items()}
+        found = runner.next_log_probs(runner.encode(alone), np.array([[0, 5]]))
+        np.testing.assert_allclose(found[0], whole[row], atol=1e-4)
+
+
+def test_eight_bits_of_a_weight() -> None:
+    weight = np.random.default_rng(0).standard_normal((40, 30)).astype(np.float32)
+    weight[:, 3] = 0
+    numbers, scales = eight_bits(weight)
+    assert numbers.dtype == np.uint8
+    assert np.abs((numbers.astype(np.float32) - 128) * scales - weight).max() <= scales.max() / 2 + 1e-6

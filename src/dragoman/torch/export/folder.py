@@ -3,9 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -15,10 +13,9 @@ from dragoman.onnx.graphs import FOLDER, WEIGHTS, GraphFacts
 from dragoman.torch.export.checking import TOLERANCE, Differences, check
 from dragoman.torch.export.examples import axes_of, inputs_of
 from dragoman.torch.export.modules import GRAPHS
+from dragoman.torch.export.quantizing import quantize
 from dragoman.torch.export.tracing import WeightFile, trace
 from dragoman.torch.model import SpeechEncoderDecoderModel
-
-Quantizer = Callable[[Any], Any]
 
 
 def facts_of(model: SpeechEncoderDecoderModel, compute_type: str) -> GraphFacts:
@@ -93,6 +90,8 @@ def _write_graphs(model: SpeechEncoderDecoderModel, folder: Path, facts: GraphFa
             inputs = inputs_of(name, model, facts)
             axes = {one: axes_of(one, model) for one in (*inputs, *outputs[name])}
             graph = trace(GRAPHS[name](model, facts), inputs, outputs[name], axes)
+            if facts.compute_type == "int8":
+                quantize(graph)
             weights.take(graph)
             onnx.save(graph, folder / FOLDER / f"{name}.onnx")
     GraphFacts.path(folder).write_bytes(facts.to_json())
