@@ -199,36 +199,40 @@ def test_every_recipe_is_listed() -> None:
     )
 
 
-def load(recipe: str, name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def load(path: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Return the names of a script of a recipe, which finds the scripts beside it."""
-    monkeypatch.syspath_prepend(str(ROOT / "recipes" / recipe))
-    return runpy.run_path(str(ROOT / "recipes" / recipe / name))
+    monkeypatch.syspath_prepend(str(ROOT / "recipes"))
+    monkeypatch.syspath_prepend(str((ROOT / "recipes" / path).parent))
+    for name in ("clips", "prepare"):  # both recipes have scripts of these names
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return runpy.run_path(str(ROOT / "recipes" / path))
 
 
 def test_the_report_of_a_recipe_compares_on_the_same_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    report = load("amazon-queen", "report.py", monkeypatch)
+    made = load("report.py", monkeypatch)
     (tmp_path / "reports").mkdir()
     figure = {"value": 10.0, "low": 5.0, "high": 15.0}
     for name, wrong in {"warm": 0, "cold": 12, "whisper": 1}.items():
         results = [{"id": str(i), "reference": "a b", "hypothesis": "a c" if i < wrong else "a b"} for i in range(20)]
         if name == "cold":
             results.reverse()  # items are found by their ids
-        found = {"items": 20, "seconds": 40.0, "rtfx": 3.0, "options": {}, "results": results}
+        found = {"items": 20, "seconds": 40.0, "rtfx": 3.0, "options": {}, "normalizer": "basic", "results": results}
         (tmp_path / f"reports/{name}.json").write_text(json.dumps({**found, "figures": {"wer": figure, "cer": figure}}))
-    report["main"](tmp_path)
+    rows = [made["Row"](name, name.title(), against="warm" if name == "cold" else None) for name in ("warm", "cold")]
+    table = made["report"](tmp_path, [*rows, made["Row"]("absent", "Absent")], ("wer", "cer"))
     content = json.loads((tmp_path / "reports/report.json").read_text())
-    assert content["warm_against"]["cold"]["difference"] == pytest.approx(-30.0)
-    assert content["warm_against"]["cold"]["p_value"] < 0.01
-    assert "whisper" not in content["warm_against"]
-    table = (tmp_path / "reports/report.md").read_text()
-    assert "| Whisper tiny.en with its own decoder | 10.0 (5.0-15.0) | 10.0 (5.0-15.0) |" in table
+    assert content["comparisons"].keys() == {"cold"}
+    assert content["comparisons"]["cold"]["difference"] == pytest.approx(-30.0)
+    assert content["comparisons"]["cold"]["p_value"] < 0.01
+    assert "| Cold | 10.0 (5.0-15.0) | 10.0 (5.0-15.0) |" in table
+    assert "Absent" not in table
 
 
 @pytest.mark.network
 def test_amazon_queen_is_prepared_once_and_tests_on_new_texts_and_speakers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepare = load("amazon-queen", "prepare.py", monkeypatch)
+    prepare = load("amazon-queen/prepare.py", monkeypatch)
     prepare["main"](tmp_path)
     sets = {
         name: [json.loads(line) for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()]
@@ -245,3 +249,31 @@ def test_amazon_queen_is_prepared_once_and_tests_on_new_texts_and_speakers(
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     prepare["main"](tmp_path)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.network
+def test_fish_fillets_is_prepared_by_level_and_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare = load("fish-fillets/prepare.py", monkeypatch)
+    prepare["main"](tmp_path)
+    sets = {
+        name: [json.loads(line) for line in (tmp_path / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+        for name in ("train", "valid", "test")
+    }
+    levels = {name: {row["id"].split("/")[1] for row in rows} for name, rows in sets.items()}
+    assert not levels["train"] & levels["test"]
+    assert not levels["valid"] & (levels["train"] | levels["test"])
+    assert not set().union(*levels.values()) & load("fish-fillets/clips.py", monkeypatch)["KEPT_APART"]
+    for rows in sets.values():
+        assert {row["language"] for row in rows} == {"cs", "nl"}
+    texts = {name: {prepare["normalize_english"](row["translation"]) for row in rows} for name, rows in sets.items()}
+    assert not texts["test"] & (texts["train"] | texts["valid"])
+    monkeypatch.chdir(tmp_path)
+    changes = {
+        "data.train": "valid.jsonl", "training.max_steps": 3, "training.align_steps": 1, "training.eval_steps": 9,
+        "training.per_device_train_batch_size": 2, "evaluation.max_eval_samples": 2,
+        "evaluation.generation_max_length": 4,
+    }  # fmt: skip
+    words = [word for name, value in changes.items() for word in ("--set", f"{name}={value}")]
+    with torch.enable_grad():
+        assert main(["train", str(ROOT / "recipes/fish-fillets/config.yaml"), *words]) == 0
+    assert (tmp_path / "runs/main/best/model.safetensors").is_file()
