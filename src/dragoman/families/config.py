@@ -4,7 +4,7 @@ import json
 import types
 import typing
 from collections.abc import Mapping
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -194,12 +194,15 @@ class ModelConfig(FreeFields, PushMethods):
             raise ConfigError(f"`update` takes a dictionary, but got a {type(config_dict).__name__}.")
         ModelConfig.__post_init__(self.copy(**config_dict))
         before = {**vars(self), "extra": dict(self.extra)}
+        ids = vars(before.get("special_ids", self))  # shared with the generation options
+        kept = {name: copy(value) if isinstance(value, dict) else value for name, value in ids.items()}
         try:
             for name, value in config_dict.items():
                 setattr(self, name, value)
         except ConfigError:
             self.__dict__.clear()
             self.__dict__.update(before)
+            ids.update(kept)
             for name in config_dict:
                 self._tell(name)
             raise

@@ -29,7 +29,7 @@ from dragoman.jax.net.joint import Joint
 from dragoman.jax.net.tree import flat, tree_of
 from dragoman.jax.outputs import FlaxGenerateOutput
 from dragoman.jax.parts import SpeechEncoder, TextDecoder
-from dragoman.jax.pretrained import check_init, loading_keywords
+from dragoman.jax.pretrained import check_init, loading_keywords, redrawn
 from dragoman.jax.stages import StageMethods, dropout_key
 from dragoman.model.arguments import chosen, encoder_inputs
 from dragoman.model.joining import check_joinable, check_part, joint_config
@@ -102,10 +102,11 @@ class FlaxSpeechEncoderDecoderModel(StageMethods):
             name_or_path: A local folder or a hub id.
             dtype: Type to compute in, such as `jnp.bfloat16`. The parameters are float32, for training; convert them
                 with `model.params = model.to_bf16(model.params)`, or load them in another type with `torch_dtype=`.
-            **kwargs: As in PyTorch; `seed`, `input_shape` and `_do_init=True` have no effect.
+            **kwargs: As in PyTorch, and `seed` of what the checkpoint lacks; `input_shape` has no effect.
         """
+        seed = kwargs.pop("seed", None)
         loaded: Any = super().from_pretrained(name_or_path, **loading_keywords(kwargs, dtype))
-        (loaded[0] if isinstance(loaded, tuple) else loaded).computing_in(dtype)
+        redrawn(loaded[0] if isinstance(loaded, tuple) else loaded, seed).computing_in(dtype)
         return cast(Self, loaded)
 
     @classmethod
@@ -115,10 +116,11 @@ class FlaxSpeechEncoderDecoderModel(StageMethods):
         Args:
             *parts: The two checkpoints.
             dtype: Type to compute in, as in `from_pretrained`.
-            **kwargs: As in PyTorch; `seed`, `input_shape` and `_do_init=True` have no effect.
+            **kwargs: As in PyTorch, and `seed` of what the checkpoints lack; `input_shape` has no effect.
         """
+        seed = kwargs.pop("seed", None)
         model = super().from_encoder_decoder_pretrained(*parts, **loading_keywords(kwargs, dtype))
-        return model.computing_in(dtype)
+        return redrawn(model, seed).computing_in(dtype)
 
     def save_pretrained(
         self,

@@ -14,10 +14,12 @@ from dragoman.jax.backend import BACKEND
 from dragoman.jax.net.block import Stack
 from dragoman.jax.net.bridge import Bridge, Prefix
 from dragoman.jax.net.frontend import ConvFrontend
+from dragoman.jax.net.init import initialise
 from dragoman.jax.net.joint import Joint
 from dragoman.jax.net.tree import Tree, cast
 from dragoman.jax.programs import Programs
-from dragoman.model.following import changed_spec, numbers_of
+from dragoman.model.following import changed_spec, is_fixed, numbers_of
+from dragoman.model.load import AnyModel
 
 
 @dataclass(eq=False)
@@ -44,6 +46,11 @@ class PretrainedPart(nnx.Module):
         config.follow_by(self)
         if config.gradient_checkpointing:
             self._set_checkpointing(True)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, nnx.Module) and vars(self).get(name, value) is not value:
+            is_fixed(name)
+        super().__setattr__(name, value)
 
     def config_changed(self, name: str) -> None:
         """Take over a field that was set in the configuration.
@@ -81,6 +88,11 @@ class PretrainedModule:
         self._programs = Programs(module)
         self._version = 0
         self._built: tuple[Any, ...] = (module.encoder.spec, module.decoder.spec, False, False)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("encoder", "decoder", "bridge", "enc_to_dec_proj"):
+            is_fixed(name)
+        super().__setattr__(name, value)
 
     @property
     def bridge(self) -> Bridge | Prefix:
@@ -140,11 +152,7 @@ class PretrainedModule:
         return self.module.encoder.stack.gradient_checkpointing
 
     def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
-        """Store only the input of each layer for the backward pass: less memory, about a third more time.
-
-        Args:
-            gradient_checkpointing_kwargs: Accepted for `transformers`; without effect.
-        """
+        """Store only the input of each layer for the backward pass: less memory, more time; the argument is idle."""
         self._set_checkpointing(True)
 
     def enable_gradient_checkpointing(self) -> None:
@@ -197,6 +205,16 @@ def loading_keywords(keywords: dict[str, Any], dtype: Any) -> dict[str, Any]:
         ConfigError: If `_do_init` is `False`.
     """
     check_init(keywords.pop("_do_init", True))
-    for name in ("seed", "input_shape"):  # a checkpoint leaves nothing to draw, and no tensor depends on the input
-        keywords.pop(name, None)
+    keywords.pop("input_shape", None)  # no tensor depends on it
     return keywords | {"dtype": "auto"} if isinstance(dtype, str) and dtype == "auto" else keywords
+
+
+def redrawn(model: AnyModel, seed: int | None) -> AnyModel:
+    """Return a model whose tensors from no checkpoint are drawn again, from a seed if there is one."""
+    if seed is None:
+        return model
+    for place, name in enumerate(("encoder", "decoder", "bridge")):
+        new = [one.removeprefix(f"{name}.") for one in model.load_report.fresh if one.startswith(f"{name}.")]
+        spec = model.encoder.spec if name == "encoder" else model.decoder.spec
+        initialise(getattr(model, name), new, spec, model.dtype, seed + place)
+    return model

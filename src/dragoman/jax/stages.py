@@ -118,14 +118,13 @@ class StageMethods(PretrainedModule, ModelMethods):
             all_states=output_hidden_states,
             weights=output_attentions,
         )
-        key = dropout_key(train, dropout_rng)
-        joint = self._score(params, speech, options, positions=decoder_position_ids, key=key)
+        out = self._score(params, speech, options, positions=decoder_position_ids, key=dropout_key(train, dropout_rng))
         output = CausalLMOutput(
-            logits=joint.logits,
-            past_key_values=joint.past_key_values,
-            hidden_states=joint.decoder_hidden_states,
-            attentions=joint.decoder_attentions,
-            cross_attentions=joint.cross_attentions,
+            logits=out.logits,
+            past_key_values=out.past_key_values,
+            hidden_states=out.decoder_hidden_states,
+            attentions=out.decoder_attentions,
+            cross_attentions=out.cross_attentions,
         )
         return output if chosen(return_dict, self.config.return_dict) else output.to_tuple()
 

@@ -7,7 +7,7 @@ network keeps the padding that it was built with, as in `transformers`.
 
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
 from dragoman.errors import ConfigError
 from dragoman.families import ModelConfig
@@ -62,6 +62,19 @@ def joint_change_is_free(names: Iterable[str], name: str) -> None:
             f"`{name}` of a model's configuration cannot be replaced: the model was built from it. Change the fields "
             "inside, or build another model."
         )
+
+
+def is_fixed(name: str) -> NoReturn:
+    """Refuse to replace a module of a network whose programs are compiled.
+
+    Raises:
+        ConfigError: Always.
+    """
+    raise ConfigError(
+        f"`{name}` cannot be replaced in JAX: the network is a constant of its compiled programs, so it would have no "
+        "effect. Assign other weights (model.params = …), build the model from other parts (encoder=…, decoder=…), or "
+        "replace modules in PyTorch and load the saved folder here."
+    )
 
 
 def numbers_of(module: Any) -> dict[str, Any]:

@@ -12,7 +12,15 @@ from typing import Any
 
 import pytest
 
-from dragoman import AutoConfig, BertConfig, ConfigError, GPT2Config, SpeechEncoderDecoderConfig
+from dragoman import (
+    AutoConfig,
+    BertConfig,
+    ConfigError,
+    FlaxSpeechEncoderDecoderModel,
+    GPT2Config,
+    SpeechEncoderDecoderConfig,
+    SpeechEncoderDecoderModel,
+)
 from dragoman.errors import DragomanError, ModelNotFoundError, UntrustedFileError
 from dragoman.families import FAMILIES, Family, config_from_dict
 from dragoman.generation.options import GenerationConfig
@@ -56,6 +64,21 @@ def test_update_sets_all_or_nothing() -> None:
     assert config.hidden_dropout_prob == 0.2
     with pytest.raises(ConfigError, match="takes a dictionary, but got a NoneType"):
         config.update(None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("cls", [SpeechEncoderDecoderModel, FlaxSpeechEncoderDecoderModel])
+def test_update_of_a_models_configuration_restores_its_ids(cls: Any) -> None:
+    config = SpeechEncoderDecoderConfig(encoder=tiny_config("wav2vec2"), decoder=tiny_config("bert"), pad_token_id=1)
+    model = cls(config=config)
+    model.generation_config.eos_token_id = None
+    with pytest.raises(ConfigError, match="`encoder` of a model's configuration cannot be replaced"):
+        config.update({"pad_token_id": 7, "eos_token_id": 9, "colour": "red", "encoder": tiny_config("hubert")})
+    assert config.encoder.model_type == "wav2vec2"
+    assert (config.pad_token_id, config.eos_token_id) == (1, None)
+    assert (model.generation_config.pad_token_id, model.generation_config.eos_token_id) == (1, None)
+    assert not hasattr(config, "colour")
+    config.update({"pad_token_id": 7})
+    assert model.generation_config.pad_token_id == 7
 
 
 def test_unknown_keys_are_attributes_and_are_saved() -> None:

@@ -1,5 +1,6 @@
 """Arguments and methods of the Flax models of `transformers`: the type to compute in, conversions, initialisation."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 import dragoman
 from dragoman import ConfigError, FlaxSpeechEncoderDecoderModel, SpeechEncoderDecoderConfig
+from dragoman.jax.net.tree import flat
 from dragoman.testing import tiny_config
 
 AUDIO = np.random.default_rng(0).standard_normal((2, 1600)).astype(np.float32)
@@ -111,3 +113,45 @@ def test_parts_have_the_names_of_flax_models(tmp_path: Path) -> None:
         dragoman.FlaxBertForCausalLM(decoder.config)
     with pytest.raises(ConfigError, match="A part alone computes in the type of its parameters"):
         dragoman.FlaxWav2Vec2Model.from_pretrained(tmp_path / "speech", dtype=jnp.bfloat16)
+
+
+def test_seed_of_a_warm_start(tmp_path: Path) -> None:
+    """It draws what no checkpoint holds: cross-attention and bridge; the rest is loaded."""
+    built = FlaxSpeechEncoderDecoderModel(config(), seed=4)
+    dragoman.SpeechEncoder(config().encoder).save_pretrained(tmp_path / "speech")
+    dragoman.TextDecoder(tiny_config("gpt2", vocab_size=30)).save_pretrained(tmp_path / "text")
+
+    def start(seed: int | None) -> dict[str, np.ndarray]:
+        given = {} if seed is None else {"seed": seed}
+        model = FlaxSpeechEncoderDecoderModel.from_encoder_decoder_pretrained(
+            tmp_path / "speech", tmp_path / "text", **given
+        )
+        fresh.update(model.load_report.fresh)
+        return {name: np.asarray(leaf) for name, leaf in flat(model.params).items()}
+
+    fresh = set[str]()
+    one, same, other, default = start(1), start(1), start(2), start(None)
+    drawn = {name for name in one if name in fresh and one[name].std()}  # not norms and biases
+    assert any("cross_attn" in name for name in drawn)
+    assert any("bridge" in name for name in drawn)
+    for name, tensor in one.items():
+        assert np.array_equal(tensor, same[name])
+        assert np.array_equal(tensor, other[name]) is (name not in drawn)
+        assert np.array_equal(tensor, default[name]) is (name not in drawn)
+    assert built.load_report.fresh == []
+
+
+def test_modules_are_fixed_in_jax() -> None:
+    """A replaced module would have no effect in compiled programs: an error instead, and other ways."""
+    model, other = FlaxSpeechEncoderDecoderModel(config()), FlaxSpeechEncoderDecoderModel(config(), seed=9)
+    for name in ("encoder", "decoder", "bridge", "enc_to_dec_proj"):
+        with pytest.raises(dragoman.ConfigError, match=f"`{name}` cannot be replaced in JAX.*Assign other weights"):
+            setattr(model, name, getattr(other, name, None))
+    for owner, name in ((model.decoder, "head"), (model.decoder, "embed"), (model.encoder, "stack")):
+        with pytest.raises(dragoman.ConfigError, match=f"`{name}` cannot be replaced in JAX"):
+            setattr(owner, name, getattr(other.decoder if owner is model.decoder else other.encoder, name))
+    model.decoder.head = model.decoder.head  # the same one
+    copied = copy.deepcopy(model)
+    assert copied.decoder is not model.decoder
+    joined = FlaxSpeechEncoderDecoderModel(encoder=other.encoder, decoder=model.decoder)
+    assert joined.encoder is other.encoder
