@@ -17,7 +17,7 @@ from dragoman.testing import tiny_config
 
 ANY: dict[str, Any] = {
     "feat_extract_dropout": 0.0, "ctc_loss_reduction": "mean", "gradient_checkpointing": True, "max_length": 30,
-    "attn_implementation": "eager", "id2label": {0: "a", 1: "b", 2: "c"}, "colour": [1, {"deep": None}],
+    "id2label": {0: "a", 1: "b", 2: "c"}, "colour": [1, {"deep": None}],
     "tokenizer_class": "BertTokenizer", "nothing": None,
 }  # fmt: skip
 JOINT = "speech-encoder-decoder"
