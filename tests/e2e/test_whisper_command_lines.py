@@ -56,7 +56,7 @@ def test_subtitles_are_readable(here):
     [
         (["--fp16", "False", "--compute_type", "float32", "--patience", "1.0", "--batched", "True"], []),
         (["--fp16", "True"], ["fp16"]),
-        (["--compute_type", "int8", "--patience", "2"], ["patience", "compute_type"]),
+        (["--compute_type", "int8", "--patience", "2"], ["patience"]),
         (["--batched", "--print-colors", "True"], ["print_colors"]),
         (["--without_timestamps", "True", "--hallucination_silence_threshold", "None"], []),
         (["--without_timestamps", "False"], ["without_timestamps"]),
@@ -91,6 +91,7 @@ def test_flags_of_whisper_change_options(flags, temperatures, batch_size):
     ("flags", "says"),
     [
         (["--temperature_increment_on_fallback", "0"], "must be a number of at least 0.01, or none"),
+        (["--compute_type", "float16", "--device", "cpu"], "`compute_type` float16 needs a GPU"),
         (["--fp16", "maybe"], "`--fp16` must be True or False"),
         (["--clip_timestamps", "5,3"], "`clip_timestamps` must be increasing seconds"),
         (["--suppress_tokens", "the"], "`suppress_tokens` must be token ids"),

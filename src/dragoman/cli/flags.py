@@ -9,6 +9,7 @@ from dragoman import transcriber
 from dragoman._interrupts import raise_again
 from dragoman.audio import SAMPLING_RATE
 from dragoman.errors import ConfigError
+from dragoman.spec.compute_type import ComputeType
 from dragoman.transcriber.fields import option
 
 # Options by the heading that they are listed under.
@@ -35,6 +36,11 @@ class ModelFlags:
         short="--engine",
     )
     device: str = _model("auto", "`auto`, `cpu`, `cuda`, `cuda:1`, …")
+    compute_type: ComputeType = _model(
+        "default",
+        "`default` is float32; `auto` is bfloat16 where the hardware is faster in it; `bfloat16`; `float16` on a GPU; "
+        "`int8` or `int8_float32` on a CPU.",
+    )
     threads: int | None = _model(None, "Number of CPU threads.", unset="all")
     copy_weights: bool = _model(
         False, "Copy the weights into memory, so that their file may be cut or overwritten meanwhile."
@@ -65,6 +71,7 @@ class ModelFlags:
             threads=self.threads,
             backend=self.backend,
             copy_weights=self.copy_weights,
+            compute_type=self.compute_type,
         )
         raise_again()
         return loaded

@@ -19,8 +19,7 @@ class WhisperFlags:
         None, "Step between the temperatures up to 1, from the first `temperature`; `none` for no fallback."
     )
     batched: str | None = _whisper(None, "`False` decodes one window at a time, like `batch_size` 1.")
-    fp16: str | None = _whisper(None, "`False` changes nothing: models run in the type of their files or in float32.")
-    compute_type: str | None = _whisper(None, "`default`, `auto` and `float32` change nothing; others give a warning.")
+    fp16: str | None = _whisper(None, "`False` changes nothing: see `compute_type`.")
     without_timestamps: str | None = _whisper(None, "`True` changes nothing: Whisper's time tokens are never decoded.")
     patience: float | None = _whisper(None, "1 changes nothing; other numbers give a warning.")
     hallucination_silence_threshold: str | None = _whisper(None, "Gives a warning: `vad_filter` skips silence.")
@@ -69,12 +68,7 @@ class WhisperFlags:
                 self.patience not in (None, 1.0),
                 "the search ends as soon as as many transcripts are finished as there are beams.",
             ),
-            ("fp16", _truth("fp16", self.fp16), "the model runs in the type of its files, or in float32 on a CPU."),
-            (
-                "compute_type",
-                _is_set(self.compute_type) and self.compute_type not in ("default", "auto", "float32"),
-                "the model runs in the type of its files, or in float32 on a CPU.",
-            ),
+            ("fp16", _truth("fp16", self.fp16), "--compute_type chooses the type, float16 on a GPU."),
             (
                 "without_timestamps",
                 _truth("without_timestamps", self.without_timestamps) is False,

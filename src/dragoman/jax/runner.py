@@ -22,6 +22,7 @@ from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
 from dragoman.jax.net.joint import Joint
 from dragoman.jax.steps import LanguageModel
 from dragoman.model.runner import BackendRunner, FusionModel, ModelFacts
+from dragoman.spec.compute_type import ComputeType, NumberType, number_type
 
 _MIN_TOKENS = 16
 
@@ -33,14 +34,11 @@ class Runner(BackendRunner):
         self._model = model
 
     @classmethod
-    def load(cls, folder: Path, device: Any, *, copy_weights: bool = False) -> Self:
-        """Load a checkpoint onto what `device` returned.
-
-        Raises:
-            CheckpointError: If the files of the checkpoint are invalid.
-            MissingDependencyError: If the weights are `.bin` files, which only PyTorch reads.
-        """
-        return cls(FlaxSpeechEncoderDecoderModel.from_pretrained(folder, device=device, copy_weights=copy_weights))
+    def load(
+        cls, folder: Path, device: Any, *, copy_weights: bool = False, number_type: NumberType = "float32"
+    ) -> Self:
+        options = {"device": device, "copy_weights": copy_weights, "torch_dtype": number_type}
+        return cls(FlaxSpeechEncoderDecoderModel.from_pretrained(folder, **options))
 
     @staticmethod
     def device(name: str) -> Any:
@@ -55,6 +53,11 @@ class Runner(BackendRunner):
         except (RuntimeError, ValueError, IndexError) as error:
             seen = ", ".join(f"{device.platform}:{device.id}" for device in jax.devices())
             raise ConfigError(f"`device` is {name!r}, but JAX sees {seen} here. Use auto, or one of these.") from error
+
+    @staticmethod
+    def number_type(compute_type: ComputeType, device: Any) -> NumberType:
+        on_cpu = device.platform == "cpu"
+        return number_type(compute_type, on_cpu=on_cpu, fast_bfloat16=not on_cpu, has_int8=False)
 
     @staticmethod
     def abilities() -> str:

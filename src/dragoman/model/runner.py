@@ -17,6 +17,7 @@ from dragoman.api.config import SpeechEncoderDecoderConfig
 from dragoman.generation.alignment import pick_heads
 from dragoman.generation.decoder import StepDecoder
 from dragoman.generation.options import GenerationConfig
+from dragoman.spec.compute_type import ComputeType, NumberType
 from dragoman.spec.speech import SpeechEncoderSpec
 from dragoman.spec.text import TextDecoderSpec
 
@@ -171,8 +172,17 @@ class BackendRunner(Runner, Protocol):
     def __init__(self, model: Any) -> None: ...
 
     @classmethod
-    def load(cls, folder: Path, device: Any, *, copy_weights: bool = False) -> Self:
-        """Load a checkpoint onto what `device` returned; `copy_weights` is as of `LoadOptions`."""
+    def load(
+        cls, folder: Path, device: Any, *, copy_weights: bool = False, number_type: NumberType = "float32"
+    ) -> Self:
+        """Load a checkpoint onto what `device` returned, to compute in what `number_type` returned.
+
+        `copy_weights` is as of `LoadOptions`.
+
+        Raises:
+            CheckpointError: If the files of the checkpoint are invalid.
+            MissingDependencyError: If the weights are `.bin` files, which only PyTorch reads.
+        """
         ...
 
     @staticmethod
@@ -181,6 +191,15 @@ class BackendRunner(Runner, Protocol):
 
         Raises:
             ConfigError: If there is none.
+        """
+        ...
+
+    @staticmethod
+    def number_type(compute_type: ComputeType, device: Any) -> NumberType:
+        """Return the number type that a compute type stands for on what `device` returned.
+
+        Raises:
+            ConfigError: If there is no such type, or the device does not compute in it.
         """
         ...
 

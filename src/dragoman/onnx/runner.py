@@ -19,6 +19,7 @@ from dragoman.model.runner import BackendRunner, ModelFacts
 from dragoman.onnx.model import OnnxSpeechEncoderDecoderModel
 from dragoman.onnx.session import value_of
 from dragoman.onnx.steps import GraphDecoder
+from dragoman.spec.compute_type import ComputeType, NumberType
 
 
 class Runner(BackendRunner):
@@ -30,7 +31,9 @@ class Runner(BackendRunner):
         self._model = model
 
     @classmethod
-    def load(cls, folder: Path, device: Any, *, copy_weights: bool = False) -> Self:
+    def load(
+        cls, folder: Path, device: Any, *, copy_weights: bool = False, number_type: NumberType = "float32"
+    ) -> Self:
         """Load a folder that `dragoman export` wrote; ONNX Runtime decides what it copies."""
         return cls(OnnxSpeechEncoderDecoderModel(folder, threads=cls._threads))
 
@@ -44,6 +47,17 @@ class Runner(BackendRunner):
         if name not in ("auto", "cpu"):
             raise ConfigError(f"`device` is {name!r}, but exported graphs run on the CPU here. Use auto or cpu.")
         return "cpu"
+
+    @staticmethod
+    def number_type(compute_type: ComputeType, device: Any) -> NumberType:
+        """Return the number type of the graphs.
+
+        Raises:
+            ConfigError: If it is to be another one.
+        """
+        if compute_type not in ("default", "auto", "float32"):
+            raise ConfigError(f"`compute_type` is {compute_type!r}, but the graphs compute in float32.")
+        return "float32"
 
     @staticmethod
     def abilities() -> str:

@@ -15,7 +15,9 @@ from dragoman.api.outputs import EncoderOutput
 from dragoman.batch import rows_at_once
 from dragoman.errors import ConfigError
 from dragoman.model.runner import BackendRunner, FusionModel, ModelFacts
+from dragoman.spec.compute_type import ComputeType, NumberType, number_type
 from dragoman.torch.cached import CachedDecoder
+from dragoman.torch.int8 import quantise
 from dragoman.torch.model import SpeechEncoderDecoderModel
 from dragoman.torch.parts import TextDecoder
 
@@ -27,8 +29,15 @@ class Runner(BackendRunner):
         self._model = model.eval()
 
     @classmethod
-    def load(cls, folder: Path, device: Any, *, copy_weights: bool = False) -> Self:
-        return cls(SpeechEncoderDecoderModel.from_pretrained(folder, device=device, copy_weights=copy_weights))
+    def load(
+        cls, folder: Path, device: Any, *, copy_weights: bool = False, number_type: NumberType = "float32"
+    ) -> Self:
+        model = SpeechEncoderDecoderModel.from_pretrained(
+            folder, device=device, copy_weights=copy_weights, dtype="float32" if number_type == "int8" else number_type
+        )
+        if number_type == "int8":
+            quantise(model)
+        return cls(model)
 
     @staticmethod
     def device(name: str) -> str:
@@ -48,6 +57,17 @@ class Runner(BackendRunner):
                 f"`device` is {name!r}, but PyTorch sees {torch.cuda.device_count()} GPUs here. Use auto or cpu."
             )
         return name
+
+    @staticmethod
+    def number_type(compute_type: ComputeType, device: Any) -> NumberType:
+        on_cpu = torch.device(device).type == "cpu"
+        if on_cpu:
+            abilities = torch.cpu.get_capabilities()
+            fast = bool(abilities.get("amx_bf16") or abilities.get("avx512_bf16"))
+        else:
+            fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        int8 = on_cpu and "fbgemm" in torch.backends.quantized.supported_engines
+        return number_type(compute_type, on_cpu=on_cpu, fast_bfloat16=fast, has_int8=int8)
 
     @staticmethod
     def abilities() -> str:

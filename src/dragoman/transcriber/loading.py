@@ -17,6 +17,7 @@ from dragoman.errors import CheckpointError, ConfigError, DragomanError
 from dragoman.hub import commit_of
 from dragoman.model.configs import whole_config
 from dragoman.model.runner import BackendRunner
+from dragoman.spec.compute_type import ComputeType
 from dragoman.transcriber.engine import Engine
 from dragoman.transcriber.result import ModelInfo
 
@@ -53,6 +54,7 @@ def load_engine(
     backend: str | None = None,
     *,
     copy_weights: bool = False,
+    compute_type: ComputeType = "default",
 ) -> Engine:
     """Load a checkpoint onto a device.
 
@@ -63,22 +65,25 @@ def load_engine(
         source: Options of `dragoman.checkpoint.source.resolve`.
         backend: See `runner_class`.
         copy_weights: See `dragoman.checkpoint.options.LoadOptions`.
+        compute_type: The number type to compute in.
 
     Raises:
-        ConfigError: If there is no such device or backend.
+        ConfigError: If there is no such device or backend, or the device does not compute in this type.
         CheckpointError: If the files of the checkpoint are invalid.
         ModelNotFoundError: If the model, or a file of it, is not found.
     """
     name = full_name(name)
     runner = runner_class(backend)
     place = runner.device(device)
+    number_type = runner.number_type(compute_type, place)
     folder = checkpoint_folder(name, source)
     info = ModelInfo(name=DEFAULT_MODEL_NAME if name is None else os.fspath(name), commit=commit_of(folder))
-    _log.info("Loading %s on %s.", info.name, place)
+    _log.info("Loading %s on %s, in %s.", info.name, place, number_type)
     with checkpoint_errors(info.name):
         if processor is None:  # before the weights: it is quick, so that a missing file is reported at once
             processor = _processor_of(folder, info.name)
-        return Engine(runner.load(folder, place, copy_weights=copy_weights), processor, info)
+        loaded = runner.load(folder, place, copy_weights=copy_weights, number_type=number_type)
+        return Engine(loaded, processor, info)
 
 
 def checkpoint_folder(name: str | os.PathLike[str] | None, source: dict[str, Any]) -> Path:

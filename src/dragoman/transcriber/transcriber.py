@@ -15,6 +15,7 @@ from dragoman.audio.segment import Window, speech_windows
 from dragoman.audio.waveform import Waveform
 from dragoman.errors import ConfigError, did_you_mean, tells_memory
 from dragoman.model.runner import Runner
+from dragoman.spec.compute_type import ComputeType
 from dragoman.transcriber.blocks import Audio, blocks_of
 from dragoman.transcriber.decoding import WindowDecoder, cutting_rules, window_seconds
 from dragoman.transcriber.engine import Engine
@@ -39,6 +40,7 @@ class Transcriber:
         device: `"auto"` (a GPU if there is one), `"cpu"`, `"cuda"`, `"cuda:1"`, …
         threads: Number of CPU threads, for the whole program; `None` leaves the backend's choice.
         copy_weights: Copy the weights, so that their file may be cut or overwritten while the model is in use.
+        compute_type: `"default"` (float32), `"auto"`, `"bfloat16"`, `"float16"` or `"int8"`, for a model that is named.
         backend: `"torch"`, `"jax"`, or `"onnx"` for a folder that `dragoman export` wrote; `None` (or `"auto"`) is the
             first of these that is installed. A loaded model has its own.
 
@@ -66,6 +68,7 @@ class Transcriber:
         threads: int | None = None,
         backend: str | None = None,
         copy_weights: bool = False,
+        compute_type: ComputeType = "default",
     ) -> None:
         if threads is not None and threads < 1:
             raise ConfigError(f"`threads` must be at least 1, but is {threads}.")
@@ -78,8 +81,12 @@ class Transcriber:
                 "token": token,
                 "local_files_only": local_files_only,
             }
-            self._engine = load_engine(model, processor, device, source, backend, copy_weights=copy_weights)
+            self._engine = load_engine(
+                model, processor, device, source, backend, copy_weights=copy_weights, compute_type=compute_type
+            )
             return
+        if compute_type != "default":
+            raise ConfigError("`compute_type` cannot be set for a model that is loaded. Load it with `dtype=`.")
         runner = _runner_of(model, backend, threads)
         if processor is None:
             raise ConfigError(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from dragoman.spec import AttentionSpec, CrossAttentionSpec
-from dragoman.torch.net.layers import Linear, forbid, project
+from dragoman.torch.net.layers import Linear, forbid
 from dragoman.torch.net.norms import norm_of
 from dragoman.torch.net.position_bias import BiasGate
 from dragoman.torch.net.rotary import Rotary
@@ -45,7 +45,7 @@ class Attention(nn.Module):
         # [b, t, w] -> [b, h, t, d]
         keys, values = (
             x.view(*states.shape[:2], self.kv_heads, self.head_dim).transpose(1, 2)
-            for x in (project(self.k_proj, states), project(self.v_proj, states))
+            for x in (self.k_proj(states), self.v_proj(states))
         )
         if self.k_norm is not None:
             keys = self.k_norm(keys)
@@ -79,7 +79,7 @@ class Attention(nn.Module):
         rows, tokens, _ = states.shape
         batch = keys.shape[0]
         # [rows, u, w] -> [b, beams * u, h, d] -> [b, h, beams * u, d]
-        queries = project(self.q_proj, states).view(batch, -1, self.num_heads, self.head_dim).transpose(1, 2)
+        queries = self.q_proj(states).view(batch, -1, self.num_heads, self.head_dim).transpose(1, 2)
         if self.q_norm is not None:
             queries = self.q_norm(queries)
         if rotary is not None:
@@ -94,7 +94,7 @@ class Attention(nn.Module):
                 queries, keys, values, mask, dropout, is_causal=causal, enable_gqa=grouped, scale=self.scale
             )
         # [b, h, beams * u, d] -> [rows, u, w]
-        out = project(self.out_proj, out_heads.transpose(1, 2).reshape(rows, tokens, -1))
+        out = self.out_proj(out_heads.transpose(1, 2).reshape(rows, tokens, -1))
         if not weights or probs is None:
             return out, None
         return out, probs.reshape(batch, self.num_heads, rows // batch, tokens, -1).transpose(1, 2).flatten(0, 1)

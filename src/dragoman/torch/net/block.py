@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from dragoman.spec import BlockSpec, FeedForwardSpec, StackSpec
 from dragoman.torch.net.attention import Attention
-from dragoman.torch.net.layers import ACTIVATIONS, Linear, project
+from dragoman.torch.net.layers import ACTIVATIONS, Linear
 from dragoman.torch.net.norms import norm_of
 from dragoman.torch.net.rotary import rotary_for
 from dragoman.torch.net.step import LayerInputs, Step
@@ -32,10 +32,11 @@ class FeedForward(nn.Module):
         self.out_proj = Linear(spec.width, width, bias=spec.bias)
 
     def forward(self, states: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows width"]:
-        inner = project(self.in_proj, states)
+        inner = self.in_proj(states)
         gate = self.gate_proj
-        inner = self.activation(inner) if gate is None else self.activation(project(gate, states)) * inner
-        return project(self.out_proj, F.dropout(inner, self.dropout, self.training))
+        inner = self.activation(inner) if gate is None else self.activation(gate(states)) * inner
+        out: Tensor = self.out_proj(F.dropout(inner, self.dropout, self.training))
+        return out
 
 
 class Bottleneck(nn.Module):

@@ -9,13 +9,9 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
-from torch.nn.modules import module as hooks
 
 from dragoman.spec import Activation
 from dragoman.spec.lora import LoraSpec
-
-# Up to this number of rows a CPU multiplies faster with operands swapped; see benchmarks/thin_linear.py.
-_FEW_ROWS = 5
 
 
 def _gelu_tanh(x: Tensor) -> Tensor:
@@ -35,30 +31,6 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     Activation.SILU: F.silu,
     Activation.TANH: torch.tanh,
 }
-
-
-def linear(x: Float[Tensor, "*rows width_in"], weight: Tensor, bias: Tensor | None) -> Float[Tensor, "*rows width_out"]:
-    """Compute `x @ weight.T + bias`, fast for the few rows of a decoding step on a CPU.
-
-    There the libraries multiply a tall matrix by few columns up to twice as fast as few rows by a wide one, provided
-    that there are two columns or more: a single row is computed twice.
-    """
-    if not is_thin(x, weight):
-        return F.linear(x, weight, bias)
-    rows = x.numel() // x.shape[-1]
-    flat = x.reshape(rows, -1)
-    if rows == 1:
-        flat = flat.repeat(2, 1)  # copied: views are not fast
-    product = torch.mm(weight, flat.t())[:, :rows].t()
-    return (product if bias is None else product + bias).reshape(*x.shape[:-1], -1)
-
-
-def is_thin(x: Float[Tensor, "*rows width_in"], weight: Tensor) -> bool:
-    """Return whether `linear` has a faster way for a product, which has no gradient."""
-    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined]
-    if torch.is_grad_enabled() or tracing or x.device.type != "cpu" or x.dtype != torch.float32:
-        return False
-    return x.numel() // x.shape[-1] <= _FEW_ROWS and weight.shape[0] >= weight.shape[1]
 
 
 class Embedding(nn.Embedding):
@@ -82,27 +54,6 @@ def entries(table: nn.Embedding, index: Int[Tensor, "..."] | range) -> Float[Ten
 Linear = nn.Linear  # itself, no subclass: PyTorch's quantisation replaces layers by their exact class
 
 
-def project(layer: nn.Module, x: Float[Tensor, "*rows width_in"]) -> Float[Tensor, "*rows width_out"]:
-    """Call a linear layer, fast for the few rows of a decoding step (see `linear`).
-
-    A layer with hooks, a replaced one or a quantised one is called as any module.
-    """
-    if type(layer) is not nn.Linear or not is_thin(x, layer.weight) or _is_hooked(layer):
-        called: Tensor = layer(x)
-        return called
-    return linear(x, layer.weight, layer.bias)
-
-
-def _is_hooked(layer: nn.Module) -> bool:
-    return bool(
-        layer._forward_hooks
-        or layer._forward_pre_hooks
-        or "forward" in layer.__dict__
-        or hooks._global_forward_hooks
-        or hooks._global_forward_pre_hooks
-    )
-
-
 class LoraLinear(Linear):
     """A linear layer that shares the weights of another, plus a product of two low-rank matrices.
 
@@ -123,7 +74,7 @@ class LoraLinear(Linear):
 
     def forward(self, x: Float[Tensor, "*rows width_in"]) -> Float[Tensor, "*rows width_out"]:
         inner = F.linear(F.dropout(x, self.spec.dropout, self.training), self.lora_a)
-        return linear(x, self.weight, self.bias) + F.linear(inner, self.lora_b) * self.spec.scale
+        return F.linear(x, self.weight, self.bias) + F.linear(inner, self.lora_b) * self.spec.scale
 
     def merged(self) -> Float[Tensor, "width_out width_in"]:
         """Return the weight of an equivalent plain layer."""

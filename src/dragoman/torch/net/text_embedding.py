@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from dragoman.spec import EmbedNorm, Positions, TextDecoderSpec
-from dragoman.torch.net.layers import ACTIVATIONS, Embedding, Linear, entries, linear
+from dragoman.torch.net.layers import ACTIVATIONS, Embedding, Linear, entries
 from dragoman.torch.net.positions import sinusoids
 
 
@@ -100,9 +100,11 @@ class Head(nn.Module):
 
     Attributes:
         shared: The embedding that a tied head has its weight from; in a tuple, so that it is no child.
+        product: Takes the place of the product with the weight and the bias: an 8-bit layer.
     """
 
     shared: tuple[TextEmbedding, ...] = ()
+    product: nn.Module | None = None
 
     def __init__(self, spec: TextDecoderSpec) -> None:
         super().__init__()
@@ -133,5 +135,8 @@ class Head(nn.Module):
             states = self.norm(self.activation(self.transform(states)))
         if self.scale != 1.0:
             states = states * self.scale
-        logits = linear(states, embedding if self.tied else self.weight, self.bias)
+        if self.product is not None:
+            logits = self.product(states)
+        else:
+            logits = F.linear(states, embedding if self.tied else self.weight, self.bias)
         return logits if self.cap is None else torch.tanh(logits / self.cap) * self.cap
