@@ -11,10 +11,11 @@ from serving import Server, running
 
 
 @pytest.fixture(scope="session")
-def server(tiny_checkpoint):
+def server(tiny_checkpoint, tmp_path_factory):
     """A server with the default model and a tiny one, both loaded when first asked for."""
     default = "whisper-tiny.en=tiny.en"
-    with running("--model", f"tiny={tiny_checkpoint}", "--model", default, "--max_batch", 8) as one:
+    jobs = tmp_path_factory.mktemp("jobs")
+    with running("--model", f"tiny={tiny_checkpoint}", "--model", default, "--max_batch", 8, "--jobs", jobs) as one:
         yield one
 
 

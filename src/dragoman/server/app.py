@@ -24,9 +24,12 @@ from dragoman.server.forms import (
     body_schema,
     fields_of,
     invalid_field,
+    label_of,
     read_form,
     upload_of,
 )
+from dragoman.server.jobs import Jobs
+from dragoman.server.jobs_app import add_jobs
 from dragoman.server.live import LiveSession
 from dragoman.server.pages import add_page
 from dragoman.server.work import Whole, Work
@@ -35,7 +38,7 @@ _ERROR: dict[str, Any] = {
     "description": "An error in OpenAI's form.",
     "content": {"application/json": {"schema": {"type": "object", "required": ["error"]}}},
 }
-_ERRORS: dict[int | str, dict[str, Any]] = dict.fromkeys((400, 401, 404, 408, 413, 415, 429, 503, 504), _ERROR)
+_ERRORS: dict[int | str, dict[str, Any]] = dict.fromkeys((400, 401, 404, 408, 409, 413, 415, 429, 503, 504), _ERROR)
 _BODIES = {kind: {"schema": {"type": "string"}} for kind in ("text/plain", "application/x-subrip", "text/vtt")}
 _ANSWER: dict[int | str, dict[str, Any]] = {
     200: {
@@ -50,11 +53,12 @@ _ANSWER: dict[int | str, dict[str, Any]] = {
 }
 
 
-def create_app(work: Work, lifespan: Callable[[FastAPI], Any]) -> FastAPI:
+def create_app(work: Work, jobs: Jobs | None, lifespan: Callable[[FastAPI], Any]) -> FastAPI:
     """Return the application.
 
     Args:
         work: What answers requests.
+        jobs: The jobs, if there may be any.
         lifespan: What starts and ends with the application.
     """
     app = FastAPI(
@@ -69,6 +73,8 @@ def create_app(work: Work, lifespan: Callable[[FastAPI], Any]) -> FastAPI:
     _add_errors(app)
     _add_audio(app, work)
     _add_status(app, work)
+    if jobs is not None:
+        add_jobs(app, work, jobs, _ERRORS)
     add_page(app)
     return app
 
@@ -185,7 +191,7 @@ async def _transcribed(
     fields.model = work.models.check(fields.model)
     upload = upload_of(form)
     async with _watched(request, progress):
-        samples = await work.decode(progress, upload.file, _label(upload.filename))
+        samples = await work.decode(progress, upload.file, label_of(upload))
         stack.callback(samples.close)
         if not fields.stream:
             async for part in work.transcribe(progress, samples, fields):
@@ -252,9 +258,3 @@ async def _watched(request: HttpRequest, progress: Request) -> AsyncIterator[Non
         raise ApiError(504, "The request took longer than its time limit.", code="timeout") from None
     finally:
         watcher.cancel()
-
-
-def _label(name: str | None) -> str:
-    """Return what to call an upload in messages: its name, on one line."""
-    clean = "".join(sign for sign in name or "" if sign.isprintable())
-    return clean[-100:] or "the upload"

@@ -17,6 +17,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from dragoman._lazy import require
 from dragoman.server.app import create_app
 from dragoman.server.guard import Guard, api_keys
+from dragoman.server.jobs import Jobs
+from dragoman.server.jobs_app import work_on_jobs
 from dragoman.server.metrics import Metrics
 from dragoman.server.models import Models
 from dragoman.server.settings import ServerSettings
@@ -50,7 +52,8 @@ def serve(sources: dict[str, str | None], options: dict[str, Any], settings: Ser
         for name in sources:
             with work.models.use(name):
                 pass
-    app = create_app(work, lambda _: _life(work))
+    jobs = None if settings.jobs is None else Jobs(settings.jobs, settings.jobs_keep_days, settings.max_jobs)
+    app = create_app(work, jobs, lambda _: _life(work, jobs))
 
     def observe(path: str, status: int) -> None:
         metrics.answers[path, status] += 1
@@ -96,17 +99,23 @@ def _raise_file_limit() -> None:
 
 
 @asynccontextmanager
-async def _life(work: Work) -> AsyncIterator[None]:
+async def _life(work: Work, jobs: Jobs | None) -> AsyncIterator[None]:
     async def unload() -> None:
         seconds = work.settings.unload_after_s
         while seconds is not None:
             await asyncio.sleep(min(_UNLOAD_EVERY_S, seconds))
             await asyncio.to_thread(work.models.unload_idle, seconds)
 
-    unloading = asyncio.create_task(unload())
+    tasks = [asyncio.create_task(unload())]
+    if jobs is not None:
+        tasks.append(asyncio.create_task(work_on_jobs(work, jobs)))
     yield
-    unloading.cancel()
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
     work.close()
+    if jobs is not None:
+        jobs.close()
 
 
 class _Server(uvicorn.Server):

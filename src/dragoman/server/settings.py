@@ -9,6 +9,7 @@ from dragoman.transcriber.fields import documented, option, too_small
 
 _server, _access = partial(option, group="Server"), partial(option, group="Access")
 _limit, _batching = partial(option, group="Limits"), partial(option, group="Batching")
+_job = partial(option, group="Jobs")
 
 
 @documented
@@ -48,6 +49,9 @@ class ServerSettings:
     max_connections: int = _limit(2000, "Number of connections at a time; further ones are closed.", at_least=1)
     max_batch: int = _batching(16, "Maximum number of windows decoded together, over all requests.", at_least=1)
     max_delay_ms: int = _batching(10, "How long a window may wait for others to be decoded with.", at_least=0)
+    jobs: Path | None = _job(None, "Folder in which uploads and results of jobs are kept.", unset="no jobs")
+    jobs_keep_days: int = _job(7, "Days after which a finished job is removed.", at_least=1)
+    max_jobs: int = _job(1000, "Number of jobs that wait or run.", at_least=1)
 
     def __post_init__(self) -> None:
         problems = list(too_small(self))
