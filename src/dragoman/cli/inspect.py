@@ -100,7 +100,7 @@ def _note(module: Any) -> str:
 def parameter_table(model: Any) -> Iterator[str]:
     """Yield the totals of each part, then its tensors: name (`{i}` for layer numbers), shape, dtype and number."""
     for part, module in model.named_children():
-        tensors = list(module.named_parameters())
+        tensors = [(str(name), tensor) for name, tensor in module.named_parameters()]
         count = sum(tensor.numel() for _, tensor in tensors)
         size = sum(tensor.numel() * tensor.element_size() for _, tensor in tensors)
         yield f"{part}: {len(tensors)} tensors, {count:,} parameters, {size / 2**20:,.1f} MiB"

@@ -10,10 +10,12 @@ from typing import Any
 
 from dragoman.api.config import SpeechEncoderDecoderConfig
 from dragoman.checkpoint.filling import DOUBLE
-from dragoman.checkpoint.keymap import KeyMap, Rename, Rule, Split
+from dragoman.checkpoint.keymap import Drop, KeyMap, Rename, Rule, Split
 from dragoman.checkpoint.report import LoadReport
 from dragoman.errors import ConfigError, did_you_mean
 from dragoman.model.names import BRIDGE_KEYS, keymap_of, saved_prefixes
+
+_TABLE = "embed.tokens.weight"  # which a tied head shares
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,35 @@ class TensorNames:
                     names.setdefault(ours, theirs)
         yield from ((ours, names.get(ours, ours)) for ours in self.ours)
 
+    def same(self) -> Iterator[str]:
+        """Yield the names of ours of tensors that are the same there: neither fused nor transposed."""
+        for stored in self.theirs.values():
+            if not stored.difference(axes=2):
+                yield stored.ours[0]
+
+    def modules(self) -> dict[str, str]:
+        """Return the modules of ours that are one module in `transformers`, or a part of a fused one, with its name."""
+        inside: dict[str, list[str]] = {}
+        sizes: dict[str, int] = {}
+        found: dict[str, str] = {}
+        for ours, theirs in self.pairs():
+            found[ours.rpartition(".")[0]] = theirs.rpartition(".")[0]
+            for path in _ancestors(ours):
+                inside.setdefault(path, []).append(theirs)
+            for path in _ancestors(theirs):
+                sizes[path] = sizes.get(path, 0) + 1
+        exact: dict[str, str] = {}  # a place there may be several nested ones here: the innermost is it
+        for path, names in inside.items():
+            common = _common_path(names)
+            if path not in found and common not in found.values() and sizes.get(common) == len(names):
+                exact[common] = path
+        heads = {
+            stored.ours[0].removesuffix(_TABLE) + "head": theirs.removesuffix(".weight")
+            for theirs, stored in self.theirs.items()
+            if isinstance(stored.rule, Drop) and stored.ours[0].endswith(_TABLE) and theirs.endswith(".weight")
+        }
+        return {**heads, **{path: common for common, path in exact.items()}, **found}
+
     def below(self, path: str) -> dict[str, Stored]:
         """Return what lies below a path of `transformers`, by the rest of their names."""
         start = f"{path}."
@@ -87,6 +118,17 @@ class TensorNames:
                 )
             found |= own
         return {ours: names[ours] for ours in names if ours in found}
+
+
+def _ancestors(name: str) -> Iterator[str]:
+    while name := name.rpartition(".")[0]:
+        yield name
+
+
+def _common_path(names: list[str]) -> str:
+    first, last = min(names).split("."), max(names).split(".")
+    count = next((i for i, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
+    return ".".join(first[:count] if len(names) > 1 else first[:-1])
 
 
 def _fits(pattern: str, name: str) -> bool:

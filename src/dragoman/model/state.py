@@ -99,7 +99,7 @@ def from_either(sections: Sequence[Section], given: Mapping[str, Any], known: Co
     """
     found: dict[str, Any] = {}
     listed = set(given)  # a state dict of ours answers to more names than it lists
-    for name, tensor in given.items():
+    for name, tensor in ((str(name), tensor) for name, tensor in given.items()):
         layer, _, last = name.rpartition(".")
         if name in known:
             found[name] = tensor
@@ -127,4 +127,24 @@ def _renamed(
             if ours and all(section.ours + one in known for one in ours):
                 return [(section.ours + one, array) for one, array in section.keymap.read(canonical, tensor)]
             dropped = dropped or isinstance(section.keymap.rule_for(canonical), Drop)
+            wrapped = _inside_a_layer(section, canonical, known)
+            if wrapped is not None:
+                return [(wrapped, tensor)]
     return () if dropped else None
+
+
+def _inside_a_layer(section: Section, name: str, known: Collection[str]) -> str | None:
+    """Return our name of a tensor inside a layer that was replaced, by PEFT with or without an adapter's name."""
+    words = name.split(".")
+    for count in range(len(words) - 1, 0, -1):
+        layer = section.keymap.ours(".".join(words[:count]) + ".weight")
+        if len(layer) == 1:
+            path = section.ours + layer[0].removesuffix(".weight")
+            wanted, inside = words[count:], [own for own in known if own.startswith(f"{path}.")]
+            found = [own for own in inside if _less_one(own.removeprefix(f"{path}.").split("."), wanted)]
+            return found[0] if len(found) == 1 else None
+    return None
+
+
+def _less_one(words: list[str], wanted: list[str]) -> bool:
+    return words == wanted or any(words[:i] + words[i + 1 :] == wanted for i in range(len(words)))

@@ -1,45 +1,66 @@
-"""`TensorName`: our name of a parameter, which also answers to its name in `transformers`.
+"""`TensorName`: our name of a parameter or a module, which also answers to its name in `transformers`.
 
-Scripts choose parameters by parts of names (`"LayerNorm.weight" in name`, `name.startswith("encoder.encoder.layers")`).
-What they look for is in one naming or the other; in ours alone it would choose nothing, silently.
+Scripts choose parameters and modules by parts of names (`"LayerNorm.weight" in name`, PEFT's `key.endswith(".query")`),
+and then take names apart (`name.split(".")[4]`). In our names alone they would find nothing, or others, silently.
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, Self, SupportsIndex
+
+Pairs = Callable[[], Iterable[tuple[str, str]]]
 
 
 class NamePairs:
-    """The two names of all parameters of a model, and which naming a script means.
+    """The two names of all parameters and modules of a model, and which naming a script means.
 
     Args:
-        pairs: Returns our names with those in `transformers`; called when a name is tested.
+        tensors: Returns our names of the parameters with those in `transformers`; called when a name is tested.
+        modules: The same for the modules. Names of modules are looked up as places, and always split as ours.
+        same: Returns our names of the parameters that are the same tensors there, neither fused nor transposed.
+        prefix: Of both names, where the model is inside another module.
     """
 
-    def __init__(self, pairs: Callable[[], Iterable[tuple[str, str]]]) -> None:
-        self._pairs = pairs
+    def __init__(self, tensors: Pairs, modules: Pairs, same: Callable[[], Iterable[str]], prefix: str = "") -> None:
+        self._tensors, self._modules, self._same, self._prefix = tensors, modules, same, prefix
         self._decided: dict[tuple[str, Any], bool] = {}
 
     @cached_property
-    def theirs(self) -> Mapping[str, str]:
-        """By our names, those in `transformers`."""
-        return dict(self._pairs())
+    def splittable(self) -> Collection[str]:
+        """Our names that are split as those in `transformers`."""
+        return {self._prefix + ours for ours in self._same()}
 
-    def means_ours(self, method: str, text: Any, test: Callable[[str], bool]) -> bool:
-        """Return whether a test of names is about our names: it is if it holds for one of them.
+    @cached_property
+    def all(self) -> Mapping[str, str]:
+        """By our names of parameters and modules, those in `transformers`."""
+        return {self._prefix + ours: self._prefix + theirs for ours, theirs in (*self._modules(), *self._tensors())}
 
-        Where it then chooses other parameters than the names of `transformers` would, a warning says so, once.
+    def theirs(self, name: str) -> str:
+        """Return the name in `transformers`; of what is inside a replaced layer, with that of the layer; else ours."""
+        path, rest = name, ""
+        while path:
+            if path in self.all:
+                return self.all[path] + rest
+            path, dot, last = path.rpartition(".")
+            rest = dot + last + rest
+        return name
+
+    def means_theirs(self, method: str, text: Any, test: Callable[[str], bool]) -> bool:
+        """Return whether a test of names is about those of `transformers`: it is if it holds for one of them.
+
+        Where it then chooses others than our names would, a warning says so, once.
         """
         key = method, text
         if key not in self._decided:
-            chosen = [ours for ours in self.theirs if test(ours)]
+            chosen = [ours for ours, theirs in self.all.items() if test(theirs)]
             self._decided[key] = bool(chosen)
-            other = [ours for ours, theirs in self.theirs.items() if test(theirs)]
+            other = [ours for ours in self.all if test(ours)]
             if chosen and other and chosen != other:
                 warnings.warn(
-                    f"{text!r} chooses {len(chosen)} parameters by dragoman's names (named_parameters) and "
-                    f"{len(other)} by the names of transformers (hf_named_parameters). The former count here.",
+                    f"{text!r} chooses {len(chosen)} parameters or modules by the names of transformers "
+                    f"(hf_named_parameters) and {len(other)} by dragoman's. The former count; str(name) is "
+                    "dragoman's name.",
                     UserWarning,
                     stacklevel=4,
                 )
@@ -47,31 +68,44 @@ class NamePairs:
 
 
 class TensorName(str):
-    """Our name of a parameter.
+    """Our name of a parameter or a module.
 
-    `in`, `startswith` and `endswith` test the name in `transformers` if what they look for is in none of our names.
-    In all else it is an ordinary string.
+    `in`, `startswith` and `endswith` test the name in `transformers` if what they look for is in one of these names,
+    and else ours. The name of a parameter that was found so, and is the same tensor there, is split, cut and sliced as
+    its name in `transformers`. In all else it is an ordinary string: our name, which is its place.
 
     Attributes:
-        pairs: The names of all parameters of the model.
+        pairs: The names of all parameters or modules of the model.
+        found: Whether a test has found its name in `transformers`.
     """
 
-    __slots__ = ("pairs",)
+    __slots__ = ("found", "pairs")
     pairs: NamePairs | None
+    found: bool
 
-    def __new__(cls, name: str, pairs: NamePairs | None = None) -> "TensorName":
-        found = super().__new__(cls, name)
-        found.pairs = pairs
-        return found
+    def __new__(cls, name: str, pairs: NamePairs | None = None) -> Self:
+        own = super().__new__(cls, name)
+        own.pairs, own.found = pairs, False
+        return own
 
     def __reduce__(self) -> Any:
         return TensorName, (str(self),)
 
+    @property
+    def theirs(self) -> str:
+        """The name in `transformers`, ours if it has none."""
+        return str(self) if self.pairs is None else self.pairs.theirs(str(self))
+
     def _test(self, method: str, text: Any, test: Callable[[str], bool]) -> bool:
-        name = str(self)
-        if self.pairs is None or self.pairs.means_ours(method, text, test):
-            return test(name)
-        return test(self.pairs.theirs.get(name, name))
+        if self.pairs is None or not self.pairs.means_theirs(method, text, test):
+            return test(str(self))
+        holds = test(self.theirs)
+        self.found = self.found or holds
+        return holds
+
+    def _meant(self) -> str:
+        is_same = self.found and self.pairs is not None and str(self) in self.pairs.splittable
+        return self.theirs if is_same else str(self)
 
     def __contains__(self, text: object) -> bool:
         return self._test("in", text, lambda name: text in name)  # type: ignore[operator]
@@ -79,11 +113,51 @@ class TensorName(str):
     def startswith(self, text: Any, *bounds: Any) -> bool:
         """Return whether the name begins with `text`, or with one of several."""
         if bounds:
-            return super().startswith(text, *bounds)
+            return self._meant().startswith(text, *bounds)
         return self._test("startswith", text, lambda name: name.startswith(text))
 
     def endswith(self, text: Any, *bounds: Any) -> bool:
         """Return whether the name ends with `text`, or with one of several."""
         if bounds:
-            return super().endswith(text, *bounds)
+            return self._meant().endswith(text, *bounds)
         return self._test("endswith", text, lambda name: name.endswith(text))
+
+    def split(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
+        """Split the name by which it was found."""
+        return self._meant().split(sep, maxsplit)
+
+    def rsplit(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
+        """Split the name by which it was found, from the right."""
+        return self._meant().rsplit(sep, maxsplit)
+
+    def partition(self, sep: str) -> tuple[str, str, str]:
+        """Split the name by which it was found once."""
+        return self._meant().partition(sep)
+
+    def rpartition(self, sep: str) -> tuple[str, str, str]:
+        """Split the name by which it was found once, from the right."""
+        return self._meant().rpartition(sep)
+
+    def removeprefix(self, prefix: str) -> str:
+        """Return the name by which it was found, without a prefix."""
+        return self._meant().removeprefix(prefix)
+
+    def removesuffix(self, suffix: str) -> str:
+        """Return the name by which it was found, without a suffix."""
+        return self._meant().removesuffix(suffix)
+
+    def replace(self, old: str, new: str, count: SupportsIndex = -1) -> str:
+        """Return the name by which it was found, with other text in it."""
+        return self._meant().replace(old, new, count)
+
+    def __getitem__(self, key: SupportsIndex | slice) -> str:
+        return self._meant()[key]
+
+
+class PrefixedName(TensorName):
+    """The name of a module inside another one (a wrapper); what PyTorch appends for its parameters keeps both names."""
+
+    __slots__ = ()
+
+    def __add__(self, other: str) -> "PrefixedName":
+        return PrefixedName(str(self) + other, self.pairs)

@@ -92,10 +92,12 @@ class TorchBackend:
         module.eval()
 
     def linears(self, module: nn.Module) -> list[str]:
-        return [name for name, layer in module.named_modules() if isinstance(layer, Linear)]
+        return [str(name) for name, layer in nn.Module.named_modules(module) if isinstance(layer, Linear)]
 
     def loras(self, module: nn.Module) -> dict[str, LoraSpec]:
-        return {name: layer.spec for name, layer in module.named_modules() if isinstance(layer, LoraLinear)}
+        return {
+            str(name): layer.spec for name, layer in nn.Module.named_modules(module) if isinstance(layer, LoraLinear)
+        }
 
     def add_lora(self, module: nn.Module, layer: str, spec: LoraSpec, seed: int) -> None:
         linear = module.get_submodule(layer)

@@ -81,6 +81,11 @@ class JointModel(Joint, PretrainedModule, ModelMethods):
         """Return the names of the tensors of modules that a subclass adds; they are saved under these names."""
         return added_to_model(own_tensors(self))
 
+    def _init_weights(self, module: nn.Module) -> None:
+        """Draw new values for the tensors that a module of one of the parts has itself."""
+        for part in (self.encoder, self.decoder):
+            part._init_weights(module)
+
     def _called_memory(self, encoded: EncoderOutput) -> Memory:
         if isinstance(self.bridge, Prefix):
             raise ConfigError(

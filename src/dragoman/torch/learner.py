@@ -56,7 +56,7 @@ class Learner:
         self._alignment = BridgeAlignment(model, alignment.tokens) if alignment.steps else None
         self._most_numbers = float("inf")  # of a batch's audio that fits into memory
         self._average = (
-            {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+            {name: parameter.detach().clone() for name, parameter in nn.Module.named_parameters(model)}
             if options.ema_decay
             else {}
         )
@@ -108,7 +108,7 @@ class Learner:
 
     def _update_average(self) -> None:
         with torch.no_grad():
-            own = dict(self.model.named_parameters())
+            own = dict(nn.Module.named_parameters(self.model))
             for name, mean in self._average.items():
                 mean.lerp_(own[name], 1 - self._options.ema_decay)
 
@@ -210,7 +210,7 @@ class Learner:
 
     def _exchange(self) -> None:
         """Exchange the weights and their averages."""
-        own = dict(self.model.named_parameters())
+        own = dict(nn.Module.named_parameters(self.model))
         with torch.no_grad():
             for name, mean in self._average.items():
                 kept = own[name].detach().clone()

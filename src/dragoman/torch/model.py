@@ -241,7 +241,7 @@ class SpeechEncoderDecoderModel(JointModel):
         if added:
             self.freeze_decoder()
         if added and BACKEND.loras(self.encoder):
-            for name, parameter in self.encoder.named_parameters():
+            for name, parameter in nn.Module.named_parameters(self.encoder):
                 parameter.requires_grad_(is_new(name))
 
     def resize_token_embeddings(

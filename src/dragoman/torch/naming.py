@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from dragoman.model.naming import first_words
-from dragoman.model.tensor_name import NamePairs, TensorName
+from dragoman.model.tensor_name import NamePairs, PrefixedName, TensorName
 from dragoman.torch.places import is_there, names_of
 from dragoman.torch.views import replace, resolve
 
@@ -27,16 +27,32 @@ class NamedModule(nn.Module):
     ) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield each parameter with our name, as `nn.Module` does.
 
-        Tests of a name (`in`, `startswith`, `endswith`) hold for its name in `transformers` too, if what they look for
-        is in none of our names: `"LayerNorm.weight" in name`.
+        Tests of a name (`in`, `startswith`, `endswith`) are about the names in `transformers` if what they look for is
+        in one of these: `"LayerNorm.weight" in name`. See `TensorName`.
         """
         named = super().named_parameters(prefix, recurse, remove_duplicate)
         if prefix or not recurse or "config" not in self.__dict__ or torch.compiler.is_compiling():
             yield from named
             return
-        pairs = NamePairs(lambda: names_of(self).pairs())
+        pairs = _name_pairs(self)
         for name, parameter in named:
             yield TensorName(name, pairs), parameter
+
+    def named_modules(
+        self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Module]]:
+        """Yield each module with our name, which answers tests as those of `named_parameters` do.
+
+        So PEFT finds `target_modules=["query", "value"]`. What is fused there is several modules here.
+        """
+        named = super().named_modules(memo, prefix, remove_duplicate)
+        if "config" not in self.__dict__ or torch.compiler.is_compiling():
+            yield from named
+            return
+        pairs = _name_pairs(self, f"{prefix}." if prefix else "")
+        kind = PrefixedName if prefix else TensorName
+        for name, module in named:
+            yield kind(str(name), pairs), module
 
     def hf_named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield each parameter with its name in `transformers`, where `named_parameters` gives ours.
@@ -86,3 +102,12 @@ class NamedModule(nn.Module):
 
     def _is_theirs(self, name: str) -> bool:
         return not name.startswith("_") and "config" in self.__dict__ and name in first_words(self)
+
+
+def _name_pairs(root: nn.Module, prefix: str = "") -> NamePairs:
+    return NamePairs(
+        lambda: names_of(root).pairs(),
+        lambda: names_of(root).modules().items(),
+        lambda: names_of(root).same(),
+        prefix,
+    )

@@ -22,9 +22,9 @@ def set_trained(model: SpeechEncoderDecoderModel, freezing: Freezing, step: int)
 
 def groups(model: nn.Module, rates: Rates) -> list[dict[str, Any]]:
     """Return groups of parameters for an optimizer, each with `lr`, `weight_decay` and the `names` in it."""
-    depths = depths_of(name for name, _ in model.named_parameters())
+    depths = depths_of(name for name, _ in nn.Module.named_parameters(model))
     found: dict[tuple[float, float], dict[str, Any]] = {}
-    for name, parameter in model.named_parameters():
+    for name, parameter in nn.Module.named_parameters(model):
         rate, decay = rate_of(name, rates, depths), rates.weight_decay if has_decay(name) else 0.0
         group = found.setdefault((rate, decay), {"params": [], "names": [], "lr": rate, "weight_decay": decay})
         group["params"].append(parameter)

@@ -74,6 +74,7 @@ def contained(root: nn.Module, below: Mapping[str, Stored]) -> list[tuple[str, n
     common = ".".join(first[:depth])
     found = []
     for name, module in root.get_submodule(common).named_modules(prefix=common):
+        name = str(name)
         own = [f"{name}.{tensor}" for tensor in _tensors_of(module)]
         if name and own and covered.issuperset(own):
             found.append((name, module))
@@ -103,4 +104,4 @@ def meaning(root: nn.Module, path: str) -> str:
 
 
 def _tensors_of(module: nn.Module) -> list[str]:
-    return [name for name, _ in (*module.named_parameters(), *module.named_buffers())]
+    return [name for name, _ in (*nn.Module.named_parameters(module), *module.named_buffers())]

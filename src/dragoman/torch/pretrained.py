@@ -22,6 +22,7 @@ from dragoman.torch.forks import mind_forks
 from dragoman.torch.naming import NamedModule
 from dragoman.torch.net.block import Stack
 from dragoman.torch.net.frontend import ConvFrontend
+from dragoman.torch.net.init import redraw
 from dragoman.torch.places import names_of
 from dragoman.torch.state import check_plain, rename, state_dict
 
@@ -105,15 +106,13 @@ class PretrainedModule(NamedModule):
             only_trainable: Leave out the frozen ones.
             exclude_embeddings: Leave out those of embeddings.
         """
-        tables = [m.weight for m in self.modules() if exclude_embeddings and isinstance(m, nn.Embedding)]
-        left_out = {id(table) for table in tables}
+        left_out = {id(m.weight) for m in self.modules() if exclude_embeddings and isinstance(m, nn.Embedding)}
         counted = (p for p in self.parameters() if id(p) not in left_out)
         return sum(p.numel() for p in counted if p.requires_grad or not only_trainable)
 
     def get_memory_footprint(self, return_buffers: bool = True) -> int:
         """Return the memory of parameters and, by default, buffers in bytes."""
-        tensors = [*self.parameters(), *(self.buffers() if return_buffers else ())]
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        return sum(x.nbytes for x in (*self.parameters(), *(self.buffers() if return_buffers else ())))
 
     @classmethod
     def can_generate(cls) -> bool:
@@ -122,6 +121,8 @@ class PretrainedModule(NamedModule):
 
     def tie_weights(self, **_: Any) -> None:
         """Do nothing; `transformers` calls it, but a tied head here has no weights of its own."""
+
+    post_init = tie_weights  # subclasses call it at the end of `__init__`, when weights have their values already
 
     @property
     def base_model(self) -> nn.Module:
@@ -136,8 +137,8 @@ class PretrainedModule(NamedModule):
         self.disable_input_require_grads()
         self.__dict__["_grad_hooks"] = [
             module.register_forward_hook(_require_grad)
-            for name, module in self.named_modules()
-            if name.rpartition(".")[2] in ("frontend", "embed")
+            for name, module in nn.Module.named_modules(self)
+            if str(name).rpartition(".")[2] in ("frontend", "embed")
         ]
 
     def disable_input_require_grads(self) -> None:
@@ -168,9 +169,7 @@ class PretrainedModule(NamedModule):
         """
         check_sizes("Gradient checkpointing", {"every_n_layers": every_n_layers})
         if offload:
-            raise ConfigError(
-                "`offload` is not supported: the inputs of layers stay on the device. Pass offload=False."
-            )
+            raise ConfigError("`offload` is not supported: layers keep their inputs on the device. Pass offload=False.")
         self._set_checkpointing(every_n_layers)
 
     def activation_checkpointing_enable(
@@ -179,16 +178,14 @@ class PretrainedModule(NamedModule):
         every_n_layers: int = 1,
         offload: bool = False,
     ) -> None:
-        """Do the same, under the newer name, which the `Trainer` of `transformers` calls."""
+        """Do the same, as the newer `Trainer` of `transformers` calls it."""
         self.gradient_checkpointing_enable(activation_checkpointing_kwargs, every_n_layers, offload)
 
     def gradient_checkpointing_disable(self) -> None:
         """Store all activations again."""
         self._set_checkpointing(0)
 
-    def activation_checkpointing_disable(self) -> None:
-        """Do the same."""
-        self.gradient_checkpointing_disable()
+    activation_checkpointing_disable = gradient_checkpointing_disable
 
     def _set_checkpointing(self, every: int) -> None:
         for module in self.modules():
@@ -247,6 +244,10 @@ class PretrainedPart(PretrainedModule, PushModelMethods):
 
     def _sections(self) -> tuple[Section, ...]:
         return part_sections(self)
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Draw new values for the tensors that a module of this part has itself: `part.apply(part._init_weights)`."""
+        redraw(self, module, self.spec)
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, **kwargs: Any) -> Self:

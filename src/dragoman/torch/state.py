@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dragoman.checkpoint.keymap import Drop
 from dragoman.checkpoint.lora import LORA_SETTINGS
 from dragoman.errors import ConfigError
 from dragoman.model.state import Section, from_either, to_checkpoint
 from dragoman.torch.backend import BACKEND, own_tensors
+from dragoman.torch.places import names_of
 
 # Words in the names of tensors of layers that PyTorch's tools or PEFT changed.
 _CHANGED = {
@@ -24,7 +26,7 @@ _CHANGED = {
 
 
 class StateDict(OrderedDict[str, Any]):
-    """Tensors under the names of checkpoints; a look-up by our name finds them too.
+    """Tensors under the names of checkpoints; a look-up by our name, or by that of a tied head, finds them too.
 
     Only the names of checkpoints are listed, counted and written. A copy or a pickle is a plain `OrderedDict`.
     """
@@ -62,7 +64,8 @@ def state_dict(module: nn.Module, sections: Sequence[Section], keep_vars: bool) 
     for name, spec in loras.items():
         found[f"{name}.{LORA_SETTINGS}"] = torch.tensor([spec.alpha, spec.dropout])
     _separate(found)
-    found.own = own
+    shared = {name: s.ours[0] for name, s in names_of(module).theirs.items() if isinstance(s.rule, Drop)}
+    found.own = {**own, **{name: own[ours] for name, ours in shared.items() if ours in own}}
     found._metadata = getattr(own, "_metadata", None)  # type: ignore[attr-defined]
     return found
 
@@ -89,7 +92,8 @@ def check_plain(own: Mapping[str, Any]) -> None:
 
 def rename(state: dict[str, Any], prefix: str, module: nn.Module, sections: Sequence[Section]) -> None:
     """Give the tensors of a module in a dictionary our names, in place, whichever they have."""
-    inside = {name.removeprefix(prefix): state.pop(name) for name in list(state) if name.startswith(prefix)}
+    names = [(name, str(name)) for name in state]
+    inside = {plain.removeprefix(prefix): state.pop(name) for name, plain in names if plain.startswith(prefix)}
     tensors = from_either(sections, inside, own_tensors(module).keys())
     state.update({prefix + name: tensor for name, tensor in tensors.items()})
 

@@ -214,8 +214,10 @@ def test_a_name_is_a_string_of_ours_that_answers_to_both(build: Build, tmp_path:
     assert name.endswith("intermediate.dense.weight")
     assert "intermediate" in name
     assert "crossattention" not in name
-    with pytest.warns(UserWarning, match=r"'encoder' chooses \d+ parameters by dragoman's names"):
-        assert "encoder" not in name
+    with pytest.warns(UserWarning, match=r"'encoder' chooses \d+ parameters or modules by the names of transformers"):
+        assert "encoder" in name
+    assert name.split(".")[4] == name.removeprefix("decoder.bert.encoder.layer.")[0] == "0"
+    assert name[len("decoder.") :].partition(".")[0] == "bert"
     optimizer = torch.optim.AdamW(model.named_parameters())
     torch.save(optimizer.state_dict(), tmp_path / "optimizer.pt")
     torch.load(tmp_path / "optimizer.pt", weights_only=True)

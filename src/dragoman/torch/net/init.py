@@ -5,6 +5,7 @@ Modules are built on the meta device (shapes only); `initialise` gives the named
 
 import math
 from collections.abc import Collection
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +43,7 @@ def initialise(
 ) -> None:
     """Give the tensors `names` of `root` memory and random (or neutral) values, drawn from PyTorch's generator."""
     wanted = set(names)
-    for path, module in root.named_modules():
+    for path, module in ((str(path), module) for path, module in nn.Module.named_modules(root)):
         own = [*module._parameters, *(n for n in module._buffers if n not in module._non_persistent_buffers_set)]
         todo = [name for name in own if _join(path, name) in wanted]
         if not todo:
@@ -52,6 +53,18 @@ def initialise(
             old = getattr(module, name)
             value = values[name].to(device=device, dtype=dtype if old.is_floating_point() else old.dtype)
             put(root, _join(path, name), value)
+
+
+def redraw(root: nn.Module, module: nn.Module, spec: SpeechEncoderSpec | TextDecoderSpec) -> None:
+    """Draw new values for the tensors that a module inside `root` has itself; they stay the same objects."""
+    path = next((str(name) for name, own in nn.Module.named_modules(root) if own is module), None)
+    names = [name for name in persistent_names(root) if name.rpartition(".")[0] == path]
+    old = {name.rpartition(".")[2]: getattr(module, name.rpartition(".")[2]) for name in names}
+    for name, tensor in old.items():
+        initialise(root, [_join(path or "", name)], spec, tensor.dtype, tensor.device)
+        tensor.data.copy_(getattr(module, name).data)
+        registry: dict[str, Any] = module._parameters if name in module._parameters else module._buffers
+        registry[name] = tensor
 
 
 def _join(path: str, name: str) -> str:

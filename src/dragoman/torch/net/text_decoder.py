@@ -4,13 +4,14 @@ Axes: rows (utterances, or utterances x beams), batch (utterances), tokens, fram
 """
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from dragoman.api.checks import check_text_mask
-from dragoman.errors import GenerationError
+from dragoman.errors import ConfigError, GenerationError
 from dragoman.spec import TextDecoderSpec
 from dragoman.torch.net.block import Stack, StackOutput
 from dragoman.torch.net.cache import Cache, Memory
@@ -43,6 +44,15 @@ class TextDecoderNet(nn.Module):
             self.head.shared = (self.embed,)
         if not empty:
             initialise(self, persistent_names(self), spec)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "head" and "head" in self._modules and self.head.tied:
+            raise ConfigError(
+                "The head is tied to the token embedding: it has no weights of its own to train or to replace. Leave "
+                "`lm_head` out of `modules_to_save` and train `embed_tokens`, or untie it before: "
+                "model.decoder.set_output_embeddings(nn.Linear(width, vocabulary, bias=False))."
+            )
+        super().__setattr__(name, value)
 
     def decode(
         self,
