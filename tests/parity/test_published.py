@@ -24,6 +24,11 @@ class Published:
     config: dict[str, Any]
 
 
+GRANITE = {"model_type": "granite", "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 40}
+GRANITE |= {"num_attention_heads": 32, "num_key_value_heads": 8, "embedding_multiplier": 12.0, "logits_scaling": 8.0}
+GRANITE |= {"residual_multiplier": 0.22, "attention_multiplier": 0.015625, "tie_word_embeddings": True}
+OLMO2 = {"model_type": "olmo2", "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16}
+OLMO2 |= {"num_attention_heads": 16, "num_key_value_heads": 16, "vocab_size": 100352, "rope_theta": 500000}
 MOONSHINE = {"model_type": "moonshine", "vocab_size": 32768}
 TINY = MOONSHINE | {"hidden_size": 288, "intermediate_size": 1152, "max_position_embeddings": 194}
 BASE = MOONSHINE | {"hidden_size": 416, "intermediate_size": 1664, "partial_rotary_factor": 0.62}
@@ -43,6 +48,8 @@ PUBLISHED = {
         for size, config in (("tiny", TINY), ("base", BASE))
         for part in ("speech", "text")
     },
+    "ibm-granite/granite-3.3-2b-instruct": Published("text", "GraniteForCausalLM", GRANITE | {"vocab_size": 49159}),
+    "allenai/OLMo-2-0425-1B": Published("text", "Olmo2ForCausalLM", OLMO2),
     "facebook/m2m100_418M": Published("text", "M2M100ForConditionalGeneration", NARROW | {"vocab_size": 128112}),
 }
 

@@ -30,10 +30,14 @@ class AttentionSpec:
     """Probability that an attention weight is dropped in training."""
     query_norm: NormSpec | None = None
     """Normalisation of each head of queries and of keys (Qwen 3)."""
+    norm_heads_together: bool = False
+    """Whether it normalises all heads together (OLMo 2)."""
     rotary: RotarySpec | None = None
     """Rotary positions of queries and keys."""
     score_width: int | None = None
     """Scores are divided by the root of this instead of a head's width; 1 leaves them as they are (T5)."""
+    score_factor: float | None = None
+    """Factor of the scores where it follows from no width (Granite)."""
     score_cap: float | None = None
     """Bound of the scores: `cap * tanh(score / cap)` (Gemma 2, https://arxiv.org/abs/2408.00118, section 2)."""
     gated_bias: bool = False
@@ -75,6 +79,8 @@ class AttentionSpec:
     @property
     def score_scale(self) -> float:
         """Factor of the attention scores."""
+        if self.score_factor is not None:
+            return self.score_factor
         return float((self.score_width or self.head_dim) ** -0.5)
 
 

@@ -47,6 +47,8 @@ class BlockSpec:
     """Attention to the memory; `None` for none."""
     dropout: float = 0.0
     """Probability that a value which a residual connection adds is dropped in training."""
+    residual_scale: float = 1.0
+    """Factor of what self-attention and the feed-forward network add to the states (Granite)."""
     bottleneck: int | None = None
     """Width of the small residual network for one language after the block (MMS); `None` for none."""
     kind: ConformerSpec | DisentangledSpec | None = None

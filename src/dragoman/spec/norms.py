@@ -36,6 +36,8 @@ class NormSlots:
     """Each sublayer reads normalised states."""
     branch: bool = False
     """The outputs of self-attention and the feed-forward network are normalised before they are added to the states."""
+    inside: bool = False
+    """The outputs of all sublayers are normalised before they are added, and nothing else is."""
     after: bool = False
     """The sum of states and a sublayer's output is normalised."""
     parallel: bool = False
@@ -52,6 +54,7 @@ class NormOrder(Enum):
     PARALLEL = "parallel"  # x + f(norm(x)) + g(other_norm(x)), as GPT-NeoX
     SHARED = "shared"  # n = norm(x); x + f(n) + g(n), as Phi
     BOTH = "both"  # x + other_norm(f(norm(x))), as Gemma 2
+    INSIDE = "inside"  # x + norm(f(x)), as OLMo 2
 
     @property
     def slots(self) -> NormSlots:
@@ -65,4 +68,5 @@ _SLOTS = {
     NormOrder.PARALLEL: NormSlots(before=True, parallel=True),
     NormOrder.SHARED: NormSlots(before=True, parallel=True, shared=True),
     NormOrder.BOTH: NormSlots(before=True, branch=True),
+    NormOrder.INSIDE: NormSlots(inside=True),
 }

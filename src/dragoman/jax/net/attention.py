@@ -9,7 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from dragoman.jax.net.layers import NEVER, Key, Linear, dropout, widened
-from dragoman.jax.net.norms import norm_of
+from dragoman.jax.net.norms import LayerNorm, RMSNorm, norm_of
 from dragoman.jax.net.position_bias import BiasGate
 from dragoman.jax.net.rotary import Rotary
 from dragoman.spec import AttentionSpec, CrossAttentionSpec
@@ -35,8 +35,9 @@ class Attention(nnx.Module):
         self.v_proj = Linear(source, shared, bias=spec.qkv_bias)
         self.out_proj = Linear(inside, spec.width, bias=spec.out_bias)
         norm = None if cross else spec.query_norm
-        self.q_norm = norm_of(norm, spec.head_dim) if norm else None
-        self.k_norm = norm_of(norm, spec.head_dim) if norm else None
+        together = spec.norm_heads_together
+        self.q_norm = norm_of(norm, inside if together else self.head_dim) if norm else None
+        self.k_norm = norm_of(norm, shared if together else self.head_dim) if norm else None
         self.bias_gate = BiasGate(spec) if spec.gated_bias and not cross else None
 
     def project(
@@ -46,10 +47,8 @@ class Attention(nnx.Module):
         # [b, t, w] -> [b, h, t, d]
         keys, values = (
             x.reshape(*states.shape[:2], self.kv_heads, self.head_dim).swapaxes(1, 2)
-            for x in (self.k_proj(states, key), self.v_proj(states, key))
+            for x in (_normalised(self.k_proj(states, key), self.k_norm), self.v_proj(states, key))
         )
-        if self.k_norm is not None:
-            keys = self.k_norm(keys)
         return keys if rotary is None else rotary(keys), values
 
     def __call__(
@@ -81,10 +80,9 @@ class Attention(nnx.Module):
         keys, values = keys_values
         rows, tokens, _ = states.shape
         batch = keys.shape[0]
+        queries = _normalised(self.q_proj(states, key), self.q_norm)
         # [rows, u, w] -> [b, beams * u, h, d] -> [b, h, beams * u, d]
-        queries = self.q_proj(states, key).reshape(batch, -1, self.num_heads, self.head_dim).swapaxes(1, 2)
-        if self.q_norm is not None:
-            queries = self.q_norm(queries)
+        queries = queries.reshape(batch, -1, self.num_heads, self.head_dim).swapaxes(1, 2)
         if rotary is not None:
             queries = rotary(queries)
         # [b, h, q, d] -> [b, k, h / k * q, d]: query heads that share keys are folded together, as beams are
@@ -109,3 +107,8 @@ class Attention(nnx.Module):
         # [b, h, beams * u, t] -> [rows, h, u, t]
         probs = probs.reshape(batch, self.num_heads, rows // batch, tokens, -1).swapaxes(1, 2)
         return out, probs.reshape(rows, self.num_heads, tokens, -1)
+
+
+def _normalised(x: Array, norm: LayerNorm | RMSNorm | None) -> Array:
+    """Normalise each head of a projection `[..., width]`, or all together, by the width of the norm."""
+    return x if norm is None else norm(x.reshape(*x.shape[:-1], -1, len(norm.weight[...]))).reshape(x.shape)

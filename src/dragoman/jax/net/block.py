@@ -108,7 +108,9 @@ class Block(nnx.Module):
         post_norm: LayerNorm | RMSNorm | None = None,
     ) -> Array:
         """Add the output of a sublayer to the states."""
-        total = states + self._dropout(out if post_norm is None else post_norm(out), key)
+        post_norm = norm if self.slots.inside else post_norm
+        out = self._dropout(out if post_norm is None else post_norm(out), key)
+        total = states + (out if self.spec.residual_scale == 1.0 else out * self.spec.residual_scale)
         return norm(total) if norm is not None and self.slots.after else total
 
     def _dropout(self, out: Array, key: Key) -> Array:

@@ -39,14 +39,12 @@ class ConvLayer(nnx.Module):
     def __call__(self, features: Array, lengths: Array | None) -> Array:
         """Convolve `[batch, frames, channels]`; `lengths` are those of the output."""
         features = self.conv(features)
-        if self.norm_last:
-            features = self.activation(features)
-            return self.norm(features, lengths) if isinstance(self.norm, ChannelNorm) else features
+        features = self.activation(features) if self.norm_last else features
         if isinstance(self.norm, ChannelNorm):
             features = self.norm(features, lengths)
         elif self.norm is not None:
             features = self.norm(features)
-        return self.activation(features)
+        return features if self.norm_last else self.activation(features)
 
 
 class ConvFrontend(nnx.Module):

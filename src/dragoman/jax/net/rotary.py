@@ -25,13 +25,12 @@ class Rotary:
     def __call__(self, heads: Float[Array, "rows heads tokens head_dim"]) -> Array:
         """Rotate the first `2 * pairs` channels of each head: `i` with `i + pairs`, or each even one with the next."""
         pairs = self.cos.shape[-1]
-        rest = heads[..., 2 * pairs :]
+        first, second, rest = heads[..., :pairs], heads[..., pairs : 2 * pairs], heads[..., 2 * pairs :]
         if self.interleaved:
             first, second = heads[..., : 2 * pairs : 2], heads[..., 1 : 2 * pairs : 2]
-            rotated = (first * self.cos - second * self.sin, second * self.cos + first * self.sin)
-            return jnp.concatenate((jnp.stack(rotated, -1).reshape(*first.shape[:-1], -1), rest), axis=-1)
-        first, second = heads[..., :pairs], heads[..., pairs : 2 * pairs]
         rotated = (first * self.cos - second * self.sin, second * self.cos + first * self.sin)
+        if self.interleaved:
+            return jnp.concatenate((jnp.stack(rotated, -1).reshape(*first.shape[:-1], -1), rest), axis=-1)
         return jnp.concatenate((*rotated, rest), axis=-1)
 
 

@@ -37,18 +37,17 @@ class Attention(nn.Module):
         self.v_proj = Linear(source, shared, bias=spec.qkv_bias)
         self.out_proj = Linear(inside, spec.width, bias=spec.out_bias)
         norm = None if cross else spec.query_norm
-        self.q_norm = norm_of(norm, spec.head_dim) if norm else None
-        self.k_norm = norm_of(norm, spec.head_dim) if norm else None
+        together = spec.norm_heads_together
+        self.q_norm = norm_of(norm, inside if together else self.head_dim) if norm else None
+        self.k_norm = norm_of(norm, shared if together else self.head_dim) if norm else None
 
     def project(self, states: Float[Tensor, "batch frames width"], rotary: Rotary | None = None) -> KeysValues:
         """Return the keys and values of `states`."""
         # [b, t, w] -> [b, h, t, d]
         keys, values = (
             x.view(*states.shape[:2], self.kv_heads, self.head_dim).transpose(1, 2)
-            for x in (self.k_proj(states), self.v_proj(states))
+            for x in (_normalised(self.k_proj(states), self.k_norm), self.v_proj(states))
         )
-        if self.k_norm is not None:
-            keys = self.k_norm(keys)
         return keys if rotary is None else rotary(keys), values
 
     def forward(
@@ -78,10 +77,9 @@ class Attention(nn.Module):
         keys, values = keys_values
         rows, tokens, _ = states.shape
         batch = keys.shape[0]
+        queries = _normalised(self.q_proj(states), self.q_norm)
         # [rows, u, w] -> [b, beams * u, h, d] -> [b, h, beams * u, d]
-        queries = self.q_proj(states).view(batch, -1, self.num_heads, self.head_dim).transpose(1, 2)
-        if self.q_norm is not None:
-            queries = self.q_norm(queries)
+        queries = queries.view(batch, -1, self.num_heads, self.head_dim).transpose(1, 2)
         if rotary is not None:
             queries = rotary(queries)
         dropout = self.dropout if self.training else 0.0
@@ -98,6 +96,11 @@ class Attention(nn.Module):
         if not weights or probs is None:
             return out, None
         return out, probs.reshape(batch, self.num_heads, rows // batch, tokens, -1).transpose(1, 2).flatten(0, 1)
+
+
+def _normalised(x: Tensor, norm: nn.Module | None) -> Tensor:
+    """Normalise each head of a projection `[..., width]`, or all together, by the width of the norm."""
+    return x if norm is None else norm(x.unflatten(-1, (-1, norm.get_parameter("weight").shape[0]))).flatten(-2)
 
 
 def plain_attention(

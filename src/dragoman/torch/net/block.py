@@ -104,7 +104,9 @@ class Block(nn.Module):
 
     def _add(self, states: Tensor, out: Tensor, norm: nn.Module | None, post_norm: nn.Module | None = None) -> Tensor:
         """Add the output of a sublayer to the states."""
-        total = states + self._dropout(out if post_norm is None else post_norm(out))
+        post_norm = norm if self.slots.inside else post_norm
+        out = self._dropout(out if post_norm is None else post_norm(out))
+        total = states + (out if self.spec.residual_scale == 1.0 else out * self.spec.residual_scale)
         return norm(total) if norm is not None and self.slots.after else total
 
     def _dropout(self, out: Tensor) -> Tensor:

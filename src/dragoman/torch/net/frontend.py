@@ -43,12 +43,10 @@ class ConvLayer(nn.Module):
         features = self.conv(features)
         if lengths is not None:
             lengths = (lengths - self.kernel) // self.stride + 1
-        if self.norm_last:
-            features = self.activation(features)
-            return features if self.norm is None else self.norm(features, lengths), lengths
+        features = self.activation(features) if self.norm_last else features
         if self.norm is not None:
             features = self.norm(features, lengths)
-        return self.activation(features), lengths
+        return features if self.norm_last else self.activation(features), lengths
 
 
 class ConvFrontend(nn.Module):

@@ -23,13 +23,12 @@ class Rotary:
     def __call__(self, heads: Float[Tensor, "rows heads tokens head_dim"]) -> Tensor:
         """Rotate the first `2 * pairs` channels of each head: `i` with `i + pairs`, or each even one with the next."""
         pairs = self.cos.shape[-1]
-        rest = heads[..., 2 * pairs :]
+        first, second, rest = heads[..., :pairs], heads[..., pairs : 2 * pairs], heads[..., 2 * pairs :]
         if self.interleaved:
-            first, second = heads[..., : 2 * pairs].unflatten(-1, (pairs, 2)).unbind(-1)
-            rotated = (first * self.cos - second * self.sin, second * self.cos + first * self.sin)
-            return torch.cat((torch.stack(rotated, -1).flatten(-2), rest), dim=-1)
-        first, second = heads[..., :pairs], heads[..., pairs : 2 * pairs]
+            first, second = heads[..., : 2 * pairs : 2], heads[..., 1 : 2 * pairs : 2]
         rotated = (first * self.cos - second * self.sin, second * self.cos + first * self.sin)
+        if self.interleaved:
+            return torch.cat((torch.stack(rotated, -1).flatten(-2), rest), dim=-1)
         return torch.cat((*rotated, rest), dim=-1)
 
 
