@@ -92,10 +92,9 @@ def load(server: Server, clips: list[bytes], expected: list[str], options: argpa
             outcome = "right" if answer.json()["text"] == expected[place] else "wrong"
         return time.perf_counter() - begin, outcome
 
-    for number in range(min(8, options.requests)):  # warm up
-        one(number)
-    before, begin = server.memory_mb(), time.perf_counter()
     with ThreadPoolExecutor(options.concurrency) as pool:
+        list(pool.map(one, range(2 * options.concurrency)))  # warm up
+        before, begin = server.memory_mb(), time.perf_counter()
         results = list(pool.map(one, range(options.requests)))
     wall = time.perf_counter() - begin
     counts = dict(line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines())

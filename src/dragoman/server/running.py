@@ -43,6 +43,7 @@ def serve(sources: dict[str, str | None], options: dict[str, Any], settings: Ser
         DragomanError: If `settings.preload` is set and a model cannot be loaded.
     """
     require("python_multipart", "`dragoman serve`")
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # it warns of every request that is no HTTP
     keys = api_keys(settings)
     _limit_arenas()
     _raise_file_limit()
