@@ -128,6 +128,16 @@ def _mbart(folder: Path, full: bool) -> None:
     _only_shared(folder)
 
 
+def _nllb(folder: Path, full: bool) -> None:
+    """The files of the hub's oldest revisions, which name the languages by the tokenizer's class alone."""
+    pieces = 256_000 if full else 60
+    (folder / "sentencepiece.bpe.model").write_bytes(_sentencepiece(pieces))
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "NllbTokenizer"}')
+    sizes = {"vocab_size": 256_206} if full else {**_SMALL_SEQ2SEQ, "vocab_size": 1 + pieces + 202 + 1}
+    transformers.M2M100ForConditionalGeneration(transformers.M2M100Config(**sizes)).save_pretrained(folder)
+    _only_shared(folder)
+
+
 def _translator(folder: Path, full: bool) -> None:
     """Exactly the files of the hub: a pickle, a complete configuration that includes generation options, …"""
     pieces = 250_000 if full else 60
@@ -288,6 +298,7 @@ CHECKPOINTS = {
     "facebook/bart-large": _bart,
     "facebook/hubert-large-ll60k": _hubert,
     "facebook/mbart-large-50": _mbart,
+    "facebook/nllb-200-distilled-600M": _nllb,
     "facebook/wav2vec2-base-960h": _wav2vec2,
     TRANSLATOR: _translator,
     "google-bert/bert-base-uncased": _bert,

@@ -110,8 +110,9 @@ def find(model_type: object) -> Family:
         reason = WHY.get(str(model_type), "no family describes its network")
         raise ConfigError(
             f"The model type {model_type!r} is not supported: {reason}. Encoders are {_types_with('speech')}; "
-            f"decoders are {_types_with('text')}. Use a model of one of these types, or add a family as described "
-            "in CONTRIBUTING.md."
+            f"decoders are {_types_with('text')}. Use a model of one of these types. If its network is that of one of "
+            "them under another name, register the name with dragoman.AutoConfig.register and a subclass of that "
+            "family's configuration. docs/new-family.md in the source of dragoman describes how to add another network."
             f"{did_you_mean(str(model_type), _BY_TYPE)}"
         )
     return family

@@ -12,11 +12,30 @@ _REASONS: dict[str, tuple[str, ...]] = {
         "bamba", "falcon_mamba", "jamba", "mamba", "mamba2", "recurrent_gemma", "rwkv",
     ),
     "its layers choose among experts, which is not supported": (
-        "dbrx", "deepseek_v2", "deepseek_v3", "gpt_oss", "llama4", "mixtral", "nllb-moe", "olmoe", "phimoe",
-        "qwen2_moe", "qwen3_moe", "switch_transformers",
+        "dbrx", "deepseek_v2", "deepseek_v3", "gpt_oss", "granitemoe", "llama4", "mixtral", "nllb-moe", "olmoe",
+        "phimoe", "qwen2_moe", "qwen3_moe", "switch_transformers",
     ),
     "its positions are slopes of attention (ALiBi), which is not supported": ("bloom", "mpt"),
     "it encodes images and has no text decoder": ("beit", "clip", "deit", "dinov2", "siglip", "swin", "vit"),
+    "its encoder is a FastConformer, which is not supported, so that no half of it can be loaded. The nearest encoders "
+    "are wav2vec2-bert and wav2vec2-conformer": ("canary", "cohere_asr", "parakeet_ctc", "parakeet_encoder"),
+    "it is a transducer, whose text comes from an LSTM that attends to nothing. The nearest encoder is wav2vec2-bert": (
+        "nemotron_asr_streaming", "parakeet_rnnt", "parakeet_tdt",
+    ),
+    "it has an encoder of its own before a Qwen 3, and no half of it can be loaded. The nearest is an encoder of "
+    "whisper joined to qwen3 with `fusion='prefix'`": ("fun_asr_nano", "qwen3_asr"),
+    "it has a variant of Whisper's encoder before a Llama, and no half of it can be loaded. The nearest is an encoder "
+    "of whisper joined to llama with `fusion='prefix'`": ("glmasr", "ultravox", "voxtral", "voxtral_realtime"),
+    "it has a variant of Whisper's encoder before a Qwen 2, and no half of it can be loaded. The nearest is an encoder "
+    "of whisper joined to qwen2 with `fusion='prefix'`": ("qwen2_audio",),
+    "it has a Conformer of its own before a Granite, and no half of it can be loaded. The nearest is "
+    "wav2vec2-conformer joined to granite with `fusion='prefix'`": (
+        "granite_speech", "granite_speech5", "granite_speech_plus",
+    ),
+    "its encoder attends in chunks, and no half of it can be loaded. The nearest is wav2vec2-bert joined to m2m_100": (
+        "seamless_m4t", "seamless_m4t_v2",
+    ),
+    "it is a Moonshine with windows, which are not supported. The nearest is moonshine": ("moonshine_streaming",),
     "it generates sound, not text": (
         "bark", "dac", "encodec", "fastspeech2_conformer", "mimi", "musicgen", "univnet", "vits",
     ),

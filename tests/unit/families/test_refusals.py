@@ -25,6 +25,9 @@ BOTH = pytest.mark.parametrize("cls", [SpeechEncoderDecoderModel, FlaxSpeechEnco
         ("mixtral", "choose among experts"),
         ("clip", "encodes images"),
         ("vits", "generates sound"),
+        ("qwen3_asr", r"no half of it can be loaded\. The nearest is an encoder of whisper joined to qwen3"),
+        ("parakeet_ctc", "The nearest encoders are wav2vec2-bert"),
+        ("parakeet_tdt", "transducer"),
         ("encoder-decoder", "save its decoder"),
         ("nothing_known", "no family describes"),
     ],
@@ -37,6 +40,18 @@ def test_the_error_says_why_and_what_can(model_type: str, why: str) -> None:
     assert "hubert" not in decoders
     assert "bart" in decoders
     assert "bart" not in encoders
+
+
+@pytest.mark.parametrize("model_type", sorted(name for name in WHY if "The nearest" in WHY[name]))
+def test_the_nearest_families_are_here(model_type: str) -> None:
+    nearest = WHY[model_type].partition("The nearest")[2]
+    known = {family.model_type for family in FAMILIES}
+    assert known & set(nearest.replace(";", " ").split())
+
+
+def test_the_error_needs_no_repository() -> None:
+    with pytest.raises(ConfigError, match=r"dragoman\.AutoConfig\.register"):
+        find("nothing_known")
 
 
 def test_no_reason_is_about_a_family_that_is_here() -> None:
