@@ -38,6 +38,9 @@ _NAMES = {
     "load_audio": "dragoman.audio.reading.io",
     # the whole job
     "Transcriber": "dragoman.transcriber",
+    # outputs, which a subclass with its own `forward` returns
+    "CausalLMOutput": "dragoman.api.outputs",
+    "Seq2SeqLMOutput": "dragoman.api.outputs",
     # errors
     "AudioError": "dragoman.errors",
     "CheckpointError": "dragoman.errors",

@@ -107,8 +107,8 @@ class PretrainedModule(NamedModule):
             exclude_embeddings: Leave out those of embeddings.
         """
         left_out = {id(m.weight) for m in self.modules() if exclude_embeddings and isinstance(m, nn.Embedding)}
-        counted = (p for p in self.parameters() if id(p) not in left_out)
-        return sum(p.numel() for p in counted if p.requires_grad or not only_trainable)
+        counted = [p for p in self.parameters() if p.requires_grad or not only_trainable]
+        return sum(p.numel() for p in counted if id(p) not in left_out)
 
     def get_memory_footprint(self, return_buffers: bool = True) -> int:
         """Return the memory of parameters and, by default, buffers in bytes."""
@@ -122,7 +122,7 @@ class PretrainedModule(NamedModule):
     def tie_weights(self, **_: Any) -> None:
         """Do nothing; `transformers` calls it, but a tied head here has no weights of its own."""
 
-    post_init = tie_weights  # subclasses call it at the end of `__init__`, when weights have their values already
+    post_init = tie_weights  # subclasses call it at the end of `__init__`
 
     @property
     def base_model(self) -> nn.Module:
@@ -130,10 +130,7 @@ class PretrainedModule(NamedModule):
         return self
 
     def enable_input_require_grads(self) -> None:
-        """Let gradients reach the inputs of layers although embeddings are frozen.
-
-        Reentrant checkpointing needs it; the checkpointing here does not, but code for adapters calls it.
-        """
+        """Let gradients reach the inputs of layers although embeddings are frozen, as code for adapters asks."""
         self.disable_input_require_grads()
         self.__dict__["_grad_hooks"] = [
             module.register_forward_hook(_require_grad)
@@ -149,7 +146,7 @@ class PretrainedModule(NamedModule):
     @property
     def is_gradient_checkpointing(self) -> bool:
         """Whether activations are recomputed in the backward pass."""
-        return any(getattr(module, "gradient_checkpointing", False) for module in self.modules())
+        return any(getattr(module, "gradient_checkpointing", 0) for module in self.modules())
 
     def gradient_checkpointing_enable(
         self,
