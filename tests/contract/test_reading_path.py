@@ -7,13 +7,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src/dragoman"
-# Training is read from docs/training.md; pages of the hub concern no network, and names of Flax classes mirror nothing
-# in PyTorch.
+# Training is read from docs/training.md; pages of the hub concern no network, and names of Flax classes and
+# keywords of their loaders mirror nothing in PyTorch.
 BESIDE = {
     "model/card.py",
     "model/learning.py",
     "model/encoder_states.py",
-    *(f"jax/{name}.py" for name in ("train", "learner", "optimizer", "sharding", "flax_names", "masks")),
+    *(
+        f"jax/{name}.py"
+        for name in ("train", "learner", "optimizer", "sharding", "flax_keywords", "flax_names", "masks")
+    ),
 }
 MOST_FILES, MOST_LINES, MOST_CODE, MOST_OF_A_SECOND_BACKEND = 90, 12_000, 8_000, 5_000
 

@@ -64,8 +64,8 @@ class ModelConfig(FreeFields, PushMethods):
 
     @property
     def use_return_dict(self) -> bool:
-        """The same as `return_dict`."""
-        return self.return_dict
+        """The same as `return_dict`, unless `torchscript` is set: `torch.jit.trace` takes tuples only."""
+        return self.return_dict and not self.torchscript
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> "ModelConfig":
         """Return the configuration of the text model, which is this one."""

@@ -15,10 +15,10 @@ from dragoman.errors import ConfigError
 from dragoman.families import FAMILIES, Family, ModelConfig
 from dragoman.files import as_path
 from dragoman.jax.backend import BACKEND
+from dragoman.jax.flax_keywords import check_init, loading_keywords
 from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
 from dragoman.jax.net.tree import Tree, flat, tree_of, update
 from dragoman.jax.parts import SpeechEncoder, TextDecoder
-from dragoman.jax.pretrained import check_init, loading_keywords
 from dragoman.model.load import load_part, log_new
 from dragoman.model.save import save_part
 

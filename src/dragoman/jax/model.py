@@ -21,6 +21,7 @@ from dragoman.generation.result import GenerationResult
 from dragoman.jax.arrays import ARRAYS, is_traced
 from dragoman.jax.backend import BACKEND
 from dragoman.jax.buckets import padded_frames
+from dragoman.jax.flax_keywords import check_init, loading_keywords, redrawn
 from dragoman.jax.generate import search, seed_of
 from dragoman.jax.net.bridge import bridge_of
 from dragoman.jax.net.cache import Cache
@@ -29,7 +30,6 @@ from dragoman.jax.net.joint import Joint
 from dragoman.jax.net.tree import flat, tree_of
 from dragoman.jax.outputs import FlaxGenerateOutput
 from dragoman.jax.parts import SpeechEncoder, TextDecoder
-from dragoman.jax.pretrained import check_init, loading_keywords, redrawn
 from dragoman.jax.stages import StageMethods, dropout_key
 from dragoman.model.arguments import chosen, encoder_inputs
 from dragoman.model.joining import check_joinable, check_part, joint_config

@@ -76,7 +76,7 @@ class EncoderMethods:
             all_states=chosen(output_hidden_states, self.config.output_hidden_states),
             weights=chosen(output_attentions, self.config.output_attentions),
         )
-        return output if chosen(return_dict, self.config.return_dict) else replace(output, lengths=None).to_tuple()
+        return output if chosen(return_dict, self.config.use_return_dict) else replace(output, lengths=None).to_tuple()
 
     def prepare(self, inputs: Any, attention_mask: Any) -> tuple[Any, Any]:
         """Check a batch and turn its mask into lengths.
@@ -227,4 +227,4 @@ class DecoderMethods:
             attentions=out.self_weights,
             cross_attentions=out.cross_weights,
         )
-        return output if chosen(return_dict, self.config.return_dict) else output.to_tuple()
+        return output if chosen(return_dict, self.config.use_return_dict) else output.to_tuple()

@@ -36,13 +36,14 @@ class _Named(type):
 class NamedTokenizer(metaclass=_Named):
     """A kind of tokenizer under its name in `transformers`."""
 
-    def __new__(cls, *files: str | os.PathLike[str], **options: Any) -> Any:
-        """Build a tokenizer from vocabulary files, such as `GPT2Tokenizer("vocab.json", "merges.txt")`.
+    def __new__(cls, *files: Any, **options: Any) -> Any:
+        """Build a tokenizer from its vocabulary, such as `GPT2Tokenizer("vocab.json", "merges.txt")`.
 
         Args:
-            files: The vocabulary files, in the order of the class in `transformers`.
-            options: The same files by name (`vocab_file`, `merges_file`, `spm_file`, `source_spm`, `target_spm`), or
-                `tokenizer_file`, a tokenizer.json; settings as for `AutoTokenizer`.
+            files: The vocabulary files, in the order of the class in `transformers`; or what they hold: a dictionary
+                `{token: id}` in place of vocab.txt and vocab.json, a list of pairs in place of merges.txt.
+            options: The same by name (`vocab`, `merges`, `vocab_file`, `merges_file`, `spm_file`, `source_spm`,
+                `target_spm`), or `tokenizer_file`, a tokenizer.json; settings as for `AutoTokenizer`.
 
         Raises:
             ModelNotFoundError: If a file does not exist.

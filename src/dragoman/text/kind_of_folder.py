@@ -1,11 +1,14 @@
 """The kind of the tokenizer in a folder: named by its files, that of the model, or what the files suggest."""
 
+import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from dragoman.errors import ModelNotFoundError, TokenizerError, did_you_mean
-from dragoman.files import VOCABULARY_BYTES, read_bytes
+from dragoman.files import VOCABULARY_BYTES, as_path, read_bytes
+from dragoman.text.builders import File
 from dragoman.text.kinds import GENERAL, KINDS, Kind, kind_named
 
 TOKENIZER_FILES = (
@@ -77,3 +80,28 @@ def guessed_kind(folder: Path) -> Kind:
 def has_files(folder: Path, kind: Kind) -> bool:
     fast = kind.reads_json and (folder / "tokenizer.json").is_file()
     return fast or all(any((folder / name).is_file() for name in names) for names in kind.files)
+
+
+def vocabulary_file(given: Any, standard: Path) -> File:
+    """Return a vocabulary file, or the values that a file with the standard name `standard` would hold, as a file.
+
+    Raises:
+        ModelNotFoundError: If there is no such file.
+        TokenizerError: If the values are of another kind.
+    """
+    if standard.suffix == ".json" and isinstance(given, Mapping):
+        return File(standard, json.dumps(dict(given)).encode())
+    if standard.name == "vocab.txt" and isinstance(given, Mapping):
+        tokens = sorted(given, key=given.__getitem__)
+        if [given[token] for token in tokens] != list(range(len(tokens))):
+            raise TokenizerError("The vocabulary must have the numbers from 0 up, each for one token.")
+        return File(standard, "\n".join(tokens).encode())
+    if standard.name == "merges.txt" and isinstance(given, list | tuple):
+        return File(standard, "\n".join(one if isinstance(one, str) else " ".join(one) for one in given).encode())
+    if not isinstance(given, str | os.PathLike):
+        raise TokenizerError(
+            f"{standard} must be given as a path, but is a {type(given).__name__}: {given!r:.80}. Values are taken in "
+            "place of vocab.txt, vocab.json (a dictionary) and merges.txt (a list of pairs)."
+        )
+    path = as_path(given, "A vocabulary file")
+    return File(path, vocabulary_bytes(path))

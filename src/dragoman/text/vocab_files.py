@@ -4,7 +4,6 @@ The settings are in tokenizer_config.json, special_tokens_map.json, added_tokens
 is in tokenizer.json or, without one, in the vocabulary files of the tokenizer's class (see `kinds`).
 """
 
-import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,12 +14,13 @@ from tokenizers import Tokenizer as RustTokenizer
 from tokenizers import normalizers, pre_tokenizers
 
 from dragoman.errors import ModelNotFoundError, TokenizerError
-from dragoman.files import VOCABULARY_BYTES, as_path, find_json, parse_json
+from dragoman.files import VOCABULARY_BYTES, find_json, parse_json
 from dragoman.text.builders import Built, File
 from dragoman.text.kind_of_folder import (
     inferred_kind,
     kind_of,
     vocabulary_bytes,
+    vocabulary_file,
 )
 from dragoman.text.kinds import GENERAL, KINDS, Kind, kind_named
 from dragoman.text.mbart import MBART50_LANGUAGES, MBART_LANGUAGES
@@ -81,13 +81,14 @@ def stated_class(folder: Path) -> str | None:
 
 
 def tokenizer_from_files(
-    name: str, paths: Iterable[str | os.PathLike[str]], options: Mapping[str, Any], *, fast: bool = False
+    name: str, given: Iterable[Any], options: Mapping[str, Any], *, fast: bool = False
 ) -> Tokenizer:
-    """Build a tokenizer from its vocabulary files alone.
+    """Build a tokenizer from its vocabulary alone.
 
     Args:
         name: Class name in `transformers`.
-        paths: The files, in the order of `Kind.all_files`.
+        given: The files, in the order of `Kind.all_files`; in place of a text or JSON file also what it holds: a
+            dictionary of tokens, a list of merges.
         options: Settings.
         fast: Whether the file is a tokenizer.json instead.
 
@@ -96,8 +97,9 @@ def tokenizer_from_files(
         TokenizerError: If a file is corrupt, or an option unknown.
     """
     check_options(options)
-    files = [File(path, vocabulary_bytes(path)) for path in (as_path(path, "A vocabulary file") for path in paths)]
     kind = kind_named(name) or GENERAL
+    names = kind.all_files if not fast else (("tokenizer.json",),)
+    files = [vocabulary_file(one, Path(known[0])) for one, known in zip(given, names, strict=True)]
     return _tokenizer(kind, files, options, _class_name(kind, name), fast=fast)
 
 

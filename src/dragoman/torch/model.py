@@ -191,7 +191,7 @@ class SpeechEncoderDecoderModel(JointModel):
             records = {name: options[name] for name in ("all_states", "weights")}
             encoded = run_encoder(self.encoder, audio, lengths, **records)
         output = self.score(encoded, num_items=num_items_in_batch, **options)
-        return output if chosen(return_dict, self.config.return_dict) else output.to_tuple()
+        return output if chosen(return_dict, self.config.use_return_dict) else output.to_tuple()
 
     plain_forward = forward
 

@@ -86,7 +86,10 @@ class TextEmbedding(nn.Module):
             embedded = sinusoids(index, states.shape[2]).to(states.dtype)
             return embedded if padding is None else embedded * ~padding[:, :, None]  # of padding they are zero
         if positions is None:
-            embedded = entries(self.positions, range(first, first + states.shape[1]))
+            tracing = torch.jit.is_tracing()  # type: ignore[attr-defined]  # a range would fix the number of tokens
+            end = first + states.shape[1]
+            rows = torch.arange(first, end, device=states.device) if tracing else range(first, end)
+            embedded = entries(self.positions, rows)
         else:
             embedded = entries(self.positions, positions + spec.offset)
         if padding is None:
