@@ -7,12 +7,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src/dragoman"
-# Training is read from docs/training.md; pages of the hub concern no network, and names of Flax classes and
-# keywords of their loaders mirror nothing in PyTorch.
+# Training is read from docs/training.md; pages of the hub and names that ported scripts test concern no network, and
+# names of Flax classes and keywords of their loaders mirror nothing in PyTorch.
 BESIDE = {
     "model/card.py",
     "model/learning.py",
     "model/encoder_states.py",
+    "model/tensor_name.py",
     *(
         f"jax/{name}.py"
         for name in ("train", "learner", "optimizer", "sharding", "flax_keywords", "flax_names", "masks")

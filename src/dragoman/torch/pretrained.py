@@ -293,6 +293,5 @@ class PretrainedPart(PretrainedModule, PushModelMethods):
         """
         check_saving(ways)
         if is_main_process:
-            tensors = self._tensors_to_save(state_dict)
             with pushed(self, save_directory, ways) as folder:
-                save_part(BACKEND, self, tensors, folder, max_shard_size)
+                save_part(BACKEND, self, self._tensors_to_save(state_dict), folder, max_shard_size)
