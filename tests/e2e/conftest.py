@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from serving import Server, running
+from serving import running
 
 
 @pytest.fixture(scope="session")
@@ -17,6 +17,3 @@ def server(tiny_checkpoint, tmp_path_factory):
     jobs = tmp_path_factory.mktemp("jobs")
     with running("--model", f"tiny={tiny_checkpoint}", "--model", default, "--max_batch", 8, "--jobs", jobs) as one:
         yield one
-
-
-__all__ = ["Server"]
