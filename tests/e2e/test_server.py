@@ -250,3 +250,12 @@ def test_a_body_of_another_kind_is_refused(server):
     assert answer.json()["error"]["code"] == "invalid_body"
     assert server.client.get("/v1/nothing").json()["error"]["message"] == "Not Found."
     assert server.client.put("/v1/models").status_code == 405
+
+
+@pytest.mark.parametrize("headers", [{"Origin": "https://example.org"}, {"Origin": "null"}, {"Host": "example.org"}])
+def test_scripts_of_other_pages_are_refused(server, headers):
+    """Neither from their own origin, nor by a name of theirs that leads to this machine."""
+    answer = server.post(("a.wav", b"RIFF"), model="tiny", headers=headers)
+    assert answer.status_code == 403
+    own = {"Origin": server.url, "Host": server.url.removeprefix("http://")}
+    assert server.post(("a.wav", b"RIFF"), model="tiny", headers=own).json()["error"]["code"] == "invalid_audio"

@@ -38,7 +38,9 @@ _ERROR: dict[str, Any] = {
     "description": "An error in OpenAI's form.",
     "content": {"application/json": {"schema": {"type": "object", "required": ["error"]}}},
 }
-_ERRORS: dict[int | str, dict[str, Any]] = dict.fromkeys((400, 401, 404, 408, 409, 413, 415, 429, 503, 504), _ERROR)
+_ERRORS: dict[int | str, dict[str, Any]] = dict.fromkeys(
+    (400, 401, 403, 404, 408, 409, 413, 415, 429, 503, 504), _ERROR
+)
 _BODIES = {kind: {"schema": {"type": "string"}} for kind in ("text/plain", "application/x-subrip", "text/vtt")}
 _ANSWER: dict[int | str, dict[str, Any]] = {
     200: {

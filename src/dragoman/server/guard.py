@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
@@ -15,6 +16,7 @@ from dragoman.errors import ConfigError
 from dragoman.server.errors import ApiError
 from dragoman.server.settings import ServerSettings
 
+LOCAL = ("127.0.0.1", "localhost", "::1")
 _KEY_PROTOCOL = "openai-insecure-api-key."  # how a browser sends a key for a WebSocket
 _CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self' blob:; "
@@ -46,7 +48,7 @@ def api_keys(settings: ServerSettings) -> tuple[str, ...]:
             raise ConfigError(f"`--api_key_file` {settings.api_key_file} has no key. Write one per line.")
         keys += own
     found = tuple(key for key in map(str.strip, keys) if key)
-    if not found and settings.host not in ("127.0.0.1", "localhost", "::1"):
+    if not found and settings.host not in LOCAL:
         raise ConfigError(
             f"`--host` {settings.host} lets other machines use the server, so it needs an API key: set --api_key_file, "
             "or DRAGOMAN_API_KEY in the environment."
@@ -103,16 +105,23 @@ class Guard:
                 code="invalid_api_key",
                 headers={"WWW-Authenticate": "Bearer"},
             )
+        if scope["path"].startswith("/v1"):
+            self._check_origin(headers)
         if scope["type"] == "websocket":
-            origin = headers.get("origin")  # a browser sends it; other pages' scripts must not use the server
-            if origin is not None and origin != self._origin and origin.partition("://")[2] != headers.get("host"):
-                raise ApiError(403, "Pages of other origins may not use this server.", code="origin")
             return
         if headers.get("content-encoding", "identity").lower() != "identity":
             raise ApiError(415, "The body must not be compressed (Content-Encoding).", code="unsupported_encoding")
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self._max_bytes:
             raise _too_large(self._max_bytes)
+
+    def _check_origin(self, headers: Headers) -> None:
+        """Refuse scripts of other pages: a browser sends where they come from, and what it takes the server for."""
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if origin not in (None, self._origin) and origin.partition("://")[2] != host:
+            raise ApiError(403, "Pages of other origins may not use this server (--cors_origin).", code="origin")
+        if not self._keys and _hostname(host) not in LOCAL:
+            raise ApiError(403, f"Without an API key the server is used as localhost, not {host[:100]!r}.", code="host")
 
     def _is_open_to(self, headers: Headers) -> bool:
         kind, _, key = headers.get("authorization", "").partition(" ")
@@ -186,6 +195,13 @@ def _too_large(max_bytes: int) -> ApiError:
         f"The request may have {max_bytes >> 20} MiB. Compress the recording (FLAC, Opus), or split it.",
         code="request_too_large",
     )
+
+
+def _hostname(host: str) -> str | None:
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
 
 
 async def _refuse(error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
