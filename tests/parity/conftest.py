@@ -141,14 +141,17 @@ class Pair:
             if not self.masked:
                 return {"inputs": features}
             return {"inputs": features * mask[:, :, None], "attention_mask": mask.long()}
-        waves = torch.randn(clips, SAMPLES, generator=generator)
+        needed = tiny_config(self.encoder.model_type).speech_spec().shortest_input  # many samples for Moonshine
+        times = -(-needed // SHORTEST)
+        samples = times * SAMPLES
+        waves = torch.randn(clips, samples, generator=generator)
         # each clip has its own loudness and tone; otherwise they are the same noise to the encoder
         pitch = torch.rand(clips, 1, generator=generator)
-        waves = waves * torch.rand(clips, 1, generator=generator) + 2 * torch.sin(pitch * torch.arange(SAMPLES))
+        waves = waves * torch.rand(clips, 1, generator=generator) + 2 * torch.sin(pitch * torch.arange(samples))
         if not self.masked:
             return {"inputs": waves}
-        lengths = torch.randint(SHORTEST, SAMPLES + 1, (clips, 1), generator=generator)
-        mask = torch.arange(SAMPLES) < lengths
+        lengths = torch.randint(times * SHORTEST, samples + 1, (clips, 1), generator=generator)
+        mask = torch.arange(samples) < lengths
         return {"inputs": waves * mask, "attention_mask": mask.long()}
 
     def lesson(self) -> dict[str, torch.Tensor]:
