@@ -56,7 +56,9 @@ class Runner(BackendRunner):
             ConfigError: If it is to be another one.
         """
         if compute_type not in ("default", "auto", "float32"):
-            raise ConfigError(f"`compute_type` is {compute_type!r}, but the graphs compute in float32.")
+            raise ConfigError(
+                f"`compute_type` is {compute_type!r}, but graphs keep the type that they were exported in. Leave it out."
+            )
         return "float32"
 
     @staticmethod
