@@ -57,7 +57,7 @@ class Runner(BackendRunner):
         """
         if compute_type not in ("default", "auto", "float32"):
             raise ConfigError(
-                f"`compute_type` is {compute_type!r}, but graphs keep the type that they were exported in. Leave it out."
+                f"`compute_type` is {compute_type!r}, but graphs have the type that they were exported in."
             )
         return "float32"
 
