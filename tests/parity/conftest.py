@@ -59,18 +59,19 @@ ENCODERS = {
     "wavlm-layer": Encoder("wavlm", LARGE, "exact"),
     "whisper": Encoder("whisper", {"d_model": 32}, "exact"),
 }
+KNOWN = {"moonshine", *(encoder.model_type for encoder in ENCODERS.values())}  # the first in test_moonshine.py
 # Similar to wav2vec 2.0; compared in test_encoders.py, outside the matrix. Our "exact" mode equals `transformers` for
 # these, too:
 EXACT = {"unispeech-large", "unispeech-sat-large", "wav2vec2-bert", "wav2vec2-bert-relative"}
 MORE_ENCODERS = {
     name: Encoder(model_type, dict(fields), "exact" if name in EXACT else "reference")
     for name, (model_type, fields) in VARIANTS.items()
-    if find(model_type).speech and model_type not in {encoder.model_type for encoder in ENCODERS.values()}
+    if find(model_type).speech and model_type not in KNOWN
 }
 DECODERS = ("bert", "gpt2", "bart", "mbart", "whisper")
 # `transformers` cannot join these to an encoder, or no longer has them; compared in test_seq2seq.py,
-# test_gpt_bigcode.py and test_speech2text2.py.
-APART = ("gpt_bigcode", "m2m_100", "mt5", "speech_to_text", "speech_to_text_2", "t5")
+# test_gpt_bigcode.py, test_moonshine.py and test_speech2text2.py.
+APART = ("gpt_bigcode", "m2m_100", "moonshine", "mt5", "speech_to_text", "speech_to_text_2", "t5")
 # Similar to one of DECODERS; joined to one encoder only in the first stage of tests.
 MORE_DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
     name: (model_type, dict(fields))

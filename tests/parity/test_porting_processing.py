@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import transformers
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 import dragoman
 from dragoman.errors import ConfigError, DragomanError, TokenizerError
@@ -15,7 +16,7 @@ VOCAB = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\nquick\nfox\n##es\n"
 CTC = {token: i for i, token in enumerate(["<pad>", "<s>", "</s>", "<unk>", "|", *"CEFHIKOQSTUX"])}
 TEXTS = ["the quick fox", "foxes"]
 CLIPS = [np.sin(np.arange(n, dtype=np.float32) / 7) for n in (900, 600)]
-BYTES = sorted(transformers.convert_slow_tokenizer.bytes_to_unicode().values())
+BYTES = sorted(bytes_to_unicode().values())
 
 
 @pytest.fixture

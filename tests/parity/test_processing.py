@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import transformers
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 import dragoman
 
@@ -29,7 +30,7 @@ def theirs(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
         tokenizer = transformers.Wav2Vec2CTCTokenizer.from_pretrained(tmp_path)
         extractor = transformers.Wav2Vec2FeatureExtractor(return_attention_mask=True, do_normalize=False)
         return transformers.Wav2Vec2Processor(extractor, tokenizer)
-    tokens = [*sorted(transformers.convert_slow_tokenizer.bytes_to_unicode().values()), "<|endoftext|>"]
+    tokens = [*sorted(bytes_to_unicode().values()), "<|endoftext|>"]
     tokens += ["<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|startofprev|>", "<|notimestamps|>"]
     tokenizer = transformers.WhisperTokenizer(
         vocab={token: i for i, token in enumerate(tokens)},

@@ -19,6 +19,9 @@ UNMASKED = {"mask_time_prob": 0.0, "mask_feature_prob": 0.0}
 APART = [
     ("whisper", {}, "bert", {}),
     ("speech_to_text", {}, "bert", {}),
+    ("moonshine", {}, "bert", {}),
+    ("wav2vec2", {}, "m2m_100", {}),
+    ("wav2vec2", {}, "moonshine", {}),
     ("wav2vec2", {}, "whisper", {}),
     ("wav2vec2", {}, "speech_to_text", {}),
     ("wav2vec2", {}, "speech_to_text_2", {}),
@@ -80,7 +83,7 @@ def test_saving_says_what_transformers_cannot_load(pair: Any, tmp_path: Path, ca
     assert f"`transformers` cannot load the saved model: it cannot build a model with this '{name}'" in record.message
     again = SpeechEncoderDecoderModel.from_pretrained(tmp_path)
     assert all(map(torch.equal, again.parameters(), model.parameters()))
-    audio = torch.zeros(model.encoder.spec.frontend.input_shape(1, 800))
+    audio = torch.zeros(model.encoder.spec.frontend.input_shape(1, 1600))
     with pytest.raises((ValueError, TypeError, NotImplementedError)):
         run_there(tmp_path, audio)
 

@@ -75,14 +75,12 @@ class GPTNeoConfig(ModelConfig):
             cross_attn=CrossAttentionSpec(gated=True) if self.add_cross_attention else None,
             dropout=self.resid_dropout,
         )
+        positions = TextPositionSpec(from_mask=True)
         return TextDecoderSpec(
             vocab_size=self.vocab_size,
             num_positions=self.max_position_embeddings,
             embed=TextEmbeddingSpec(
-                positions=TextPositionSpec(from_mask=True),
-                dropout=self.embed_dropout,
-                pad_token_id=self.pad_token_id,
-                trains_padding=True,
+                positions=positions, dropout=self.embed_dropout, pad_token_id=self.pad_token_id, trains_padding=True
             ),
             stack=StackSpec(block=block, num_layers=self.num_layers, final_norm=True, local=local),
             head=HeadSpec(tied=self.tie_word_embeddings),

@@ -50,6 +50,7 @@ SEEN = {
     "--model",
     "--device",
     "--backend",
+    "--engine",
     "--threads",
     "--copy_weights",
     "--output_format",
