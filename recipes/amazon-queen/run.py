@@ -27,7 +27,7 @@ ROWS = {
     "silent": {"data.train": "silent-train.jsonl", "data.valid": "silent-valid.jsonl"},
     "random-encoder": {"model.encoder": "parts/random-encoder"},
 }
-DECODING = ("--normalizer", "english", "--temperature", "0", "--no_vad_filter")
+DECODING = ("--normalizer", "english", "--temperature", "0", "--no_vad_filter", "--max_new_tokens", "40")
 GREEDY = (*DECODING, "--beam_size", "1")
 NAMES = (
     Row("main", "recipe, greedy search"),
