@@ -152,6 +152,7 @@ def test_segments_are_streamed_with_their_times(server, sample):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")  # by the client, since its version 3
 def test_translations_answer_in_english(client, sample_path):
     found = client.audio.translations.create(file=sample_path, model=WHISPER, response_format="verbose_json")
     assert "interpreter" in found.text

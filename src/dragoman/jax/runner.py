@@ -21,7 +21,7 @@ from dragoman.jax.buckets import fill_rows, pad_to_bucket, rounded
 from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
 from dragoman.jax.net.joint import Joint
 from dragoman.jax.steps import LanguageModel
-from dragoman.model.runner import BackendRunner, FusionModel, ModelFacts
+from dragoman.model.runner import BackendRunner, FusionModel, ModelFacts, start_of
 from dragoman.spec.compute_type import ComputeType, NumberType, number_type
 
 _MIN_TOKENS = 16
@@ -112,6 +112,7 @@ class Runner(BackendRunner):
         The log-probabilities come from a second pass: the compiled search does not record them, and one that does is
         slower.
         """
+        options["decoder_start_token_id"] = start_of(prompt)
         tokens = np.asarray(self._model.generate(encoder_outputs=encoded, decoder_input_ids=prompt, **options))
         memory = self.take(encoded, np.repeat(np.arange(len(prompt)), len(tokens) // len(prompt)).tolist())
         # The padding of a model without an end token is -1.

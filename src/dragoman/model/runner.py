@@ -97,6 +97,16 @@ class FusionModel(NamedTuple):
     bos_token_id: int | None
 
 
+def start_of(prompt: Array) -> int | list[int]:
+    """Return the `decoder_start_token_id` with which `generate` takes prompts int `[rows, tokens]` as they are.
+
+    It puts the start id before a prompt that does not begin with it, but a Whisper reads the text before a window
+    before its start id.
+    """
+    starts: list[int] = prompt[:, 0].tolist()
+    return starts[0] if len(set(starts)) == 1 else starts
+
+
 @runtime_checkable
 class Runner(Protocol):
     """A loaded model. What `encode` returns is opaque: it is only passed back to the same runner."""

@@ -15,7 +15,7 @@ from dragoman.api.outputs import EncoderOutput
 from dragoman.batch import rows_at_once
 from dragoman.errors import ConfigError
 from dragoman.generation.arrays import ops_of
-from dragoman.model.runner import BackendRunner, ModelFacts
+from dragoman.model.runner import BackendRunner, ModelFacts, start_of
 from dragoman.onnx.model import OnnxSpeechEncoderDecoderModel
 from dragoman.onnx.session import value_of
 from dragoman.onnx.steps import GraphDecoder
@@ -99,6 +99,7 @@ class Runner(BackendRunner):
         found = self._model.generate(
             encoder_outputs=encoded,
             decoder_input_ids=prompt,
+            decoder_start_token_id=start_of(prompt),
             return_dict_in_generate=True,
             token_log_probs=True,
             **options,

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from dragoman.api.outputs import EncoderOutput
 from dragoman.batch import rows_at_once
 from dragoman.errors import ConfigError
-from dragoman.model.runner import BackendRunner, FusionModel, ModelFacts
+from dragoman.model.runner import BackendRunner, FusionModel, ModelFacts, start_of
 from dragoman.spec.compute_type import ComputeType, NumberType, number_type
 from dragoman.torch.cached import CachedDecoder
 from dragoman.torch.int8 import quantise
@@ -116,6 +116,7 @@ class Runner(BackendRunner):
         found = self._model.generate(
             encoder_outputs=encoded,
             decoder_input_ids=torch.from_numpy(prompt).to(self._model.device),
+            decoder_start_token_id=start_of(prompt),
             return_dict_in_generate=True,
             token_log_probs=True,
             **options,

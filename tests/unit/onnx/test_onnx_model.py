@@ -11,6 +11,7 @@ import torch
 
 from dragoman import OnnxSpeechEncoderDecoderModel, SpeechEncoderDecoderModel
 from dragoman.errors import CheckpointError, ConfigError, GenerationError, ModelNotFoundError
+from dragoman.jax.runner import Runner as JaxRunner
 from dragoman.onnx.graphs import FOLDER, GraphFacts
 from dragoman.onnx.runner import Runner
 from dragoman.torch.export.checking import TOLERANCE
@@ -90,6 +91,22 @@ def test_runner_agrees_with_that_of_pytorch(folder: Path) -> None:
             ours.cross_attention(encoded, prompt, heads), theirs.cross_attention(expected, prompt, heads), strict=True
         ):
             np.testing.assert_allclose(mine, other, atol=1e-5)
+
+
+def test_runners_take_prompts_as_they_are(folder: Path) -> None:
+    """Also those that do not begin with the start id: the text before a window, in a Whisper's prompt."""
+    given, prompt = speech(folder), np.array([[9, 5, 0, 8], [9, 6, 0, 8], [7, 5, 0, 8]])
+    for runner in (
+        Runner.load(folder, "cpu"),
+        TorchRunner.load(folder, "cpu"),
+        JaxRunner.load(folder, JaxRunner.device("auto")),
+    ):
+        encoded = runner.encode(given)
+        wanted = runner.next_log_probs(encoded, prompt)
+        tokens, log_probs = runner.generate(encoded, prompt, max_new_tokens=3, suppress_tokens=None)
+        assert tokens.shape[1] <= 3
+        assert tokens[:, 0].tolist() == wanted.argmax(1).tolist()
+        np.testing.assert_allclose(log_probs[:, 0], wanted.max(1), atol=1e-4)
 
 
 @pytest.mark.parametrize(
