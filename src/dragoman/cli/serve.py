@@ -1,11 +1,13 @@
 """`dragoman serve`: models as a service with OpenAI's audio API."""
 
+import logging
 from typing import Annotated
 
 from typer import Option
 
 from dragoman._interrupts import raise_again
 from dragoman._lazy import require
+from dragoman.cli.console import LOG
 from dragoman.cli.flags import MessageFlags, ModelFlags
 from dragoman.cli.generated import with_flags
 from dragoman.server.settings import ServerSettings
@@ -46,6 +48,7 @@ def serve(
         "backend": model.backend,
         "copy_weights": model.copy_weights,
     }
+    LOG.setLevel(min(LOG.level, logging.INFO))  # a service says what it does; the session restores the level
     raise_again()
     code: int = running.serve(sources, options, server)
     return code

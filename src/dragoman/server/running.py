@@ -146,7 +146,7 @@ class _Server(uvicorn.Server):
             for one in server.sockets:
                 host, port = one.getsockname()[:2]
                 scheme = "https" if self.config.is_ssl else "http"
-                _log.warning("Listening on %s://%s:%d.", scheme, f"[{host}]" if ":" in host else host, port)
+                _log.info("Listening on %s://%s:%d.", scheme, f"[{host}]" if ":" in host else host, port)
 
     def _end(self) -> None:
         self.force_exit = self.should_exit
