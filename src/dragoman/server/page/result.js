@@ -22,7 +22,7 @@ function button(name, action, className = "button") {
   return made;
 }
 
-// Words for a text that has none: its parts share the time of the segment by their letters.
+// Words of a segment without word timestamps: they share its time in proportion to their letters.
 function spread({ text: whole, start, end }) {
   const parts = whole.split(/\s+/).filter(Boolean);
   const letters = parts.reduce((sum, part) => sum + part.length, 0) || 1;
