@@ -79,6 +79,28 @@ def test_fields_reach_the_decoder(client, offline, sample_path):
     assert text(extra_body={"keywords": ["zzz"]}) == favoured
 
 
+def test_the_chunking_strategy_reaches_the_voice_activity_detection(client, offline, sample):
+    """`server_vad` as the official client sends it, and as JSON; `auto` is what happens without it."""
+    samples = np.concatenate([sample, np.zeros(16_000), sample[:40_000]])
+    audio = ("a.wav", wav(samples))
+
+    def times(**fields) -> list[tuple[float, float]]:
+        found = client.audio.transcriptions.create(file=audio, model="tiny", response_format="verbose_json", **fields)
+        return [(one.start, one.end) for one in found.segments]
+
+    def offline_times(**options) -> list[tuple[float, float]]:
+        return [(one.start, one.end) for one in offline.transcribe(audio[1], **options).segments]
+
+    values = {"threshold": 0.3, "silence_duration_ms": 3000, "prefix_padding_ms": 100}
+    expected = offline_times(vad_threshold=0.3, vad_min_silence_duration_ms=3000, vad_speech_pad_ms=100)
+    plain = offline_times()
+    assert expected != plain
+    strategy = {"type": "server_vad", **values}
+    assert times(chunking_strategy=strategy) == expected
+    assert times(extra_body={"chunking_strategy": json.dumps(strategy)}) == expected
+    assert times(chunking_strategy="auto") == times(languages=["en"]) == plain
+
+
 @pytest.mark.slow
 def test_a_prompt_reaches_the_decoder(client, sample_path):
     def score(**fields) -> float:
@@ -213,6 +235,10 @@ def test_the_openapi_document_names_every_field(server):
         ({"include[]": "logprobs", "response_format": "text"}, 400, "include"),
         ({"stream": "true", "response_format": "srt"}, 400, "stream"),
         ({"prompt": "x" * 30_000}, 400, "prompt"),
+        ({"chunking_strategy": "manual"}, 400, "chunking_strategy.type"),
+        ({"chunking_strategy": '{"type": "server_vad", "threshold": 2}'}, 400, "chunking_strategy.threshold"),
+        ({"chunking_strategy": '{"type":' + '{"a":' * 10_000}, 400, "chunking_strategy"),
+        ({"known_speaker_names[]": "agent"}, 400, "known_speaker_names"),
         ({"prompt": "x" * 1_000_000}, 400, None),
     ],
 )
@@ -225,9 +251,11 @@ def test_wrong_fields_are_named(server, sample_path, fields, status, param):
     assert len(error["message"]) < 500
 
 
-def test_an_english_model_refuses_other_languages(client, sample_path):
-    with pytest.raises(openai.BadRequestError, match="English-only"):
-        client.audio.transcriptions.create(file=sample_path, model=WHISPER, language="ar")
+@pytest.mark.parametrize("fields", [{"language": "ar"}, {"languages": ["ar"]}])
+def test_an_english_model_refuses_other_languages(client, sample_path, fields):
+    with pytest.raises(openai.BadRequestError, match="English-only") as caught:
+        client.audio.transcriptions.create(file=sample_path, model=WHISPER, **fields)
+    assert caught.value.param == "language"
 
 
 @pytest.mark.parametrize("content", [b"RIFF", b"\0" * 1000, b"PK\3\4" + b"x" * 500, b"<html></html>"])

@@ -63,6 +63,7 @@ def test_live_transcripts_are_those_of_the_recording(server, tiny_checkpoint, sa
     [
         ("no json", "invalid_event"),
         ("[]", "invalid_event"),
+        ("[" * 100_000, "invalid_event"),
         ('{"type": "response.create"}', "invalid_event"),
         ('{"type": "session.update", "session": 3}', "invalid_value"),
         ('{"type": "session.update", "session": {"audio": {"input": {"format": {"rate": 7}}}}}', "invalid_value"),

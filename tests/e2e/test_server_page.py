@@ -1,6 +1,6 @@
 """The page, in a real Chromium: files, microphone, playing from a word, editing, downloads, Arabic, errors, access.
 
-Set `DRAGOMAN_SCREENSHOTS` to a folder to keep screenshots.
+Screenshots are kept in the folder `DRAGOMAN_SCREENSHOTS`; CI sets it to `build/screenshots`.
 """
 
 import json
@@ -63,6 +63,7 @@ def transcribed(page, sample_path):
 
 def shoot(page, name: str, **size: int) -> None:
     if folder := os.environ.get("DRAGOMAN_SCREENSHOTS"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
         page.screenshot(Path(folder) / f"{name}.png", **size)
 
 
@@ -73,6 +74,7 @@ def test_a_file_becomes_segments_with_times(transcribed):
     assert transcribed.run("document.querySelector('.time').textContent") == "00:00.3"
     assert transcribed.run("document.querySelector('#status').textContent") == "sample_en.flac is transcribed."
     shoot(transcribed, "result")
+    shoot(transcribed, "result-phone", width=400, height=800)
 
 
 def test_a_click_on_a_word_plays_from_there(transcribed):
@@ -134,8 +136,11 @@ def test_the_interface_in_arabic_goes_from_right_to_left(transcribed):
     shown = transcribed.run("document.body.innerText")
     assert "أفلت التسجيلات هنا" in shown
     assert WORDS in shown
-    left = [word for word in ("Drop", "Choose", "Edit", "Remove", "Download", "transcribed") if word in shown]
-    assert left == []
+    left = [word for word in ("Drop", "Choose", "Edit", "Remove", "Download", "transcribed", "nglish") if word in shown]
+    assert left == ["nglish"]  # the button that leads back
+    assert transcribed.run("document.querySelector('.facts').textContent").startswith("الإنجليزية")
+    labels = transcribed.run("[...document.querySelectorAll('[aria-label]')].map((one) => one.ariaLabel).join()")
+    assert "Download" not in labels
     assert transcribed.run("getComputedStyle(document.querySelector('.words')).direction") == "ltr"  # English words
     transcribed.run("document.querySelector('#theme').click()")
     shoot(transcribed, "arabic")
@@ -164,6 +169,8 @@ def test_an_error_is_shown_with_a_way_out(page, tmp_path, sample_path):
     assert "not audio" in message
     assert "Try again" in message
     shoot(page, "error")
+    page.run("document.querySelector('#interface').click()")
+    shoot(page, "error-arabic-phone", width=400, height=800)
     assert [error for error in page.errors if "400 (Bad Request)" not in error] == []
     page.errors.clear()
 
@@ -209,3 +216,4 @@ def test_everybody_can_use_it(page, axe, sample_path, state):
         "axe.run().then((all) => all.violations.map((one) => [one.id, one.nodes.map((node) => node.html)]))"
     )
     assert found == []
+    shoot(page, f"accessible-{state}")

@@ -12,7 +12,7 @@ from dragoman.cli.flags import MessageFlags, ModelFlags
 from dragoman.cli.generated import with_flags
 from dragoman.server.settings import ServerSettings
 
-_MODEL = ("model_dir", "local_files_only", "hf_token", "backend", "device", "threads", "copy_weights")
+_MODEL = ("model_dir", "local_files_only", "hf_token", "backend", "device", "compute_type", "threads", "copy_weights")
 
 
 @with_flags
@@ -46,6 +46,7 @@ def serve(
         "device": model.device,
         "source": model.source(),
         "backend": model.backend,
+        "compute_type": model.compute_type,
         "copy_weights": model.copy_weights,
     }
     LOG.setLevel(min(LOG.level, logging.INFO))  # a service says what it does; the session restores the level

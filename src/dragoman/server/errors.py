@@ -1,6 +1,7 @@
 """Errors in OpenAI's form: `{"error": {"message", "type", "param", "code"}}` with the status that fits."""
 
 import logging
+import re
 from typing import Any
 
 from dragoman.errors import (
@@ -67,7 +68,8 @@ def api_error(error: Exception) -> ApiError:
         case OutOfMemoryError() | MemoryError():
             return ApiError(503, "The server is out of memory.", code="out_of_memory", headers={"Retry-After": "10"})
         case ConfigError():
-            return ApiError(400, str(error), code="invalid_value")
+            named = re.match(r"`(\w+)`", str(error))
+            return ApiError(400, str(error), code="invalid_value", param=named and named[1])
         case DragomanError():
             _log.error("%s", error)
             return ApiError(500, "The model cannot be used; the server's log says why.", code="model_error")

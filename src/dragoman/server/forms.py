@@ -1,12 +1,13 @@
 """The fields of a request for a transcript, checked, and how its body is read within limits."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, WithJsonSchema
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
@@ -14,10 +15,42 @@ from dragoman.server.errors import ApiError
 from dragoman.transcriber.options import TranscribeOptions
 
 _MAX_FIELDS, _MAX_FIELD_BYTES = 100, 1 << 16
+_SPEAKERS = ("known_speaker_names", "known_speaker_references")  # of OpenAI's diarisation
 
 Format = Literal["json", "text", "srt", "verbose_json", "vtt"]
 _Fields = TypeVar("_Fields", bound="Fields")
 Short = Annotated[str, StringConstraints(max_length=200)]
+
+
+class Chunking(BaseModel):
+    """How voice activity detection splits a recording."""
+
+    type: Literal["auto", "server_vad"]
+    threshold: float = Field(0.5, ge=0, le=1)
+    silence_duration_ms: int = Field(160, ge=0, le=60_000)
+    prefix_padding_ms: int = Field(200, ge=0, le=60_000)
+
+    def options(self) -> dict[str, Any]:
+        """Return the options of a transcription."""
+        return {
+            "vad_filter": True,
+            "vad_threshold": self.threshold,
+            "vad_min_silence_duration_ms": self.silence_duration_ms,
+            "vad_speech_pad_ms": self.prefix_padding_ms,
+        }
+
+
+def _chunking(given: Any) -> Any:
+    """Return what `Chunking` is made of; in a form it is a word, or JSON."""
+    if isinstance(given, str) and given.lstrip().startswith("{"):
+        try:
+            return json.loads(given)
+        except RecursionError:
+            raise ValueError("too many brackets") from None
+    return {"type": given} if isinstance(given, str) else given
+
+
+_CHUNKING_SCHEMA = {"anyOf": [{"const": "auto"}, {"type": "object", "required": ["type"]}]}
 
 
 class Fields(BaseModel):
@@ -84,10 +117,10 @@ class Fields(BaseModel):
             initial_prompt=self.prompt or None,
             word_timestamps=self.gives_words or (subtitles and aligns),
             **sampled,
-            **self._language(),
+            **self._own_options(),
         )
 
-    def _language(self) -> dict[str, Any]:
+    def _own_options(self) -> dict[str, Any]:
         return {}
 
 
@@ -99,19 +132,27 @@ class TranscriptionFields(Fields):
     keywords: list[Annotated[str, StringConstraints(min_length=1, max_length=200)]] = Field(
         default_factory=list, alias="keywords[]", max_length=100, description="Hot words: phrases to favour."
     )
+    languages: list[Short] = Field(
+        default_factory=list, alias="languages[]", description="Possible languages; one is taken as `language`."
+    )
+    chunking_strategy: Annotated[Chunking | None, BeforeValidator(_chunking), WithJsonSchema(_CHUNKING_SCHEMA)] = Field(
+        None, description="Leave out what is no speech: `auto`, or `server_vad` with its values."
+    )
 
-    def _language(self) -> dict[str, Any]:
+    def _own_options(self) -> dict[str, Any]:
+        only = self.languages[0] if len(self.languages) == 1 else None
         return {
-            "language": self.language or None,
+            "language": self.language or only,
             "target_language": self.target_language or None,
             "hotwords": tuple(self.keywords) or None,
+            **(self.chunking_strategy.options() if self.chunking_strategy else {}),
         }
 
 
 class TranslationFields(Fields):
     """The fields of a translation to English."""
 
-    def _language(self) -> dict[str, Any]:
+    def _own_options(self) -> dict[str, Any]:
         return {"task": "translate"}
 
 
@@ -179,8 +220,19 @@ def fields_of(kind: type[_Fields], form: FormData) -> _Fields:
     for name, info in kind.model_fields.items():
         names = [one for one in (info.alias, name) if one]
         given = [value for one in names for value in form.getlist(one) if isinstance(value, str)]
-        if given:
-            values[name] = given if info.alias else given[-1]
+        # The official client sends the values of an object as `name[key]`.
+        parts = {
+            key[len(name) + 1 : -1]: value
+            for key, value in form.items()
+            if key.startswith(f"{name}[") and key[-2:] != "[]"
+        }
+        if given or parts:
+            values[name] = parts or (given if info.alias else given[-1])
+    for name in _SPEAKERS:
+        if name in form or f"{name}[]" in form:
+            raise ApiError(
+                400, f"`{name}`: speakers are not told apart. Leave it out.", code="invalid_value", param=name
+            )
     try:
         fields = kind.model_validate(values)
     except ValidationError as error:

@@ -79,7 +79,7 @@ class LiveSession:
         try:
             event = json.loads(message.get("text") or "")
             kind = event["type"]
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             raise ApiError(400, "A message must be a JSON object with `type`.", code="invalid_event") from None
         match kind:
             case "session.update" | "transcription_session.update":

@@ -69,7 +69,7 @@ class Models:
 
     Args:
         sources: Folder or hub id by name; the first is the default.
-        options: Arguments of `load_engine`: device, source, backend, copy_weights.
+        options: Arguments of `load_engine`: device, source, backend, compute_type, copy_weights.
         settings: How windows are batched.
         observe: Called with the number of windows of each batch.
     """

@@ -35,7 +35,7 @@ def serve(sources: dict[str, str | None], options: dict[str, Any], settings: Ser
 
     Args:
         sources: Folder or hub id of each model by its name.
-        options: Arguments of `load_engine`: device, source, backend, copy_weights.
+        options: Arguments of `load_engine`: device, source, backend, compute_type, copy_weights.
         settings: How to listen, and what to accept.
 
     Raises:

@@ -4,7 +4,7 @@ import { ApiError, models, transcribe } from "./api.js";
 import { wav } from "./formats.js";
 import { Microphone } from "./microphone.js";
 import { Result, element } from "./result.js";
-import { language, setLanguage, text, translate } from "./texts.js";
+import { CODES, language, languageName, setLanguage, text, translate } from "./texts.js";
 
 const $ = (id) => document.getElementById(id);
 const queue = [];
@@ -32,9 +32,8 @@ function show() {
   $("interface").lang = other;
   $("interface").textContent = other === "ar" ? "العربية" : "English";
   translate(document);
-  const names = new Intl.DisplayNames([language()], { type: "language" });
-  const codes = ["ar", "de", "en", "es", "fa", "fr", "hi", "it", "ja", "ko", "nl", "pt", "ru", "tr", "ur", "zh"];
-  $("languages").replaceChildren(...codes.map((code) => element("option", { value: code, label: names.of(code) })));
+  document.dispatchEvent(new Event("interface"));
+  $("languages").replaceChildren(...CODES.map((code) => element("option", { value: code, label: languageName(code) })));
   if (microphone) $("record-text").textContent = text("stop");
 }
 

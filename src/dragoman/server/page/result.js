@@ -1,7 +1,7 @@
 // The card of a recording: player, progress, segments that can be played and edited, downloads.
 
 import { FORMATS, download, shortClock } from "./formats.js";
-import { text, translate } from "./texts.js";
+import { nameOfAnswer, seconds, text, translate } from "./texts.js";
 
 export function element(tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
@@ -43,7 +43,7 @@ export class Result {
     label(this.bar, "progress", { name });
     this.state = element("p", { className: "facts" });
     this.list = element("ol", { className: "segments", dir: "auto" });
-    this.message = element("p", { className: "error", hidden: true });
+    this.message = element("p", { className: "error", hidden: true, dir: "auto" });
     this.message.setAttribute("role", "alert");
     this.downloads = element("div", { className: "downloads", hidden: true });
     const title = element("h2", {}, element("bdi", { textContent: name }));
@@ -95,8 +95,15 @@ export class Result {
   finish(facts) {
     this.facts = facts;
     this.bar.hidden = true;
+    this.describe();
+    document.addEventListener("interface", () => this.describe());
+  }
+
+  // Show language and duration, in the language of the interface.
+  describe() {
     delete this.state.dataset.text;
-    const parts = [facts.language, facts.duration && `${facts.duration.toFixed(1)} s`];
+    const { language, duration } = this.facts;
+    const parts = [language && nameOfAnswer(language), duration && seconds(duration)];
     if (this.segments.length) this.state.textContent = parts.filter(Boolean).join(" · ");
     else this.setState("empty");
     this.showDownloads();

@@ -47,6 +47,23 @@ export function setLanguage(code) {
   localStorage.setItem("interface", code);
 }
 
+export const CODES = ["ar", "de", "en", "es", "fa", "fr", "hi", "it", "ja", "ko", "nl", "pt", "ru", "tr", "ur", "zh"];
+
+const names = (code) => new Intl.DisplayNames([code], { type: "language" });
+
+export const languageName = (code) => names(current).of(code);
+
+// The answer of the server names languages in English.
+export function nameOfAnswer(name) {
+  const code = CODES.find((one) => names("en").of(one).toLowerCase() === name);
+  return code ? languageName(code) : name;
+}
+
+export function seconds(value) {
+  const form = { style: "unit", unit: "second", unitDisplay: "narrow", maximumFractionDigits: 1 };
+  return new Intl.NumberFormat(current, form).format(value);
+}
+
 // Write the words of the interface into every element that names them; their values are in its other data.
 export function translate(root) {
   for (const element of root.querySelectorAll("[data-text]")) element.textContent = text(element.dataset.text, element.dataset);
