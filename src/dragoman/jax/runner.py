@@ -21,7 +21,7 @@ from dragoman.jax.buckets import fill_rows, pad_to_bucket, rounded
 from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
 from dragoman.jax.net.joint import Joint
 from dragoman.jax.steps import LanguageModel
-from dragoman.model.runner import BackendRunner, FusionModel, ModelFacts, start_of
+from dragoman.model.runner import BackendRunner, FusionModel, start_of
 from dragoman.spec.compute_type import ComputeType, NumberType, number_type
 
 _MIN_TOKENS = 16
@@ -30,8 +30,7 @@ _MIN_TOKENS = 16
 class Runner(BackendRunner):
     """Runs a JAX model; `dragoman.model.runner` describes the methods."""
 
-    def __init__(self, model: FlaxSpeechEncoderDecoderModel) -> None:
-        self._model = model
+    _model: FlaxSpeechEncoderDecoderModel
 
     @classmethod
     def load(
@@ -81,28 +80,14 @@ class Runner(BackendRunner):
             raise ConfigError("`threads` must be set before JAX computes anything in this program.") from error
         os.environ["NPROC"] = str(count)
 
-    @property
-    def facts(self) -> ModelFacts:
-        return ModelFacts.of(self._model)
-
-    @property
-    def loaded(self) -> FlaxSpeechEncoderDecoderModel:
-        return self._model
-
     def encode(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> EncoderOutput:
         model = self._model
         audio = inputs[model.encoder.main_input_name]
         prepared = model.encoder.prepare(audio, inputs.get("attention_mask"))
         padded = pad_to_bucket(model.encoder, *prepared, rounded(audio.shape[0], 2))
-        return self.take(model.program(Joint.encode)(None, *padded), range(audio.shape[0]))
-
-    def take(self, encoded: EncoderOutput, rows: Sequence[int]) -> EncoderOutput:
-        kept = EncoderOutput(last_hidden_state=encoded.last_hidden_state, lengths=encoded.lengths)
-        found: EncoderOutput = jax.tree.map(lambda x: np.asarray(x)[list(rows)], kept)
-        return found
-
-    def max_text_length(self, encoded: EncoderOutput) -> int:
-        return self._model.max_text_length(encoded.last_hidden_state.shape[1])
+        encoded = model.program(Joint.encode)(None, *padded)
+        kept: EncoderOutput = jax.tree.map(np.asarray, super().take(encoded, range(audio.shape[0])))
+        return kept
 
     def generate(
         self, encoded: EncoderOutput, prompt: Int[np.ndarray[Any, Any], "rows tokens"], **options: Any

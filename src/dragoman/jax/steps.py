@@ -25,7 +25,27 @@ from dragoman.jax.programs import Programs
 from dragoman.model.load import load_part
 
 
-class CachedDecoder:
+class _Rows:
+    """What the two decoders have in common: rows that each read one token."""
+
+    def expand(self, state: Cache, copies: int) -> Cache:
+        """Repeat each row; the memory of speech is not copied."""
+        return self.select(state, np.repeat(np.arange(state.rows), copies))
+
+    def step(self, tokens: np.ndarray[Any, Any], state: Cache) -> Step[Cache]:
+        """Read one more token of each row."""
+        return self._run(tokens[:, None], state)
+
+    def select(self, state: Cache, rows: np.ndarray[Any, Any]) -> Cache:
+        """Let row `i` continue row `rows[i]`."""
+        selected: Cache = _select(state, rows.astype(np.int32))
+        return selected
+
+    def _run(self, tokens: np.ndarray[Any, Any], state: Cache) -> Step[Cache]:
+        raise NotImplementedError
+
+
+class CachedDecoder(_Rows):
     """A decoder that attends to the memory of a batch of utterances; a `RewindableDecoder` over NumPy arrays.
 
     The memory's keys and values are computed once per utterance and shared by its beams.
@@ -66,19 +86,6 @@ class CachedDecoder:
         mask = None if self._prompt_mask is None else jax.device_put(self._prompt_mask)
         return self._run(prompt, replace(cache, text_mask=mask))
 
-    def expand(self, state: Cache, copies: int) -> Cache:
-        """Repeat each row; the memory is not copied."""
-        return self.select(state, np.repeat(np.arange(state.rows), copies))
-
-    def step(self, tokens: np.ndarray[Any, Any], state: Cache) -> Step[Cache]:
-        """Read one more token of each row."""
-        return self._run(tokens[:, None], state)
-
-    def select(self, state: Cache, rows: np.ndarray[Any, Any]) -> Cache:
-        """Let row `i` continue row `rows[i]`."""
-        selected: Cache = _select(state, rows.astype(np.int32))
-        return selected
-
     def read(self, tokens: np.ndarray[Any, Any], state: Cache) -> Step[Cache]:
         """Read several tokens of each row at once; the logits are those after each of them."""
         return self._run(tokens, state, _read)
@@ -105,7 +112,7 @@ class CachedDecoder:
         )
 
 
-class LanguageModel:
+class LanguageModel(_Rows):
     """A text model alone, for shallow fusion; a `StepDecoder` over NumPy arrays.
 
     Args:
@@ -132,19 +139,6 @@ class LanguageModel:
         """Read the prompt."""
         capacity = min(_FIRST_CAPACITY, self.decoder.spec.num_positions)
         return self._run(prompt, self.decoder.new_cache(prompt.shape[0], capacity))
-
-    def expand(self, state: Cache, copies: int) -> Cache:
-        """Repeat each row."""
-        return self.select(state, np.repeat(np.arange(state.rows), copies))
-
-    def step(self, tokens: np.ndarray[Any, Any], state: Cache) -> Step[Cache]:
-        """Read one more token of each row."""
-        return self._run(tokens[:, None], state)
-
-    def select(self, state: Cache, rows: np.ndarray[Any, Any]) -> Cache:
-        """Let row `i` continue row `rows[i]`."""
-        selected: Cache = _select(state, rows.astype(np.int32))
-        return selected
 
     def _run(self, tokens: np.ndarray[Any, Any], state: Cache) -> Step[Cache]:
         """Read tokens; the cache doubles when it is full, so that few programs are compiled."""

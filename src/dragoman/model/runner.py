@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
 import numpy as np
 
 from dragoman.api.config import SpeechEncoderDecoderConfig
+from dragoman.api.outputs import EncoderOutput
 from dragoman.generation.alignment import pick_heads
 from dragoman.generation.decoder import StepDecoder
 from dragoman.generation.options import GenerationConfig
@@ -177,9 +178,40 @@ class Runner(Protocol):
 
 
 class BackendRunner(Runner, Protocol):
-    """A runner of PyTorch or JAX, which also loads models."""
+    """A runner of one of our own models, which it also loads."""
 
-    def __init__(self, model: Any) -> None: ...
+    _model: Any
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    @property
+    def facts(self) -> ModelFacts:
+        return ModelFacts.of(self._model)
+
+    @property
+    def loaded(self) -> Any:
+        return self._model
+
+    def take(self, encoded: Any, rows: Sequence[int]) -> Any:
+        kept, lengths = list(rows), encoded.lengths
+        states = encoded.last_hidden_state[kept]
+        return EncoderOutput(last_hidden_state=states, lengths=None if lengths is None else lengths[kept])
+
+    def max_text_length(self, encoded: Any) -> int:
+        most: int = self._model.max_text_length(encoded.last_hidden_state.shape[1])
+        return most
+
+    def generate(self, encoded: Any, prompt: Any, **options: Any) -> tuple[Any, Any]:
+        found = self._model.generate(
+            encoder_outputs=encoded,
+            decoder_input_ids=prompt,
+            decoder_start_token_id=start_of(prompt),
+            return_dict_in_generate=True,
+            token_log_probs=True,
+            **options,
+        )
+        return found.sequences[:, prompt.shape[1] :], found.token_log_probs
 
     @classmethod
     def load(

@@ -15,7 +15,7 @@ from dragoman.api.outputs import EncoderOutput
 from dragoman.batch import rows_at_once
 from dragoman.errors import ConfigError
 from dragoman.generation.arrays import ops_of
-from dragoman.model.runner import BackendRunner, ModelFacts, start_of
+from dragoman.model.runner import BackendRunner
 from dragoman.onnx.model import OnnxSpeechEncoderDecoderModel
 from dragoman.onnx.session import value_of
 from dragoman.onnx.steps import GraphDecoder
@@ -25,10 +25,8 @@ from dragoman.spec.compute_type import ComputeType, NumberType
 class Runner(BackendRunner):
     """Runs an exported model; `dragoman.model.runner` describes the methods."""
 
+    _model: OnnxSpeechEncoderDecoderModel
     _threads: ClassVar[int | None] = None
-
-    def __init__(self, model: OnnxSpeechEncoderDecoderModel) -> None:
-        self._model = model
 
     @classmethod
     def load(
@@ -71,40 +69,9 @@ class Runner(BackendRunner):
         """Set the number of CPU threads, for models that are loaded later."""
         Runner._threads = count
 
-    @property
-    def facts(self) -> ModelFacts:
-        return ModelFacts.of(self._model)
-
-    @property
-    def loaded(self) -> OnnxSpeechEncoderDecoderModel:
-        return self._model
-
     def encode(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> EncoderOutput:
         encoder = self._model.encoder
         return self._model.encode(*encoder.prepare(inputs[encoder.main_input_name], inputs.get("attention_mask")))
-
-    def take(self, encoded: EncoderOutput, rows: Sequence[int]) -> EncoderOutput:
-        lengths = encoded.lengths
-        return EncoderOutput(
-            last_hidden_state=encoded.last_hidden_state[list(rows)],
-            lengths=None if lengths is None else lengths[list(rows)],
-        )
-
-    def max_text_length(self, encoded: EncoderOutput) -> int:
-        return self._model.max_text_length(encoded.last_hidden_state.shape[1])
-
-    def generate(
-        self, encoded: EncoderOutput, prompt: Int[np.ndarray[Any, Any], "rows tokens"], **options: Any
-    ) -> tuple[Int[np.ndarray[Any, Any], "sequences generated"], Float[np.ndarray[Any, Any], "sequences generated"]]:
-        found = self._model.generate(
-            encoder_outputs=encoded,
-            decoder_input_ids=prompt,
-            decoder_start_token_id=start_of(prompt),
-            return_dict_in_generate=True,
-            token_log_probs=True,
-            **options,
-        )
-        return found.sequences[:, prompt.shape[1] :], found.token_log_probs
 
     def next_log_probs(
         self, encoded: EncoderOutput, prompt: Int[np.ndarray[Any, Any], "rows tokens"]

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from dragoman.api.outputs import EncoderOutput
 from dragoman.batch import rows_at_once
 from dragoman.errors import ConfigError
-from dragoman.model.runner import BackendRunner, FusionModel, ModelFacts, start_of
+from dragoman.model.runner import BackendRunner, FusionModel
 from dragoman.spec.compute_type import ComputeType, NumberType, number_type
 from dragoman.torch.cached import CachedDecoder
 from dragoman.torch.int8 import quantise
@@ -25,8 +25,10 @@ from dragoman.torch.parts import TextDecoder
 class Runner(BackendRunner):
     """Runs a PyTorch model, which is put into evaluation mode; `dragoman.model.runner` describes the methods."""
 
+    _model: SpeechEncoderDecoderModel
+
     def __init__(self, model: SpeechEncoderDecoderModel) -> None:
-        self._model = model.eval()
+        super().__init__(model.eval())
 
     @classmethod
     def load(
@@ -83,14 +85,6 @@ class Runner(BackendRunner):
         """Set the number of CPU threads, for the whole program."""
         torch.set_num_threads(count)
 
-    @property
-    def facts(self) -> ModelFacts:
-        return ModelFacts.of(self._model)
-
-    @property
-    def loaded(self) -> SpeechEncoderDecoderModel:
-        return self._model
-
     @torch.no_grad()
     def encode(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> EncoderOutput:
         model = self._model
@@ -99,29 +93,12 @@ class Runner(BackendRunner):
         encoded: EncoderOutput = model.encode(audio, None if mask is None else torch.from_numpy(mask).to(model.device))
         return encoded
 
-    def take(self, encoded: EncoderOutput, rows: Sequence[int]) -> EncoderOutput:
-        lengths = encoded.lengths
-        return EncoderOutput(
-            last_hidden_state=encoded.last_hidden_state[list(rows)],
-            lengths=None if lengths is None else lengths[list(rows)],
-        )
-
-    def max_text_length(self, encoded: EncoderOutput) -> int:
-        return self._model.max_text_length(encoded.last_hidden_state.shape[1])
-
     @torch.inference_mode()  # a little faster than `no_grad`, and only NumPy arrays leave
     def generate(
         self, encoded: EncoderOutput, prompt: Int[np.ndarray[Any, Any], "rows tokens"], **options: Any
     ) -> tuple[Int[np.ndarray[Any, Any], "sequences generated"], Float[np.ndarray[Any, Any], "sequences generated"]]:
-        found = self._model.generate(
-            encoder_outputs=encoded,
-            decoder_input_ids=torch.from_numpy(prompt).to(self._model.device),
-            decoder_start_token_id=start_of(prompt),
-            return_dict_in_generate=True,
-            token_log_probs=True,
-            **options,
-        )
-        return found.sequences[:, prompt.shape[1] :].cpu().numpy(), found.token_log_probs.cpu().numpy()
+        tokens, log_probs = super().generate(encoded, torch.from_numpy(prompt).to(self._model.device), **options)
+        return tokens.cpu().numpy(), log_probs.cpu().numpy()
 
     @torch.inference_mode()
     def next_log_probs(
