@@ -301,6 +301,8 @@ def _encoders(adapter: Mapping[str, Any], language: Mapping[str, Any]) -> Iterat
     ):
         yield "sew-d", "speech", source
     yield from _conformers(adapter)
+    for source in _parakeet():
+        yield "parakeet_encoder", "speech", source
     old = tuple(f"model.{half}.embed_positions.weights" for half in ("encoder", "decoder"))
     full = tf.Speech2TextForConditionalGeneration
     for part, plain, word in ("speech", Speech2TextEncoder, "encoder."), ("text", Speech2TextDecoder, ""):
@@ -490,6 +492,45 @@ def _m2m_100() -> Iterator[Source]:
     yield Source(tf.M2M100Model, M2M100Decoder, with_prefix("model."))
     yield Source(full, M2M100Decoder)
     yield Source(full, M2M100Decoder, aliases=True, extras=(*old, "model.encoder.embed_positions.weights"))
+
+
+class ParakeetForCTC(tf.ParakeetForCTC):
+    """The recogniser, from the configuration of its encoder."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(tf.ParakeetCTCConfig(encoder_config=config.to_dict()))
+
+
+class ParakeetForTDT(tf.ParakeetForTDT):
+    """The transducer, from the configuration of its encoder."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(tf.ParakeetTDTConfig(encoder_config=config.to_dict()))
+
+
+def nemo(name: str) -> str:
+    """NeMo's names of the same tensors."""
+    for theirs, here in NEMO:
+        name = name.replace(here, theirs)
+    return name
+
+
+NEMO = (
+    ("pre_encode.conv.", "subsampling.layers."), ("pre_encode.out.", "subsampling.linear."),
+    ("self_attn.linear_q.", "self_attn.q_proj."), ("self_attn.linear_k.", "self_attn.k_proj."),
+    ("self_attn.linear_v.", "self_attn.v_proj."), ("self_attn.linear_out.", "self_attn.o_proj."),
+    ("self_attn.linear_pos.", "self_attn.relative_k_proj."), ("self_attn.pos_bias_", "self_attn.bias_"),
+    ("conv.batch_norm.", "conv.norm."),
+)  # fmt: skip
+
+
+def _parakeet() -> Iterator[Source]:
+    plain, word = tf.ParakeetEncoder, without("encoder.")
+    yield Source(plain, plain)
+    yield Source(plain, plain, fields=find("parakeet_encoder").variants["plain"])
+    yield Source(ParakeetForCTC, plain, word)
+    yield Source(ParakeetForCTC, plain, word, spelling=nemo)
+    yield Source(ParakeetForTDT, plain, word)
 
 
 def _seq2seq(plain: type[Any], base: type[Any], full: type[Any], *others: type[Any]) -> Iterator[Source]:

@@ -26,7 +26,7 @@ from dragoman.testing.configs import VARIANTS
 START, PAD, EOS, VOCAB = 0, 1, 2, 30
 CLIPS, SAMPLES, SHORTEST = 100, 800, 300
 MELS, MEL_FRAMES = 8, 60
-FEATURES, FEATURE_FRAMES = 8, 40
+FEATURE_FRAMES = 40
 
 LARGE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
 # Parts of the names of token embeddings, bridge and cross-attention: in `transformers`, and ours.
@@ -63,6 +63,7 @@ KNOWN = {"moonshine", *(encoder.model_type for encoder in ENCODERS.values())}  #
 # Similar to wav2vec 2.0; compared in test_encoders.py, outside the matrix. Our "exact" mode equals `transformers` for
 # these, too:
 EXACT = {"unispeech-large", "unispeech-sat-large", "wav2vec2-bert", "wav2vec2-bert-relative"}
+EXACT |= {name for name, (model_type, _) in VARIANTS.items() if model_type == "parakeet_encoder"}
 MORE_ENCODERS = {
     name: Encoder(model_type, dict(fields), "exact" if name in EXACT else "reference")
     for name, (model_type, fields) in VARIANTS.items()
@@ -87,6 +88,13 @@ PAIRS += [
 
 
 Speech2TextEncoder = transformers.models.speech_to_text.modeling_speech_to_text.Speech2TextEncoder
+
+
+class ParakeetEncoder(transformers.ParakeetEncoder):
+    """Adds the method, under another name in `transformers`, that a joint model calls for the mask of its memory."""
+
+    def _get_feature_vector_attention_mask(self, frames: int, mask: torch.Tensor) -> torch.Tensor:
+        return self._get_output_attention_mask(mask, target_length=frames)
 
 
 class WhisperEncoder(transformers.models.whisper.modeling_whisper.WhisperEncoder):
@@ -133,9 +141,10 @@ class Pair:
         generator = torch.Generator().manual_seed(seed)
         if self.mels:
             return {"inputs": torch.randn(clips, MELS, MEL_FRAMES, generator=generator)}
-        if self.encoder.model_type in ("speech_to_text", "wav2vec2-bert"):
-            shape = clips, FEATURE_FRAMES, FEATURES
-            tones = 2 * torch.randn(clips, 1, FEATURES, generator=generator)
+        if self.encoder.model_type in ("parakeet_encoder", "speech_to_text", "wav2vec2-bert"):
+            features = tiny_config(self.encoder.model_type).speech_spec().frontend.num_features
+            shape = clips, FEATURE_FRAMES, features
+            tones = 2 * torch.randn(clips, 1, features, generator=generator)
             lengths = torch.randint(12, FEATURE_FRAMES + 1, (clips, 1), generator=generator)
             mask = torch.arange(FEATURE_FRAMES) < lengths
             features = torch.randn(shape, generator=generator) + tones
@@ -163,7 +172,7 @@ class Pair:
 
     def reload_reference(self, folder: Path) -> Any:
         """Load with `transformers` a folder that we saved; no key may be unexpected or missing."""
-        by_hand = ("whisper", "speech_to_text")
+        by_hand = ("parakeet_encoder", "whisper", "speech_to_text")
         if self.encoder.model_type not in by_hand and self.decoder != "whisper":
             loaded, info = transformers.SpeechEncoderDecoderModel.from_pretrained(folder, output_loading_info=True)
             _check(info)
@@ -204,6 +213,8 @@ def join(config: Any) -> Any:
     encoder, decoder = None, None
     if config.encoder.model_type == "whisper":
         encoder = WhisperEncoder(config.encoder)
+    if config.encoder.model_type == "parakeet_encoder":
+        encoder = ParakeetEncoder(config.encoder)
     if config.encoder.model_type == "speech_to_text":
         encoder = Speech2TextEncoder(config.encoder)
     if config.decoder.model_type == "whisper":

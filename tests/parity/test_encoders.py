@@ -32,7 +32,7 @@ ENCODERS = tuple(MORE_ENCODERS)
 # Every kind of part once by every test; the others by the slow tests, but for their states, alone and padded.
 QUICK = {
     "unispeech-large", "unispeech-sat", "data2vec-audio", "sew", "sew-d", "speech_to_text", "wav2vec2-conformer",
-    "wav2vec2-bert",
+    "wav2vec2-bert", "parakeet_encoder",
 }  # fmt: skip
 SOME = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in ENCODERS]
 OTHERS = ("gpt2", "bart", "mbart", "whisper")

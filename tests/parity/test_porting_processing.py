@@ -150,6 +150,8 @@ EXTRACTORS = (
     "WhisperFeatureExtractor",
     "Speech2TextFeatureExtractor",
     "SeamlessM4TFeatureExtractor",
+    "ParakeetFeatureExtractor",
+    "CohereAsrFeatureExtractor",
 )
 
 

@@ -36,7 +36,14 @@ BASE |= {"encoder_num_hidden_layers": 8, "decoder_num_hidden_layers": 8}
 M2M100 = {"model_type": "m2m_100", "d_model": 1024, "encoder_attention_heads": 16, "decoder_attention_heads": 16}
 NARROW = M2M100 | {"encoder_layers": 12, "decoder_layers": 12, "encoder_ffn_dim": 4096, "decoder_ffn_dim": 4096}
 WIDE = M2M100 | {"encoder_layers": 24, "decoder_layers": 24, "encoder_ffn_dim": 8192, "decoder_ffn_dim": 8192}
+FAST = {"hidden_size": 1024, "num_hidden_layers": 24, "intermediate_size": 4096, "num_mel_bins": 80}
+CTC_06 = {"model_type": "parakeet_ctc", "vocab_size": 1025, "pad_token_id": 1024, "encoder_config": FAST}
+CTC_11 = CTC_06 | {"encoder_config": FAST | {"num_hidden_layers": 42}}
+TDT = {"model_type": "parakeet_tdt", "vocab_size": 8193, "encoder_config": FAST | {"num_mel_bins": 128}}
 PUBLISHED = {
+    "nvidia/parakeet-ctc-0.6b": Published("speech", "ParakeetForCTC", CTC_06),
+    "nvidia/parakeet-ctc-1.1b": Published("speech", "ParakeetForCTC", CTC_11),
+    "nvidia/parakeet-tdt-0.6b-v3": Published("speech", "ParakeetForTDT", TDT),
     "facebook/nllb-200-distilled-600M": Published(
         "text", "M2M100ForConditionalGeneration", NARROW | {"vocab_size": 256206}
     ),

@@ -31,6 +31,7 @@ MODELS = {
     "conformer, rotary": ("wav2vec2-conformer", {**ADAPTER, "position_embeddings_type": "rotary"}, "bert"),
     "wav2vec2-bert": ("wav2vec2-bert", {**ADAPTER, "use_intermediate_ffn_before_adapter": True}, "bert"),
     "moonshine": ("moonshine", {}, "bert"),
+    "parakeet_encoder": ("parakeet_encoder", {}, "bert"),
     "speech_to_text": ("speech_to_text", {}, "bert"),
 }
 LONGEST, TOKENS = 6000, 12

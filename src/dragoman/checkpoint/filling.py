@@ -147,11 +147,7 @@ def _canonical_names(keymap: KeyMap, file: Readable, prefix: str, report: LoadRe
 
 
 def _place(
-    shapes: Mapping[str, tuple[int, ...]],
-    place: Callable[[str, Any], None],
-    name: str,
-    array: Any,
-    report: LoadReport,
+    shapes: Mapping[str, tuple[int, ...]], place: Callable[[str, Any], None], name: str, array: Any, report: LoadReport
 ) -> None:
     if name not in shapes:
         report.unexpected.append(name)

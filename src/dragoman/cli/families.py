@@ -9,6 +9,8 @@ _TAKES = {
     "WhisperFeatureExtractor": "log-mel spectrogram",
     "Speech2TextFeatureExtractor": "filter bank",
     "SeamlessM4TFeatureExtractor": "filter bank",
+    "ParakeetFeatureExtractor": "log-mel spectrogram",
+    "CohereAsrFeatureExtractor": "log-mel spectrogram",
 }
 
 

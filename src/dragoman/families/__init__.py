@@ -53,6 +53,7 @@ _FILES = (
     "mt5",
     "olmo2",
     "opt",
+    "parakeet_encoder",
     "pegasus",
     "phi",
     "phi3",

@@ -63,9 +63,7 @@ class BartLikeConfig(ModelConfig):
         return BlockSpec(
             self_attn=AttentionSpec(width=self.d_model, num_heads=num_heads, dropout=self.attention_dropout),
             ffn=FeedForwardSpec(
-                width=ffn_width,
-                activation=Activation.parse(self.activation_function),
-                dropout=self.activation_dropout,
+                width=ffn_width, activation=Activation.parse(self.activation_function), dropout=self.activation_dropout
             ),
             norm_order=norm_order,
             dropout=self.dropout,

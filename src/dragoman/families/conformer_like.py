@@ -37,6 +37,7 @@ class ConformerFields:
             kernel=self.conv_depthwise_kernel_size,
             causal=causal,
             dropout=self.conformer_conv_dropout,
+            attn_dropout=plain.self_attn.dropout,
             norm_eps=norm_eps,
             distance=self.distances[kind],
             reach=reach,

@@ -44,12 +44,7 @@ def _rules(config: GPT2Config) -> tuple[Rule, ...]:
 
 FAMILY = Family(
     config=GPT2Config,
-    text=Part(
-        rules=_rules,
-        classes=("GPT2LMHeadModel",),
-        prefixes=("transformer.",),
-        fresh=CROSS,
-    ),
+    text=Part(rules=_rules, classes=("GPT2LMHeadModel",), prefixes=("transformer.",), fresh=CROSS),
     tokenizer="GPT2Tokenizer",
     card=Card(
         name="GPT-2",

@@ -18,9 +18,9 @@ _REASONS: dict[str, tuple[str, ...]] = {
     "its positions are slopes of attention (ALiBi), which is not supported": ("bloom", "mpt"),
     "it encodes images and has no text decoder": ("beit", "clip", "deit", "dinov2", "siglip", "swin", "vit"),
     "its encoder is a FastConformer, which is not supported, so that no half of it can be loaded. The nearest encoders "
-    "are wav2vec2-bert and wav2vec2-conformer": ("canary", "cohere_asr", "parakeet_ctc", "parakeet_encoder"),
-    "it is a transducer, whose text comes from an LSTM that attends to nothing. The nearest encoder is wav2vec2-bert": (
-        "nemotron_asr_streaming", "parakeet_rnnt", "parakeet_tdt",
+    "are wav2vec2-bert and wav2vec2-conformer": ("canary", "cohere_asr"),
+    "it is a streaming transducer, whose encoder attends within windows. The nearest encoder is parakeet_encoder": (
+        "nemotron_asr_streaming",
     ),
     "it has an encoder of its own before a Qwen 3, and no half of it can be loaded. The nearest is an encoder of "
     "whisper joined to qwen3 with `fusion='prefix'`": ("fun_asr_nano", "qwen3_asr"),

@@ -89,9 +89,7 @@ class Wav2Vec2LikeConfig(SpecAugmentConfig):
         return BlockSpec(
             self_attn=AttentionSpec(width=width, num_heads=self.num_attention_heads, dropout=self.attention_dropout),
             ffn=FeedForwardSpec(
-                width=self.intermediate_size,
-                activation=Activation.parse(activation),
-                dropout=self.activation_dropout,
+                width=self.intermediate_size, activation=Activation.parse(activation), dropout=self.activation_dropout
             ),
             norm_order=norm_order,
             norm=NormSpec(eps=self.layer_norm_eps),

@@ -88,11 +88,7 @@ def generate(
 
 
 def _run_strategy(
-    run: Run,
-    decoder: StepDecoder[State],
-    prompt: Array,
-    first: Step[State],
-    draft: RewindableDecoder[Any] | None,
+    run: Run, decoder: StepDecoder[State], prompt: Array, first: Step[State], draft: RewindableDecoder[Any] | None
 ) -> GenerationResult:
     if draft is not None:
         return search_with_draft(run, cast("RewindableDecoder[State]", decoder), draft, prompt, first)

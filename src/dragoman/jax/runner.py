@@ -118,10 +118,7 @@ class Runner(BackendRunner):
         return np.stack(list(found))[:, : tokens.shape[1] - 1]
 
     def cross_attention(
-        self,
-        encoded: EncoderOutput,
-        tokens: Int[np.ndarray[Any, Any], "rows length"],
-        heads: Sequence[tuple[int, int]],
+        self, encoded: EncoderOutput, tokens: Int[np.ndarray[Any, Any], "rows length"], heads: Sequence[tuple[int, int]]
     ) -> Iterator[Float[np.ndarray[Any, Any], "heads length frames"]]:
         spec, frames = self._model.decoder.spec, encoded.last_hidden_state.shape[1]
         size = self._rounded_length(tokens.shape[1], 0)

@@ -8,12 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from dragoman.api.checks import (
-    IGNORED,
-    check_id,
-    check_loss,
-    check_rows,
-)
+from dragoman.api.checks import IGNORED, check_id, check_loss, check_rows
 from dragoman.api.config import SpeechEncoderDecoderConfig
 from dragoman.api.outputs import EncoderOutput, ModelOutput
 from dragoman.errors import AudioError, ConfigError

@@ -19,13 +19,7 @@ from dragoman.families import ModelConfig
 from dragoman.generation.inherited import read_options
 from dragoman.model.added import added_to_part, built_empty, fill_added
 from dragoman.model.backend import Backend, JointModel, ModelPart
-from dragoman.model.configs import (
-    is_sequence_to_sequence,
-    part_config,
-    set_options,
-    whole_config,
-    without_options,
-)
+from dragoman.model.configs import is_sequence_to_sequence, part_config, set_options, whole_config, without_options
 from dragoman.model.names import BRIDGE_KEYS, keymap_of, name_tables
 from dragoman.model.tying import HEAD_COPIES, is_tied_in, untie_other_head
 from dragoman.spec import SpeechEncoderSpec, TextDecoderSpec

@@ -106,10 +106,7 @@ class EncoderMethods:
         return self.spec.frame_lengths(input_lengths)
 
     def _get_feature_vector_attention_mask(
-        self,
-        feature_vector_length: int,
-        attention_mask: Int[Any, "batch samples"],
-        add_adapter: bool | None = None,
+        self, feature_vector_length: int, attention_mask: Int[Any, "batch samples"], add_adapter: bool | None = None
     ) -> Bool[Any, "batch frames"]:
         """Return True for the valid ones of `feature_vector_length` frames, for 1 for each valid sample."""
         lengths = self._get_feat_extract_output_lengths(attention_mask.sum(-1), add_adapter)

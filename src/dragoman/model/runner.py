@@ -45,10 +45,7 @@ class ModelFacts:
     def of(cls, model: Any) -> Self:
         """Return the facts about a `SpeechEncoderDecoderModel` or its JAX twin."""
         return cls(
-            config=model.config,
-            generation=model.generation_config,
-            speech=model.encoder.spec,
-            text=model.decoder.spec,
+            config=model.config, generation=model.generation_config, speech=model.encoder.spec, text=model.decoder.spec
         )
 
     def special_id(self, name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from dragoman.processing.auto import AutoFeatureExtractor, AutoProcessor, AutoTokenizer
 from dragoman.processing.processor import (
+    ParakeetProcessor,
     Speech2Text2Processor,
     Speech2TextProcessor,
     SpeechProcessor,
@@ -14,6 +15,7 @@ __all__ = [
     "AutoFeatureExtractor",
     "AutoProcessor",
     "AutoTokenizer",
+    "ParakeetProcessor",
     "Speech2Text2Processor",
     "Speech2TextProcessor",
     "SpeechProcessor",

@@ -6,6 +6,7 @@ from typing import Any
 
 from dragoman.audio.features.extractor import FeatureExtractor
 from dragoman.audio.features.filter_banks import SeamlessM4TFeatureExtractor, Speech2TextFeatureExtractor
+from dragoman.audio.features.parakeet import CohereAsrFeatureExtractor, ParakeetFeatureExtractor
 from dragoman.audio.features.preprocessor_config import read_preprocessor_config
 from dragoman.audio.features.wav2vec2 import Wav2Vec2FeatureExtractor
 from dragoman.audio.features.whisper import WhisperFeatureExtractor
@@ -25,6 +26,8 @@ _EXTRACTORS: dict[str, type[FeatureExtractor]] = {
         WhisperFeatureExtractor,
         Speech2TextFeatureExtractor,
         SeamlessM4TFeatureExtractor,
+        ParakeetFeatureExtractor,
+        CohereAsrFeatureExtractor,
     )
 }
 # Classes by model type, where no file names one. Early files have a model type in place of a class.
@@ -82,6 +85,8 @@ def processor_class(folder: Path) -> str | None:
 
 def _by_fields(fields: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     """Return the class of a file that names none; the earliest such files are of wav2vec 2.0."""
+    if "preemphasis" in fields:
+        return "ParakeetFeatureExtractor"
     if "n_fft" in fields or "hop_length" in fields:
         return "WhisperFeatureExtractor"
     return str(_encoder(config).get("model_type") or "wav2vec2")

@@ -228,6 +228,10 @@ class Wav2Vec2BertProcessor(SpeechProcessor):
     """The processor of wav2vec2-bert and any decoder."""
 
 
+class ParakeetProcessor(SpeechProcessor):
+    """The processor of Parakeet's encoder and any decoder."""
+
+
 class WhisperProcessor(SpeechProcessor):
     """The processor of Whisper, and of its encoder and any decoder."""
 
@@ -252,6 +256,7 @@ class WhisperProcessor(SpeechProcessor):
 PROCESSORS: dict[str, type[SpeechProcessor]] = {
     kind.__name__: kind
     for kind in (
+        ParakeetProcessor,
         Speech2Text2Processor,
         Speech2TextProcessor,
         SpeechProcessor,

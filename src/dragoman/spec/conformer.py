@@ -25,8 +25,12 @@ class ConformerSpec:
     causal: bool
     """Whether it covers no later frame and each frame is normalised; otherwise it is centred, and each channel is
     normalised by stored statistics."""
+    bias: bool = False
+    """Whether the convolutions have biases."""
     dropout: float = 0.0
     """Probability that an output of the convolution is dropped in training."""
+    attn_dropout: float = 0.0
+    """Probability that an output of attention is dropped in training."""
     norm_eps: float = 1e-5
     """Epsilon of all norms of the block."""
     distance: Distance | None = None

@@ -155,16 +155,19 @@ class FeatureFrontendSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class SubsampleFrontendSpec:
-    """Gated convolutions over filter-bank frames, each halving the frame rate (https://arxiv.org/abs/1911.08460, 2)."""
+    """Convolutions over filter-bank frames, each halving the frame rate (https://arxiv.org/abs/1911.08460, 2)."""
 
     num_features: int
     """Features of a frame."""
     channels: int
-    """Channels between the convolutions, before their gates."""
+    """Channels of the convolutions, before their gates."""
     kernels: tuple[int, ...]
     """Kernel of each convolution."""
     scale: float
     """Factor of the output."""
+    planar: bool = False
+    """Whether they halve the bins too, without gates, and a projection follows (https://arxiv.org/abs/2305.05084, 2.1);
+    otherwise they are gated and convolve the frames alone."""
 
     input_name: ClassVar[str] = "input_features"
     axes: ClassVar[tuple[str, ...]] = ("batch", "frames", "features")
@@ -180,6 +183,8 @@ class SubsampleFrontendSpec:
                 "`conv_kernel_sizes` must hold at least one odd number, odd numbers alone, and `conv_channels` must be "
                 f"even, but they are {list(self.kernels)} and {self.channels}."
             )
+        if self.planar and self.num_features % self.hop:
+            raise ConfigError(f"The features of a frame must be a multiple of {self.hop}, but are {self.num_features}.")
 
     def input_shape(self, batch: int, frames: int) -> tuple[int, ...]:
         return batch, frames, self.num_features

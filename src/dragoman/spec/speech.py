@@ -6,7 +6,8 @@ from typing import Any
 from dragoman.errors import ConfigError
 from dragoman.spec.block import BlockSpec, FeedForwardSpec, StackSpec
 from dragoman.spec.checks import MOST_LAYERS, check_numbers, check_sizes
-from dragoman.spec.frontend import FrontendSpec
+from dragoman.spec.enums import Padding
+from dragoman.spec.frontend import FrontendSpec, SubsampleFrontendSpec
 from dragoman.spec.positions import (
     BucketBiasSpec,
     ConvPositionSpec,
@@ -162,6 +163,11 @@ class SpeechEncoderSpec:
     def hop(self) -> int:
         """Inputs (samples or spectrogram frames) from one frame of memory to the next."""
         return self.frontend.hop * (self.adapter.stride**self.adapter.num_layers if self.adapter else 1)
+
+    def exact(self, padding: Padding) -> bool:
+        """Return whether padding changes no result; with planar convolutions it never does, in `transformers` too."""
+        planar = isinstance(self.frontend, SubsampleFrontendSpec) and self.frontend.planar
+        return planar or padding is Padding.EXACT
 
     def frame_lengths(self, inputs: Any) -> Any:
         """Return the memory frames of inputs of these lengths, an int or an integer array of any framework."""

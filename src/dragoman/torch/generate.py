@@ -61,11 +61,5 @@ def _decoder_of(
     memory = model.memory_for(encoded)
     assert memory.states is not None
     return CachedDecoder(
-        model.decoder,
-        memory.states,
-        memory.mask,
-        capacity,
-        prompt_mask,
-        attentions=weights,
-        hidden_states=all_states,
+        model.decoder, memory.states, memory.mask, capacity, prompt_mask, attentions=weights, hidden_states=all_states
     )

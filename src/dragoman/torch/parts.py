@@ -18,7 +18,6 @@ from dragoman.model.parts import DecoderMethods, EncoderMethods
 from dragoman.torch.arrays import ARRAYS
 from dragoman.torch.backend import BACKEND
 from dragoman.torch.language_model import continue_text
-from dragoman.torch.net.frontend import ConvFrontend, FeatureFrontend
 from dragoman.torch.net.speech_encoder import SpeechEncoderNet
 from dragoman.torch.net.text_decoder import TextDecoderNet
 from dragoman.torch.pretrained import PretrainedPart
@@ -49,10 +48,9 @@ class SpeechEncoder(SpeechEncoderNet, PretrainedPart, EncoderMethods):
 
     def freeze_feature_encoder(self) -> None:
         """Freeze the convolutions of the front end; the projection after them is still trained."""
-        if isinstance(self.frontend, ConvFrontend):
-            self.frontend.convs.requires_grad_(False)
-        elif not isinstance(self.frontend, FeatureFrontend):  # which has none
-            self.frontend.requires_grad_(False)
+        for name, layers in self.frontend.named_children():
+            if name not in ("norm", "proj"):
+                layers.requires_grad_(False)
 
     def freeze_feature_extractor(self) -> None:
         """Do the same, under an older name in `transformers`."""

@@ -15,6 +15,7 @@ WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"abcdefghijklmnopqrstuvwxyz"]
 ENCODERS = {
     "wav2vec2-bert": ({"feature_projection_input_dim": 160}, "SeamlessM4TFeatureExtractor"),
     "moonshine": ({}, "Wav2Vec2FeatureExtractor"),
+    "parakeet_encoder": ({"num_mel_bins": 80}, "ParakeetFeatureExtractor"),
     "speech_to_text": ({"input_feat_per_channel": 80}, "Speech2TextFeatureExtractor"),
 }
 

@@ -179,12 +179,7 @@ class Stack(nnx.Module):
         self.gradient_checkpointing = False
 
     def __call__(
-        self,
-        states: Float[Array, "rows tokens width"],
-        step: Step,
-        inputs: LayerInputs,
-        *,
-        all_states: bool = False,
+        self, states: Float[Array, "rows tokens width"], step: Step, inputs: LayerInputs, *, all_states: bool = False
     ) -> StackOutput:
         """Run the layers.
 

@@ -66,8 +66,9 @@ class ConformerAttention(nnx.Module):
     def __init__(self, spec: AttentionSpec, conformer: ConformerSpec) -> None:
         self.num_heads, self.head_dim, self.dropout = spec.num_heads, spec.head_dim, spec.dropout
         self.distance = conformer.distance
-        self.q_proj, self.k_proj = Linear(spec.width, spec.width), Linear(spec.width, spec.width)
-        self.v_proj, self.out_proj = Linear(spec.width, spec.width), Linear(spec.width, spec.width)
+        width, bias = spec.width, spec.qkv_bias
+        self.q_proj, self.k_proj = Linear(width, width, bias=bias), Linear(width, width, bias=bias)
+        self.v_proj, self.out_proj = Linear(width, width, bias=bias), Linear(width, width, bias=bias)
         if self.distance is Distance.SINUSOID:
             self.place_proj = Linear(spec.width, spec.width, bias=False)
             self.content_bias = param(spec.num_heads, spec.head_dim)
@@ -122,10 +123,10 @@ class ConvModule(nnx.Module):
         self.activation, self.dropout = ACTIVATIONS[spec.ffn.activation], conformer.dropout
         self.pads = (kernel - 1, 0) if conformer.causal else (kernel // 2, kernel // 2)
         self.norm = LayerNorm(width, conformer.norm_eps)
-        self.in_conv = Conv1d(width, 2 * width, 1, bias=False)
-        self.depth_conv = Conv1d(width, width, kernel, groups=width, bias=False)
+        self.in_conv = Conv1d(width, 2 * width, 1, bias=conformer.bias)
+        self.depth_conv = Conv1d(width, width, kernel, groups=width, bias=conformer.bias)
         self.depth_norm = LayerNorm(width, conformer.norm_eps) if conformer.causal else StoredNorm(width)
-        self.out_conv = Conv1d(width, width, 1, bias=False)
+        self.out_conv = Conv1d(width, width, 1, bias=conformer.bias)
 
     def __call__(
         self,
@@ -134,7 +135,7 @@ class ConvModule(nnx.Module):
         key: Key = None,
     ) -> Float[Array, "batch frames width"]:
         """Convolve; frames outside the mask are zero, as beyond the ends of a clip."""
-        x = jax.nn.glu(self.in_conv(zero_padding(self.norm(states), frame_mask)), axis=-1)
+        x = zero_padding(jax.nn.glu(self.in_conv(self.norm(states)), axis=-1), frame_mask)  # biases fill padding
         x = self.depth_norm(self.depth_conv(jnp.pad(x, ((0, 0), self.pads, (0, 0)))))
         return dropout(self.out_conv(self.activation(x)), self.dropout, key)
 
@@ -145,7 +146,7 @@ class ConformerBlock(nnx.Module):
     def __init__(self, spec: BlockSpec) -> None:
         conformer = spec.kind
         assert isinstance(conformer, ConformerSpec)
-        self.spec = spec
+        self.spec, self.attn_dropout = spec, conformer.attn_dropout
         width, eps = spec.width, conformer.norm_eps
         self.ffn1_norm, self.ffn1 = LayerNorm(width, eps), FeedForward(spec.ffn, width)
         self.self_attn_norm, self.self_attn = LayerNorm(width, eps), ConformerAttention(spec.self_attn, conformer)
@@ -161,7 +162,7 @@ class ConformerBlock(nnx.Module):
         rate = self.spec.dropout
         states = states + 0.5 * dropout(self.ffn1(self.ffn1_norm(states), first_key), rate, keys[0])
         out, probs = self.self_attn(self.self_attn_norm(states), inputs, self_key)
-        states = states + dropout(out, self.spec.self_attn.dropout, keys[1])
+        states = states + dropout(out, self.attn_dropout, keys[1])
         states = states + self.conv(states, inputs.frame_mask, conv_key)
         states = states + 0.5 * dropout(self.ffn2(self.ffn2_norm(states), second_key), rate, keys[2])
         return self.final_norm(states), None, probs, None

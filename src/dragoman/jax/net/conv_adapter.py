@@ -5,11 +5,11 @@ Axes: batch, frames, width.
 
 import jax
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from dragoman.jax.net.attention import Attention
 from dragoman.jax.net.block import FeedForward
-from dragoman.jax.net.layers import Conv1d, Key, Linear, dropout, frame_mask, split, zero_padding
+from dragoman.jax.net.layers import Conv1d, Key, Lengths, Linear, dropout, frame_mask, split, zero_padding
 from dragoman.jax.net.norms import LayerNorm
 from dragoman.spec import BlockSpec, ConvAdapterSpec
 
@@ -25,12 +25,7 @@ class ConvAdapter(nnx.Module):
         self.layers = nnx.List(_conv(spec) for _ in range(spec.num_layers))
 
     def __call__(
-        self,
-        states: Float[Array, "batch frames width"],
-        lengths: Int[Array, " batch"] | None,
-        *,
-        mask_padding: bool = True,
-        key: Key = None,
+        self, states: Float[Array, "batch frames width"], lengths: Lengths, *, mask_padding: bool, key: Key = None
     ) -> Float[Array, "batch frames_out width_out"]:
         """Shorten; frames beyond `lengths` are zero at each convolution, as they are at the edge of a single clip.
 
@@ -57,13 +52,8 @@ class AttentiveLayer(nnx.Module):
         self.ffn_norm, self.ffn = LayerNorm(spec.width, block.norm.eps), FeedForward(block.ffn, block.width)
 
     def __call__(
-        self,
-        states: Float[Array, "batch frames width"],
-        lengths: Int[Array, " batch"] | None,
-        *,
-        mask_padding: bool = True,
-        key: Key = None,
-    ) -> tuple[Float[Array, "batch fewer width"], Int[Array, " batch"] | None]:
+        self, states: Float[Array, "batch frames width"], lengths: Lengths, *, mask_padding: bool, key: Key = None
+    ) -> tuple[Float[Array, "batch fewer width"], Lengths]:
         """Return the new states and their lengths; see `ConvAdapter`."""
         keep = None if lengths is None or not mask_padding else frame_mask(lengths, states.shape[1])
         residual = _shortened(self.residual_conv, zero_padding(self.residual_norm(states), keep))
@@ -93,12 +83,7 @@ class AttentiveAdapter(nnx.Module):
         self.layers = nnx.List(AttentiveLayer(spec, block) for _ in range(spec.num_layers))
 
     def __call__(
-        self,
-        states: Float[Array, "batch frames width"],
-        lengths: Int[Array, " batch"] | None,
-        *,
-        mask_padding: bool = True,
-        key: Key = None,
+        self, states: Float[Array, "batch frames width"], lengths: Lengths, *, mask_padding: bool, key: Key = None
     ) -> Float[Array, "batch frames_out width_out"]:
         """Shorten; see `ConvAdapter`."""
         first_key, *keys = split(key, 1 + len(self.layers))

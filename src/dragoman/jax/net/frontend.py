@@ -1,13 +1,14 @@
 """Front ends: convolutions over raw samples (wav2vec 2.0) or spectrograms, or a projection of filter-bank frames.
 
-Axes: batch, samples, channels, frames, mels, width.
+Axes: batch, samples, channels, frames, mels, bins, width.
 """
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from dragoman.jax.net.layers import ACTIVATIONS, Conv1d, Key, Linear, dropout, frame_mask, zero_padding
+from dragoman.jax.net.layers import ACTIVATIONS, Conv1d, Conv2d, Key, Lengths, Linear, dropout, frame_mask, zero_padding
 from dragoman.jax.net.norms import ChannelNorm, LayerNorm
 from dragoman.spec import (
     ConvFrontendSpec,
@@ -58,12 +59,7 @@ class ConvFrontend(nnx.Module):
         self.gradient_checkpointing = False
 
     def __call__(
-        self,
-        waveforms: Float[Array, "batch samples"],
-        lengths: Int[Array, " batch"] | None,
-        *,
-        frozen: bool = False,
-        key: Key = None,
+        self, waveforms: Float[Array, "batch samples"], lengths: Lengths, *, frozen: bool = False, key: Key = None
     ) -> tuple[Float[Array, "batch frames width"], Float[Array, "batch frames channels"]]:
         """Return the frames for the stack, and the normalised features before their projection.
 
@@ -96,12 +92,7 @@ class MelFrontend(nnx.Module):
         self.conv2 = Conv1d(width, width, 3, 2, padding=1)
 
     def __call__(
-        self,
-        features: Float[Array, "batch mels frames"],
-        lengths: Int[Array, " batch"] | None,
-        *,
-        frozen: bool = False,
-        key: Key = None,
+        self, features: Float[Array, "batch mels frames"], lengths: Lengths, *, frozen: bool = False, key: Key = None
     ) -> tuple[Float[Array, "batch frames_out width"], None]:
         """Return the frames for the stack."""
         # [b, m, t] -> [b, t, m]
@@ -119,13 +110,8 @@ class FeatureFrontend(nnx.Module):
         self.proj = Linear(spec.num_features, width)
 
     def __call__(
-        self,
-        features: Float[Array, "batch frames features"],
-        lengths: Int[Array, " batch"] | None,
-        *,
-        frozen: bool = False,
-        key: Key = None,
-    ) -> tuple[Float[Array, "batch frames width"], Float[Array, "batch frames features"]]:
+        self, features: Float[Array, "batch frames bins"], lengths: Lengths, *, frozen: bool = False, key: Key = None
+    ) -> tuple[Float[Array, "batch frames width"], Float[Array, "batch frames bins"]]:
         """Return the frames for the stack, and the normalised features before their projection.
 
         `frozen` has no effect: there are no convolutions.
@@ -148,12 +134,7 @@ class SubsampleFrontend(nnx.Module):
         )
 
     def __call__(
-        self,
-        features: Float[Array, "batch frames features"],
-        lengths: Int[Array, " batch"] | None,
-        *,
-        frozen: bool = False,
-        key: Key = None,
+        self, features: Float[Array, "batch frames bins"], lengths: Lengths, *, frozen: bool = False, key: Key = None
     ) -> tuple[Float[Array, "batch frames_out width"], None]:
         """Return the frames for the stack; those beyond `lengths` are zero before each convolution."""
         states = features.astype(self.convs[0].weight.dtype)
@@ -165,7 +146,31 @@ class SubsampleFrontend(nnx.Module):
         return (jax.lax.stop_gradient(states) if frozen else states) * self.scale, None
 
 
-Frontend = ConvFrontend | MelFrontend | FeatureFrontend | SubsampleFrontend
+class PlanarFrontend(nnx.Module):
+    """Convolutions over frames and bins, each of which halves both, then a projection and a scale (FastConformer)."""
+
+    def __init__(self, spec: SubsampleFrontendSpec, width: int) -> None:
+        self.scale, channels = spec.scale, spec.channels
+        self.convs = nnx.List(Conv2d(1, channels, kernel) for kernel in spec.kernels)
+        self.mixes = nnx.List(Conv2d(channels, channels, 1) for _ in spec.kernels[1:])
+        self.proj = Linear(channels * (spec.num_features // spec.hop), width)
+
+    def __call__(
+        self, features: Float[Array, "batch frames bins"], lengths: Lengths, *, frozen: bool = False, key: Key = None
+    ) -> tuple[Float[Array, "batch frames_out width"], None]:
+        """Return the frames for the stack; those beyond `lengths` are zero before each convolution."""
+        x = features.astype(self.proj.weight.dtype)[..., None]  # [b, t, f, 1]
+        for conv, mix in zip(self.convs, [None, *self.mixes], strict=True):
+            if lengths is not None:
+                x = jnp.where(frame_mask(lengths, x.shape[1])[:, :, None, None], x, 0.0)
+                lengths = (lengths - 1) // 2 + 1
+            x = jax.nn.relu(conv(x) if mix is None else mix(conv(x)))
+        x = jax.lax.stop_gradient(x) if frozen else x
+        # [b, t, f, c] -> [b, t, c * f]
+        return self.proj(x.swapaxes(2, 3).reshape(*x.shape[:2], -1)) * self.scale, None
+
+
+Frontend = ConvFrontend | MelFrontend | FeatureFrontend | SubsampleFrontend | PlanarFrontend
 
 
 def frontend_of(spec: FrontendSpec, width: int) -> Frontend:
@@ -174,4 +179,6 @@ def frontend_of(spec: FrontendSpec, width: int) -> Frontend:
         return ConvFrontend(spec, width)
     if isinstance(spec, MelFrontendSpec):
         return MelFrontend(spec, width)
-    return FeatureFrontend(spec, width) if isinstance(spec, FeatureFrontendSpec) else SubsampleFrontend(spec, width)
+    if isinstance(spec, FeatureFrontendSpec):
+        return FeatureFrontend(spec, width)
+    return (PlanarFrontend if spec.planar else SubsampleFrontend)(spec, width)

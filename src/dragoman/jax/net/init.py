@@ -14,7 +14,7 @@ from flax import nnx
 from jaxtyping import DTypeLike
 
 from dragoman.jax.net.conformer import ConformerAttention
-from dragoman.jax.net.layers import Conv1d, Embedding, Linear, WeightNormConv1d
+from dragoman.jax.net.layers import Conv1d, Conv2d, Embedding, Linear, WeightNormConv1d
 from dragoman.jax.net.norms import ChannelNorm, LayerNorm, RMSNorm, StoredNorm
 from dragoman.jax.net.position_bias import BiasGate
 from dragoman.jax.net.positions import TablePositions
@@ -84,7 +84,7 @@ def _values(
             values[name] += 1.0
     elif isinstance(module, RMSNorm):
         values["weight"] += 0.0 if module.from_one else 1.0
-    elif isinstance(module, Conv1d):
+    elif isinstance(module, Conv1d | Conv2d):
         inputs = math.prod(shapes["weight"][1:])
         values["weight"] = random.normal(0.0, math.sqrt(2.0 / inputs), shapes["weight"])
         if "bias" in values:
@@ -98,7 +98,8 @@ def _values(
         values["weight_v"] = random.normal(0.0, std, shapes["weight_v"])
         values["weight_g"] = np.sqrt(np.square(values["weight_v"]).sum((0, 1), keepdims=True))
     elif isinstance(module, TablePositions):
-        values["weight"] = _sinusoids(*shapes["weight"])
+        length, width = shapes["weight"]
+        values["weight"] = _sinusoids(length, width, width // 2 - 1)  # Whisper's
     elif path == "frontend.proj":
         bound = math.sqrt(1.0 / shapes["weight"][1])
         values = {name: random.uniform(-bound, bound, shape) for name, shape in shapes.items()}
@@ -106,7 +107,8 @@ def _values(
         if "weight" in values:
             values["weight"] = random.normal(0.0, _std(path, spec), shapes["weight"])
         if path == "embed.positions" and _stored(spec):
-            values["weight"] = _sinusoids_in_pairs(*shapes["weight"])
+            length, width = shapes["weight"]
+            values["weight"] = _sinusoids(length, width, width / 2)  # Marian's
         untrained = spec.untrained_rows if isinstance(spec, TextDecoderSpec) else {}
         if path in untrained:
             values["weight"][untrained[path]] = 0.0
@@ -130,15 +132,11 @@ def _std(path: str, spec: SpeechEncoderSpec | TextDecoderSpec) -> float:
     return spec.init_std
 
 
-def _sinusoids(length: int, width: int) -> np.ndarray[Any, Any]:
-    """Return Whisper's position table: sines, then cosines, of geometrically spaced frequencies down to 1/10,000."""
-    frequencies = np.exp(-math.log(10_000) / (width // 2 - 1) * np.arange(width // 2))
-    angles = np.arange(length)[:, None] * frequencies
-    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+def _sinusoids(length: int, width: int, steps: float) -> np.ndarray[Any, Any]:
+    """Return a position table: sines, then cosines, of frequencies that fall to 1/10,000 in `steps` equal steps.
 
-
-def _sinusoids_in_pairs(length: int, width: int) -> np.ndarray[Any, Any]:
-    """Return Marian's position table: the sinusoids of https://arxiv.org/abs/1706.03762 (3.5), sines before cosines."""
-    frequencies = np.exp(-2 * math.log(10_000) / width * np.arange(width // 2))
+    Reference: https://arxiv.org/abs/1706.03762, section 3.5.
+    """
+    frequencies = np.exp(-math.log(10_000) / steps * np.arange(width // 2))
     angles = np.arange(length)[:, None] * frequencies
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)

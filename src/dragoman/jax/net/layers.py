@@ -26,6 +26,9 @@ _FEW_ROWS = 40  # from 64 on nothing is gained
 Key = PRNGKeyArray | None
 """A random key for dropout and LayerDrop in training; `None` in evaluation."""
 
+Lengths = Int[Array, " batch"] | None
+"""Valid samples or frames of each row; `None` if all are."""
+
 
 def _gelu(x: Array) -> Array:
     return 0.5 * x * (1.0 + lax.erf(x * math.sqrt(0.5)))  # jax.nn.gelu uses erfc, which is slower in XLA
@@ -203,6 +206,27 @@ class Conv1d(nnx.Module):
         """Convolve, with `padding` zeros on both sides."""
         bias = None if self.bias is None else self.bias[...]
         return convolve(features, self.weight[...], bias, self.stride, self.padding, self.groups)
+
+
+class Conv2d(nnx.Module):
+    """A convolution over frames and bins that halves both, of each channel on its own; one of single points mixes them.
+
+    Products of shifted frames are summed: XLA for CPUs has no fast gradient of grouped convolutions (decision 020).
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, kernel: int) -> None:
+        self.weight, self.bias = param(channels_out, channels_in, kernel, kernel), param(channels_out)
+
+    def __call__(self, x: Float[Array, "batch frames bins channels_in"]) -> Float[Array, "batch frames bins channels"]:
+        weight, bias = self.weight[...], self.bias[...]
+        size = weight.shape[2]
+        if size == 1:
+            return linear(x, weight[:, :, 0, 0], bias)
+        ends = [(length - 1) // 2 * 2 + 1 for length in x.shape[1:3]]
+        padded = widened(jnp.pad(x, ((0, 0), (size // 2, size // 2), (size // 2, size // 2), (0, 0))))
+        taps = ((i, j) for i in range(size) for j in range(size))
+        parts = (padded[:, i : i + ends[0] : 2, j : j + ends[1] : 2] * weight[:, 0, i, j] for i, j in taps)
+        return (sum(parts) + bias).astype(x.dtype)
 
 
 class WeightNormConv1d(nnx.Module):

@@ -13,13 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 from dragoman.errors import AudioError
 from dragoman.jax.net.layers import ACTIVATIONS, Conv1d, WeightNormConv1d, param, zero_padding
 from dragoman.jax.net.norms import StoredNorm, standardise
-from dragoman.spec import (
-    ConvPositionSpec,
-    ConvStackPositionSpec,
-    PositionSpec,
-    SinusoidPositionSpec,
-    TablePositionSpec,
-)
+from dragoman.spec import ConvPositionSpec, ConvStackPositionSpec, PositionSpec, SinusoidPositionSpec, TablePositionSpec
 
 
 class ConvPositions(nnx.Module):

@@ -103,7 +103,7 @@ class SpeechEncoderNet(nnx.Module):
 
         Reference: wav2vec 2.0, section 2, https://arxiv.org/abs/2006.11477.
         """
-        exact = self.padding is Padding.EXACT
+        exact = self.spec.exact(self.padding)
         front_key, stack_key, adapter_key = split(key, 3)
         masked = self.spec.frontend.masked
         if not masked:  # SpecAugment masks the spectrogram itself
@@ -129,7 +129,7 @@ class SpeechEncoderNet(nnx.Module):
         self, states: Array, lengths: Array | None, all_states: bool, weights: bool, key: Key
     ) -> StackOutput:
         """Add positions and run the stack, in some models on averages of frames."""
-        exact, total, factor = self.padding is Padding.EXACT, states.shape[1], self.spec.squeeze
+        exact, total, factor = self.spec.exact(self.padding), states.shape[1], self.spec.squeeze
         drop_key, stack_key = split(key, 2)
         mask = None if lengths is None else frame_mask(lengths, total)
         kind = self.spec.stack.block.kind

@@ -175,12 +175,7 @@ class Stack(nn.Module):
             yield layer
 
     def forward(
-        self,
-        states: Float[Tensor, "rows tokens width"],
-        step: Step,
-        inputs: LayerInputs,
-        *,
-        all_states: bool = False,
+        self, states: Float[Tensor, "rows tokens width"], step: Step, inputs: LayerInputs, *, all_states: bool = False
     ) -> StackOutput:
         """Run the layers.
 

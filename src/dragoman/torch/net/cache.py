@@ -110,7 +110,5 @@ class Cache:
             return self
         padding = (0, 0, 0, max(capacity, 2 * self.capacity) - self.capacity)
         return replace(
-            self,
-            keys=torch.nn.functional.pad(self.keys, padding),
-            values=torch.nn.functional.pad(self.values, padding),
+            self, keys=torch.nn.functional.pad(self.keys, padding), values=torch.nn.functional.pad(self.values, padding)
         )

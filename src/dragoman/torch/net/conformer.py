@@ -13,7 +13,7 @@ from torch.nn import functional as F  # noqa: N812
 from dragoman.spec import AttentionSpec, BlockSpec, ConformerSpec, Distance
 from dragoman.torch.net.attention import plain_attention
 from dragoman.torch.net.block import FeedForward
-from dragoman.torch.net.layers import ACTIVATIONS, Embedding, Linear, forbid, split_heads, zero_padding
+from dragoman.torch.net.layers import ACTIVATIONS, Embedding, Linear, forbid, split_heads
 from dragoman.torch.net.step import LayerInputs
 
 
@@ -56,8 +56,9 @@ class ConformerAttention(nn.Module):
         super().__init__()
         self.num_heads, self.head_dim, self.dropout = spec.num_heads, spec.head_dim, spec.dropout
         self.distance = conformer.distance
-        self.q_proj, self.k_proj = Linear(spec.width, spec.width), Linear(spec.width, spec.width)
-        self.v_proj, self.out_proj = Linear(spec.width, spec.width), Linear(spec.width, spec.width)
+        width, bias = spec.width, spec.qkv_bias
+        self.q_proj, self.k_proj = Linear(width, width, bias), Linear(width, width, bias)
+        self.v_proj, self.out_proj = Linear(width, width, bias), Linear(width, width, bias)
         if self.distance is Distance.SINUSOID:
             self.place_proj = Linear(spec.width, spec.width, bias=False)
             self.content_bias = nn.Parameter(torch.empty(spec.num_heads, spec.head_dim))
@@ -109,17 +110,18 @@ class ConvModule(nn.Module):
         self.activation, self.dropout = ACTIVATIONS[spec.ffn.activation], conformer.dropout
         self.pads = (kernel - 1, 0) if conformer.causal else (kernel // 2, kernel // 2)
         self.norm = nn.LayerNorm(width, conformer.norm_eps)
-        self.in_conv = nn.Conv1d(width, 2 * width, 1, bias=False)
-        self.depth_conv = nn.Conv1d(width, width, kernel, groups=width, bias=False)
+        self.in_conv = nn.Conv1d(width, 2 * width, 1, bias=conformer.bias)
+        self.depth_conv = nn.Conv1d(width, width, kernel, groups=width, bias=conformer.bias)
         self.depth_norm = nn.LayerNorm(width, conformer.norm_eps) if conformer.causal else nn.BatchNorm1d(width)
-        self.out_conv = nn.Conv1d(width, width, 1, bias=False)
+        self.out_conv = nn.Conv1d(width, width, 1, bias=conformer.bias)
 
     def forward(
         self, states: Float[Tensor, "batch frames width"], frame_mask: Bool[Tensor, "batch frames"] | None
     ) -> Float[Tensor, "batch frames width"]:
         """Convolve; frames outside the mask are zero, as beyond the ends of a clip."""
-        x = zero_padding(self.norm(states), frame_mask).transpose(1, 2)  # [b, t, w] -> [b, w, t]
-        x = self.depth_conv(F.pad(F.glu(self.in_conv(x), dim=1), self.pads))
+        x = F.glu(self.in_conv(self.norm(states).transpose(1, 2)), dim=1)  # [b, t, w] -> [b, w, t]
+        x = x if frame_mask is None else x.masked_fill(~frame_mask[:, None], 0.0)  # after the gate: biases fill padding
+        x = self.depth_conv(F.pad(x, self.pads))
         if isinstance(self.depth_norm, nn.LayerNorm):
             x = self.depth_norm(x.transpose(1, 2)).transpose(1, 2)
         else:
@@ -134,7 +136,7 @@ class ConformerBlock(nn.Module):
         super().__init__()
         conformer = spec.kind
         assert isinstance(conformer, ConformerSpec)
-        self.spec = spec
+        self.spec, self.attn_dropout = spec, conformer.attn_dropout
         width, eps = spec.width, conformer.norm_eps
         self.ffn1_norm, self.ffn1 = nn.LayerNorm(width, eps), FeedForward(spec.ffn, width)
         self.self_attn_norm, self.self_attn = nn.LayerNorm(width, eps), ConformerAttention(spec.self_attn, conformer)
@@ -148,7 +150,7 @@ class ConformerBlock(nn.Module):
         """Return the new states and, if asked for, the attention weights; there is no cross-attention."""
         states = states + 0.5 * self._dropout(self.ffn1(self.ffn1_norm(states)), self.spec.dropout)
         out, probs = self.self_attn(self.self_attn_norm(states), inputs)
-        states = states + self._dropout(out, self.spec.self_attn.dropout)
+        states = states + self._dropout(out, self.attn_dropout)
         states = states + self.conv(states, inputs.frame_mask)
         states = states + 0.5 * self._dropout(self.ffn2(self.ffn2_norm(states)), self.spec.dropout)
         return self.final_norm(states), probs, None

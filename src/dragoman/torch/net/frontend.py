@@ -1,6 +1,6 @@
 """Front ends: convolutions over raw samples (wav2vec 2.0) or spectrograms, or a projection of filter-bank frames.
 
-Axes: batch, samples, channels, frames, mels, width.
+Axes: batch, samples, channels, frames, mels, bins, width.
 """
 
 from jaxtyping import Float, Int
@@ -110,8 +110,8 @@ class FeatureFrontend(nn.Module):
         self.proj = nn.Linear(spec.num_features, width)
 
     def forward(
-        self, features: Float[Tensor, "batch frames features"], lengths: Int[Tensor, " batch"] | None
-    ) -> tuple[Float[Tensor, "batch frames width"], Float[Tensor, "batch frames features"]]:
+        self, features: Float[Tensor, "batch frames bins"], lengths: Int[Tensor, " batch"] | None
+    ) -> tuple[Float[Tensor, "batch frames width"], Float[Tensor, "batch frames bins"]]:
         """Return the frames for the stack, and the normalised features before their projection."""
         features = self.norm(features.to(self.norm.weight.dtype))
         return F.dropout(self.proj(features), self.dropout, self.training), features
@@ -132,7 +132,7 @@ class SubsampleFrontend(nn.Module):
         )
 
     def forward(
-        self, features: Float[Tensor, "batch frames features"], lengths: Int[Tensor, " batch"] | None
+        self, features: Float[Tensor, "batch frames bins"], lengths: Int[Tensor, " batch"] | None
     ) -> tuple[Float[Tensor, "batch frames_out width"], None]:
         """Return the frames for the stack; those beyond `lengths` are zero before each convolution."""
         states = features.to(next(self.parameters()).dtype)
@@ -145,7 +145,35 @@ class SubsampleFrontend(nn.Module):
         return states * self.scale, None
 
 
-Frontend = ConvFrontend | MelFrontend | FeatureFrontend | SubsampleFrontend
+class PlanarFrontend(nn.Module):
+    """Convolutions over frames and bins, each of which halves both, then a projection and a scale (FastConformer)."""
+
+    def __init__(self, spec: SubsampleFrontendSpec, width: int) -> None:
+        super().__init__()
+        self.scale, channels = spec.scale, spec.channels
+        groups = [1] + [channels] * (len(spec.kernels) - 1)  # all but the first convolve each channel on its own
+        self.convs = nn.ModuleList(
+            nn.Conv2d(count, channels, kernel, 2, padding=kernel // 2, groups=count)
+            for count, kernel in zip(groups, spec.kernels, strict=True)
+        )
+        self.mixes = nn.ModuleList(nn.Conv2d(channels, channels, 1) for _ in groups[1:])
+        self.proj = nn.Linear(channels * (spec.num_features // spec.hop), width)
+
+    def forward(
+        self, features: Float[Tensor, "batch frames bins"], lengths: Int[Tensor, " batch"] | None
+    ) -> tuple[Float[Tensor, "batch frames_out width"], None]:
+        """Return the frames for the stack; those beyond `lengths` are zero before each convolution."""
+        x = features.to(self.proj.weight.dtype)[:, None]  # [b, 1, t, f]
+        for conv, mix in zip(self.convs, [None, *self.mixes], strict=True):
+            if lengths is not None:
+                x = x.masked_fill(~frame_mask(lengths, x.shape[2])[:, None, :, None], 0.0)
+                lengths = (lengths - 1) // 2 + 1
+            x = F.relu(conv(x) if mix is None else mix(conv(x)))
+        # [b, c, t, f] -> [b, t, c * f]
+        return self.proj(x.transpose(1, 2).flatten(2)) * self.scale, None
+
+
+Frontend = ConvFrontend | MelFrontend | FeatureFrontend | SubsampleFrontend | PlanarFrontend
 
 
 def frontend_of(spec: FrontendSpec, width: int) -> Frontend:
@@ -154,4 +182,6 @@ def frontend_of(spec: FrontendSpec, width: int) -> Frontend:
         return ConvFrontend(spec, width)
     if isinstance(spec, MelFrontendSpec):
         return MelFrontend(spec, width)
-    return FeatureFrontend(spec, width) if isinstance(spec, FeatureFrontendSpec) else SubsampleFrontend(spec, width)
+    if isinstance(spec, FeatureFrontendSpec):
+        return FeatureFrontend(spec, width)
+    return (PlanarFrontend if spec.planar else SubsampleFrontend)(spec, width)

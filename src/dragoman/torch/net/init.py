@@ -81,7 +81,7 @@ def _values(module: nn.Module, path: str, spec: SpeechEncoderSpec | TextDecoderS
                 values[name] = torch.ones(shapes[name])
     elif isinstance(module, RMSNorm):
         values["weight"] += 0.0 if module.from_one else 1.0
-    elif isinstance(module, nn.Conv1d):
+    elif isinstance(module, nn.Conv1d | nn.Conv2d):
         _conv(module, values)
     elif isinstance(module, WeightNormConv1d):
         out, inside, kernel = shapes["weight_v"]
@@ -126,10 +126,10 @@ def _std(path: str, spec: SpeechEncoderSpec | TextDecoderSpec) -> float:
     return spec.init_std
 
 
-def _conv(module: nn.Conv1d, values: dict[str, Tensor]) -> None:
+def _conv(module: nn.Conv1d | nn.Conv2d, values: dict[str, Tensor]) -> None:
     nn.init.kaiming_normal_(values["weight"])
     if "bias" in values:
-        inputs = module.in_channels * module.kernel_size[0] // module.groups
+        inputs = module.in_channels * math.prod(module.kernel_size) // module.groups
         values["bias"].uniform_(-math.sqrt(1.0 / inputs), math.sqrt(1.0 / inputs))
 
 

@@ -11,13 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from dragoman.errors import AudioError
-from dragoman.spec import (
-    ConvPositionSpec,
-    ConvStackPositionSpec,
-    PositionSpec,
-    SinusoidPositionSpec,
-    TablePositionSpec,
-)
+from dragoman.spec import ConvPositionSpec, ConvStackPositionSpec, PositionSpec, SinusoidPositionSpec, TablePositionSpec
 from dragoman.torch.net.layers import ACTIVATIONS, WeightNormConv1d, zero_padding
 
 

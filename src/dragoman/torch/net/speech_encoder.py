@@ -97,7 +97,7 @@ class SpeechEncoderNet(nn.Module):
 
         Reference: wav2vec 2.0, section 2, https://arxiv.org/abs/2006.11477.
         """
-        exact = self.padding is Padding.EXACT
+        exact = self.spec.exact(self.padding)
         masked = self.spec.frontend.masked
         if not masked:  # SpecAugment masks the spectrogram itself
             inputs = self._augment(inputs.transpose(1, 2), None, masks).transpose(1, 2)
@@ -120,7 +120,7 @@ class SpeechEncoderNet(nn.Module):
 
     def _transform(self, states: Tensor, lengths: Tensor | None, all_states: bool, weights: bool) -> StackOutput:
         """Add positions and run the stack, in some models on averages of frames."""
-        exact, total, factor = self.padding is Padding.EXACT, states.shape[1], self.spec.squeeze
+        exact, total, factor = self.spec.exact(self.padding), states.shape[1], self.spec.squeeze
         mask = None if lengths is None else frame_mask(lengths, total)
         kind = self.spec.stack.block.kind
         masks_convs = exact or (isinstance(kind, ConformerSpec) and kind.causal)  # the latter in `transformers` too
