@@ -1,11 +1,12 @@
-"""The work of `dragoman transcribe`: one recording after the other; one that fails does not stop the others."""
+"""The work of `dragoman transcribe`: recordings to transcripts; one that fails does not stop the others."""
 
 import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -133,7 +134,7 @@ def run(audio: Sequence[str], load: Callable[[], Transcriber], options: Transcri
     if output.flags.format is not None or output.flags.plot is not None:
         recordings = with_distinct_outputs(recordings)
     output.make_folders()
-    unusable += [(item.label, problem) for item in recordings if (problem := output.name_problem(item))]
+    unusable += [(item.label, fault) for item in recordings if (fault := output.name_problem(item))]
     recordings = [item for item in recordings if output.name_problem(item) is None]
     for label, error in unusable:
         _report(label, error)
@@ -145,15 +146,14 @@ def run(audio: Sequence[str], load: Callable[[], Transcriber], options: Transcri
     if transcriber is not None and output.has_subtitles and transcriber.aligns_words:
         options = replace(options, word_timestamps=True)
     named = len(audio) > 1 or Path(audio[0]).is_dir()
-    for item in todo:
-        assert transcriber is not None
-        try:
-            _transcribe(transcriber, item, options, output, named)
-        except Exception as error:
-            if _concerns_all(error):
-                raise
-            _report(item.label, error)
-            failed.append(item.label)
+    results = iter(()) if transcriber is None else _results(transcriber, todo, options, output, named)
+    for item, problem in results:
+        if problem is None:
+            continue
+        if _concerns_all(problem):
+            raise problem
+        _report(item.label, problem)
+        failed.append(item.label)
     total = len(recordings) + len(unusable)
     if failed and total > 1:
         LOG.error("%d of %d recordings failed: %s.", len(failed), total, ", ".join(failed))
@@ -173,6 +173,37 @@ def _concerns_all(error: Exception) -> bool:
     return isinstance(error, MemoryError | BrokenPipeError)
 
 
+def _results(
+    transcriber: Transcriber, todo: Sequence[Recording], options: TranscribeOptions, output: Output, named: bool
+) -> Iterator[tuple[Recording, Exception | None]]:
+    """Transcribe recordings and write the results; yield each with the error that stopped it, if one did."""
+    if len(todo) == 1 or output.flags.plot is not None:
+        for item in todo:
+            try:
+                _transcribe(transcriber, item, options, output, named)
+            except Exception as error:
+                yield item, error
+            else:
+                yield item, None
+        return
+    begin = time.perf_counter()
+    sources = (item.source() for item in todo)
+    transcripts = transcriber.transcribe_many(sources, **asdict(options))
+    with progress_bar(f"{len(todo)} recordings", len(todo), output.bar, unit="recordings") as bar:
+        for done, (item, result) in enumerate(zip(todo, transcripts, strict=True), 1):
+            try:
+                if isinstance(result, Exception):
+                    raise result
+                LOG.info("%s: %.1f s of audio.", item.label, result.duration)
+                _write(result, item, options, output, bar.print if named else None)
+            except Exception as error:
+                yield item, error
+            else:
+                yield item, None
+            bar.update(done)
+    LOG.info("%d recordings in %.1f s.", len(todo), time.perf_counter() - begin)
+
+
 def _transcribe(
     transcriber: Transcriber, item: Recording, options: TranscribeOptions, output: Output, named: bool
 ) -> None:
@@ -186,6 +217,18 @@ def _transcribe(
                 bar.print(_line(segment) if output.times else segment.text)
     transcript = segments.transcript()
     LOG.info("%s: %.1f s of audio in %.1f s.", item.label, transcript.duration, time.perf_counter() - begin)
+    _write(transcript, item, options, output, partial(print, flush=True) if named else None)
+
+
+def _write(
+    transcript: Transcript,
+    item: Recording,
+    options: TranscribeOptions,
+    output: Output,
+    show: Callable[[str], object] | None,
+) -> None:
+    """Write a transcript to its files or to standard output; without either, `show` gets its name and text."""
+    flags = output.flags
     if not transcript.text:
         LOG.warning("%s", _no_text(item, transcript, options))
     if output.to_stdout:
@@ -197,8 +240,8 @@ def _transcribe(
             if output.bar and not output.times and sys.stderr.isatty():  # a person wants to know, a script knows
                 print(f"dragoman: {path}: written.", file=sys.stderr)  # noqa: T201
             LOG.info("%s: written.", path)
-    elif named:
-        print(f"{item.label}\t{transcript.text}", flush=True)  # noqa: T201
+    elif show is not None:
+        show(f"{item.label}\t{transcript.text}")
 
 
 def _line(segment: Segment) -> str:

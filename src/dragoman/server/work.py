@@ -19,8 +19,8 @@ from dragoman.server.metrics import Metrics
 from dragoman.server.models import Models
 from dragoman.server.settings import ServerSettings
 from dragoman.transcriber.result import Segment, Transcript
+from dragoman.transcriber.segment_stream import SegmentStream
 from dragoman.transcriber.segmenting import Examined
-from dragoman.transcriber.transcriber import SegmentStream
 
 _T = TypeVar("_T")
 Logprobs = list[dict[str, Any]]

@@ -27,7 +27,7 @@ __getattr__, __dir__ = lazy_names(
         "LiveText": "dragoman.transcriber.live",
         "ModelInfo": "dragoman.transcriber.result",
         "Segment": "dragoman.transcriber.result",
-        "SegmentStream": "dragoman.transcriber.transcriber",
+        "SegmentStream": "dragoman.transcriber.segment_stream",
         "Timings": "dragoman.transcriber.result",
         "TranscribeOptions": "dragoman.transcriber.options",
         "Transcriber": "dragoman.transcriber.transcriber",

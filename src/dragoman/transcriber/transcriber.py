@@ -1,28 +1,26 @@
 """`Transcriber`: recordings of any length to transcripts, in memory that does not grow with their length."""
 
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, fields
-from itertools import islice
+from dataclasses import fields
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 
 from dragoman.audio import SAMPLING_RATE
-from dragoman.audio.segment import Window, speech_windows
-from dragoman.audio.waveform import Waveform
-from dragoman.errors import ConfigError, did_you_mean, tells_memory
+from dragoman.errors import ConfigError, did_you_mean
 from dragoman.model.runner import Runner
 from dragoman.spec.compute_type import ComputeType
-from dragoman.transcriber.blocks import Audio, blocks_of
-from dragoman.transcriber.decoding import WindowDecoder, cutting_rules, window_seconds
+from dragoman.transcriber.blocks import Audio
 from dragoman.transcriber.engine import Engine
 from dragoman.transcriber.live import LiveText, live_texts
 from dragoman.transcriber.loading import load_engine, runner_class
+from dragoman.transcriber.many import each_of
 from dragoman.transcriber.options import TranscribeOptions
-from dragoman.transcriber.result import ModelInfo, Segment, Timings, Transcript, join_texts
+from dragoman.transcriber.result import ModelInfo, Transcript
+from dragoman.transcriber.segment_stream import SegmentStream
 from dragoman.transcriber.segmenting import Examined
 
 
@@ -130,6 +128,34 @@ class Transcriber:
         """
         return self.stream_segments(audio, sampling_rate=sampling_rate, **options).transcript()
 
+    def transcribe_many(
+        self, recordings: Iterable[Audio], *, sampling_rate: int | None = None, **options: Any
+    ) -> Iterator[Transcript | Exception]:
+        """Transcribe several recordings, decoding windows of all of them together.
+
+        Each transcript is that of `transcribe`; many short recordings take much less time.
+
+        Args:
+            recordings: Each as for `transcribe`. They are taken, in a thread, as room becomes free.
+            sampling_rate: As for `transcribe`.
+            **options: As for `transcribe`.
+
+        Yields:
+            For each recording, in order, its transcript, or the exception why it has none: one that cannot be read does
+            not stop the others.
+
+        Raises:
+            ConfigError: If an option is unknown or invalid.
+        """
+        checked, beginning = _checked(options), Lock()
+
+        def transcript_of(engine: Engine, audio: Audio) -> Transcript:
+            with beginning:  # the first one loads the language model, if there is one
+                stream = SegmentStream(engine, audio, sampling_rate, checked)
+            return stream.transcript()
+
+        return each_of(self._engine, recordings, transcript_of, checked.batch_size)
+
     def stream_segments(
         self,
         audio: Audio,
@@ -137,7 +163,7 @@ class Transcriber:
         sampling_rate: int | None = None,
         examine: Callable[[Examined], object] | None = None,
         **options: Any,
-    ) -> "SegmentStream":
+    ) -> SegmentStream:
         """Transcribe lazily: segments are yielded as they are decoded, before the rest of the audio is read.
 
         Args:
@@ -207,92 +233,3 @@ def _runner_of(model: Any, backend: str | None, threads: int | None) -> Runner:
     if threads is not None:
         runner.set_threads(threads)
     return runner(model)
-
-
-def _clipped(block: Waveform, start: int, options: TranscribeOptions) -> Waveform:
-    """Return a block that begins at sample `start` with silence outside the clips."""
-    times = (start + np.arange(len(block))) / SAMPLING_RATE
-    kept = np.logical_or.reduce([(first <= times) & (times < last) for first, last in options.clips])
-    clipped: Waveform = np.where(kept, block, 0).astype(np.float32)
-    return clipped
-
-
-class SegmentStream(Iterator[Segment]):
-    """The segments of one recording, decoded as they are asked for."""
-
-    def __init__(
-        self,
-        engine: Engine,
-        audio: Audio,
-        sampling_rate: int | None,
-        options: TranscribeOptions,
-        examine: Callable[[Examined], object] | None = None,
-    ) -> None:
-        self._engine = engine
-        self._options = engine.with_own_values(options)
-        name = str(audio) if isinstance(audio, str | os.PathLike) else "the audio"
-        self._decoder = WindowDecoder(engine, self._options, name, examine)
-        self._samples_read = 0
-        self._windows = speech_windows(
-            self._counted(blocks_of(audio, sampling_rate, options)),
-            window_seconds(engine, options),
-            **cutting_rules(options),
-        )
-        self._made: list[Segment] = []
-        self._reading = self._decoding = 0.0  # seconds
-        self._source = self._segments()
-
-    @property
-    def language(self) -> str | None:
-        """Code of the spoken language, as soon as it is known; `None` if the model takes none."""
-        return self._decoder.language
-
-    @property
-    def position(self) -> float:
-        """Seconds of audio transcribed so far."""
-        return self._made[-1].end if self._made else 0.0
-
-    @property
-    def duration(self) -> float:
-        """Seconds of audio read so far; the length of the recording once the segments are exhausted."""
-        return self._samples_read / SAMPLING_RATE
-
-    @tells_memory("The recording", "Use a smaller `batch_size`, fewer beams, or a smaller model.")
-    def __next__(self) -> Segment:
-        segment = next(self._source)
-        self._made.append(segment)
-        return segment
-
-    def transcript(self) -> Transcript:
-        """Decode the rest and return the whole transcript, the segments taken before included."""
-        for _ in self:
-            pass
-        return Transcript(
-            text=join_texts(segment.text for segment in self._made),
-            segments=tuple(self._made),
-            language=self.language,
-            duration=self.duration,
-            model=self._engine.info,
-            parameters=asdict(self._options),
-            timings=Timings(reading=self._reading, decoding=self._decoding),
-        )
-
-    def _counted(self, blocks: Iterable[Waveform]) -> Iterator[Waveform]:
-        for block in blocks:
-            start = self._samples_read
-            self._samples_read += len(block)
-            yield block if self._options.clip_timestamps is None else _clipped(block, start, self._options)
-
-    def _segments(self) -> Iterator[Segment]:
-        while batch := self._next_windows(self._decoder.windows_at_once):
-            begin = time.perf_counter()
-            segments = self._decoder.push(batch)
-            self._decoding += time.perf_counter() - begin
-            yield from segments
-        yield from self._decoder.finish()
-
-    def _next_windows(self, most: int) -> list[tuple[Window, Waveform]]:
-        begin = time.perf_counter()
-        batch = list(islice(self._windows, most))
-        self._reading += time.perf_counter() - begin
-        return batch
