@@ -85,8 +85,8 @@ class Runner(BackendRunner):
         audio = inputs[model.encoder.main_input_name]
         prepared = model.encoder.prepare(audio, inputs.get("attention_mask"))
         padded = pad_to_bucket(model.encoder, *prepared, rounded(audio.shape[0], 2))
-        encoded = model.program(Joint.encode)(None, *padded)
-        kept: EncoderOutput = jax.tree.map(np.asarray, super().take(encoded, range(audio.shape[0])))
+        encoded = jax.tree.map(np.asarray, model.program(Joint.encode)(None, *padded))
+        kept: EncoderOutput = self.take(encoded, range(audio.shape[0]))
         return kept
 
     def generate(

@@ -191,7 +191,7 @@ class BackendRunner(Runner, Protocol):
         return self._model
 
     def take(self, encoded: Any, rows: Sequence[int]) -> Any:
-        kept, lengths = list(rows), encoded.lengths
+        kept, lengths = np.asarray(rows), encoded.lengths
         states = encoded.last_hidden_state[kept]
         return EncoderOutput(last_hidden_state=states, lengths=None if lengths is None else lengths[kept])
 
