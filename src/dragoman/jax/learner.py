@@ -50,6 +50,7 @@ class Learner:
         foreign = {
             "training.ctc_weight": options.ctc_weight,
             "training.ema_decay": options.ema_decay,
+            "training.fp16": options.fp16,
             "training.align_steps": options.alignment.steps,
             "training.cache_encoder_states": options.states,
             "model.unfreeze_encoder_step": freezing.encoder_until,

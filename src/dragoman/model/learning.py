@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from dragoman.checkpoint.lora import is_new
 from dragoman.model.encoder_states import StateOptions
@@ -71,6 +72,21 @@ class Alignment:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Distillation:
+    """A larger model whose predictions are learned beside the labels.
+
+    Attributes:
+        teacher: The model, on the device of the run; it takes the same inputs and has the same tokens.
+        weight: Share of the decoder's loss that is the divergence from the teacher.
+        temperature: By which both models' logits are divided.
+    """
+
+    teacher: Any = field(repr=False)
+    weight: float = 0.5
+    temperature: float = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class LearnerOptions:
     """How steps are taken.
 
@@ -83,22 +99,26 @@ class LearnerOptions:
         label_smoothing: Share of the target spread over the vocabulary.
         ctc_weight: Share of the loss that is CTC on the encoder's frames.
         bf16: Compute in bfloat16.
+        fp16: Compute in float16, with the loss scaled so that small gradients are not lost.
         ema_decay: Of the moving average of the weights; 0 keeps none.
         seed: Of dropout and masks.
         alignment: Of the bridge, before all else.
         states: Where the states of a frozen encoder are kept; `None` encodes every batch.
+        distillation: From a larger model; `None` for none.
     """
 
     rates: Rates
     freezing: Freezing = Freezing()
     alignment: Alignment = Alignment()
     states: StateOptions | None = None
+    distillation: Distillation | None = None
     betas: tuple[float, float] = (0.9, 0.999)
     epsilon: float = 1e-8
     max_grad_norm: float = 1.0
     label_smoothing: float = 0.0
     ctc_weight: float = 0.0
     bf16: bool = False
+    fp16: bool = False
     ema_decay: float = 0.0
     seed: int = 42
 

@@ -20,6 +20,7 @@ from dragoman.errors import OutOfMemoryError, is_out_of_memory
 from dragoman.model.learning import LearnerOptions, StepResult
 from dragoman.torch.aligning import BridgeAlignment
 from dragoman.torch.backend import own_tensors
+from dragoman.torch.distilling import divergence
 from dragoman.torch.frozen import FrozenEncoder
 from dragoman.torch.model import SpeechEncoderDecoderModel
 from dragoman.torch.net.loss import cross_entropy
@@ -50,6 +51,7 @@ class Learner:
         self._names = [name for group in own for name in group.pop("names")]
         self._rates = [group["lr"] for group in own]
         self._optimizer = torch.optim.AdamW(own, betas=options.betas, eps=options.epsilon, fused=True)
+        self._scaler = torch.amp.GradScaler(processes.device.type, enabled=options.fp16)
         self._frozen: tuple[bool, bool] | None = None
         self._encoder = None if options.states is None else FrozenEncoder(model, options.states)
         alignment = options.alignment
@@ -94,6 +96,7 @@ class Learner:
         loss = self._gradients(list(parts), number, max(tokens, 1.0))
         parameters = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
         self.processes.sum_gradients(parameters)
+        self._scaler.unscale_(self._optimizer)
         (loss,) = self.processes.sum(loss)
         limit = self._options.max_grad_norm or float("inf")
         norm = float(nn.utils.clip_grad_norm_([p for p in parameters if p.grad is not None], limit))
@@ -101,8 +104,9 @@ class Learner:
         if not skipped:
             for group, highest in zip(self._optimizer.param_groups, self._rates, strict=True):
                 group["lr"] = self._options.alignment.rate if aligning else highest * rate
-            self._optimizer.step()
+            self._scaler.step(self._optimizer)
             self._update_average()
+        self._scaler.update()  # a smaller scale after infinite gradients
         self._optimizer.zero_grad()
         return StepResult(loss=loss, grad_norm=norm, tokens=int(tokens), skipped=skipped)
 
@@ -150,10 +154,11 @@ class Learner:
         inputs = self._tensors(part)
         device, options = self.processes.device.type, self._options
         with torch.enable_grad():
-            with torch.autocast(device, torch.bfloat16, enabled=options.bf16):
+            half = torch.float16 if options.fp16 else torch.bfloat16
+            with torch.autocast(device, half, enabled=options.bf16 or options.fp16):
                 aligning = number < options.alignment.steps
                 loss = self._aligned(inputs, tokens) if aligning else self._loss(inputs, tokens)
-            loss.backward()
+            self._scaler.scale(loss).backward()
         return loss.item()
 
     def _aligned(self, inputs: dict[str, Any], tokens: float) -> Tensor:
@@ -173,13 +178,13 @@ class Learner:
         return self.model.encode(next(iter(inputs.values())), mask)
 
     def _loss(self, inputs: dict[str, Any], tokens: float) -> Tensor:
-        smoothing, weight = self._options.label_smoothing, self._options.ctc_weight
+        weight = self._options.ctc_weight
         if self._ctc is None:
-            loss: Tensor = self.model(**inputs, num_items_in_batch=tokens, smoothing=smoothing).loss
-            return loss
-        labels = inputs.pop("labels")
-        encoded = self._encoded(inputs)
-        loss = self.model(encoder_outputs=encoded, labels=labels, num_items_in_batch=tokens, smoothing=smoothing).loss
+            return self._decoder_loss(inputs, inputs, tokens)
+        audio = {name: inputs[name] for name in inputs if name != "labels"}
+        encoded = self._encoded(dict(audio))
+        labels = inputs["labels"]
+        loss = self._decoder_loss({"encoder_outputs": encoded, "labels": labels}, inputs, tokens)
         states = encoded.last_hidden_state
         frames = torch.full((len(states),), states.shape[1]) if encoded.lengths is None else encoded.lengths
         scores = self._ctc(states).float().log_softmax(-1).transpose(0, 1)
@@ -189,6 +194,18 @@ class Learner:
             reduction="sum", zero_infinity=True,
         )  # fmt: skip
         return (1 - weight) * loss + weight * ctc / tokens
+
+    def _decoder_loss(self, inputs: dict[str, Any], given: dict[str, Any], tokens: float) -> Tensor:
+        """Return the loss of the labels, and of what a teacher predicts for the audio and labels in `given`."""
+        output = self.model(**inputs, num_items_in_batch=tokens, smoothing=self._options.label_smoothing)
+        loss: Tensor = output.loss
+        distillation = self._options.distillation
+        if distillation is None:
+            return loss
+        with torch.no_grad():
+            theirs = distillation.teacher(**given).logits
+        far = divergence(output.logits, theirs, given["labels"], distillation.temperature)
+        return (1 - distillation.weight) * loss + distillation.weight * far / tokens
 
     def _tensors(self, part: Part) -> dict[str, Any]:
         """Return a batch as arguments of the model, with kept states in place of the audio if there are any."""
@@ -241,8 +258,13 @@ class Learner:
         save_safetensors(self._state(), path)
 
     def write_optimizer(self, path: Path) -> None:
-        """Write the optimizer's state, and the averages."""
-        save_safetensors(optimizer_tensors(self._optimizer, self._names, self._average), path)
+        """Write the optimizer's state, the averages, and the scale of the loss."""
+        save_safetensors(optimizer_tensors(self._optimizer, self._names, self._beside()), path)
+
+    def _beside(self) -> dict[str, Tensor]:
+        """Return what changes with the steps beside weights and optimizer."""
+        scale = {f"scaler/{name}": torch.tensor(value) for name, value in self._scaler.state_dict().items()}
+        return {f"average/{name}": mean for name, mean in self._average.items()} | scale
 
     def _state(self) -> dict[str, Tensor]:
         return {**own_tensors(self.model), **nn.Module.state_dict(self._trained)}
@@ -254,7 +276,10 @@ class Learner:
             CheckpointError: If it is of another model, or of a run with other options.
         """
         restore_weights(self._state(), weights)
-        restore_optimizer(self._optimizer, self._names, self._average, optimizer)
+        beside = self._beside()
+        restore_optimizer(self._optimizer, self._names, beside, optimizer)
+        if self._scaler.is_enabled():
+            self._scaler.load_state_dict({name: beside[f"scaler/{name}"].item() for name in self._scaler.state_dict()})
 
 
 def _numbers(part: Part) -> int:

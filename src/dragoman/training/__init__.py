@@ -6,13 +6,14 @@
 
 from dragoman._lazy import lazy_names
 
-__all__ = ["Config", "TrainResult", "init", "parse_assignments", "read_config", "settings_of", "train"]
+__all__ = ["Config", "TrainResult", "average", "init", "parse_assignments", "read_config", "settings_of", "train"]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "Config": "dragoman.training.config",
         "TrainResult": "dragoman.training.run",
+        "average": "dragoman.training.averaging",
         "init": "dragoman.training.start",
         "parse_assignments": "dragoman.training.reading",
         "read_config": "dragoman.training.reading",

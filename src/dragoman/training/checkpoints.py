@@ -21,8 +21,8 @@ from dragoman.files import read_json
 _NAME = re.compile(r"checkpoint-(\d+)")
 _STAGING, _REMOVED = ".dragoman-checkpoint-", ".dragoman-removed-"
 _LIST = "files.json"
-STATE = "state.json"
-"""The file of a checkpoint with the state of the loop."""
+STATE, WEIGHTS = "state.json", "weights.safetensors"
+"""The files of a checkpoint with the state of the loop, and with the weights."""
 
 _log = logging.getLogger("dragoman")
 

@@ -34,6 +34,9 @@ class ModelOptions(Part):
     revision: str | None = option(None, "Branch, tag or commit of `model_name_or_path` on the hub.")
     cache_dir: str | None = option(None, "Where to keep models downloaded from the hub.")
     local_files_only: bool = option(False, "Never contact the hub.")
+    teacher: str | None = option(
+        None, "Folder or hub id of a larger model with the same tokens and features, to learn its predictions too."
+    )
     freeze_feature_encoder: bool = option(False, "Do not train the convolutions of the encoder's front end.")
     freeze_encoder: bool = option(False, "Do not train the encoder, or not before `unfreeze_encoder_step`.")
     freeze_decoder: bool = option(
@@ -115,10 +118,7 @@ class TrainingOptions(Part):
         0.0, "Share of the loss that is CTC on the encoder's frames, through a head of its own.", low=0, high=0.999
     )
     align_steps: int = option(
-        0,
-        "Of all steps, the first N train only the projection between encoder and decoder, by CTC against the text "
-        "model's token embeddings.",
-        low=0,
+        0, "First train only the projection to the decoder for N of all steps, by CTC against its embeddings.", low=0
     )
     align_learning_rate: float = option(1e-3, "Their learning rate.", low=0)
     cache_encoder_states: Literal["float32", "float16"] | None = option(
@@ -128,13 +128,15 @@ class TrainingOptions(Part):
         None, "Folder for them, which runs may share; by default `encoder_states` in `output_dir`."
     )
     encoder_states_gigabytes: float = option(20.0, "Size that the folder does not exceed.", low=0)
+    distillation_weight: float = option(
+        0.5, "Share of the decoder's loss that is the divergence from `model.teacher`.", low=0, high=1
+    )
+    distillation_temperature: float = option(2.0, "By which the logits of both are divided for it.", low=0.01)
     bf16: bool = option(False, "Compute in bfloat16; weights and optimizer stay in float32.")
+    fp16: bool = option(False, "Compute in float16 with a scaled loss, for GPUs without bfloat16.")
     gradient_checkpointing: bool = option(False, "Recompute activations: less memory, a third more time.")
     ema_decay: float = option(
-        0.0,
-        "Keep a moving average of the weights, as in 0.999; it is what is evaluated and saved.",
-        low=0,
-        high=0.999999,
+        0.0, "Keep a moving average of the weights, as in 0.999, to evaluate and save.", low=0, high=0.999999
     )
     seed: int = option(42, "Of new weights, order, dropout and augmentation.", low=0)
     logging_steps: int = option(1, "Steps between lines of `log.jsonl`.", low=1)
@@ -257,6 +259,8 @@ class Config:
 
     def _check_steps(self) -> None:
         training = self.training
+        if training.bf16 and training.fp16:
+            raise ConfigError("`training.bf16` and `training.fp16` exclude each other. Leave one out.")
         if training.align_steps and 0 < training.max_steps <= training.align_steps:
             raise ConfigError(
                 f"`training.align_steps`, {training.align_steps}, must be fewer than all steps, "
@@ -269,12 +273,16 @@ class Config:
                 "`training.cache_encoder_states` is for an encoder that stays frozen: set `model.freeze_encoder`, and "
                 "leave out `model.unfreeze_encoder_step`."
             )
-        wrong = [name for name, value in (("data.noise_probability", self.data.noise_probability),
-                 ("training.ctc_weight", training.ctc_weight)) if value]  # fmt: skip
+        changing = {
+            "data.noise_probability": self.data.noise_probability,
+            "training.ctc_weight": training.ctc_weight,
+            "model.teacher": self.model.teacher,
+        }
+        wrong = [name for name, value in changing.items() if value]
         if wrong:
             raise ConfigError(
                 f"`{wrong[0]}` and `training.cache_encoder_states` exclude each other: noise is new in every epoch, "
-                "and CTC beside the decoder trains the encoder. Leave one out."
+                "CTC beside the decoder trains the encoder, and a teacher needs the audio. Leave one out."
             )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from dragoman.data import BucketSampler
 from dragoman.files import read_json
 from dragoman.training.batches import Item, Preparation, Prepared, epoch_batches
-from dragoman.training.checkpoints import STATE, save_checkpoint
+from dragoman.training.checkpoints import STATE, WEIGHTS, save_checkpoint
 from dragoman.training.config import TrainingOptions
 from dragoman.training.evaluating import Evaluator
 from dragoman.training.guards import Watch
@@ -21,7 +21,7 @@ from dragoman.training.learning import Learner
 from dragoman.training.schedules import rate_at, warmup_of
 from dragoman.training.signals import StopRequest
 
-_WEIGHTS, _OPTIMIZER = "weights.safetensors", "optimizer.safetensors"
+_OPTIMIZER = "optimizer.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,7 +254,7 @@ class Loop:
                 "sampler": {**self.sampler().state_dict(progress.position), "epoch": progress.epoch},
                 "config": self.settings,
             }
-            writers = {_WEIGHTS: self.learner.write_weights, _OPTIMIZER: self.learner.write_optimizer}
+            writers = {WEIGHTS: self.learner.write_weights, _OPTIMIZER: self.learner.write_optimizer}
             save_checkpoint(self.folder, progress.step, state, writers, self.options.save_total_limit)
         self.learner.processes.wait()
 
@@ -262,5 +262,5 @@ class Loop:
         state = read_json(checkpoint / STATE)
         self.sampler().load_state_dict(state["sampler"])  # refuses other data
         watch.restore(state["watch"])
-        self.learner.restore(checkpoint / _WEIGHTS, checkpoint / _OPTIMIZER)
+        self.learner.restore(checkpoint / WEIGHTS, checkpoint / _OPTIMIZER)
         return Progress(**state["progress"])

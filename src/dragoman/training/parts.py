@@ -8,7 +8,7 @@ from typing import Any
 from dragoman._lazy import require
 from dragoman.errors import ConfigError
 from dragoman.model.encoder_states import StateOptions
-from dragoman.model.learning import Alignment, Freezing, LearnerOptions, Rates
+from dragoman.model.learning import Alignment, Distillation, Freezing, LearnerOptions, Rates
 from dragoman.training.config import Config, TrainingOptions
 from dragoman.training.learning import Learner
 from dragoman.training.start import join, load
@@ -24,8 +24,12 @@ def processes_of(config: Config) -> Any:
         return require("dragoman.torch.processes", "Training").Processes(use_cpu=config.training.use_cpu)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("`model.backend: jax` trains in one process. Start `dragoman train` without torchrun.")
-    if config.training.gradient_checkpointing:
-        raise ConfigError("`training.gradient_checkpointing` needs `model.backend: torch`.")
+    for name, value in {
+        "training.gradient_checkpointing": config.training.gradient_checkpointing,
+        "model.teacher": config.model.teacher,
+    }.items():
+        if value:
+            raise ConfigError(f"`{name}` needs `model.backend: torch`.")
     return require("dragoman.jax.processes", "Training").Processes(use_cpu=config.training.use_cpu)
 
 
@@ -68,12 +72,13 @@ def model_of(config: Config, before: Path | None, processes: Any) -> tuple[Any, 
     return model, processor
 
 
-def learner_of(config: Config, model: Any, processes: Any, tokens: Sequence[int]) -> Learner:
+def learner_of(config: Config, model: Any, processor: Any, processes: Any, tokens: Sequence[int]) -> Learner:
     """Return what takes the steps.
 
     Args:
         config: The configuration.
         model: The model.
+        processor: Its tokenizer and feature extractor.
         processes: All processes.
         tokens: All tokens of the training texts.
     """
@@ -104,14 +109,46 @@ def learner_of(config: Config, model: Any, processes: Any, tokens: Sequence[int]
             label_smoothing=options.label_smoothing_factor,
             ctc_weight=options.ctc_weight,
             bf16=options.bf16,
+            fp16=options.fp16,
             ema_decay=options.ema_decay,
             seed=options.seed,
             alignment=Alignment(steps=options.align_steps, rate=options.align_learning_rate, tokens=tokens),
             states=_states_of(options),
+            distillation=_distillation_of(config, processor, processes),
         ),
         processes,
     )
     return learner
+
+
+def _distillation_of(config: Config, processor: Any, processes: Any) -> Distillation | None:
+    """Return the teacher, frozen.
+
+    Raises:
+        ConfigError: If it has other tokens or features than the model that learns.
+    """
+    options = config.training
+    if config.model.teacher is None:
+        return None
+    source = {name: value for name, value in config.model.source().items() if name != "revision"}
+    teacher, its = load(config.model.teacher, source=source)
+    if its.tokenizer.get_vocab() != processor.tokenizer.get_vocab():
+        raise ConfigError(
+            f"`model.teacher`, {config.model.teacher}, has another vocabulary than the model that learns. A teacher "
+            "predicts the same tokens: choose one with the same tokenizer, or train on the texts that it transcribes."
+        )
+    ours, theirs = (one.feature_extractor.to_dict() for one in (processor, its))
+    if ours != theirs:
+        wrong = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+        raise ConfigError(
+            f"`model.teacher`, {config.model.teacher}, takes other features than the model that learns "
+            f"({', '.join(wrong)} of preprocessor_config.json). Choose a teacher that takes the same."
+        )
+    return Distillation(
+        teacher=teacher.to(processes.device).requires_grad_(False).eval(),
+        weight=options.distillation_weight,
+        temperature=options.distillation_temperature,
+    )
 
 
 def _states_of(options: TrainingOptions) -> StateOptions | None:

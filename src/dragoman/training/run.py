@@ -86,7 +86,7 @@ def train(config: Config | Mapping[str, Any], *, resume: bool = False, listener:
         preparation = _preparation(config, processor, model.config)
         sets = read_sets(config, preparation)
         tokens = sorted({token for item in sets.train for token in item.labels})
-        learner = learner_of(config, model, processes, tokens)
+        learner = learner_of(config, model, processor, processes, tokens)
         loop = _loop(config, folder, preparation, sets, learner, stop, tell)
         if processes.rank == 0:
             write_json(folder / SETTINGS, config.to_dict())

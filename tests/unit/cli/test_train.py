@@ -76,3 +76,15 @@ def test_a_folder_that_cannot_be_made_is_one_line(words, tmp_path, capsys):
     words[words.index("-o") + 1] = str(tmp_path / "file/run")
     assert main(words) == 1
     assert "cannot be written to" in capsys.readouterr().err
+
+
+def test_the_mean_of_a_run(words, tmp_path, capsys):
+    assert main(words) == 0
+    run = tmp_path / "it's: run"
+    assert main(["average", str(run), "-o", str(tmp_path / "mean"), "--last", "2"]) == 0
+    assert "written, the mean of checkpoint-2, checkpoint-3." in capsys.readouterr().out
+    assert (tmp_path / "mean" / "config.json").is_file()
+    assert main(["average", str(run)]) == 2
+    assert "needs a folder for the model" in capsys.readouterr().err
+    assert main(["average", str(tmp_path / "nothing"), "-o", str(tmp_path / "other")]) == 2
+    assert "0 checkpoints to average" in capsys.readouterr().err

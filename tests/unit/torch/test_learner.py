@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from dragoman import OutOfMemoryError, SpeechEncoderDecoderConfig, SpeechEncoderDecoderModel
-from dragoman.model.learning import Freezing, LearnerOptions, Rates
+from dragoman.model.learning import Distillation, Freezing, LearnerOptions, Rates
 from dragoman.testing import tiny_config
 from dragoman.torch.learner import Learner
 from dragoman.torch.parameters import groups
@@ -210,3 +210,46 @@ def test_ctc_is_the_loss_of_its_definition() -> None:
     ctc = torch.nn.functional.ctc_loss(scores, inputs["labels"], *lengths, blank=99, reduction="sum") / 10
     plain = one.model(**inputs).loss
     assert one.step([given], 0, 1.0).loss == pytest.approx((0.001 * plain + 0.999 * ctc).item(), rel=1e-5)
+
+
+def test_a_teacher_is_learned_beside_the_labels() -> None:
+    """The loss and its gradients are those of the formula, whichever way it is written."""
+    torch.manual_seed(3)
+    teacher = build().eval().requires_grad_(False)
+    with torch.no_grad():
+        teacher.decoder.embed.tokens.weight.mul_(30)
+    one = learner(distillation=Distillation(teacher=teacher, weight=0.25, temperature=2.0), max_grad_norm=0.0)
+    plain = build()
+    part = {name: torch.from_numpy(array) for name, array in batch().items()}
+    part["labels"][0, 3:] = -100
+    logits = plain(**part).logits
+    kept = part["labels"] != -100
+    own = torch.nn.functional.cross_entropy(logits[kept], part["labels"][kept])
+    mixed = torch.distributions.Categorical(logits=teacher(**part).logits[kept] / 2)
+    far = torch.distributions.kl_divergence(mixed, torch.distributions.Categorical(logits=logits[kept] / 2)).mean()
+    expected = 0.75 * own + 0.25 * 4 * far
+    expected.backward()
+    norm = torch.stack([p.grad.norm() for p in plain.parameters() if p.grad is not None]).norm()
+    result = one.step([{name: tensor.numpy() for name, tensor in part.items()}], 0, 1.0)
+    assert far.item() > 0.05
+    assert result.loss == pytest.approx(expected.item(), rel=1e-5)
+    assert result.grad_norm == pytest.approx(float(norm), rel=1e-4)
+
+
+def test_float16_takes_the_steps_of_float32_and_halves_its_scale_after_infinite_gradients() -> None:
+    half, single = learner(fp16=True), learner()
+    start = weights(half)
+    for number in range(2):
+        found, expected = half.step([batch()], number, 1.0), single.step([batch()], number, 1.0)
+        assert found.loss == pytest.approx(expected.loss, rel=5e-3)
+        assert found.grad_norm == pytest.approx(expected.grad_norm, rel=2e-2)
+    moved = {name: tensor - start[name] for name, tensor in weights(half).items()}
+    assert max(float(tensor.abs().max()) for tensor in moved.values()) > 1e-3
+    scale = half._scaler.get_scale()
+    before = weights(half)
+    with torch.no_grad():
+        hook = half.model.bridge.proj.weight.register_hook(lambda gradient: gradient * float("inf"))
+    assert half.step([batch()], 2, 1.0).skipped
+    hook.remove()
+    assert half._scaler.get_scale() == scale / 2
+    assert all(torch.equal(before[name], tensor) for name, tensor in weights(half).items())

@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from dragoman import AutoProcessor, ConfigError, DragomanError, SpeechEncoderDecoderModel
 from dragoman.cli import main
-from dragoman.training import Config, train
+from dragoman.torch.backend import own_tensors
+from dragoman.training import Config, average, train
 from dragoman.training.checkpoints import checkpoints as checkpoints_of
 
 EXACT = ("best/model.safetensors", "checkpoint-9/weights.safetensors", "checkpoint-9/optimizer.safetensors")
@@ -229,12 +231,13 @@ def test_without_a_validation_set_the_newest_model_is_kept(config: dict[str, Any
     ("part", "options"),
     [
         ("training", {"bf16": True, "gradient_checkpointing": True}),
+        ("training", {"fp16": True}),
         ("training", {"ctc_weight": 0.3, "label_smoothing_factor": 0.1}),
         ("training", {"ema_decay": 0.9, "layerwise_lr_decay": 0.8}),
         ("model", {"lora_rank": 2, "lora_targets": ["q_proj"], "freeze_encoder": True}),
         ("model", {"freeze_encoder": True, "unfreeze_encoder_step": 3, "freeze_feature_encoder": True}),
     ],
-    ids=["bf16", "ctc", "ema", "lora", "unfreezing"],
+    ids=["bf16", "fp16", "ctc", "ema", "lora", "unfreezing"],
 )
 def test_options_survive_a_restart_exactly(config: dict[str, Any], tmp_path: Path, part: str, options: Any) -> None:
     config = changed(config, training={"max_steps": 5, "save_steps": 2}, evaluation={"predict_with_generate": False})
@@ -256,3 +259,61 @@ def test_the_generator_of_the_caller_is_left_alone(config: dict[str, Any]) -> No
     before = torch.get_rng_state()
     train(changed(config, training={"max_steps": 1}, evaluation={"predict_with_generate": False}))
     assert torch.get_rng_state().equal(before)
+
+
+def test_a_teacher_teaches_and_the_run_continues_exactly(config: dict[str, Any], tmp_path: Path) -> None:
+    """The teacher is a model that was trained before, with the same tokenizer and features."""
+    quiet = {"evaluation": {"predict_with_generate": False}}
+    teacher = train(changed(config, training={"max_steps": 1, "output_dir": str(tmp_path / "teacher")}, **quiet)).folder
+    config = changed(config, training={"max_steps": 4, "save_steps": 2}, model={"teacher": str(teacher)}, **quiet)
+    for name, weight in ("whole", 0.5), ("other", 0.9):
+        train(changed(config, training={"output_dir": str(tmp_path / name), "distillation_weight": weight}))
+    first, other = (json.loads((tmp_path / n / "log.jsonl").read_text().splitlines()[0]) for n in ("whole", "other"))
+    assert first["loss"] != pytest.approx(other["loss"], rel=1e-3)
+
+    def stop(record: dict[str, Any]) -> None:
+        if record["step"] == 2 and "loss" in record:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    assert train(config, listener=stop).step == 2
+    train(config, resume=True)
+    for name in ("best/model.safetensors", "checkpoint-4/weights.safetensors", "checkpoint-4/optimizer.safetensors"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def test_a_teacher_must_have_the_same_tokens_and_features(config: dict[str, Any], tmp_path: Path) -> None:
+    brief = {"max_steps": 1, "output_dir": str(tmp_path / "teacher")}
+    teacher = train(changed(config, training=brief, evaluation={"predict_with_generate": False})).folder
+    settings = json.loads((teacher / "preprocessor_config.json").read_text())
+    (teacher / "preprocessor_config.json").write_text(json.dumps({**settings, "do_normalize": False}))
+    config = changed(config, model={"teacher": str(teacher)})
+    with pytest.raises(ConfigError, match=r"takes other features .* \(do_normalize of preprocessor_config.json\)"):
+        train(config)
+    (teacher / "preprocessor_config.json").write_text(json.dumps(settings))
+    for name in ("vocab.txt", "tokenizer.json"):
+        if (teacher / name).exists():
+            text = (teacher / name).read_text()
+            (teacher / name).write_text(text.replace("##z", "##zz"))
+    with pytest.raises(ConfigError, match="has another vocabulary than the model that learns"):
+        train(changed(config, training={"output_dir": str(tmp_path / "again")}))
+    with pytest.raises(ConfigError, match=r"`model.teacher` needs `model.backend: torch`"):
+        train(changed(config, model={"backend": "jax"}, training={"output_dir": str(tmp_path / "jax")}))
+
+
+def test_checkpoints_are_averaged(config: dict[str, Any], tmp_path: Path, caplog: Any) -> None:
+    options = {"max_steps": 8, "save_steps": 2, "save_total_limit": 4}
+    config = changed(config, training=options, evaluation={"predict_with_generate": False})
+    run = train(config).folder.parent
+    (run / "checkpoint-6/weights.safetensors").write_bytes(b"damaged")
+    used = average(run, tmp_path / "mean", last=2)
+    assert [path.name for path in used] == ["checkpoint-8", "checkpoint-4"]
+    assert "checkpoint-6 is damaged" in caplog.text
+    found = own_tensors(SpeechEncoderDecoderModel.from_pretrained(tmp_path / "mean"))
+    files = [load_file(path / "weights.safetensors") for path in used]
+    for name, tensor in found.items():
+        assert torch.allclose(tensor, (files[0][name] + files[1][name]) / 2, atol=1e-7), name
+    AutoProcessor.from_pretrained(tmp_path / "mean")
+    shutil.rmtree(run / "checkpoint-8")
+    shutil.rmtree(run / "checkpoint-4")
+    with pytest.raises(ConfigError, match="has 1 checkpoint to average, but 2 or more are needed"):
+        average(run, tmp_path / "other")
