@@ -29,6 +29,8 @@ _NAMES = {
     "DataCollatorSpeechSeq2SeqWithPadding": "dragoman.api.collator",
     "ParakeetFeatureExtractor": "dragoman.audio.features.parakeet",
     "ParakeetProcessor": "dragoman.processing",
+    "GlmAsrFeatureExtractor": "dragoman.audio.features.glmasr",
+    "GlmAsrProcessor": "dragoman.processing",
     "Speech2Text2Processor": "dragoman.processing",
     "SeamlessM4TFeatureExtractor": "dragoman.audio.features.filter_banks",
     "Speech2TextFeatureExtractor": "dragoman.audio.features.filter_banks",

@@ -32,7 +32,7 @@ def check_compiled(name: str, backend: str) -> None:
     size = {"samples": 1600, "frames": 60}
     audio = {encoder.main_input_name: torch.randn([2, *(size.get(axis, 8) for axis in front.axes[1:])])}
     if front.masked:
-        long = audio[encoder.main_input_name].shape[1]
+        long = audio[encoder.main_input_name].shape[front.time_axis]
         audio["attention_mask"] = (torch.arange(long) < torch.tensor([[long], [long * 9 // 16]])).long()
     torch.compiler.reset()
     compiled = torch.compile(encoder, fullgraph=True, backend=backend)

@@ -157,6 +157,7 @@ LARGE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias"
 TIED, UNTIED = {"tie_word_embeddings": True}, {"tie_word_embeddings": False}
 WEIGHTED = {"extra": {"use_weighted_layer_sum": True}}
 Speech2TextEncoder = tf.models.speech_to_text.modeling_speech_to_text.Speech2TextEncoder
+GlmAsrEncoder = tf.models.glmasr.modeling_glmasr.GlmAsrEncoder
 MoonshineEncoder = tf.models.moonshine.modeling_moonshine.MoonshineEncoder
 WhisperEncoder = tf.models.whisper.modeling_whisper.WhisperEncoder
 
@@ -237,6 +238,7 @@ def _sources() -> Iterator[tuple[str, str, Source]]:
         Source(tf.WhisperForConditionalGeneration, tf.WhisperForCausalLM, aliases=True),
     ):
         yield "whisper", "text", source
+    yield "glmasr_encoder", "speech", Source(GlmAsrEncoder, GlmAsrEncoder)
     for part, source in _moonshine():
         yield "moonshine", part, source
     for family, text_sources in (*_text_sources().items(), *_alone()):

@@ -59,7 +59,8 @@ ENCODERS = {
     "wavlm-layer": Encoder("wavlm", LARGE, "exact"),
     "whisper": Encoder("whisper", {"d_model": 32}, "exact"),
 }
-KNOWN = {"moonshine", *(encoder.model_type for encoder in ENCODERS.values())}  # the first in test_moonshine.py
+# The first are compared in test_moonshine.py and test_speech_language_models.py.
+KNOWN = {"moonshine", "glmasr_encoder", *(encoder.model_type for encoder in ENCODERS.values())}
 # Similar to wav2vec 2.0; compared in test_encoders.py, outside the matrix. Our "exact" mode equals `transformers` for
 # these, too:
 EXACT = {"unispeech-large", "unispeech-sat-large", "wav2vec2-bert", "wav2vec2-bert-relative"}

@@ -31,7 +31,7 @@ def batch_of(config: SpeechEncoderDecoderConfig) -> dict[str, np.ndarray]:
     if isinstance(frontend, ConvFrontendSpec):
         shape: tuple[int, ...] = (CLIPS, 900)
     elif isinstance(frontend, MelFrontendSpec):
-        shape = CLIPS, frontend.num_mels, 2 * config.encoder.max_source_positions
+        shape = CLIPS, frontend.num_mels, frontend.window or 2 * config.encoder.max_source_positions
     else:
         shape = CLIPS, 40, frontend.num_features
     inputs = random.standard_normal(shape).astype(np.float32)

@@ -8,11 +8,11 @@ from typing import Any, ClassVar, Self, cast
 
 from dragoman.errors import ConfigError
 from dragoman.families import config_from_dict, find, register, speech_part, text_part
+from dragoman.families.composites import joint_data
 from dragoman.families.config import ModelConfig
 from dragoman.families.free_fields import field_name
 from dragoman.families.kept import KEPT
-from dragoman.spec import SharedId, SpecialIds
-from dragoman.spec.checks import check_sizes
+from dragoman.spec import BridgeSpec, SharedId, SpecialIds
 
 FUSIONS = ("cross_attention", "prefix")
 """How speech can reach a text model without cross-attention."""
@@ -34,6 +34,8 @@ class SpeechEncoderDecoderConfig(ModelConfig):
             `transformers` cannot load such models.
         fusion_stacking: Encoder frames that become one state of a prefix; 4 by default.
         fusion_prompt: For a prefix, two lists of token ids: before the speech, and after it.
+        fusion_bridge: For a prefix, the other fields of a `BridgeSpec`: two layers with biases and a GELU by default.
+        composite: What else the checkpoint says where it was one model with two inside it (`families.composite`).
 
     Raises:
         ConfigError: If a part is missing, of an unknown type, or cannot play its role, or no `fusion` is chosen for a
@@ -55,6 +57,8 @@ class SpeechEncoderDecoderConfig(ModelConfig):
     fusion: str | None = None
     fusion_stacking: int | None = None
     fusion_prompt: list[list[int]] | None = None
+    fusion_bridge: dict[str, Any] | None = None
+    composite: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Check and copy the parts."""
@@ -81,14 +85,22 @@ class SpeechEncoderDecoderConfig(ModelConfig):
         if self.fusion == "prefix":
             self.fusion_stacking = 4 if self.fusion_stacking is None else self.fusion_stacking
             self.fusion_prompt = [[], []] if self.fusion_prompt is None else self.fusion_prompt
-            check_sizes("The prefix", {"fusion_stacking": self.fusion_stacking}, at_most=100)
             if len(self.fusion_prompt) != 2:
                 raise ConfigError(
                     "`fusion_prompt` must be two lists of token ids, one before the speech and one after it, but has "
                     f"{len(self.fusion_prompt)}."
                 )
-        elif self.fusion_stacking is not None or self.fusion_prompt is not None:
-            raise ConfigError('`fusion_stacking` and `fusion_prompt` are for fusion="prefix" only; leave them out.')
+            self.bridge_spec()  # for its error
+        elif (self.fusion_stacking, self.fusion_prompt, self.fusion_bridge) != (None, None, None):
+            raise ConfigError(
+                '`fusion_stacking`, `fusion_prompt` and `fusion_bridge` are for fusion="prefix" only; leave them out.'
+            )
+
+    def bridge_spec(self) -> BridgeSpec | None:
+        """Describe what makes the speech a prefix of the tokens; `None` for cross-attention."""
+        if self.fusion_stacking is None or self.fusion_prompt is None:
+            return None
+        return BridgeSpec.of(self.fusion_stacking, self.fusion_prompt, self.fusion_bridge or {})
 
     @property
     def special_ids(self) -> SpecialIds:
@@ -187,7 +199,8 @@ class AutoConfig:
 
     @staticmethod
     def from_dict(data: Mapping[str, Any], **overrides: Any) -> ModelConfig:
-        """Build the configuration class that `model_type` names."""
+        """Build the configuration class that `model_type` names; the joint one for a model of two families."""
+        data = joint_data(data)
         if data.get("model_type") == SpeechEncoderDecoderConfig.model_type:
             return SpeechEncoderDecoderConfig.from_dict(data, **overrides)
         return config_from_dict(data, **overrides)
@@ -219,7 +232,7 @@ class AutoConfig:
         data, overrides = ModelConfig.get_config_dict(name_or_path, **options)
         if not return_unused_kwargs:
             return AutoConfig.from_dict(data, **overrides)
-        model_type = data.get("model_type")
+        model_type = joint_data(data).get("model_type")
         composite = SpeechEncoderDecoderConfig
         family = composite if model_type == composite.model_type else find(model_type).config
         known = {f.name for f in fields(family)} | KEPT

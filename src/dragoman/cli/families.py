@@ -7,6 +7,7 @@ from dragoman.families import FAMILIES, Family
 _TAKES = {
     "Wav2Vec2FeatureExtractor": "waveform",
     "WhisperFeatureExtractor": "log-mel spectrogram",
+    "GlmAsrFeatureExtractor": "log-mel spectrogram",
     "Speech2TextFeatureExtractor": "filter bank",
     "SeamlessM4TFeatureExtractor": "filter bank",
     "ParakeetFeatureExtractor": "log-mel spectrogram",

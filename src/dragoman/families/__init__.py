@@ -38,6 +38,7 @@ _FILES = (
     "gemma",
     "gemma2",
     "gemma3_text",
+    "glmasr",
     "gpt2",
     "gpt_bigcode",
     "gpt_neo",

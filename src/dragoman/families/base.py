@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dragoman.checkpoint.keymap import Alias, KeyMap, Rule
+from dragoman.families.composite import Composite
 from dragoman.families.config import ModelConfig
 from dragoman.families.rules import ANY_SPELLING, INSERTED
 
@@ -104,6 +105,7 @@ class Family:
         text: Its text decoder.
         whole: The class in `transformers` of a model of both parts under one configuration, where there is one. In its
             checkpoints the encoder's names begin with `model.encoder.`, and the decoder's are those of the part alone.
+        composite: The checkpoints that hold its encoder, a bridge and a text model of another family.
         feature_extractor: Class of the feature extractor of its encoder.
         tokenizer: Class of the tokenizer (see `dragoman.text.kinds`) where the files of a checkpoint name none; `None`
             where they hold a tokenizer.json, which needs no class.
@@ -122,6 +124,7 @@ class Family:
     speech: Part | None = None
     text: Part | None = None
     whole: str | None = None
+    composite: Composite | None = None
     feature_extractor: str | None = None
     tokenizer: str | None = None
     other_tokenizers: tuple[str, ...] = ()

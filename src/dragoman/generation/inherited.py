@@ -31,6 +31,8 @@ def read_options(config: SpeechEncoderDecoderConfig, data: Mapping[str, Any] | N
     """
     if data is None:
         return inherited_options(config, files=True)
+    if config.composite is not None:  # the options are those of its text model alone, which starts otherwise
+        data = {"decoder_start_token_id": config.decoder_start_token_id, **data}
     options = GenerationConfig.from_dict(data)
     options.encoder_no_repeat_ngram_size = 0  # Blenderbot's, about the tokens of its text encoder
     return linked_options(options, config)

@@ -23,8 +23,13 @@ def rounded(size: int, steps: int, least: int = 1) -> int:
 def _padded_size(encoder: SpeechEncoderNet, size: int) -> int:
     """Return the size to pad audio of `size` samples to; where padding changes the output, `size` itself."""
     front = encoder.spec.frontend
-    exact = front.masked and encoder.padding is Padding.EXACT
-    return rounded(size, 4, _MIN_FRAMES * front.hop) if exact else size
+    return rounded(size, 4, _MIN_FRAMES * front.hop) if _may_pad(encoder) else size
+
+
+def _may_pad(encoder: SpeechEncoderNet) -> bool:
+    """Return whether padding changes nothing; spectrograms come in few sizes already."""
+    front = encoder.spec.frontend
+    return front.masked and front.time_axis == 1 and encoder.padding is Padding.EXACT
 
 
 def padded_frames(encoder: SpeechEncoderNet, inputs: Any) -> int:
@@ -45,7 +50,7 @@ def pad_to_bucket(
         rows: Rows to return; those beyond the batch are copies of the first.
     """
     inputs = np.asarray(inputs)
-    if encoder.spec.frontend.masked and encoder.padding is Padding.EXACT:
+    if _may_pad(encoder):
         size = inputs.shape[1]
         lengths = np.full(inputs.shape[0], size) if lengths is None else np.asarray(lengths)
         more = _padded_size(encoder, size) - size

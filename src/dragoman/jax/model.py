@@ -87,7 +87,7 @@ class FlaxSpeechEncoderDecoderModel(StageMethods):
         encoder = SpeechEncoder(config.encoder, empty=empty, seed=seed) if encoder is None else encoder
         decoder = TextDecoder(config.decoder, empty=empty, seed=seed + 1) if decoder is None else decoder
         check_joinable(encoder, decoder, config)
-        bridge = bridge_of(encoder.spec, decoder.spec, config.fusion_stacking, config.fusion_prompt)
+        bridge = bridge_of(encoder.spec, decoder.spec, config.bridge_spec())
         super().__init__(Joint(encoder, bridge, decoder))
         self._set_up(config)
         if not empty:

@@ -105,11 +105,12 @@ def prepare_audio(
     lengths = None
     if attention_mask is not None and front.masked:
         mask = zeros_and_ones(arrays, "attention_mask", attention_mask)
-        if tuple(mask.shape) != shape[:2]:
+        wanted = shape[0], shape[front.time_axis]
+        if tuple(mask.shape) != wanted:
             raise AudioError(
-                f"`attention_mask` must have the shape of the input, {list(shape[:2])}, but has {list(mask.shape)}."
+                f"`attention_mask` must have the shape of the input, {list(wanted)}, but has {list(mask.shape)}."
             )
-        if padding is Padding.REFERENCE:
+        if padding is Padding.REFERENCE or front.time_axis == 2:  # a spectrogram is padded on the right
             lengths = mask.sum(1)
         else:
             inputs, lengths = arrays.valid_first(inputs, arrays.to_mask(mask))

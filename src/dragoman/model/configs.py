@@ -9,6 +9,7 @@ from dragoman.api.config import SpeechEncoderDecoderConfig
 from dragoman.checkpoint.options import LoadOptions
 from dragoman.errors import ConfigError, did_you_mean
 from dragoman.families import ModelConfig, config_from_dict, find
+from dragoman.families.composites import joint_data
 from dragoman.families.kept import KEPT
 from dragoman.generation.inherited import GENERATION_FIELDS
 from dragoman.generation.options import GenerationConfig
@@ -30,7 +31,7 @@ def whole_config(
     """
     if given is not None:
         return cast(SpeechEncoderDecoderConfig, _replaced(as_joint(given), overrides))
-    known = joint_names()
+    known, data = joint_names(), joint_data(data)
     for name in overrides:
         if name not in known and name not in data and not name.startswith(("encoder_", "decoder_")):
             raise ConfigError(

@@ -65,7 +65,9 @@ class ModelMethods(GenerateMethods, PushModelMethods):
         Raises:
             ConfigError: If the model was built from it.
         """
-        joint_change_is_free(("encoder", "decoder", "fusion", "fusion_stacking", "fusion_prompt"), name)
+        joint_change_is_free(
+            ("encoder", "decoder", "fusion", "fusion_stacking", "fusion_prompt", "fusion_bridge"), name
+        )
         if name == "gradient_checkpointing":
             switch = self.gradient_checkpointing_enable if self.config.gradient_checkpointing else None
             (switch or self.gradient_checkpointing_disable)()

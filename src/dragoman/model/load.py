@@ -16,12 +16,14 @@ from dragoman.checkpoint.report import LoadReport
 from dragoman.checkpoint.tensors import TensorFile
 from dragoman.errors import CheckpointError, tells_memory
 from dragoman.families import ModelConfig
+from dragoman.families.composites import of_part, presented
 from dragoman.generation.inherited import read_options
 from dragoman.model.added import added_to_part, built_empty, fill_added
 from dragoman.model.backend import Backend, JointModel, ModelPart
 from dragoman.model.configs import is_sequence_to_sequence, part_config, set_options, whole_config, without_options
 from dragoman.model.names import BRIDGE_KEYS, keymap_of, name_tables
 from dragoman.model.tying import HEAD_COPIES, is_tied_in, untie_other_head
+from dragoman.processing.prompts import with_prompt
 from dragoman.spec import SpeechEncoderSpec, TextDecoderSpec
 
 _MAX_COMPUTED = 2**24  # numbers; the tables of Marian and Pegasus have a million
@@ -61,15 +63,14 @@ def load_part(
         ConfigError: If it is of an unknown type or cannot play this role.
         CheckpointError: If its tensors do not fit.
     """
-    checkpoint = checkpoint or open_checkpoint(backend, name_or_path, options)
+    checkpoint = of_part(checkpoint or open_checkpoint(backend, name_or_path, options), cls)
     config = part_config(checkpoint.config, name_or_path, overrides, config)
     config.name_or_path = str(name_or_path)
     part: AnyPart = built_empty(cls, config)
     with checkpoint.tensors(backend.framework, backend.read_pickle) as file:
         if isinstance(part.spec, TextDecoderSpec) and untie_other_head(config, file):
             part = built_empty(cls, config)
-        tied = is_tied_in(checkpoint.config)
-        report = _fill_part(backend, part, PlainTensors(file), options, warm=True, tied=tied)
+        report = _fill_part(backend, part, PlainTensors(file), options, warm=True, tied=is_tied_in(checkpoint.config))
     report.source = str(checkpoint.folder)
     report.raise_if_unfit()
     _finish_part(backend, part, report, options)
@@ -88,7 +89,7 @@ def load_model(
     config = overrides.pop("config", None)
     if config is None and (announced := options.announced(name_or_path)):
         whole_config(announced, name_or_path, overrides)  # for its error, before gigabytes are fetched
-    checkpoint = open_checkpoint(backend, name_or_path, options)
+    checkpoint = with_prompt(open_checkpoint(backend, name_or_path, options), overrides)
     config = whole_config(checkpoint.config, name_or_path, overrides, config)
     config.name_or_path = str(name_or_path)
     with checkpoint.tensors(backend.framework, backend.read_pickle) as file:
@@ -101,8 +102,9 @@ def load_model(
         report.raise_if_unfit()
         _add_loras(backend, model, file, options)
     dtype, device = _target_dtype(backend, options, config.decoder), backend.device(options.wanted_device)
-    new = found["bridge."].fresh
-    backend.initialise(model.bridge, new, model.decoder.spec, model.dtype if dtype is None else dtype, device)
+    backend.initialise(
+        model.bridge, found["bridge."].fresh, model.decoder.spec, model.dtype if dtype is None else dtype, device
+    )
     for prefix, part in ("encoder.", model.encoder), ("decoder.", model.decoder):
         _finish_part(backend, part, found[prefix], options)
     model.load_report = report
@@ -120,7 +122,7 @@ def open_checkpoint(backend: Backend, name_or_path: str | Path, options: LoadOpt
     Raises:
         ModelNotFoundError: If it is nowhere.
     """
-    return options.open(name_or_path, pickles=backend.read_pickle is not None)
+    return presented(options.open(name_or_path, pickles=backend.read_pickle is not None))
 
 
 def _fill_model(

@@ -15,6 +15,7 @@ from dragoman.checkpoint.layout import plan_shards
 from dragoman.checkpoint.saving import save_folder
 from dragoman.checkpoint.tensors import save_safetensors
 from dragoman.families import speech_part, text_part
+from dragoman.families.composites import saved_composite
 from dragoman.generation.inherited import GENERATION_FIELDS
 from dragoman.generation.options import GenerationConfig
 from dragoman.model.added import added_to_model
@@ -52,7 +53,7 @@ def save_model(
 
 def unloadable(config: SpeechEncoderDecoderConfig) -> str:
     """Return why `transformers` cannot load a saved model, "" if it can."""
-    if shared_config(config) is not None:
+    if shared_config(config) is not None or saved_composite(config) is not None:
         return ""
     if config.fusion is not None:
         return f"it implements no fusion={config.fusion!r}"
@@ -96,6 +97,8 @@ def model_tensors(backend: Backend, model: JointModel, tensors: Mapping[str, Any
         own = {n.removeprefix(section.ours): tensor for n, tensor in tensors.items() if n.startswith(section.ours)}
         renamed = checkpoint_tensors(backend, part, section.keymap, own)
         found |= {section.theirs + name: tensor for name, tensor in renamed.items()}
+    composite = saved_composite(model.config)
+    found = found if composite is None else composite.keymap.write(found)
     return found | {name: backend.array(tensors[name]) for name in added_to_model(tensors)}
 
 
@@ -128,6 +131,8 @@ def _model_files(config: SpeechEncoderDecoderConfig, generation: GenerationConfi
     # options of `generate` go to their own file: `transformers` 5 refuses a config.json that has them
     about = {name: value for name, value in saved.to_dict().items() if name in known or name not in GENERATION_FIELDS}
     about |= {name: value for name, value in config.special_ids.given().items() if not name.startswith("forced_")}
+    composite = saved_composite(config)
+    about = about if composite is None else composite.outer(about)
     files: Files = {
         "config.json": (json.dumps(about, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode(),
         "generation_config.json": generation.to_json_string().encode(),

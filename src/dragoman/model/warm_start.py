@@ -11,6 +11,7 @@ from dragoman.checkpoint.options import LoadOptions
 from dragoman.checkpoint.report import LoadReport
 from dragoman.errors import ConfigError, did_you_mean
 from dragoman.families import speech_part
+from dragoman.families.composites import joint_data
 from dragoman.generation.inherited import GENERATION_FIELDS
 from dragoman.model.backend import Backend
 from dragoman.model.configs import joint_names, part_config, set_options, without_options
@@ -132,7 +133,7 @@ def _check_roles(encoder: Any, decoder: Any, routed: Mapping[str, dict[str, Any]
         options, overrides = LoadOptions.split(routed[role])
         config, data = overrides.get("config"), options.announced(given)
         if config is None and data:
-            config = part_config(data, given, {})
+            config = part_config(joint_data(data, role), given, {})
         if config is not None and role == "encoder":
             speech_part(config)
         elif config is not None:

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from dragoman.api.config import SpeechEncoderDecoderConfig
 from dragoman.api.outputs import EncoderOutput
 from dragoman.checkpoint.source import resolve
-from dragoman.errors import CheckpointError, GenerationError
+from dragoman.errors import AudioError, CheckpointError, GenerationError
 from dragoman.files import find_json, read_json
 from dragoman.generation.inherited import read_options
 from dragoman.generation.loop import generate
@@ -50,12 +50,10 @@ class _Bridge:
     """How many of the decoder's positions the speech takes."""
 
     def __init__(self, config: SpeechEncoderDecoderConfig) -> None:
-        self._stacking, self._prompt = config.fusion_stacking, config.fusion_prompt
+        self._spec = config.bridge_spec()
 
     def length(self, frames: int) -> int:
-        if self._stacking is None or self._prompt is None:
-            return 0
-        return -(-frames // self._stacking) + sum(map(len, self._prompt))
+        return 0 if self._spec is None else self._spec.length(frames)
 
 
 class OnnxSpeechEncoderDecoderModel(GenerateMethods):
@@ -106,6 +104,12 @@ class OnnxSpeechEncoderDecoderModel(GenerateMethods):
             inputs: Waveforms `[batch, samples]`, or spectrograms; padding on the right.
             lengths: Valid samples per row; `None` if all are.
         """
+        spec, size = self.encoder.spec, inputs.shape[self.encoder.spec.frontend.time_axis]
+        if spec.window is not None and spec.frontend.frame_lengths(size) > spec.window:
+            raise AudioError(
+                f"The graphs encode one window, of {spec.window} frames, but got {size} frames of spectrogram. Cut "
+                "longer audio, as `dragoman transcribe` does, or use PyTorch or JAX."
+            )
         read = {self.encoder.main_input_name: value_of(inputs.astype(np.float32))}
         if self.graphs.facts.masked:
             if lengths is None:

@@ -2,6 +2,7 @@
 
 from dragoman.processing.auto import AutoFeatureExtractor, AutoProcessor, AutoTokenizer
 from dragoman.processing.processor import (
+    GlmAsrProcessor,
     ParakeetProcessor,
     Speech2Text2Processor,
     Speech2TextProcessor,
@@ -15,6 +16,7 @@ __all__ = [
     "AutoFeatureExtractor",
     "AutoProcessor",
     "AutoTokenizer",
+    "GlmAsrProcessor",
     "ParakeetProcessor",
     "Speech2Text2Processor",
     "Speech2TextProcessor",

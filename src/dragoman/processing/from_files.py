@@ -6,6 +6,7 @@ from typing import Any
 
 from dragoman.audio.features.extractor import FeatureExtractor
 from dragoman.audio.features.filter_banks import SeamlessM4TFeatureExtractor, Speech2TextFeatureExtractor
+from dragoman.audio.features.glmasr import GlmAsrFeatureExtractor
 from dragoman.audio.features.parakeet import CohereAsrFeatureExtractor, ParakeetFeatureExtractor
 from dragoman.audio.features.preprocessor_config import read_preprocessor_config
 from dragoman.audio.features.wav2vec2 import Wav2Vec2FeatureExtractor
@@ -13,6 +14,7 @@ from dragoman.audio.features.whisper import WhisperFeatureExtractor
 from dragoman.checkpoint.folder import gguf_metadata, read_model_config
 from dragoman.errors import ConfigError, ModelNotFoundError, did_you_mean
 from dragoman.families import FAMILIES
+from dragoman.families.composites import joint_data
 from dragoman.files import find_json
 from dragoman.text.gguf import tokenizer_of
 from dragoman.text.settings import OPTIONS
@@ -28,8 +30,11 @@ _EXTRACTORS: dict[str, type[FeatureExtractor]] = {
         SeamlessM4TFeatureExtractor,
         ParakeetFeatureExtractor,
         CohereAsrFeatureExtractor,
+        GlmAsrFeatureExtractor,
     )
 }
+# Processors whose feature extractor is one that files call by the name of another.
+_EXTRACTOR_WITH = {"GlmAsrProcessor": "GlmAsrFeatureExtractor"}
 # Classes by model type, where no file names one. Early files have a model type in place of a class.
 _EXTRACTOR_OF = {family.model_type: family.feature_extractor for family in FAMILIES if family.feature_extractor}
 TOKENIZER_OF = {family.model_type: family.tokenizer for family in FAMILIES if family.tokenizer}
@@ -68,6 +73,7 @@ def read_feature_extractor(folder: Path, options: Mapping[str, Any]) -> FeatureE
         return WhisperFeatureExtractor(**({"feature_size": bins} | dict(options)))
     name = fields.get("feature_extractor_type") or config.get("feature_extractor_type") or _by_fields(fields, config)
     name = _EXTRACTOR_OF.get(str(name), str(name))
+    name = _EXTRACTOR_WITH.get(str(processor_class(folder) or _processor_of(_encoder(config))), name)
     if name not in _EXTRACTORS:
         raise ConfigError(
             f"{folder} has a feature extractor of the class {name!r}; known classes are {', '.join(_EXTRACTORS)}."
@@ -94,5 +100,10 @@ def _by_fields(fields: Mapping[str, Any], config: Mapping[str, Any]) -> str:
 
 def _encoder(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the configuration of the speech encoder."""
-    encoder = config.get("encoder")
+    encoder = joint_data(config).get("encoder")
     return encoder if isinstance(encoder, Mapping) else config
+
+
+def _processor_of(encoder: Mapping[str, Any]) -> str | None:
+    """Return the processor class of an encoder's family."""
+    return next((family.processor for family in FAMILIES if family.model_type == encoder.get("model_type")), None)

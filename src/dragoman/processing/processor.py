@@ -232,6 +232,10 @@ class ParakeetProcessor(SpeechProcessor):
     """The processor of Parakeet's encoder and any decoder."""
 
 
+class GlmAsrProcessor(SpeechProcessor):
+    """The processor of GLM-ASR, and of its encoder and any decoder."""
+
+
 class WhisperProcessor(SpeechProcessor):
     """The processor of Whisper, and of its encoder and any decoder."""
 
@@ -257,6 +261,7 @@ PROCESSORS: dict[str, type[SpeechProcessor]] = {
     kind.__name__: kind
     for kind in (
         ParakeetProcessor,
+        GlmAsrProcessor,
         Speech2Text2Processor,
         Speech2TextProcessor,
         SpeechProcessor,

@@ -2,6 +2,7 @@
 
 from dragoman.spec.attention import AttentionSpec, CrossAttentionSpec
 from dragoman.spec.block import BlockSpec, FeedForwardSpec, LocalAttentionSpec, StackSpec
+from dragoman.spec.bridge import BridgeSpec
 from dragoman.spec.conformer import ConformerSpec, Distance
 from dragoman.spec.enums import Activation, EmbedNorm, FrontendNorm, Padding, Positions
 from dragoman.spec.frontend import (
@@ -30,6 +31,7 @@ __all__ = [
     "Activation",
     "AttentionSpec",
     "BlockSpec",
+    "BridgeSpec",
     "BucketBiasSpec",
     "ConformerSpec",
     "ConvAdapterSpec",

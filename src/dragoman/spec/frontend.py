@@ -88,11 +88,14 @@ class MelFrontendSpec:
     """Mel bins of the spectrogram."""
     activation: Activation = Activation.GELU
     """Non-linearity after each convolution."""
+    masked: bool = False
+    """Whether inputs have lengths; otherwise padding is part of them (Whisper)."""
+    window: int | None = None
+    """Frames of the spectrogram that are encoded apart from others, where an input may be longer (GLM-ASR)."""
 
     input_name: ClassVar[str] = "input_features"
     axes: ClassVar[tuple[str, ...]] = ("batch", "mels", "frames")
     time_axis: ClassVar[int] = 2
-    masked: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_sizes("The log-mel front end", {"num_mels": self.num_mels})

@@ -117,6 +117,10 @@ class SpeechEncoderSpec:
     """Masks of training; `None` for none."""
     mask_embedding: bool = False
     """Whether there is a learned vector for masked frames; otherwise they are set to zero."""
+    window: int | None = None
+    """Frames that the stack attends to together; longer inputs are cut into such windows."""
+    attends_padding: bool = False
+    """Whether frames attend to padding, which is silence, although it is no part of the memory (GLM-ASR)."""
     init_std: float = 0.02
     """Standard deviation of fresh weights."""
 

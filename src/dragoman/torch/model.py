@@ -75,7 +75,7 @@ class SpeechEncoderDecoderModel(JointModel):
         decoder = TextDecoder(config.decoder, empty=empty) if decoder is None else decoder
         check_joinable(encoder, decoder, config)
         with torch.device("meta"):
-            bridge = bridge_of(encoder.spec, decoder.spec, config.fusion_stacking, config.fusion_prompt)
+            bridge = bridge_of(encoder.spec, decoder.spec, config.bridge_spec())
         super().__init__(encoder, bridge, decoder)
         self._set_up(config)
         if not empty:

@@ -63,7 +63,7 @@ class Engine:
     @property
     def has_window_limit(self) -> bool:
         """Whether the feature extractor would cut off longer windows."""
-        return not self.facts.speech.frontend.masked
+        return not self.facts.speech.frontend.masked or self.facts.speech.attends_padding
 
     def encode(self, waveforms: Sequence[Waveform]) -> Any:
         """Run the encoder over windows; one that is too short for a single frame is padded with silence."""
@@ -74,7 +74,7 @@ class Engine:
             waveforms,
             sampling_rate=SAMPLING_RATE,
             return_tensors="np",
-            return_attention_mask=not self.has_window_limit,
+            return_attention_mask=self.facts.speech.frontend.masked,
             **({} if self.has_window_limit else {"padding": True}),
         )
         return self.runner.encode(inputs)

@@ -1,16 +1,13 @@
 """What joins an encoder to a decoder: a projection where widths differ, or speech as a prefix of the tokens."""
 
-from collections.abc import Sequence
-
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from dragoman.jax.net.cache import Memory
-from dragoman.jax.net.layers import Linear, zero_padding
+from dragoman.jax.net.layers import ACTIVATIONS, Linear, zero_padding
 from dragoman.jax.net.text_embedding import TextEmbedding
-from dragoman.spec import SpeechEncoderSpec, TextDecoderSpec
+from dragoman.spec import BridgeSpec, SpeechEncoderSpec, TextDecoderSpec
 
 
 class Bridge(nnx.Module):
@@ -34,36 +31,37 @@ class Bridge(nnx.Module):
 
 
 class Prefix(nnx.Module):
-    """Speech as a prefix of the tokens: neighbouring frames stacked, projected by two layers, inside a prompt.
+    """Speech as a prefix of the tokens: neighbouring frames stacked, projected by one layer or two, inside a prompt.
 
     Args:
         width_in: Width of the encoder's states.
         width_out: Width of the decoder's embeddings.
-        stacking: Frames that become one state.
-        prompt: Token ids before the speech, and after it.
+        spec: Its description.
     """
 
-    def __init__(self, width_in: int, width_out: int, stacking: int, prompt: Sequence[Sequence[int]]) -> None:
-        self.stacking = stacking
-        self.prompt = tuple(tuple(ids) for ids in prompt)
-        self.in_proj = Linear(stacking * width_in, width_out)
-        self.out_proj = Linear(width_out, width_out)
+    def __init__(self, width_in: int, width_out: int, spec: BridgeSpec) -> None:
+        self.spec, self.prompt = spec, spec.prompt
+        inner, two = spec.width or width_out, spec.layers == 2
+        self.in_proj = Linear(spec.stacking * width_in, inner if two else width_out, bias=spec.bias)
+        self.out_proj = Linear(inner, width_out, bias=spec.bias) if two else None
 
     def length(self, frames: int) -> int:
         """Return the number of positions that the prefix of `frames` frames takes."""
-        return -(-frames // self.stacking) + sum(map(len, self.prompt))
+        return self.spec.length(frames)
 
     def project(
         self, states: Float[Array, "batch frames width_in"], mask: Bool[Array, "batch frames"] | None
     ) -> tuple[Float[Array, "batch positions width_out"], Bool[Array, "batch positions"]]:
         """Return the speech as embeddings of the decoder, and which of them are valid."""
-        rows, frames, width = states.shape
+        (rows, frames, width), size = states.shape, self.spec.stacking
         counts = jnp.ones((rows, frames), bool) if mask is None else mask
-        more = -frames % self.stacking
-        stacked = jnp.pad(zero_padding(states, mask), ((0, 0), (0, more), (0, 0)))
-        stacked = stacked.reshape(rows, -1, self.stacking * width)
-        counts = jnp.pad(counts, ((0, 0), (0, more))).reshape(rows, -1, self.stacking).any(-1)
-        return self.out_proj(jax.nn.gelu(self.in_proj(stacked), approximate=False)), counts
+        kept = self.spec.positions(frames) * size
+        stacked = jnp.pad(zero_padding(states, mask), ((0, 0), (0, size - 1), (0, 0)))[:, :kept]
+        counts = jnp.pad(counts, ((0, 0), (0, size - 1)))[:, :kept].reshape(rows, -1, size)
+        projected = self.in_proj(stacked.reshape(rows, -1, size * width))
+        if self.out_proj is not None:
+            projected = self.out_proj(ACTIVATIONS[self.spec.activation](projected))
+        return projected, counts.all(-1) if self.spec.whole_groups else counts.any(-1)
 
     def __call__(
         self,
@@ -88,13 +86,8 @@ class Prefix(nnx.Module):
         )
 
 
-def bridge_of(
-    encoder: SpeechEncoderSpec,
-    decoder: TextDecoderSpec,
-    stacking: int | None = None,
-    prompt: Sequence[Sequence[int]] | None = None,
-) -> Bridge | Prefix:
-    """Return what joins an encoder to a decoder: a `Prefix` if `stacking` and `prompt` are given, else a `Bridge`."""
-    if stacking is None or prompt is None:
+def bridge_of(encoder: SpeechEncoderSpec, decoder: TextDecoderSpec, spec: BridgeSpec | None = None) -> Bridge | Prefix:
+    """Return what joins an encoder to a decoder: a `Prefix` if its `spec` is given, else a `Bridge`."""
+    if spec is None:
         return Bridge(encoder.output_width, decoder.memory_width)
-    return Prefix(encoder.output_width, decoder.token_width, stacking, prompt)
+    return Prefix(encoder.output_width, decoder.token_width, spec)

@@ -8,7 +8,18 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from dragoman.jax.net.layers import ACTIVATIONS, Conv1d, Conv2d, Key, Lengths, Linear, dropout, frame_mask, zero_padding
+from dragoman.jax.net.layers import (
+    ACTIVATIONS,
+    Conv1d,
+    Conv2d,
+    Key,
+    Lengths,
+    Linear,
+    dropout,
+    frame_mask,
+    windows_of,
+    zero_padding,
+)
 from dragoman.jax.net.norms import ChannelNorm, LayerNorm
 from dragoman.spec import (
     ConvFrontendSpec,
@@ -87,6 +98,7 @@ class MelFrontend(nnx.Module):
     """Whisper's two convolutions; padding is part of the input, so lengths are not used."""
 
     def __init__(self, spec: MelFrontendSpec, width: int) -> None:
+        self.window = spec.window
         self.activation = ACTIVATIONS[spec.activation]
         self.conv1 = Conv1d(spec.num_mels, width, 3, padding=1)
         self.conv2 = Conv1d(width, width, 3, 2, padding=1)
@@ -95,9 +107,11 @@ class MelFrontend(nnx.Module):
         self, features: Float[Array, "batch mels frames"], lengths: Lengths, *, frozen: bool = False, key: Key = None
     ) -> tuple[Float[Array, "batch frames_out width"], None]:
         """Return the frames for the stack."""
-        # [b, m, t] -> [b, t, m]
-        states = self.activation(self.conv1(features.swapaxes(1, 2).astype(self.conv1.weight.dtype)))
-        states = self.activation(self.conv2(states))
+        states = features.swapaxes(1, 2).astype(self.conv1.weight.dtype)  # [b, m, t] -> [b, t, m]
+        if self.window is not None and states.shape[1] > self.window:
+            states = windows_of(states, self.window)
+        states = self.activation(self.conv2(self.activation(self.conv1(states))))
+        states = states.reshape(features.shape[0], -1, states.shape[2])
         return (jax.lax.stop_gradient(states) if frozen else states), None
 
 

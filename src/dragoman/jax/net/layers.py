@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
-from jaxtyping import Array, Bool, DTypeLike, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, DTypeLike, Float, Int, PRNGKeyArray, Shaped
 
 from dragoman.jax.net.convolution import convolve
 from dragoman.spec import Activation
@@ -101,6 +101,12 @@ def frame_mask(lengths: Int[Array, " batch"], frames: int) -> Bool[Array, "batch
 def zero_padding(states: Float[Array, "batch frames width"], mask: Bool[Array, "batch frames"] | None) -> Array:
     """Set padded frames to zero, so that a convolution reads the same as at the edge of a single clip."""
     return states if mask is None else jnp.where(mask[:, :, None], states, jnp.zeros_like(states))
+
+
+def windows_of(rows: Shaped[Array, "batch frames ..."], size: int) -> Shaped[Array, "windows size ..."]:
+    """Cut rows into windows of `size` frames, the last one of each row padded with zeros."""
+    more = ((0, 0), (0, -rows.shape[1] % size), *((0, 0) for _ in rows.shape[2:]))
+    return jnp.pad(rows, more).reshape(-1, size, *rows.shape[2:])
 
 
 class Linear(nnx.Module):

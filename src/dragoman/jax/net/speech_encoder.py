@@ -20,7 +20,7 @@ from dragoman.jax.net.conv_adapter import adapter_of
 from dragoman.jax.net.disentangled import DisentangledBlock, DistanceVectors
 from dragoman.jax.net.frontend import frontend_of
 from dragoman.jax.net.init import initialise, persistent_names
-from dragoman.jax.net.layers import Key, dropout, frame_mask, param, split, zero_padding
+from dragoman.jax.net.layers import Key, dropout, frame_mask, param, split, windows_of, zero_padding
 from dragoman.jax.net.norms import LayerNorm
 from dragoman.jax.net.position_bias import BucketBias, Distances
 from dragoman.jax.net.positions import positions_of
@@ -109,11 +109,12 @@ class SpeechEncoderNet(nnx.Module):
         if not masked:  # SpecAugment masks the spectrogram itself
             inputs = self._augment(inputs.swapaxes(1, 2), masks).swapaxes(1, 2)
         states, features = self.frontend(inputs, lengths if exact else None, frozen=frozen, key=front_key)
-        frames = None if lengths is None else self.spec.frontend.frame_lengths(lengths)
+        told = lengths is not None and not self.spec.attends_padding
+        frames = self.spec.frontend.frame_lengths(lengths) if told else None
         mask = None if frames is None else frame_mask(frames, states.shape[1])
         if masked:
             states = self._augment(states, masks)
-        out = self._transform(zero_padding(states, mask), frames, all_states, weights, stack_key)
+        out = self._in_windows(zero_padding(states, mask), frames, all_states, weights, stack_key)
         states = out.states
         if self.adapter is not None:
             states = self.adapter(states, frames, mask_padding=exact, key=adapter_key)
@@ -124,6 +125,19 @@ class SpeechEncoderNet(nnx.Module):
             extract_features=features,
             lengths=None if lengths is None else self.spec.frame_lengths(lengths),
         )
+
+    def _in_windows(
+        self, states: Array, lengths: Array | None, all_states: bool, weights: bool, key: Key
+    ) -> StackOutput:
+        """Run `_transform` on each window apart, if the stack attends in windows; attention weights stay apart."""
+        (rows, total, width), size = states.shape, self.spec.window
+        if size is None or total <= size:
+            return self._transform(states, lengths, all_states, weights, key)
+        if lengths is not None:
+            lengths = jnp.clip(lengths[:, None] - jnp.arange(0, total, size), 1, size).reshape(-1)
+        out = self._transform(windows_of(states, size), lengths, all_states, weights, key)
+        whole = [x.reshape(rows, -1, width)[:, :total] for x in (out.states, *(out.all_states or ()))]
+        return replace(out, states=whole[0], all_states=out.all_states and tuple(whole[1:]))
 
     def _transform(
         self, states: Array, lengths: Array | None, all_states: bool, weights: bool, key: Key

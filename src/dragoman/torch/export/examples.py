@@ -40,10 +40,12 @@ def axes_of(name: str, model: Joint) -> Mapping[int, str]:
 
 
 def audio(model: Joint, batch: int, frames: int) -> Tensor:
-    """Return noise that gives `frames` frames of the front end, or as many as there are positions for."""
+    """Return noise that gives `frames` frames of the front end, or as many as there are positions or room for."""
     spec = model.encoder.spec
     if isinstance(spec.positions, TablePositionSpec):
         frames = min(frames, spec.positions.num_positions)
+    if spec.window is not None:  # a graph is of one window
+        frames = min(frames, spec.window)
     size = spec.shortest_input + (frames - 1) * spec.frontend.hop
     return torch.randn(spec.frontend.input_shape(batch, size), generator=torch.Generator().manual_seed(frames))
 

@@ -1,15 +1,13 @@
 """What joins an encoder to a decoder: a projection where widths differ, or speech as a prefix of the tokens."""
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from dragoman.spec import SpeechEncoderSpec, TextDecoderSpec
+from dragoman.spec import BridgeSpec, SpeechEncoderSpec, TextDecoderSpec
 from dragoman.torch.net.cache import Memory
-from dragoman.torch.net.layers import Linear, moved, zero_padding
+from dragoman.torch.net.layers import ACTIVATIONS, Linear, moved, zero_padding
 from dragoman.torch.net.text_embedding import TextEmbedding
 
 
@@ -35,36 +33,38 @@ class Bridge(nn.Module):
 
 
 class Prefix(nn.Module):
-    """Speech as a prefix of the tokens: neighbouring frames stacked, projected by two layers, inside a prompt.
+    """Speech as a prefix of the tokens: neighbouring frames stacked, projected by one layer or two, inside a prompt.
 
     Args:
         width_in: Width of the encoder's states.
         width_out: Width of the decoder's embeddings.
-        stacking: Frames that become one state.
-        prompt: Token ids before the speech, and after it.
+        spec: Its description.
     """
 
-    def __init__(self, width_in: int, width_out: int, stacking: int, prompt: Sequence[Sequence[int]]) -> None:
+    def __init__(self, width_in: int, width_out: int, spec: BridgeSpec) -> None:
         super().__init__()
-        self.stacking = stacking
-        self.prompt = tuple(tuple(ids) for ids in prompt)
-        self.in_proj = Linear(stacking * width_in, width_out)
-        self.out_proj = Linear(width_out, width_out)
+        self.spec, self.prompt = spec, spec.prompt
+        inner, two = spec.width or width_out, spec.layers == 2
+        self.in_proj = Linear(spec.stacking * width_in, inner if two else width_out, bias=spec.bias)
+        self.out_proj = Linear(inner, width_out, bias=spec.bias) if two else None
 
     def length(self, frames: int) -> int:
         """Return the number of positions that the prefix of `frames` frames takes."""
-        return -(-frames // self.stacking) + sum(map(len, self.prompt))
+        return self.spec.length(frames)
 
     def project(
         self, states: Float[Tensor, "batch frames width_in"], mask: Bool[Tensor, "batch frames"] | None
     ) -> tuple[Float[Tensor, "batch positions width_out"], Bool[Tensor, "batch positions"]]:
         """Return the speech as embeddings of the decoder, and which of them are valid."""
-        rows, frames, width = states.shape
+        (rows, frames, width), size = states.shape, self.spec.stacking
         counts = states.new_ones(rows, frames, dtype=torch.bool) if mask is None else mask
-        more = -frames % self.stacking
-        stacked = F.pad(zero_padding(states, mask), (0, 0, 0, more)).reshape(rows, -1, self.stacking * width)
-        counts = F.pad(counts, (0, more)).reshape(rows, -1, self.stacking).any(-1)
-        return self.out_proj(F.gelu(self.in_proj(stacked))), counts
+        kept = self.spec.positions(frames) * size
+        stacked = F.pad(zero_padding(states, mask), (0, 0, 0, size - 1))[:, :kept].reshape(rows, -1, size * width)
+        counts = F.pad(counts, (0, size - 1))[:, :kept].reshape(rows, -1, size)
+        projected = self.in_proj(stacked)
+        if self.out_proj is not None:
+            projected = self.out_proj(ACTIVATIONS[self.spec.activation](projected))
+        return projected, counts.all(-1) if self.spec.whole_groups else counts.any(-1)
 
     def forward(
         self,
@@ -88,13 +88,8 @@ class Prefix(nn.Module):
         return Memory(states=moved(whole, ~counts), mask=moved(counts, ~counts))
 
 
-def bridge_of(
-    encoder: SpeechEncoderSpec,
-    decoder: TextDecoderSpec,
-    stacking: int | None = None,
-    prompt: Sequence[Sequence[int]] | None = None,
-) -> Bridge | Prefix:
-    """Return what joins an encoder to a decoder: a `Prefix` if `stacking` and `prompt` are given, else a `Bridge`."""
-    if stacking is None or prompt is None:
+def bridge_of(encoder: SpeechEncoderSpec, decoder: TextDecoderSpec, spec: BridgeSpec | None = None) -> Bridge | Prefix:
+    """Return what joins an encoder to a decoder: a `Prefix` if its `spec` is given, else a `Bridge`."""
+    if spec is None:
         return Bridge(encoder.output_width, decoder.memory_width)
-    return Prefix(encoder.output_width, decoder.token_width, stacking, prompt)
+    return Prefix(encoder.output_width, decoder.token_width, spec)

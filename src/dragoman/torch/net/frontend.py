@@ -16,7 +16,7 @@ from dragoman.spec import (
     MelFrontendSpec,
     SubsampleFrontendSpec,
 )
-from dragoman.torch.net.layers import ACTIVATIONS, frame_mask, zero_padding
+from dragoman.torch.net.layers import ACTIVATIONS, frame_mask, windows_of, zero_padding
 from dragoman.torch.net.norms import ChannelNorm, LayerNormChannels
 
 
@@ -87,6 +87,7 @@ class MelFrontend(nn.Module):
 
     def __init__(self, spec: MelFrontendSpec, width: int) -> None:
         super().__init__()
+        self.window = spec.window
         self.activation = ACTIVATIONS[spec.activation]
         self.conv1 = nn.Conv1d(spec.num_mels, width, 3, padding=1)
         self.conv2 = nn.Conv1d(width, width, 3, stride=2, padding=1)
@@ -95,9 +96,11 @@ class MelFrontend(nn.Module):
         self, features: Float[Tensor, "batch mels frames"], lengths: Int[Tensor, " batch"] | None
     ) -> tuple[Float[Tensor, "batch frames_out width"], None]:
         """Return the frames for the stack."""
-        features = self.activation(self.conv1(features.to(self.conv1.weight.dtype)))
-        # [b, w, t] -> [b, t, w]
-        return self.activation(self.conv2(features)).transpose(1, 2), None
+        rows, features = features.shape[0], features.to(self.conv1.weight.dtype)
+        if self.window is not None and features.shape[2] > self.window:
+            features = windows_of(features.transpose(1, 2), self.window).transpose(1, 2)
+        features = self.activation(self.conv2(self.activation(self.conv1(features))))  # [windows, w, t]
+        return features.transpose(1, 2).reshape(rows, -1, features.shape[1]), None
 
 
 class FeatureFrontend(nn.Module):

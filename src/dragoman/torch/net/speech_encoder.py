@@ -21,7 +21,7 @@ from dragoman.torch.net.conv_adapter import adapter_of
 from dragoman.torch.net.disentangled import DisentangledBlock, DistanceVectors
 from dragoman.torch.net.frontend import frontend_of
 from dragoman.torch.net.init import initialise, persistent_names
-from dragoman.torch.net.layers import frame_mask, zero_padding
+from dragoman.torch.net.layers import frame_mask, windows_of, zero_padding
 from dragoman.torch.net.position_bias import BucketBias, Distances
 from dragoman.torch.net.positions import positions_of
 from dragoman.torch.net.squeeze import Upsample, average
@@ -102,11 +102,12 @@ class SpeechEncoderNet(nn.Module):
         if not masked:  # SpecAugment masks the spectrogram itself
             inputs = self._augment(inputs.transpose(1, 2), None, masks).transpose(1, 2)
         states, features = self.frontend(inputs, lengths if exact else None)
-        frames = None if lengths is None else self.spec.frontend.frame_lengths(lengths)
+        told = lengths is not None and not self.spec.attends_padding
+        frames = self.spec.frontend.frame_lengths(lengths) if told else None
         mask = None if frames is None else frame_mask(frames, states.shape[1])
         if masked:
             states = self._augment(states, mask, masks)
-        out = self._transform(zero_padding(states, mask), frames, all_states, weights)
+        out = self._in_windows(zero_padding(states, mask), frames, all_states, weights)
         states = out.states
         if self.adapter is not None:
             states = self.adapter(states, frames, mask_padding=exact)
@@ -117,6 +118,17 @@ class SpeechEncoderNet(nn.Module):
             extract_features=features,
             lengths=None if lengths is None else self.spec.frame_lengths(lengths),
         )
+
+    def _in_windows(self, states: Tensor, lengths: Tensor | None, all_states: bool, weights: bool) -> StackOutput:
+        """Run `_transform` on each window apart, if the stack attends in windows; attention weights stay apart."""
+        (rows, total, width), size = states.shape, self.spec.window
+        if size is None or total <= size:
+            return self._transform(states, lengths, all_states, weights)
+        if lengths is not None:
+            lengths = (lengths[:, None] - torch.arange(0, total, size, device=states.device)).clamp(1, size).flatten()
+        out = self._transform(windows_of(states, size), lengths, all_states, weights)
+        whole = [x.reshape(rows, -1, width)[:, :total] for x in (out.states, *(out.all_states or ()))]
+        return replace(out, states=whole[0], all_states=out.all_states and tuple(whole[1:]))
 
     def _transform(self, states: Tensor, lengths: Tensor | None, all_states: bool, weights: bool) -> StackOutput:
         """Add positions and run the stack, in some models on averages of frames."""

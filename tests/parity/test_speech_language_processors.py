@@ -1,0 +1,149 @@
+"""Processors of speech language models: spectrograms and prompts of `transformers`, and the texts of recordings."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tokenizers
+import torch
+import transformers
+
+import dragoman
+from dragoman.families.composites import composite_of
+from dragoman.testing import synthetic_speech
+
+from .test_speech_language_models import KINDS, TEXT
+
+SECONDS = (0.3, 1.0, 3.71, 29.99, 30.0)
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a checkpoint of a kind has besides weights: special tokens, a chat template, fields of its extractor."""
+
+    tokens: Sequence[str]
+    template: str
+    audio: str
+    extractor: Any
+    longer: tuple[float, ...] = ()
+
+
+CARDS = {
+    "glmasr": Card(
+        ("<|user|>", "<|assistant|>", "<|begin_of_audio|>", "<|end_of_audio|>", "<|pad|>", "<|endoftext|>"),
+        "{% for message in messages %}<|user|>\n{% for part in message.content %}{% if part.type == 'audio' %}"
+        "<|begin_of_audio|><|pad|><|end_of_audio|><|user|>\n{% else %}{{ part.text }}{% endif %}{% endfor %}"
+        "{% endfor %}{% if add_generation_prompt %}<|assistant|>\n{% endif %}",
+        "<|pad|>",
+        transformers.WhisperFeatureExtractor(feature_size=16),
+        (31.0, 65.5),
+    ),
+}
+
+
+def tokenizer_of(card: Card) -> Any:
+    """Return a byte-level tokenizer without merges, with the special tokens of a card."""
+    letters = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    backend = tokenizers.Tokenizer(tokenizers.models.BPE({one: i for i, one in enumerate(letters)}, []))
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = tokenizers.decoders.ByteLevel()
+    special = {"pad_token": card.tokens[-1], "eos_token": card.tokens[-1], "additional_special_tokens": [*card.tokens]}
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=backend, **special)
+
+
+@pytest.fixture(scope="module", params=CARDS)
+def card(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Card, Any, Path]:
+    """A card, the processor of `transformers`, and a folder with a whole random model."""
+    card, folder = CARDS[request.param], tmp_path_factory.mktemp(request.param)
+    composite = composite_of({"model_type": request.param})
+    assert composite is not None
+    tokenizer = tokenizer_of(card)
+    kind = getattr(transformers, composite.architecture.replace("ForConditionalGeneration", "Processor"))
+    processor = kind(card.extractor, tokenizer, chat_template=card.template)
+    processor.save_pretrained(folder)
+    audio = tokenizer.convert_tokens_to_ids(card.audio)
+    config = transformers.AutoConfig.for_model(
+        request.param,
+        audio_config=KINDS[request.param].audio | {"num_mel_bins": 16, "max_position_embeddings": 1500},
+        text_config={
+            "model_type": composite.decoder,
+            **TEXT,
+            "vocab_size": len(tokenizer),
+            "max_position_embeddings": 1500,
+            "eos_token_id": tokenizer.eos_token_id,
+        },
+        audio_token_id=audio,
+    )
+    torch.manual_seed(0)
+    theirs = getattr(transformers, composite.architecture)(config).eval()
+    for tensor in theirs.parameters():
+        if tensor.ndim > 1:
+            tensor.data.copy_(2 * torch.randn_like(tensor) * (tensor.shape[0] / tensor.numel()) ** 0.5)
+    theirs.save_pretrained(folder)
+    return card, processor, folder
+
+
+def batches(longer: Sequence[float]) -> list[list[float]]:
+    return [[seconds] for seconds in (*SECONDS, *longer)] + [[0.7, 12.0, 3.0], *([[31.0, 2.0]] if longer else [])]
+
+
+def test_spectrograms(card: tuple[Card, Any, Path]) -> None:
+    own, theirs, folder = card
+    ours = dragoman.AutoProcessor.from_pretrained(folder)
+    for lengths in batches(own.longer):
+        clips = [synthetic_speech(seconds, seed=index) for index, seconds in enumerate(lengths)]
+        expected = theirs(text=[own.audio] * len(clips), audio=clips, sampling_rate=16000)
+        found = ours(clips, sampling_rate=16000, return_tensors="np")
+        mask = expected["input_features_mask"].numpy()
+        size = expected["input_features"].shape[2]
+        rows = iter(expected["input_features"].numpy())
+        masks = iter(mask)
+        for row, keeps, clip in zip(found["input_features"], found["attention_mask"], clips, strict=True):
+            for start in range(0, -(-max(len(clip) // 160, 1) // size) * size, size):
+                difference = np.abs(row[:, start : start + size] - next(rows)).max()
+                assert difference <= 1e-4
+                assert keeps[start : start + size].tolist() == next(masks).tolist()
+        assert next(rows, None) is None
+
+
+def test_prompt_and_texts(card: tuple[Card, Any, Path]) -> None:
+    """The model's own prompt is that of the chat template; so are the texts after it."""
+    _, theirs, folder = card
+    clips = [synthetic_speech(seconds, seed=index) for index, seconds in enumerate((2.0, 1.1, 4.0))]
+    inputs = theirs.apply_transcription_request(clips)
+    model = type(transformers.AutoModelForMultimodalLM.from_pretrained(folder)).from_pretrained(folder).eval()
+    expected = model.generate(**inputs, max_new_tokens=12, do_sample=False)[:, inputs["input_ids"].shape[1] :]
+    ours = dragoman.SpeechEncoderDecoderModel.from_pretrained(folder)
+    processor = dragoman.AutoProcessor.from_pretrained(folder)
+    found = ours.generate(**processor(clips, sampling_rate=16000, return_tensors="pt"), max_new_tokens=12)
+    assert found[:, 1:].tolist() == expected.tolist()
+    assert processor.batch_decode(found[:, 1:], skip_special_tokens=True) == theirs.batch_decode(
+        expected, skip_special_tokens=True
+    )
+
+
+@pytest.mark.filterwarnings("ignore:.*words may be missing")
+def test_transcriber(card: tuple[Card, Any, Path]) -> None:
+    """Text alone, of a recording longer than a window."""
+    own, _, folder = card
+    transcriber = dragoman.Transcriber(folder, device="cpu")
+    result = transcriber.transcribe(synthetic_speech(33.0), max_new_tokens=8, temperature=0.0, vad_filter=False)
+    assert result.segments
+    assert not any(token in result.text for token in own.tokens)
+
+
+def test_saved_processor(card: tuple[Card, Any, Path], tmp_path: Path) -> None:
+    own, theirs, folder = card
+    dragoman.AutoProcessor.from_pretrained(folder).save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text((folder / "config.json").read_text())
+    again = type(theirs).from_pretrained(tmp_path, chat_template=own.template)
+    clip = synthetic_speech(1.0)
+    one, other = (p(text=[own.audio], audio=[clip], sampling_rate=16000) for p in (theirs, again))
+    assert one["input_ids"].tolist() == other["input_ids"].tolist()
+    assert torch.equal(one["input_features"], other["input_features"])
+    name = json.loads((tmp_path / "preprocessor_config.json").read_text())["feature_extractor_type"]
+    assert name == type(own.extractor).__name__
