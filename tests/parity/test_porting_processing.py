@@ -222,3 +222,49 @@ def test_windows_of_whisper_of_different_lengths_are_padded_with_silence() -> No
     assert differs[0].max() == 0
     assert differs[1, :48].max() < 1e-5
     assert differs[1, 52:].max() < 1e-5  # the frames between see the end of the clip and its padding
+
+
+@pytest.mark.parametrize("name", ["Wav2Vec2FeatureExtractor", "WhisperFeatureExtractor", "Speech2TextFeatureExtractor"])
+@pytest.mark.parametrize("options", [{"padding": False}, {"padding": "max_length", "max_length": 9}, {"padding": True}])
+def test_pad_makes_the_arrays_of_transformers(name: str, options: dict[str, Any]) -> None:
+    """Rows that stay of different lengths are an array of arrays; Whisper takes frames first, too."""
+    shape = () if name.startswith("Wav2Vec2") else (3,)
+    fields = {"feature_size": 3} if shape else {}
+    kinds = [getattr(library, name)(**fields) for library in (transformers, dragoman)]
+    rows = [np.random.default_rng(0).standard_normal((length, *shape)).astype(np.float32) for length in (8, 12)]
+    batch = {kinds[1].model_input_names[0]: rows}
+    theirs, ours = (kind.pad(batch, return_tensors="np", return_attention_mask=True, **options) for kind in kinds)
+    assert ours.keys() == theirs.keys()
+    for key, expected in theirs.items():
+        assert (ours[key].dtype, ours[key].shape) == (expected.dtype, expected.shape)
+        assert all(np.array_equal(one, other) for one, other in zip(ours[key], expected, strict=True))
+
+
+def test_dither_of_filter_banks_has_the_size_of_transformers() -> None:
+    row = np.random.default_rng(0).standard_normal(16_000).astype(np.float32) * 1e-4  # some steps of 16 bits
+    differences = []
+    for library in (transformers, dragoman):
+        plain, noisy = (
+            library.Speech2TextFeatureExtractor(dither=dither)([row], sampling_rate=16_000)["input_features"][0]
+            for dither in (0.0, 4.0)
+        )
+        differences.append(np.abs(noisy - plain).mean())
+    assert differences[0] > 0.05
+    assert differences[1] == pytest.approx(differences[0], rel=0.1)
+    extractor = dragoman.Speech2TextFeatureExtractor(dither=4.0)
+    assert np.array_equal(*(extractor([row], sampling_rate=16_000)["input_features"] for _ in range(2)))
+
+
+def test_the_processor_of_a_folder_is_no_field_of_the_extractor(tmp_path: Path) -> None:
+    for library in (transformers, dragoman):
+        (tmp_path / "preprocessor_config.json").write_text('{"processor_class": "Wav2Vec2Processor"}')
+        assert "processor_class" not in library.Wav2Vec2FeatureExtractor.from_pretrained(tmp_path).to_json_string()
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [("Wav2Vec2", {}), ("Hubert", {}), ("SEW", {}), ("Wav2Vec2Conformer", {}), ("Wav2Vec2Bert", {"add_adapter": True})],
+)
+def test_samples_per_frame_of_a_configuration(name: str, fields: dict[str, Any]) -> None:
+    theirs, ours = (getattr(library, f"{name}Config")(**fields) for library in (transformers, dragoman))
+    assert ours.inputs_to_logits_ratio == theirs.inputs_to_logits_ratio

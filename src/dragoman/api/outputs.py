@@ -3,52 +3,40 @@
 Axes: batch, rows (sequences), frames, tokens, width, channels, vocab.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NoReturn
 
 from jaxtyping import Float, Int
 
-from dragoman.errors import did_you_mean
+from dragoman.errors import ConfigError, did_you_mean
 
 
-class ModelOutput:
-    """Reads a dataclass by attribute, by name and by position; fields that are `None` are absent from the last two.
+class ModelOutput(dict[str, Any]):
+    """A dictionary of the fields of a dataclass that are not `None`, which are attributes too, and a tuple of them.
 
     Example:
         >>> output.logits is output["logits"] is output[0]  # when no loss was asked for
         >>> loss, logits = output[:2]
-
-    It is not a `dict`, as that of `transformers` is, but `dict(output)` and `**output` work.
     """
 
-    def keys(self) -> tuple[str, ...]:
-        """Return the names of the fields that are not `None`, in order."""
-        names = (field.name for field in fields(self))  # type: ignore[arg-type]
-        return tuple(name for name in names if getattr(self, name) is not None)
+    def __init__(self, given: Mapping[str, Any] | Iterable[tuple[str, Any]] = (), /, **values: Any) -> None:
+        values = {**dict(given), **values}
+        for field in fields(self):  # type: ignore[arg-type]
+            setattr(self, field.name, values.pop(field.name, None))
+        if values:
+            raise TypeError(f"{type(self).__name__} has no {', '.join(values)}.")
 
     def to_tuple(self) -> tuple[Any, ...]:
         """Return the values that are not `None`, in order."""
-        return tuple(getattr(self, name) for name in self.keys())
-
-    def values(self) -> tuple[Any, ...]:
-        """Return the same as `to_tuple`."""
-        return self.to_tuple()
-
-    def items(self) -> tuple[tuple[str, Any], ...]:
-        """Return pairs of name and value for the fields that are not `None`."""
-        return tuple((name, getattr(self, name)) for name in self.keys())
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """Return the field `name`, or `default` when it is absent or `None`."""
-        return getattr(self, name) if name in self else default
+        return tuple(self.values())
 
     def __getitem__(self, key: str | int | slice) -> Any:
         if not isinstance(key, str):
             return self.to_tuple()[key]
         if key not in self:
-            raise KeyError(f"The output has no {key!r}, only {', '.join(self)}.{did_you_mean(key, self)}")
-        return getattr(self, key)
+            raise KeyError(f"The output has no {key!r}, only {', '.join(self.keys())}.{did_you_mean(key, self.keys())}")
+        return super().__getitem__(key)
 
     def __setitem__(self, name: str, value: Any) -> None:
         known = [field.name for field in fields(self)]  # type: ignore[arg-type]
@@ -56,17 +44,20 @@ class ModelOutput:
             raise KeyError(f"The output has no {name!r}, only {', '.join(known)}.{did_you_mean(name, known)}")
         setattr(self, name, value)
 
-    def __contains__(self, name: object) -> bool:
-        return name in self.keys()
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if value is None:
+            super().pop(name, None)
+        else:
+            super().__setitem__(name, value)
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.keys())
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise ConfigError("A field of an output cannot be taken out. Set it to None, or change `dict(output)`.")
 
-    def __len__(self) -> int:
-        return len(self.keys())
+    __delitem__ = clear = pop = popitem = setdefault = update = _refuse
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(init=False, eq=False)
 class EncoderOutput(ModelOutput):
     """The output of a speech encoder.
 
@@ -78,14 +69,14 @@ class EncoderOutput(ModelOutput):
         lengths: Valid frames of each row; `None` if every frame is valid.
     """
 
-    last_hidden_state: Float[Any, "batch frames width"]
+    last_hidden_state: Float[Any, "batch frames width"] = None
     hidden_states: tuple[Any, ...] | None = None
     attentions: tuple[Any, ...] | None = None
     extract_features: Float[Any, "batch frames channels"] | None = None
     lengths: Int[Any, " batch"] | None = None
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(init=False, eq=False)
 class CausalLMOutput(ModelOutput):
     """The output of a text decoder.
 
@@ -99,14 +90,14 @@ class CausalLMOutput(ModelOutput):
     """
 
     loss: Float[Any, ""] | None = None
-    logits: Float[Any, "rows tokens vocab"]
+    logits: Float[Any, "rows tokens vocab"] = None
     past_key_values: Any = None
     hidden_states: tuple[Any, ...] | None = None
     attentions: tuple[Any, ...] | None = None
     cross_attentions: tuple[Any, ...] | None = None
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(init=False, eq=False)
 class Seq2SeqLMOutput(ModelOutput):
     """The output of a whole model, its fields in the order of `transformers`.
 

@@ -109,7 +109,8 @@ def open_folder(
     if not (folder / "config.json").is_file():
         raise ModelNotFoundError(
             f"{folder} has weights but no config.json, so the kind of model is unknown. Add it; for a checkpoint of a "
-            "`transformers` Trainer, with model.config.save_pretrained(folder)."
+            "`transformers` Trainer, with model.config.save_pretrained(folder) and "
+            "model.generation_config.save_pretrained(folder)."
         )
     config = read_json(folder / "config.json")
     path = folder / "generation_config.json"

@@ -34,6 +34,11 @@ class Wav2Vec2Config(like.Wav2Vec2LikeConfig):
         if self.feat_extract_norm not in ("group", "layer"):
             raise ConfigError(f'`feat_extract_norm` must be "group" or "layer", but is {self.feat_extract_norm!r}.')
 
+    @property
+    def inputs_to_logits_ratio(self) -> int:
+        """Samples from one frame to the next."""
+        return self._frontend().hop
+
     def speech_spec(self) -> SpeechEncoderSpec:
         return self.encoder_spec(
             self._frontend(), self._positions(), self._block(), final_norm=self.do_stable_layer_norm

@@ -46,6 +46,12 @@ class Wav2Vec2BertConfig(ConformerFields, like.Wav2Vec2LikeConfig):
         if self.use_intermediate_ffn_before_adapter and not self.add_adapter:
             raise ConfigError("`use_intermediate_ffn_before_adapter` needs `add_adapter`.")
 
+    @property
+    def inputs_to_logits_ratio(self) -> int:
+        """What its class in `transformers` has under this name; not the ratio of lengths."""
+        shorter = self.adapter_stride**self.num_adapter_layers if self.add_adapter else 1
+        return self.feature_projection_input_dim * 2 * shorter
+
     def speech_spec(self) -> SpeechEncoderSpec:
         """Describe the encoder; it has no norm before or after its blocks."""
         front = FeatureFrontendSpec(

@@ -10,7 +10,7 @@ from dragoman.generation.arrays import Array, ops_of
 Steps = tuple[Any, ...] | None
 
 
-@dataclass
+@dataclass(init=False, eq=False)
 class GenerateEncoderDecoderOutput(ModelOutput):
     """Output of `generate` with greedy search or sampling.
 
@@ -37,7 +37,7 @@ class GenerateEncoderDecoderOutput(ModelOutput):
     token_log_probs: Array = None
 
 
-@dataclass
+@dataclass(init=False, eq=False)
 class GenerateBeamEncoderDecoderOutput(ModelOutput):
     """Output of `generate` with beams: the fields of `GenerateEncoderDecoderOutput`, and these.
 

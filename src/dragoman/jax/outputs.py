@@ -19,7 +19,7 @@ _OPERATORS = ["eq", "ne", "lt", "le", "gt", "ge", "add", "sub", "mul", "and_", "
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True, eq=False)
+@dataclass(init=False, eq=False)
 class FlaxGenerateOutput(ModelOutput):
     """Token ids, and with beams their scores.
 
@@ -32,7 +32,7 @@ class FlaxGenerateOutput(ModelOutput):
         scores: With beams, the hypotheses' scores after the length penalty.
     """
 
-    sequences: Int[Array, "rows length"]
+    sequences: Int[Array, "rows length"] = None  # type: ignore[assignment]
     scores: Float[Array, " rows"] | None = None
 
     def __getitem__(self, key: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 from dragoman.api.checks import IGNORED, check_id, check_loss, check_rows
 from dragoman.api.config import SpeechEncoderDecoderConfig
-from dragoman.api.outputs import EncoderOutput, ModelOutput
+from dragoman.api.outputs import EncoderOutput
 from dragoman.errors import AudioError, ConfigError
 from dragoman.model.arrays import Arrays, checked_array, checked_mask, checked_tokens, zeros_and_ones
 from dragoman.spec import Padding, SpeechEncoderSpec, TextDecoderSpec
@@ -163,7 +163,7 @@ def encoder_output(arrays: Arrays, spec: SpeechEncoderSpec, given: Any, attentio
         found = given
     elif isinstance(given, Sequence) and given:
         found = EncoderOutput(**dict(zip(names, given, strict=False)))
-    elif isinstance(given, Mapping | ModelOutput) and "last_hidden_state" in given:
+    elif isinstance(given, Mapping) and "last_hidden_state" in given:
         found = EncoderOutput(**{name: given.get(name) for name in names})
     else:
         raise ConfigError("`encoder_outputs` must begin with the `last_hidden_state` of the encoder, or name it.")

@@ -19,12 +19,22 @@ class NamePairs:
         tensors: Returns our names of the parameters with those in `transformers`; called when a name is tested.
         modules: The same for the modules. Names of modules are looked up as places, and always split as ours.
         same: Returns our names of the parameters that are the same tensors there, neither fused nor transposed.
+        parts: Returns the modules of ours that make up what a test chooses among the modules in `transformers` that
+            are several here, where there is such a module.
         prefix: Of both names, where the model is inside another module.
     """
 
-    def __init__(self, tensors: Pairs, modules: Pairs, same: Callable[[], Iterable[str]], prefix: str = "") -> None:
-        self._tensors, self._modules, self._same, self._prefix = tensors, modules, same, prefix
+    def __init__(
+        self,
+        tensors: Pairs,
+        modules: Pairs,
+        same: Callable[[], Iterable[str]],
+        parts: Callable[[Callable[[str], bool]], Collection[str]],
+        prefix: str = "",
+    ) -> None:
+        self._tensors, self._modules, self._same, self._parts, self._prefix = tensors, modules, same, parts, prefix
         self._decided: dict[tuple[str, Any], bool] = {}
+        self._several: dict[Any, Collection[str]] = {}
 
     @cached_property
     def splittable(self) -> Collection[str]:
@@ -45,6 +55,18 @@ class NamePairs:
             path, dot, last = path.rpartition(".")
             rest = dot + last + rest
         return name
+
+    def several(self, ending: Any) -> Collection[str]:
+        """Return our modules that make up one in `transformers` whose name ends so, if it is no module here.
+
+        PEFT's `modules_to_save=["cls"]` would find none, or one of them, silently.
+        """
+        if ending not in self._several:
+            found: Collection[str] = ()
+            if not any(theirs.endswith(ending) for theirs in self.all.values()):
+                found = {self._prefix + name for name in self._parts(lambda path: f".{path}".endswith(ending))}
+            self._several[ending] = found
+        return self._several[ending]
 
     def means_theirs(self, method: str, text: Any, test: Callable[[str], bool]) -> bool:
         """Return whether a test of names is about those of `transformers`: it is if it holds for one of them.
@@ -120,7 +142,10 @@ class TensorName(str):
         """Return whether the name ends with `text`, or with one of several."""
         if bounds:
             return self._meant().endswith(text, *bounds)
-        return self._test("endswith", text, lambda name: name.endswith(text))
+        if self.pairs is not None and (several := self.pairs.several(text)):
+            return str(self) in several
+        # PEFT asks for ".query", and so also for whole names with a dot before
+        return self._test("endswith", text, lambda name: f".{name}".endswith(text))
 
     def split(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
         """Split the name by which it was found."""

@@ -13,7 +13,7 @@ from torch import nn
 
 from dragoman.model.naming import first_words
 from dragoman.model.tensor_name import NamePairs, PrefixedName, TensorName
-from dragoman.torch.places import is_there, names_of
+from dragoman.torch.places import is_there, names_of, parts_of
 from dragoman.torch.views import replace, resolve
 
 torch.serialization.add_safe_globals([TensorName])  # an optimizer keeps the names that it was given
@@ -109,5 +109,6 @@ def _name_pairs(root: nn.Module, prefix: str = "") -> NamePairs:
         lambda: names_of(root).pairs(),
         lambda: names_of(root).modules().items(),
         lambda: names_of(root).same(),
+        lambda test: parts_of(root, test),
         prefix,
     )

@@ -1,12 +1,13 @@
 """What a name or a path of `transformers` is in a part or a model of ours: tensors, modules, or several of these."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from dragoman.checkpoint.keymap import Drop, KeyMap
+from dragoman.errors import ConfigError
 from dragoman.model.naming import Stored, TensorNames, tensor_names
 
 
@@ -96,11 +97,37 @@ def meaning(root: nn.Module, path: str) -> str:
     found = module_name(root, below)
     if found is not None:
         return f"it is `{found}` here."
+    outer = _outermost(root, below)
+    return f"it is several modules here: {', '.join(outer[:6])}{', …' if len(outer) > 6 else ''}."
+
+
+def parts_of(root: nn.Module, test: Callable[[str], bool]) -> list[str]:
+    """Return our modules that make up those modules in `transformers` that are several here and that a test chooses.
+
+    Raises:
+        ConfigError: If one has tensors that belong to no module inside it here.
+    """
+    names = names_of(root)
+    words = [theirs.split(".")[:-1] for theirs in names.theirs]
+    paths = {".".join(path[:count]) for path in words for count in range(1, len(path) + 1)}
+    found: list[str] = []
+    for path in filter(test, sorted(paths.difference(names.modules().values()))):
+        below = {name: s for name, s in names.below(path).items() if not isinstance(s.rule, Drop)}
+        parts = _outermost(root, below) if below else []
+        held = {f"{part}.{tensor}" for part in parts for tensor in _tensors_of(root.get_submodule(part))}
+        lost = [ours for stored in below.values() for ours in stored.ours if ours not in held]
+        if lost:
+            raise ConfigError(f"`{path}` is no module here: {lost[0]} belongs to another one. Name its parts instead.")
+        found += parts
+    return found
+
+
+def _outermost(root: nn.Module, below: Mapping[str, Stored]) -> list[str]:
     outer: list[str] = []
     for name, _ in contained(root, below):
         if not any(name.startswith(f"{other}.") for other in outer):
             outer.append(name)
-    return f"it is several modules here: {', '.join(outer[:6])}{', …' if len(outer) > 6 else ''}."
+    return outer
 
 
 def _tensors_of(module: nn.Module) -> list[str]:

@@ -24,7 +24,7 @@ from dragoman.torch.net.block import Stack
 from dragoman.torch.net.frontend import ConvFrontend
 from dragoman.torch.net.init import redraw
 from dragoman.torch.places import names_of
-from dragoman.torch.state import check_plain, rename, state_dict
+from dragoman.torch.state import check_plain, rename, state_dict, warn_of_adapter
 
 mind_forks()
 
@@ -46,6 +46,7 @@ class PretrainedModule(NamedModule):
         too, under our names. The tensors of a model inside a wrapper have our names.
         """
         if args or destination is not None or prefix:
+            warn_of_adapter(self, prefix)
             return super().state_dict(*args, destination=destination, prefix=prefix, keep_vars=keep_vars)
         return state_dict(self, self._sections(), keep_vars)
 

@@ -4,6 +4,7 @@ Wrappers (`DistributedDataParallel`, `torch.compile`, FSDP) ask for the tensors 
 know them by their places; they get our names, which are the places.
 """
 
+import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,6 +18,8 @@ from dragoman.errors import ConfigError
 from dragoman.model.state import Section, from_either, to_checkpoint
 from dragoman.torch.backend import BACKEND, own_tensors
 from dragoman.torch.places import names_of
+
+_log = logging.getLogger(__name__)
 
 # Words in the names of tensors of layers that PyTorch's tools or PEFT changed.
 _CHANGED = {
@@ -68,6 +71,18 @@ def state_dict(module: nn.Module, sections: Sequence[Section], keep_vars: bool) 
     found.own = {**own, **{name: own[ours] for name, ours in shared.items() if ours in own}}
     found._metadata = getattr(own, "_metadata", None)  # type: ignore[attr-defined]
     return found
+
+
+def warn_of_adapter(module: nn.Module, prefix: str) -> None:
+    """Warn once, where PEFT asks for the tensors of the model that it trained, that what it writes has our names."""
+    named = nn.Module.named_parameters(module) if prefix == "base_model.model." else ()
+    trained = any(parameter.requires_grad and "lora_" in name for name, parameter in named)
+    if trained and "_warned_of_adapter" not in module.__dict__:
+        module.__dict__["_warned_of_adapter"] = True
+        _log.warning(
+            "An adapter that PEFT saves from a model of dragoman has dragoman's names, which transformers does not "
+            "know. For transformers: model.load_adapter(folder) on the base, then model.save_adapter(other_folder)."
+        )
 
 
 def check_plain(own: Mapping[str, Any]) -> None:

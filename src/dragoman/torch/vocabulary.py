@@ -61,6 +61,8 @@ class VocabularyMethods:
         self.head.weight = cast(nn.Parameter, value.weight)
         if value.bias is not None:
             self.head.bias = value.bias
+        elif self.head.bias is not None:  # zeros, as if there were none
+            self.head.bias = nn.Parameter(torch.zeros_like(self.head.bias), requires_grad=False)
 
     def _untie(self) -> None:
         """Give the configuration an untied head."""

@@ -29,6 +29,9 @@ def wrap(model: Any, targets: Any, **options: Any) -> Any:
         ("bart", ["q_proj"], {"exclude_modules": ["layers.0.attention.q_proj"]}),
         ("bert", ["query", "value"], {"modules_to_save": ["enc_to_dec_proj"]}),
         ("bart", ["q_proj"], {"modules_to_save": ["embed_tokens"]}),
+        ("bart", ["q_proj"], {"modules_to_save": ["encoder.feature_projection"]}),
+        ("bert", ["query"], {"modules_to_save": ["transform"]}),
+        ("bart", ["decoder.model.decoder.layers.0.self_attn.q_proj"], {}),
     ],
 )
 def test_targets_have_the_names_of_transformers(
@@ -117,3 +120,42 @@ def test_a_tied_head_is_not_trained_alone(pair: Any) -> None:
     *_, (_, model) = pair("wav2vec2", "bart")
     with pytest.raises(ConfigError, match="tied to the token embedding"):
         wrap(model, ["q_proj"], modules_to_save=["lm_head"])
+
+
+@pytest.mark.parametrize("head", ["cls", "predictions"])
+def test_the_whole_head_of_bert_is_trained(pair: Any, speech: Any, labels: Any, head: str) -> None:
+    """`cls` is several modules here: all of them, or none where one is tied."""
+    *_, (_, model) = pair("wav2vec2", "bert")
+    with pytest.raises(ConfigError, match="tied to the token embedding"):
+        wrap(model, ["query"], modules_to_save=[head])
+    found = []
+    for _, untied in pair("wav2vec2", "bert"):
+        table = untied.get_input_embeddings().weight
+        untied.set_output_embeddings(torch.nn.Linear(table.shape[1], table.shape[0]))
+        wrapped = wrap(untied, ["query"], modules_to_save=[head])
+        wrapped(**speech, labels=labels).loss.backward()
+        found.append(sum(p.numel() for p in wrapped.parameters() if p.grad is not None and p.ndim < 2))
+    assert found[0] == found[1] > 100
+
+
+def test_a_part_of_a_module_is_refused(pair: Any) -> None:
+    *_, (_, model) = pair("wav2vec2", "bart")
+    names = [name for name, _ in model.named_modules()]
+    with pytest.raises(ConfigError, match=r"`encoder.encoder.pos_conv_embed.conv.parametrizations` is no module here"):
+        [name for name in names if name.endswith("parametrizations")]
+
+
+def test_an_adapter_for_transformers_is_made_from_one_with_our_names(
+    pair: Any, speech: Any, labels: Any, same: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = {"modules_to_save": ["enc_to_dec_proj"], "init_lora_weights": False}
+    models = [model for _, model in pair("wav2vec2", "bart", hidden_size=16)]
+    trained = wrap(models[1], ["q_proj", "fc1"], **options)
+    for _ in range(2):
+        trained.save_pretrained(tmp_path / "ours")
+    assert caplog.text.count("model.save_adapter(other_folder)") == 1
+    base = type(models[1]).from_pretrained(tmp_path / "model").eval()
+    base.load_adapter(tmp_path / "ours")
+    base.save_adapter(tmp_path / "theirs")
+    loaded = peft.PeftModel.from_pretrained(models[0], tmp_path / "theirs")
+    same([model(**speech, labels=labels).loss for model in (loaded, trained)])

@@ -164,3 +164,24 @@ def test_a_cold_start_of_the_decoder(pair: Any, speech: Any, labels: Any) -> Non
         optimizer.step()
         moved = model.state_dict()["decoder.transformer.h.0.mlp.c_fc.weight"]
         assert not torch.equal(moved, before["decoder.transformer.h.0.mlp.c_fc.weight"]), library
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_another_head_has_its_own_bias_or_none(
+    pair: Any, speech: Any, labels: Any, same: Any, bias: bool, tmp_path: Path
+) -> None:
+    found = []
+    for library, model in pair("wav2vec2", "bert"):
+        table = model.get_input_embeddings().weight
+        with torch.no_grad():
+            model.get_output_embeddings().bias.copy_(torch.arange(len(table)))
+        model.set_output_embeddings(torch.nn.Linear(table.shape[1], table.shape[0], bias=bias))
+        loss = model(**speech, labels=labels).loss
+        loss.backward()
+        model.save_pretrained(tmp_path / library.__name__)
+        again = type(model).from_pretrained(tmp_path / library.__name__).eval()
+        found.append([loss.detach(), again(**speech, labels=labels).loss] if bias else [loss.detach()])
+    same(found)
+    if not bias:
+        assert model.get_output_embeddings().bias.grad is None
+        assert torch.equal(again(**speech, labels=labels).logits, model(**speech, labels=labels).logits)

@@ -62,7 +62,6 @@ class FeatureExtractor(ABC, PushMethods):
 
     Attributes:
         model_input_names: The outputs, the model's main input first.
-        time_axis: Axis of the main input, without a batch dimension, that `pad` pads.
         derived: Attributes that follow from the fields and are saved with them.
         always_stacked: Whether rows of one shape become one array even if no tensors are asked for.
         feature_size: Features in each frame.
@@ -74,7 +73,6 @@ class FeatureExtractor(ABC, PushMethods):
     """
 
     model_input_names: ClassVar[list[str]] = ["input_features", "attention_mask"]
-    time_axis: ClassVar[int] = 0
     derived: ClassVar[tuple[str, ...]] = ()
     always_stacked: ClassVar[bool] = True
     feature_size: int
@@ -201,7 +199,7 @@ class FeatureExtractor(ABC, PushMethods):
         Args:
             processed_features: A list of mappings, each with a row of the model's main input, `[length]` or `[length,
                 features]` (Whisper's `[feature_size, frames]`), or one mapping with a list of them.
-                Other keys are passed through.
+                Whisper's may also be `[frames, feature_size]`. Other keys are passed through.
             padding: Whether and how to pad.
             max_length: For `truncation` and `padding="max_length"`.
             truncation: Whether to cut.
@@ -213,22 +211,30 @@ class FeatureExtractor(ABC, PushMethods):
             AudioError: If the main input is missing, or the keys disagree on the size of the batch.
         """
         columns = columns_of(processed_features, self.model_input_names[0])
-        rows = [np.moveaxis(row, self.time_axis, 0) for row in columns.pop(self.model_input_names[0])]
+        given = columns.pop(self.model_input_names[0])
+        axis = self.time_axis(given[0].shape)
+        rows = [np.moveaxis(row, axis, 0) for row in given]
         masks = columns.pop("attention_mask", None) or [np.ones(len(row), np.int32) for row in rows]
         if truncation:
             rows, masks = (truncate(parts, max_length, pad_to_multiple_of) for parts in (rows, masks))
         lengths = lengths_to_pad_to([len(row) for row in rows], padding, max_length, pad_to_multiple_of)
         padded = [
-            pad_rows([row], [length], self.silence(row), self.padding_side)[0]
+            pad_rows([row], [length], self.silence(row) if axis else self.padding_value, self.padding_side)[0]
             for row, length in zip(rows, lengths, strict=True)
         ]
-        outputs = {self.model_input_names[0]: [np.moveaxis(row, 0, self.time_axis) for row in padded]} | columns
+        outputs = {self.model_input_names[0]: [np.moveaxis(row, 0, axis) for row in padded]} | columns
         if self.return_attention_mask if return_attention_mask is None else return_attention_mask:
             outputs["attention_mask"] = pad_rows(masks, lengths, 0, self.padding_side)
+        if return_tensors == "np":
+            return Batch({key: stack_ragged(parts) for key, parts in outputs.items()})
         return Batch({key: stack(parts, return_tensors) for key, parts in outputs.items()}, return_tensors)
 
+    def time_axis(self, shape: tuple[int, ...]) -> int:
+        """Return the axis that `pad` pads, of a row of the main input of this shape."""
+        return 0
+
     def silence(self, row: Row) -> float:
-        """Return the value that `pad` adds to an input."""
+        """Return the value that `pad` adds where time is not the first axis."""
         return self.padding_value
 
     @staticmethod
@@ -253,6 +259,7 @@ class FeatureExtractor(ABC, PushMethods):
             ConfigError: With all faults found.
         """
         check_fields(type(self).__name__, vars(self), self.extra.pop("feature_extractor_type", None))
+        self.extra.pop("processor_class", None)  # of the folder, which a processor writes
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self.to_dict().items())})"

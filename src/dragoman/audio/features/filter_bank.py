@@ -34,7 +34,9 @@ def samples_for(frames: int, sampling_rate: int = 16_000) -> int:
     return round(_FRAME * sampling_rate) + (frames - 1) * round(_HOP * sampling_rate)
 
 
-def filter_bank(waveform: Waveform, *, num_bins: int = 80, sampling_rate: int = 16_000) -> FilterBank:
+def filter_bank(
+    waveform: Waveform, *, num_bins: int = 80, sampling_rate: int = 16_000, dither: float = 0.0
+) -> FilterBank:
     """Compute the log filter bank of a waveform.
 
     The mean of each frame is subtracted, then pre-emphasis and a window are applied, and the power spectrum is summed
@@ -44,6 +46,7 @@ def filter_bank(waveform: Waveform, *, num_bins: int = 80, sampling_rate: int = 
         waveform: Samples `[samples]`, around -1…1.
         num_bins: Bands from 20 Hz to half the sampling rate.
         sampling_rate: In hertz.
+        dither: Standard deviation of noise added to each frame, of samples from -32768 to 32767; always the same noise.
 
     Returns:
         Float32 `[frames, num_bins]`.
@@ -62,8 +65,11 @@ def filter_bank(waveform: Waveform, *, num_bins: int = 80, sampling_rate: int = 
     window, weights = _window(length), _triangles(padded, num_bins, sampling_rate)
     frames = np.lib.stride_tricks.sliding_window_view(waveform, length)[::hop]
     logs = np.empty((count, num_bins), np.float32)
+    noise = np.random.default_rng(0)
     for start in range(0, count, _BLOCK):
         block = frames[start : start + _BLOCK].astype(np.float64) * _FULL_RANGE
+        if dither:
+            block += dither * noise.standard_normal(block.shape)
         block -= block.mean(1, keepdims=True)
         previous = np.concatenate([block[:, :1], block[:, :-1]], axis=1)
         spectrum = np.fft.rfft((block - _PREEMPHASIS * previous) * window, padded)

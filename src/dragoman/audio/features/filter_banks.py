@@ -25,6 +25,8 @@ class Speech2TextFeatureExtractor(FeatureExtractor):
         sampling_rate: Of the waveforms, in hertz.
         num_mel_bins: Bins of the filter bank.
         padding_value: Value of the frames added to shorter clips.
+        dither: Standard deviation of noise added to each frame, of samples from -32768 to 32767; always the same noise,
+            so that results repeat.
         do_ceptral_normalize: Whether to normalise; spelled as in `transformers`.
         normalize_means: Whether to subtract the mean.
         normalize_vars: Whether to divide by the standard deviation; a bin that never changes stays zero.
@@ -44,6 +46,7 @@ class Speech2TextFeatureExtractor(FeatureExtractor):
     sampling_rate: int = 16_000
     num_mel_bins: int = 80
     padding_value: float = 0.0
+    dither: float = 0.0
     do_ceptral_normalize: bool = True
     normalize_means: bool = True
     normalize_vars: bool = True
@@ -70,7 +73,7 @@ class Speech2TextFeatureExtractor(FeatureExtractor):
 
     def frames(self, row: Waveform, call: Call) -> FilterBank:
         """Return the filter bank of a waveform."""
-        return filter_bank(row, num_bins=self.num_mel_bins, sampling_rate=self.sampling_rate)
+        return filter_bank(row, num_bins=self.num_mel_bins, sampling_rate=self.sampling_rate, dither=self.dither)
 
     def inputs(self, frames: Row, length: int, call: Call) -> FilterBank:
         """Return frames `[length, num_mel_bins]`, normalised over those that `truncation` left."""

@@ -40,7 +40,6 @@ class WhisperFeatureExtractor(FeatureExtractor):
     """
 
     model_input_names: ClassVar[list[str]] = ["input_features"]
-    time_axis = -1
     derived = ("n_samples", "nb_max_frames")
 
     feature_size: int = 80
@@ -100,6 +99,10 @@ class WhisperFeatureExtractor(FeatureExtractor):
         if self.dither:
             row = row + np.float32(self.dither) * np.random.default_rng(0).standard_normal(len(row), np.float32)
         return log_mel_spectrogram(row, filters=self.mel_filters, hop_length=self.hop_length, length=length)
+
+    def time_axis(self, shape: tuple[int, ...]) -> int:
+        """Return the last axis, or the first of a row `[frames, feature_size]`."""
+        return 0 if shape[-1] == self.feature_size != shape[0] else -1
 
     def silence(self, row: Row) -> float:
         """Return the value of silent frames: the loudest one less 8 decades, or the smallest energy there is."""
