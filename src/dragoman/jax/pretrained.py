@@ -91,9 +91,6 @@ class PretrainedModule:
             is_fixed(name)
         super().__setattr__(name, value)
 
-    def _get_feat_extract_output_lengths(self, input_lengths: Any, add_adapter: bool | None = None) -> Any:
-        return self.module.encoder._get_feat_extract_output_lengths(input_lengths, add_adapter)
-
     @property
     def bridge(self) -> Bridge | Prefix:
         """The module between them."""

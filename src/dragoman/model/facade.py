@@ -283,6 +283,9 @@ class ModelMethods(GenerateMethods, PushModelMethods):
         """Return the README.md of a new repository on the hub."""
         return card_of(self, repo_id)
 
+    def _get_feat_extract_output_lengths(self, input_lengths: Any, add_adapter: bool | None = None) -> Any:
+        return self.encoder._get_feat_extract_output_lengths(input_lengths, add_adapter)
+
     def get_encoder(self) -> Any:
         """Return the encoder."""
         return self.encoder

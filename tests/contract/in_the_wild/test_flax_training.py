@@ -82,3 +82,11 @@ def test_training_steps_in_pmap_are_those_of_pytorch(tmp_path: Path) -> None:
     again = dragoman.SpeechEncoderDecoderModel.from_pretrained(tmp_path / "end")
     losses = [m(torch.from_numpy(audio), labels=torch.from_numpy(LABELS)).loss.item() for m in (again, model)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_number_of_frames_of_a_clip(pair: Any) -> None:
+    *_, (library, torch_model) = pair("wav2vec2", "bart", add_adapter=True)
+    model = library.FlaxSpeechEncoderDecoderModel.from_pretrained(torch_model.name_or_path)
+    expected = [torch_model.encoder._get_feat_extract_output_lengths(1600, adapter) for adapter in (True, False)]
+    assert [model._get_feat_extract_output_lengths(1600, adapter) for adapter in (True, False)] == expected
+    assert model._get_feat_extract_output_lengths(1600) == model.encoder(np.zeros((1, 1600)))[0].shape[1]
