@@ -59,10 +59,10 @@ class VocabularyMethods:
             )
         self._untie()
         self.head.weight = cast(nn.Parameter, value.weight)
-        if value.bias is not None:
-            self.head.bias = value.bias
-        elif self.head.bias is not None:  # zeros, as if there were none
-            self.head.bias = nn.Parameter(torch.zeros_like(self.head.bias), requires_grad=False)
+        bias: Any = value.bias
+        if bias is None and self.head.bias is not None:  # zeros, as if there were none
+            bias = nn.Parameter(torch.zeros_like(self.head.bias), requires_grad=False)
+        self.head.bias = bias
 
     def _untie(self) -> None:
         """Give the configuration an untied head."""
