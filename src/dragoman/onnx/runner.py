@@ -18,6 +18,7 @@ from dragoman.generation.arrays import ops_of
 from dragoman.model.runner import BackendRunner
 from dragoman.onnx.model import OnnxSpeechEncoderDecoderModel
 from dragoman.onnx.session import value_of
+from dragoman.onnx.short_windows import SHORT, Silence, encode_short, encode_silence
 from dragoman.onnx.steps import GraphDecoder
 from dragoman.spec.compute_type import ComputeType, NumberType
 
@@ -102,6 +103,20 @@ class Runner(BackendRunner):
             f"The language model {name} runs in PyTorch or JAX, not in ONNX Runtime. Leave it out, or choose the "
             "backend torch or jax."
         )
+
+    @property
+    def encodes_short_windows(self) -> bool:
+        return self._model.graphs.has(SHORT)
+
+    def encode_silence(self, features: np.ndarray[Any, Any]) -> Silence:
+        return encode_silence(self._model.graphs, self._model.encoder.spec, features)
+
+    def encode_short(self, features: np.ndarray[Any, Any], silence: Silence) -> EncoderOutput:
+        states = encode_short(self._model.graphs, self._model.encoder.spec, features, silence)
+        return EncoderOutput(last_hidden_state=states)
+
+    def joined(self, encoded: Sequence[EncoderOutput]) -> EncoderOutput:
+        return EncoderOutput(last_hidden_state=np.concatenate([one.last_hidden_state for one in encoded]))
 
     def free_memory(self) -> None:
         """Release what the last batch left behind, after memory ran out: ONNX Runtime has done so."""

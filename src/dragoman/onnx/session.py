@@ -83,6 +83,10 @@ class Graphs:
             self._loaded[name] = Graph(self._folder / f"{name}.onnx", self._threads)
         return self._loaded[name](values)
 
+    def has(self, name: str) -> bool:
+        """Return whether there is such a graph."""
+        return (self._folder / f"{name}.onnx").is_file()
+
     def load(self, names: Iterable[str]) -> None:
         """Load graphs now, so that missing and corrupt files are reported at once."""
         for name in names:

@@ -10,16 +10,19 @@ from typing import Any, Self
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from torch import Tensor
 
 from dragoman.api.outputs import EncoderOutput
 from dragoman.batch import rows_at_once
 from dragoman.errors import ConfigError
 from dragoman.model.runner import BackendRunner, FusionModel
+from dragoman.spec import MelFrontendSpec
 from dragoman.spec.compute_type import ComputeType, NumberType, number_type
 from dragoman.torch.cached import CachedDecoder
 from dragoman.torch.int8 import quantise
 from dragoman.torch.model import SpeechEncoderDecoderModel
 from dragoman.torch.parts import TextDecoder
+from dragoman.torch.short_windows import Silence, encode_short, encode_silence, joined
 
 
 class Runner(BackendRunner):
@@ -88,7 +91,7 @@ class Runner(BackendRunner):
     @torch.no_grad()
     def encode(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> EncoderOutput:
         model = self._model
-        audio = torch.from_numpy(inputs[model.encoder.main_input_name]).to(model.device, model.dtype)
+        audio = self._on_device(inputs[model.encoder.main_input_name])
         mask = inputs.get("attention_mask")
         encoded: EncoderOutput = model.encode(audio, None if mask is None else torch.from_numpy(mask).to(model.device))
         return encoded
@@ -131,6 +134,24 @@ class Runner(BackendRunner):
         decoder = TextDecoder.from_pretrained(name, is_decoder=True).to(self._model.device)
         steps = CachedDecoder(decoder, None, None, decoder.spec.num_positions)
         return FusionModel(steps, decoder.spec.vocab_size, decoder.config.bos_token_id)
+
+    @property
+    def encodes_short_windows(self) -> bool:
+        return isinstance(self._model.encoder.spec.frontend, MelFrontendSpec)
+
+    @torch.no_grad()
+    def encode_silence(self, features: np.ndarray[Any, Any]) -> Silence:
+        return encode_silence(self._model.encoder, self._on_device(features))
+
+    @torch.no_grad()
+    def encode_short(self, features: np.ndarray[Any, Any], silence: Silence) -> EncoderOutput:
+        return EncoderOutput(last_hidden_state=encode_short(self._model.encoder, self._on_device(features), silence))
+
+    def joined(self, encoded: Sequence[EncoderOutput]) -> EncoderOutput:
+        return joined(encoded)
+
+    def _on_device(self, audio: np.ndarray[Any, Any]) -> Tensor:
+        return torch.from_numpy(audio).to(self._model.device, self._model.dtype)
 
     def free_memory(self) -> None:
         torch.cuda.empty_cache()

@@ -18,6 +18,7 @@ from dragoman.text.ctc import Wav2Vec2CTCTokenizer
 from dragoman.transcriber.decoded import Decoded
 from dragoman.transcriber.options import TranscribeOptions
 from dragoman.transcriber.result import ModelInfo
+from dragoman.transcriber.short_windows import ShortWindows
 
 # Maximum window of encoders that state none: the longest clips that they are usually fine-tuned on.
 _USUAL_SECONDS = 20.0
@@ -35,6 +36,7 @@ class Engine:
         language_model: The language model used last, and the options that it was loaded for.
         decode_windows: What replaces `fallback.decode`, so that a server can decode windows of several recordings
             together; `None` for none.
+        short_windows: Encodes short windows, once that was asked for.
     """
 
     def __init__(self, runner: Runner, processor: Any, info: ModelInfo) -> None:
@@ -44,6 +46,7 @@ class Engine:
         self.tokenizer = processor.tokenizer
         self.language_model: tuple[object, Scorer] | None = None
         self.decode_windows: Callable[..., list[Decoded]] | None = None
+        self.short_windows: ShortWindows | None = None
 
     @property
     def facts(self) -> ModelFacts:
@@ -65,8 +68,16 @@ class Engine:
         """Whether the feature extractor would cut off longer windows."""
         return not self.facts.speech.frontend.masked or self.facts.speech.attends_padding
 
-    def encode(self, waveforms: Sequence[Waveform]) -> Any:
-        """Run the encoder over windows; one that is too short for a single frame is padded with silence."""
+    def encode(self, waveforms: Sequence[Waveform], *, short: bool = False) -> Any:
+        """Run the encoder over windows; one that is too short for a single frame is padded with silence.
+
+        Args:
+            waveforms: The windows.
+            short: Use `ShortWindows`.
+
+        Raises:
+            ConfigError: If there are no short windows.
+        """
         extractor = self.processor.feature_extractor
         shortest = 1 if self.has_window_limit else extractor.samples_for(self.facts.speech.shortest_input)
         waveforms = [np.pad(samples, (0, max(0, shortest - len(samples)))) for samples in waveforms]
@@ -77,7 +88,11 @@ class Engine:
             return_attention_mask=self.facts.speech.frontend.masked,
             **({} if self.has_window_limit else {"padding": True}),
         )
-        return self.runner.encode(inputs)
+        if not short:
+            return self.runner.encode(inputs)
+        if self.short_windows is None:
+            self.short_windows = ShortWindows(self.runner, extractor)
+        return self.short_windows.encode(inputs, [len(samples) for samples in waveforms])
 
     def text(self, ids: Sequence[int]) -> str:
         """Return the text of tokens, without special ones and surrounding blanks."""

@@ -102,14 +102,18 @@ def decode(
 
 
 def _decode(engine: Engine, batch: WindowBatch, options: TranscribeOptions, before: Sequence[Decoded]) -> list[Decoded]:
-    """Decode windows at one temperature after the other, each until its transcript passes the guards."""
-    encoded = engine.encode(batch.waveforms)
+    """Decode windows at one temperature after the other, each until its transcript passes the guards.
+
+    A window that failed as a short one is encoded whole, and searched again before it is sampled.
+    """
+    short = options.short_windows
+    encoded = engine.encode(batch.waveforms, short=short and not before)
     no_speech = _no_speech_probs(engine, encoded, batch.waveforms)
     limit = _length_limit(engine, encoded, batch, options)
     seconds = [len(samples) / SAMPLING_RATE for samples in batch.waveforms]
     tried: list[list[Decoded]] = [[one] for one in before] or [[] for _ in batch.waveforms]
     failed: Sequence[int] = range(len(tried))
-    for attempt, temperature in list(enumerate(options.temperatures))[bool(before) :]:
+    for attempt, temperature in list(enumerate(options.temperatures))[bool(before) and not short :]:
         for most, rows in _rows_by_limit(failed, seconds, limit, sampled=bool(attempt and temperature)):
             memory = engine.runner.take(encoded, rows) if attempt else encoded
             found = _search(engine, memory, batch.take(rows), options, most, temperature, attempt)

@@ -6,6 +6,7 @@ the next ones are read meanwhile. The number of recordings in progress is bounde
 """
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ class _Work:
     given: tuple[Any, ...] = ()
     rows: int = 1
     length: int = 0
+    last: bool = False
     result: "Future[Any]" = field(default_factory=Future)
 
 
@@ -46,6 +48,7 @@ class _SharedEngine(Engine):
     def __init__(self, engine: Engine, wait: Callable[[_Work], Any]) -> None:
         super().__init__(engine.runner, engine.processor, engine.info)
         self._wait = wait
+        self.short_windows = engine.short_windows  # what it keeps
         self.decode_windows = self._decode_windows
 
     def likeliest(self, waveform: Waveform, prompt: Sequence[int], candidates: Sequence[int]) -> int:
@@ -62,6 +65,7 @@ class _SharedEngine(Engine):
             given=(batch, options, failed),
             rows=len(batch.waveforms),
             length=max(map(len, batch.waveforms)),
+            last=bool(failed),
         )
         found: list[Decoded] = self._wait(work)
         return found
@@ -171,18 +175,24 @@ class _Together:
         """Return whether there is a result, a full batch, all that there will be for now, or nothing left."""
         if self._given in self._done or not self._threads:
             return True
-        full = sum(work.rows for work in self._waiting) >= self._batch_size
-        return bool(self._waiting) and (full or not self._busy)
+        counts: Counter[object] = Counter()
+        for work in self._waiting:
+            counts[work.key] += work.rows
+        full = max(counts.values(), default=0) >= self._batch_size
+        return full or bool(self._waiting and not self._busy)
 
     def _next_batch(self) -> list[_Work]:
-        """Take the oldest work and what may share its batch, the nearest in length first."""
-        if not self._waiting:
-            return []
-        first = self._waiting[0]
-        others = [work for work in self._waiting[1:] if work.key == first.key]
-        others.sort(key=lambda work: abs(work.length - first.length))
-        batch, rows = [first], first.rows
-        for work in others:
+        """Take work that may share a batch: the oldest that fills one, else the oldest; then what is nearest in length.
+
+        What failed before comes last, so that more of it is decoded together.
+        """
+        groups: dict[object, list[_Work]] = {}
+        for work in sorted(self._waiting, key=lambda work: work.last):
+            groups.setdefault(work.key, []).append(work)
+        full = (some for some in groups.values() if sum(work.rows for work in some) >= self._batch_size)
+        alike = next(full, next(iter(groups.values()), []))
+        batch, rows = alike[:1], sum(work.rows for work in alike[:1])
+        for work in sorted(alike[1:], key=lambda work: abs(work.length - batch[0].length)):
             if rows + work.rows <= self._batch_size:
                 batch.append(work)
                 rows += work.rows

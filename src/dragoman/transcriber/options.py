@@ -90,6 +90,11 @@ class TranscribeOptions:
         at_least=1,
     )
     batch_size: int = _search(8, "Number of windows decoded together.", at_least=1)
+    short_windows: bool = _search(
+        False,
+        "Run a Whisper's encoder on the speech of a window alone, not on silence up to 30 s: several times faster for "
+        "short recordings; transcripts may differ a little.",
+    )
     temperature: float | Sequence[float] = _guard(
         (0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
         "0 is greedy or beam search. A transcript that fails a guard is decoded again by sampling at the next "

@@ -13,12 +13,15 @@ from torch import Tensor
 
 from dragoman.api.outputs import EncoderOutput
 from dragoman.errors import CheckpointError
+from dragoman.onnx import short_windows
 from dragoman.onnx.model import OnnxSpeechEncoderDecoderModel
 from dragoman.onnx.session import value_of
+from dragoman.onnx.short_windows import SHORT
 from dragoman.onnx.steps import GraphDecoder
 from dragoman.torch.cached import CachedDecoder
 from dragoman.torch.export.examples import audio
 from dragoman.torch.model import SpeechEncoderDecoderModel
+from dragoman.torch.short_windows import encode_short, encode_silence
 
 _FRAMES, _PROMPT, _STEPS, _BEAMS = 23, 3, 4, 3
 
@@ -87,7 +90,18 @@ def _compare(
         states, own = theirs.select(wanted.state, torch.from_numpy(rows)), ours.select(got.state, rows)
     if not graphs.graphs.facts.prefix:
         apart.append(_alignment_difference(model, graphs, expected, prompt))
-    return Differences(_difference(expected.last_hidden_state, encoded.last_hidden_state), max(apart))
+    states = [_difference(expected.last_hidden_state, encoded.last_hidden_state)]
+    if graphs.graphs.has(SHORT):
+        states.append(_short_difference(model, graphs, inputs))
+    return Differences(max(states), max(apart))
+
+
+def _short_difference(model: SpeechEncoderDecoderModel, graphs: OnnxSpeechEncoderDecoderModel, inputs: Tensor) -> float:
+    spec, silent = model.encoder.spec, torch.full_like(inputs[:1], -1.0)
+    part = inputs[:, :, : inputs.shape[2] // 4 * 2]
+    expected = encode_short(model.encoder, part, encode_silence(model.encoder, silent))
+    silence = short_windows.encode_silence(graphs.graphs, spec, silent.numpy())
+    return _difference(expected, short_windows.encode_short(graphs.graphs, spec, part.numpy(), silence))
 
 
 def _alignment_difference(

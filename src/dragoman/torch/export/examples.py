@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from dragoman.onnx.graphs import GraphFacts
+from dragoman.onnx.short_windows import SHORT, pairs
 from dragoman.spec.positions import TablePositionSpec
 from dragoman.torch.net.joint import Joint
 
@@ -26,6 +27,7 @@ _AXES: Final[Mapping[str, Mapping[int, str]]] = {
     "positions": {0: "rows", 1: "new"},
     "logits": {0: "rows"},
     "weights": {1: "rows", 3: "tokens", 4: "frames"},
+    "others": {2: "others"},
     "past": {0: "past_rows", 2: "past"},
     "present": {0: "rows", 2: "size"},
     "cross": {0: "batch", 2: "frames"},
@@ -57,6 +59,10 @@ def inputs_of(graph: str, model: Joint, facts: GraphFacts, threads: int = 1) -> 
         given = {model.encoder.spec.input_name: audio(model, batch, _FRAMES)}
         longest = next(iter(given.values())).shape[model.encoder.spec.frontend.time_axis]
         return given | ({"lengths": torch.full((batch,), longest)} if facts.masked else {})
+    if graph == SHORT:
+        spec, attn = model.encoder.spec, model.encoder.spec.stack.block.self_attn
+        other = torch.randn(1, attn.kv_heads, _PAST, attn.head_dim)
+        return {spec.input_name: audio(model, batch, _FRAMES), **dict.fromkeys(pairs(spec, "others"), other)}
     if graph == "memory":
         given = {"states": torch.randn(batch, _FRAMES, model.encoder.spec.output_width)}
         return given | ({"frame_lengths": torch.tensor([_FRAMES, _FRAMES - 1])} if facts.masked else {})

@@ -10,6 +10,8 @@ import torch
 from dragoman._lazy import require
 from dragoman.errors import ConfigError, DragomanError
 from dragoman.onnx.graphs import FOLDER, WEIGHTS, GraphFacts
+from dragoman.onnx.short_windows import SHORT, pairs
+from dragoman.spec import MelFrontendSpec
 from dragoman.torch.export.checking import TOLERANCE, Differences, check
 from dragoman.torch.export.examples import axes_of, inputs_of
 from dragoman.torch.export.modules import GRAPHS
@@ -80,13 +82,15 @@ def _write_graphs(model: SpeechEncoderDecoderModel, folder: Path, facts: GraphFa
     (folder / FOLDER).mkdir()
     outputs = {
         "encoder": facts.encoded,
+        SHORT: ("states", *pairs(model.encoder.spec, "present")),
         "memory": facts.memory,
         "decoder": ("logits", *facts.pairs("present")),
         "alignment": ("weights",),
     }
     with open(folder / FOLDER / WEIGHTS, "wb") as file:
         weights = WeightFile(file)
-        for name in facts.files:
+        short = isinstance(model.encoder.spec.frontend, MelFrontendSpec)
+        for name in (*facts.files, *((SHORT,) if short else ())):
             inputs = inputs_of(name, model, facts)
             axes = {one: axes_of(one, model) for one in (*inputs, *outputs[name])}
             graph = trace(GRAPHS[name](model, facts), inputs, outputs[name], axes)

@@ -4,39 +4,17 @@ Their inputs and outputs are listed in `dragoman.onnx.graphs`. Axes: batch (utte
 tokens, frames, past (earlier tokens), prefix (positions of speech before the text).
 """
 
-from dataclasses import dataclass, field
-
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from dragoman.api.outputs import EncoderOutput
 from dragoman.onnx.graphs import GraphFacts
-from dragoman.torch.net.attention import KeysValues
-from dragoman.torch.net.cache import Cache, Memory
+from dragoman.onnx.short_windows import SHORT
+from dragoman.torch.net.cache import Memory
 from dragoman.torch.net.joint import Joint
 from dragoman.torch.net.text_decoder import TextDecoderNet
-
-
-@dataclass(frozen=True, kw_only=True)
-class _TracedCache(Cache):
-    """A cache that grows by concatenation, of which a graph returns what it then holds."""
-
-    keys: tuple[Tensor, ...]  # type: ignore[assignment]
-    values: tuple[Tensor, ...]  # type: ignore[assignment]
-    present: list[Tensor] = field(default_factory=list)
-
-    def write(self, layer: int, keys: Tensor, values: Tensor) -> KeysValues:
-        """Return keys and values of all tokens so far."""
-        pair = torch.cat([self.keys[layer], keys], 2), torch.cat([self.values[layer], values], 2)
-        self.present.extend(pair)
-        return pair
-
-    def advanced(self, tokens: int) -> Cache:
-        return self
-
-    def grown(self, capacity: int) -> Cache:
-        return self
+from dragoman.torch.short_windows import GrowingCache, encode_part
 
 
 class EncoderGraph(nn.Module):
@@ -50,6 +28,19 @@ class EncoderGraph(nn.Module):
         """Return the states and, with `lengths`, the number of valid frames of each row."""
         out = self.encoder.encode(inputs, lengths, weights=True)  # by products that every runtime has
         return (out.last_hidden_state,) if out.lengths is None else (out.last_hidden_state, out.lengths)
+
+
+class ShortGraph(nn.Module):
+    """From the features of a window's first frames, and what the layers know of the others, to their states."""
+
+    def __init__(self, model: Joint, facts: GraphFacts) -> None:
+        super().__init__()
+        self.encoder = model.encoder
+
+    def forward(self, features: Float[Tensor, "batch mels inputs"], *others: Tensor) -> tuple[Tensor, ...]:
+        """Return the states, and keys and values of all frames."""
+        states, present = encode_part(self.encoder, features, others, weights=True)
+        return (states, *present)
 
 
 class MemoryGraph(nn.Module):
@@ -85,7 +76,7 @@ class DecoderGraph(nn.Module):
         """Return the logits and all keys and values; `rest` is the past, then the memory."""
         facts, count = self.facts, 2 * self.facts.num_layers
         past, memory = [one.index_select(0, parents) for one in rest[:count]], rest[count:]
-        cache = _TracedCache(keys=tuple(past[::2]), values=tuple(past[1::2]), length=past[0].shape[2])
+        cache = GrowingCache(keys=tuple(past[::2]), values=tuple(past[1::2]), length=past[0].shape[2])
         if facts.prefix:
             prefix, mask, positions = memory
             embeds = torch.cat([prefix, self.decoder.embed.look_up(tokens)], 1)
@@ -134,5 +125,11 @@ def _positions(decoder: TextDecoderNet, tokens: Tensor, start: int) -> Int[Tenso
     return (start + torch.arange(tokens.shape[1])).expand(tokens.shape[0], -1)
 
 
-GRAPHS = {"encoder": EncoderGraph, "memory": MemoryGraph, "decoder": DecoderGraph, "alignment": AlignmentGraph}
+GRAPHS = {
+    "encoder": EncoderGraph,
+    SHORT: ShortGraph,
+    "memory": MemoryGraph,
+    "decoder": DecoderGraph,
+    "alignment": AlignmentGraph,
+}
 """The module of each graph."""
