@@ -16,13 +16,12 @@ from dragoman.api.outputs import EncoderOutput
 from dragoman.batch import rows_at_once
 from dragoman.errors import ConfigError
 from dragoman.model.runner import BackendRunner, FusionModel
-from dragoman.spec import MelFrontendSpec
 from dragoman.spec.compute_type import ComputeType, NumberType, number_type
 from dragoman.torch.cached import CachedDecoder
 from dragoman.torch.int8 import quantise
 from dragoman.torch.model import SpeechEncoderDecoderModel
 from dragoman.torch.parts import TextDecoder
-from dragoman.torch.short_windows import Silence, encode_short, encode_silence, joined
+from dragoman.torch.short_windows import Silence, encode_short, encode_silence, has_short_windows, joined
 
 
 class Runner(BackendRunner):
@@ -137,7 +136,7 @@ class Runner(BackendRunner):
 
     @property
     def encodes_short_windows(self) -> bool:
-        return isinstance(self._model.encoder.spec.frontend, MelFrontendSpec)
+        return has_short_windows(self._model.encoder.spec)
 
     @torch.no_grad()
     def encode_silence(self, features: np.ndarray[Any, Any]) -> Silence:

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dragoman.api.outputs import EncoderOutput
+from dragoman.spec import MelFrontendSpec, SpeechEncoderSpec
 from dragoman.torch.net.attention import KeysValues
 from dragoman.torch.net.cache import Cache
 from dragoman.torch.net.speech_encoder import SpeechEncoderNet
@@ -44,6 +45,11 @@ class Silence:
 
     states: Tensor
     keys_values: Sequence[Tensor]
+
+
+def has_short_windows(spec: SpeechEncoderSpec) -> bool:
+    """Return whether an encoder is a Whisper's, which always reads a whole window."""
+    return isinstance(spec.frontend, MelFrontendSpec) and not spec.frontend.masked
 
 
 def encode_part(

@@ -68,8 +68,21 @@ class Engine:
         """Whether the feature extractor would cut off longer windows."""
         return not self.facts.speech.frontend.masked or self.facts.speech.attends_padding
 
+    def features(self, waveforms: Sequence[Waveform]) -> Any:
+        """Return the encoder's input; a window that is too short for a single frame is padded with silence."""
+        extractor = self.processor.feature_extractor
+        shortest = 1 if self.has_window_limit else extractor.samples_for(self.facts.speech.shortest_input)
+        waveforms = [np.pad(samples, (0, max(0, shortest - len(samples)))) for samples in waveforms]
+        return extractor(
+            waveforms,
+            sampling_rate=SAMPLING_RATE,
+            return_tensors="np",
+            return_attention_mask=self.facts.speech.frontend.masked,
+            **({} if self.has_window_limit else {"padding": True}),
+        )
+
     def encode(self, waveforms: Sequence[Waveform], *, short: bool = False) -> Any:
-        """Run the encoder over windows; one that is too short for a single frame is padded with silence.
+        """Run the encoder over windows.
 
         Args:
             waveforms: The windows.
@@ -78,20 +91,11 @@ class Engine:
         Raises:
             ConfigError: If there are no short windows.
         """
-        extractor = self.processor.feature_extractor
-        shortest = 1 if self.has_window_limit else extractor.samples_for(self.facts.speech.shortest_input)
-        waveforms = [np.pad(samples, (0, max(0, shortest - len(samples)))) for samples in waveforms]
-        inputs = extractor(
-            waveforms,
-            sampling_rate=SAMPLING_RATE,
-            return_tensors="np",
-            return_attention_mask=self.facts.speech.frontend.masked,
-            **({} if self.has_window_limit else {"padding": True}),
-        )
+        inputs = self.features(waveforms)
         if not short:
             return self.runner.encode(inputs)
         if self.short_windows is None:
-            self.short_windows = ShortWindows(self.runner, extractor)
+            self.short_windows = ShortWindows(self.runner, self.processor.feature_extractor)
         return self.short_windows.encode(inputs, [len(samples) for samples in waveforms])
 
     def text(self, ids: Sequence[int]) -> str:

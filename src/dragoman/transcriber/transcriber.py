@@ -94,6 +94,11 @@ class Transcriber:
         self._engine = Engine(runner, processor, ModelInfo(name=name))
 
     @property
+    def engine(self) -> Engine:
+        """The model and its processor, as transcription uses them."""
+        return self._engine
+
+    @property
     def model(self) -> Any:
         """The `SpeechEncoderDecoderModel`, or whatever the runner has loaded."""
         return self._engine.runner.loaded

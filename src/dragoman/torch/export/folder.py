@@ -11,13 +11,13 @@ from dragoman._lazy import require
 from dragoman.errors import ConfigError, DragomanError
 from dragoman.onnx.graphs import FOLDER, WEIGHTS, GraphFacts
 from dragoman.onnx.short_windows import SHORT, pairs
-from dragoman.spec import MelFrontendSpec
 from dragoman.torch.export.checking import TOLERANCE, Differences, check
 from dragoman.torch.export.examples import axes_of, inputs_of
 from dragoman.torch.export.modules import GRAPHS
 from dragoman.torch.export.quantizing import quantize
 from dragoman.torch.export.tracing import WeightFile, trace
 from dragoman.torch.model import SpeechEncoderDecoderModel
+from dragoman.torch.short_windows import has_short_windows
 
 
 def facts_of(model: SpeechEncoderDecoderModel, compute_type: str) -> GraphFacts:
@@ -89,8 +89,8 @@ def _write_graphs(model: SpeechEncoderDecoderModel, folder: Path, facts: GraphFa
     }
     with open(folder / FOLDER / WEIGHTS, "wb") as file:
         weights = WeightFile(file)
-        short = isinstance(model.encoder.spec.frontend, MelFrontendSpec)
-        for name in (*facts.files, *((SHORT,) if short else ())):
+        short = (SHORT,) if has_short_windows(model.encoder.spec) else ()
+        for name in (*facts.files, *short):
             inputs = inputs_of(name, model, facts)
             axes = {one: axes_of(one, model) for one in (*inputs, *outputs[name])}
             graph = trace(GRAPHS[name](model, facts), inputs, outputs[name], axes)
