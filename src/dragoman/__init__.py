@@ -25,6 +25,8 @@ _NAMES = {
     "AutoFeatureExtractor": "dragoman.processing",
     "AutoProcessor": "dragoman.processing",
     "AutoTokenizer": "dragoman.processing",
+    "CanaryProcessor": "dragoman.processing",
+    "CohereAsrProcessor": "dragoman.processing",
     "CohereAsrFeatureExtractor": "dragoman.audio.features.parakeet",
     "DataCollatorSpeechSeq2SeqWithPadding": "dragoman.api.collator",
     "ParakeetFeatureExtractor": "dragoman.audio.features.parakeet",

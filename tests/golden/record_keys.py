@@ -303,6 +303,7 @@ def _encoders(adapter: Mapping[str, Any], language: Mapping[str, Any]) -> Iterat
     ):
         yield "sew-d", "speech", source
     yield from _conformers(adapter)
+    yield from _fastconformer()
     for source in _parakeet():
         yield "parakeet_encoder", "speech", source
     old = tuple(f"model.{half}.embed_positions.weights" for half in ("encoder", "decoder"))
@@ -524,6 +525,78 @@ NEMO = (
     ("self_attn.linear_pos.", "self_attn.relative_k_proj."), ("self_attn.pos_bias_", "self_attn.bias_"),
     ("conv.batch_norm.", "conv.norm."),
 )  # fmt: skip
+
+
+class OwnEncoder(tf.ParakeetEncoder):
+    """The encoder alone, from the configuration of the whole model."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config.encoder_config)
+
+
+class CanaryDecoder(tf.CanaryForConditionalGeneration):
+    """The names of the whole model without those of its encoder."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        del self.model.encoder
+
+
+class CohereAsrDecoder(tf.CohereAsrForConditionalGeneration):
+    """The names of the whole model without those of its encoder and of the projection, which is our bridge."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        del self.model.encoder, self.model.decoder.proj
+
+
+def published(name: str) -> str:
+    """The names in files of Cohere Transcribe."""
+    if "encoder.layers" in name or "subsampling" in name:
+        return nemo(name)
+    for theirs, here in COHERE:
+        name = name.replace(here, theirs)
+    return name
+
+
+COHERE = (
+    ("transf_decoder._embedding.position_embedding.pos_enc", "decoder.pos_emb.weight"),
+    ("transf_decoder._embedding.token_embedding", "decoder.embed_tokens"),
+    ("transf_decoder._embedding.layer_norm", "decoder.embedding_layernorm"),
+    ("transf_decoder._decoder.final_layer_norm", "decoder.norm"),
+    ("transf_decoder._decoder.layers", "decoder.layers"), ("encoder_decoder_proj.", "decoder.proj."),
+    *((f"{i}_sub_layer.{net}", f"{attention}.{proj}")
+      for i, attention in (("first", "self_attn"), ("second", "encoder_attn"))
+      for net, proj in (("query_net", "q_proj"), ("key_net", "k_proj"), ("value_net", "v_proj"),
+                        ("out_projection", "o_proj"))
+      ),
+    ("third_sub_layer.dense_in", "mlp.fc1"), ("third_sub_layer.dense_out", "mlp.fc2"),
+    ("layer_norm_1.", "input_layernorm."), ("layer_norm_2.", "post_attention_layernorm."),
+    ("layer_norm_3.", "final_layernorm."), ("log_softmax.mlp.layer0", "proj_out"),
+)  # fmt: skip
+
+
+def _fastconformer() -> Iterator[tuple[str, str, Source]]:
+    """Recognisers of a FastConformer and a decoder; the files of Cohere Transcribe have names of their own."""
+    word, features = without("model.encoder."), tuple(f"preprocessor.featurizer.{name}" for name in ("fb", "window"))
+    canary, cohere = tf.CanaryForConditionalGeneration, tf.CohereAsrForConditionalGeneration
+    yield "canary", "speech", Source(canary, OwnEncoder, word, extras=features)
+    yield "canary", "speech", Source(tf.CanaryModel, OwnEncoder, without("encoder."))
+    for fields in {}, UNTIED:
+        yield "canary", "text", Source(canary, CanaryDecoder, fields=fields, aliases=True, extras=features)
+    yield "canary", "text", Source(tf.CanaryModel, CanaryDecoder, with_prefix("model."))
+    for spelling in same, published, without_model:
+        files: dict[str, Any] = {"aliases": True, "spelling": spelling, "extras": features}
+        yield "cohere_asr", "speech", Source(cohere, OwnEncoder, word, **files)
+        yield "cohere_asr", "text", Source(cohere, CohereAsrDecoder, **files)
+    yield "cohere_asr", "speech", Source(tf.CohereAsrModel, OwnEncoder, without("encoder."), aliases=True)
+    yield "cohere_asr", "text", Source(tf.CohereAsrModel, CohereAsrDecoder, with_prefix("model."), aliases=True)
+    yield "cohere_asr", "text", Source(cohere, CohereAsrDecoder, fields=TIED, aliases=True)
+
+
+def without_model(name: str) -> str:
+    """The names in the published file of Cohere Transcribe."""
+    return published(name).removeprefix("model.")
 
 
 def _parakeet() -> Iterator[Source]:

@@ -59,8 +59,9 @@ ENCODERS = {
     "wavlm-layer": Encoder("wavlm", LARGE, "exact"),
     "whisper": Encoder("whisper", {"d_model": 32}, "exact"),
 }
-# The first are compared in test_moonshine.py and test_speech_language_models.py.
-KNOWN = {"moonshine", "glmasr_encoder", *(encoder.model_type for encoder in ENCODERS.values())}
+KNOWN = {encoder.model_type for encoder in ENCODERS.values()}
+# In test_canary.py, test_moonshine.py and test_speech_language_models.py.
+KNOWN |= {"canary", "cohere_asr", "glmasr_encoder", "moonshine"}
 # Similar to wav2vec 2.0; compared in test_encoders.py, outside the matrix. Our "exact" mode equals `transformers` for
 # these, too:
 EXACT = {"unispeech-large", "unispeech-sat-large", "wav2vec2-bert", "wav2vec2-bert-relative"}
@@ -72,8 +73,9 @@ MORE_ENCODERS = {
 }
 DECODERS = ("bert", "gpt2", "bart", "mbart", "whisper")
 # `transformers` cannot join these to an encoder, or no longer has them; compared in test_seq2seq.py,
-# test_gpt_bigcode.py, test_moonshine.py and test_speech2text2.py.
-APART = ("gpt_bigcode", "m2m_100", "moonshine", "mt5", "speech_to_text", "speech_to_text_2", "t5")
+# test_canary.py, test_gpt_bigcode.py, test_moonshine.py and test_speech2text2.py.
+APART = ("canary", "cohere_asr", "gpt_bigcode", "m2m_100", "moonshine", "mt5")
+APART += ("speech_to_text", "speech_to_text_2", "t5")
 # Similar to one of DECODERS; joined to one encoder only in the first stage of tests.
 MORE_DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
     name: (model_type, dict(fields))
@@ -142,7 +144,7 @@ class Pair:
         generator = torch.Generator().manual_seed(seed)
         if self.mels:
             return {"inputs": torch.randn(clips, MELS, MEL_FRAMES, generator=generator)}
-        if self.encoder.model_type in ("parakeet_encoder", "speech_to_text", "wav2vec2-bert"):
+        if self.encoder.model_type in ("canary", "cohere_asr", "parakeet_encoder", "speech_to_text", "wav2vec2-bert"):
             features = tiny_config(self.encoder.model_type).speech_spec().frontend.num_features
             shape = clips, FEATURE_FRAMES, features
             tones = 2 * torch.randn(clips, 1, features, generator=generator)

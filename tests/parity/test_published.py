@@ -40,7 +40,20 @@ FAST = {"hidden_size": 1024, "num_hidden_layers": 24, "intermediate_size": 4096,
 CTC_06 = {"model_type": "parakeet_ctc", "vocab_size": 1025, "pad_token_id": 1024, "encoder_config": FAST}
 CTC_11 = CTC_06 | {"encoder_config": FAST | {"num_hidden_layers": 42}}
 TDT = {"model_type": "parakeet_tdt", "vocab_size": 8193, "encoder_config": FAST | {"num_mel_bins": 128}}
+CANARY_ENCODER = FAST | {"model_type": "parakeet_encoder", "num_hidden_layers": 32, "num_mel_bins": 128}
+CANARY_ENCODER |= {"scale_input": False}
+CANARY_DECODER = {"vocab_size": 16384, "hidden_size": 1024, "num_hidden_layers": 8, "intermediate_size": 4096}
+CANARY = {"model_type": "canary", "encoder_config": CANARY_ENCODER, "decoder_config": CANARY_DECODER}
+COHERE = CANARY_DECODER | {"model_type": "cohere_asr", "encoder_config": {"hidden_size": 1280, "num_hidden_layers": 48}}
 PUBLISHED = {
+    **{
+        f"{name}, {part}": Published(part, f"{kind}ForConditionalGeneration", config)
+        for name, kind, config in (
+            ("nvidia/canary-1b-v2", "Canary", CANARY),
+            ("CohereLabs/cohere-transcribe-03-2026", "CohereAsr", COHERE),
+        )
+        for part in ("speech", "text")
+    },
     "nvidia/parakeet-ctc-0.6b": Published("speech", "ParakeetForCTC", CTC_06),
     "nvidia/parakeet-ctc-1.1b": Published("speech", "ParakeetForCTC", CTC_11),
     "nvidia/parakeet-tdt-0.6b-v3": Published("speech", "ParakeetForTDT", TDT),

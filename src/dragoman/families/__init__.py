@@ -33,6 +33,8 @@ _FILES = (
     "blenderbot",
     "blenderbot_small",
     "camembert",
+    "canary",
+    "cohere_asr",
     "data2vec_audio",
     "electra",
     "gemma",

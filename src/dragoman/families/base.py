@@ -106,6 +106,7 @@ class Family:
         whole: The class in `transformers` of a model of both parts under one configuration, where there is one. In its
             checkpoints the encoder's names begin with `model.encoder.`, and the decoder's are those of the part alone.
         composite: The checkpoints that hold its encoder, a bridge and a text model of another family.
+        bridge: The name of the projection between its parts in checkpoints of the whole model.
         feature_extractor: Class of the feature extractor of its encoder.
         tokenizer: Class of the tokenizer (see `dragoman.text.kinds`) where the files of a checkpoint name none; `None`
             where they hold a tokenizer.json, which needs no class.
@@ -125,6 +126,7 @@ class Family:
     text: Part | None = None
     whole: str | None = None
     composite: Composite | None = None
+    bridge: str | None = None
     feature_extractor: str | None = None
     tokenizer: str | None = None
     other_tokenizers: tuple[str, ...] = ()

@@ -76,7 +76,7 @@ class MoonshineConfig(LlamaLikeConfig):
 
 
 # fmt: off
-def _rules(base: str, attentions: dict[str, str], norms: dict[str, str]) -> tuple[Rule, ...]:
+def stack_rules(base: str, attentions: dict[str, str], norms: dict[str, str]) -> tuple[Rule, ...]:
     """Return the rules of a stack; `base` begins each of their names."""
     theirs, ours = f"{base}layers.{{i}}.", "stack.layers.{i}."
     projections = {"q_proj": "q_proj", "k_proj": "k_proj", "v_proj": "v_proj", "o_proj": "out_proj"}.items()
@@ -91,7 +91,7 @@ def _speech_rules(config: MoonshineConfig) -> tuple[Rule, ...]:
     return (
         *(Rename(f"conv{i + 1}.*",                  f"frontend.convs.{i}.conv.*") for i in range(3)),
         Rename("groupnorm.*",                       "frontend.convs.0.norm.*"),
-        *_rules("", {"self_attn": "self_attn"}, {"input": "self_attn", "post_attention": "ffn"}),
+        *stack_rules("", {"self_attn": "self_attn"}, {"input": "self_attn", "post_attention": "ffn"}),
         Rename("layers.{i}.mlp.fc1.*",              "stack.layers.{i}.ffn.in_proj.*"),
         Rename("layer_norm.*",                      "stack.final_norm.*"),
         Drop("decoder.*",                           why="the text decoder is not used"),
@@ -102,9 +102,10 @@ def _speech_rules(config: MoonshineConfig) -> tuple[Rule, ...]:
 
 def _text_rules(config: MoonshineConfig) -> tuple[Rule, ...]:
     attentions, ffn = {"self_attn": "self_attn", "encoder_attn": "cross_attn"}, "stack.layers.{i}.ffn."
+    norms = {"input": "self_attn", "post_attention": "cross_attn", "final": "ffn"}
     return (
         Rename("model.decoder.embed_tokens.weight", "embed.tokens.weight"),
-        *_rules("model.decoder.", attentions, {"input": "self_attn", "post_attention": "cross_attn", "final": "ffn"}),
+        *stack_rules("model.decoder.", attentions, norms),
         Split("model.decoder.layers.{i}.mlp.fc1.*", into=(ffn + "in_proj.*", ffn + "gate_proj.*")),
         Rename("model.decoder.norm.*",              "stack.final_norm.*"),
         Drop("model.encoder.*",                     why="the speech encoder is not used"),

@@ -17,8 +17,6 @@ _REASONS: dict[str, tuple[str, ...]] = {
     ),
     "its positions are slopes of attention (ALiBi), which is not supported": ("bloom", "mpt"),
     "it encodes images and has no text decoder": ("beit", "clip", "deit", "dinov2", "siglip", "swin", "vit"),
-    "its encoder is a FastConformer, which is not supported, so that no half of it can be loaded. The nearest encoders "
-    "are wav2vec2-bert and wav2vec2-conformer": ("canary", "cohere_asr"),
     "it is a streaming transducer, whose encoder attends within windows. The nearest encoder is parakeet_encoder": (
         "nemotron_asr_streaming",
     ),

@@ -14,7 +14,7 @@ from dragoman.families import ModelConfig
 from dragoman.spec import SpeechEncoderSpec
 from dragoman.spec.ids import SpecialIds
 
-_FREE = ("dropout", "init_std", "layerdrop", "spec_augment")
+_FREE = ("attn_dropout", "dropout", "init_std", "layerdrop", "spec_augment")
 
 
 def changed_spec(spec: Any, config: ModelConfig, name: str) -> Any:

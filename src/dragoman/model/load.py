@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +22,7 @@ from dragoman.generation.inherited import read_options
 from dragoman.model.added import added_to_part, built_empty, fill_added
 from dragoman.model.backend import Backend, JointModel, ModelPart
 from dragoman.model.configs import is_sequence_to_sequence, part_config, set_options, whole_config, without_options
-from dragoman.model.names import BRIDGE_KEYS, keymap_of, name_tables
+from dragoman.model.names import bridge_keys, keymap_of, name_tables, unknown_names
 from dragoman.model.tying import HEAD_COPIES, is_tied_in, untie_other_head
 from dragoman.processing.prompts import with_prompt
 from dragoman.spec import SpeechEncoderSpec, TextDecoderSpec
@@ -144,9 +145,12 @@ def _fill_model(
         prefix: _fill_part(backend, part, file, options, prefix=theirs[prefix], warm=False, tied=tied)
         for prefix, part in parts.items()
     }
-    rest = OtherTensors(file, tuple(theirs.values()))
+    keymap = bridge_keys(model.config)
+    rest = OtherTensors(file, unknown_names(keymap, file.keys()) if one_table else tuple(theirs.values()))
+    for prefix, name in product(parts, rest.keys()):
+        found[prefix].dropped.pop(name, None)
     new = {"may_be_fresh": options.new_within("bridge.")}
-    found["bridge."] = _fill(backend, model.bridge, BRIDGE_KEYS, rest, options, config, **new)
+    found["bridge."] = _fill(backend, model.bridge, keymap, rest, options, config, **new)
     if added:
         dtype, device = _target_dtype(backend, options, config), backend.device(options.wanted_device)
         found[""] = fill_added(backend.tensors(model), backend.placer(model, dtype, device), added, whole)

@@ -20,7 +20,7 @@ from dragoman.checkpoint.saving import save_folder
 from dragoman.checkpoint.tensors import SafetensorsFile, save_safetensors
 from dragoman.errors import CheckpointError, ConfigError
 from dragoman.model.backend import Backend, JointModel
-from dragoman.model.names import BRIDGE_KEYS, keymap_of
+from dragoman.model.names import bridge_keys, keymap_of
 from dragoman.spec.lora import LoraSpec
 
 _TABLE = "decoder.embed.tokens.weight"
@@ -147,7 +147,11 @@ def _modules(model: JointModel) -> dict[str, Any]:
 
 
 def _keymaps(model: JointModel) -> dict[str, KeyMap]:
-    return {"encoder.": keymap_of(model.encoder), "decoder.": keymap_of(model.decoder), "bridge.": BRIDGE_KEYS}
+    return {
+        "encoder.": keymap_of(model.encoder),
+        "decoder.": keymap_of(model.decoder),
+        "bridge.": bridge_keys(model.config),
+    }
 
 
 def _tensors(backend: Backend, model: JointModel) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """The names of a whole model's tensors in checkpoints."""
 
+from collections.abc import Iterable
+
 from dragoman.api.config import SpeechEncoderDecoderConfig
 from dragoman.checkpoint.keymap import KeyMap, Rename
-from dragoman.families import Part, speech_part, text_part
+from dragoman.families import Part, find, speech_part, text_part
 from dragoman.model.backend import ModelPart
 from dragoman.model.configs import shared_config
 from dragoman.spec import SpeechEncoderSpec
@@ -14,6 +16,19 @@ BRIDGE_KEYS = KeyMap(
         Rename("speech_proj.out_proj.*", "out_proj.*"),
     )
 )
+
+
+def bridge_keys(config: SpeechEncoderDecoderConfig) -> KeyMap:
+    """Return the name table of the bridge, which a sequence-to-sequence model of one family may call its own way."""
+    family = find(config.decoder.model_type)
+    if family.text is None or family.bridge is None or shared_config(config) is None:
+        return BRIDGE_KEYS
+    return KeyMap((Rename(f"{family.bridge}.*", "proj.*"),), family.text.aliases)
+
+
+def unknown_names(keymap: KeyMap, names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of a file for which a table has no rule."""
+    return tuple(name for name in names if keymap.rule_for(keymap.canonical_name(name)) is None)
 
 
 def name_tables(part: ModelPart) -> Part:

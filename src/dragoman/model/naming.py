@@ -13,7 +13,7 @@ from dragoman.checkpoint.filling import DOUBLE
 from dragoman.checkpoint.keymap import Drop, KeyMap, Rename, Rule, Split
 from dragoman.checkpoint.report import LoadReport
 from dragoman.errors import ConfigError, did_you_mean
-from dragoman.model.names import BRIDGE_KEYS, keymap_of, saved_prefixes
+from dragoman.model.names import bridge_keys, keymap_of, saved_prefixes
 
 _TABLE = "embed.tokens.weight"  # which a tied head shares
 
@@ -143,7 +143,7 @@ def sections_of(module: Any) -> tuple[tuple[str, str, KeyMap], ...]:
     return (
         ("encoder.", encoder, keymap_of(module.encoder)),
         ("decoder.", decoder, keymap_of(module.decoder)),
-        ("bridge.", "", BRIDGE_KEYS),
+        ("bridge.", "", bridge_keys(module.config)),
     )
 
 

@@ -13,7 +13,7 @@ from array_api_compat import array_namespace
 from dragoman.checkpoint.keymap import Drop, KeyMap
 from dragoman.checkpoint.lora import BASE_WEIGHT, LORA_SETTINGS
 from dragoman.model.backend import JointModel, ModelPart
-from dragoman.model.names import BRIDGE_KEYS, keymap_of, saved_prefixes
+from dragoman.model.names import bridge_keys, keymap_of, saved_prefixes
 from dragoman.spec.lora import LoraSpec
 
 
@@ -43,7 +43,7 @@ def model_sections(model: JointModel) -> tuple[Section, ...]:
     return (
         Section("encoder.", encoder, keymap_of(model.encoder)),
         Section("decoder.", decoder, keymap_of(model.decoder)),
-        Section("bridge.", "", BRIDGE_KEYS),
+        Section("bridge.", "", bridge_keys(model.config)),
     )
 
 

@@ -2,6 +2,8 @@
 
 from dragoman.processing.auto import AutoFeatureExtractor, AutoProcessor, AutoTokenizer
 from dragoman.processing.processor import (
+    CanaryProcessor,
+    CohereAsrProcessor,
     GlmAsrProcessor,
     ParakeetProcessor,
     Speech2Text2Processor,
@@ -16,6 +18,8 @@ __all__ = [
     "AutoFeatureExtractor",
     "AutoProcessor",
     "AutoTokenizer",
+    "CanaryProcessor",
+    "CohereAsrProcessor",
     "GlmAsrProcessor",
     "ParakeetProcessor",
     "Speech2Text2Processor",

@@ -13,6 +13,7 @@ from dragoman.families import FAMILIES
 from dragoman.files import write_json
 from dragoman.hub import local_folder
 from dragoman.processing.from_files import read_feature_extractor, read_tokenizer, split_options
+from dragoman.processing.nemo import CanaryPrompts, CoherePrompts
 from dragoman.processing.parts import AnyFeatureExtractor, AnyTokenizer, WhisperPrompts
 from dragoman.publishing import PUSH_OPTIONS, PushMethods, pushed
 from dragoman.text.tokenizer import Tokenizer
@@ -236,6 +237,14 @@ class GlmAsrProcessor(SpeechProcessor):
     """The processor of GLM-ASR, and of its encoder and any decoder."""
 
 
+class CanaryProcessor(CanaryPrompts, SpeechProcessor):
+    """The processor of Canary."""
+
+
+class CohereAsrProcessor(CoherePrompts, SpeechProcessor):
+    """The processor of Cohere Transcribe."""
+
+
 class WhisperProcessor(SpeechProcessor):
     """The processor of Whisper, and of its encoder and any decoder."""
 
@@ -260,6 +269,8 @@ class WhisperProcessor(SpeechProcessor):
 PROCESSORS: dict[str, type[SpeechProcessor]] = {
     kind.__name__: kind
     for kind in (
+        CanaryProcessor,
+        CohereAsrProcessor,
         ParakeetProcessor,
         GlmAsrProcessor,
         Speech2Text2Processor,

@@ -19,6 +19,8 @@ class TextPositionSpec:
     """Rows of the table before that of position 0 (BART has 2)."""
     padding_has_own_position: bool = False
     """Whether padding tokens take the last row before position 0 and are not counted (RoBERTa)."""
+    scaled: bool = False
+    """Whether computed sinusoids are those of the Transformer's paper, divided by the root of the width (Canary)."""
     from_mask: bool = False
     """Whether positions count only the tokens that the attention mask keeps (OPT)."""
 

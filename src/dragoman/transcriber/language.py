@@ -12,9 +12,11 @@ from dataclasses import replace
 from typing import Any
 
 from dragoman.errors import ConfigError, TokenizerError, did_you_mean
+from dragoman.families import find
 from dragoman.model.runner import ModelFacts
 from dragoman.text.languages import LANGUAGES, find_language, language_code
 from dragoman.text.mbart import MBartTokenizer
+from dragoman.text.nemo import PROMPTS, NemoPrompt
 from dragoman.text.whisper import WhisperTokenizer
 from dragoman.transcriber.options import TranscribeOptions
 
@@ -36,6 +38,11 @@ def takes_language(facts: ModelFacts, tokenizer: Any) -> bool:
         return False
     stated = facts.generation.is_multilingual
     return facts.text.vocab_size >= _MULTILINGUAL_FROM if stated is None else stated
+
+
+def nemo_prompt(facts: ModelFacts) -> NemoPrompt | None:
+    """Return how transcripts of a Canary or a Cohere Transcribe start; `None` for other models."""
+    return PROMPTS.get(str(find(facts.config.decoder.model_type).processor))
 
 
 def with_own_choices(options: TranscribeOptions, facts: ModelFacts) -> TranscribeOptions:
@@ -149,7 +156,7 @@ def warn_of_idle_options(facts: ModelFacts, options: TranscribeOptions, tokenize
         ConfigError: If an English-only Whisper is asked for another language: its text would be nonsense.
     """
     whisper, idle = isinstance(tokenizer, WhisperTokenizer), []
-    if not takes_language(facts, tokenizer) and not target_languages(facts, tokenizer, ""):
+    if not (takes_language(facts, tokenizer) or target_languages(facts, tokenizer, "") or nemo_prompt(facts)):
         for name in ("language", "target_language"):
             value = getattr(options, name)
             if value is None or (whisper and value.lower() in ("en", "english")):

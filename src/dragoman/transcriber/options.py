@@ -34,7 +34,7 @@ class TranscribeOptions:
     language: str | None = _language(
         None,
         "Spoken language, for models that take one: `en` or `english`.",
-        unset="the checkpoint's, else detected",
+        unset="the checkpoint's, else detected; Canary and Cohere Transcribe detect none",
     )
     task: Literal["transcribe", "translate"] | None = _language(
         None,

@@ -10,6 +10,7 @@ from dragoman.transcriber.decoded import Decoded
 from dragoman.transcriber.engine import Engine
 from dragoman.transcriber.language import (
     language_tokens,
+    nemo_prompt,
     prompt_tokens,
     takes_language,
     target_token,
@@ -99,6 +100,11 @@ class PromptBuilder:
         facts, tokenizer = engine.facts, engine.tokenizer
         warn_of_idle_options(facts, options, tokenizer)
         own = with_own_choices(options, facts)
+        nemo = nemo_prompt(facts)
+        if nemo is not None:
+            self.language = nemo.code(own.language)
+            written = own.target_language or ("en" if own.task == "translate" else None)
+            return nemo.ids(tokenizer, self.language, written)
         if not takes_language(facts, tokenizer):
             english_only = isinstance(tokenizer, WhisperTokenizer)
             self.language = "en" if english_only else options.language

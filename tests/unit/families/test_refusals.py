@@ -26,8 +26,8 @@ BOTH = pytest.mark.parametrize("cls", [SpeechEncoderDecoderModel, FlaxSpeechEnco
         ("clip", "encodes images"),
         ("vits", "generates sound"),
         ("qwen3_asr", r"no half of it can be loaded\. The nearest is an encoder of whisper joined to qwen3"),
-        ("parakeet_ctc", "The nearest encoders are wav2vec2-bert"),
-        ("parakeet_tdt", "transducer"),
+        ("nemotron_asr_streaming", "transducer"),
+        ("parakeet_tdt", "it has no text decoder"),
         ("encoder-decoder", "save its decoder"),
         ("nothing_known", "no family describes"),
     ],
@@ -35,6 +35,8 @@ BOTH = pytest.mark.parametrize("cls", [SpeechEncoderDecoderModel, FlaxSpeechEnco
 def test_the_error_says_why_and_what_can(model_type: str, why: str) -> None:
     with pytest.raises(ConfigError, match=why) as caught:
         SpeechEncoderDecoderConfig(encoder=tiny_config("wav2vec2"), decoder={"model_type": model_type})
+    if model_type == "parakeet_tdt":  # an encoder in the wrong place
+        return
     encoders, decoders = str(caught.value).partition("; decoders are ")[::2]
     assert "hubert" in encoders
     assert "hubert" not in decoders

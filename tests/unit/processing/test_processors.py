@@ -280,4 +280,5 @@ def test_classes_named_by_a_family_exist(family: Family) -> None:
     assert (family.speech is None) == (family.feature_extractor is None)
     if family.speech:
         extractor = getattr(dragoman, family.feature_extractor)()
-        assert processor_of(extractor) is getattr(dragoman, family.processor)
+        sharing = [one for one in FAMILIES if one.feature_extractor == family.feature_extractor]
+        assert processor_of(extractor) in {getattr(dragoman, one.processor) for one in sharing}

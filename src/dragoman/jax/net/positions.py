@@ -113,9 +113,12 @@ def positions_of(spec: PositionSpec, width: int) -> Positions:
     return TablePositions(spec, width) if isinstance(spec, TablePositionSpec) else SinusoidPositions(spec)
 
 
-def sinusoids(positions: Int[Array, "*rows tokens"], width: int) -> Float[Array, "*rows tokens width"]:
-    """Return fairseq's sinusoids: sines, then cosines, of frequencies that fall geometrically from 1 to 1/10,000."""
+def sinusoids(
+    positions: Int[Array, "*rows tokens"], width: int, scaled: bool = False
+) -> Float[Array, "*rows tokens width"]:
+    """Return sines, then cosines, of frequencies that fall from 1 to 1/10,000: fairseq's or, `scaled`, Canary's."""
     half = width // 2
-    frequencies = jnp.exp(jnp.arange(half) * (-math.log(10_000) / (half - 1)))
+    steps, scale = (half, width**-0.5) if scaled else (half - 1, 1.0)
+    frequencies = jnp.exp(jnp.arange(half) * (-math.log(10_000) / steps))
     angles = positions[..., None] * frequencies
-    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1) * scale

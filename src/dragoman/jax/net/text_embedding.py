@@ -77,12 +77,11 @@ class TextEmbedding(nnx.Module):
         if spec.padding_has_own_position and tokens is not None and pad is not None:
             padding = jnp.equal(tokens, pad)
             if positions is None:
-                positions = (
-                    start + jnp.cumsum(~padding, 1) - 1
-                )  # fairseq counts padding in the cache, but not among new tokens
+                # fairseq counts padding in the cache, but not among new tokens
+                positions = start + jnp.cumsum(~padding, 1) - 1
         if self.positions is None:
             index = first + jnp.arange(states.shape[1]) if positions is None else positions + spec.offset
-            embedded = sinusoids(index, states.shape[2]).astype(states.dtype)
+            embedded = sinusoids(index, states.shape[2], spec.scaled).astype(states.dtype)
             return embedded if padding is None else embedded * ~padding[:, :, None]  # of padding they are zero
         table = self.positions.weight[...]
         if spec.kind is Positions.STORED:

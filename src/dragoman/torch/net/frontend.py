@@ -181,10 +181,8 @@ Frontend = ConvFrontend | MelFrontend | FeatureFrontend | SubsampleFrontend | Pl
 
 def frontend_of(spec: FrontendSpec, width: int) -> Frontend:
     """Build the front end that a spec describes."""
+    if isinstance(spec, SubsampleFrontendSpec):
+        return (PlanarFrontend if spec.planar else SubsampleFrontend)(spec, width)
     if isinstance(spec, ConvFrontendSpec):
         return ConvFrontend(spec, width)
-    if isinstance(spec, MelFrontendSpec):
-        return MelFrontend(spec, width)
-    if isinstance(spec, FeatureFrontendSpec):
-        return FeatureFrontend(spec, width)
-    return (PlanarFrontend if spec.planar else SubsampleFrontend)(spec, width)
+    return MelFrontend(spec, width) if isinstance(spec, MelFrontendSpec) else FeatureFrontend(spec, width)

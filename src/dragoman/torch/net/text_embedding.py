@@ -77,13 +77,12 @@ class TextEmbedding(nn.Module):
         if spec.padding_has_own_position and tokens is not None and pad is not None:
             padding = torch.eq(tokens, pad)
             if positions is None:
-                positions = (
-                    start + (~padding).long().cumsum(1) - 1
-                )  # fairseq counts padding in the cache, but not among new tokens
+                # fairseq counts padding in the cache, but not among new tokens
+                positions = start + (~padding).long().cumsum(1) - 1
         if self.positions is None:
             along = torch.arange(first, first + states.shape[1], device=states.device)
             index = along if positions is None else positions + spec.offset
-            embedded = sinusoids(index, states.shape[2]).to(states.dtype)
+            embedded = sinusoids(index, states.shape[2], spec.scaled).to(states.dtype)
             return embedded if padding is None else embedded * ~padding[:, :, None]  # of padding they are zero
         if positions is None:
             tracing = torch.jit.is_tracing()  # type: ignore[attr-defined]  # a range would fix the number of tokens
