@@ -35,7 +35,6 @@ from dragoman.model.arguments import chosen, encoder_inputs
 from dragoman.model.joining import check_joinable, check_part, joint_config
 from dragoman.model.save import save_model
 from dragoman.publishing import pushed
-from dragoman.spec import Padding
 from dragoman.spec.augment import Masks
 
 
@@ -290,9 +289,4 @@ class FlaxSpeechEncoderDecoderModel(StageMethods):
         return self.decoder.get_output_embeddings()
 
     def _layers_changed(self, *, added: bool = False) -> None:
-        self._programs.forget()
-
-    def set_padding(self, padding: Padding | str) -> None:
-        """Choose how padding is treated; see `ModelMethods.set_padding`."""
-        super().set_padding(padding)
         self._programs.forget()

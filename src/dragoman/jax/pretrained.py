@@ -44,11 +44,6 @@ class PretrainedPart(nnx.Module):
         if config.gradient_checkpointing:
             self._set_checkpointing(True)
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, nnx.Module) and vars(self).get(name, value) is not value:
-            is_fixed(name)
-        super().__setattr__(name, value)
-
     def config_changed(self, name: str) -> None:
         """Take over a field that was set in the configuration.
 

@@ -15,6 +15,7 @@ from dragoman.errors import CheckpointError
 from dragoman.jax.arrays import is_traced
 from dragoman.jax.forks import mind_forks
 from dragoman.jax.net.tree import Tree, cast, fitting, flat, merge, nested, tree_of, update, variables
+from dragoman.spec import Padding
 
 _log = logging.getLogger("dragoman")
 
@@ -33,10 +34,8 @@ class Programs:
     def __init__(self, module: nnx.Module, dtype: Any = None) -> None:
         mind_forks()
         self._module, self._dtype = module, dtype
-        self._variables = variables(module)
-        self._structure: Any = None  # of the parameters, once it is needed
         self._traced: Tree | None = None  # parameters assigned while a program is compiled
-        self._compiled: dict[Callable[..., Any], Callable[..., Any]] = {}
+        self.forget()
 
     def __getstate__(self) -> tuple[nnx.Module, Any]:
         """Return what a copy or a pickle keeps; a copy compiles its own programs."""
@@ -63,6 +62,7 @@ class Programs:
         Those that were assigned inside `jax.jit` or `jax.pmap`, as code for Flax does, are the model's until its
         program is compiled; then the model has its own again.
         """
+        self._follow()
         if self._traced is not None:
             try:
                 jnp.negative(next(iter(flat(self._traced).values())))
@@ -95,9 +95,19 @@ class Programs:
 
     def forget(self) -> None:
         """Drop all programs, after the structure of the module has changed."""
-        self._compiled.clear()
-        self._structure = None
+        self._compiled: dict[Callable[..., Any], Callable[..., Any]] = {}
+        self._structure: Any = None  # of the parameters, once it is needed
         self._variables = variables(self._module)
+        self._places = [
+            (vars(module), name, value)
+            for _, module in nnx.iter_modules(self._module)
+            for name, value in vars(module).items()
+            if isinstance(value, nnx.Module | nnx.Variable | Padding)
+        ]
+
+    def _follow(self) -> None:
+        if any(owner.get(name) is not value for owner, name, value in self._places):  # one was replaced
+            self.forget()
 
     def of(self, function: Callable[..., Any], static: tuple[str, ...] = _STATIC) -> Callable[..., Any]:
         """Return `function(module, …)` as a compiled `(params or None, …)`.
@@ -108,6 +118,7 @@ class Programs:
             static: Names of the arguments that are not arrays; they must be passed by name.
         """
         mind_forks()
+        self._follow()
         if function not in self._compiled:
             graph = nnx.graphdef(self._module)
 

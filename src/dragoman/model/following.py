@@ -65,15 +65,14 @@ def joint_change_is_free(names: Iterable[str], name: str) -> None:
 
 
 def is_fixed(name: str) -> NoReturn:
-    """Refuse to replace a module of a network whose programs are compiled.
+    """Refuse to replace a part of a model in JAX.
 
     Raises:
         ConfigError: Always.
     """
     raise ConfigError(
-        f"`{name}` cannot be replaced in JAX: the network is a constant of its compiled programs, so it would have no "
-        "effect. Assign other weights (model.params = …), build the model from other parts (encoder=…, decoder=…), or "
-        "replace modules in PyTorch and load the saved folder here."
+        f"`{name}` cannot be replaced in JAX: the model was built from it. Replace modules inside it, assign other "
+        "weights (model.params = …), or build the model from other parts (encoder=…, decoder=…)."
     )
 
 

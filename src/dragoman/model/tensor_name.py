@@ -46,6 +46,11 @@ class NamePairs:
         """By our names of parameters and modules, those in `transformers`."""
         return {self._prefix + ours: self._prefix + theirs for ours, theirs in (*self._modules(), *self._tensors())}
 
+    @cached_property
+    def names(self) -> Collection[str]:
+        """The names in `transformers`."""
+        return set(self.all.values())
+
     def theirs(self, name: str) -> str:
         """Return the name in `transformers`; of what is inside a replaced layer, with that of the layer; else ours."""
         path, rest = name, ""
@@ -93,8 +98,9 @@ class TensorName(str):
     """Our name of a parameter or a module.
 
     `in`, `startswith` and `endswith` test the name in `transformers` if what they look for is in one of these names,
-    and else ours. The name of a parameter that was found so, and is the same tensor there, is split, cut and sliced as
-    its name in `transformers`. In all else it is an ordinary string: our name, which is its place.
+    and else ours; it is equal to both names, but a set or a dictionary finds ours alone. The name of a parameter that
+    was found so, and is the same tensor there, is split, cut and sliced as its name in `transformers`. In all else it
+    is an ordinary string: our name, which is its place.
 
     Attributes:
         pairs: The names of all parameters or modules of the model.
@@ -124,6 +130,16 @@ class TensorName(str):
         holds = test(self.theirs)
         self.found = self.found or holds
         return holds
+
+    def __eq__(self, other: object) -> bool:
+        if str.__eq__(self, other) or self.pairs is None or type(other) is not str:
+            return str.__eq__(self, other)
+        return other in self.pairs.names and other == self.theirs and other not in self.pairs.all
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = str.__hash__
 
     def _meant(self) -> str:
         is_same = self.found and self.pairs is not None and str(self) in self.pairs.splittable

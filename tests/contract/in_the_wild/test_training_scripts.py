@@ -224,3 +224,25 @@ def test_a_module_of_lightning(pair: Any, speech: Any, labels: Any, same: Any) -
         model.load_state_dict(bare)
         found.append((sum(p.numel() for p in chosen), module.training_step(batch)))
     same(found)
+
+
+def test_whole_names_in_lists(pair: Any, same: Any) -> None:
+    wanted = ["encoder.masked_spec_embed", "decoder.model.decoder.layers.0.self_attn.q_proj.weight"]
+    found = []
+    for _, model in pair("wav2vec2", "bart"):
+        names = [name for name, _ in model.named_parameters()]
+        chosen = [parameter for name, parameter in model.named_parameters() if name in wanted]
+        one = [name == wanted[0] for name in names].count(True)
+        other = [name != wanted[0] for name in names].count(True)
+        found.append(([p.detach() for p in chosen], one, other - len(names)))
+    same(found)
+    assert len(found[0][0]) == 2
+
+
+def test_our_names_stay_equal_to_themselves(pair: Any) -> None:
+    *_, (_, model) = pair("wav2vec2", "bart")
+    plain = [str(name) for name, _ in torch.nn.Module.named_parameters(model)]
+    for index, (name, _) in enumerate(model.named_parameters()):
+        assert [other for other in plain if name == other] == [plain[index]]
+        assert plain.index(name) == index
+        assert {name: 1}[plain[index]] == 1
