@@ -45,6 +45,22 @@ class Programs:
         """Take the module of the copy."""
         Programs.__init__(self, *state)
 
+    def forget(self) -> None:
+        """Drop all programs, after the structure of the module has changed."""
+        self._compiled: dict[Callable[..., Any], Callable[..., Any]] = {}
+        self._structure: Any = None  # of the parameters, once it is needed
+        self._variables = variables(self._module)
+        self._places = [
+            (vars(module), name, value)
+            for _, module in nnx.iter_modules(self._module)
+            for name, value in vars(module).items()
+            if isinstance(value, nnx.Module | nnx.Variable | Padding)
+        ]
+
+    def _follow(self) -> None:
+        if any(owner.get(name) is not value for owner, name, value in self._places):  # one was replaced
+            self.forget()
+
     @property
     def dtype(self) -> Any:
         """Type to compute in; `None` for that of the parameters."""
@@ -92,22 +108,6 @@ class Programs:
             f"{len(wanted - given)} are missing ({', '.join(sorted(wanted - given)[:3])}) and "
             f"{len(given - wanted)} are of another model ({', '.join(sorted(given - wanted)[:3])})."
         )
-
-    def forget(self) -> None:
-        """Drop all programs, after the structure of the module has changed."""
-        self._compiled: dict[Callable[..., Any], Callable[..., Any]] = {}
-        self._structure: Any = None  # of the parameters, once it is needed
-        self._variables = variables(self._module)
-        self._places = [
-            (vars(module), name, value)
-            for _, module in nnx.iter_modules(self._module)
-            for name, value in vars(module).items()
-            if isinstance(value, nnx.Module | nnx.Variable | Padding)
-        ]
-
-    def _follow(self) -> None:
-        if any(owner.get(name) is not value for owner, name, value in self._places):  # one was replaced
-            self.forget()
 
     def of(self, function: Callable[..., Any], static: tuple[str, ...] = _STATIC) -> Callable[..., Any]:
         """Return `function(module, …)` as a compiled `(params or None, …)`.
