@@ -34,6 +34,10 @@ _TOKENS_PER_SECOND, _MIN_LENGTH_LIMIT = 50, 448
 # depend on the other windows of a batch, so that the batch size changes nothing.
 _SAMPLED_PER_SECOND, _MIN_SAMPLED = 25, 32
 
+# Average log-probability below which a short window is encoded whole. Of 120 clips, 16 % were, and the word error rate
+# was 12.9 % with it, 13.9 % without it and 12.4 % for whole windows.
+_SURE = -0.5
+
 # Whisper's no-speech token, by the names that its files have given it.
 _NO_SPEECH = ("<|nospeech|>", "<|nocaptions|>")
 
@@ -104,16 +108,16 @@ def decode(
 def _decode(engine: Engine, batch: WindowBatch, options: TranscribeOptions, before: Sequence[Decoded]) -> list[Decoded]:
     """Decode windows at one temperature after the other, each until its transcript passes the guards.
 
-    A window that failed as a short one is encoded whole, and searched again before it is sampled.
+    Short windows whose transcripts are not likely enough are encoded whole and searched again.
     """
-    short = options.short_windows
-    encoded = engine.encode(batch.waveforms, short=short and not before)
+    short = options.short_windows and not before
+    encoded = engine.encode(batch.waveforms, short=short)
     no_speech = _no_speech_probs(engine, encoded, batch.waveforms)
     limit = _length_limit(engine, encoded, batch, options)
     seconds = [len(samples) / SAMPLING_RATE for samples in batch.waveforms]
     tried: list[list[Decoded]] = [[one] for one in before] or [[] for _ in batch.waveforms]
     failed: Sequence[int] = range(len(tried))
-    for attempt, temperature in list(enumerate(options.temperatures))[bool(before) and not short :]:
+    for attempt, temperature in list(enumerate(options.temperatures))[bool(before) :]:
         for most, rows in _rows_by_limit(failed, seconds, limit, sampled=bool(attempt and temperature)):
             memory = engine.runner.take(encoded, rows) if attempt else encoded
             found = _search(engine, memory, batch.take(rows), options, most, temperature, attempt)
@@ -124,6 +128,11 @@ def _decode(engine: Engine, batch: WindowBatch, options: TranscribeOptions, befo
         if not failed:
             break
     best = [best_of(several, options) if row in failed else several[-1] for row, several in enumerate(tried)]
+    unsure = [row for row, one in enumerate(best) if one.avg_logprob < _SURE] if short else []
+    if unsure:
+        whole = _decode(engine, batch.take(unsure), replace(options, short_windows=False), [])
+        for row, one in zip(unsure, whole, strict=True):
+            best[row] = one
     return _with_alignments(engine, encoded, batch, best, options)
 
 

@@ -96,7 +96,9 @@ def test_graphs_give_the_states_of_pytorch(model, processor, exported, clips):
 
 @pytest.mark.filterwarnings("ignore:.*words may be missing")
 @pytest.mark.parametrize("backend", ["torch", "onnx"])
-def test_transcripts_do_not_depend_on_the_batch(whisper_checkpoint, exported, clips, backend):
+@pytest.mark.parametrize("sure", [-99.0, -5.35])
+def test_transcripts_do_not_depend_on_the_batch(whisper_checkpoint, exported, clips, backend, sure, monkeypatch):
+    monkeypatch.setattr("dragoman.transcriber.fallback._SURE", sure)
     whisper = Transcriber({"torch": whisper_checkpoint, "onnx": exported}[backend], backend=backend)
     texts = [[one.text for one in whisper.transcribe_many(clips, batch_size=size, **OPTIONS)] for size in (1, 3, 8)]
     assert texts[0] == texts[1] == texts[2] == [whisper.transcribe(clip, **OPTIONS).text for clip in clips]
@@ -104,9 +106,9 @@ def test_transcripts_do_not_depend_on_the_batch(whisper_checkpoint, exported, cl
 
 
 @pytest.mark.filterwarnings("ignore:.*words may be missing")
-def test_what_fails_is_encoded_whole(model, processor, clips):
+def test_unlikely_transcripts_are_those_of_whole_windows(model, processor, clips, monkeypatch):
     whisper, counts = Transcriber(model, processor), {"encode": 0, "encode_short": 0}
-    runner = whisper._engine.runner
+    runner = whisper.engine.runner
     for name, function in [(name, getattr(runner, name)) for name in counts]:
 
         def counted(*arguments, name=name, function=function):
@@ -114,12 +116,17 @@ def test_what_fails_is_encoded_whole(model, processor, clips):
             return function(*arguments)
 
         setattr(runner, name, counted)
-    whisper.transcribe(clips[0], **{**OPTIONS, "short_windows": False})
+    exact = whisper.transcribe(clips[0], **{**OPTIONS, "short_windows": False}).segments[0]
     assert counts == {"encode": 1, "encode_short": 0}
-    whisper.transcribe(clips[0], **OPTIONS)
-    assert counts == {"encode": 1, "encode_short": 1}
-    whisper.transcribe(clips[0], **{**OPTIONS, "logprob_threshold": 1.0, "temperature": (0.0, 0.2)})
+    again = whisper.transcribe(clips[0], **OPTIONS).segments[0]  # a random model is never sure
+    assert counts == {"encode": 2, "encode_short": 1}
+    assert again == exact
+    monkeypatch.setattr("dragoman.transcriber.fallback._SURE", -99.0)
+    short = whisper.transcribe(clips[0], **OPTIONS).segments[0]
     assert counts == {"encode": 2, "encode_short": 2}
+    assert short.avg_logprob != exact.avg_logprob
+    whisper.transcribe(clips[0], **{**OPTIONS, "logprob_threshold": 1.0, "temperature": (0.0, 0.2)})
+    assert counts == {"encode": 3, "encode_short": 3}, "sampling is from whole windows"
 
 
 def test_models_without_short_windows_are_refused(transcriber, sample):
