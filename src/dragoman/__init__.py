@@ -33,6 +33,7 @@ _NAMES = {
     "ParakeetProcessor": "dragoman.processing",
     "GlmAsrFeatureExtractor": "dragoman.audio.features.glmasr",
     "GlmAsrProcessor": "dragoman.processing",
+    "shift_tokens_right": "dragoman.generation.shifting",
     "Speech2Text2Processor": "dragoman.processing",
     "SeamlessM4TFeatureExtractor": "dragoman.audio.features.filter_banks",
     "Speech2TextFeatureExtractor": "dragoman.audio.features.filter_banks",

@@ -160,6 +160,7 @@ PUBLIC = {
     "XLMRobertaForCausalLM",
     "__version__",
     "load_audio",
+    "shift_tokens_right",
     # tokenizers
     "BartTokenizer",
     "BartTokenizerFast",

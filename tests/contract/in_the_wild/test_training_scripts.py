@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import accelerate
+import jax.numpy as jnp
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -246,3 +248,17 @@ def test_our_names_stay_equal_to_themselves(pair: Any) -> None:
         assert [other for other in plain if name == other] == [plain[index]]
         assert plain.index(name) == index
         assert {name: 1}[plain[index]] == 1
+
+
+@pytest.mark.parametrize("convert", [torch.from_numpy, np.asarray, jnp.asarray])
+def test_labels_are_shifted_by_the_function_of_transformers(convert: Any) -> None:
+    labels = np.array([[5, 6, 7, 2], [8, 9, 2, -100], [-100, 1, 2, -100]], np.int32)
+    expected = transformers.models.bart.modeling_bart.shift_tokens_right(torch.from_numpy(labels), 1, 3)
+    given = convert(labels.copy())
+    found = dragoman.shift_tokens_right(given, 1, 3)
+    assert type(found) is type(given)
+    assert found.dtype == given.dtype
+    assert np.array_equal(found, expected)
+    assert np.array_equal(given, labels)
+    with pytest.raises(ValueError, match="pad_token_id"):
+        dragoman.shift_tokens_right(given, None, 3)
