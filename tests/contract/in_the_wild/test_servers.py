@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import accelerate
 import jiwer
 import pytest
 import torch
@@ -82,3 +83,26 @@ def test_an_evaluation_with_error_rates(pair: Any, speech: Any, labels: Any, sam
                 references.append(" ".join(str(token) for token in target[0].tolist() if token != -100))
         found.append((jiwer.wer(references, hypotheses), jiwer.cer(references, hypotheses), torch.tensor(losses)))
     same(found)
+
+
+def test_outputs_are_moved_and_gathered_as_dictionaries(pair: Any, speech: Any, labels: Any, same: Any) -> None:
+    """As wrappers do it: made anew from pairs, or from a dictionary, with the class of the output."""
+    found = []
+    for _, model in pair("wav2vec2", "bart"):
+        with torch.no_grad():
+            output = model(**speech, labels=labels)
+        generated = model.generate(**speech, max_new_tokens=3, return_dict_in_generate=True, output_scores=True)
+        encoded = model.encoder(**speech)
+        moved = accelerate.utils.convert_to_fp32(accelerate.utils.send_to_device(output, "cpu"))
+        gathered = type(output)((name, value) for name, value in output.items() if name != "past_key_values")
+        parts = tuple(value for name, value in output.items() if name not in ("loss", "past_key_values"))
+        found.append(
+            (
+                [isinstance(one, dict) for one in (output, generated, encoded, moved, gathered)],
+                [type(one) is type(output) for one in (moved, gathered)],
+                [moved["loss"], gathered.logits, gathered[0], *parts],
+                [generated["sequences"].tolist(), generated.scores[0], encoded[0]],
+            )
+        )
+    same(found)
+    assert all(found[0][0])
