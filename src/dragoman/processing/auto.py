@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 from dragoman.audio.features.extractor import FeatureExtractor
+from dragoman.checkpoint.folder import read_model_config
 from dragoman.families import FAMILIES
 from dragoman.hub import local_folder
 from dragoman.processing.from_files import processor_class, read_feature_extractor, read_tokenizer
@@ -13,6 +14,10 @@ from dragoman.text.tokenizer import Tokenizer
 # The processor that the tokenizer of a family without a speech encoder implies.
 _OF_TOKENIZER = {
     family.tokenizer: PROCESSORS[family.processor] for family in FAMILIES if family.processor and not family.speech
+}
+# The processor of a model of both parts, whose feature extractor may be that of other families too.
+_OF_WHOLE = {
+    family.model_type: PROCESSORS[family.processor] for family in FAMILIES if family.processor and family.whole
 }
 
 
@@ -78,6 +83,7 @@ class AutoProcessor:
         """
         folder, options = local_folder(pretrained_model_name_or_path, kwargs)
         parts = SpeechProcessor.from_pretrained(folder, **options)
-        implied = _OF_TOKENIZER.get(type(parts.tokenizer).__name__) or processor_of(parts.feature_extractor)
+        whole = _OF_WHOLE.get(str(read_model_config(folder).get("model_type")))
+        implied = whole or _OF_TOKENIZER.get(type(parts.tokenizer).__name__) or processor_of(parts.feature_extractor)
         named = PROCESSORS.get(str(processor_class(folder)), implied)
         return named(parts.feature_extractor, parts.tokenizer)

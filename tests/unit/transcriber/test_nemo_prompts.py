@@ -14,6 +14,7 @@ import dragoman
 from dragoman import SpeechEncoderDecoderConfig, SpeechEncoderDecoderModel, Transcriber
 from dragoman.errors import ConfigError, TokenizerError
 from dragoman.testing import tiny_config
+from dragoman.torch.export.folder import export
 
 CODES = ("en", "de", "fr", "bg", "ja")
 CONTROL = ["startofcontext", "startoftranscript", "emo:undefined", "pnc", "nopnc", "noitn", "notimestamp", "nodiarize"]
@@ -85,8 +86,22 @@ def test_languages_are_a_prompt(
     assert seen[-1][3:5] == ["<|fr|>", "<|de|>"]
 
 
+@pytest.mark.filterwarnings("ignore:.*words may be missing")
+def test_8_bits_and_onnx(tmp_path: Path, sample: np.ndarray) -> None:
+    folder = checkpoint("cohere_asr", tmp_path / "model")
+    options: dict[str, Any] = {"language": "en", "beam_size": 2}
+    expected = Transcriber(folder, device="cpu").transcribe(sample[:40_000], **options).text
+    assert expected
+    assert Transcriber(folder, device="cpu", compute_type="int8").transcribe(sample[:40_000], **options).text
+    export(SpeechEncoderDecoderModel.from_pretrained(folder), tmp_path / "graphs", "float32")
+    dragoman.AutoProcessor.from_pretrained(folder).save_pretrained(tmp_path / "graphs")
+    found = Transcriber(tmp_path / "graphs", device="cpu", backend="onnx").transcribe(sample[:40_000], **options).text
+    assert found == expected
+
+
 def test_processors_give_the_prompts_of_generate(tmp_path: Path, sample: np.ndarray) -> None:
-    processor = dragoman.CanaryProcessor.from_pretrained(checkpoint("canary", tmp_path))
+    processor = dragoman.AutoProcessor.from_pretrained(checkpoint("canary", tmp_path))
+    assert isinstance(processor, dragoman.CanaryProcessor)
     expected = [*PROMPT, "<|fr|>", "<|en|>", "<|nopnc|>", *END]
     ids = processor.get_decoder_prompt_ids("fr", "en", punctuation=False)
     assert processor.tokenizer.convert_ids_to_tokens(ids) == expected

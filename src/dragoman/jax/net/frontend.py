@@ -173,7 +173,7 @@ class PlanarFrontend(nnx.Module):
         self, features: Float[Array, "batch frames bins"], lengths: Lengths, *, frozen: bool = False, key: Key = None
     ) -> tuple[Float[Array, "batch frames_out width"], None]:
         """Return the frames for the stack; those beyond `lengths` are zero before each convolution."""
-        x = features.astype(self.proj.weight.dtype)[..., None]  # [b, t, f, 1]
+        x = features.astype(self.convs[0].weight.dtype)[..., None]  # [b, t, f, 1]
         for conv, mix in zip(self.convs, [None, *self.mixes], strict=True):
             if lengths is not None:
                 x = jnp.where(frame_mask(lengths, x.shape[1])[:, :, None, None], x, 0.0)

@@ -166,7 +166,7 @@ class PlanarFrontend(nn.Module):
         self, features: Float[Tensor, "batch frames bins"], lengths: Int[Tensor, " batch"] | None
     ) -> tuple[Float[Tensor, "batch frames_out width"], None]:
         """Return the frames for the stack; those beyond `lengths` are zero before each convolution."""
-        x = features.to(self.proj.weight.dtype)[:, None]  # [b, 1, t, f]
+        x = features.to(next(self.convs.parameters()).dtype)[:, None]  # [b, 1, t, f]
         for conv, mix in zip(self.convs, [None, *self.mixes], strict=True):
             if lengths is not None:
                 x = x.masked_fill(~frame_mask(lengths, x.shape[2])[:, None, :, None], 0.0)
