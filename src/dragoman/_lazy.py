@@ -32,6 +32,10 @@ EXTRAS = {
     "websockets": "server",
     "onnxruntime": "onnx",
     "onnx": "export",
+    "pyarrow": "cloud",
+    "fsspec": "cloud",
+    "s3fs": "cloud",
+    "ray": "ray",
 }
 
 

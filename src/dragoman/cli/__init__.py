@@ -15,6 +15,7 @@ from dragoman._version import __version__
 from dragoman.cli.argv import normalise
 from dragoman.cli.average import average
 from dragoman.cli.bench import bench
+from dragoman.cli.bulk import bulk
 from dragoman.cli.console import report, session
 from dragoman.cli.data import data
 from dragoman.cli.doctor import doctor
@@ -36,7 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # its boxes cut long flags short and take a second
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-for _command in (transcribe, inspect, listen, serve, init, data, train, average, evaluate, export, bench, doctor):
+for _command in (transcribe, bulk, inspect, listen, serve, init, data, train, average, evaluate, export, bench, doctor):
     app.command(cls=CommandWithGroups)(_command)
 
 

@@ -43,7 +43,7 @@ def load_audio(utterance: Utterance, sampling_rate: int) -> Waveform:
 
 
 def _part(utterance: Utterance, sampling_rate: int) -> Waveform:
-    source = _source(utterance.audio)
+    source = source_of(utterance.audio)
     if utterance.offset == 0 and utterance.duration is None:
         return reading.load_audio(source, sampling_rate=sampling_rate)
     sought = _by_seeking(utterance, sampling_rate) if utterance.offset > 0 else None
@@ -88,7 +88,7 @@ def _by_seeking(utterance: Utterance, sampling_rate: int) -> Waveform | None:
     return as_waveform(samples, sampling_rate=rate, target_sampling_rate=sampling_rate)
 
 
-def _source(audio: str) -> Any:
+def source_of(audio: str) -> Any:
     """Return the argument of the audio readers for an address."""
     if audio.startswith(SCHEME):
         return audio_bytes(audio)
@@ -110,7 +110,7 @@ def _source(audio: str) -> Any:
 def seconds_by_header(address: str) -> float | None:
     """Return the length of an audio file by its header, or `None` if only decoding can tell."""
     try:
-        source = _source(address)
+        source = source_of(address)
         information = soundfile.info(io.BytesIO(source) if isinstance(source, bytes) else source)
     except (AudioError, soundfile.SoundFileError, OSError, TypeError, ValueError):
         return None

@@ -33,7 +33,7 @@ ROLES: Mapping[str, tuple[str, ...]] = {
     "speaker": ("speaker", "speaker_id", "spk", "spk_id", "client_id"),
     "language": ("language", "lang", "locale", "src_lang", "source_language"),
 }  # fmt: skip
-_NEEDED = ("audio", "text")
+NEEDED = ("audio", "text")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _BESIDE = ("", "clips", "audio", "wav", "wavs")  # where files are, below the folder of a manifest
 
@@ -58,6 +58,9 @@ class RowReader:
         columns: Names of columns by role, where they are not the usual ones.
         audio_root: Another folder that relative paths may be relative to; it comes first.
         find: False leaves addresses of audio as they are: they are no paths.
+        needed: Columns that every item must have; a text that is not needed may be missing or empty.
+        remote: Address of an object store that relative paths are relative to, as `s3://bucket/talks`; URLs are then
+            left as they are, and missing files to whoever reads them. Empty if only URLs are remote, `None` if none.
     """
 
     def __init__(
@@ -67,9 +70,11 @@ class RowReader:
         audio_root: str | os.PathLike[str] | None = None,
         *,
         find: bool = True,
+        needed: Sequence[str] = NEEDED,
+        remote: str | None = None,
     ) -> None:
         self._columns = check_columns(columns)
-        self._find = find
+        self._find, self._needed, self._remote = find, needed, remote
         roots = [os.fspath(audio_root)] if audio_root is not None else []
         self._roots = [
             *roots,
@@ -83,7 +88,7 @@ class RowReader:
     def check_header(self, path: Path, header: Sequence[str]) -> None:
         """Raise a `DataError` if a table lacks a column that every item needs, or that the caller names."""
         named = self._named(header)
-        for role in dict.fromkeys([*self._columns, *_NEEDED]):
+        for role in dict.fromkeys([*self._columns, *self._needed]):
             if role not in named:
                 raise DataError(f"{path}:1: {self._missing(role, header)}")
 
@@ -117,7 +122,7 @@ class RowReader:
         def problem(kind: str, message: str) -> Problem:
             return Problem(kind=kind, source=row.source, message=message)
 
-        for role in _NEEDED:
+        for role in self._needed:
             if role not in named:
                 return problem("missing column", self._missing(role, row.values))
         try:
@@ -126,7 +131,7 @@ class RowReader:
             return problem(*error.args)
 
     def _utterance(self, row: Row, value: Callable[[str], Any]) -> Utterance:
-        text = _text(value("text"))
+        text = _text(value("text")) if "text" in self._needed else ""
         written = _path(value("audio"))
         audio = self._found(written) if self._find else written
         offset = _seconds("offset", value("offset")) or 0.0
@@ -155,6 +160,8 @@ class RowReader:
     def _found(self, audio: str) -> str:
         inside = IN_ARCHIVE.match(audio)
         name, rest = (inside["archive"], audio[len(inside["archive"]) :]) if inside else (audio, "")
+        if self._remote is not None and ("://" in name or self._remote):
+            return audio if "://" in name else f"{self._remote}/{audio}"
         if "://" in name:
             raise _BadRowError("remote audio", f"{name}: is a URL. Download the file and give its path.")
         for spelled in dict.fromkeys([name, name.replace("\\", "/")]):
@@ -162,6 +169,8 @@ class RowReader:
                 place = os.path.join(root, spelled)
                 if os.path.isfile(place):
                     return place + rest
+        if self._remote is not None:
+            return os.path.join(self._roots[0], audio)
         if os.path.isabs(name):
             raise _BadRowError("missing audio", f"{name}: there is no such file.")
         looked = ", ".join(root or "." for root in self._roots[:-1] if os.path.isdir(root or "."))

@@ -4,10 +4,10 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from dragoman.data.columns import RowReader
+from dragoman.data.columns import NEEDED, RowReader
 from dragoman.data.formats.folders import find_table, read_folder
 from dragoman.data.formats.huggingface import is_saved, read_dataset
 from dragoman.data.formats.kaldi import is_kaldi, read_kaldi
@@ -33,8 +33,8 @@ def read_manifest(
     """Read a data set. Items that cannot be used are skipped, with one warning that counts them.
 
     Args:
-        path: JSONL, CSV or TSV (also with `.gz`), a NeMo manifest, Lhotse cuts, a Kaldi folder, LibriSpeech, a folder
-            of audio with a `.txt` beside each file, a saved data set of `datasets`, or its name on the hub.
+        path: JSONL, CSV or TSV (also with `.gz`), Parquet, a NeMo manifest, Lhotse cuts, a Kaldi folder, LibriSpeech, a
+            folder of audio with a `.txt` beside each file, a saved data set of `datasets`, or its name on the hub.
         columns: Names of columns by role (`audio`, `text`, `id`, `duration`, `offset`, `end`, `speaker`, `language`),
             where they are not the usual ones.
         split: Which of several sets in a folder or a data set: `train` for `train.tsv`.
@@ -70,8 +70,18 @@ def scan_manifest(
     split: str | None = None,
     *,
     audio_root: str | os.PathLike[str] | None = None,
+    needed: Sequence[str] = NEEDED,
+    remote: str | None = None,
 ) -> Manifest:
-    """Read a data set with every problem, however many there are; the arguments are those of `read_manifest`.
+    """Read a data set with every problem, however many there are.
+
+    Args:
+        path: As all that follow, up to `audio_root`, those of `read_manifest`.
+        columns: See there.
+        split: See there.
+        audio_root: See there.
+        needed: Columns that every item must have; a text that is not needed may be missing or empty.
+        remote: See `RowReader`: whether, and where, audio may be in an object store.
 
     Raises:
         DataError: If the manifest as a whole is malformed.
@@ -81,12 +91,12 @@ def scan_manifest(
     if place.is_dir() and not is_saved(place) and not is_kaldi(place):
         table = find_table(place, split)
         if table is not None:
-            return scan_manifest(table, columns, audio_root=audio_root)
+            return scan_manifest(table, columns, audio_root=audio_root, needed=needed, remote=remote)
         if split is not None and (place / split).is_dir():
-            return scan_manifest(place / split, columns, audio_root=audio_root)
+            return scan_manifest(place / split, columns, audio_root=audio_root, needed=needed, remote=remote)
     kind, items = _items(place, path, split, columns)
     folder = place if place.is_dir() else place.parent
-    reader = RowReader(folder, columns, audio_root, find=kind != "datasets")
+    reader = RowReader(folder, columns, audio_root, find=kind != "datasets", needed=needed, remote=remote)
     manifest = Manifest(path=str(path), kind=kind)
     header: tuple[str, ...] = ()
     for item in items:
@@ -108,7 +118,9 @@ def _items(
     if place.is_file():
         kind = table_kind(place)
         if kind is None:
-            raise DataError(f"{place}: is of no known format. Known are .jsonl, .json, .csv and .tsv, also with .gz.")
+            raise DataError(
+                f"{place}: is of no known format. Known are .jsonl, .json, .csv and .tsv, also with .gz, and .parquet."
+            )
         if kind == "jsonl" and holds_cuts(place):
             return "lhotse", read_cuts(place)
         return kind, read_table(place, kind)

@@ -205,7 +205,7 @@ def test_ten_thousand_items_with_three_per_cent_bad(clips):
         ("m.json", b'[{"a": 1}', "is not a JSON list"),
         ("m.jsonl.gz", b"\x1f\x8b\x08broken", "is damaged gzip"),
         ("m.tsv", b"path\ttext\na.wav\tcaf\xe9\n", r"m\.tsv:2: byte 10 \(0xE9\) is not UTF-8\. Convert the file"),
-        ("m.parquet", b"PAR1", "is of no known format"),
+        ("m.orc", b"ORC", "is of no known format"),
     ],
 )
 def test_a_manifest_that_is_bad_as_a_whole_is_an_error(clips, name, content, message):

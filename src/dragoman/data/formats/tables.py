@@ -1,4 +1,4 @@
-"""JSONL, CSV and TSV, compressed or not. NeMo's manifests are JSONL, those of Common Voice and fairseq TSV."""
+"""JSONL, CSV, TSV (compressed or not), Parquet. NeMo's manifests are JSONL, those of Common Voice and fairseq TSV."""
 
 import csv
 import json
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dragoman.data.formats.lines import Row, read_lines
+from dragoman.data.formats.parquet import ENDING, read_parquet
 from dragoman.data.utterance import Problem
 from dragoman.errors import DataError
 
@@ -18,6 +19,7 @@ ENDINGS = {
     ".csv": "csv",
     ".tsv": "tsv",
     ".txt": "tsv",
+    ENDING: "parquet",
 }
 _LONGEST = 1 << 20  # characters of a cell
 
@@ -32,6 +34,8 @@ def read_table(path: Path, kind: str) -> Iterator[Row | Problem]:
     """Yield the items of a table, and its lines that are none."""
     if kind == "jsonl":
         yield from read_json_lines(path)
+    elif kind == "parquet":
+        yield from read_parquet(path)
     else:
         yield from _read_cells(path, kind)
 
