@@ -28,7 +28,7 @@ from dragoman.transcriber.layout import Layout
 from dragoman.transcriber.loading import load_engine, runner_class
 from dragoman.transcriber.result import Transcript
 from dragoman.transcriber.scorers import scorers_for
-from dragoman.transcriber.transcriber import SegmentStream
+from dragoman.transcriber.segment_stream import SegmentStream
 from dragoman.transcriber.writers import formats_of, render
 
 _AHEAD = 2  # recordings open, as a multiple of the batch size
