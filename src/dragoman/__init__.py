@@ -34,6 +34,8 @@ _NAMES = {
     "GlmAsrFeatureExtractor": "dragoman.audio.features.glmasr",
     "GlmAsrProcessor": "dragoman.processing",
     "shift_tokens_right": "dragoman.generation.shifting",
+    "Qwen3ASRFeatureExtractor": "dragoman.audio.features.qwen3_asr",
+    "Qwen3ASRProcessor": "dragoman.processing",
     "Speech2Text2Processor": "dragoman.processing",
     "SeamlessM4TFeatureExtractor": "dragoman.audio.features.filter_banks",
     "Speech2TextFeatureExtractor": "dragoman.audio.features.filter_banks",

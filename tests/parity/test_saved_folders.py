@@ -20,6 +20,7 @@ APART = [
     ("whisper", {}, "bert", {}),
     ("speech_to_text", {}, "bert", {}),
     ("moonshine", {}, "bert", {}),
+    ("qwen3_asr_encoder", {}, "bert", {}),
     ("wav2vec2", {}, "m2m_100", {}),
     ("wav2vec2", {}, "moonshine", {}),
     ("wav2vec2", {}, "whisper", {}),

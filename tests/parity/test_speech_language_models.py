@@ -28,6 +28,7 @@ from .conftest import assert_close
 AUDIO, VOCAB = 5, 40
 BEFORE, AFTER = [7, 8, 9], [10, 11, 12]
 CLIPS = 100
+IDS = {"pad_token_id": 0, "eos_token_id": [2, 3]}
 TEXT = {
     "vocab_size": VOCAB,
     "hidden_size": 24,
@@ -53,19 +54,42 @@ class Kind:
     windows: int
     positions: Any
     mask: str = "input_features_mask"
+    zeros: bool = False
+
+
+def thirteen_a_second(frames: int) -> int:
+    return frames // 100 * 13 + -(-(frames % 100) // 8)
 
 
 KINDS = {
     "glmasr": Kind(dict(tiny_config("glmasr_encoder").to_dict()), 64, 3, stacked_by_four),
+    "qwen3_asr": Kind(dict(tiny_config("qwen3_asr_encoder").to_dict()), 500, 1, thirteen_a_second, zeros=True),
 }
 
 
+QWEN3 = {"vocab_size": 151936, "num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 8}
 # What the config.json of published checkpoints says.
 PUBLISHED: dict[str, dict[str, Any]] = {
     "zai-org/GLM-ASR-Nano-2512": {
         "model_type": "glmasr",
         "audio_config": {"hidden_size": 1280, "num_hidden_layers": 32, "num_attention_heads": 20, "num_mel_bins": 128},
         "text_config": {"hidden_size": 2048, "num_hidden_layers": 28, "vocab_size": 59264, "num_key_value_heads": 4},
+    },
+    "Qwen/Qwen3-ASR-0.6B-hf": {
+        "model_type": "qwen3_asr",
+        "audio_config": {
+            "d_model": 896,
+            "encoder_layers": 18,
+            "encoder_attention_heads": 14,
+            "encoder_ffn_dim": 3584,
+            "output_dim": 1024,
+        },
+        "text_config": QWEN3 | {"hidden_size": 1024, "intermediate_size": 3072},
+    },
+    "Qwen/Qwen3-ASR-1.7B-hf": {
+        "model_type": "qwen3_asr",
+        "audio_config": {"output_dim": 2048},
+        "text_config": QWEN3 | {"hidden_size": 2048, "intermediate_size": 6144},
     },
     "zai-org/GLM-ASR-Nano-2512, all defaults": {"model_type": "glmasr", "audio_config": {}, "text_config": {}},
 }
@@ -81,7 +105,7 @@ class Both:
     ours: SpeechEncoderDecoderModel
 
     def clips(self, count: int, windows: int = 1) -> dict[str, torch.Tensor]:
-        """Return spectrograms of several lengths; beyond them there is other noise, as padding."""
+        """Return spectrograms of several lengths; beyond them there is noise, or what theirs needs."""
         generator = torch.Generator().manual_seed(count)
         size = self.kind.frames * windows
         shortest = size - self.kind.frames + 8
@@ -89,7 +113,10 @@ class Both:
         bands = self.ours.encoder.spec.frontend.num_mels
         features = torch.randn(count, bands, size, generator=generator)
         tones = torch.sin(torch.rand(count, bands, 1, generator=generator) * torch.arange(size))
-        return {"input_features": features + 2 * tones, "attention_mask": mask.long()}
+        features += 2 * tones
+        if self.kind.zeros:
+            features *= mask[:, None]
+        return {"input_features": features, "attention_mask": mask.long()}
 
     def given(self, clips: dict[str, torch.Tensor], texts: Sequence[Sequence[int]] | None = None) -> dict[str, Any]:
         """Return what their model takes for the same clips, with texts after the prompt."""
@@ -115,7 +142,7 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     torch.manual_seed(0)
     text = {"model_type": composite.decoder, **TEXT}
     config = transformers.AutoConfig.for_model(
-        request.param, audio_config=kind.audio, text_config=text, audio_token_id=AUDIO
+        request.param, audio_config=kind.audio, text_config=text, audio_token_id=AUDIO, **IDS
     )
     theirs = getattr(transformers, composite.architecture)(config).eval()
     with torch.no_grad():

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class Card:
     template: str
     audio: str
     extractor: Any
+    named: dict[str, str] = field(default_factory=dict)
     longer: tuple[float, ...] = ()
 
 
@@ -40,7 +41,27 @@ CARDS = {
         "{% endfor %}{% if add_generation_prompt %}<|assistant|>\n{% endif %}",
         "<|pad|>",
         transformers.WhisperFeatureExtractor(feature_size=16),
-        (31.0, 65.5),
+        longer=(31.0, 65.5),
+    ),
+    "qwen3_asr": Card(
+        (
+            "<|im_start|>",
+            "<|im_end|>",
+            "<|audio_start|>",
+            "<|audio_end|>",
+            "<|audio_pad|>",
+            "<asr_text>",
+            "<|endoftext|>",
+        ),
+        "{% set said = namespace(system='') %}{% for message in messages %}{% if message.role == 'system' %}"
+        "{% set said.system = message.content[0].text %}{% endif %}{% endfor %}"
+        "<|im_start|>system\n{{ said.system }}<|im_end|>\n<|im_start|>user\n"
+        "<|audio_start|><|audio_pad|><|audio_end|><|im_end|>\n<|im_start|>assistant\n"
+        "{% for message in messages %}{% if message.role == 'assistant' %}{{ message.content[0].text }}{% endif %}"
+        "{% endfor %}",
+        "<|audio_pad|>",
+        transformers.Qwen3ASRFeatureExtractor(feature_size=16),
+        {"audio_token": "<|audio_pad|>", "audio_bos_token": "<|audio_start|>", "audio_eos_token": "<|audio_end|>"},
     ),
 }
 
@@ -51,8 +72,10 @@ def tokenizer_of(card: Card) -> Any:
     backend = tokenizers.Tokenizer(tokenizers.models.BPE({one: i for i, one in enumerate(letters)}, []))
     backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = tokenizers.decoders.ByteLevel()
-    special = {"pad_token": card.tokens[-1], "eos_token": card.tokens[-1], "additional_special_tokens": [*card.tokens]}
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=backend, **special)
+    backend.add_special_tokens([*card.tokens])
+    named = {"extra_special_tokens": card.named} if card.named else {}
+    ends = dict.fromkeys(("pad_token", "eos_token"), card.tokens[-1])
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=backend, **ends, **named)
 
 
 @pytest.fixture(scope="module", params=CARDS)
@@ -77,6 +100,8 @@ def card(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             "eos_token_id": tokenizer.eos_token_id,
         },
         audio_token_id=audio,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
     )
     torch.manual_seed(0)
     theirs = getattr(transformers, composite.architecture)(config).eval()
@@ -88,7 +113,9 @@ def card(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def batches(longer: Sequence[float]) -> list[list[float]]:
-    return [[seconds] for seconds in (*SECONDS, *longer)] + [[0.7, 12.0, 3.0], *([[31.0, 2.0]] if longer else [])]
+    """Return lengths of clips, alone and together; Qwen3-ASR's processor lets clips of a batch change each other."""
+    alone = [[seconds] for seconds in (*SECONDS, *longer)]
+    return [*alone, [0.7, 12.0, 3.0], [31.0, 2.0]] if longer else alone
 
 
 def test_spectrograms(card: tuple[Card, Any, Path]) -> None:
@@ -114,16 +141,20 @@ def test_prompt_and_texts(card: tuple[Card, Any, Path]) -> None:
     """The model's own prompt is that of the chat template; so are the texts after it."""
     _, theirs, folder = card
     clips = [synthetic_speech(seconds, seed=index) for index, seconds in enumerate((2.0, 1.1, 4.0))]
-    inputs = theirs.apply_transcription_request(clips)
-    model = type(transformers.AutoModelForMultimodalLM.from_pretrained(folder)).from_pretrained(folder).eval()
-    expected = model.generate(**inputs, max_new_tokens=12, do_sample=False)[:, inputs["input_ids"].shape[1] :]
+    model = transformers.AutoModelForMultimodalLM.from_pretrained(folder).eval()
+    expected = []
+    for clip in clips:
+        inputs = theirs.apply_transcription_request([clip])
+        row = model.generate(**inputs, max_new_tokens=12, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+        expected.append(row.tolist())
     ours = dragoman.SpeechEncoderDecoderModel.from_pretrained(folder)
     processor = dragoman.AutoProcessor.from_pretrained(folder)
     found = ours.generate(**processor(clips, sampling_rate=16000, return_tensors="pt"), max_new_tokens=12)
-    assert found[:, 1:].tolist() == expected.tolist()
-    assert processor.batch_decode(found[:, 1:], skip_special_tokens=True) == theirs.batch_decode(
-        expected, skip_special_tokens=True
-    )
+    end = processor.tokenizer.eos_token_id
+    for row, wanted in zip(found[:, 1:].tolist(), expected, strict=True):
+        assert row[: len(wanted)] == wanted
+        assert set(row[len(wanted) :]) <= {end}
+        assert processor.decode(row, skip_special_tokens=True) == theirs.decode(wanted, skip_special_tokens=True)
 
 
 @pytest.mark.filterwarnings("ignore:.*words may be missing")
@@ -134,6 +165,40 @@ def test_transcriber(card: tuple[Card, Any, Path]) -> None:
     result = transcriber.transcribe(synthetic_speech(33.0), max_new_tokens=8, temperature=0.0, vad_filter=False)
     assert result.segments
     assert not any(token in result.text for token in own.tokens)
+
+
+class Answering:
+    """A runner whose model answers with given tokens; everything else is the model's own."""
+
+    def __init__(self, runner: Any, answer: Sequence[int]) -> None:
+        self._runner, self.answer, self.prompts = runner, answer, []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._runner, name)
+
+    def generate(self, encoded: Any, prompt: Any, **options: Any) -> Any:
+        self.prompts.append(prompt[0].tolist())
+        rows = np.asarray([self.answer] * len(prompt))
+        return rows, np.full(rows.shape, -0.1, np.float32)
+
+
+@pytest.mark.parametrize("card", ["qwen3_asr"], indirect=True)
+@pytest.mark.parametrize(("language", "told"), [(None, "language English"), ("fr", ""), ("french", "")])
+def test_language_of_qwen3_asr(card: tuple[Card, Any, Path], language: str | None, told: str) -> None:
+    """The language that the model tells is no text; one that is chosen is the beginning of the answer."""
+    _, theirs, folder = card
+    transcriber = dragoman.Transcriber(folder, device="cpu")
+    tokenizer = transcriber.processor.tokenizer
+    text = f"{told}<asr_text>Good day" if told else "Good day"
+    answer = [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    runner = Answering(transcriber._engine.runner, answer)
+    transcriber._engine.runner = runner
+    result = transcriber.transcribe(synthetic_speech(2.0), language=language, vad_filter=False)
+    assert result.text.strip() == "Good day"
+    (prompt, *_) = runner.prompts
+    inputs = theirs.apply_transcription_request([synthetic_speech(2.0)], language=None if language is None else "fr")
+    assert inputs["input_ids"][0].tolist()[-len(prompt) :] == prompt
+    assert len(prompt) == (1 if language is None else 1 + len(tokenizer("language French<asr_text>")["input_ids"]))
 
 
 def test_saved_processor(card: tuple[Card, Any, Path], tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from dragoman import SpeechEncoderDecoderConfig, SpeechEncoderDecoderModel
-from dragoman.spec import ConvFrontendSpec, MelFrontendSpec
+from dragoman.spec import ConvFrontendSpec, MelFrontendSpec, PieceFrontendSpec
 from dragoman.testing import tiny_config
 from dragoman.testing.configs import DECODERS, ENCODERS
 
@@ -30,6 +30,8 @@ def batch_of(config: SpeechEncoderDecoderConfig) -> dict[str, np.ndarray]:
     frontend = config.encoder.speech_spec().frontend
     if isinstance(frontend, ConvFrontendSpec):
         shape: tuple[int, ...] = (CLIPS, 900)
+    elif isinstance(frontend, PieceFrontendSpec):
+        shape = CLIPS, frontend.num_mels, 3 * frontend.piece
     elif isinstance(frontend, MelFrontendSpec):
         shape = CLIPS, frontend.num_mels, frontend.window or 2 * config.encoder.max_source_positions
     else:

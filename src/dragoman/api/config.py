@@ -92,9 +92,7 @@ class SpeechEncoderDecoderConfig(ModelConfig):
                 )
             self.bridge_spec()  # for its error
         elif (self.fusion_stacking, self.fusion_prompt, self.fusion_bridge) != (None, None, None):
-            raise ConfigError(
-                '`fusion_stacking`, `fusion_prompt` and `fusion_bridge` are for fusion="prefix" only; leave them out.'
-            )
+            raise ConfigError('`fusion_stacking`, `fusion_prompt` and `fusion_bridge` are for fusion="prefix" only.')
 
     def bridge_spec(self) -> BridgeSpec | None:
         """Describe what makes the speech a prefix of the tokens; `None` for cross-attention."""

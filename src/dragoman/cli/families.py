@@ -8,6 +8,7 @@ _TAKES = {
     "Wav2Vec2FeatureExtractor": "waveform",
     "WhisperFeatureExtractor": "log-mel spectrogram",
     "GlmAsrFeatureExtractor": "log-mel spectrogram",
+    "Qwen3ASRFeatureExtractor": "log-mel spectrogram",
     "Speech2TextFeatureExtractor": "filter bank",
     "SeamlessM4TFeatureExtractor": "filter bank",
     "ParakeetFeatureExtractor": "log-mel spectrogram",

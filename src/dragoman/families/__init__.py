@@ -62,6 +62,7 @@ _FILES = (
     "phi3",
     "qwen2",
     "qwen3",
+    "qwen3_asr",
     "roberta",
     "sew",
     "sew_d",

@@ -49,30 +49,38 @@ class Composite:
         architecture: Its class in `transformers`.
         encoder: `model_type` of its encoder where the inner configuration names none.
         decoder: `model_type` of its text model, likewise.
+        inside: The key of older files that have everything below it, with other names of the two.
         encoder_key: The key of the encoder's configuration.
         decoder_key: The key of the text model's configuration.
         decoder_defaults: Fields of the text model where its configuration lacks them.
+        complete: Whether they are those of a text model whose configuration is absent; one that is there is complete.
         defaults: Its own fields where the file lacks them.
         tied: Whether the head is the token embedding where the file does not say.
         bridge: Returns `fusion_stacking` and the fields of `fusion_bridge` for its own fields and those of both parts.
         rules: Names of its tensors, in the spelling of its files, and ours.
         aliases: Other spellings.
         prompt: The text before the speech, and that between it and the transcript.
+        language: What follows the prompt to choose a language, whose English name replaces the braces.
+        marker: The token before the transcript; the model tells the language before it.
     """
 
     model_type: str
     architecture: str
     encoder: str
     decoder: str
+    inside: str = ""
     encoder_key: str = "audio_config"
     decoder_key: str = "text_config"
     decoder_defaults: Mapping[str, Any] = field(default_factory=dict)
+    complete: bool = False
     defaults: Mapping[str, Any] = field(default_factory=dict)
     tied: bool = False
     bridge: Callable[[Mapping[str, Any]], tuple[int, dict[str, Any]]]
     rules: tuple[Rename, ...] = PROJECTOR
     aliases: tuple[Alias, ...] = PROJECTOR_SPELLINGS
     prompt: tuple[str, str] = ("", "")
+    language: str = ""
+    marker: str = ""
 
     @property
     def keymap(self) -> KeyMap:
@@ -85,18 +93,22 @@ class Composite:
         Raises:
             ConfigError: If one of the two inner configurations is not a dictionary.
         """
-        inner = {}
+        inner, older = {}, data.get(self.inside) if self.inside else None
+        data = data if not isinstance(older, Mapping) else {**data, **older}
         for key, kind in (self.encoder_key, self.encoder), (self.decoder_key, self.decoder):
             own = data.get(key) or {}
             if not isinstance(own, Mapping):
                 raise ConfigError(f"`{key}` of a {self.model_type!r} model must be a dictionary, but is {own!r:.80}.")
-            inner[key] = {"model_type": kind, **own}
-        decoder = {**self.decoder_defaults, **inner[self.decoder_key]}
+            inner[key] = {"model_type": kind, **own} if older is None else {**own, "model_type": kind}
+        whole = self.complete and bool(data.get(self.decoder_key))
+        decoder = {**({} if whole else self.decoder_defaults), **inner[self.decoder_key]}
+        if "mrope_section" in (decoder.get("rope_scaling") or {}):  # with speech alone, all three positions are equal
+            decoder = {name: value for name, value in decoder.items() if name != "rope_scaling"}
         decoder["tie_word_embeddings"] = data.get("tie_word_embeddings", self.tied)
-        own = {**self.defaults, **{n: v for n, v in data.items() if n not in inner and n not in _OUTER}}
+        own = {**self.defaults, **{n: v for n, v in data.items() if n not in (*inner, *_OUTER, self.inside)}}
         kept = {name: own.pop(name) for name in _INNER & own.keys()}
-        whole = {**own, self.encoder_key: inner[self.encoder_key], self.decoder_key: decoder}
-        stacking, bridge = self.bridge(whole)
+        everything = {**own, self.encoder_key: inner[self.encoder_key], self.decoder_key: decoder}
+        stacking, bridge = self.bridge(everything)
         return {
             **kept,
             "model_type": JOINT,

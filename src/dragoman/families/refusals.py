@@ -21,7 +21,7 @@ _REASONS: dict[str, tuple[str, ...]] = {
         "nemotron_asr_streaming",
     ),
     "it has an encoder of its own before a Qwen 3, and no half of it can be loaded. The nearest is an encoder of "
-    "whisper joined to qwen3 with `fusion='prefix'`": ("fun_asr_nano", "qwen3_asr"),
+    "whisper joined to qwen3 with `fusion='prefix'`": ("fun_asr_nano",),
     "it has a variant of Whisper's encoder before a Llama, and no half of it can be loaded. The nearest is an encoder "
     "of whisper joined to llama with `fusion='prefix'`": ("ultravox", "voxtral", "voxtral_realtime"),
     "it has a variant of Whisper's encoder before a Qwen 2, and no half of it can be loaded. The nearest is an encoder "

@@ -9,6 +9,7 @@ from dragoman.audio.features.filter_banks import SeamlessM4TFeatureExtractor, Sp
 from dragoman.audio.features.glmasr import GlmAsrFeatureExtractor
 from dragoman.audio.features.parakeet import CohereAsrFeatureExtractor, ParakeetFeatureExtractor
 from dragoman.audio.features.preprocessor_config import read_preprocessor_config
+from dragoman.audio.features.qwen3_asr import Qwen3ASRFeatureExtractor
 from dragoman.audio.features.wav2vec2 import Wav2Vec2FeatureExtractor
 from dragoman.audio.features.whisper import WhisperFeatureExtractor
 from dragoman.checkpoint.folder import gguf_metadata, read_model_config
@@ -31,10 +32,11 @@ _EXTRACTORS: dict[str, type[FeatureExtractor]] = {
         ParakeetFeatureExtractor,
         CohereAsrFeatureExtractor,
         GlmAsrFeatureExtractor,
+        Qwen3ASRFeatureExtractor,
     )
 }
 # Processors whose feature extractor is one that files call by the name of another.
-_EXTRACTOR_WITH = {"GlmAsrProcessor": "GlmAsrFeatureExtractor"}
+_EXTRACTOR_WITH = {"GlmAsrProcessor": "GlmAsrFeatureExtractor", "Qwen3ASRProcessor": "Qwen3ASRFeatureExtractor"}
 # Classes by model type, where no file names one. Early files have a model type in place of a class.
 _EXTRACTOR_OF = {family.model_type: family.feature_extractor for family in FAMILIES if family.feature_extractor}
 TOKENIZER_OF = {family.model_type: family.tokenizer for family in FAMILIES if family.tokenizer}

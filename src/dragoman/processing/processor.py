@@ -245,6 +245,10 @@ class CohereAsrProcessor(CoherePrompts, SpeechProcessor):
     """The processor of Cohere Transcribe."""
 
 
+class Qwen3ASRProcessor(SpeechProcessor):
+    """The processor of Qwen3-ASR, and of its encoder and any decoder."""
+
+
 class WhisperProcessor(SpeechProcessor):
     """The processor of Whisper, and of its encoder and any decoder."""
 
@@ -273,6 +277,7 @@ PROCESSORS: dict[str, type[SpeechProcessor]] = {
         CohereAsrProcessor,
         ParakeetProcessor,
         GlmAsrProcessor,
+        Qwen3ASRProcessor,
         Speech2Text2Processor,
         Speech2TextProcessor,
         SpeechProcessor,

@@ -14,6 +14,7 @@ from dragoman.spec.frontend import (
 )
 from dragoman.spec.ids import GenerationId, SharedId, SpecialIds, keep_own_id
 from dragoman.spec.norms import Norm, NormOrder, NormSlots, NormSpec
+from dragoman.spec.pieces import PieceFrontendSpec
 from dragoman.spec.positions import (
     BucketBiasSpec,
     ConvPositionSpec,
@@ -56,6 +57,7 @@ __all__ = [
     "NormSpec",
     "Padding",
     "PairScaling",
+    "PieceFrontendSpec",
     "PositionSpec",
     "Positions",
     "RotaryScaling",

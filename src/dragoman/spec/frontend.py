@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from dragoman.errors import ConfigError
 from dragoman.spec.checks import MOST_LAYERS, check_numbers, check_sizes
 from dragoman.spec.enums import Activation, FrontendNorm
+from dragoman.spec.pieces import PieceFrontendSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +210,7 @@ class SubsampleFrontendSpec:
         return frames
 
 
-FrontendSpec = ConvFrontendSpec | MelFrontendSpec | FeatureFrontendSpec | SubsampleFrontendSpec
+FrontendSpec = ConvFrontendSpec | MelFrontendSpec | FeatureFrontendSpec | SubsampleFrontendSpec | PieceFrontendSpec
 
 
 def fits(front: FrontendSpec, shape: tuple[int, ...]) -> bool:

@@ -62,6 +62,8 @@ class SinusoidPositionSpec:
 
     first: int = 0
     """Position of the first frame."""
+    period: int | None = None
+    """Frames after which positions begin again (Qwen3-ASR)."""
 
 
 PositionSpec = ConvPositionSpec | ConvStackPositionSpec | TablePositionSpec | SinusoidPositionSpec

@@ -12,6 +12,8 @@ import numpy as np
 from dragoman.audio import SAMPLING_RATE
 from dragoman.audio.waveform import Waveform
 from dragoman.errors import ConfigError
+from dragoman.families.composite import Composite
+from dragoman.families.composites import composite_of
 from dragoman.generation.scorers.fusion import Scorer
 from dragoman.model.runner import ModelFacts, Runner
 from dragoman.text.ctc import Wav2Vec2CTCTokenizer
@@ -103,6 +105,17 @@ class Engine:
         # A CTC tokenizer merges equal neighbours, which repeat in frames but not in the output of a decoder.
         kept = {"group_tokens": False} if isinstance(self.tokenizer, Wav2Vec2CTCTokenizer) else {}
         return str(self.tokenizer.decode(ids, skip_special_tokens=True, **kept)).strip()
+
+    @property
+    def composite(self) -> Composite | None:
+        """How the model is made of those of two families, if it is one such."""
+        return composite_of(self.facts.config.composite or {})
+
+    def first_of_text(self, tokens: Sequence[int]) -> int:
+        """Return the number of tokens before the text: those in which a model tells the language."""
+        marker = self.composite.marker if self.composite else ""
+        ids = self.tokenizer(marker, add_special_tokens=False)["input_ids"] if marker else []
+        return tokens.index(ids[0]) + 1 if len(ids) == 1 and ids[0] in tokens else 0
 
     def own_prompt(self) -> list[int]:
         """Return the tokens that a transcript starts with unless the user chooses others.

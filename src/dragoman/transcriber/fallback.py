@@ -212,12 +212,13 @@ def _decoded(engine: Engine, tokens: list[int], log_probs: list[float], limit: i
     facts = engine.facts
     ends = facts.end_ids
     end = next((place for place, token in enumerate(tokens) if token in ends), None)
-    ids = tokens if end is None else tokens[: end + 1]
+    first = engine.first_of_text(tokens[:end])
+    ids = tokens[first:] if end is None else tokens[first : end + 1]
     forced = facts.generation.forced_eos_token_id is not None
     return Decoded(
         text=engine.text(ids),
-        tokens=tuple(tokens[:end]),
-        log_probs=tuple(log_probs[: len(ids)]),
+        tokens=tuple(tokens[first:end]),
+        log_probs=tuple(log_probs[first : first + len(ids)]),
         truncated=end is None or (forced and len(ids) >= limit),
     )
 

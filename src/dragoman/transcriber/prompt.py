@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Sequence
 
 from dragoman.audio.waveform import Waveform
+from dragoman.text.languages import LANGUAGES, language_code
 from dragoman.text.whisper import WhisperTokenizer
 from dragoman.transcriber.decoded import Decoded
 from dragoman.transcriber.engine import Engine
@@ -98,6 +99,10 @@ class PromptBuilder:
     def _task_tokens(self, first: Waveform) -> list[int]:
         engine, options = self._engine, self._options
         facts, tokenizer = engine.facts, engine.tokenizer
+        if options.language is not None and engine.composite and engine.composite.language:
+            self.language = language_code(options.language)
+            chosen = engine.composite.language.format(LANGUAGES.get(self.language, options.language).title())
+            return [*engine.own_prompt(), *tokenizer(chosen, add_special_tokens=False)["input_ids"]]
         warn_of_idle_options(facts, options, tokenizer)
         own = with_own_choices(options, facts)
         nemo = nemo_prompt(facts)

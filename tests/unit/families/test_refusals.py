@@ -25,7 +25,7 @@ BOTH = pytest.mark.parametrize("cls", [SpeechEncoderDecoderModel, FlaxSpeechEnco
         ("mixtral", "choose among experts"),
         ("clip", "encodes images"),
         ("vits", "generates sound"),
-        ("qwen3_asr", r"no half of it can be loaded\. The nearest is an encoder of whisper joined to qwen3"),
+        ("fun_asr_nano", r"no half of it can be loaded\. The nearest is an encoder of whisper joined to qwen3"),
         ("nemotron_asr_streaming", "transducer"),
         ("parakeet_tdt", "it has no text decoder"),
         ("encoder-decoder", "save its decoder"),

@@ -1,5 +1,7 @@
 """What joins an encoder to a decoder: a projection where widths differ, or speech as a prefix of the tokens."""
 
+from typing import TypeAlias
+
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
@@ -8,6 +10,9 @@ from dragoman.jax.net.cache import Memory
 from dragoman.jax.net.layers import ACTIVATIONS, Linear, zero_padding
 from dragoman.jax.net.text_embedding import TextEmbedding
 from dragoman.spec import BridgeSpec, SpeechEncoderSpec, TextDecoderSpec
+
+States: TypeAlias = Float[Array, "batch frames width_in"]
+Mask: TypeAlias = Bool[Array, "batch frames"] | None
 
 
 class Bridge(nnx.Module):
@@ -20,24 +25,13 @@ class Bridge(nnx.Module):
         """Return the number of positions that the memory takes in the decoder's sequence: none."""
         return 0
 
-    def __call__(
-        self,
-        states: Float[Array, "batch frames width_in"],
-        mask: Bool[Array, "batch frames"] | None,
-        embed: TextEmbedding,
-    ) -> Memory:
+    def __call__(self, states: States, mask: Mask, embed: TextEmbedding) -> Memory:
         """Return the memory for cross-attention."""
         return Memory(states=states if self.proj is None else self.proj(states), mask=mask)
 
 
 class Prefix(nnx.Module):
-    """Speech as a prefix of the tokens: neighbouring frames stacked, projected by one layer or two, inside a prompt.
-
-    Args:
-        width_in: Width of the encoder's states.
-        width_out: Width of the decoder's embeddings.
-        spec: Its description.
-    """
+    """Speech as a prefix of the tokens: neighbouring frames stacked, projected by one layer or two, inside a prompt."""
 
     def __init__(self, width_in: int, width_out: int, spec: BridgeSpec) -> None:
         self.spec, self.prompt = spec, spec.prompt
@@ -50,7 +44,7 @@ class Prefix(nnx.Module):
         return self.spec.length(frames)
 
     def project(
-        self, states: Float[Array, "batch frames width_in"], mask: Bool[Array, "batch frames"] | None
+        self, states: States, mask: Mask
     ) -> tuple[Float[Array, "batch positions width_out"], Bool[Array, "batch positions"]]:
         """Return the speech as embeddings of the decoder, and which of them are valid."""
         (rows, frames, width), size = states.shape, self.spec.stacking
@@ -63,15 +57,9 @@ class Prefix(nnx.Module):
             projected = self.out_proj(ACTIVATIONS[self.spec.activation](projected))
         return projected, counts.all(-1) if self.spec.whole_groups else counts.any(-1)
 
-    def __call__(
-        self,
-        states: Float[Array, "batch frames width_in"],
-        mask: Bool[Array, "batch frames"] | None,
-        embed: TextEmbedding,
-    ) -> Memory:
+    def __call__(self, states: States, mask: Mask, embed: TextEmbedding) -> Memory:
         """Return the prefix, padded on the left; its mask is `None` if all frames are valid."""
-        speech, counts = self.project(states, mask)
-        rows = states.shape[0]
+        (speech, counts), rows = self.project(states, mask), states.shape[0]
         prompt = [embed.look_up(jnp.asarray([ids], jnp.int32)) for ids in self.prompt]
         before, after = (jnp.broadcast_to(x, (rows, *x.shape[1:])) for x in prompt)
         whole = jnp.concatenate([before, speech.astype(before.dtype), after], 1)

@@ -3,32 +3,29 @@
 Axes: batch, samples, channels, frames, mels, bins, width.
 """
 
+from typing import TypeAlias
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from dragoman.jax.net.layers import (
-    ACTIVATIONS,
-    Conv1d,
-    Conv2d,
-    Key,
-    Lengths,
-    Linear,
-    dropout,
-    frame_mask,
-    windows_of,
-    zero_padding,
-)
+from dragoman.jax.net.layers import ACTIVATIONS, Conv1d, Conv2d, Key, Lengths, Linear, dropout, frame_mask, zero_padding
 from dragoman.jax.net.norms import ChannelNorm, LayerNorm
-from dragoman.spec import (
+from dragoman.jax.net.squeeze import windows_of
+from dragoman.spec.enums import Activation, FrontendNorm
+from dragoman.spec.frontend import (
     ConvFrontendSpec,
     FeatureFrontendSpec,
-    FrontendNorm,
     FrontendSpec,
     MelFrontendSpec,
     SubsampleFrontendSpec,
 )
+from dragoman.spec.pieces import PieceFrontendSpec
+
+Mels: TypeAlias = Float[Array, "batch mels frames"]
+Bins: TypeAlias = Float[Array, "batch frames bins"]
+Frames: TypeAlias = tuple[Float[Array, "batch frames_out width"], None]
 
 
 class ConvLayer(nnx.Module):
@@ -103,9 +100,7 @@ class MelFrontend(nnx.Module):
         self.conv1 = Conv1d(spec.num_mels, width, 3, padding=1)
         self.conv2 = Conv1d(width, width, 3, 2, padding=1)
 
-    def __call__(
-        self, features: Float[Array, "batch mels frames"], lengths: Lengths, *, frozen: bool = False, key: Key = None
-    ) -> tuple[Float[Array, "batch frames_out width"], None]:
+    def __call__(self, features: Mels, lengths: Lengths, *, frozen: bool = False, key: Key = None) -> Frames:
         """Return the frames for the stack."""
         states = features.swapaxes(1, 2).astype(self.conv1.weight.dtype)  # [b, m, t] -> [b, t, m]
         if self.window is not None and states.shape[1] > self.window:
@@ -147,9 +142,7 @@ class SubsampleFrontend(nnx.Module):
             )
         )
 
-    def __call__(
-        self, features: Float[Array, "batch frames bins"], lengths: Lengths, *, frozen: bool = False, key: Key = None
-    ) -> tuple[Float[Array, "batch frames_out width"], None]:
+    def __call__(self, features: Bins, lengths: Lengths, *, frozen: bool = False, key: Key = None) -> Frames:
         """Return the frames for the stack; those beyond `lengths` are zero before each convolution."""
         states = features.astype(self.convs[0].weight.dtype)
         for conv in self.convs:
@@ -169,9 +162,7 @@ class PlanarFrontend(nnx.Module):
         self.mixes = nnx.List(Conv2d(channels, channels, 1) for _ in spec.kernels[1:])
         self.proj = Linear(channels * (spec.num_features // spec.hop), width)
 
-    def __call__(
-        self, features: Float[Array, "batch frames bins"], lengths: Lengths, *, frozen: bool = False, key: Key = None
-    ) -> tuple[Float[Array, "batch frames_out width"], None]:
+    def __call__(self, features: Bins, lengths: Lengths, *, frozen: bool = False, key: Key = None) -> Frames:
         """Return the frames for the stack; those beyond `lengths` are zero before each convolution."""
         x = features.astype(self.convs[0].weight.dtype)[..., None]  # [b, t, f, 1]
         for conv, mix in zip(self.convs, [None, *self.mixes], strict=True):
@@ -184,7 +175,27 @@ class PlanarFrontend(nnx.Module):
         return self.proj(x.swapaxes(2, 3).reshape(*x.shape[:2], -1)) * self.scale, None
 
 
-Frontend = ConvFrontend | MelFrontend | FeatureFrontend | SubsampleFrontend | PlanarFrontend
+class PieceFrontend(nnx.Module):
+    """Convolutions over bins and frames of each piece of a spectrogram, then a projection (Qwen3-ASR)."""
+
+    def __init__(self, spec: PieceFrontendSpec, width: int) -> None:
+        self.piece, channels = spec.piece, spec.channels
+        self.convs = nnx.List(Conv2d(count, channels, 3) for count in (1, channels, channels))
+        self.proj = Linear(channels * spec.bins, width, bias=False)
+
+    def __call__(self, features: Mels, lengths: Lengths, *, frozen: bool = False, key: Key = None) -> Frames:
+        """Return the frames for the stack; those of the spectrogram beyond `lengths` are zero."""
+        x = features.swapaxes(1, 2).astype(self.proj.weight.dtype)  # [b, m, t] -> [b, t, m]
+        x = zero_padding(x, None if lengths is None else frame_mask(lengths, x.shape[1]))
+        x = windows_of(x, self.piece).swapaxes(1, 2)[..., None]  # [pieces, m, t, 1]
+        for conv in self.convs:
+            x = ACTIVATIONS[Activation.GELU](conv(x))
+        x = (jax.lax.stop_gradient(x) if frozen else x).transpose(0, 2, 3, 1)  # [pieces, m, t, c] -> [pieces, t, c, m]
+        states = self.proj(x.reshape(*x.shape[:2], -1))
+        return states.reshape(features.shape[0], -1, states.shape[2]), None
+
+
+Frontend = ConvFrontend | MelFrontend | FeatureFrontend | SubsampleFrontend | PlanarFrontend | PieceFrontend
 
 
 def frontend_of(spec: FrontendSpec, width: int) -> Frontend:
@@ -193,4 +204,6 @@ def frontend_of(spec: FrontendSpec, width: int) -> Frontend:
         return (PlanarFrontend if spec.planar else SubsampleFrontend)(spec, width)
     if isinstance(spec, ConvFrontendSpec):
         return ConvFrontend(spec, width)
+    if isinstance(spec, PieceFrontendSpec):
+        return PieceFrontend(spec, width)
     return MelFrontend(spec, width) if isinstance(spec, MelFrontendSpec) else FeatureFrontend(spec, width)

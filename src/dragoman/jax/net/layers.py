@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
-from jaxtyping import Array, Bool, DTypeLike, Float, Int, PRNGKeyArray, Shaped
+from jaxtyping import Array, Bool, DTypeLike, Float, Int, PRNGKeyArray
 
 from dragoman.jax.net.convolution import convolve
 from dragoman.spec import Activation
@@ -101,12 +101,6 @@ def frame_mask(lengths: Int[Array, " batch"], frames: int) -> Bool[Array, "batch
 def zero_padding(states: Float[Array, "batch frames width"], mask: Bool[Array, "batch frames"] | None) -> Array:
     """Set padded frames to zero, so that a convolution reads the same as at the edge of a single clip."""
     return states if mask is None else jnp.where(mask[:, :, None], states, jnp.zeros_like(states))
-
-
-def windows_of(rows: Shaped[Array, "batch frames ..."], size: int) -> Shaped[Array, "windows size ..."]:
-    """Cut rows into windows of `size` frames, the last one of each row padded with zeros."""
-    more = ((0, 0), (0, -rows.shape[1] % size), *((0, 0) for _ in rows.shape[2:]))
-    return jnp.pad(rows, more).reshape(-1, size, *rows.shape[2:])
 
 
 class Linear(nnx.Module):
@@ -215,7 +209,7 @@ class Conv1d(nnx.Module):
 
 
 class Conv2d(nnx.Module):
-    """A convolution over frames and bins that halves both, of each channel on its own; one of single points mixes them.
+    """A convolution over frames and bins that halves both, each channel alone or all; one of points mixes them.
 
     Products of shifted frames are summed: XLA for CPUs has no fast gradient of grouped convolutions (decision 020).
     """
@@ -228,6 +222,9 @@ class Conv2d(nnx.Module):
         size = weight.shape[2]
         if size == 1:
             return linear(x, weight[:, :, 0, 0], bias)
+        if weight.shape[1] > 1:  # all channels together
+            pads, axes = [(size // 2, size // 2)] * 2, ("NHWC", "OIHW", "NHWC")
+            return lax.conv_general_dilated(x, weight, (2, 2), pads, dimension_numbers=axes) + bias
         ends = [(length - 1) // 2 * 2 + 1 for length in x.shape[1:3]]
         padded = widened(jnp.pad(x, ((0, 0), (size // 2, size // 2), (size // 2, size // 2), (0, 0))))
         taps = ((i, j) for i in range(size) for j in range(size))

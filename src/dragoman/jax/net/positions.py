@@ -4,6 +4,7 @@ Axes: batch, frames, width.
 """
 
 import math
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,9 @@ from dragoman.errors import AudioError
 from dragoman.jax.net.layers import ACTIVATIONS, Conv1d, WeightNormConv1d, param, zero_padding
 from dragoman.jax.net.norms import StoredNorm, standardise
 from dragoman.spec import ConvPositionSpec, ConvStackPositionSpec, PositionSpec, SinusoidPositionSpec, TablePositionSpec
+
+Frames: TypeAlias = Float[Array, "batch frames width"]
+Mask: TypeAlias = Bool[Array, "batch frames"] | None
 
 
 class ConvPositions(nnx.Module):
@@ -29,9 +33,7 @@ class ConvPositions(nnx.Module):
             self.batch_norm = None
             self.conv = WeightNormConv1d(width, spec.kernel, spec.groups, spec.stride)
 
-    def __call__(
-        self, states: Float[Array, "batch frames width"], mask: Bool[Array, "batch frames"] | None = None
-    ) -> Float[Array, "batch frames width"]:
+    def __call__(self, states: Frames, mask: Mask = None) -> Frames:
         """Return the positions to add to `states`, whose padded frames are zero; `mask` keeps them so until convolved.
 
         With a stride it has fewer frames, as `squeeze.average` of `states` has.
@@ -52,9 +54,7 @@ class ConvStackPositions(nnx.Module):
             for _ in range(spec.num_layers)
         )
 
-    def __call__(
-        self, states: Float[Array, "batch frames width"], mask: Bool[Array, "batch frames"] | None = None
-    ) -> Float[Array, "batch frames width"]:
+    def __call__(self, states: Frames, mask: Mask = None) -> Frames:
         """Return the positions to add to `states`; `mask` sets padded frames to zero before each convolution."""
         x = states
         for conv in self.layers:
@@ -69,9 +69,7 @@ class TablePositions(nnx.Module):
     def __init__(self, spec: TablePositionSpec, width: int) -> None:
         self.weight = param(spec.num_positions, width)
 
-    def __call__(
-        self, states: Float[Array, "batch frames width"], mask: Bool[Array, "batch frames"] | None = None
-    ) -> Float[Array, "frames width"]:
+    def __call__(self, states: Frames, mask: Mask = None) -> Float[Array, "frames width"]:
         """Return the positions to add to `states`; `mask` is not used.
 
         Raises:
@@ -90,13 +88,12 @@ class SinusoidPositions(nnx.Module):
     """Sines and cosines, computed for any number of frames; padding has zeros (fairseq's, in speech_to_text)."""
 
     def __init__(self, spec: SinusoidPositionSpec) -> None:
-        self.first = spec.first
+        self.first, self.period = spec.first, spec.period
 
-    def __call__(
-        self, states: Float[Array, "batch frames width"], mask: Bool[Array, "batch frames"] | None = None
-    ) -> Float[Array, "..."]:
+    def __call__(self, states: Frames, mask: Mask = None) -> Float[Array, "..."]:
         """Return the positions to add to `states`, `[frames, width]`, or `[batch, frames, width]` with a `mask`."""
-        positions = jnp.arange(self.first, self.first + states.shape[1])
+        positions = jnp.arange(states.shape[1])
+        positions = (positions if self.period is None else positions % self.period) + self.first
         table = sinusoids(positions, states.shape[2]).astype(states.dtype)
         return table if mask is None else table * mask[:, :, None]
 

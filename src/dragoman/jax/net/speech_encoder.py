@@ -20,11 +20,11 @@ from dragoman.jax.net.conv_adapter import adapter_of
 from dragoman.jax.net.disentangled import DisentangledBlock, DistanceVectors
 from dragoman.jax.net.frontend import frontend_of
 from dragoman.jax.net.init import initialise, persistent_names
-from dragoman.jax.net.layers import Key, dropout, frame_mask, param, split, windows_of, zero_padding
+from dragoman.jax.net.layers import Key, dropout, frame_mask, param, split, zero_padding
 from dragoman.jax.net.norms import LayerNorm
 from dragoman.jax.net.position_bias import BucketBias, Distances
 from dragoman.jax.net.positions import positions_of
-from dragoman.jax.net.squeeze import Upsample, average
+from dragoman.jax.net.squeeze import Upsample, average, windows_of
 from dragoman.jax.net.step import LayerInputs, Step
 from dragoman.spec import BlockSpec, ConformerSpec, ConvPositionSpec, DisentangledSpec, Padding, SpeechEncoderSpec
 from dragoman.spec.augment import Masks, draw_masks
@@ -109,8 +109,7 @@ class SpeechEncoderNet(nnx.Module):
         if not masked:  # SpecAugment masks the spectrogram itself
             inputs = self._augment(inputs.swapaxes(1, 2), masks).swapaxes(1, 2)
         states, features = self.frontend(inputs, lengths if exact else None, frozen=frozen, key=front_key)
-        told = lengths is not None and not self.spec.attends_padding
-        frames = self.spec.frontend.frame_lengths(lengths) if told else None
+        frames = None if lengths is None or self.spec.attends_padding else self.spec.frontend.frame_lengths(lengths)
         mask = None if frames is None else frame_mask(frames, states.shape[1])
         if masked:
             states = self._augment(states, masks)

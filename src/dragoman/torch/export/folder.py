@@ -11,6 +11,7 @@ from dragoman._lazy import require
 from dragoman.errors import ConfigError, DragomanError
 from dragoman.onnx.graphs import FOLDER, WEIGHTS, GraphFacts
 from dragoman.onnx.short_windows import SHORT, pairs
+from dragoman.spec import PieceFrontendSpec
 from dragoman.torch.export.checking import TOLERANCE, Differences, check
 from dragoman.torch.export.examples import axes_of, inputs_of
 from dragoman.torch.export.modules import GRAPHS
@@ -54,6 +55,11 @@ def export(
     """
     if compute_type not in TOLERANCE:
         raise ConfigError(f"`compute_type` must be {' or '.join(TOLERANCE)}, but is {compute_type!r}.")
+    if isinstance(model.encoder.spec.frontend, PieceFrontendSpec):
+        raise ConfigError(
+            f"A {model.config.encoder.model_type} has no graph: it cuts a clip of any length into windows, but a graph "
+            "has a fixed number of them. Use PyTorch or JAX."
+        )
     if model.dtype != torch.float32 or model.device.type != "cpu":
         raise ConfigError(f"A model must be in float32 on the CPU for this, but is {model.dtype} on {model.device}.")
     require("onnx", "`dragoman export`")

@@ -1,5 +1,7 @@
 """What joins an encoder to a decoder: a projection where widths differ, or speech as a prefix of the tokens."""
 
+from typing import TypeAlias
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -9,6 +11,9 @@ from dragoman.spec import BridgeSpec, SpeechEncoderSpec, TextDecoderSpec
 from dragoman.torch.net.cache import Memory
 from dragoman.torch.net.layers import ACTIVATIONS, Linear, moved, zero_padding
 from dragoman.torch.net.text_embedding import TextEmbedding
+
+States: TypeAlias = Float[Tensor, "batch frames width_in"]
+Mask: TypeAlias = Bool[Tensor, "batch frames"] | None
 
 
 class Bridge(nn.Module):
@@ -22,24 +27,13 @@ class Bridge(nn.Module):
         """Return the number of positions that the memory takes in the decoder's sequence: none."""
         return 0
 
-    def forward(
-        self,
-        states: Float[Tensor, "batch frames width_in"],
-        mask: Bool[Tensor, "batch frames"] | None,
-        embed: TextEmbedding,
-    ) -> Memory:
+    def forward(self, states: States, mask: Mask, embed: TextEmbedding) -> Memory:
         """Return the memory for cross-attention."""
         return Memory(states=states if self.proj is None else self.proj(states), mask=mask)
 
 
 class Prefix(nn.Module):
-    """Speech as a prefix of the tokens: neighbouring frames stacked, projected by one layer or two, inside a prompt.
-
-    Args:
-        width_in: Width of the encoder's states.
-        width_out: Width of the decoder's embeddings.
-        spec: Its description.
-    """
+    """Speech as a prefix of the tokens: neighbouring frames stacked, projected by one layer or two, inside a prompt."""
 
     def __init__(self, width_in: int, width_out: int, spec: BridgeSpec) -> None:
         super().__init__()
@@ -53,7 +47,7 @@ class Prefix(nn.Module):
         return self.spec.length(frames)
 
     def project(
-        self, states: Float[Tensor, "batch frames width_in"], mask: Bool[Tensor, "batch frames"] | None
+        self, states: States, mask: Mask
     ) -> tuple[Float[Tensor, "batch positions width_out"], Bool[Tensor, "batch positions"]]:
         """Return the speech as embeddings of the decoder, and which of them are valid."""
         (rows, frames, width), size = states.shape, self.spec.stacking
@@ -66,12 +60,7 @@ class Prefix(nn.Module):
             projected = self.out_proj(ACTIVATIONS[self.spec.activation](projected))
         return projected, counts.all(-1) if self.spec.whole_groups else counts.any(-1)
 
-    def forward(
-        self,
-        states: Float[Tensor, "batch frames width_in"],
-        mask: Bool[Tensor, "batch frames"] | None,
-        embed: TextEmbedding,
-    ) -> Memory:
+    def forward(self, states: States, mask: Mask, embed: TextEmbedding) -> Memory:
         """Return the prefix, padded on the left; its mask is `None` if all frames are valid."""
         speech, counts = self.project(states, mask)
         rows = states.shape[0]

@@ -3,21 +3,29 @@
 Axes: batch, samples, channels, frames, mels, bins, width.
 """
 
+from typing import TypeAlias
+
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.checkpoint import checkpoint
 
-from dragoman.spec import (
+from dragoman.spec.enums import FrontendNorm
+from dragoman.spec.frontend import (
     ConvFrontendSpec,
     FeatureFrontendSpec,
-    FrontendNorm,
     FrontendSpec,
     MelFrontendSpec,
     SubsampleFrontendSpec,
 )
-from dragoman.torch.net.layers import ACTIVATIONS, frame_mask, windows_of, zero_padding
+from dragoman.spec.pieces import PieceFrontendSpec
+from dragoman.torch.net.layers import ACTIVATIONS, frame_mask, zero_padding
 from dragoman.torch.net.norms import ChannelNorm, LayerNormChannels
+from dragoman.torch.net.squeeze import windows_of
+
+Mels: TypeAlias = Float[Tensor, "batch mels frames"]
+Bins: TypeAlias = Float[Tensor, "batch frames bins"]
+Frames: TypeAlias = tuple[Float[Tensor, "batch frames_out width"], None]
 
 
 class ConvLayer(nn.Module):
@@ -92,9 +100,7 @@ class MelFrontend(nn.Module):
         self.conv1 = nn.Conv1d(spec.num_mels, width, 3, padding=1)
         self.conv2 = nn.Conv1d(width, width, 3, stride=2, padding=1)
 
-    def forward(
-        self, features: Float[Tensor, "batch mels frames"], lengths: Int[Tensor, " batch"] | None
-    ) -> tuple[Float[Tensor, "batch frames_out width"], None]:
+    def forward(self, features: Mels, lengths: Int[Tensor, " batch"] | None) -> Frames:
         """Return the frames for the stack."""
         rows, features = features.shape[0], features.to(self.conv1.weight.dtype)
         if self.window is not None and features.shape[2] > self.window:
@@ -134,9 +140,7 @@ class SubsampleFrontend(nn.Module):
             )
         )
 
-    def forward(
-        self, features: Float[Tensor, "batch frames bins"], lengths: Int[Tensor, " batch"] | None
-    ) -> tuple[Float[Tensor, "batch frames_out width"], None]:
+    def forward(self, features: Bins, lengths: Int[Tensor, " batch"] | None) -> Frames:
         """Return the frames for the stack; those beyond `lengths` are zero before each convolution."""
         states = features.to(next(self.parameters()).dtype)
         for conv in self.convs:
@@ -162,9 +166,7 @@ class PlanarFrontend(nn.Module):
         self.mixes = nn.ModuleList(nn.Conv2d(channels, channels, 1) for _ in groups[1:])
         self.proj = nn.Linear(channels * (spec.num_features // spec.hop), width)
 
-    def forward(
-        self, features: Float[Tensor, "batch frames bins"], lengths: Int[Tensor, " batch"] | None
-    ) -> tuple[Float[Tensor, "batch frames_out width"], None]:
+    def forward(self, features: Bins, lengths: Int[Tensor, " batch"] | None) -> Frames:
         """Return the frames for the stack; those beyond `lengths` are zero before each convolution."""
         x = features.to(next(self.convs.parameters()).dtype)[:, None]  # [b, 1, t, f]
         for conv, mix in zip(self.convs, [None, *self.mixes], strict=True):
@@ -176,7 +178,27 @@ class PlanarFrontend(nn.Module):
         return self.proj(x.transpose(1, 2).flatten(2)) * self.scale, None
 
 
-Frontend = ConvFrontend | MelFrontend | FeatureFrontend | SubsampleFrontend | PlanarFrontend
+class PieceFrontend(nn.Module):
+    """Convolutions over bins and frames of each piece of a spectrogram, then a projection (Qwen3-ASR)."""
+
+    def __init__(self, spec: PieceFrontendSpec, width: int) -> None:
+        super().__init__()
+        self.piece, channels = spec.piece, spec.channels
+        self.convs = nn.ModuleList(nn.Conv2d(count, channels, 3, 2, padding=1) for count in (1, channels, channels))
+        self.proj = nn.Linear(channels * spec.bins, width, bias=False)
+
+    def forward(self, features: Mels, lengths: Int[Tensor, " batch"] | None) -> Frames:
+        """Return the frames for the stack; those of the spectrogram beyond `lengths` are zero."""
+        x = features.to(self.proj.weight.dtype).transpose(1, 2)  # [b, m, t] -> [b, t, m]
+        x = zero_padding(x, None if lengths is None else frame_mask(lengths, x.shape[1]))
+        x = windows_of(x, self.piece).transpose(1, 2)[:, None]  # [pieces, 1, m, t]
+        for conv in self.convs:
+            x = F.gelu(conv(x))
+        states = self.proj(x.permute(0, 3, 1, 2).flatten(2))  # [pieces, c, m, t] -> [pieces, t, c * m]
+        return states.reshape(features.shape[0], -1, states.shape[2]), None
+
+
+Frontend = ConvFrontend | MelFrontend | FeatureFrontend | SubsampleFrontend | PlanarFrontend | PieceFrontend
 
 
 def frontend_of(spec: FrontendSpec, width: int) -> Frontend:
@@ -185,4 +207,6 @@ def frontend_of(spec: FrontendSpec, width: int) -> Frontend:
         return (PlanarFrontend if spec.planar else SubsampleFrontend)(spec, width)
     if isinstance(spec, ConvFrontendSpec):
         return ConvFrontend(spec, width)
+    if isinstance(spec, PieceFrontendSpec):
+        return PieceFrontend(spec, width)
     return MelFrontend(spec, width) if isinstance(spec, MelFrontendSpec) else FeatureFrontend(spec, width)

@@ -104,12 +104,6 @@ def zero_padding(states: Float[Tensor, "batch frames width"], mask: Bool[Tensor,
     return states if mask is None else states.masked_fill(~mask[:, :, None], 0.0)
 
 
-def windows_of(rows: Shaped[Tensor, "batch frames ..."], size: int) -> Shaped[Tensor, "windows size ..."]:
-    """Cut rows into windows of `size` frames, the last one of each row padded with zeros."""
-    more = -rows.shape[1] % size
-    return F.pad(rows, (*(0, 0) * (rows.ndim - 2), 0, more)).reshape(-1, size, *rows.shape[2:])
-
-
 class WeightNormConv1d(nn.Module):
     """Grouped convolution, its weight stored as a direction `weight_v` and a length `weight_g` per kernel position.
 

@@ -4,6 +4,7 @@ Axes: batch, frames, width.
 """
 
 import math
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,6 +14,9 @@ from torch.nn import functional as F  # noqa: N812
 from dragoman.errors import AudioError
 from dragoman.spec import ConvPositionSpec, ConvStackPositionSpec, PositionSpec, SinusoidPositionSpec, TablePositionSpec
 from dragoman.torch.net.layers import ACTIVATIONS, WeightNormConv1d, zero_padding
+
+Frames: TypeAlias = Float[Tensor, "batch frames width"]
+Mask: TypeAlias = Bool[Tensor, "batch frames"] | None
 
 
 class ConvPositions(nn.Module):
@@ -29,9 +33,7 @@ class ConvPositions(nn.Module):
             self.batch_norm = None
             self.conv = WeightNormConv1d(width, spec.kernel, spec.groups, spec.stride)
 
-    def forward(
-        self, states: Float[Tensor, "batch frames width"], mask: Bool[Tensor, "batch frames"] | None = None
-    ) -> Float[Tensor, "batch frames width"]:
+    def forward(self, states: Frames, mask: Mask = None) -> Frames:
         """Return the positions to add to `states`, whose padded frames are zero; `mask` keeps them so until convolved.
 
         With a stride it has fewer frames, as `squeeze.average` of `states` has.
@@ -55,9 +57,7 @@ class ConvStackPositions(nn.Module):
             for _ in range(spec.num_layers)
         )
 
-    def forward(
-        self, states: Float[Tensor, "batch frames width"], mask: Bool[Tensor, "batch frames"] | None = None
-    ) -> Float[Tensor, "batch frames width"]:
+    def forward(self, states: Frames, mask: Mask = None) -> Frames:
         """Return the positions to add to `states`; `mask` sets padded frames to zero before each convolution."""
         x = states
         for conv in self.layers:
@@ -74,9 +74,7 @@ class TablePositions(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(spec.num_positions, width), requires_grad=False)
 
-    def forward(
-        self, states: Float[Tensor, "batch frames width"], mask: Bool[Tensor, "batch frames"] | None = None
-    ) -> Float[Tensor, "frames width"]:
+    def forward(self, states: Frames, mask: Mask = None) -> Float[Tensor, "frames width"]:
         """Return the positions to add to `states`; `mask` is not used.
 
         Raises:
@@ -96,13 +94,12 @@ class SinusoidPositions(nn.Module):
 
     def __init__(self, spec: SinusoidPositionSpec) -> None:
         super().__init__()
-        self.first = spec.first
+        self.first, self.period = spec.first, spec.period
 
-    def forward(
-        self, states: Float[Tensor, "batch frames width"], mask: Bool[Tensor, "batch frames"] | None = None
-    ) -> Float[Tensor, "..."]:
+    def forward(self, states: Frames, mask: Mask = None) -> Float[Tensor, "..."]:
         """Return the positions to add to `states`, `[frames, width]`, or `[batch, frames, width]` with a `mask`."""
-        positions = torch.arange(self.first, self.first + states.shape[1], device=states.device)
+        positions = torch.arange(states.shape[1], device=states.device)
+        positions = (positions if self.period is None else positions % self.period) + self.first
         table = sinusoids(positions, states.shape[2]).to(states.dtype)
         return table if mask is None else table * mask[:, :, None]
 

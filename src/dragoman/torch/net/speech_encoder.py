@@ -21,10 +21,10 @@ from dragoman.torch.net.conv_adapter import adapter_of
 from dragoman.torch.net.disentangled import DisentangledBlock, DistanceVectors
 from dragoman.torch.net.frontend import frontend_of
 from dragoman.torch.net.init import initialise, persistent_names
-from dragoman.torch.net.layers import frame_mask, windows_of, zero_padding
+from dragoman.torch.net.layers import frame_mask, zero_padding
 from dragoman.torch.net.position_bias import BucketBias, Distances
 from dragoman.torch.net.positions import positions_of
-from dragoman.torch.net.squeeze import Upsample, average
+from dragoman.torch.net.squeeze import Upsample, average, windows_of
 from dragoman.torch.net.step import LayerInputs, Step
 
 torch.export.register_dataclass(EncoderOutput)  # so that torch.export and sharding see its tensors
@@ -102,8 +102,7 @@ class SpeechEncoderNet(nn.Module):
         if not masked:  # SpecAugment masks the spectrogram itself
             inputs = self._augment(inputs.transpose(1, 2), None, masks).transpose(1, 2)
         states, features = self.frontend(inputs, lengths if exact else None)
-        told = lengths is not None and not self.spec.attends_padding
-        frames = self.spec.frontend.frame_lengths(lengths) if told else None
+        frames = None if lengths is None or self.spec.attends_padding else self.spec.frontend.frame_lengths(lengths)
         mask = None if frames is None else frame_mask(frames, states.shape[1])
         if masked:
             states = self._augment(states, mask, masks)
