@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import save_file
 
 from dragoman import (
     AutoConfig,
@@ -312,3 +313,34 @@ def test_published_layout(name: str) -> None:
         assert section.keymap.rule_for(own) is not None, incoming
         shapes |= {section.ours + ours: tuple(array.shape) for ours, array in section.keymap.read(own, tensor)}
     assert shapes == {name: tuple(tensor.shape) for name, tensor in model.named_parameters()}
+
+
+@pytest.mark.parametrize("both", ["qwen3_asr"], indirect=True)
+def test_original_files_of_qwen3_asr(both: Both, tmp_path: Path) -> None:
+    """Everything below `thinker`, the projection inside the encoder, and three equal positions of each token."""
+    data = json.loads((both.folder / "config.json").read_text())
+    inner = {name: data[name] for name in ("audio_config", "text_config", "audio_token_id", "tie_word_embeddings")}
+    inner["audio_config"]["model_type"] = "qwen3_asr_audio_encoder"
+    inner["text_config"] |= {"model_type": "qwen3_asr_text", "rope_theta": 10_000.0}
+    inner["text_config"]["rope_scaling"] = {"mrope_section": [1, 1, 1], "rope_type": "default", "type": "default"}
+    del inner["text_config"]["rope_parameters"]
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen3_asr", "thinker_config": inner}))
+    spelled = {
+        "model.multi_modal_projector.linear_": "thinker.audio_tower.proj",
+        "model.language_model.": "thinker.model.",
+        "model.": "thinker.",
+        "lm_head.": "thinker.lm_head.",
+    }
+    tensors = {}
+    for name, tensor in both.theirs.state_dict().items():
+        start = next(one for one in spelled if name.startswith(one))
+        tensors[spelled[start] + name.removeprefix(start)] = tensor.clone()
+    save_file(tensors, tmp_path / "model.safetensors")
+    again = SpeechEncoderDecoderModel.from_pretrained(
+        tmp_path, fusion_prompt=[BEFORE, AFTER[:-1]], decoder_start_token_id=AFTER[-1], **IDS
+    )
+    clips = both.clips(3)
+    assert torch.equal(again.generate(**clips, max_new_tokens=5), both.ours.generate(**clips, max_new_tokens=5))
+    again.save_pretrained(tmp_path / "saved")
+    _, info = type(both.theirs).from_pretrained(tmp_path / "saved", output_loading_info=True)
+    assert {name: keys for name, keys in info.items() if keys} == {}
