@@ -586,13 +586,11 @@ def _fastconformer() -> Iterator[tuple[str, str, Source]]:
     yield "canary", "speech", Source(tf.CanaryModel, OwnEncoder, without("encoder."))
     for fields in {}, UNTIED:
         yield "canary", "text", Source(canary, CanaryDecoder, fields=fields, aliases=True, extras=features)
-    yield "canary", "text", Source(tf.CanaryModel, CanaryDecoder, with_prefix("model."))
     for spelling in same, published, without_model:
         files: dict[str, Any] = {"aliases": True, "spelling": spelling, "extras": features}
         yield "cohere_asr", "speech", Source(cohere, OwnEncoder, word, **files)
         yield "cohere_asr", "text", Source(cohere, CohereAsrDecoder, **files)
     yield "cohere_asr", "speech", Source(tf.CohereAsrModel, OwnEncoder, without("encoder."), aliases=True)
-    yield "cohere_asr", "text", Source(tf.CohereAsrModel, CohereAsrDecoder, with_prefix("model."), aliases=True)
     yield "cohere_asr", "text", Source(cohere, CohereAsrDecoder, fields=TIED, aliases=True)
 
 

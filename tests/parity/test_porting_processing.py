@@ -151,7 +151,6 @@ EXTRACTORS = (
     "Speech2TextFeatureExtractor",
     "SeamlessM4TFeatureExtractor",
     "ParakeetFeatureExtractor",
-    "CohereAsrFeatureExtractor",
 )
 
 

@@ -62,7 +62,7 @@ FAMILY = Family(
         public=False,
         apart=always,
     ),
-    text=Part(rules=like.text_rules, classes=("CanaryDecoder",), prefixes=("model.",), public=False, apart=always),
+    text=Part(rules=like.text_rules, classes=("CanaryDecoder",), public=False, apart=always),
     whole="CanaryForConditionalGeneration",
     feature_extractor="ParakeetFeatureExtractor",
     processor="CanaryProcessor",

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 from dragoman.checkpoint.keymap import Drop, Rule
 from dragoman.errors import ConfigError
 from dragoman.families import fastconformer_like as like
-from dragoman.families.base import Card, Family, Part, always
+from dragoman.families.base import Card, Family, Part
 from dragoman.families.config import ModelConfig
 from dragoman.spec import Activation, ConformerSpec, Distance, NormOrder, SpeechEncoderSpec, SubsampleFrontendSpec
 from dragoman.spec.attention import AttentionSpec
@@ -94,9 +94,7 @@ def _rules(config: ParakeetEncoderConfig) -> tuple[Rule, ...]:
 FAMILY = Family(
     config=ParakeetEncoderConfig,
     also=("parakeet_ctc", "parakeet_tdt", "parakeet_rnnt"),
-    speech=Part(
-        rules=_rules, classes=("ParakeetEncoder",), prefixes=("encoder.",), aliases=like.nemo_aliases(), apart=always
-    ),
+    speech=Part(rules=_rules, classes=("ParakeetEncoder",), prefixes=("encoder.",), aliases=like.nemo_aliases()),
     feature_extractor="ParakeetFeatureExtractor",
     processor="ParakeetProcessor",
     card=Card(
