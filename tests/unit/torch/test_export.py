@@ -125,3 +125,14 @@ def test_graphs_need_no_framework(exported: Path, sample_path: Path) -> None:
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+
+
+def test_graphs_hold_nothing_of_training(tmp_path):
+    import onnx
+
+    whisper = tiny_config("whisper")
+    model = SpeechEncoderDecoderModel(config=SpeechEncoderDecoderConfig(encoder=whisper, decoder=whisper))
+    export(model, tmp_path)
+    for path in (tmp_path / "onnx").glob("*.onnx"):
+        graph = onnx.load(path, load_external_data=False).graph
+        assert "Dropout" not in {node.op_type for node in graph.node}, path.name

@@ -130,5 +130,5 @@ def plain_attention(
     elif mask is not None:
         scores = forbid(scores, mask)
     probs = scores.softmax(-1).to(values.dtype)
-    out_heads = F.dropout(probs, dropout).reshape(batch, *shared, -1) @ values
+    out_heads = (F.dropout(probs, dropout) if dropout else probs).reshape(batch, *shared, -1) @ values
     return out_heads.view(batch, heads, tokens, -1), probs
