@@ -1,6 +1,8 @@
 """Workers under Ray: parts stream through Ray Data's pool of actors, which Ray itself grows, shrinks and mends."""
 
 import logging
+import os
+import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -37,7 +39,7 @@ class _Actor:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Transcribe the parts of a batch, of which there is one."""
-        (part,) = batch["part"]
+        part: Part = pickle.loads(batch["part"][0])  # noqa: S301 (our own, from the driver)
         told: list[Done] = []
         entry: Entry | None = None
         if self._error is None:
@@ -68,6 +70,8 @@ def run_on_ray(work: Work, parts: Sequence[Part], workers: int | None, address: 
         _connect(ray, address)
     yield "machines", sum(node["Alive"] for node in ray.nodes())
     data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     gpus = 1 if ray.cluster_resources().get("GPU") and work.loading["device"] in ("auto", "cuda") else 0
     threads = work.threads or 1
     pool = (
@@ -75,7 +79,7 @@ def run_on_ray(work: Work, parts: Sequence[Part], workers: int | None, address: 
         if workers is None
         else data.ActorPoolStrategy(size=min(workers, len(parts)))
     )
-    column = [{"part": part} for part in parts]
+    column = [{"part": pickle.dumps(part)} for part in parts]
     done = data.from_items(column, override_num_blocks=len(parts)).map_batches(
         _Actor,
         fn_constructor_args=(replace(work, threads=threads),),
@@ -99,10 +103,13 @@ def _connect(ray: Any, address: str | None) -> None:
     Raises:
         ConfigError: If there is none at the address.
     """
+    address = address or os.environ.get("RAY_ADDRESS")
     try:
         ray.init(address=address or "auto", log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         if address is not None:
-            raise ConfigError(f"`--ray_address` {address!r}: there is no such cluster ({error!s:.200}).") from error
+            raise ConfigError(
+                f"`--ray_address` {address!r}: there is no cluster that answers ({error!s:.200})."
+            ) from error
         _log.info("There is no Ray cluster: one is started on this machine.")
         ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
