@@ -122,6 +122,9 @@ class Worker:
             finish(item, self._row(item, before.get(item.id)))
 
         together.sort(key=lambda item: item.length)
+        alone.sort(
+            key=lambda item: noted.begun[item.id]
+        )  # or workers killed by chance would all have begun the same one
         for items in (together, *([item] for item in alone)):
             threads = min(len(items), _AHEAD * self._work.options.batch_size)
             self._engine.run([partial(job, item, items is not together) for item in items], threads)
