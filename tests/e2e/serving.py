@@ -32,6 +32,8 @@ class Server:
             self.log.append(line)
             if found := re.search(r"Listening on (\S+)\.\n", line):
                 return found[1]
+        self.process.wait()
+        self.process.stderr.close()
         raise AssertionError(f"the server did not start: {''.join(self.log)}")
 
     def _drain(self) -> None:

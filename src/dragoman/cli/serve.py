@@ -1,13 +1,14 @@
 """`dragoman serve`: models as a service with OpenAI's audio API."""
 
 import logging
+from functools import partial
 from typing import Annotated
 
 from typer import Option
 
 from dragoman._interrupts import raise_again
 from dragoman._lazy import require
-from dragoman.cli.console import LOG
+from dragoman.cli.console import LOG, session
 from dragoman.cli.flags import MessageFlags, ModelFlags
 from dragoman.cli.generated import with_flags
 from dragoman.server.settings import ServerSettings
@@ -38,10 +39,6 @@ def serve(
     """
     running = require("dragoman.server.running", "`dragoman serve`")
     sources = require("dragoman.server.models", "`dragoman serve`").parse_models(models or ())
-    if model.threads is not None:
-        require("dragoman.transcriber.loading", "`dragoman serve`").runner_class(model.backend).set_threads(
-            model.threads
-        )
     options = {
         "device": model.device,
         "source": model.source(),
@@ -51,5 +48,7 @@ def serve(
     }
     LOG.setLevel(min(LOG.level, logging.INFO))  # a service says what it does; the session restores the level
     raise_again()
-    code: int = running.serve(sources, options, server)
+    service = running.Service(sources=sources, options=options, threads=model.threads, settings=server)
+    own_session = partial(session, debug=messages.debug, json_logs=messages.json_logs, verbose=messages.verbose)
+    code: int = running.serve(service, own_session)
     return code

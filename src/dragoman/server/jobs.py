@@ -51,8 +51,15 @@ class Jobs:
             self._database.execute(_TABLE)
         except (OSError, sqlite3.Error) as error:
             raise ConfigError(f"`--jobs` {folder} cannot be used: {error}.") from error
-        self._execute("update jobs set state = 'queued', progress = 0 where state = 'running'")
+
+    def recover(self) -> None:
+        """Repair what an earlier server left, before any process adds jobs."""
+        self.requeue()
         self._remove_strays()
+
+    def requeue(self) -> None:
+        """Queue again what was running when the process that worked on it ended."""
+        self._execute("update jobs set state = 'queued', progress = 0 where state = 'running'")
 
     def add(self, upload: IO[bytes], name: str, task: str, fields: dict[str, Any]) -> dict[str, Any]:
         """Keep an upload as a new job, and return the job.

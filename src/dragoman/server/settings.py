@@ -19,6 +19,12 @@ class ServerSettings:
 
     host: str = _server("127.0.0.1", "Address to listen on; `0.0.0.0` for all, which needs an API key.")
     port: int = _server(8000, "Port; 0 takes a free one.", at_least=0)
+    workers: int = _server(
+        1,
+        "Number of server processes. Each has its own models (which share the memory of weights read from a file), "
+        "batches and limits; the CPU threads are divided.",
+        at_least=1,
+    )
     preload: bool = _server(False, "Load all models at the start, not at the first request for each.")
     unload_after_s: int | None = _server(
         None, "Unload a model that nobody has used for this many seconds.", unset="never", at_least=1
