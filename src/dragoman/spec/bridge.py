@@ -60,7 +60,7 @@ class BridgeSpec:
 
     def positions(self, frames: Any) -> Any:
         """Return the positions that `frames` frames become, an int or an integer array of any framework."""
-        return frames // self.stacking if self.whole_groups else -(-frames // self.stacking)
+        return (frames if self.whole_groups else frames + self.stacking - 1) // self.stacking  # ONNX truncates
 
     def length(self, frames: int) -> int:
         """Return the positions of `frames` frames and of the prompt around them."""
