@@ -231,8 +231,8 @@ def test_a_recording_that_kills_workers_is_given_up(archive, texts, sample, tiny
 
     wait_for(kill_like_the_kernel, 300)
     assert driver.returncode == 1
-    assert len(seen) == 3
+    assert len(seen) == 5
     (bad,) = [row for row in rows_in(out) if row["error"]]
     assert bad["id"] == "long"
-    assert "3 workers were killed" in bad["error"]
+    assert "5 workers were killed" in bad["error"]
     assert [row["text"] for row in rows_in(out)][:20] == texts

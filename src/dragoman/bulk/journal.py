@@ -16,7 +16,7 @@ from typing import Any
 from dragoman.bulk.rows import Row, line_of, lines_of
 from dragoman.bulk.store import writing
 
-_DEATHS, _DEATHS_ALONE = 3, 2  # of workers during an item, after which it is given up; with others at work or not
+_DEATHS, _DEATHS_ALONE = 5, 4  # of workers during an item, after which it is given up; with others at work or not
 
 
 @dataclass(kw_only=True)
