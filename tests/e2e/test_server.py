@@ -266,6 +266,20 @@ def test_what_is_no_audio_is_refused(client, content):
     assert caught.value.param == "file"
 
 
+def test_the_name_of_an_upload_is_the_subject_of_its_fault(server):
+    whole, strange = wav(np.zeros(4000)), bytearray(wav(np.zeros(4000)))
+    strange[24:28] = (3).to_bytes(4, "little")  # sampling rate
+    for name, content, beginning in (
+        ("notes.txt", b"some notes, no music", "notes.txt is not audio in a known format: it looks like text."),
+        ("half.wav", whole[: len(whole) // 2], "half.wav is truncated: "),
+        ("none.wav", wav(np.zeros(0)), "none.wav has no samples. "),
+        ("slow.wav", bytes(strange), "slow.wav: its header gives a sampling rate of 3 Hz; "),
+    ):
+        answer = server.post((name, content), model="tiny")
+        assert answer.status_code == 400
+        assert answer.json()["error"]["message"].startswith(beginning)
+
+
 @pytest.mark.parametrize("field", ["/etc/passwd", "https://example.org/a.wav", "file:///etc/passwd"])
 def test_paths_and_addresses_are_no_files(server, field):
     answer = server.client.post("/v1/audio/transcriptions", files={"model": (None, "tiny"), "file": (None, field)})

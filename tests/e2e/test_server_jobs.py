@@ -63,6 +63,7 @@ def test_a_failed_job_says_why(server):
     described = finished(server, job)
     assert described["status"] == "failed"
     assert described["error"]["code"] == "invalid_audio"
+    assert described["error"]["message"].startswith("clip.flac is ")
     answer = server.client.get(f"/v1/jobs/{job}/result")
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "job_failed")
 

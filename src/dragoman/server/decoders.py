@@ -100,9 +100,14 @@ def _checked(answer: dict[str, Any] | None, name: str) -> int:
     if answer is None:
         raise AudioError(f"{name}: decoding it took too much time or memory, or failed. Convert it to WAV or FLAC.")
     if "error" in answer:
-        message = answer["message"].removeprefix("the given file object: ")
-        raise (MissingDependencyError if answer["error"] == "dependency" else AudioError)(f"{name}: {message}")
+        kind = MissingDependencyError if answer["error"] == "dependency" else AudioError
+        raise kind(_named(name, answer["message"].removeprefix("the given file object: ")))
     return int(answer["samples"])
+
+
+def _named(name: str, fault: str) -> str:
+    """Return one text of a file and its fault; the name is the subject of a fault that has none."""
+    return f"{name} {fault}" if fault.startswith(("is ", "has ", "cannot ")) else f"{name}: {fault}"
 
 
 class _Child:

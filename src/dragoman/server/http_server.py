@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -30,6 +31,28 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise ConfigError(
             f"Port {port} of {host} cannot be listened on: {error.strerror}. Choose another with --port and --host."
+        ) from error
+
+
+def check_certificate(settings: ServerSettings) -> None:
+    """Try the files of HTTPS, if it is served.
+
+    Raises:
+        ConfigError: If one cannot be read, they are no certificate and key, or do not belong together.
+    """
+    if settings.ssl_certfile is None or settings.ssl_keyfile is None:
+        return
+    for flag, file in (("--ssl_certfile", settings.ssl_certfile), ("--ssl_keyfile", settings.ssl_keyfile)):
+        try:
+            file.open("rb").close()
+        except OSError as error:
+            raise ConfigError(f"`{flag}` {file} cannot be read: {error.strerror}.") from error
+    try:  # with a password, so that nobody is asked for one
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile, "none")
+    except ssl.SSLError as error:
+        raise ConfigError(
+            f"`--ssl_certfile` {settings.ssl_certfile} and `--ssl_keyfile` {settings.ssl_keyfile} are no certificate "
+            f"and its key ({error.reason or error}). Both must be PEM files, and the key must have no password."
         ) from error
 
 

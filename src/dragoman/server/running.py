@@ -16,7 +16,7 @@ from dragoman._lazy import require
 from dragoman.errors import DragomanError
 from dragoman.server.app import create_app
 from dragoman.server.guard import Guard, api_keys
-from dragoman.server.http_server import HttpServer, bind, url_of
+from dragoman.server.http_server import HttpServer, bind, check_certificate, url_of
 from dragoman.server.jobs import Jobs
 from dragoman.server.jobs_app import work_on_jobs
 from dragoman.server.metrics import Metrics, Snapshots
@@ -63,6 +63,7 @@ def serve(service: Service, session: Callable[[], AbstractContextManager[None]] 
     require("python_multipart", "`dragoman serve`")
     settings = service.settings
     api_keys(settings)  # so that a wrong file is told before anything starts
+    check_certificate(settings)
     with bind(settings.host, settings.port) as listening:
         if settings.jobs is not None:
             jobs = _jobs(settings)
