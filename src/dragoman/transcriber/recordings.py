@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dragoman.audio.reading.containers import container_of
+from dragoman.audio.reading.containers import container_name, container_of
+from dragoman.audio.reading.mpeg import stated_seconds
 from dragoman.audio.reading.source import AudioSource, open_audio
 from dragoman.errors import AudioError, ConfigError
 
@@ -48,9 +49,15 @@ class Recording:
         """Return its length according to the file's header, for a progress bar: it may be missing or wrong."""
         import soundfile
 
+        if self.path is None:
+            return None
         try:
-            return float(soundfile.info(self.path).duration) if self.path else None
-        except (soundfile.SoundFileError, OSError, TypeError, ValueError):
+            with open_audio(self.path) as audio:
+                # libsndfile's decoder of MP3 writes on standard error what it thinks of a file
+                if container_name(audio) == "mp3":
+                    return stated_seconds(audio)
+            return float(soundfile.info(self.path).duration)
+        except (AudioError, soundfile.SoundFileError, OSError, TypeError, ValueError):
             return None
 
 

@@ -1,13 +1,17 @@
 import io
 import os
+import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from dragoman.errors import AudioError, ConfigError
 from dragoman.transcriber.recordings import (
     AUDIO_EXTENSIONS,
+    Recording,
     find_audio_files,
     find_recordings,
     with_distinct_outputs,
@@ -158,3 +162,22 @@ def test_media_files_are_found_and_typescript_is_not(tmp_path):
     (tmp_path / "talk.ts").write_bytes((b"G" + bytes(187)) * 5)
     (tmp_path / "page.ts").write_text("Globals.start();\nexport default Globals;\n" * 100)
     assert [path.name for path in find_audio_files([tmp_path])] == [*names, "talk.ts"]
+
+
+@pytest.mark.parametrize("rate", [8000, 16_000, 44_100])
+def test_the_length_of_an_mp3_is_that_of_its_first_frame(rate: int, tmp_path: Path) -> None:
+    wave = 0.1 * np.random.default_rng(0).standard_normal(3 * rate).astype(np.float32)
+    soundfile.write(tmp_path / "a.mp3", wave, rate)
+    (tmp_path / "untitled").write_bytes((tmp_path / "a.mp3").read_bytes())
+    for name in ("a.mp3", "untitled"):
+        assert Recording(path=tmp_path / name, stem=Path(name)).seconds() == pytest.approx(3, abs=0.2)
+
+
+def test_what_is_no_mp3_is_refused_in_one_line_of_ours(tmp_path: Path) -> None:
+    """The decoder of MP3 in libsndfile writes on standard error by itself, which only another process shows."""
+    (tmp_path / "notes.mp3").write_text("no audio at all, but long enough to look for some in it\n" * 9)
+    words = [sys.executable, "-m", "dragoman", "transcribe", str(tmp_path / "notes.mp3")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1
+    assert "no complete MP3 frame" in done.stderr

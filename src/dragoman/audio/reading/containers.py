@@ -68,11 +68,10 @@ def inspect(audio: AudioFile, damage: Damage) -> Layout:
     start = skip_id3(audio)
     if start > audio.size:
         raise truncated(audio, "it ends within its ID3 tag")
-    head = audio.at(start, _LOOK)
-    container = container_of(head) or _BY_NAME.get(os.path.splitext(audio.name)[1].lower())
+    container = container_name(audio)
     if container is None:
         raise AudioError(
-            f"{audio.name}: is not audio in a known format: {_describe(head)}. "
+            f"{audio.name}: is not audio in a known format: {_describe(audio.at(start, _LOOK))}. "
             "WAV, FLAC, OGG, MP3, AIFF, AU, M4A, MP4, WebM and more are supported; convert others with "
             "`ffmpeg -i INPUT output.wav`."
         )
@@ -88,6 +87,12 @@ def inspect(audio: AudioFile, damage: Damage) -> Layout:
     elif container == "mp3":
         layout = _mp3_layout(audio, start, layout, damage)
     return layout
+
+
+def container_name(audio: AudioFile) -> str | None:
+    """Return the name of a file's container, by its content or else by its ending; `None` if it is unknown."""
+    head = audio.at(skip_id3(audio), _LOOK)
+    return container_of(head) or _BY_NAME.get(os.path.splitext(audio.name)[1].lower())
 
 
 def container_of(head: bytes) -> str | None:

@@ -65,11 +65,29 @@ def frame_length(head: bytes) -> int:
         return 0
     table = (1, layer) if version == 3 else (2, min(layer, 2))
     bits = 1000 * _BITRATES[table][bitrate - 1]
-    hertz = _RATES[rate] >> {3: 0, 2: 1, 0: 2}[version]
+    samples, hertz = _samples_and_rate(head)
     if layer == 1:
         return (12 * bits // hertz + padding) * 4
-    samples = 576 if layer == 3 and version != 3 else 1152
     return samples // 8 * bits // hertz + padding
+
+
+def _samples_and_rate(head: bytes) -> tuple[int, int]:
+    """Return the number of samples of a frame, and its sampling rate in hertz."""
+    version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)
+    hertz = _RATES[head[2] >> 2 & 3] >> {3: 0, 2: 1, 0: 2}[version]
+    return 384 if layer == 1 else 576 if layer == 3 and version != 3 else 1152, hertz
+
+
+def stated_seconds(audio: AudioFile) -> float | None:
+    """Return the length in seconds that the first frame gives, by its table or its bitrate; `None` without one."""
+    start = skip_id3(audio)
+    head = audio.at(start, 64)
+    length = frame_length(head)
+    if not length:
+        return None
+    samples, hertz = _samples_and_rate(head)
+    frames = table_frames(head)
+    return ((audio.size - start) / length if frames is None else frames) * samples / hertz
 
 
 def table_bytes(frame: bytes) -> int | None:
