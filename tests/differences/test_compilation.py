@@ -29,8 +29,7 @@ def check_compiled(name: str, backend: str) -> None:
     model_type, fields = VARIANTS[name]
     encoder = SpeechEncoder(tiny_config(model_type, **fields)).eval()
     front = encoder.spec.frontend
-    size = {"samples": 1600, "frames": 60}
-    audio = {encoder.main_input_name: torch.randn([2, *(size.get(axis, 8) for axis in front.axes[1:])])}
+    audio = {encoder.main_input_name: torch.randn(front.input_shape(2, 1600 if "samples" in front.axes else 60))}
     if front.masked:
         long = audio[encoder.main_input_name].shape[front.time_axis]
         audio["attention_mask"] = (torch.arange(long) < torch.tensor([[long], [long * 9 // 16]])).long()

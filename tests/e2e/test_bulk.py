@@ -109,6 +109,7 @@ def wait_for(condition, seconds=120):
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_workers_and_driver_are_killed(archive, texts, tiny_checkpoint, tmp_path):
     out = tmp_path / "out"
     copies = [

@@ -9,7 +9,6 @@ from typing import Any, Literal
 from dragoman.errors import ConfigError
 from dragoman.transcriber.fields import documented, option, too_small
 from dragoman.transcriber.options import TranscribeOptions
-from dragoman.transcriber.writers import formats_of
 
 _run, _result = partial(option, group="Run"), partial(option, group="Output")
 
@@ -67,6 +66,9 @@ class BulkOptions:
         if self.price_per_hour is not None and not self.price_per_hour >= 0:
             problems.append(f"`price_per_hour` must be 0 or more, but is {self.price_per_hour}.")
         if self.subtitles is not None:
+            # only now: it needs NumPy, which `--help` of every command does without
+            from dragoman.transcriber.writers import formats_of
+
             formats_of(self.subtitles)
         if self.shard is not None and self._shard_of(self.shard) is None:
             problems.append(f"`shard` must be I/N with I from 1 to N, as in 3/8, but is {self.shard!r}.")

@@ -13,7 +13,8 @@ _COMPOSITES = {family.composite.model_type: family.composite for family in FAMIL
 
 def composite_of(data: Mapping[str, Any]) -> Composite | None:
     """Return how a `config.json` is made of those of two families; `None` if it is not."""
-    return _COMPOSITES.get(data.get("model_type", ""))
+    name = data.get("model_type")
+    return _COMPOSITES.get(name) if isinstance(name, str) else None
 
 
 def joint_data(data: Mapping[str, Any], role: str = "") -> Mapping[str, Any]:

@@ -31,6 +31,10 @@ class PieceFrontendSpec:
     def input_shape(self, batch: int, frames: int) -> tuple[int, ...]:
         return batch, self.num_mels, frames
 
+    def starts(self, states: Any) -> Any:
+        """Return at which frames of the spectrogram states begin, an int or an integer array; a piece begins anew."""
+        return states // self.states * self.piece + states % self.states * self.hop
+
     @property
     def bins(self) -> int:
         """Bins after the convolutions."""

@@ -14,6 +14,7 @@ from dragoman.audio import SAMPLING_RATE
 from dragoman.audio.waveform import Waveform
 from dragoman.errors import ConfigError
 from dragoman.generation.alignment import align, alignment_matrix
+from dragoman.spec import PieceFrontendSpec
 from dragoman.transcriber.decoded import Alignment, Decoded
 from dragoman.transcriber.engine import Engine
 
@@ -68,5 +69,7 @@ def frame_times(engine: Engine, samples: int, frames: int) -> tuple[int, np.ndar
     inputs = max(int(samples * rate / SAMPLING_RATE), spec.shortest_input)
     count = min(max(int(spec.frame_lengths(inputs)), 1), frames)
     centre = (spec.frontend.receptive_field - 1) / 2
-    times = (np.arange(count) * spec.hop + centre - spec.hop / 2) / rate
+    places, front = np.arange(count), spec.frontend
+    starts = front.starts(places) if isinstance(front, PieceFrontendSpec) else places * spec.hop
+    times = (starts + centre - spec.hop / 2) / rate
     return count, np.clip(times, 0.0, samples / SAMPLING_RATE)

@@ -10,7 +10,7 @@ import typer
 from dragoman import SpeechEncoderDecoderModel
 from dragoman._install import install_command
 from dragoman.cli import app, main
-from dragoman.transcriber import decoding, fallback, loading, transcriber
+from dragoman.transcriber import decoding, fallback, loading, segment_stream
 from dragoman.transcriber.guards import fails
 from dragoman.transcriber.scorers import scorers_for
 
@@ -86,6 +86,7 @@ SEEN |= {  # in tests/e2e/test_whisper_command_lines.py
     "--clip_timestamps",
     "--suppress_tokens",
 }
+SEEN |= {"--short_windows"}  # in tests/unit/transcriber/test_short_windows.py
 SEEN |= {"--vad_filter", "--verbose", "--json_logs", "--debug"}
 
 
@@ -93,7 +94,7 @@ SEEN |= {"--vad_filter", "--verbose", "--json_logs", "--debug"}
 def arrived(monkeypatch):
     """The arguments of the real functions, by name of the function."""
     calls = {"resolve": [], "generate": [], "windows": [], "guards": [], "scorers": []}
-    resolve, windows, generate = loading.resolve, transcriber.speech_windows, SpeechEncoderDecoderModel.generate
+    resolve, windows, generate = loading.resolve, segment_stream.speech_windows, SpeechEncoderDecoderModel.generate
 
     def recorded_resolve(name, **options):
         calls["resolve"].append({name: str(value) if name == "cache_dir" else value for name, value in options.items()})
@@ -118,7 +119,7 @@ def arrived(monkeypatch):
     monkeypatch.setattr(fallback, "fails", recorded_fails)
     monkeypatch.setattr(decoding, "scorers_for", recorded_scorers)
     monkeypatch.setattr(loading, "resolve", recorded_resolve)
-    monkeypatch.setattr(transcriber, "speech_windows", recorded_windows)
+    monkeypatch.setattr(segment_stream, "speech_windows", recorded_windows)
     monkeypatch.setattr(SpeechEncoderDecoderModel, "generate", recorded_generate)
     return calls
 

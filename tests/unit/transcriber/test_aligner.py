@@ -9,6 +9,7 @@ import torch
 from dragoman import ConfigError, SpeechEncoderDecoderConfig, SpeechEncoderDecoderModel
 from dragoman.families import FAMILIES
 from dragoman.generation.alignment import align, alignment_matrix, pick_heads
+from dragoman.spec import PieceFrontendSpec
 from dragoman.testing import tiny_config
 from dragoman.torch.runner import Runner
 from dragoman.transcriber.aligner import check_alignable
@@ -26,8 +27,17 @@ def test_frames_are_one_hop_apart(family, adapter):
     if adapter and "add_adapter" not in type(tiny_config(family)).__dataclass_fields__:
         pytest.skip(f"{family} has no adapter")
     spec = tiny_config(family, **fields).speech_spec()
+    front = spec.frontend
+    step, frames = (front.piece, front.states) if isinstance(front, PieceFrontendSpec) else (spec.hop, 1)
     for inputs in (spec.shortest_input + 50, 1003, 40_961):
-        assert spec.frame_lengths(inputs + 7 * spec.hop) == spec.frame_lengths(inputs) + 7
+        assert spec.frame_lengths(inputs + 7 * step) == spec.frame_lengths(inputs) + 7 * frames
+
+
+def test_states_of_pieces_begin_anew_with_each_piece():
+    front = tiny_config("qwen3_asr_encoder", n_window=50).speech_spec().frontend
+    starts = front.starts(np.arange(3 * front.states))
+    assert front.states == 13
+    assert starts.tolist() == [piece * 100 + 8 * state for piece in range(3) for state in range(13)]
 
 
 def joined(family, fusion):
