@@ -21,7 +21,7 @@ ENCODERS = [name for name, (model_type, _) in VARIANTS.items() if model_type in 
 # Compiled to machine code by the slow tests: plain families, and variants with a part of their own. Another encoder
 # has all parts of the rest, which are compiled in nightly runs only.
 OWN_PARTS = {"wav2vec2-language-adapter", "wav2vec2-adapter", "hubert-batch-norm", "wavlm-large"}
-COVERED = {"wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat"}
+COVERED = {"wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "canary", "cohere_asr"}
 COMPILED = set(configs.ENCODERS) - COVERED | OWN_PARTS
 
 
