@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from dragoman.audio.waveform import Waveform
 from dragoman.transcriber.decoded import Decoded
 from dragoman.transcriber.engine import Engine
-from dragoman.transcriber.fallback import WindowBatch, decode
+from dragoman.transcriber.fallback import WindowBatch, Windows, decode_together
 from dragoman.transcriber.options import TranscribeOptions
 
 _T = TypeVar("_T")
@@ -30,8 +30,7 @@ class _Waiting:
     rows: int = 1
     length: int = 0
     run: Callable[[list["_Waiting"]], list[Any]]
-    batch: WindowBatch | None = None
-    failed: Sequence[Decoded] = ()
+    given: Any = None
     thread: int = field(default_factory=threading.get_ident)
     result: "Future[Any]" = field(default_factory=Future)
 
@@ -103,27 +102,14 @@ class BatchingEngine(Engine):
         self, batch: WindowBatch, options: TranscribeOptions, failed: Sequence[Decoded] = ()
     ) -> list[Decoded]:
         """Decode windows, as `dragoman.transcriber.fallback.decode` does, perhaps together with others."""
-
-        def run(items: list[_Waiting]) -> list[list[Decoded]]:
-            batches = [item.batch for item in items if item.batch is not None]
-            joined = WindowBatch(
-                waveforms=[samples for one in batches for samples in one.waveforms],
-                numbers=[number for one in batches for number in one.numbers],
-                prompt=batch.prompt,
-                scorers=batch.scorers,
-            )
-            before = [one for item in items for one in item.failed]
-            found = iter(decode(self._plain, joined, options, before))
-            return [[next(found) for _ in range(item.rows)] for item in items]
-
+        windows = Windows(batch, options, failed)
         decoded: list[Decoded] = self._wait(
             _Waiting(
-                key=(tuple(batch.prompt), repr(options), bool(failed)),
+                key=windows.key,
                 rows=len(batch.waveforms),
                 length=max(map(len, batch.waveforms)),
-                run=run,
-                batch=batch,
-                failed=failed,
+                run=lambda items: decode_together(self._plain, [item.given for item in items]),
+                given=windows,
             )
         )
         return decoded

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from dragoman.server.errors import CancelledRequestError
 from dragoman.transcriber.decoded import Decoded
 from dragoman.transcriber.engine import Engine
-from dragoman.transcriber.fallback import WindowBatch, decode
+from dragoman.transcriber.fallback import WindowBatch, Windows, decode_together
 from dragoman.transcriber.options import TranscribeOptions
 
 _T = TypeVar("_T")
@@ -65,7 +65,7 @@ class _Item:
     key: object
     rows: int
     run: Callable[[list["_Item"]], list[Any]]
-    given: tuple[Any, ...] = ()
+    given: Any = None
     request: Request | None = None
     arrival: float = field(default_factory=time.monotonic)
     result: "Future[Any]" = field(default_factory=Future)
@@ -91,12 +91,12 @@ class Batcher:
 
     def decode(self, batch: WindowBatch, options: TranscribeOptions, failed: Sequence[Decoded] = ()) -> list[Decoded]:
         """Decode windows, as `dragoman.transcriber.fallback.decode` does, perhaps together with others."""
-        key = (tuple(batch.prompt), repr(options), bool(failed))
+        windows = Windows(batch, options, failed)
         item = _Item(
-            key=key,
+            key=windows.key,
             rows=len(batch.waveforms),
-            run=self._decode,
-            given=(batch, options, failed),
+            run=lambda items: decode_together(self._engine, [item.given for item in items]),
+            given=windows,
             request=current_request.get(),
         )
         found: list[Decoded] = self._wait(item)
@@ -173,16 +173,3 @@ class Batcher:
         for item, result in zip(batch, results, strict=True):
             with suppress(Exception):
                 item.result.set_result(result)
-
-    def _decode(self, items: list[_Item]) -> list[Any]:
-        batches = [item.given[0] for item in items]
-        options = items[0].given[1]
-        joined = WindowBatch(
-            waveforms=[samples for one in batches for samples in one.waveforms],
-            numbers=[number for one in batches for number in one.numbers],
-            prompt=batches[0].prompt,
-            scorers=batches[0].scorers,
-        )
-        failed = [decoded for item in items for decoded in item.given[2]]
-        found = iter(decode(self._engine, joined, options, failed))
-        return [[next(found) for _ in range(item.rows)] for item in items]

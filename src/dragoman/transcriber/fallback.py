@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -63,6 +63,38 @@ class WindowBatch:
         return replace(
             self, waveforms=[self.waveforms[row] for row in rows], numbers=[self.numbers[row] for row in rows]
         )
+
+
+class Windows(NamedTuple):
+    """The arguments of `decode` for the windows of one recording.
+
+    Attributes:
+        batch: The windows.
+        options: How they are decoded.
+        failed: What a search has found for each, and the guards refused; none before the first.
+    """
+
+    batch: WindowBatch
+    options: TranscribeOptions
+    failed: Sequence[Decoded] = ()
+
+    @property
+    def key(self) -> object:
+        """What windows of several recordings must have in common to be decoded together."""
+        return tuple(self.batch.prompt), repr(self.options), bool(self.failed)
+
+
+def decode_together(engine: Engine, several: Sequence[Windows]) -> list[list[Decoded]]:
+    """Decode the windows of several recordings, which have one key, as one batch; return them for each recording."""
+    batches = [one.batch for one in several]
+    joined = replace(
+        batches[0],
+        waveforms=[samples for one in batches for samples in one.waveforms],
+        numbers=[number for one in batches for number in one.numbers],
+    )
+    failed = [decoded for one in several for decoded in one.failed]
+    found = iter(decode(engine, joined, several[0].options, failed))
+    return [[next(found) for _ in one.waveforms] for one in batches]
 
 
 def decode(

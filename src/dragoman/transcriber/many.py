@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from dragoman.audio.waveform import Waveform
 from dragoman.transcriber.decoded import Decoded
 from dragoman.transcriber.engine import Engine
-from dragoman.transcriber.fallback import WindowBatch, decode
+from dragoman.transcriber.fallback import WindowBatch, Windows, decode_together
 from dragoman.transcriber.options import TranscribeOptions
 
 Source = TypeVar("Source")
@@ -35,7 +35,7 @@ class _Work:
 
     key: object
     run: Callable[[Sequence["_Work"]], list[Any]]
-    given: tuple[Any, ...] = ()
+    given: Any = None
     rows: int = 1
     length: int = 0
     last: bool = False
@@ -59,28 +59,17 @@ class _SharedEngine(Engine):
     def _decode_windows(
         self, batch: WindowBatch, options: TranscribeOptions, failed: Sequence[Decoded] = ()
     ) -> list[Decoded]:
+        windows = Windows(batch, options, failed)
         work = _Work(
-            key=(tuple(batch.prompt), repr(options), bool(failed)),
-            run=self._decode_together,
-            given=(batch, options, failed),
+            key=windows.key,
+            run=lambda several: decode_together(self, [work.given for work in several]),
+            given=windows,
             rows=len(batch.waveforms),
             length=max(map(len, batch.waveforms)),
             last=bool(failed),
         )
         found: list[Decoded] = self._wait(work)
         return found
-
-    def _decode_together(self, several: Sequence[_Work]) -> list[list[Decoded]]:
-        batches: list[WindowBatch] = [work.given[0] for work in several]
-        joined = WindowBatch(
-            waveforms=[samples for one in batches for samples in one.waveforms],
-            numbers=[number for one in batches for number in one.numbers],
-            prompt=batches[0].prompt,
-            scorers=batches[0].scorers,
-        )
-        failed = [decoded for work in several for decoded in work.given[2]]
-        found = iter(decode(self, joined, several[0].given[1], failed))
-        return [[next(found) for _ in range(work.rows)] for work in several]
 
 
 def each_of(
