@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -50,8 +49,8 @@ def command(source, out, model, *options):
     return {"args": list(map(str, words)), "env": {**os.environ, "OMP_NUM_THREADS": "1"}, "text": True}
 
 
-def bulk(*given, **more):
-    return subprocess.run(**command(*given), capture_output=True, check=False, **more)
+def bulk(*given):
+    return subprocess.run(**command(*given), capture_output=True, check=False)
 
 
 def rows_in(out):
@@ -182,13 +181,19 @@ def test_other_options_are_refused_and_outputs_named(archive, tiny_checkpoint, t
     assert "results of other options: model" in done.stderr
 
 
+SMALL_DISK = """
+import resource, runpy
+resource.setrlimit(resource.RLIMIT_FSIZE, (6000, resource.RLIM_INFINITY))
+runpy.run_module("dragoman", run_name="__main__", alter_sys=True)
+"""
+
+
 @pytest.mark.slow
 def test_a_full_disk_stops_the_run_and_loses_nothing(archive, texts, tiny_checkpoint, tmp_path):
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (6000, resource.RLIM_INFINITY))
-
     out = tmp_path / "out"
-    full = bulk(archive / "clips.jsonl", out, tiny_checkpoint, preexec_fn=limit)
+    given = command(archive / "clips.jsonl", out, tiny_checkpoint)
+    given["args"][1:3] = ["-c", SMALL_DISK]  # instead of -m dragoman
+    full = subprocess.run(**given, capture_output=True, check=False)
     assert full.returncode == 1
     assert "cannot be written" in full.stderr
     assert "the same command again" in full.stderr

@@ -16,15 +16,17 @@ def id_rows(ids: Any) -> tuple[list[list[int]], bool]:
 
     Args:
         ids: One id, a sequence of ids or a sequence of such sequences; lists (rows may differ in length), NumPy arrays,
-            tensors of any framework on any device; or a mapping with such `input_ids`.
+            tensors of any framework on any device; or a mapping with such `input_ids`, or `sequences` (of `generate`).
 
     Raises:
         TokenizerError: If they are not whole numbers, are negative, or have more than two dimensions.
     """
     if isinstance(ids, Mapping):
-        if "input_ids" not in ids:
-            raise TokenizerError(f"A mapping of token ids must have `input_ids`, but has {', '.join(map(str, ids))}.")
-        ids = ids["input_ids"]
+        name = "input_ids" if "input_ids" in ids else "sequences"
+        if name not in ids:
+            names = ", ".join(map(str, ids.keys()))
+            raise TokenizerError(f"A mapping of token ids must have `input_ids` or `sequences`, but has {names}.")
+        ids = ids[name]
     if isinstance(ids, (list, tuple)) and ids and not _is_number(ids[0]):
         return [_row(row) for row in ids], True
     if not isinstance(ids, (list, tuple)) and np.ndim(array := to_numpy(ids)) > 1:

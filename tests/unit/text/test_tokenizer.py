@@ -15,6 +15,8 @@ from tokenizers import AddedToken, models, normalizers
 from tokenizers import Tokenizer as RustTokenizer
 
 from dragoman.errors import DragomanError, TokenizerError
+from dragoman.generation.result import GenerateEncoderDecoderOutput
+from dragoman.jax.outputs import FlaxGenerateOutput
 from dragoman.processing.from_files import TOKENIZER_OF
 from dragoman.text import vocab_files
 from dragoman.text.rust_errors import rust_errors
@@ -113,6 +115,8 @@ def test_ids_come_as_lists_arrays_and_tensors(bert: Path) -> None:
         [np.array(row), np.array([7])],
         [torch.tensor(row), torch.tensor([7])],
         {"input_ids": [row, [7]]},
+        GenerateEncoderDecoderOutput(sequences=torch.tensor([row, [0, 0, 0, 7]])),
+        FlaxGenerateOutput(sequences=np.array([row, [0, 0, 0, 7]])),
     ):
         assert tokenizer.batch_decode(two, skip_special_tokens=True) == ["the fox", "fox"]
         assert tokenizer.decode(two, skip_special_tokens=True) == ["the fox", "fox"]
@@ -130,6 +134,7 @@ def test_ids_come_as_lists_arrays_and_tensors(bert: Path) -> None:
         (torch.zeros(2, 3, 4, dtype=torch.long), "one dimension, or two for a batch"),
         ([2**40], "There is no token"),
         (["the"], "whole numbers"),
+        ({"labels": [5]}, "must have `input_ids` or `sequences`, but has labels"),
     ],
 )
 def test_invalid_ids_are_refused(bert: Path, ids: object, message: str) -> None:
