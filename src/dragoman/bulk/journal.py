@@ -52,7 +52,7 @@ class Journal:
     def __init__(self, folder: Path, part: int) -> None:
         self._folder, self._start = folder, f"{part:06}."
         self._path = folder / f"{self._start}{os.getpid()}-{secrets.token_hex(4)}.jsonl"
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # `leave` may interrupt the thread that writes
         self._open: dict[str, bool] = {}
         with writing(self._path):
             self._file = self._path.open("xb", buffering=0)

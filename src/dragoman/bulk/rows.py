@@ -40,7 +40,7 @@ def row_of(item: Item, work: Work, model: ModelInfo | None = None) -> Row:
     }
 
 
-def with_transcript(row: Row, digest: str, transcript: Transcript, seconds: float) -> Row:
+def with_transcript(row: Row, digest: str, transcript: Transcript) -> Row:
     """Return a row with its result; the words of segments are a column of their own."""
     plain = transcript.to_dict()
     words = [word for segment in plain["segments"] for word in segment.pop("words", [])]
@@ -52,7 +52,7 @@ def with_transcript(row: Row, digest: str, transcript: Transcript, seconds: floa
         "segments": plain["segments"],
         "words": words,
         "duration": plain["duration"],
-        "seconds": round(seconds, 3),
+        "seconds": 0.0 if transcript.timings is None else round(transcript.timings.total, 3),
     }
 
 

@@ -5,14 +5,12 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dragoman.audio import SAMPLING_RATE
-from dragoman.bulk.batches import BatchingEngine
 from dragoman.bulk.items import Item
 from dragoman.bulk.journal import Journal, Noted
 from dragoman.bulk.ledger import Done, Entry, entry_of, seconds_of
@@ -24,14 +22,15 @@ from dragoman.bulk.store import open_store
 from dragoman.data.audio import load_audio, source_of
 from dragoman.data.utterance import Utterance
 from dragoman.errors import AudioError, ConfigError, DragomanError, MissingDependencyError
+from dragoman.transcriber.engine import Engine
 from dragoman.transcriber.layout import Layout
 from dragoman.transcriber.loading import load_engine, runner_class
+from dragoman.transcriber.many import each_of
 from dragoman.transcriber.result import Transcript
 from dragoman.transcriber.scorers import scorers_for
 from dragoman.transcriber.segment_stream import SegmentStream
 from dragoman.transcriber.writers import formats_of, render
 
-_AHEAD = 2  # recordings open, as a multiple of the batch size
 _MAX_NAME = 200  # bytes of a part of a file's name
 
 
@@ -49,8 +48,7 @@ class Worker:
         self._work, self._store = work, open_store(work.output)
         if work.threads is not None:
             runner_class(work.loading["backend"]).set_threads(work.threads)
-        engine = load_engine(work.model, None, **work.loading)
-        self._engine = BatchingEngine(engine, work.options.batch_size)
+        self._engine = engine = load_engine(work.model, None, **work.loading)
         cues = work.subtitles is not None and not {"srt", "vtt"}.isdisjoint(formats_of(work.subtitles))
         words = work.options.word_timestamps or (cues and engine.facts.has_cross_attention)  # cues end with words
         self._options = replace(work.options, word_timestamps=words)
@@ -117,17 +115,18 @@ class Worker:
             else:
                 (alone if noted.begun[item.id] else together).append(item)
 
-        def job(item: Item, is_alone: bool) -> None:
-            journal.begin(item.id, is_alone)
-            finish(item, self._row(item, before.get(item.id)))
+        def do(engine: Engine, item: Item) -> None:
+            journal.begin(item.id, alone=engine is self._engine)
+            finish(item, self._row(engine, item, before.get(item.id)))
 
         together.sort(key=lambda item: item.length)
-        alone.sort(
-            key=lambda item: noted.begun[item.id]
-        )  # or workers killed by chance would all have begun the same one
-        for items in (together, *([item] for item in alone)):
-            threads = min(len(items), _AHEAD * self._work.options.batch_size)
-            self._engine.run([partial(job, item, items is not together) for item in items], threads)
+        with closing(each_of(self._engine, together, do, self._work.options.batch_size)) as outcomes:
+            for failure in outcomes:
+                if failure is not None:
+                    raise failure
+        # in turn, or workers killed by chance would all have begun the same one
+        for item in sorted(alone, key=lambda item: noted.begun[item.id]):
+            do(self._engine, item)
         return rows
 
     def _is_kept(self, row: Row) -> bool:
@@ -136,27 +135,21 @@ class Worker:
     def _failed(self, item: Item, reason: str) -> Row:
         return {**row_of(item, self._work, self._engine.info), "error": reason}
 
-    def _row(self, item: Item, before: Row | None) -> Row:
+    def _row(self, engine: Engine, item: Item, before: Row | None) -> Row:
         """Transcribe an item, or take what was written of the same content before."""
-        begin, spent = time.perf_counter(), self._engine.spent()
         try:
             with self._opened(item) as (source, digest):
                 same = before is not None and before["hash"] == digest and before["offset"] == item.offset
                 if before is not None and same and item.duration in (None, before["duration"]):
                     return {**before, "path": item.path}
-                ready = self._transcript(source)
+                ready = SegmentStream(engine, source, None, self._options).transcript()
         except Exception as error:  # whatever is wrong with one recording does not stop the others
             if _concerns_all(error):
                 raise
             kind = "" if isinstance(error, DragomanError) else f"{type(error).__name__}: "
             return self._failed(item, f"{kind}{error}")
         self._write_subtitles(item, ready)
-        timings = ready.timings
-        seconds = self._engine.spent() - spent + (timings.reading if timings else time.perf_counter() - begin)
-        return with_transcript(row_of(item, self._work, self._engine.info), digest, ready, seconds)
-
-    def _transcript(self, source: Any) -> Transcript:
-        return SegmentStream(self._engine, source, None, self._options).transcript()
+        return with_transcript(row_of(item, self._work, self._engine.info), digest, ready)
 
     @contextmanager
     def _opened(self, item: Item) -> Iterator[tuple[Any, str]]:

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dragoman.audio.waveform import Waveform
 from dragoman.errors import ConfigError, did_you_mean
 from dragoman.server.batching import Batcher
 from dragoman.server.errors import ApiError
 from dragoman.server.settings import ServerSettings
+from dragoman.transcriber.batches import SharedEngine
 from dragoman.transcriber.engine import Engine
 from dragoman.transcriber.loading import load_engine
 
@@ -45,20 +45,11 @@ def parse_models(given: Sequence[str]) -> dict[str, str | None]:
     return models or {DEFAULT_NAME: None}
 
 
-class SharedEngine(Engine):
-    """An engine for many threads: whatever runs the model runs in the thread of its batcher."""
-
-    batcher: Batcher
-
-    def likeliest(self, waveform: Waveform, prompt: Sequence[int], candidates: Sequence[int]) -> int:
-        """Return the candidate token with the highest probability after a prompt."""
-        return self.batcher.call(lambda: super(SharedEngine, self).likeliest(waveform, prompt, candidates))
-
-
 @dataclass(kw_only=True)
 class _Model:
     source: str | None
-    engine: SharedEngine | None = None
+    engine: Engine | None = None
+    batcher: Batcher | None = None
     users: int = 0
     used: float = field(default_factory=time.monotonic)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -112,12 +103,14 @@ class Models:
         return name or self.names[0]
 
     @contextmanager
-    def use(self, name: str) -> Iterator[SharedEngine]:
+    def use(self, name: str) -> Iterator[Engine]:
         """Load a model if need be, and keep it in memory meanwhile."""
         model = self._models[self.check(name)]
         with model.lock:
             if model.engine is None:
-                model.engine = self._load(model.source)
+                plain = load_engine(model.source, None, **self._options)
+                model.batcher = Batcher(self._settings.max_batch, self._settings.max_delay_ms / 1000, self._observe)
+                model.engine = SharedEngine(plain, model.batcher.wait)
             model.users += 1
             engine = model.engine
         try:
@@ -135,19 +128,12 @@ class Models:
             if model.engine is not None and time.monotonic() - model.used >= seconds and self._unload(name, model)
         ]
 
-    def _load(self, source: str | None) -> SharedEngine:
-        plain = load_engine(source, None, **self._options)
-        engine = SharedEngine(plain.runner, plain.processor, plain.info)
-        engine.batcher = Batcher(engine, self._settings.max_batch, self._settings.max_delay_ms / 1000, self._observe)
-        engine.decode_windows = engine.batcher.decode
-        return engine
-
     def _unload(self, name: str, model: _Model) -> bool:
         with model.lock:
-            if model.users or model.engine is None:
+            if model.users or model.engine is None or model.batcher is None:
                 return False
-            model.engine.batcher.close()
-            model.engine = None
+            model.batcher.close()
+            model.engine = model.batcher = None
         gc.collect()
         with suppress(OSError, AttributeError):  # only glibc has it
             ctypes.CDLL(None).malloc_trim(0)

@@ -3,6 +3,7 @@
 Not here: loading (`loading`), decoding windows (`fallback`), audio files.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -49,6 +50,10 @@ class Engine:
         self.language_model: tuple[object, Scorer] | None = None
         self.decode_windows: Callable[..., list[Decoded]] | None = None
         self.short_windows: ShortWindows | None = None
+
+    def clock(self) -> float:
+        """Return the seconds of a clock that runs while the model works for the current thread."""
+        return time.perf_counter()
 
     @property
     def facts(self) -> ModelFacts:

@@ -7,17 +7,13 @@ the next ones are read meanwhile. The number of recordings in progress is bounde
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
-from dragoman.audio.waveform import Waveform
-from dragoman.transcriber.decoded import Decoded
+from dragoman.transcriber.batches import ClosedError, SharedEngine, Work, finish, of_one_batch, run_batch
 from dragoman.transcriber.engine import Engine
-from dragoman.transcriber.fallback import WindowBatch, Windows, decode_together
-from dragoman.transcriber.options import TranscribeOptions
 
 Source = TypeVar("Source")
 Result = TypeVar("Result")
@@ -25,59 +21,12 @@ Result = TypeVar("Result")
 _PER_BATCH, _MOST_THREADS = 2, 64  # recordings in progress for each window of a batch: one decoded, one read
 
 
-class _ClosedError(Exception):
-    """Nobody waits for the results any more."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Work:
-    """Windows of one recording, or something else that needs the model."""
-
-    key: object
-    run: Callable[[Sequence["_Work"]], list[Any]]
-    given: Any = None
-    rows: int = 1
-    length: int = 0
-    last: bool = False
-    result: "Future[Any]" = field(default_factory=Future)
-
-
-class _SharedEngine(Engine):
-    """The engine of all threads; what needs the model waits for its thread."""
-
-    def __init__(self, engine: Engine, wait: Callable[[_Work], Any]) -> None:
-        super().__init__(engine.runner, engine.processor, engine.info)
-        self._wait = wait
-        self.short_windows = engine.short_windows  # what it keeps
-        self.decode_windows = self._decode_windows
-
-    def likeliest(self, waveform: Waveform, prompt: Sequence[int], candidates: Sequence[int]) -> int:
-        find = super().likeliest
-        found: int = self._wait(_Work(key=object(), run=lambda _: [find(waveform, prompt, candidates)]))
-        return found
-
-    def _decode_windows(
-        self, batch: WindowBatch, options: TranscribeOptions, failed: Sequence[Decoded] = ()
-    ) -> list[Decoded]:
-        windows = Windows(batch, options, failed)
-        work = _Work(
-            key=windows.key,
-            run=lambda several: decode_together(self, [work.given for work in several]),
-            given=windows,
-            rows=len(batch.waveforms),
-            length=max(map(len, batch.waveforms)),
-            last=bool(failed),
-        )
-        found: list[Decoded] = self._wait(work)
-        return found
-
-
 def each_of(
     engine: Engine,
     recordings: Iterable[Source],
     transcribe: Callable[[Engine, Source], Result],
     batch_size: int,
-) -> Iterator[Result | Exception]:
+) -> Generator[Result | Exception]:
     """Yield the results of a function of several recordings, in their order; an exception where it raised one.
 
     Args:
@@ -92,7 +41,7 @@ def each_of(
             if isinstance(batch, _Result):
                 yield batch.value
             else:
-                shared.run_model(batch)
+                run_batch(batch, shared.release)
     finally:  # also if the caller wants no more
         shared.stop()
     if shared.failure is not None:
@@ -111,11 +60,11 @@ class _Together:
         self, engine: Engine, recordings: Iterable[Any], transcribe: Callable[[Engine, Any], Any], batch_size: int
     ) -> None:
         self.failure: Exception | None = None  # of the iterable
-        self._engine = _SharedEngine(engine, self._wait)
+        self._engine = SharedEngine(engine, self._wait)
         self._recordings, self._transcribe, self._batch_size = iter(recordings), transcribe, batch_size
         self._most = min(_PER_BATCH * batch_size, _MOST_THREADS)
         self._changed = threading.Condition()
-        self._waiting: list[_Work] = []
+        self._waiting: list[Work] = []
         self._done: dict[int, _Result] = {}
         self._taken = self._given = 0  # recordings taken, results returned
         self._taking = self._is_over = False  # a thread takes a recording; there are no more to take
@@ -124,7 +73,7 @@ class _Together:
         for _ in range(self._most):
             threading.Thread(target=self._work, name="recording", daemon=True).start()
 
-    def next_result_or_batch(self) -> _Result | list[_Work] | None:
+    def next_result_or_batch(self) -> _Result | list[Work] | None:
         """Wait for the next result, or for work for the model; `None` if there will be no more."""
         with self._changed:
             self._changed.wait_for(self._can_go_on)
@@ -134,23 +83,10 @@ class _Together:
                 return self._done.pop(self._given - 1)
             return self._next_batch() or None
 
-    def run_model(self, batch: Sequence[_Work]) -> None:
-        """Run the model for a batch; if that fails, for each of it alone: one is at fault, the others are not."""
-        try:
-            results = batch[0].run(batch)
-        except Exception as error:
-            failure = error
-            if len(batch) == 1:
-                self._release(batch, lambda work: work.result.set_exception(failure))
-                return
-            for work in batch:
-                self.run_model([work])
-        except BaseException:
-            self._release(batch, lambda work: work.result.set_exception(_ClosedError()))
-            raise
-        else:
-            found = iter(results)
-            self._release(batch, lambda work: work.result.set_result(next(found)))
+    def release(self, work: Work) -> None:
+        """Note that the thread of some work is about to go on."""
+        with self._changed:
+            self._busy += 1  # before it knows, so that nobody takes it for waiting
 
     def stop(self) -> None:
         """Abandon what is in progress."""
@@ -158,7 +94,8 @@ class _Together:
             self._is_over = self._abandoned = True
             abandoned, self._waiting = self._waiting, []
             self._changed.notify_all()
-        self._release(abandoned, lambda work: work.result.set_exception(_ClosedError()))
+        for work in abandoned:
+            finish(work, self.release, ClosedError())
 
     def _can_go_on(self) -> bool:
         """Return whether there is a result, a full batch, all that there will be for now, or nothing left."""
@@ -170,35 +107,26 @@ class _Together:
         full = max(counts.values(), default=0) >= self._batch_size
         return full or bool(self._waiting and not self._busy)
 
-    def _next_batch(self) -> list[_Work]:
+    def _next_batch(self) -> list[Work]:
         """Take work that may share a batch: the oldest that fills one, else the oldest; then what is nearest in length.
 
         What failed before comes last, so that more of it is decoded together.
         """
-        groups: dict[object, list[_Work]] = {}
-        for work in sorted(self._waiting, key=lambda work: work.last):
+        groups: dict[object, list[Work]] = {}
+        for work in sorted(self._waiting, key=lambda work: work.is_repeated):
             groups.setdefault(work.key, []).append(work)
+        if not groups:
+            return []
         full = (some for some in groups.values() if sum(work.rows for work in some) >= self._batch_size)
-        alike = next(full, next(iter(groups.values()), []))
-        batch, rows = alike[:1], sum(work.rows for work in alike[:1])
-        for work in sorted(alike[1:], key=lambda work: abs(work.length - batch[0].length)):
-            if rows + work.rows <= self._batch_size:
-                batch.append(work)
-                rows += work.rows
+        batch = of_one_batch(next(full, next(iter(groups.values()))), self._batch_size)
         self._waiting = [work for work in self._waiting if work not in batch]
         return batch
 
-    def _release(self, batch: Sequence[_Work], tell: Callable[[_Work], None]) -> None:
-        with self._changed:
-            self._busy += len(batch)  # before they know, so that nobody takes them for waiting
-        for work in batch:
-            tell(work)
-
-    def _wait(self, work: _Work) -> Any:
+    def _wait(self, work: Work) -> Any:
         """Queue work for the thread of the model and wait for its result."""
         with self._changed:
             if self._abandoned:
-                raise _ClosedError
+                raise ClosedError
             self._busy -= 1
             self._waiting.append(work)
             self._changed.notify_all()
@@ -206,20 +134,24 @@ class _Together:
 
     def _work(self) -> None:
         """Transcribe one recording after the other."""
-        while (taken := self._take()) is not None:
-            number, recording = taken
-            try:
-                result = _Result(self._transcribe(self._engine, recording))
-            except Exception as error:
-                result = _Result(error)
-            del recording, taken
+        try:
+            while (taken := self._take()) is not None:
+                number, recording = taken
+                try:
+                    result = _Result(self._transcribe(self._engine, recording))
+                except Exception as error:
+                    result = _Result(error)
+                del recording, taken
+                with self._changed:
+                    self._done[number] = result
+                    self._changed.notify_all()
+        except ClosedError:
+            return
+        finally:
             with self._changed:
-                self._done[number] = result
+                self._busy -= 1
+                self._threads -= 1
                 self._changed.notify_all()
-        with self._changed:
-            self._busy -= 1
-            self._threads -= 1
-            self._changed.notify_all()
 
     def _take(self) -> tuple[int, Any] | None:
         """Return the next recording and its number; wait while too many results wait for their turn."""

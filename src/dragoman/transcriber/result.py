@@ -126,7 +126,7 @@ class Timings:
 
     Attributes:
         reading: Decoding the audio file and voice activity detection.
-        decoding: The model: encoder, search, alignment; with several recordings at once, waiting for it too.
+        decoding: The model: encoder, search, alignment; with several recordings at once, this one's share.
     """
 
     reading: float

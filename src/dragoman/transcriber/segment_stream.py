@@ -88,9 +88,9 @@ class SegmentStream(Iterator[Segment]):
 
     def _segments(self) -> Iterator[Segment]:
         while batch := self._next_windows(self._decoder.windows_at_once):
-            begin = time.perf_counter()
+            begin = self._engine.clock()
             segments = self._decoder.push(batch)
-            self._decoding += time.perf_counter() - begin
+            self._decoding += self._engine.clock() - begin
             yield from segments
         yield from self._decoder.finish()
 

@@ -54,7 +54,7 @@ def test_a_part_goes_on_where_its_worker_was_killed(work, worker, clips, tmp_pat
     part = parts_of(work, clips, per_part=20)[0]
     told = []
 
-    class KilledError(BaseException):
+    class KilledError(Exception):
         pass
 
     def die(done):
