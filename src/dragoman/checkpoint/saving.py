@@ -30,7 +30,7 @@ _MANIFEST = ".files.json"
 
 # Old weights with these names would be found next to the new ones, or instead of them.
 _WEIGHTS = re.compile(
-    r"model(?:\.(?P<file>[\w-]+?))?(?:-\d{5}-of-\d{5})?\.safetensors(?:\.index(?:\.(?P<index>[\w-]+))?\.json)?"
+    r"ctc_head\.safetensors|model(?:\.(?P<file>[\w-]+?))?(?:-\d{5}-of-\d{5})?\.safetensors(?:\.index(?:\.(?P<index>[\w-]+))?\.json)?"
 )
 
 

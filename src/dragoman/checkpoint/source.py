@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dragoman.checkpoint.ctc_head import CTC_HEAD
 from dragoman.checkpoint.layout import pick_weights, read_index, shard_names
 from dragoman.hub import SMALL_FILES, find_folder, matching
 
@@ -37,7 +38,7 @@ def resolve(
     """
     if patterns is not None:
         return find_folder(name_or_path, matching(patterns), **hub)
-    small, index = matching(SMALL_FILES), ""
+    small, index = matching((*SMALL_FILES, CTC_HEAD)), ""
 
     def choose(names: Sequence[str]) -> list[str]:
         nonlocal index

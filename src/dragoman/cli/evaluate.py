@@ -22,7 +22,7 @@ _scores = partial(option, group="Scores")
 _NEEDS = "`dragoman evaluate`"
 _DECODING = (
     "language", "task", "target_language", "beam_size", "length_penalty", "repetition_penalty", "no_repeat_ngram_size",
-    "max_new_tokens", "batch_size", "temperature", "vad_filter",
+    "ctc_weight", "max_new_tokens", "batch_size", "temperature", "vad_filter",
 )  # fmt: skip
 _SOURCE = (
     "model_dir", "revision", "local_files_only", "hf_token", "backend", "device", "compute_type", "threads",

@@ -40,6 +40,9 @@ class OptionFields:
             main model checks them.
         assistant_confidence_threshold: The draft model stops before a token that is less probable than this.
 
+        ctc_weight: Joint CTC/attention decoding, for models trained with `training.ctc_weight`: share of CTC in the
+            score, (1 - ctc_weight) · decoder + ctc_weight · CTC, up to a factor; 0.3 is usual.
+
     Sampling
         temperature: Scores are divided by it.
         top_k: Keep this many tokens; 0 keeps all.
@@ -88,6 +91,7 @@ class OptionFields:
     force_words_ids: list[Any] | None = None
     num_assistant_tokens: int = 20
     assistant_confidence_threshold: float = 0.4
+    ctc_weight: float = 0.0
     use_cache: bool = True
 
     temperature: float = 1.0

@@ -10,6 +10,7 @@ from jaxtyping import Int
 from dragoman.api.outputs import EncoderOutput
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.plan import Plan
+from dragoman.generation.scorers.ctc import ctc_scorers
 from dragoman.generation.scorers.fusion import Scorer
 
 Speech = tuple[Any, Any, EncoderOutput | None]
@@ -57,8 +58,14 @@ class Request:
         given = (self.draft, self.prefix_allowed_tokens_fn, self.streamer)
         return any(own) or any(x is not None for x in given)
 
-    def loop_options(self) -> dict[str, Any]:
-        """Return the arguments of `dragoman.generation.loop.generate` that no framework changes."""
+    def loop_options(self, model: Any, encoded: EncoderOutput | None) -> dict[str, Any]:
+        """Return the arguments of `dragoman.generation.loop.generate` that no framework changes.
+
+        Args:
+            model: The model that is searched.
+            encoded: Its encoder's output; needed only for CTC.
+        """
+        ctc = ctc_scorers(model.ctc_head, self.settings.ctc_weight, encoded, self.plan.eos)
         return {
             "plan": self.plan,
             "processors": self.processors,
@@ -66,6 +73,6 @@ class Request:
             "criteria": self.criteria,
             "decode": None if self.tokenizer is None else self.tokenizer.decode,
             "streamer": self.streamer,
-            "scorers": self.scorers,
+            "scorers": [*self.scorers, *ctc],
             "token_log_probs": self.token_log_probs,
         }

@@ -116,7 +116,11 @@ _REQUIRED: tuple[_Rule, ...] = (
     _within(("length_penalty", "diversity_penalty"), -100, 100),  # larger ones would overflow
     _within(("top_p", "assistant_confidence_threshold"), 0, 1),
     (("typical_p",), lambda v: _is_number(v) and 0 < v <= 1, "a number above 0 and at most 1"),
-    (("epsilon_cutoff", "eta_cutoff"), lambda v: _is_number(v) and 0 <= v < 1, "a number from 0 to below 1"),
+    (
+        ("epsilon_cutoff", "eta_cutoff", "ctc_weight"),
+        lambda v: _is_number(v) and 0 <= v < 1,
+        "a number from 0 to below 1",
+    ),
     ((*_SWITCHES, *_OUTPUTS), lambda v: isinstance(v, bool), "True or False"),
     (("early_stopping",), lambda v: isinstance(v, bool) or v == "never", 'True, False or "never"'),
 )

@@ -68,7 +68,7 @@ def _needs_steps(settings: GenerationConfig) -> bool:
     records = (
         settings.output_scores or settings.output_logits or settings.output_attentions or settings.output_hidden_states
     )
-    looks = settings.stop_strings is not None or settings.max_time is not None
+    looks = settings.stop_strings is not None or settings.max_time is not None or settings.ctc_weight > 0
     return looks or settings.force_words_ids is not None or (settings.return_dict_in_generate and records)
 
 
@@ -95,7 +95,7 @@ def _search_by_steps(
     """Search in NumPy, one compiled step of the decoder after the other."""
     settings, (inputs, lengths, encoded) = request.settings, request.speech
     found = None
-    if settings.output_attentions or settings.output_hidden_states:
+    if settings.output_attentions or settings.output_hidden_states or settings.ctc_weight:
         found = encoded or model.program(Joint.encode)(
             params, inputs, lengths, all_states=settings.output_hidden_states, weights=settings.output_attentions
         )
@@ -104,7 +104,7 @@ def _search_by_steps(
         memory = compiled.memory_of(model, request.speech, request.prompt.shape[0], params)
     decoder = CachedDecoder(model, memory, request.plan.max_length, settings, params, request.prompt_mask)
     draft = None if request.draft is None else _draft_decoder(*request.draft, request)
-    options = request.loop_options()
+    options = request.loop_options(model, found)
     return loop.generate(decoder, request.prompt, settings, seed=seed, draft=draft, **options), found
 
 

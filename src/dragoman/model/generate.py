@@ -39,6 +39,7 @@ class GenerateMethods:
     encoder: Any
     decoder: Any
     bridge: Any
+    ctc_head: Any = None  # `checkpoint.ctc_head.CtcHead`
     _generation_config: GenerationConfig
     _seen_options: dict[str, Any]
 

@@ -7,6 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar
 
+from dragoman.checkpoint.ctc_head import read_ctc_head
 from dragoman.checkpoint.filling import OtherTensors, Readable, all_finite, fill
 from dragoman.checkpoint.folder import Checkpoint
 from dragoman.checkpoint.keymap import KeyMap, Rename
@@ -109,6 +110,7 @@ def load_model(
     for prefix, part in ("encoder.", model.encoder), ("decoder.", model.decoder):
         _finish_part(backend, part, found[prefix], options)
     model.load_report = report
+    model.ctc_head = read_ctc_head(checkpoint.folder, model.decoder.spec.vocab_size, model.encoder.spec.output_width)
     if report.misshapen:
         log_new(report)
     model.config.dtype = dtype_name(model.dtype)
@@ -226,22 +228,21 @@ def _fill(
 
 def _finish_part(backend: Backend, part: ModelPart, report: LoadReport, options: LoadOptions) -> None:
     """Initialise what no checkpoint holds."""
-    dtype = _target_dtype(backend, options, part.config)
+    tensors, dtype = backend.tensors(part), _target_dtype(backend, options, part.config)
     if dtype is None:
-        dtype = _loaded_dtype(backend, part, report)
-    _check_computed(backend, part, report)
+        dtype = backend.dtype(floating_type({name: tensors[name] for name in report.loaded}, "", "float32"))
+    _check_computed(tensors, report)
     device = backend.device(options.wanted_device)
-    added = added_to_part(part, backend.tensors(part))  # it keeps the values that a subclass gave it
-    fill_added(backend.tensors(part), backend.placer(part, dtype, device), added)
+    added = added_to_part(part, tensors)  # it keeps the values that a subclass gave it
+    fill_added(tensors, backend.placer(part, dtype, device), added)
     new = [name for name in (*report.fresh, *report.computed) if name not in added]
     backend.initialise(part, new, part.spec, dtype, device)
     part.config.dtype = dtype_name(dtype)
     backend.set_to_evaluation(part)
 
 
-def _check_computed(backend: Backend, part: ModelPart, report: LoadReport) -> None:
+def _check_computed(tensors: Mapping[str, Any], report: LoadReport) -> None:
     """Raise an error if a configuration asks for huge tables that the checkpoint does not hold."""
-    tensors = backend.tensors(part)
     count = sum(math.prod(tensors[name].shape) for name in report.computed)
     if count > _MAX_COMPUTED:
         raise CheckpointError(
@@ -257,11 +258,10 @@ def _target_dtype(backend: Backend, options: LoadOptions, config: ModelConfig) -
     return backend.dtype(config.dtype if auto else "float32" if wanted is None else wanted)
 
 
-def _loaded_dtype(backend: Backend, part: ModelPart, report: LoadReport) -> Any:
-    """Return the type of the first floating tensor that was loaded."""
-    tensors = backend.tensors(part)
-    names = (dtype_name(tensors[name].dtype) for name in report.loaded)
-    return backend.dtype(next((name for name in names if "float" in name), "float32"))
+def floating_type(tensors: Mapping[str, Any], prefix: str, otherwise: str | None) -> str | None:
+    """Return the name of the type of the first floating-point tensor, as `config.json` states it."""
+    names = (dtype_name(one.dtype) for name, one in tensors.items() if name.startswith(prefix))
+    return next((name for name in names if "float" in name), otherwise)
 
 
 def dtype_name(dtype: Any) -> str:

@@ -21,7 +21,7 @@ from dragoman.generation.options import GenerationConfig
 from dragoman.model.added import added_to_model
 from dragoman.model.backend import Backend, JointModel, ModelPart
 from dragoman.model.configs import shared_config
-from dragoman.model.load import dtype_name
+from dragoman.model.load import floating_type
 from dragoman.model.names import name_tables
 from dragoman.model.state import model_sections, unused_tensors
 
@@ -45,10 +45,11 @@ def save_model(
     """
     tell_apart(unloadable(model.config))
     weights = _weight_files(backend, model_tensors(backend, model, tensors), max_shard_size)
-    config = model.config.copy(dtype=_floating_type(tensors, "", model.config.dtype), name_or_path="")
+    config = model.config.copy(dtype=floating_type(tensors, "", model.config.dtype), name_or_path="")
     for name, part in (("encoder", config.encoder), ("decoder", config.decoder)):
-        part.dtype = _floating_type(tensors, f"{name}.", part.dtype)
-    save_folder(folder, {**_model_files(config, model.generation_config, model.processing), **weights})
+        part.dtype = floating_type(tensors, f"{name}.", part.dtype)
+    head = {} if model.ctc_head is None else model.ctc_head.files()
+    save_folder(folder, {**_model_files(config, model.generation_config, model.processing), **head, **weights})
 
 
 def unloadable(config: SpeechEncoderDecoderConfig) -> str:
@@ -78,16 +79,10 @@ def save_part(
 ) -> None:
     """Write configuration and weights of one part alone; the arguments are those of `save_model`."""
     tables = name_tables(part)
-    dtype = _floating_type(tensors, "", part.config.dtype)
+    dtype = floating_type(tensors, "", part.config.dtype)
     config = part.config.copy(architectures=[tables.classes[0]], dtype=dtype, name_or_path="").to_json_string().encode()
     theirs = checkpoint_tensors(backend, part, tables.keymap(part.config), tensors)
     save_folder(folder, {"config.json": config, **_weight_files(backend, theirs, max_shard_size)})
-
-
-def _floating_type(tensors: Mapping[str, Any], prefix: str, otherwise: str | None) -> str | None:
-    """Return the name of the type of the first floating-point tensor, as `config.json` states it."""
-    names = (dtype_name(one.dtype) for name, one in tensors.items() if name.startswith(prefix))
-    return next((name for name in names if "float" in name), otherwise)
 
 
 def model_tensors(backend: Backend, model: JointModel, tensors: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 
 from dragoman.api.config import SpeechEncoderDecoderConfig
 from dragoman.api.outputs import EncoderOutput
+from dragoman.checkpoint.ctc_head import read_ctc_head
 from dragoman.checkpoint.source import resolve
 from dragoman.errors import AudioError, CheckpointError, GenerationError
 from dragoman.files import find_json, read_json
@@ -88,6 +89,7 @@ class OnnxSpeechEncoderDecoderModel(GenerateMethods):
         expected = stack.num_layers, stack.block.self_attn.kv_heads, stack.block.self_attn.head_dim
         if (facts.num_layers, facts.kv_heads, facts.head_dim) != expected:
             raise CheckpointError(f"The graphs in {folder} are of another model than its config.json. Export it again.")
+        self.ctc_head = read_ctc_head(folder, self.decoder.spec.vocab_size, self.encoder.spec.output_width)
         self.graphs.load(("encoder", "memory", "decoder"))
 
     @classmethod
@@ -137,7 +139,9 @@ class OnnxSpeechEncoderDecoderModel(GenerateMethods):
             encoded = self.encode(inputs, lengths)
         decoder = GraphDecoder(self.graphs, self.memory_for(encoded))
         seed = random.getrandbits(31) if seed is None else seed
-        return generate(decoder, request.prompt, request.settings, seed=seed, **request.loop_options()), encoded
+        return generate(
+            decoder, request.prompt, request.settings, seed=seed, **request.loop_options(self, encoded)
+        ), encoded
 
 
 def _refuse(request: Request) -> None:

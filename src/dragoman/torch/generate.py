@@ -37,7 +37,7 @@ def search(model: Any, request: Request, seed: int | Sequence[int]) -> tuple[Gen
         assistant, other = request.draft
         draft = _decoder_of(assistant, run_encoder(assistant.encoder, *other[:2]), request, other)
     prompt = torch.from_numpy(request.prompt).to(encoded.last_hidden_state.device)
-    found = generate(decoder, prompt, settings, seed=seed, draft=draft, **request.loop_options())
+    found = generate(decoder, prompt, settings, seed=seed, draft=draft, **request.loop_options(model, encoded))
     return found, encoded
 
 

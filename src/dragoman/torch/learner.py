@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from dragoman.api.checks import IGNORED
 from dragoman.api.outputs import EncoderOutput
+from dragoman.checkpoint.ctc_head import CtcHead
 from dragoman.checkpoint.tensors import save_safetensors
 from dragoman.errors import OutOfMemoryError, is_out_of_memory
 from dragoman.model.learning import LearnerOptions, StepResult
@@ -47,6 +48,8 @@ class Learner:
         self.model, self.processes, self._options = model, processes, options
         self._ctc = self._ctc_head() if options.ctc_weight > 0 else None
         self._trained = nn.ModuleDict() if self._ctc is None else nn.ModuleDict({"ctc_head": self._ctc})
+        ends = model.config.special_id("eos_token_id")
+        self._ends = torch.tensor(ends if isinstance(ends, list) else [ends], device=processes.device)
         own = groups(model, options.rates) + groups(self._trained, options.rates)
         self._names = [name for group in own for name in group.pop("names")]
         self._rates = [group["lr"] for group in own]
@@ -58,7 +61,7 @@ class Learner:
         self._alignment = BridgeAlignment(model, alignment.tokens) if alignment.steps else None
         self._most_numbers = float("inf")  # of a batch's audio that fits into memory
         self._average = (
-            {name: parameter.detach().clone() for name, parameter in nn.Module.named_parameters(model)}
+            {name: parameter.detach().clone() for name, parameter in self._parameters().items()}
             if options.ema_decay
             else {}
         )
@@ -67,7 +70,14 @@ class Learner:
         self._seed(0, 2**32 - 1)
         model = self.model
         classes = model.decoder.spec.vocab_size + 1  # the last is the blank
-        return nn.Linear(model.encoder.spec.output_width, classes).to(model.device)
+        layer = nn.Linear(model.encoder.spec.output_width, classes)
+        if model.ctc_head is not None:
+            layer.load_state_dict({name: torch.from_numpy(array) for name, array in model.ctc_head._asdict().items()})
+        return layer.to(model.device)
+
+    def _parameters(self) -> dict[str, nn.Parameter]:
+        """Return what is trained and saved, by our names."""
+        return {**dict(nn.Module.named_parameters(self.model)), **dict(self._trained.named_parameters())}
 
     def _seed(self, step: int, place: int) -> None:
         entropy = [self._options.seed, step, place, self.processes.rank]
@@ -112,7 +122,7 @@ class Learner:
 
     def _update_average(self) -> None:
         with torch.no_grad():
-            own = dict(nn.Module.named_parameters(self.model))
+            own = self._parameters()
             for name, mean in self._average.items():
                 mean.lerp_(own[name], 1 - self._options.ema_decay)
 
@@ -188,9 +198,9 @@ class Learner:
         states = encoded.last_hidden_state
         frames = torch.full((len(states),), states.shape[1]) if encoded.lengths is None else encoded.lengths
         scores = self._ctc(states).float().log_softmax(-1).transpose(0, 1)
-        kept = labels != IGNORED
+        spoken = (labels != IGNORED) & ~torch.isin(labels, self._ends)
         ctc = nn.functional.ctc_loss(
-            scores, labels.clamp(min=0), frames.cpu(), kept.sum(1).cpu(), blank=scores.shape[-1] - 1,
+            scores, labels[spoken], frames.cpu(), spoken.sum(1).cpu(), blank=scores.shape[-1] - 1,
             reduction="sum", zero_infinity=True,
         )  # fmt: skip
         return (1 - weight) * loss + weight * ctc / tokens
@@ -219,6 +229,8 @@ class Learner:
         """Evaluate, or save, in the `with` block: in evaluation mode, with averaged weights if there are any."""
         self._exchange()
         self.model.eval()
+        if self._ctc is not None:
+            self.model.ctc_head = CtcHead(*(p.detach().cpu().numpy().copy() for p in self._ctc.parameters()))
         try:
             with torch.inference_mode():
                 yield
@@ -227,7 +239,7 @@ class Learner:
 
     def _exchange(self) -> None:
         """Exchange the weights and their averages."""
-        own = dict(nn.Module.named_parameters(self.model))
+        own = self._parameters()
         with torch.no_grad():
             for name, mean in self._average.items():
                 kept = own[name].detach().clone()

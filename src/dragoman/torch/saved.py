@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from dragoman.checkpoint.ctc_head import CtcHead
 from dragoman.checkpoint.tensors import SafetensorsFile
 from dragoman.errors import CheckpointError
 from dragoman.torch.backend import own_tensors
@@ -42,13 +43,15 @@ def restore_weights(own: Mapping[str, Tensor], path: Path) -> None:
             tensor.copy_(file.read(name))
 
 
-def average_weights(model: nn.Module, paths: Sequence[Path]) -> None:
-    """Give a model the mean of the weights in some files; what is no real number is that of the first.
+def average_weights(model: nn.Module, head: CtcHead | None, paths: Sequence[Path]) -> None:
+    """Give a model and its head for CTC the mean of the weights in some files; of whole numbers, those of the first.
 
     Raises:
         CheckpointError: If a file lacks a tensor of the model, or has one of another shape.
     """
     own = own_tensors(model)
+    if head is not None:
+        own |= {f"ctc_head.{name}": torch.from_numpy(array) for name, array in head._asdict().items()}
     with ExitStack() as stack, torch.no_grad():
         files = [stack.enter_context(SafetensorsFile(path)) for path in paths]
         for path, file in zip(paths, files, strict=True):

@@ -147,7 +147,7 @@ class Engine:
         own = self.facts.generation
         unset = [
             name
-            for name in ("length_penalty", "repetition_penalty", "no_repeat_ngram_size")
+            for name in ("length_penalty", "repetition_penalty", "no_repeat_ngram_size", "ctc_weight")
             if getattr(options, name) is None
         ]
         return replace(options, **{name: getattr(own, name) for name in unset})
@@ -163,6 +163,7 @@ class Engine:
             "length_penalty": options.length_penalty,
             "repetition_penalty": options.repetition_penalty,
             "no_repeat_ngram_size": options.no_repeat_ngram_size,
+            "ctc_weight": options.ctc_weight,
             "early_stopping": own.early_stopping or True,
             # the prompt says that there are none
             **({"return_timestamps": False} if own.return_timestamps else {}),

@@ -78,6 +78,12 @@ class TranscribeOptions:
         None, "Unit of an ARPA file.", unset="tokens if 95 % of its entries are in the vocabulary, otherwise words"
     )
     lm_weight: float = _search(0.3, "Language-model weight.")
+    ctc_weight: float | None = _search(
+        None,
+        "Joint CTC/attention decoding: share of CTC in the score, for models trained with `training.ctc_weight`; 0 "
+        "leaves CTC out, 0.3 is usual.",
+        unset="the model's",
+    )
     suppress_tokens: str | Sequence[int] | None = _search(
         None,
         "Ids of tokens that are never written, separated by commas; `-1` stands for the checkpoint's.",
@@ -206,6 +212,8 @@ class TranscribeOptions:
                 yield f"`{name}` must be at least 1 second, but is {seconds}."
         if not 0 <= self.vad_threshold <= 1:
             yield f"`vad_threshold` must be between 0 and 1, but is {self.vad_threshold}."
+        if self.ctc_weight is not None and not 0 <= self.ctc_weight < 1:
+            yield f"`ctc_weight` must be at least 0 and below 1, but is {self.ctc_weight}."
         if self.task not in ("transcribe", "translate", None):
             yield f"`task` must be 'transcribe' or 'translate', but is {self.task!r}."
         if self.lm_unit not in ("words", "tokens", None):

@@ -87,7 +87,7 @@ SEEN |= {  # in tests/e2e/test_whisper_command_lines.py
     "--suppress_tokens",
 }
 SEEN |= {"--short_windows"}  # in tests/unit/transcriber/test_short_windows.py
-SEEN |= {"--vad_filter", "--verbose", "--json_logs", "--debug"}
+SEEN |= {"--ctc_weight", "--vad_filter", "--verbose", "--json_logs", "--debug"}
 
 
 @pytest.fixture
@@ -148,6 +148,12 @@ def test_a_flag_takes_effect(flag, arrived, tiny_checkpoint, sample_path, capsys
     assert main([*words, flag, *([typed] if typed else [])]) == 0
     assert {call[name] for call in arrived[where]} == {value}
     assert "error" not in capsys.readouterr().err
+
+
+def test_ctc_needs_a_head(tiny_checkpoint, sample_path, capsys):
+    words = ["transcribe", str(sample_path), "--model", str(tiny_checkpoint), "--temperature", "0"]
+    assert main([*words, "--ctc_weight", "0.3"]) == 2
+    assert "`ctc_weight` is 0.3, but the model has no head for CTC." in capsys.readouterr().err
 
 
 def test_threads(tiny_checkpoint, sample_path, capsys):
