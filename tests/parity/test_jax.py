@@ -92,7 +92,7 @@ def test_logits_gradients_and_a_step(both: Any) -> None:
         updates, _ = optimizer.update(gradients, optimizer.init(params), params)
         return found, logits, states, gradients, optax.apply_updates(params, updates)
 
-    found, logits, states, gradients, stepped = step(ours.params)
+    found, logits, states, gradients, stepped = step(ours.tree)
     assert_close(found, expected.loss, "loss")
     assert_close(logits, expected.logits)
     assert_close(states, expected.encoder_last_hidden_state)

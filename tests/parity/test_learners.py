@@ -80,7 +80,7 @@ def test_twenty_steps_agree_and_checkpoints_are_exchanged(folder: Path, tmp_path
         assert not theirs.skipped
     with one.evaluating(), other.evaluating():
         for name, tensor in one.model.named_parameters():
-            expected = np.asarray(_leaf(other.model.params, name))
+            expected = np.asarray(_leaf(other.model.tree, name))
             np.testing.assert_allclose(tensor.detach().numpy(), expected, atol=1e-4, err_msg=name)
         part = batches(99)[0]
         assert one.loss(part)[0] == pytest.approx(other.loss(part)[0], rel=1e-4)

@@ -88,7 +88,7 @@ def search(
     """
     recipe, prompt = _recipe(request), request.prompt
     batch, plan = prompt.shape[0], recipe.plan
-    params = model.params if params is None else params  # looked up once for all programs
+    params = model.tree if params is None else params  # looked up once for all programs
     # Inside `jit` and `pmap` no value can be read: one program of the given shapes takes as many steps as it may.
     traced = is_traced(request.speech, params, seed)
     like = jnp.asarray(prompt) if traced else prompt

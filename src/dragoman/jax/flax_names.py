@@ -16,6 +16,7 @@ from dragoman.families import FAMILIES, Family, ModelConfig
 from dragoman.files import as_path
 from dragoman.jax.backend import BACKEND
 from dragoman.jax.flax_keywords import check_init, loading_keywords
+from dragoman.jax.masks import from_flax, to_flax
 from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
 from dragoman.jax.net.tree import Tree, flat, tree_of, update
 from dragoman.jax.parts import SpeechEncoder, TextDecoder
@@ -65,18 +66,19 @@ class FlaxPart:
             **ways: Options of `transformers` without effect here; others are refused.
         """
         check_saving(ways)
-        given = tensors_to_save(flat(self.params), None if params is None else flat(params), "params")
+        own = flat(tree_of(_module(self), nnx.Param))
+        given = tensors_to_save(own, None if params is None else flat(from_flax(self, params, own)), "params")
         tensors = {**flat(tree_of(_module(self))), **given}
         save_part(BACKEND, self, tensors, as_path(save_directory, "`save_directory`"), max_shard_size)  # type: ignore[arg-type]
 
     @property
     def params(self) -> Tree:
-        """All parameters as nested dictionaries; assign such a tree to change them."""
-        return tree_of(_module(self), nnx.Param)
+        """All parameters as nested dictionaries, as Flax models have them; assign such a tree to change them."""
+        return to_flax(self, tree_of(_module(self), nnx.Param))
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "params":  # not by a setter: a module of nnx refuses to be given a tree of arrays
-            update(_module(self), value)
+            update(_module(self), from_flax(self, value, flat(tree_of(_module(self), nnx.Param))))
         else:
             super().__setattr__(name, value)
 

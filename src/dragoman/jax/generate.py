@@ -48,7 +48,7 @@ def search(
     """
     if not (request.takes_part or _needs_steps(request.settings)):
         return compiled.search(model, request, seed, params, rehearse=rehearse), None
-    if is_traced(request.speech, model.params if params is None else params, seed):
+    if is_traced(request.speech, model.tree if params is None else params, seed):
         raise GenerationError(
             "Inside `jax.jit` and `jax.pmap` no value can be read, but these options need values between steps: the "
             "caller's own processors, criteria, scorers or streamer, a draft model, `stop_strings`, `max_time`, "
@@ -60,7 +60,7 @@ def search(
             "Its step is compiled when `generate` first takes it."
         )
     assert not isinstance(seed, Array)
-    return _search_by_steps(model, request, seed, model.params if params is None else params)
+    return _search_by_steps(model, request, seed, model.tree if params is None else params)
 
 
 def _needs_steps(settings: GenerationConfig) -> bool:
@@ -110,6 +110,6 @@ def _search_by_steps(
 
 def _draft_decoder(model: PretrainedModule, speech: Any, request: Request) -> CachedDecoder:
     """Return the decoder of the smaller model that drafts."""
-    memory = compiled.memory_of(model, speech, speech[0].shape[0], model.params)
+    memory = compiled.memory_of(model, speech, speech[0].shape[0], model.tree)
     capacity, mask = request.plan.max_length, request.prompt_mask
     return CachedDecoder(model, memory, capacity, GenerationConfig(), None, mask)

@@ -68,7 +68,7 @@ class Learner:
             freeze_decoder=freezing.decoder,
             label_smoothing=options.label_smoothing,
         )
-        self._state = self._trainer.begin(seed=options.seed)
+        self._state = self._trainer.begin(model.tree, seed=options.seed)
 
     def step(self, parts: Sequence[Part], number: int, rate: float) -> StepResult:
         """Take one step.

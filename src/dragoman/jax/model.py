@@ -147,7 +147,7 @@ class FlaxSpeechEncoderDecoderModel(StageMethods):
         """
         check_saving(ways)
         if is_main_process:
-            given = tensors_to_save(flat(self.params), None if params is None else flat(params), "params")
+            given = tensors_to_save(flat(self.tree), flat(self.own(params)), "params")
             tensors = {**flat(tree_of(self.module)), **given}
             with pushed(self, save_directory, ways) as folder:
                 save_model(BACKEND, self, tensors, folder, max_shard_size)
@@ -249,7 +249,7 @@ class FlaxSpeechEncoderDecoderModel(StageMethods):
     def _search(
         self, request: Request, seed: int | Sequence[int] | None, **own: Any
     ) -> tuple[GenerationResult, EncoderOutput | None]:
-        params, key = self.params if own.get("params") is None else own["params"], own.get("prng_key")
+        params, key = self.own(own.get("params")), own.get("prng_key")
         if request.settings.do_sample and seed is None and key is None and is_traced(request.speech, params):
             raise GenerationError(
                 "Inside `jax.jit` and `jax.pmap` a random seed would become a constant of the program. Pass "

@@ -10,12 +10,13 @@ from flax import nnx
 
 from dragoman.families import ModelConfig
 from dragoman.jax.backend import BACKEND
+from dragoman.jax.masks import all_from_flax, from_flax, to_flax
 from dragoman.jax.net.block import Stack
 from dragoman.jax.net.bridge import Bridge, Prefix
 from dragoman.jax.net.frontend import ConvFrontend
 from dragoman.jax.net.joint import Joint
 from dragoman.jax.net.tree import Tree, cast
-from dragoman.jax.programs import Programs
+from dragoman.jax.programs import STATIC, Programs
 from dragoman.model.following import changed_spec, is_fixed, numbers_of
 
 
@@ -99,12 +100,21 @@ class PretrainedModule:
 
     @property
     def params(self) -> Tree:
-        """All parameters as nested dictionaries, for optax and `jax.grad`; assign such a tree to change them."""
-        return self._programs.params
+        """All parameters as Flax models of `transformers` have them (`masks`); assign such a tree, or `tree`."""
+        return to_flax(self, self.tree)
 
     @params.setter
     def params(self, tree: Mapping[str, Any]) -> None:
-        self._programs.params = tree
+        self._programs.params = from_flax(self, tree, self._programs.names())
+
+    @property
+    def tree(self) -> Tree:
+        """All parameters as nested dictionaries under our names, without copies of what Flax stores otherwise."""
+        return self._programs.params
+
+    def own(self, params: Any) -> Tree:
+        """Return the caller's parameters, of either form, under our names; `None` for those of the model."""
+        return self.tree if params is None else all_from_flax(self, params, self._programs.names())
 
     def computing_in(self, dtype: Any) -> Self:
         """Set the type to compute in, `None` for that of the parameters, and return the model.
@@ -173,9 +183,9 @@ class PretrainedModule:
 
     def num_parameters(self) -> int:
         """Return the number of parameters; tied ones count once."""
-        return sum(leaf.size for leaf in jax.tree.leaves(self.params))
+        return sum(leaf.size for leaf in jax.tree.leaves(self.tree))
 
-    def program(self, function: Callable[..., Any], static: tuple[str, ...] | None = None) -> Callable[..., Any]:
+    def program(self, function: Callable[..., Any], static: tuple[str, ...] = STATIC) -> Callable[..., Any]:
         """Return a compiled function of the network; see `dragoman.jax.programs.Programs.of`."""
         _ = self.version
-        return self._programs.of(function) if static is None else self._programs.of(function, static)
+        return self._programs.of(function, static, self.own)

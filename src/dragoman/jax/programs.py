@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from dragoman.errors import CheckpointError
 from dragoman.jax.arrays import is_traced
 from dragoman.jax.forks import mind_forks
 from dragoman.jax.net.tree import Tree, cast, fitting, flat, merge, nested, tree_of, update, variables
@@ -20,7 +19,7 @@ from dragoman.spec import Padding
 _log = logging.getLogger("dragoman")
 
 # Arguments of the network that are not arrays.
-_STATIC = ("label_smoothing", "frozen", "all_states", "weights")
+STATIC = ("label_smoothing", "frozen", "all_states", "weights")
 
 
 class Programs:
@@ -48,7 +47,6 @@ class Programs:
     def forget(self) -> None:
         """Drop all programs, after the structure of the module has changed."""
         self._compiled: dict[Callable[..., Any], Callable[..., Any]] = {}
-        self._structure: Any = None  # of the parameters, once it is needed
         self._variables = variables(self._module)
         self._places = [
             (vars(module), name, value)
@@ -94,28 +92,20 @@ class Programs:
             self._traced = None
             update(self._module, tree)
 
-    def _checked(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the caller's parameters, after a check of their names."""
-        self._structure = self._structure or jax.tree.structure(self.params)
-        if jax.tree.structure(params) == self._structure:
-            return params
-        wanted = {name for name, leaf in self._variables.items() if isinstance(leaf, nnx.Param)}
-        given = flat(params).keys() if isinstance(params, Mapping) else set()
-        if given == wanted:  # nested in another kind of mapping
-            return params
-        raise CheckpointError(
-            f"`params` must be a tree like `model.params`, but of its {len(wanted)} tensors "
-            f"{len(wanted - given)} are missing ({', '.join(sorted(wanted - given)[:3])}) and "
-            f"{len(given - wanted)} are of another model ({', '.join(sorted(given - wanted)[:3])})."
-        )
+    def names(self) -> list[str]:
+        """Return the names of all parameters."""
+        return [name for name, leaf in self._variables.items() if isinstance(leaf, nnx.Param)]
 
-    def of(self, function: Callable[..., Any], static: tuple[str, ...] = _STATIC) -> Callable[..., Any]:
+    def of(
+        self, function: Callable[..., Any], static: tuple[str, ...] = STATIC, own: Callable[[Any], Tree] = dict
+    ) -> Callable[..., Any]:
         """Return `function(module, …)` as a compiled `(params or None, …)`.
 
         Args:
             function: Takes the module and arrays. A method or a function of a module's top level, which is the same
                 object at each call.
             static: Names of the arguments that are not arrays; they must be passed by name.
+            own: Returns the caller's parameters under our names; called while JAX traces.
         """
         mind_forks()
         self._follow()
@@ -125,15 +115,15 @@ class Programs:
             def run(params: Tree, buffers: Tree, *args: Any, **kwargs: Any) -> Any:
                 # runs while JAX traces, just before it compiles
                 _log.info("JAX compiles %s for %s.", function.__name__, _shapes((args, kwargs)))
-                params = params if self._dtype is None else cast(params, self._dtype)
+                params = own(params) if self._dtype is None else cast(own(params), self._dtype)
                 return function(merge(graph, nested({**flat(buffers), **flat(params)})), *args, **kwargs)
 
             self._compiled[function] = jax.jit(run, static_argnames=static)
         compiled = self._compiled[function]
 
         def call(params: Mapping[str, Any] | None, *args: Any, **kwargs: Any) -> Any:
-            own = self.params if params is None else self._checked(params)
-            return compiled(own, tree_of(self._variables, nnx.BatchStat), *args, **kwargs)
+            params = self.params if params is None else params
+            return compiled(params, tree_of(self._variables, nnx.BatchStat), *args, **kwargs)
 
         return call
 

@@ -12,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
 from dragoman.checkpoint.keymap import matches_any
+from dragoman.jax.masks import check_own
 from dragoman.jax.net.tree import Tree, flat, nested
 from dragoman.jax.train import Batch
 
@@ -24,10 +25,14 @@ _BY_INPUTS = ("*.self_attn.out_proj.weight", "*.cross_attn.out_proj.weight", "*.
 
 
 def param_shardings(params: Mapping[str, Any], mesh: Mesh) -> Tree:
-    """Return the sharding of each parameter, a tree like `params`.
+    """Return the sharding of each parameter, a tree like `params`, which is `model.tree`.
 
     Norms, convolutions, positions and tensors that the mesh's "model" axis does not divide are replicated.
+
+    Raises:
+        ConfigError: If `params` have the names of Flax models.
     """
+    check_own(params, "param_shardings")
     return nested({name: NamedSharding(mesh, _spec(name, array, mesh)) for name, array in flat(params).items()})
 
 

@@ -69,7 +69,7 @@ class CachedDecoder(_Rows):
         prompt_mask: np.ndarray[Any, Any] | None = None,
     ) -> None:
         self._model, self._capacity = model, capacity
-        self._params = model.params if params is None else params
+        self._params = model.tree if params is None else params
         self._records = {
             "all_states": settings.output_hidden_states or bool(settings.penalty_alpha),
             "weights": settings.output_attentions,

@@ -18,6 +18,7 @@ from dragoman.api.checks import IGNORED
 from dragoman.checkpoint.lora import is_new
 from dragoman.errors import ConfigError
 from dragoman.jax.backend import BACKEND
+from dragoman.jax.masks import check_own, in_form
 from dragoman.jax.model import FlaxSpeechEncoderDecoderModel
 from dragoman.jax.net.joint import Joint
 from dragoman.jax.net.tree import Tree, cast, flat, nested
@@ -30,9 +31,17 @@ def trained(params: Tree) -> Tree:
     It is a mask for optimizers that freezes encoder and text model (a `Trainer` has `freeze_encoder` and
     `freeze_decoder`):
 
-        >>> labels = jax.tree.map(lambda new: "new" if new else "old", trained(model.params))
+        >>> labels = jax.tree.map(lambda new: "new" if new else "old", trained(model.tree))
         >>> optimizer = optax.multi_transform({"new": optax.adamw(1e-3), "old": optax.set_to_zero()}, labels)
+        >>> state = optimizer.init(model.tree)
+
+    Args:
+        params: `model.tree`.
+
+    Raises:
+        ConfigError: If they have the names of Flax models, which do not tell.
     """
+    check_own(params, "trained")
     return _trained(params, encoder=False, decoder=False)
 
 
@@ -100,10 +109,12 @@ class Trainer:
     ) -> None:
         self._model, self._dtype = model, dtype
         frozen = bool(BACKEND.loras(model.decoder)) if freeze_decoder is None else freeze_decoder
-        self._trained = _trained(model.params, encoder=not freeze_encoder, decoder=not frozen)
+        self._trained = _trained(model.tree, encoder=not freeze_encoder, decoder=not frozen)
         labels = jax.tree.map(lambda trained: "trained" if trained else "frozen", self._trained)
         # frozen parameters need no state of the optimizer, and its weight decay does not reach them
-        self._optimizer = optax.multi_transform({"trained": optimizer, "frozen": optax.set_to_zero()}, labels)
+        self._optimizer = optax.multi_transform(
+            {"trained": optimizer, "frozen": optax.set_to_zero()}, lambda params: in_form(model, labels, params)
+        )
         self._fixed = {"frozen": freeze_feature_encoder, "label_smoothing": label_smoothing}
         self._compiled: Callable[..., tuple[TrainState, Array]] = jax.jit(
             self._step, donate_argnums=0, static_argnums=2
@@ -113,7 +124,8 @@ class Trainer:
         """Return the state before the first step.
 
         Args:
-            params: Used instead of the model's, such as those that `sharding.place_params` put on a mesh.
+            params: Used instead of `model.params`, such as those that `sharding.place_params` put on a mesh. The
+                state has the same form.
             seed: For dropout and LayerDrop; SpecAugment draws from the generator of `batch`.
         """
         own = jax.tree.map(jnp.copy, self._model.params if params is None else dict(params))  # steps reuse the memory
@@ -188,6 +200,7 @@ class Trainer:
 
     def _loss(self, params: Tree, part: Batch, key: PRNGKeyArray, count: Array) -> Array:
         """Return the loss of one part, divided by the labels of all parts."""
+        params = self._model.own(params)
         params = jax.tree.map(lambda x, trained: x if trained else jax.lax.stop_gradient(x), params, self._trained)
         if self._dtype is not None:
             params = cast(params, self._dtype)

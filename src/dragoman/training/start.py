@@ -100,7 +100,7 @@ def load(
     processor = AutoProcessor.from_pretrained(name, **source)
     model = _model_class(backend).from_pretrained(name, dtype="float32", **source, **(fields or {}))
     if backend == "jax":  # there `dtype` is that of the computation
-        model.params = model.to_fp32(model.params)
+        model.params = model.to_fp32(model.tree)
     model.processing = (processor.feature_extractor, processor.tokenizer)
     check_trainable(model, processor)
     return model, processor

@@ -128,7 +128,7 @@ def test_seed_of_a_warm_start(tmp_path: Path) -> None:
             tmp_path / "speech", tmp_path / "text", **given
         )
         fresh.update(model.load_report.fresh)
-        return {name: np.asarray(leaf) for name, leaf in flat(model.params).items()}
+        return {name: np.asarray(leaf) for name, leaf in flat(model.tree).items()}
 
     fresh = set[str]()
     one, same, other, default = start(1), start(1), start(2), start(None)
@@ -165,7 +165,7 @@ def test_replaced_modules_and_variables_are_in_force() -> None:
     model.params = other.params
     assert np.allclose(logits(model), wanted)
     weight = model.decoder.embed.tokens.weight
-    assert np.array_equal(model.params["decoder"]["embed"]["tokens"]["weight"], weight[...])
+    assert np.array_equal(model.tree["decoder"]["embed"]["tokens"]["weight"], weight[...])
 
 
 def test_parts_of_a_model_are_fixed_in_jax() -> None:

@@ -49,7 +49,7 @@ def filled(ids: Any) -> np.ndarray:
 )
 def test_generate_inside_pmap_equals_generate_outside(model: Any, batch: Any, options: dict[str, Any]) -> None:
     """As the training scripts for Flax evaluate: the parameters of the state are assigned there."""
-    before = jax.tree.leaves(model.params)
+    before = jax.tree.leaves(model.tree)
     other = jax.tree.map(lambda x: 1.1 * x, model.params)
     options = {"max_length": LENGTH, "sequence_bias": {(3,): 1.5}} | options
 
@@ -62,7 +62,7 @@ def test_generate_inside_pmap_equals_generate_outside(model: Any, batch: Any, op
 
     devices = jax.tree.map(lambda x: x[None], (batch, jax.random.key(3)))
     found = jax.pmap(generate_step, "batch", in_axes=(None, 0, 0))(other, *devices)[0]
-    assert all(mine is yours for mine, yours in zip(jax.tree.leaves(model.params), before, strict=True))
+    assert all(mine is yours for mine, yours in zip(jax.tree.leaves(model.tree), before, strict=True))
     outside = model.generate(**batch, **options, **key_of(jax.random.key(3)), params=other)
     assert np.array_equal(found, filled(outside))
 

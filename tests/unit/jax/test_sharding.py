@@ -28,10 +28,10 @@ random = np.random.default_rng(0)
 clips = {"input_values": random.standard_normal((4, 600)).astype(np.float32), "labels": random.integers(3, 98, (4, 4))}
 trainer = Trainer(model, optax.sgd(0.1))
 batch = trainer.batch([clips])
-alone, loss = trainer.step(trainer.begin(), batch)
+alone, loss = trainer.step(trainer.begin(model.tree), batch)
 
 mesh = Mesh(np.asarray(jax.devices()).reshape(4, 2), ("data", "model"))
-params = place_params(model.params, mesh)
+params = place_params(model.tree, mesh)
 cut = [name for name, array in flat(params).items() if not array.sharding.is_fully_replicated]
 assert len(cut) >= 20, cut
 placed = place_batch(batch, mesh)

@@ -106,8 +106,8 @@ def test_masked_frames_have_no_effect(quiet: Any) -> None:
 
 def test_frozen_front_end_is_unchanged(quiet: Any) -> None:
     trainer = Trainer(quiet, optax.sgd(0.1), freeze_feature_encoder=True)
-    state, _ = trainer.step(trainer.begin(), trainer.batch([clips(2)]))
-    before, after = flat(quiet.params), flat(state.params)
+    state, _ = trainer.step(trainer.begin(quiet.tree), trainer.batch([clips(2)]))
+    before, after = flat(quiet.tree), flat(state.params)
     moved = {name for name in before if np.abs(np.asarray(before[name] - after[name])).max() > 0}
     assert not [name for name in moved if name.startswith("encoder.frontend.convs")]
     assert "encoder.frontend.proj.weight" in moved
@@ -123,7 +123,7 @@ def test_frozen_front_end_is_unchanged(quiet: Any) -> None:
 def test_frozen_part_is_unchanged_and_has_no_optimizer_state(quiet: Any, options: Any, still: Any) -> None:
     """Also with an optimizer that decays all weights it is given."""
     trainer = Trainer(quiet, optax.adamw(0.1, weight_decay=0.5), **options)
-    begun = trainer.begin()
+    begun = trainer.begin(quiet.tree)
     before = flat(jax.tree.map(np.array, begun.params))
     frozen = {name for name in before if still(name)}
     assert frozen

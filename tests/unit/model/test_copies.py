@@ -30,7 +30,7 @@ def built(cls: Any, encoder: str = "wav2vec2", decoder: str = "bert", fusion: st
 
 
 def tensors(model: Any) -> dict[str, Any]:
-    found = model.state_dict() if isinstance(model, torch.nn.Module) else flat(model.params)
+    found = model.state_dict() if isinstance(model, torch.nn.Module) else flat(model.tree)
     return {name: np.asarray(tensor) for name, tensor in found.items()}
 
 

@@ -128,12 +128,12 @@ def test_adapter_files_are_exchanged_between_backends(fusion: str, tmp_path: Pat
     again = SpeechEncoderDecoderModel.from_pretrained(tmp_path / "base")
     again.load_adapter(tmp_path / "again")
     assert np.array_equal(logits(again), before)
-    masks = flat(trained(flax.params))
+    masks = flat(trained(flax.tree))
     assert {name for name, new in masks.items() if new} == {
         name for name, tensor in again.named_parameters() if tensor.requires_grad and not name.startswith("encoder")
     }
     flax.merge_lora()
-    assert "lora_a" not in str(jax.tree.structure(flax.params))
+    assert "lora_a" not in str(jax.tree.structure(flax.tree))
     assert np.abs(logits(flax) - before).max() <= TOLERANCES["logits"]
 
 
@@ -168,7 +168,7 @@ def test_adapter_holds_all_that_was_trained(decoder: str, target: str, tied: boo
     flax = FlaxSpeechEncoderDecoderModel.from_pretrained(tmp_path / "base")
     flax.load_adapter(tmp_path / "two")
     assert np.abs(logits(flax) - before).max() <= TOLERANCES["logits"]
-    flax.params = nested({n: a + 0.1 if n == "encoder.input_norm.bias" else a for n, a in flat(flax.params).items()})
+    flax.params = nested({n: a + 0.1 if n == "encoder.input_norm.bias" else a for n, a in flat(flax.tree).items()})
     flax.save_adapter(tmp_path / "three")
     last = SpeechEncoderDecoderModel.from_pretrained(tmp_path / "base")
     last.load_adapter(tmp_path / "three")
@@ -226,7 +226,7 @@ def test_encoder_may_have_a_lora(tmp_path: Path) -> None:
         loaded.add_lora()
     model.merge_lora()
     assert not any("lora" in name for name, _ in model.named_parameters())
-    masks = flat(trained(FlaxSpeechEncoderDecoderModel.from_pretrained(tmp_path / "trainer").params))
+    masks = flat(trained(FlaxSpeechEncoderDecoderModel.from_pretrained(tmp_path / "trainer").tree))
     assert {name for name, on in masks.items() if on and name.startswith("encoder.")} == {
         name for name in trainable if name.startswith("encoder.")
     }
@@ -294,7 +294,7 @@ def test_dropout_applies_to_the_lora_inputs_in_training() -> None:
         for joined in model, flax:
             joined.add_lora(targets=("q_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"), dropout=rate)
         randomize_lora(model)
-        flax.params = nested({n: a + 0.3 if "lora_b" in n else a for n, a in flat(flax.params).items()})
+        flax.params = nested({n: a + 0.3 if "lora_b" in n else a for n, a in flat(flax.tree).items()})
         gone = rate == 1.0
         assert np.allclose(in_torch(), before, atol=TOLERANCES["cached"]) == gone
         assert np.allclose(in_jax(), flax_before, atol=TOLERANCES["cached"]) == gone
@@ -348,7 +348,7 @@ def test_unsupported_adapters_are_refused(tmp_path: Path) -> None:
 
 def check_trained_weights(trainer: Trainer, model: FlaxSpeechEncoderDecoderModel) -> None:
     """The loss falls, and exactly the new weights have changed."""
-    state, before = trainer.begin(), flat(jax.tree.map(np.asarray, model.params))
+    state, before = trainer.begin(model.tree), flat(jax.tree.map(np.asarray, model.tree))
     batch = trainer.batch([{"input_values": speech().numpy(), "labels": LABELS.numpy()}])
     losses = []
     for _ in range(5):
@@ -356,7 +356,7 @@ def check_trained_weights(trainer: Trainer, model: FlaxSpeechEncoderDecoderModel
         losses.append(float(loss))
     assert losses[-1] < losses[0]
     changed = {name for name, array in flat(state.params).items() if not np.array_equal(array, before[name])}
-    assert changed == {name for name, new in flat(trained(model.params)).items() if new}
+    assert changed == {name for name, new in flat(trained(model.tree)).items() if new}
 
 
 @pytest.mark.slow
@@ -371,7 +371,7 @@ def test_jax_trainer_changes_only_lora_and_bridge() -> None:
 def test_jax_optimizer_can_be_limited_to_new_weights() -> None:
     model = FlaxSpeechEncoderDecoderModel(config=config())
     model.add_lora(rank=2)
-    labels = jax.tree.map(lambda new: "new" if new else "old", trained(model.params))
+    labels = jax.tree.map(lambda new: "new" if new else "old", trained(model.tree))
     optimizer = optax.multi_transform({"new": optax.adamw(3e-3), "old": optax.set_to_zero()}, labels)
     trainer = Trainer(model, optimizer)
     check_trained_weights(trainer, model)
