@@ -18,11 +18,12 @@ MASK = (torch.arange(1600) < torch.tensor([[1600], [900]])).long()
 
 ENCODERS = [name for name, (model_type, _) in VARIANTS.items() if model_type in configs.ENCODERS]
 
-# Compiled to machine code by the slow tests: plain families, and variants with a part of their own. Another encoder
-# has all parts of the rest, which are compiled in nightly runs only.
+# Plain families, and variants with a part of their own. Another encoder has all parts of the rest, which are compiled
+# in nightly runs only.
 OWN_PARTS = {"wav2vec2-language-adapter", "wav2vec2-adapter", "hubert-batch-norm", "wavlm-large"}
 COVERED = {"wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "canary", "cohere_asr"}
 COMPILED = set(configs.ENCODERS) - COVERED | OWN_PARTS
+TO_MACHINE_CODE = {"wav2vec2-adapter", "wav2vec2-conformer", "whisper", "parakeet_encoder"}  # a minute
 
 
 def check_compiled(name: str, backend: str) -> None:
@@ -40,7 +41,9 @@ def check_compiled(name: str, backend: str) -> None:
     torch.testing.assert_close(found.last_hidden_state, wanted.last_hidden_state, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in COMPILED else pytest.mark.nightly) for name in ENCODERS]
+)
 def test_encoder_compiles_without_graph_breaks(name: str) -> None:
     torch.manual_seed(0)
     check_compiled(name, "eager")
@@ -49,7 +52,10 @@ def test_encoder_compiles_without_graph_breaks(name: str) -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # inductor uses deprecated PyTorch functions
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=pytest.mark.slow if name in COMPILED else pytest.mark.nightly) for name in ENCODERS],
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in TO_MACHINE_CODE else pytest.mark.nightly)
+        for name in ENCODERS
+    ],
 )
 def test_encoder_compiles_to_machine_code(name: str) -> None:
     torch.manual_seed(0)

@@ -85,7 +85,7 @@ MORE_DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
 PAIRS = [pytest.param(pair, id="-".join(pair)) for pair in product(ENCODERS, DECODERS)]
 PAIRS += [pytest.param(("wav2vec2-layer", decoder), id=f"wav2vec2-layer-{decoder}") for decoder in MORE_DECODERS]
 PAIRS += [
-    pytest.param(pair, id="-".join(pair), marks=pytest.mark.slow)
+    pytest.param(pair, id="-".join(pair), marks=pytest.mark.slow if pair[0] == "whisper" else pytest.mark.nightly)
     for pair in product(("hubert-batch-norm", "wavlm-layer", "whisper"), MORE_DECODERS)
 ]
 

@@ -88,7 +88,7 @@ def test_generate_after_masked_prompts(pair_of: Callable[[str, str], Any], decod
 
 
 # Text models without cross-attention, one per kind of positions.
-COVERED = ("gemma", "gemma2", "llama", "mistral", "phi", "qwen2", "qwen3")
+COVERED = ("gemma", "gemma2", "granite", "llama", "mistral", "olmo2", "phi", "phi3", "qwen2", "qwen3", "stablelm")
 ALONE = [decoder for decoder, fusion in DECODERS if fusion == "prefix" and decoder not in COVERED]
 
 
@@ -140,7 +140,7 @@ def test_text_model_generates_after_left_padded_prompts(text_model: tuple[Any, P
     assert torch.equal(found[:, PROMPTS.shape[1] :], expected[:, PROMPTS.shape[1] :])
 
 
-@pytest.mark.slow  # it compiles searches
+@pytest.mark.nightly  # it compiles searches
 @pytest.mark.parametrize("num_beams", [1, 3])
 def test_jax_equals_torch_after_left_padded_prompts(
     text_model: tuple[Any, Path], num_beams: int, tmp_path: Path

@@ -29,12 +29,12 @@ from dragoman.torch.net.disentangled import distance_index
 from .conftest import MORE_ENCODERS, assert_close
 
 ENCODERS = tuple(MORE_ENCODERS)
-# Every kind of part once by every test; the others by the slow tests, but for their states, alone and padded.
+# Every kind of part once by every test; the others by the nightly tests, but for their states, alone and padded.
 QUICK = {
     "unispeech-large", "unispeech-sat", "data2vec-audio", "sew", "sew-d", "speech_to_text", "wav2vec2-conformer",
     "wav2vec2-bert", "parakeet_encoder",
 }  # fmt: skip
-SOME = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in ENCODERS]
+SOME = [pytest.param(name, marks=() if name in QUICK else pytest.mark.nightly) for name in ENCODERS]
 OTHERS = ("gpt2", "bart", "mbart", "whisper")
 LENGTHS = torch.tensor([800, 799, 640, 333])
 TOKENS = torch.tensor([[0, 5, 9, 17, 4]])
@@ -113,7 +113,7 @@ def test_jax_equals_torch(pair_of: Build, name: str, tmp_path: Path) -> None:
     assert_close(np.asarray(found.last_hidden_state)[valid.numpy()], expected.last_hidden_state[valid])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("name", "decoder"),
     # The omitted pair generates only two different sequences; the other conformers are compared.

@@ -1,10 +1,11 @@
 """Folders are exchanged with `transformers` 4.57 and 5, in both directions: the same logits.
 
-Each release runs in its own process and environment (`interchange_peer.py`). That of 5 is this one; that of 4.57 is
-created once, below `.cache/` of the repository, which needs a package registry and some minutes.
+Each release runs in its own process (`interchange_peer.py`). Release 4.57 is installed once, with the two packages that
+it needs older, below `.cache/` of the repository, which needs a package registry; the rest is this environment's.
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from dragoman.testing import tiny_config
 ROOT = Path(__file__).parents[2]
 PEER = Path(__file__).with_name("interchange_peer.py")
 OLD = "4.57.6"
+OLD_PACKAGES = (f"transformers=={OLD}", "tokenizers==0.22.1", "huggingface_hub==0.36.0")
 LARGE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
 IDS = {"decoder_start_token_id": 3, "pad_token_id": 1, "eos_token_id": 2}
 PAIRS: dict[str, tuple[str, dict[str, Any], str]] = {
@@ -37,33 +39,30 @@ LAYOUTS = ("safetensors", "sharded", "bin", "sharded-bin")
 class Peer:
     """An environment with `transformers`, and the folder of the exchange."""
 
-    python: Path
+    packages: Path | None
     root: Path
 
     def do(self, what: str) -> None:
         """Write or read in that environment."""
-        command = [str(self.python), str(PEER), what, str(self.root)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        command = [sys.executable, str(PEER), what, str(self.root)]
+        env = os.environ if self.packages is None else {**os.environ, "PYTHONPATH": str(self.packages)}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
         assert done.returncode == 0, done.stderr[-3000:]
 
 
-def old_environment() -> Path:
-    """Return the Python of an environment with `transformers` 4.57, created if needed."""
+def old_packages() -> Path:
+    """Return a folder of packages with `transformers` 4.57 and what it needs older than this environment's."""
     folder = ROOT / ".cache" / f"transformers-{OLD}"
-    python = folder / "bin" / "python"
     if not (folder / "complete").is_file():
-        torch_version = torch.__version__.split("+")[0]
-        wanted = [f"torch=={torch_version}", f"transformers=={OLD}", "numpy", "safetensors"]
-        for command in (
-            [sys.executable, "-m", "venv", "--clear", str(folder)],
-            [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", *wanted],
-        ):
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode != 0:
-                reason = (done.stderr.strip() or "no message").splitlines()[-1]
-                pytest.skip(f"transformers {OLD} cannot be installed here: {reason}")
+        command = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps"]
+        done = subprocess.run(
+            [*command, "--upgrade", "--target", str(folder), *OLD_PACKAGES], capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            reason = (done.stderr.strip() or "no message").splitlines()[-1]
+            pytest.skip(f"transformers {OLD} cannot be installed here: {reason}")
         (folder / "complete").touch()
-    return python
+    return folder
 
 
 @pytest.fixture(
@@ -75,7 +74,7 @@ def old_environment() -> Path:
 )
 def peer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Peer:
     """A release of `transformers` that has written a model of every pair in every layout."""
-    python = Path(sys.executable) if request.param == "5.x" else old_environment()
+    packages = None if request.param == "5.x" else old_packages()
     root = tmp_path_factory.mktemp("exchange")
     flags = {"is_decoder": True, "add_cross_attention": True}
     cases = {
@@ -89,7 +88,7 @@ def peer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         for layout in LAYOUTS
     }
     (root / "cases.json").write_text(json.dumps(cases))
-    found = Peer(python, root)
+    found = Peer(packages, root)
     found.do("write")
     return found
 

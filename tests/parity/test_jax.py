@@ -37,7 +37,7 @@ PAIRS = [
     for encoder in ENCODERS for decoder in DECODERS
 ]  # fmt: skip
 PAIRS += [
-    pytest.param(("wav2vec2-layer", decoder), id=f"wav2vec2-layer-{decoder}", marks=pytest.mark.slow)
+    pytest.param(("wav2vec2-layer", decoder), id=f"wav2vec2-layer-{decoder}", marks=pytest.mark.nightly)
     for decoder in MORE_DECODERS
 ]
 PAIRS += [

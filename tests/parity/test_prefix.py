@@ -96,7 +96,7 @@ def test_logits(joined: Joined) -> None:
     assert (found - expected[:, -text.shape[1] :]).abs().max() <= TOLERANCES["logits"]
 
 
-@pytest.mark.slow  # it compiles searches
+@pytest.mark.nightly  # it compiles searches: a quarter of an hour
 @pytest.mark.parametrize("num_beams", [1, 3])
 def test_jax_equals_torch(joined: Joined, num_beams: int, tmp_path: Path) -> None:
     joined.ours.save_pretrained(tmp_path)

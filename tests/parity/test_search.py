@@ -24,8 +24,10 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "generation"
 
 
 def seeds(default: int, all_: int) -> list[Any]:
-    """Seeds for the default run, and those for CI's second stage."""
-    return [pytest.param(seed, marks=[pytest.mark.slow] * (seed >= default)) for seed in range(all_)]
+    """Seeds for the default run, a fifth of all for CI's second stage, and the rest for nightly runs."""
+    marks: list[Any] = [[]] * default + [[pytest.mark.slow]] * (all_ // 5 - default)
+    marks += [[pytest.mark.nightly]] * (all_ - len(marks))
+    return [pytest.param(seed, marks=marks[seed]) for seed in range(all_)]
 
 
 class State(NamedTuple):

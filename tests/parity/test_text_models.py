@@ -52,7 +52,7 @@ class Both:
 
 # Compiling takes seconds in JAX; these cover every part.
 QUICK = ("gemma2", "gemma3_text", "gpt_neox", "qwen3-windows")
-JAX = [pytest.param(kind, marks=[] if kind in QUICK else [pytest.mark.slow]) for kind in VARIANTS]
+JAX = [pytest.param(kind, marks=[] if kind in QUICK else [pytest.mark.nightly]) for kind in VARIANTS]
 
 
 @pytest.fixture(scope="module", params=VARIANTS)

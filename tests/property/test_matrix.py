@@ -65,8 +65,13 @@ def torch_pair(config: SpeechEncoderDecoderConfig, folder: Path) -> None:
     assert texts.shape[1] > 1
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        pytest.param(encoder, marks=pytest.mark.slow if encoder in ("wav2vec2", "whisper") else pytest.mark.nightly)
+        for encoder in ENCODERS
+    ],
+)
 def test_every_pair_in_torch(encoder: str, tmp_path: Path) -> None:
     failed = {}
     for decoder, fusion in DECODERS:

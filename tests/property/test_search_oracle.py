@@ -40,8 +40,10 @@ LIBRARIES = {"numpy": numpy_array, "torch": torch_array}
 
 
 def seeds(default: int, all_: int) -> list[Any]:
-    """Seeds for the default run, and those for CI's second stage."""
-    return [pytest.param(seed, marks=[pytest.mark.slow] * (seed >= default)) for seed in range(all_)]
+    """Seeds for the default run, a fifth of all for CI's second stage, and the rest for nightly runs."""
+    marks: list[Any] = [[]] * default + [[pytest.mark.slow]] * (all_ // 5 - default)
+    marks += [[pytest.mark.nightly]] * (all_ - len(marks))
+    return [pytest.param(seed, marks=marks[seed]) for seed in range(all_)]
 
 
 # --- the decoder ------------------------------------------------------------------------------------------------------
@@ -472,12 +474,12 @@ class TestJitted:
         case = case_of(seed, 100, 2 + seed % 4, with_processors)
         check_beams(case, run_jitted(case))
 
-    @pytest.mark.slow
+    @pytest.mark.nightly
     @pytest.mark.parametrize(("seed", "with_processors"), MORE_JITTED)
     def test_more_greedy(self, seed: int, with_processors: bool) -> None:
         self.test_greedy(seed, with_processors)
 
-    @pytest.mark.slow
+    @pytest.mark.nightly
     @pytest.mark.parametrize(("seed", "with_processors"), MORE_JITTED)
     def test_more_beams(self, seed: int, with_processors: bool) -> None:
         self.test_beams(seed, with_processors)

@@ -126,7 +126,9 @@ def run_groups_jitted(case: Any) -> GenerationResult:
     return beam_search.best(run_of(case.prompt), found)
 
 
-@pytest.mark.parametrize("seed", [pytest.param(seed, marks=pytest.mark.slow if seed > 1 else ()) for seed in range(10)])
+@pytest.mark.parametrize(
+    "seed", [pytest.param(seed, marks=pytest.mark.nightly if seed > 1 else ()) for seed in range(10)]
+)
 def test_diverse_beams_compiled(seed: int) -> None:
     """200 cases each, in one program."""
     rng = random.Random(seed)

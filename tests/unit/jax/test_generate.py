@@ -73,7 +73,13 @@ def test_cache_grows_with_long_sequences(model: Any) -> None:
     assert np.array_equal(found, stepwise)
 
 
-@pytest.mark.parametrize("new", [{"max_length": 62, "eos_token_id": None}, {"max_new_tokens": 8}], ids=["long", "ends"])
+@pytest.mark.parametrize(
+    "new",
+    [
+        pytest.param({"max_length": 62, "eos_token_id": None}, id="long", marks=pytest.mark.nightly),
+        pytest.param({"max_new_tokens": 8}, id="ends"),
+    ],
+)
 def test_compiled_contrastive_search_equals_steps_and_torch(
     model: Any, theirs: Any, monkeypatch: pytest.MonkeyPatch, new: dict[str, Any]
 ) -> None:

@@ -161,7 +161,7 @@ def test_cached_decoding_equals_full_decoding(kind: str, beams: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=[] if kind in QUICK else [pytest.mark.slow]) for kind in KINDS]
+    "kind", [pytest.param(kind, marks=[] if kind in QUICK else [pytest.mark.nightly]) for kind in KINDS]
 )
 def test_saved_model_is_read_by_both_backends(kind: str, tmp_path: Path) -> None:
     model, batch = built(kind), audio()

@@ -35,7 +35,7 @@ def model_of(encoder: str, decoder: str, fusion: str | None = None) -> SpeechEnc
 
 @pytest.mark.parametrize(
     ("encoder", "decoder", "fusion"),
-    [*sorted(QUICK, key=str), *(pytest.param(*pair, marks=pytest.mark.slow) for pair in PAIRS)],
+    [*sorted(QUICK, key=str), *(pytest.param(*pair, marks=pytest.mark.nightly) for pair in PAIRS)],
 )
 def test_graphs_agree_with_pytorch(encoder: str, decoder: str, fusion: str | None, tmp_path: Path) -> None:
     apart = export(model_of(encoder, decoder, fusion), tmp_path / "graphs")

@@ -85,7 +85,7 @@ def test_a_few(whisper, kind):
     assert with_words(whisper, kind, range(1000, 1003)) == []
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("kind", [silence, noise, music])
 def test_fifty_of_each(whisper, kind):
     assert len(with_words(whisper, kind, range(50))) <= 2
