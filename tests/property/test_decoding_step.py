@@ -62,7 +62,7 @@ def expected(
 
 
 @pytest.mark.parametrize("causal", [True, False])
-@settings(max_examples=15)  # JAX compiles each of them
+@settings(max_examples=8)  # JAX compiles each of them
 @given(data=st.data())
 def test_both_backends_agree_with_a_loop(causal: bool, data: st.DataObject) -> None:
     rows, first, read = data.draw(st.integers(1, 3)), data.draw(st.integers(0, 3)), data.draw(st.integers(0, 4))

@@ -56,7 +56,7 @@ def checkpoints(draw: Any, keymap: KeyMap) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("keymap", list(tables()))
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_write_inverts_read(keymap: KeyMap, data: Any) -> None:
     theirs = data.draw(checkpoints(keymap))
