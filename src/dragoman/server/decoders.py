@@ -1,6 +1,7 @@
 """From an upload to samples, in child processes that may crash: native decoders parse untrusted files.
 
-A child that dies, hangs or takes too much memory costs the request that it worked for, and is replaced.
+A child that dies, hangs or takes too much memory costs the request that it worked for, and is replaced. One that has
+died may have done so before the upload came (a system short of memory kills processes), so a new one tries again.
 """
 
 import contextlib
@@ -76,6 +77,10 @@ class Decoders:
         try:
             child = child or _Child()
             answer = child.ask(upload, samples, self._settings)
+            if answer is None and child.is_worn:
+                child.close()
+                child = _Child()
+                answer = child.ask(upload, samples, self._settings)
             count = _checked(answer, name)
         except BaseException:
             samples.close()
@@ -141,6 +146,9 @@ class _Child:
         }
         self._asked += 1
         upload.flush()
+        for file in (upload, samples):
+            file.seek(0)
+        samples.truncate()
         self._socket.settimeout(settings.decode_timeout_s)
         answer = None
         with contextlib.suppress(OSError):
@@ -148,6 +156,13 @@ class _Child:
             answer = json.loads(self._receive() or "null")
         self.is_usable = answer is not None and self._asked < _REUSES
         return answer
+
+    @property
+    def is_worn(self) -> bool:
+        """Whether it has died, and had other uploads before."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(0.5)
+        return self._asked > 1 and self._process.returncode is not None
 
     def close(self) -> None:
         """End the process."""
