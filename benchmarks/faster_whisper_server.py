@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 import uvicorn
-from fastapi import FastAPI, File
+from fastapi import FastAPI, File, Form
 from faster_whisper import WhisperModel
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -27,8 +27,8 @@ def main() -> None:
     app = FastAPI()
 
     @app.post("/v1/audio/transcriptions")
-    def transcriptions(file: Annotated[bytes, File()]) -> dict[str, str]:
-        segments, _ = model.transcribe(io.BytesIO(file), language="en", beam_size=5)
+    def transcriptions(file: Annotated[bytes, File()], beam_size: Annotated[int, Form()] = 5) -> dict[str, str]:
+        segments, _ = model.transcribe(io.BytesIO(file), language="en", beam_size=beam_size)
         return {"text": "".join(segment.text for segment in segments).strip()}
 
     with socket.create_server(("127.0.0.1", 0), backlog=2048) as listening:

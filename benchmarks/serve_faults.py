@@ -153,7 +153,7 @@ class Faults:
 
     def _server(self, *flags: object) -> Server:
         command = [sys.executable, "-m", "dragoman", "serve", "--port", "0", "--threads", "1", *map(str, flags)]
-        return Server([*command, "--model", f"model={self._options.model}"], [], threads=1, connections=32)
+        return Server([*command, "--model", f"model={self._options.model}"], [], {}, threads=1, connections=32)
 
     def _outcome(self, url: str, place: int, clip: bytes | None = None) -> str:
         """Ask by a connection of its own for the text of a clip, and return what came of it."""

@@ -53,6 +53,7 @@ parser.add_argument("--systems", nargs="+", default=["batching", "single"])
 parser.add_argument("--turns", type=int, default=4, help="how often the systems take turns")
 parser.add_argument("--threads", type=int, default=1, help="CPU threads of the model")
 parser.add_argument("--compute_type", default="float32")
+parser.add_argument("--beam_size", type=int, default=5)
 parser.add_argument("--max_batch", type=int, default=16)
 parser.add_argument("--json", type=Path, help="also write the figures to this file")
 
@@ -87,7 +88,7 @@ def make_clips(options: argparse.Namespace) -> list[bytes]:
 def of_dragoman(options: argparse.Namespace) -> Callable[[bytes], str]:
     """Return a function from a clip to its text, without a server."""
     offline = Transcriber(options.model, threads=options.threads, compute_type=options.compute_type)
-    return lambda clip: offline.transcribe(clip).text
+    return lambda clip: offline.transcribe(clip, beam_size=options.beam_size).text
 
 
 def of_faster_whisper(options: argparse.Namespace) -> Callable[[bytes], str]:
@@ -99,7 +100,8 @@ def of_faster_whisper(options: argparse.Namespace) -> Callable[[bytes], str]:
     )
 
     def transcribe(clip: bytes) -> str:
-        return "".join(one.text for one in model.transcribe(io.BytesIO(clip), language="en", beam_size=5)[0]).strip()
+        segments, _ = model.transcribe(io.BytesIO(clip), language="en", beam_size=options.beam_size)
+        return "".join(one.text for one in segments).strip()
 
     return transcribe
 
@@ -120,11 +122,14 @@ class Server:
     Args:
         command: What starts it.
         expected: The text of each clip.
+        fields: Those of each request.
         threads: CPU threads of its model.
         connections: Maximum number of connections to it.
     """
 
-    def __init__(self, command: list[str], expected: list[str], threads: int, connections: int) -> None:
+    def __init__(
+        self, command: list[str], expected: list[str], fields: dict[str, str], threads: int, connections: int
+    ) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
         assert self.process.stderr is not None
@@ -133,7 +138,7 @@ class Server:
         threading.Thread(target=lambda: list(self.log), daemon=True).start()
         limits = httpx.Limits(max_connections=connections)
         self.client = httpx.Client(base_url=self.url, timeout=600, limits=limits)
-        self.expected, self.results = expected, list[tuple[float, str]]()
+        self.expected, self.fields, self.results = expected, fields, list[tuple[float, str]]()
         self.wall_s = self.cpu_s = 0.0
 
     def ask(self, clips: list[bytes], numbers: range, pool: ThreadPoolExecutor) -> list[tuple[float, str]]:
@@ -143,7 +148,9 @@ class Server:
             place, begin = number % len(clips), time.perf_counter()
             try:
                 while True:
-                    answer = self.client.post("/v1/audio/transcriptions", files={"file": ("clip", clips[place])})
+                    answer = self.client.post(
+                        "/v1/audio/transcriptions", files={"file": ("clip", clips[place])}, data=self.fields
+                    )
                     if answer.status_code != 429:
                         break
                     time.sleep(float(answer.headers["retry-after"]))
@@ -211,7 +218,13 @@ def main() -> int:
             if own not in texts:
                 transcribe = of_faster_whisper(options) if own == "faster-whisper" else of_dragoman(options)
                 texts[own] = [transcribe(clip) for clip in clips]
-            servers[system] = Server(command_of(system, options), texts[own], options.threads, options.concurrency)
+            servers[system] = Server(
+                command_of(system, options),
+                texts[own],
+                {"beam_size": str(options.beam_size)},
+                options.threads,
+                options.concurrency,
+            )
         with ThreadPoolExecutor(options.concurrency) as pool:
             for server in servers.values():
                 server.ask(clips, range(2 * options.concurrency), pool)  # warm up

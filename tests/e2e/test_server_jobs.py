@@ -1,6 +1,7 @@
 """Jobs: submitted, followed, fetched, cancelled, and not lost when the server is killed."""
 
 import io
+import resource
 import stat
 import time
 
@@ -10,6 +11,7 @@ import soundfile
 from serving import Server, running
 
 from dragoman import Transcriber
+from dragoman.server.jobs import Jobs
 from dragoman.transcriber import render
 from dragoman.transcriber.layout import Layout
 
@@ -109,4 +111,37 @@ def test_no_job_is_lost_when_the_server_is_killed(tiny_checkpoint, sample, tmp_p
         assert server.stop() == 0
     offline = Transcriber(tiny_checkpoint)
     assert found == [offline.transcribe(clip).text for _, clip in clips]
+    assert list((tmp_path / "jobs").glob("*.upload")) == []
+
+
+def test_a_job_that_the_server_dies_of_is_given_up_and_hinders_no_other(tmp_path):
+    jobs = Jobs(tmp_path, 1, 10)
+    poison, other = (jobs.add(io.BytesIO(b"x"), name, "transcribe", {})["id"] for name in ("a", "b"))
+    assert jobs.next()["id"] == poison
+    jobs.release()  # an end in good order does not count
+    deaths = 0
+    while (job := jobs.next()) is not None:
+        if job["id"] == other:
+            jobs.complete(other, "text", "text/plain")
+            assert deaths == 1
+        else:
+            deaths += 1
+            jobs.close()
+            jobs = Jobs(tmp_path, 1, 10)
+            jobs.recover()
+    assert (deaths, jobs.get(poison)["status"], jobs.get(poison)["error"]["code"]) == (10, "failed", "given_up")
+    assert list(tmp_path.glob("*.upload")) == []
+    jobs.close()
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_named_and_leaves_nothing(tiny_checkpoint, sample, tmp_path):
+    """Files of this server may have 1.5 MB: an upload of more is written to the disk before it is decoded."""
+    large = np.random.default_rng(0).normal(0, 0.3, 1_500_000).astype(np.float32)
+    with running("--model", f"tiny={tiny_checkpoint}", "--jobs", tmp_path / "jobs") as server:
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (1_500_000, resource.RLIM_INFINITY))
+        for path in ("/v1/audio/transcriptions", "/v1/jobs"):
+            answer = server.client.post(path, files={"file": encoded(large)})
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "disk_full")
+        assert finished(server, submit(server, encoded(sample[:20_000])))["status"] == "completed"
     assert list((tmp_path / "jobs").glob("*.upload")) == []

@@ -119,6 +119,7 @@ def _add_status(app: FastAPI, work: Work) -> None:
     def described(name: str) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": work.models.created, "owned_by": "dragoman"}
 
+    @app.get("/v1/models/", include_in_schema=False)
     @app.get("/v1/models", responses=_ERRORS)
     async def models() -> dict[str, Any]:
         """List the models."""
@@ -129,11 +130,13 @@ def _add_status(app: FastAPI, work: Work) -> None:
         """Describe a model."""
         return described(work.models.check(model))
 
+    @app.head("/health", include_in_schema=False)  # what `curl -I` and load balancers ask
     @app.get("/health")
     async def health() -> dict[str, str]:
         """Tell that the server lives."""
         return {"status": "ok"}
 
+    @app.head("/ready", include_in_schema=False)
     @app.get("/ready", responses={503: _ERROR})
     async def ready() -> dict[str, str]:
         """Tell whether the server takes requests."""

@@ -57,8 +57,11 @@ def main() -> None:
             return
         request = json.loads(message)
         _limit(request["memory_mb"], request["seconds"], request["most_bytes"])
-        with os.fdopen(descriptors[0], "rb") as upload, os.fdopen(descriptors[1], "wb") as samples:
-            answer = _decode(upload, samples, request)
+        try:
+            with os.fdopen(descriptors[0], "rb") as upload, os.fdopen(descriptors[1], "wb") as samples:
+                answer = _decode(upload, samples, request)
+        except OSError as error:  # of the samples: what is wrong with an upload is an `AudioError`
+            answer = {"error": "disk", "errno": error.errno}
         connection.sendall(json.dumps(answer).encode() + b"\n")
 
 

@@ -71,6 +71,7 @@ class Decoders:
         Raises:
             AudioError: If it cannot be decoded, or not within the limits.
             MissingDependencyError: If it needs the extra `media`.
+            OSError: If there is no space for the samples.
         """
         child = self._idle.get()
         samples = tempfile.TemporaryFile()  # noqa: SIM115 (its owner closes it)
@@ -104,6 +105,8 @@ class Decoders:
 def _checked(answer: dict[str, Any] | None, name: str) -> int:
     if answer is None:
         raise AudioError(f"{name}: decoding it took too much time or memory, or failed. Convert it to WAV or FLAC.")
+    if answer.get("error") == "disk":
+        raise OSError(answer["errno"], os.strerror(answer["errno"]))
     if "error" in answer:
         kind = MissingDependencyError if answer["error"] == "dependency" else AudioError
         raise kind(_named(name, answer["message"].removeprefix("the given file object: ")))

@@ -1,5 +1,6 @@
 """Errors in OpenAI's form: `{"error": {"message", "type", "param", "code"}}` with the status that fits."""
 
+import errno
 import logging
 import re
 from typing import Any
@@ -67,6 +68,9 @@ def api_error(error: Exception) -> ApiError:
             return ApiError(400, str(error), code="invalid_audio", param="file")
         case OutOfMemoryError() | MemoryError():
             return ApiError(503, "The server is out of memory.", code="out_of_memory", headers={"Retry-After": "10"})
+        case OSError() if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            _log.error("No space is left: %s.", error)
+            return ApiError(503, "The server's disk is full.", code="disk_full", headers={"Retry-After": "60"})
         case ConfigError():
             named = re.match(r"`(\w+)`", str(error))
             return ApiError(400, str(error), code="invalid_value", param=named and named[1])

@@ -207,7 +207,7 @@ def upload_of(form: FormData) -> UploadFile:
 def label_of(upload: UploadFile) -> str:
     """Return what to call an upload in messages: its name, on one line."""
     clean = "".join(sign for sign in upload.filename or "" if sign.isprintable())
-    return clean[-100:] or "the upload"
+    return clean.strip()[-100:] or "the upload"
 
 
 def fields_of(kind: type[_Fields], form: FormData) -> _Fields:

@@ -1,7 +1,8 @@
 """Long recordings as jobs: kept in a folder until their result is fetched or old, so that they outlive the server.
 
-The list is an SQLite database, the uploads are files beside it. A job that was running when the server ended is queued
-again. A result is kept until the job is deleted or `keep_days` have passed.
+The list is an SQLite database, the uploads are files beside it. A job that was running when the server died is queued
+again, behind those that were not; one that it died of too often is given up. A result is kept until the job is deleted
+or `keep_days` have passed.
 """
 
 import contextlib
@@ -24,6 +25,14 @@ create table if not exists jobs (
     task text not null, fields text not null, progress real not null default 0, result text, kind text, error text
 )
 """
+_TRIES = "alter table jobs add column tries integer not null default 0"  # folders of earlier versions have none
+_MOST_TRIES = 10
+_GIVEN_UP = {
+    "message": f"The server died {_MOST_TRIES} times while it worked on this job.",
+    "type": "server_error",
+    "param": None,
+    "code": "given_up",
+}
 _ACTIVE = ("queued", "running")
 
 
@@ -49,6 +58,8 @@ class Jobs:
             self._database.execute("pragma journal_mode=wal")
             self._database.execute("pragma synchronous=full")
             self._database.execute(_TABLE)
+            if "tries" not in [row["name"] for row in self._database.execute("pragma table_info(jobs)")]:
+                self._database.execute(_TRIES)
         except (OSError, sqlite3.Error) as error:
             raise ConfigError(f"`--jobs` {folder} cannot be used: {error}.") from error
 
@@ -58,8 +69,14 @@ class Jobs:
         self._remove_strays()
 
     def requeue(self) -> None:
-        """Queue again what was running when the process that worked on it ended."""
+        """Queue again what was running when its process died; what processes died of too often has failed."""
+        for row in self._execute("select id from jobs where state = 'running' and tries >= ?", _MOST_TRIES):
+            self.fail(row["id"], _GIVEN_UP)
         self._execute("update jobs set state = 'queued', progress = 0 where state = 'running'")
+
+    def release(self) -> None:
+        """Queue again what is running, as this process ends in good order."""
+        self._execute("update jobs set state = 'queued', progress = 0, tries = tries - 1 where state = 'running'")
 
     def add(self, upload: IO[bytes], name: str, task: str, fields: dict[str, Any]) -> dict[str, Any]:
         """Keep an upload as a new job, and return the job.
@@ -76,17 +93,22 @@ class Jobs:
                 headers={"Retry-After": "60"},
             )
         number, now = f"job_{uuid.uuid4().hex}", time.time()
-        with open(self.upload(number), "xb", opener=_private) as file:
-            upload.seek(0)
-            while data := upload.read(1 << 20):
-                file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        self._execute(
-            "insert into jobs (id, state, created, changed, name, task, fields) values (?, 'queued', ?, ?, ?, ?, ?)",
-            *(number, now, now, name, task, json.dumps(fields)),
-        )
-        return self.get(number)
+        try:
+            with open(self.upload(number), "xb", opener=_private) as file:
+                upload.seek(0)
+                while data := upload.read(1 << 20):
+                    file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            (row,) = self._execute(
+                "insert into jobs (id, state, created, changed, name, task, fields) "
+                "values (?, 'queued', ?, ?, ?, ?, ?) returning *",
+                *(number, now, now, name, task, json.dumps(fields)),
+            )
+        except BaseException:  # a full disk
+            self.upload(number).unlink(missing_ok=True)
+            raise
+        return _described(row)
 
     def upload(self, number: str) -> Path:
         """Return the path of the upload of a job."""
@@ -98,11 +120,7 @@ class Jobs:
         Raises:
             ApiError: If there is none.
         """
-        row = self._row(number)
-        described = {name: row[name] for name in ("id", "name", "task", "progress")}
-        times = {"created_at": int(row["created"]), "changed_at": int(row["changed"])}
-        error = {"error": json.loads(row["error"])} if row["error"] else {}
-        return {"object": "job", **described, "status": row["state"], **times, **error}
+        return _described(self._row(number))
 
     def result(self, number: str) -> tuple[str, str]:
         """Return the result of a job and its media type.
@@ -117,13 +135,13 @@ class Jobs:
 
     def all(self) -> list[dict[str, Any]]:
         """Return all jobs, the latest first."""
-        return [self.get(row["id"]) for row in self._execute("select id from jobs order by created desc limit 1000")]
+        return [_described(row) for row in self._execute("select * from jobs order by created desc limit 1000")]
 
     def next(self) -> sqlite3.Row | None:
         """Return the oldest job that waits, which is running now; `None` if there is none."""
         rows = self._execute(
-            "update jobs set state = 'running', changed = ? where id = "
-            "(select id from jobs where state = 'queued' order by created limit 1) returning *",
+            "update jobs set state = 'running', changed = ?, tries = tries + 1 where id = "
+            "(select id from jobs where state = 'queued' order by tries, created limit 1) returning *",
             time.time(),
         )
         return rows[0] if rows else None
@@ -194,6 +212,14 @@ class Jobs:
 
     def _uploads(self) -> Iterator[Path]:
         return self._folder.glob("job_*.upload")
+
+
+def _described(row: sqlite3.Row) -> dict[str, Any]:
+    """Return a job as it is described to clients."""
+    described = {name: row[name] for name in ("id", "name", "task", "progress")}
+    times = {"created_at": int(row["created"]), "changed_at": int(row["changed"])}
+    error = {"error": json.loads(row["error"])} if row["error"] else {}
+    return {"object": "job", **described, "status": row["state"], **times, **error}
 
 
 def _private(path: str, flags: int) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import sqlite3
 from contextlib import suppress
 from typing import Any
 
@@ -26,6 +27,8 @@ from dragoman.server.jobs import Jobs
 from dragoman.server.work import Whole, Work
 
 _log = logging.getLogger("dragoman")
+
+_PAUSE_S = 5.0
 
 _KINDS: dict[str, type[Fields]] = {"transcribe": TranscriptionFields, "translate": TranslationFields}
 
@@ -78,17 +81,28 @@ def add_jobs(app: FastAPI, work: Work, jobs: Jobs, errors: dict[int | str, dict[
 async def work_on_jobs(work: Work, jobs: Jobs) -> None:
     """Work on the jobs until cancelled."""
     while True:
-        await asyncio.to_thread(jobs.remove_old)
-        job = await asyncio.to_thread(jobs.next)
-        if job is None:
-            await asyncio.sleep(0.3)
-            continue
         try:
-            await _work_on(work, jobs, job["id"], job["task"], job["fields"], job["name"])
-        except CancelledRequestError:
-            _log.info("%s is cancelled.", job["id"])
-        except Exception as error:
-            await asyncio.to_thread(jobs.fail, job["id"], api_error(error).body()["error"])
+            if await _work_on_next(work, jobs):
+                continue
+        except (sqlite3.Error, OSError) as error:  # a disk that is full, or a database in use elsewhere
+            _log.error("The jobs cannot be worked on: %s.", error)
+            await asyncio.sleep(_PAUSE_S)
+        await asyncio.sleep(0.3)
+
+
+async def _work_on_next(work: Work, jobs: Jobs) -> bool:
+    """Work on the oldest job that waits, and return whether there was one."""
+    await asyncio.to_thread(jobs.remove_old)
+    job = await asyncio.to_thread(jobs.next)
+    if job is None:
+        return False
+    try:
+        await _work_on(work, jobs, job["id"], job["task"], job["fields"], job["name"])
+    except CancelledRequestError:
+        _log.info("%s is cancelled.", job["id"])
+    except Exception as error:
+        await asyncio.to_thread(jobs.fail, job["id"], api_error(error).body()["error"])
+    return True
 
 
 async def _work_on(work: Work, jobs: Jobs, number: str, task: str, given: str, name: str) -> None:

@@ -21,6 +21,7 @@ def add_page(app: FastAPI) -> None:
         kind = _TYPES[files[name].suffix]
         return FileResponse(files[name], media_type=f"{kind}; charset=utf-8", headers={"Cache-Control": "no-cache"})
 
+    @app.head("/", include_in_schema=False)
     @app.get("/", include_in_schema=False)
     async def index() -> FileResponse:
         return served("index.html")

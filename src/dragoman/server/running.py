@@ -159,4 +159,6 @@ async def _life(work: Work, jobs: Jobs | None, works_on_jobs: bool) -> AsyncIter
     await asyncio.wait(tasks)
     work.close()
     if jobs is not None:
+        if works_on_jobs:
+            jobs.release()
         jobs.close()
