@@ -157,9 +157,13 @@ LARGE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias"
 TIED, UNTIED = {"tie_word_embeddings": True}, {"tie_word_embeddings": False}
 WEIGHTED = {"extra": {"use_weighted_layer_sum": True}}
 Speech2TextEncoder = tf.models.speech_to_text.modeling_speech_to_text.Speech2TextEncoder
-Qwen3ASREncoder = tf.models.qwen3_asr.modeling_qwen3_asr.Qwen3ASREncoder
-GlmAsrEncoder = tf.models.glmasr.modeling_glmasr.GlmAsrEncoder
 MoonshineEncoder = tf.models.moonshine.modeling_moonshine.MoonshineEncoder
+SPEECH_LANGUAGE_MODELS = {
+    "glmasr_encoder": tf.models.glmasr.modeling_glmasr.GlmAsrEncoder,
+    "qwen2_audio_encoder": tf.Qwen2AudioEncoder,
+    "qwen3_asr_encoder": tf.models.qwen3_asr.modeling_qwen3_asr.Qwen3ASREncoder,
+    "voxtral_encoder": tf.VoxtralEncoder,
+}
 WhisperEncoder = tf.models.whisper.modeling_whisper.WhisperEncoder
 
 
@@ -239,8 +243,8 @@ def _sources() -> Iterator[tuple[str, str, Source]]:
         Source(tf.WhisperForConditionalGeneration, tf.WhisperForCausalLM, aliases=True),
     ):
         yield "whisper", "text", source
-    yield "glmasr_encoder", "speech", Source(GlmAsrEncoder, GlmAsrEncoder)
-    yield "qwen3_asr_encoder", "speech", Source(Qwen3ASREncoder, Qwen3ASREncoder)
+    for name, encoder in SPEECH_LANGUAGE_MODELS.items():
+        yield name, "speech", Source(encoder, encoder)
     for part, source in _moonshine():
         yield "moonshine", part, source
     for family, text_sources in (*_text_sources().items(), *_alone()):

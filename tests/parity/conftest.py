@@ -61,7 +61,8 @@ ENCODERS = {
 }
 KNOWN = {encoder.model_type for encoder in ENCODERS.values()}
 # In test_canary.py, test_moonshine.py and test_speech_language_models.py.
-KNOWN |= {"canary", "cohere_asr", "glmasr_encoder", "moonshine", "qwen3_asr_encoder"}
+KNOWN |= {"canary", "cohere_asr", "glmasr_encoder", "moonshine", "qwen2_audio_encoder", "qwen3_asr_encoder"}
+KNOWN |= {"voxtral_encoder"}
 # Similar to wav2vec 2.0; compared in test_encoders.py, outside the matrix. Our "exact" mode equals `transformers` for
 # these, too:
 EXACT = {"unispeech-large", "unispeech-sat-large", "wav2vec2-bert", "wav2vec2-bert-relative"}

@@ -6,43 +6,27 @@ from typing import Any, ClassVar
 
 from dragoman.checkpoint.keymap import Alias, Rename, Rule
 from dragoman.errors import ConfigError
+from dragoman.families import whisper_like as like
 from dragoman.families.base import Card, Family, Part, always
 from dragoman.families.composite import Composite
-from dragoman.families.config import ModelConfig
-from dragoman.families.free_fields import FieldAlias
-from dragoman.families.whisper import ENCODER
-from dragoman.spec import Activation, NormOrder, PieceFrontendSpec, SinusoidPositionSpec, SpeechEncoderSpec
-from dragoman.spec.attention import AttentionSpec
-from dragoman.spec.block import BlockSpec, FeedForwardSpec, StackSpec
+from dragoman.spec import PieceFrontendSpec, SinusoidPositionSpec, SpeechEncoderSpec
 
 
 @dataclass(kw_only=True, init=False, eq=False)
-class Qwen3ASREncoderConfig(ModelConfig):
+class Qwen3ASREncoderConfig(like.WhisperLikeConfig):
     """Fields and defaults of the encoder in a Qwen3-ASR `config.json`."""
 
     model_type: ClassVar[str] = "qwen3_asr_encoder"
 
-    num_mel_bins: int = 128
     encoder_layers: int = 24
     encoder_attention_heads: int = 16
     encoder_ffn_dim: int = 4096
     d_model: int = 1024
-    dropout: float = 0.0
-    attention_dropout: float = 0.0
-    activation_function: str = "gelu"
-    activation_dropout: float = 0.0
-    scale_embedding: bool = False
-    initializer_range: float = 0.02
     n_window: int = 50
     output_dim: int = 3584
     n_window_infer: int = 800
     downsample_hidden_size: int = 480
     max_position_embeddings: int = 13
-
-    hidden_size = FieldAlias("d_model")
-    num_hidden_layers = FieldAlias("encoder_layers")
-    num_attention_heads = FieldAlias("encoder_attention_heads")
-    intermediate_size = FieldAlias("encoder_ffn_dim")
 
     def speech_spec(self) -> SpeechEncoderSpec:
         frontend = PieceFrontendSpec(
@@ -52,26 +36,15 @@ class Qwen3ASREncoderConfig(ModelConfig):
             raise ConfigError(
                 f"`n_window_infer` must be a multiple of {frontend.piece} (2 * n_window), but is {self.n_window_infer}."
             )
-        if self.scale_embedding:
-            raise ConfigError("`scale_embedding` must be false, but is true: no Qwen3-ASR scales its frames.")
         if self.max_position_embeddings < frontend.states:
             raise ConfigError(
                 f"`max_position_embeddings` must be at least {frontend.states}, the frames of a piece, but is "
                 f"{self.max_position_embeddings}."
             )
-        width, activation = self.d_model, Activation.parse(self.activation_function)
-        block = BlockSpec(
-            self_attn=AttentionSpec(
-                width=width, num_heads=self.encoder_attention_heads, dropout=self.attention_dropout
-            ),
-            ffn=FeedForwardSpec(width=self.encoder_ffn_dim, activation=activation, dropout=self.activation_dropout),
-            norm_order=NormOrder.PRE,
-            dropout=self.dropout,
-        )
         return SpeechEncoderSpec(
             frontend=frontend,
             positions=SinusoidPositionSpec(period=frontend.states),
-            stack=StackSpec(block=block, num_layers=self.encoder_layers, final_norm=True),
+            stack=like.stack(self, key_bias=True),
             input_norm=False,
             window=self.n_window_infer // frontend.piece * frontend.states,
             init_std=self.initializer_range,
@@ -84,7 +57,7 @@ def _rules(config: Qwen3ASREncoderConfig) -> tuple[Rule, ...]:
         # theirs                          ours
         *(Rename(f"conv2d{i + 1}.*",      f"frontend.convs.{i}.*") for i in range(3)),
         Rename("conv_out.*",              "frontend.proj.*"),
-        *(rule for rule in ENCODER if rule.theirs.startswith("layers.")),
+        *like.LAYERS,
         Rename("ln_post.*",               "stack.final_norm.*"),
     )
 
@@ -151,14 +124,5 @@ FAMILY = Family(
         licence="Apache-2.0",
         own="convolutions over pieces of 1 s, attention in windows of 8 s, clips of any length; whole models too",
     ),
-    tiny={
-        "num_mel_bins": 8,
-        "encoder_layers": 2,
-        "encoder_attention_heads": 4,
-        "encoder_ffn_dim": 37,
-        "d_model": 32,
-        "output_dim": 24,
-        "downsample_hidden_size": 8,
-        "n_window_infer": 200,
-    },
+    tiny=like.TINY | {"output_dim": 24, "downsample_hidden_size": 8, "n_window_infer": 200},
 )

@@ -23,9 +23,7 @@ _REASONS: dict[str, tuple[str, ...]] = {
     "it has an encoder of its own before a Qwen 3, and no half of it can be loaded. The nearest is an encoder of "
     "whisper joined to qwen3 with `fusion='prefix'`": ("fun_asr_nano",),
     "it has a variant of Whisper's encoder before a Llama, and no half of it can be loaded. The nearest is an encoder "
-    "of whisper joined to llama with `fusion='prefix'`": ("ultravox", "voxtral", "voxtral_realtime"),
-    "it has a variant of Whisper's encoder before a Qwen 2, and no half of it can be loaded. The nearest is an encoder "
-    "of whisper joined to qwen2 with `fusion='prefix'`": ("qwen2_audio",),
+    "of whisper joined to llama with `fusion='prefix'`": ("ultravox", "voxtral_realtime"),
     "it has a Conformer of its own before a Granite, and no half of it can be loaded. The nearest is "
     "wav2vec2-conformer joined to granite with `fusion='prefix'`": (
         "granite_speech", "granite_speech5", "granite_speech_plus",

@@ -6,12 +6,16 @@ from typing import Any
 
 from dragoman.audio.features.extractor import FeatureExtractor
 from dragoman.audio.features.filter_banks import SeamlessM4TFeatureExtractor, Speech2TextFeatureExtractor
-from dragoman.audio.features.glmasr import GlmAsrFeatureExtractor
 from dragoman.audio.features.parakeet import CohereAsrFeatureExtractor, ParakeetFeatureExtractor
 from dragoman.audio.features.preprocessor_config import read_preprocessor_config
 from dragoman.audio.features.qwen3_asr import Qwen3ASRFeatureExtractor
 from dragoman.audio.features.wav2vec2 import Wav2Vec2FeatureExtractor
 from dragoman.audio.features.whisper import WhisperFeatureExtractor
+from dragoman.audio.features.windows import (
+    GlmAsrFeatureExtractor,
+    Qwen2AudioFeatureExtractor,
+    VoxtralFeatureExtractor,
+)
 from dragoman.checkpoint.folder import gguf_metadata, read_model_config
 from dragoman.errors import ConfigError, ModelNotFoundError, did_you_mean
 from dragoman.families import FAMILIES
@@ -32,11 +36,13 @@ _EXTRACTORS: dict[str, type[FeatureExtractor]] = {
         ParakeetFeatureExtractor,
         CohereAsrFeatureExtractor,
         GlmAsrFeatureExtractor,
+        Qwen2AudioFeatureExtractor,
         Qwen3ASRFeatureExtractor,
+        VoxtralFeatureExtractor,
     )
 }
 # Processors whose feature extractor is one that files call by the name of another.
-_EXTRACTOR_WITH = {"GlmAsrProcessor": "GlmAsrFeatureExtractor", "Qwen3ASRProcessor": "Qwen3ASRFeatureExtractor"}
+_EXTRACTOR_WITH = {family.processor: family.feature_extractor for family in FAMILIES if family.composite}
 # Classes by model type, where no file names one. Early files have a model type in place of a class.
 _EXTRACTOR_OF = {family.model_type: family.feature_extractor for family in FAMILIES if family.feature_extractor}
 TOKENIZER_OF = {family.model_type: family.tokenizer for family in FAMILIES if family.tokenizer}
@@ -75,7 +81,7 @@ def read_feature_extractor(folder: Path, options: Mapping[str, Any]) -> FeatureE
         return WhisperFeatureExtractor(**({"feature_size": bins} | dict(options)))
     name = fields.get("feature_extractor_type") or config.get("feature_extractor_type") or _by_fields(fields, config)
     name = _EXTRACTOR_OF.get(str(name), str(name))
-    name = _EXTRACTOR_WITH.get(str(processor_class(folder) or _processor_of(_encoder(config))), name)
+    name = _EXTRACTOR_WITH.get(processor_class(folder) or _processor_of(_encoder(config))) or name
     if name not in _EXTRACTORS:
         raise ConfigError(
             f"{folder} has a feature extractor of the class {name!r}; known classes are {', '.join(_EXTRACTORS)}."

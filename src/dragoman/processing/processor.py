@@ -245,8 +245,16 @@ class CohereAsrProcessor(CoherePrompts, SpeechProcessor):
     """The processor of Cohere Transcribe."""
 
 
+class Qwen2AudioProcessor(SpeechProcessor):
+    """The processor of Qwen2-Audio, and of its encoder and any decoder."""
+
+
 class Qwen3ASRProcessor(SpeechProcessor):
     """The processor of Qwen3-ASR, and of its encoder and any decoder."""
+
+
+class VoxtralProcessor(SpeechProcessor):
+    """The processor of Voxtral, and of its encoder and any decoder."""
 
 
 class WhisperProcessor(SpeechProcessor):
@@ -277,10 +285,12 @@ PROCESSORS: dict[str, type[SpeechProcessor]] = {
         CohereAsrProcessor,
         ParakeetProcessor,
         GlmAsrProcessor,
+        Qwen2AudioProcessor,
         Qwen3ASRProcessor,
         Speech2Text2Processor,
         Speech2TextProcessor,
         SpeechProcessor,
+        VoxtralProcessor,
         Wav2Vec2BertProcessor,
         Wav2Vec2Processor,
         WhisperProcessor,

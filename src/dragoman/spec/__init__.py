@@ -15,6 +15,7 @@ from dragoman.spec.frontend import (
 from dragoman.spec.ids import GenerationId, SharedId, SpecialIds, keep_own_id
 from dragoman.spec.norms import Norm, NormOrder, NormSlots, NormSpec
 from dragoman.spec.pieces import PieceFrontendSpec
+from dragoman.spec.pooling import PoolSpec
 from dragoman.spec.positions import (
     BucketBiasSpec,
     ConvPositionSpec,
@@ -58,6 +59,7 @@ __all__ = [
     "Padding",
     "PairScaling",
     "PieceFrontendSpec",
+    "PoolSpec",
     "PositionSpec",
     "Positions",
     "RotaryScaling",

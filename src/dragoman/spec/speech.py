@@ -8,6 +8,7 @@ from dragoman.spec.block import BlockSpec, FeedForwardSpec, StackSpec
 from dragoman.spec.checks import MOST_LAYERS, check_numbers, check_sizes
 from dragoman.spec.enums import Padding
 from dragoman.spec.frontend import FrontendSpec, SubsampleFrontendSpec
+from dragoman.spec.pooling import PoolSpec
 from dragoman.spec.positions import (
     BucketBiasSpec,
     ConvPositionSpec,
@@ -111,7 +112,7 @@ class SpeechEncoderSpec:
     """Probability that a value that enters the stack is dropped in training."""
     position_bias: BucketBiasSpec | None = None
     """Learned bias of the attention scores of all layers, by distance (WavLM)."""
-    adapter: ConvAdapterSpec | None = None
+    adapter: ConvAdapterSpec | PoolSpec | None = None
     """Shortens the memory."""
     spec_augment: SpecAugmentSpec | None = None
     """Masks of training; `None` for none."""

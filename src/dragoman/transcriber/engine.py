@@ -17,6 +17,7 @@ from dragoman.families.composite import Composite
 from dragoman.families.composites import composite_of
 from dragoman.generation.scorers.fusion import Scorer
 from dragoman.model.runner import ModelFacts, Runner
+from dragoman.spec import MelFrontendSpec
 from dragoman.text.ctc import Wav2Vec2CTCTokenizer
 from dragoman.transcriber.decoded import Decoded
 from dragoman.transcriber.options import TranscribeOptions
@@ -73,7 +74,7 @@ class Engine:
     @property
     def has_window_limit(self) -> bool:
         """Whether the feature extractor would cut off longer windows."""
-        return not self.facts.speech.frontend.masked or self.facts.speech.attends_padding
+        return isinstance(self.facts.speech.frontend, MelFrontendSpec)
 
     def features(self, waveforms: Sequence[Waveform]) -> Any:
         """Return the encoder's input; a window that is too short for a single frame is padded with silence."""

@@ -1,7 +1,9 @@
-"""Convolutional adapters, which shorten the memory of a speech encoder.
+"""Adapters, which shorten the memory of a speech encoder: convolutions, or averages.
 
 Axes: batch, frames, width.
 """
+
+from typing import TypeAlias
 
 import jax
 from flax import nnx
@@ -11,34 +13,11 @@ from dragoman.jax.net.attention import Attention
 from dragoman.jax.net.block import FeedForward
 from dragoman.jax.net.layers import Conv1d, Key, Lengths, Linear, dropout, frame_mask, split, zero_padding
 from dragoman.jax.net.norms import LayerNorm
-from dragoman.spec import BlockSpec, ConvAdapterSpec
+from dragoman.jax.net.squeeze import average
+from dragoman.spec import BlockSpec, ConvAdapterSpec, PoolSpec
 
-
-class ConvAdapter(nnx.Module):
-    """Gated strided convolutions, after a projection where the widths differ (XLS-R, section 4.2)."""
-
-    def __init__(self, spec: ConvAdapterSpec, width: int) -> None:
-        self.spec = spec
-        projects = spec.width != width
-        self.proj = Linear(width, spec.width) if projects else None
-        self.norm = LayerNorm(spec.width) if projects else None
-        self.layers = nnx.List(_conv(spec) for _ in range(spec.num_layers))
-
-    def __call__(
-        self, states: Float[Array, "batch frames width"], lengths: Lengths, *, mask_padding: bool, key: Key = None
-    ) -> Float[Array, "batch frames_out width_out"]:
-        """Shorten; frames beyond `lengths` are zero at each convolution, as they are at the edge of a single clip.
-
-        With `mask_padding=False` they are not masked, which is what `transformers` does. `key` is not used.
-        """
-        if self.proj is not None and self.norm is not None:
-            states = self.norm(self.proj(states))
-        for conv in self.layers:
-            if lengths is not None and mask_padding:
-                states = zero_padding(states, frame_mask(lengths, states.shape[1]))
-                lengths = self.spec.shortened(lengths)
-            states = _shortened(conv, states)
-        return states
+States: TypeAlias = Float[Array, "batch frames width"]
+Fewer: TypeAlias = Float[Array, "batch frames_out width_out"]
 
 
 class AttentiveLayer(nnx.Module):
@@ -52,8 +31,8 @@ class AttentiveLayer(nnx.Module):
         self.ffn_norm, self.ffn = LayerNorm(spec.width, block.norm.eps), FeedForward(block.ffn, block.width)
 
     def __call__(
-        self, states: Float[Array, "batch frames width"], lengths: Lengths, *, mask_padding: bool, key: Key = None
-    ) -> tuple[Float[Array, "batch fewer width"], Lengths]:
+        self, states: States, lengths: Lengths, *, mask_padding: bool, key: Key = None
+    ) -> tuple[Fewer, Lengths]:
         """Return the new states and their lengths; see `ConvAdapter`."""
         keep = None if lengths is None or not mask_padding else frame_mask(lengths, states.shape[1])
         residual = _shortened(self.residual_conv, zero_padding(self.residual_norm(states), keep))
@@ -69,31 +48,50 @@ class AttentiveLayer(nnx.Module):
         return states + dropout(inner, self.block.dropout, last_key), lengths
 
 
-class AttentiveAdapter(nnx.Module):
-    """Attentive layers after half a feed-forward network and a projection, where there are such.
+class ConvAdapter(nnx.Module):
+    """Gated strided convolutions, or attentive layers, after a projection where the widths differ.
 
-    Reference: the length adapter of https://arxiv.org/abs/2312.05187, section 3.2.1.
+    References: XLS-R, section 4.2; https://arxiv.org/abs/2312.05187, section 3.2.1, for attentive layers, which follow
+    half a feed-forward network.
     """
 
-    def __init__(self, spec: ConvAdapterSpec, block: BlockSpec, width: int) -> None:
-        projects = spec.width != width
+    def __init__(self, spec: ConvAdapterSpec, width: int) -> None:
+        self.spec, block, projects = spec, spec.block, spec.width != width
         self.first_ffn = FeedForward(spec.first_ffn, width) if spec.first_ffn else None
         self.proj = Linear(width, spec.width) if projects else None
-        self.norm = LayerNorm(spec.width, block.norm.eps) if projects else None
-        self.layers = nnx.List(AttentiveLayer(spec, block) for _ in range(spec.num_layers))
+        self.norm = LayerNorm(spec.width, block.norm.eps if block else 1e-5) if projects else None
+        self.layers = nnx.List(AttentiveLayer(spec, block) if block else _conv(spec) for _ in range(spec.num_layers))
 
-    def __call__(
-        self, states: Float[Array, "batch frames width"], lengths: Lengths, *, mask_padding: bool, key: Key = None
-    ) -> Float[Array, "batch frames_out width_out"]:
-        """Shorten; see `ConvAdapter`."""
+    def __call__(self, states: States, lengths: Lengths, *, mask_padding: bool, key: Key = None) -> Fewer:
+        """Shorten; frames beyond `lengths` are zero at each convolution, as they are at the edge of a single clip.
+
+        With `mask_padding=False` they are not masked, which is what `transformers` does.
+        """
         first_key, *keys = split(key, 1 + len(self.layers))
         if self.first_ffn is not None:
             states = states + 0.5 * self.first_ffn(states, first_key)
         if self.proj is not None and self.norm is not None:
             states = self.norm(self.proj(states))
         for layer, layer_key in zip(self.layers, keys, strict=True):
-            states, lengths = layer(states, lengths, mask_padding=mask_padding, key=layer_key)
+            if isinstance(layer, AttentiveLayer):
+                states, lengths = layer(states, lengths, mask_padding=mask_padding, key=layer_key)
+                continue
+            if lengths is not None and mask_padding:
+                states = zero_padding(states, frame_mask(lengths, states.shape[1]))
+                lengths = self.spec.shortened(lengths)
+            states = _shortened(layer, states)
         return states
+
+
+class Pool(nnx.Module):
+    """Averages of neighbouring states, then a norm."""
+
+    def __init__(self, spec: PoolSpec) -> None:
+        self.stride, self.norm = spec.stride, LayerNorm(spec.width)
+
+    def __call__(self, states: States, lengths: Lengths, *, mask_padding: bool, key: Key = None) -> Fewer:
+        """Shorten; no average that counts has padding in it. `key` is not used."""
+        return self.norm(average(states, self.stride))
 
 
 def _conv(spec: ConvAdapterSpec) -> Conv1d:
@@ -104,6 +102,6 @@ def _shortened(conv: Conv1d, states: Array) -> Array:
     return jax.nn.glu(conv(states), axis=-1)
 
 
-def adapter_of(spec: ConvAdapterSpec, width: int) -> ConvAdapter | AttentiveAdapter:
+def adapter_of(spec: ConvAdapterSpec | PoolSpec, width: int) -> ConvAdapter | Pool:
     """Build the adapter that a spec describes, after a stack of width `width`."""
-    return ConvAdapter(spec, width) if spec.block is None else AttentiveAdapter(spec, spec.block, width)
+    return Pool(spec) if isinstance(spec, PoolSpec) else ConvAdapter(spec, width)
