@@ -279,22 +279,7 @@ class WhisperProcessor(SpeechProcessor):
 
 
 PROCESSORS: dict[str, type[SpeechProcessor]] = {
-    kind.__name__: kind
-    for kind in (
-        CanaryProcessor,
-        CohereAsrProcessor,
-        ParakeetProcessor,
-        GlmAsrProcessor,
-        Qwen2AudioProcessor,
-        Qwen3ASRProcessor,
-        Speech2Text2Processor,
-        Speech2TextProcessor,
-        SpeechProcessor,
-        VoxtralProcessor,
-        Wav2Vec2BertProcessor,
-        Wav2Vec2Processor,
-        WhisperProcessor,
-    )
+    kind.__name__: kind for kind in (SpeechProcessor, *SpeechProcessor.__subclasses__())
 }
 _OF_EXTRACTOR = {
     family.feature_extractor: PROCESSORS[family.processor]
