@@ -48,7 +48,7 @@ def audio(model: Joint, batch: int, frames: int) -> Tensor:
         frames = min(frames, spec.positions.num_positions)
     if spec.window is not None:  # a graph is of one window
         frames = min(frames, spec.window)
-    size = spec.shortest_input + (frames - 1) * spec.frontend.hop
+    size = max(spec.shortest_input, spec.frontend.receptive_field + (frames - 1) * spec.frontend.hop)
     return torch.randn(spec.frontend.input_shape(batch, size), generator=torch.Generator().manual_seed(frames))
 
 
