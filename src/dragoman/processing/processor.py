@@ -278,9 +278,8 @@ class WhisperProcessor(SpeechProcessor):
         return self.tokenizer
 
 
-PROCESSORS: dict[str, type[SpeechProcessor]] = {
-    kind.__name__: kind for kind in (SpeechProcessor, *SpeechProcessor.__subclasses__())
-}
+_ALL: list[type[SpeechProcessor]] = [SpeechProcessor, *SpeechProcessor.__subclasses__()]
+PROCESSORS: dict[str, type[SpeechProcessor]] = {kind.__name__: kind for kind in _ALL}
 _OF_EXTRACTOR = {
     family.feature_extractor: PROCESSORS[family.processor]
     for family in FAMILIES
