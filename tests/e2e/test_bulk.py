@@ -3,16 +3,21 @@
 import hashlib
 import json
 import os
+import pty
+import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import soundfile
 
+DOCS = Path(__file__).parents[2] / "docs"
 PROGRAM = [sys.executable, "-m", "dragoman"]
 QUICK = ("--beam_size", "2", "--no_vad_filter", "--temperature", "0", "--threads", "1")
 
@@ -53,6 +58,30 @@ def bulk(*given):
     return subprocess.run(**command(*given), capture_output=True, check=False)
 
 
+def page_commands(page="bulk.md"):
+    """Return the commands of a page, those of scripts included, each in one line."""
+    text = (DOCS / page).read_text()
+    blocks = re.findall(r"^```(?:console|sh)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [" ".join(line.removeprefix("$ ").split()) for line in lines if not line.startswith("#")]
+
+
+def page_command(start):
+    """Return the words of the only command of the page that starts so, for this Python."""
+    (found,) = [line for line in page_commands() if line.startswith(start)]
+    return [*PROGRAM, *shlex.split(found)[1:]] if start.startswith("dragoman") else shlex.split(found)
+
+
+@pytest.fixture
+def project(archive, tmp_path, monkeypatch):
+    """A working directory with the manifest that the page names."""
+    rows = [{"id": f"clip {n}", "audio": str(archive / f"clips/{n:02}.wav")} for n in range(20)]
+    write_manifest(tmp_path / "talks.jsonl", rows)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return tmp_path
+
+
 def rows_in(out):
     return [json.loads(line) for path in sorted(out.glob("part-*")) for line in path.read_text().splitlines()]
 
@@ -62,24 +91,42 @@ def status(out):
     return json.loads(done.stdout)
 
 
-def test_every_clip_once_as_transcribed(archive, texts, tiny_checkpoint, tmp_path):
-    out = tmp_path / "out"
-    done = bulk(archive / "clips.jsonl", out, tiny_checkpoint, "--items_per_part", 4, "--price_per_hour", 2)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "20 of 20 items are done, 0 failed" in done.stdout
-    assert "real-time factor" in done.stdout
-    assert "cost" in done.stdout
+def lines_of(screen):
+    """Yield what a process writes to its terminal, until it ends."""
+    with suppress(OSError):
+        while content := os.read(screen, 1 << 16):
+            yield content.decode(errors="replace")
+
+
+def test_both_pages_have_the_same_commands():
+    assert page_commands() == page_commands("ar/bulk.md")
+
+
+def test_every_clip_once_as_transcribed(project, texts, tiny_checkpoint):
+    given = ["--model", tiny_checkpoint, *QUICK, "--items_per_part", "4", "--price_per_hour", "2"]
+    first = [*page_command("dragoman bulk talks.jsonl -o transcripts/ --workers 2"), *given]
+    screen, terminal = pty.openpty()
+    running = subprocess.Popen(first, stdout=subprocess.PIPE, stderr=terminal, text=True)
+    os.close(terminal)
+    shown = "".join(lines_of(screen))
+    told = running.communicate()[0]
+    assert running.returncode == 0
+    assert "hours of audio, real-time factor" in shown
+    assert "20 of 20 items are done, 0 failed" in told
+    assert "real-time factor" in told
+    assert "cost" in told
+    out = project / "transcripts"
     rows = rows_in(out)
     assert [(row["id"], row["text"]) for row in rows] == [(f"clip {n}", text) for n, text in enumerate(texts)]
     finished = [json.loads(line) for line in (out / "finished.jsonl").read_text().splitlines()]
     assert [hashlib.sha256((out / one["file"]).read_bytes()).hexdigest() for one in finished] == [
         one["sha256"] for one in finished
     ]
-    told = status(out)
-    assert (told["items"], told["done"], told["failed"], told["finished_parts"]) == (20, 20, 0, 5)
+    asked = subprocess.run(page_command("dragoman bulk status"), capture_output=True, text=True, check=True)
+    assert "20 of 20 items are done, 0 failed; 5 of 5 parts" in asked.stdout
     before = {path.name: path.stat().st_mtime_ns for path in out.glob("part-*")}
-    again = bulk(archive / "clips.jsonl", out, tiny_checkpoint)
-    assert again.returncode == 0
+    again = subprocess.run(first, capture_output=True, text=True, check=True)
+    assert again.stderr == ""
     assert "0 in this run" in again.stdout
     assert before == {path.name: path.stat().st_mtime_ns for path in out.glob("part-*")}
 
@@ -204,15 +251,20 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(archive, texts, tiny_checkp
 
 
 @pytest.mark.slow
-def test_independent_runs_share_an_output(archive, texts, tiny_checkpoint, tmp_path):
-    out = tmp_path / "out"
-    running = [
+def test_job_arrays_share_an_output(project, texts, tiny_checkpoint):
+    (script,) = re.findall(r"^```sh\n(#!.*?)^```$", (DOCS / "bulk.md").read_text(), re.MULTILINE | re.DOTALL)
+    options = shlex.join(map(str, ("--model", tiny_checkpoint, *QUICK, "--items_per_part", 3)))
+    (project / "array.sh").write_text(f"{script.rstrip()} {options}\n")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    tasks = [
         subprocess.Popen(
-            **command(archive / "clips.jsonl", out, tiny_checkpoint, "--items_per_part", 3, "--shard", shard)
+            ["sh", "array.sh"],
+            env={**os.environ, "PATH": path, "SLURM_ARRAY_TASK_ID": str(task), "SLURM_ARRAY_TASK_COUNT": "3"},
         )
-        for shard in ("1/3", "2/3", "3/3")
+        for task in (1, 2, 3)
     ]
-    assert [one.wait() for one in running] == [0, 0, 0]
+    assert [one.wait() for one in tasks] == [0, 0, 0]
+    out = project / "transcripts"
     assert [row["text"] for row in rows_in(out)] == texts
     assert len(list(out.glob("finished-*-of-00003.jsonl"))) == 3
     assert status(out)["finished_parts"] == 7
@@ -242,3 +294,68 @@ def test_a_recording_that_kills_workers_is_given_up(archive, texts, sample, tiny
     assert bad["id"] == "long"
     assert "5 workers were killed" in bad["error"]
     assert [row["text"] for row in rows_in(out)][:20] == texts
+
+
+@pytest.fixture
+def bucket(archive, monkeypatch):
+    """A bucket with the clips in `talks`, in a server that speaks S3's protocol; the file system of it."""
+    moto = pytest.importorskip("moto.server", reason="moto is not installed")
+    s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    given = {"ENDPOINT_URL": f"http://{host}:{port}", "ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b"}
+    for name, value in given.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    files = s3fs.S3FileSystem()
+    files.mkdir("bucket")
+    files.put(str(archive / "clips"), "bucket/talks", recursive=True)
+    yield files
+    server.stop()
+
+
+def texts_of(files, folder):
+    """Return the texts of an output in a bucket, by the number of the clip."""
+    rows = [json.loads(line) for part in files.glob(f"{folder}/part-*") for line in files.cat(part).splitlines()]
+    assert len(rows) == len({row["id"] for row in rows}) == 20
+    return [row["text"] for row in sorted(rows, key=lambda row: row["id"])]
+
+
+@pytest.mark.slow
+def test_recordings_and_results_in_a_bucket(bucket, texts, tiny_checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # for journals
+    options = ("--items_per_part", 7)
+    done = bulk("s3://bucket/talks/", "s3://bucket/texts", tiny_checkpoint, *options)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert texts_of(bucket, "bucket/texts") == texts
+    assert status("s3://bucket/texts")["finished_parts"] == 3
+    bucket.rm("bucket/texts/part-000001.jsonl")
+    again = bulk("s3://bucket/talks/", "s3://bucket/texts", tiny_checkpoint, *options)
+    assert "7 in this run" in again.stdout
+    assert texts_of(bucket, "bucket/texts") == texts
+
+
+@pytest.mark.nightly  # Ray's processes need a minute to start and a gigabyte of memory
+def test_commands_of_the_page_for_ray(project, bucket, texts, tiny_checkpoint, monkeypatch):
+    pytest.importorskip("ray.dashboard.modules.job.sdk", reason="ray[default] is not installed")
+    folder = Path(sys.executable).parent
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+    options = list(map(str, ("--model", tiny_checkpoint, *QUICK, "--items_per_part", 7, "--workers", 1)))
+    port = ["--num-cpus", "3", "--port", "6397", "--dashboard-port", "8297", "--disable-usage-stats"]
+    node = subprocess.Popen([*page_command("ray start --head"), "--block", *port])
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8297")
+    try:
+        submit = page_command("ray job submit")
+        wait_for(lambda: subprocess.run(["ray", "job", "list"], capture_output=True, check=False).returncode == 0)
+        subprocess.run([*submit, *options], check=True)
+        assert texts_of(bucket, "bucket/texts") == texts
+        monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6397")
+        words = page_command("dragoman bulk talks.jsonl -o transcripts/ --runner ray")
+        done = subprocess.run([*words, *options], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert [row["text"] for row in rows_in(project / "transcripts")] == texts
+    finally:
+        node.terminate()
+        node.wait()

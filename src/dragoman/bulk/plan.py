@@ -170,4 +170,5 @@ def _cut(items: Sequence[Item], most: int) -> Iterator[tuple[Item, ...]]:
 
 def usual_size(items: int, workers: int) -> int:
     """Return the usual number of items in a part: several parts for each worker, so that all end at about one time."""
-    return min(max(math.ceil(items / (workers * _PARTS_PER_WORKER)), _FEWEST), _MOST)
+    several = min(max(math.ceil(items / (workers * _PARTS_PER_WORKER)), _FEWEST), _MOST)
+    return max(min(several, math.ceil(items / workers)), 1)  # at least one part for each worker

@@ -40,12 +40,6 @@ class Progress(NamedTuple):
         """Seconds of work of a machine for a second of audio; `None` at the beginning."""
         return self.run.hours * 3600 / self.run.audio if self.run.audio else None
 
-    @property
-    def seconds_left(self) -> float | None:
-        """At the speed so far; `None` at the beginning."""
-        wall = self.run.seen - self.run.started
-        return wall / self.run.items * (self.items - self.done) if self.run.items else None
-
 
 Show: TypeAlias = Callable[[Progress], object]
 

@@ -35,7 +35,7 @@ class BulkOptions:
     items_per_part: int | None = _result(
         None,
         "Items in a file of the output.",
-        unset="an eighth of each worker's share, but from 32 to 500, and fewer where recordings are large",
+        unset="an eighth of each worker's share, but from 32 to 500; fewer if there are few or if they are large",
         at_least=1,
     )
     runner: Literal["local", "ray"] = _run(

@@ -72,11 +72,24 @@ def bulk(
     )
     raise_again()  # Ctrl-C lets the workers note what they were at
     with progress_bar("transcribing", None, not messages.json_logs, unit="items") as bar:
-        done = running.run_bulk(source, reading.read(), work, run, lambda progress: bar.update(progress.done))
+        done = running.run_bulk(
+            source,
+            reading.read(),
+            work,
+            run,
+            lambda progress: bar.update(progress.done, progress.items, _label(progress)),
+        )
     if done.failed:
         LOG.error("%d of %d items failed; %s/failures.jsonl has the reasons.", done.failed, done.items, run.output_dir)
     print(_summary(done, run.price_per_hour))  # noqa: T201
     return 1 if done.failed else 0
+
+
+def _label(progress: Any) -> str:
+    """Return what the progress bar says: hours of audio, speed and failures so far."""
+    factor = progress.real_time_factor
+    speed = f", real-time factor {factor:.3f}" if factor else ""
+    return f"{progress.run.audio / 3600:.2f} hours of audio{speed}, {progress.failed} failed"
 
 
 def _summary(done: Any, price: float | None) -> str:

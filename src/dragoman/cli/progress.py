@@ -16,11 +16,11 @@ class Bar:
     def __init__(self, shown: "tuple[Progress, TaskID] | None" = None) -> None:
         self._shown = shown
 
-    def update(self, done: float) -> None:
-        """Move the bar to `done` seconds."""
+    def update(self, done: float, total: float | None = None, label: str | None = None) -> None:
+        """Move the bar to `done` seconds; `None` leaves length and label as they are."""
         if self._shown:
             progress, task = self._shown
-            progress.update(task, completed=done)
+            progress.update(task, completed=done, total=total, description=label)
 
     def print(self, text: str) -> None:
         """Print a result; the bar disappears meanwhile if both are on the same terminal."""
