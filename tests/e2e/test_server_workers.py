@@ -45,13 +45,13 @@ def wait_until(condition, seconds: float = 60) -> None:
 
 def post(server: Server, file: tuple[str, bytes]) -> httpx.Response:
     """Post by a connection of its own, so that any process may take it."""
-    return httpx.post(f"{server.url}/v1/audio/transcriptions", files={"file": file}, timeout=60)
+    return httpx.post(f"{server.url}/v1/audio/transcriptions", files={"file": file}, timeout=120)
 
 
 @pytest.fixture
 def two(tiny_checkpoint, tmp_path):
     arguments = ["--model", f"tiny={tiny_checkpoint}", "--preload", "--workers", 2, "--jobs", tmp_path / "jobs"]
-    with running(*arguments) as server:
+    with running(*arguments, "--drain_s", 120) as server:  # a busy machine needs longer than the default
         yield server
 
 
@@ -99,7 +99,7 @@ def test_sigterm_lets_requests_of_all_finish(two, sample):
         wait_until(lambda: "dragoman_requests_running 6\n" in httpx.get(f"{two.url}/metrics", timeout=60).text)
         two.process.send_signal(signal.SIGTERM)
         assert [one.result().status_code for one in pending] == [200] * 6
-    assert two.process.wait(30) == 0
+    assert two.process.wait(120) == 0
     assert all(gone(one) for one in processes)
 
 
