@@ -156,7 +156,7 @@ class Faults:
         return Server([*command, "--model", f"model={self._options.model}"], [], {}, threads=1, connections=32)
 
     def _outcome(self, url: str, place: int, clip: bytes | None = None) -> str:
-        """Ask by a connection of its own for the text of a clip, and return what came of it."""
+        """Ask by a connection of its own for the text of a clip, and return the outcome: `right`, or what else."""
         try:
             files = {"file": ("clip", self._clips[place] if clip is None else clip)}
             answer = httpx.post(url + AUDIO, files=files, data=FIELDS, timeout=300)
