@@ -202,3 +202,37 @@ class PrefixedName(TensorName):
 
     def __add__(self, other: str) -> "PrefixedName":
         return PrefixedName(str(self) + other, self.pairs)
+
+
+class ChildName(str):
+    """Our name of a child of a model or a part; what equals no name of ours but one of `transformers` warns, once.
+
+    Attributes:
+        theirs: Returns the names of the children in `transformers`.
+    """
+
+    __slots__ = ("theirs",)
+    theirs: Callable[[], Collection[str]]
+
+    def __new__(cls, name: str, theirs: Callable[[], Collection[str]]) -> Self:
+        own = super().__new__(cls, name)
+        own.theirs = theirs
+        return own
+
+    def __reduce__(self) -> Any:
+        return str, (str(self),)
+
+    def __eq__(self, other: object) -> bool:
+        if not str.__eq__(self, other) and type(other) is str and other in self.theirs():
+            warnings.warn(
+                f"No child here is called {other!r}, as in transformers: the module is divided otherwise. Attributes "
+                f"lead to it (encoder.{other} or decoder.{other}), and named_parameters() finds it.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return str.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = str.__hash__

@@ -11,12 +11,58 @@ from typing import Any
 import torch
 from torch import nn
 
+from dragoman.api.config import SpeechEncoderDecoderConfig
+from dragoman.errors import ConfigError
 from dragoman.model.naming import first_words
-from dragoman.model.tensor_name import NamePairs, PrefixedName, TensorName
+from dragoman.model.tensor_name import ChildName, NamePairs, PrefixedName, TensorName
 from dragoman.torch.places import is_there, names_of, parts_of
 from dragoman.torch.views import replace, resolve
 
 torch.serialization.add_safe_globals([TensorName])  # an optimizer keeps the names that it was given
+
+
+class Dropouts(nn.Dropout):
+    """Stands for all dropouts of a part in loops over `nn.Dropout` modules; they are numbers in its configuration.
+
+    Setting `p` sets these numbers, which are in force at once.
+    """
+
+    _part: Any
+
+    def __init__(self, part: nn.Module) -> None:
+        nn.Module.__init__(self)
+        self.__dict__.update(_part=part, training=part.training, inplace=False)  # it belongs to the part
+
+    def _rates(self) -> dict[str, float]:
+        fields = vars(self._part.config).items()
+        words = ("dropout", "pdrop")
+        return {
+            name: rate for name, rate in fields if type(rate) in (int, float) and any(word in name for word in words)
+        }
+
+    @property
+    def p(self) -> float:
+        """The highest of the rates."""
+        return max(self._rates().values(), default=0.0)
+
+    @p.setter
+    def p(self, rate: float) -> None:
+        for name in self._rates():
+            setattr(self._part.config, name, float(rate))
+
+    def train(self, mode: bool = True) -> "Dropouts":
+        """Check the mode, which is that of the part.
+
+        Raises:
+            ConfigError: If it is another one.
+        """
+        if mode != self._part.training:
+            raise ConfigError(
+                "The dropouts of a part have its mode and are no modules of their own. Set their rate, `p`, or the "
+                "mode of the whole encoder or decoder; other noise is set in its configuration (layerdrop, "
+                "apply_spec_augment)."
+            )
+        return self
 
 
 class NamedModule(nn.Module):
@@ -43,7 +89,8 @@ class NamedModule(nn.Module):
     ) -> Iterator[tuple[str, nn.Module]]:
         """Yield each module with our name, which answers tests as those of `named_parameters` do.
 
-        So PEFT finds `target_modules=["query", "value"]`. What is fused there is several modules here.
+        So PEFT finds `target_modules=["query", "value"]`. What is fused there is several modules here. The last module
+        of a part is one `nn.Dropout` for all of its dropouts.
         """
         named = super().named_modules(memo, prefix, remove_duplicate)
         if "config" not in self.__dict__ or torch.compiler.is_compiling():
@@ -53,6 +100,13 @@ class NamedModule(nn.Module):
         kind = PrefixedName if prefix else TensorName
         for name, module in named:
             yield kind(str(name), pairs), module
+        if not isinstance(self.config, SpeechEncoderDecoderConfig):
+            yield f"{prefix}.dropout" if prefix else "dropout", Dropouts(self)
+
+    def named_children(self) -> Iterator[tuple[str, nn.Module]]:
+        """Yield each child with our name; a comparison of it with a name of `transformers` warns if it is none here."""
+        for name, child in super().named_children():
+            yield ChildName(name, lambda: first_words(self)) if "config" in self.__dict__ else name, child
 
     def hf_named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield each parameter with its name in `transformers`, where `named_parameters` gives ours.
