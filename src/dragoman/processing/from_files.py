@@ -23,6 +23,8 @@ from dragoman.families.composites import joint_data
 from dragoman.files import find_json
 from dragoman.text.gguf import tokenizer_of
 from dragoman.text.settings import OPTIONS
+from dragoman.text.tekken import FILE as TEKKEN
+from dragoman.text.tekken import tekken_tokenizer
 from dragoman.text.tokenizer import Tokenizer
 from dragoman.text.vocab_files import load_tokenizer
 
@@ -60,6 +62,8 @@ def read_tokenizer(folder: Path, options: Mapping[str, Any]) -> Tokenizer:
     metadata = None if (folder / "tokenizer.json").is_file() else gguf_metadata(folder)
     if metadata is not None:
         return tokenizer_of(metadata, settings)
+    if not (folder / "tokenizer.json").is_file() and (folder / TEKKEN).is_file():
+        return tekken_tokenizer(folder / TEKKEN, settings)
     return load_tokenizer(folder, tokenizer_type=options.get("tokenizer_type"), options=settings, class_of=TOKENIZER_OF)
 
 
