@@ -1,6 +1,7 @@
 """Processors of speech language models: spectrograms and prompts of `transformers`, and the texts of recordings."""
 
 import json
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -199,6 +200,62 @@ def test_language_of_qwen3_asr(card: tuple[Card, Any, Path], language: str | Non
     inputs = theirs.apply_transcription_request([synthetic_speech(2.0)], language=None if language is None else "fr")
     assert inputs["input_ids"][0].tolist()[-len(prompt) :] == prompt
     assert len(prompt) == (1 if language is None else 1 + len(tokenizer("language French<asr_text>")["input_ids"]))
+
+
+def test_spectrograms_of_qwen2_audio() -> None:
+    """The mask tells the frames of speech; a longer clip is no clip of 30 s."""
+    theirs = transformers.WhisperFeatureExtractor(feature_size=16)
+    ours = dragoman.Qwen2AudioFeatureExtractor(feature_size=16)
+    clips = [synthetic_speech(seconds, seed=index) for index, seconds in enumerate((0.3, 3.71, 30.0))]
+    expected = theirs(clips, sampling_rate=16000, return_attention_mask=True, return_tensors="np")
+    found = ours(clips, sampling_rate=16000, return_tensors="np")
+    assert np.abs(found["input_features"] - expected["input_features"]).max() <= 1e-4
+    assert found["attention_mask"].tolist() == expected["attention_mask"].tolist()
+    with pytest.raises(dragoman.AudioError, match="takes 30 s at a time"):
+        ours(synthetic_speech(31.0), sampling_rate=16000)
+    assert ours.to_dict()["feature_extractor_type"] == "WhisperFeatureExtractor"
+
+
+def test_spectrograms_of_voxtral() -> None:
+    """One spectrogram of the whole clip, in windows that count to their end, also beside a longer clip."""
+    theirs = transformers.WhisperFeatureExtractor(feature_size=16)
+    ours = dragoman.VoxtralFeatureExtractor(feature_size=16)
+    clips = [0.1 * synthetic_speech(33.0, seed=1), synthetic_speech(2.0, seed=2)]
+    clips[0][:16000] *= 10.0
+    found = ours(clips, sampling_rate=16000, return_tensors="np")
+    for clip, row, mask in zip(clips, found["input_features"], found["attention_mask"], strict=True):
+        whole = theirs(
+            clip, sampling_rate=16000, padding=True, truncation=False, pad_to_multiple_of=480000, return_tensors="np"
+        )["input_features"][0]
+        assert np.abs(row[:, mask == 1] - whole).max() <= 1e-4
+    assert found["attention_mask"].sum(1).tolist() == [6000, 3000]
+
+
+@pytest.mark.parametrize(("language", "chosen"), [(None, ""), ("english", "lang:en")])
+def test_prompt_of_voxtral(tmp_path: Path, language: str | None, chosen: str) -> None:
+    """The ids that mistral-common 1.13 gives: begin, [INST], [BEGIN_AUDIO], speech, [/INST], language, [TRANSCRIBE]."""
+    names = ["<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[BEGIN_AUDIO]", "[TRANSCRIBE]", "[AUDIO]"]
+    size = len(names) + 256
+    tekken = {
+        "config": {"pattern": r"\p{L}+|[^\p{L}]", "default_vocab_size": size, "default_num_special_tokens": len(names)},
+        "vocab": [{"token_bytes": b64encode(bytes([byte])).decode()} for byte in range(256)],
+        "special_tokens": [{"rank": rank, "token_str": name} for rank, name in enumerate(names)],
+    }
+    audio = KINDS["voxtral"].audio | {"num_mel_bins": 16, "max_source_positions": 1500}
+    text = {"model_type": "llama", **TEXT, "vocab_size": size, "max_position_embeddings": 512, "eos_token_id": 2}
+    config = transformers.VoxtralConfig(audio_config=audio, text_config=text, audio_token_id=7, eos_token_id=2)
+    transformers.VoxtralForConditionalGeneration(config).save_pretrained(tmp_path)
+    (tmp_path / "tekken.json").write_text(json.dumps(tekken))
+    transformers.WhisperFeatureExtractor(feature_size=16).save_pretrained(tmp_path)
+    transcriber = dragoman.Transcriber(tmp_path, device="cpu")
+    assert isinstance(transcriber.processor, dragoman.VoxtralProcessor)
+    model = transcriber._engine.facts.config
+    assert (model.fusion_prompt, model.decoder_start_token_id) == ([[1, 3, 5], [4]], 6)
+    runner = Answering(transcriber._engine.runner, [len(names) + byte for byte in b"Good day"] + [2])
+    transcriber._engine.runner = runner
+    result = transcriber.transcribe(synthetic_speech(2.0), language=language, vad_filter=False)
+    assert result.text.strip() == "Good day"
+    assert runner.prompts[0] == [*(len(names) + byte for byte in chosen.encode()), 6]
 
 
 def test_saved_processor(card: tuple[Card, Any, Path], tmp_path: Path) -> None:

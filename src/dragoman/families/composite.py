@@ -60,7 +60,8 @@ class Composite:
         rules: Names of its tensors, in the spelling of its files, and ours.
         aliases: Other spellings.
         prompt: The text before the speech, and that between it and the transcript.
-        language: What follows the prompt to choose a language, whose English name replaces the braces.
+        language: What chooses a language, whose English name replaces the braces, or its code if it leads.
+        language_leads: Whether that comes before the last token of the prompt; otherwise after it.
         marker: The token before the transcript; the model tells the language before it.
     """
 
@@ -80,6 +81,7 @@ class Composite:
     aliases: tuple[Alias, ...] = PROJECTOR_SPELLINGS
     prompt: tuple[str, str] = ("", "")
     language: str = ""
+    language_leads: bool = False
     marker: str = ""
 
     @property

@@ -76,6 +76,8 @@ FAMILY = Family(
         defaults={"projector_hidden_act": "gelu"},
         bridge=_bridge,
         prompt=("<s>[INST][BEGIN_AUDIO]", "[/INST][TRANSCRIBE]"),
+        language="lang:{}",
+        language_leads=True,
     ),
     feature_extractor="VoxtralFeatureExtractor",
     processor="VoxtralProcessor",

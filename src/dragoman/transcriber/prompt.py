@@ -99,10 +99,13 @@ class PromptBuilder:
     def _task_tokens(self, first: Waveform) -> list[int]:
         engine, options = self._engine, self._options
         facts, tokenizer = engine.facts, engine.tokenizer
-        if options.language is not None and engine.composite and engine.composite.language:
+        whole = engine.composite
+        if options.language is not None and whole and whole.language:
             self.language = language_code(options.language)
-            chosen = engine.composite.language.format(LANGUAGES.get(self.language, options.language).title())
-            return [*engine.own_prompt(), *tokenizer(chosen, add_special_tokens=False)["input_ids"]]
+            name = LANGUAGES.get(self.language, options.language).title()
+            text = whole.language.format(self.language if whole.language_leads else name)
+            chosen = tokenizer(text, add_special_tokens=False)["input_ids"]
+            return [*chosen, *engine.own_prompt()] if whole.language_leads else [*engine.own_prompt(), *chosen]
         warn_of_idle_options(facts, options, tokenizer)
         own = with_own_choices(options, facts)
         nemo = nemo_prompt(facts)
