@@ -65,7 +65,7 @@ class Request:
             model: The model that is searched.
             encoded: Its encoder's output; needed only for CTC.
         """
-        ctc = ctc_scorers(model.ctc_head, self.settings.ctc_weight, encoded, self.plan.eos)
+        ctc = ctc_scorers(model.ctc_scoring_head, self.settings.ctc_weight, encoded, self.plan.eos)
         return {
             "plan": self.plan,
             "processors": self.processors,

@@ -32,7 +32,7 @@ class JointModel(Protocol):
     Attributes:
         encoder_class: Class of its speech encoders.
         decoder_class: Class of its text decoders.
-        ctc_head: Its head for CTC (`dragoman.checkpoint.ctc_head.CtcHead`), if it has one.
+        ctc_scoring_head: Its head for CTC (`dragoman.checkpoint.ctc_head.CtcHead`), if it has one.
         base_marks: Marks of the tensors to which a LoRA was added, to tell which were trained.
     """
 
@@ -41,7 +41,7 @@ class JointModel(Protocol):
     config: SpeechEncoderDecoderConfig
     generation_config: Any
     load_report: LoadReport
-    ctc_head: Any
+    ctc_scoring_head: Any
     processing: tuple[Any, ...]
     base_marks: Mapping[str, tuple[int, ...]]
 

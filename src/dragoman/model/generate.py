@@ -39,7 +39,7 @@ class GenerateMethods:
     encoder: Any
     decoder: Any
     bridge: Any
-    ctc_head: Any = None  # `checkpoint.ctc_head.CtcHead`
+    ctc_scoring_head: Any = None  # `CtcHead`; scripts call modules of their own `ctc_head`
     _generation_config: GenerationConfig
     _seen_options: dict[str, Any]
 

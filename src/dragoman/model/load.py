@@ -110,7 +110,9 @@ def load_model(
     for prefix, part in ("encoder.", model.encoder), ("decoder.", model.decoder):
         _finish_part(backend, part, found[prefix], options)
     model.load_report = report
-    model.ctc_head = read_ctc_head(checkpoint.folder, model.decoder.spec.vocab_size, model.encoder.spec.output_width)
+    model.ctc_scoring_head = read_ctc_head(
+        checkpoint.folder, model.decoder.spec.vocab_size, model.encoder.spec.output_width
+    )
     if report.misshapen:
         log_new(report)
     model.config.dtype = dtype_name(model.dtype)

@@ -48,7 +48,7 @@ def save_model(
     config = model.config.copy(dtype=floating_type(tensors, "", model.config.dtype), name_or_path="")
     for name, part in (("encoder", config.encoder), ("decoder", config.decoder)):
         part.dtype = floating_type(tensors, f"{name}.", part.dtype)
-    head = {} if model.ctc_head is None else model.ctc_head.files()
+    head = {} if model.ctc_scoring_head is None else model.ctc_scoring_head.files()
     save_folder(folder, {**_model_files(config, model.generation_config, model.processing), **head, **weights})
 
 

@@ -89,7 +89,7 @@ class OnnxSpeechEncoderDecoderModel(GenerateMethods):
         expected = stack.num_layers, stack.block.self_attn.kv_heads, stack.block.self_attn.head_dim
         if (facts.num_layers, facts.kv_heads, facts.head_dim) != expected:
             raise CheckpointError(f"The graphs in {folder} are of another model than its config.json. Export it again.")
-        self.ctc_head = read_ctc_head(folder, self.decoder.spec.vocab_size, self.encoder.spec.output_width)
+        self.ctc_scoring_head = read_ctc_head(folder, self.decoder.spec.vocab_size, self.encoder.spec.output_width)
         self.graphs.load(("encoder", "memory", "decoder"))
 
     @classmethod

@@ -71,8 +71,10 @@ class Learner:
         model = self.model
         classes = model.decoder.spec.vocab_size + 1  # the last is the blank
         layer = nn.Linear(model.encoder.spec.output_width, classes)
-        if model.ctc_head is not None:
-            layer.load_state_dict({name: torch.from_numpy(array) for name, array in model.ctc_head._asdict().items()})
+        if model.ctc_scoring_head is not None:
+            layer.load_state_dict(
+                {name: torch.from_numpy(array) for name, array in model.ctc_scoring_head._asdict().items()}
+            )
         return layer.to(model.device)
 
     def _parameters(self) -> dict[str, nn.Parameter]:
@@ -230,7 +232,7 @@ class Learner:
         self._exchange()
         self.model.eval()
         if self._ctc is not None:
-            self.model.ctc_head = CtcHead(*(p.detach().cpu().numpy().copy() for p in self._ctc.parameters()))
+            self.model.ctc_scoring_head = CtcHead(*(p.detach().cpu().numpy().copy() for p in self._ctc.parameters()))
         try:
             with torch.inference_mode():
                 yield

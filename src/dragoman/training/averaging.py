@@ -50,6 +50,6 @@ def average(run: str | Path, output: str | Path, *, last: int = 5) -> list[Path]
     config.training.use_cpu = True
     model, _ = model_of(config, run / BEST, processes_of(config))
     saved = require("dragoman.torch.saved", "Averaging")
-    saved.average_weights(model, model.ctc_head, [path / WEIGHTS for path in whole])
+    saved.average_weights(model, model.ctc_scoring_head, [path / WEIGHTS for path in whole])
     model.save_pretrained(output)
     return whole

@@ -99,7 +99,7 @@ def learner_of(config: Config, model: Any, processor: Any, processes: Any, token
         decoder_until=model_options.unfreeze_decoder_step,
     )
     if not options.ctc_weight and not (freezing.encoder and freezing.encoder_until is None):
-        model.ctc_head = None  # the encoder moves away from it
+        model.ctc_scoring_head = None  # the encoder moves away from it
     learner: Learner = learning.Learner(
         model,
         LearnerOptions(

@@ -78,7 +78,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = SpeechEncoderDecoderModel(config=config)
     layer = torch.nn.Linear(model.encoder.spec.output_width, model.decoder.spec.vocab_size + 1)
     torch.nn.init.normal_(layer.weight, std=0.5)
-    model.ctc_head = CtcHead(*(parameter.detach().numpy() for parameter in layer.parameters()))
+    model.ctc_scoring_head = CtcHead(*(parameter.detach().numpy() for parameter in layer.parameters()))
     path = tmp_path_factory.mktemp("ctc")
     model.save_pretrained(path)
     return path
@@ -101,7 +101,9 @@ def test_a_search_finds_the_best_joint_score_in_both_backends(folder: Path) -> N
     for row, sequence in enumerate(output.sequences):
         tokens = [token for token in sequence[1:].tolist() if token != 1]
         ended = tokens[-1] == 2
-        log_probs = torch.from_numpy(model.ctc_head.log_probs(encoded.last_hidden_state[row, : frames[row]].numpy()))
+        log_probs = torch.from_numpy(
+            model.ctc_scoring_head.log_probs(encoded.last_hidden_state[row, : frames[row]].numpy())
+        )
         spoken = torch.tensor(tokens[:-1] if ended else tokens)
         ctc = -torch.nn.functional.ctc_loss(
             log_probs, spoken, torch.tensor(frames[row]), torch.tensor(len(spoken)), blank=99, reduction="sum"
@@ -125,7 +127,7 @@ def test_the_head_is_saved_beside_a_model_that_transformers_loads(folder: Path, 
     model = SpeechEncoderDecoderModel.from_pretrained(folder)
     model.save_pretrained(tmp_path)
     assert (tmp_path / CTC_HEAD).read_bytes() == (folder / CTC_HEAD).read_bytes()
-    model.ctc_head = None
+    model.ctc_scoring_head = None
     model.save_pretrained(tmp_path)
     assert not (tmp_path / CTC_HEAD).exists()
     with pytest.raises(GenerationError, match="the model has no head for CTC"):
