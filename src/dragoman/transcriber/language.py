@@ -169,6 +169,9 @@ def warn_of_idle_options(facts: ModelFacts, options: TranscribeOptions, tokenize
             idle.append(f"`{name}` ({value})")
         if options.task == "translate":
             idle.append(f"`task` ({options.task})")
+    if not options.punctuation and nemo_prompt(facts) is None:
+        reason = "only Canary and Cohere Transcribe let choose"
+        warnings.warn(f"`punctuation` (false) has no effect with this model: {reason}.", UserWarning, stacklevel=6)
     if idle:
         reason = "it is English-only" if whisper else "it writes the language it was trained for"
         verb = "have" if len(idle) > 1 else "has"

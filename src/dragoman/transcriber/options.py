@@ -47,6 +47,9 @@ class TranscribeOptions:
         "one gives an error that lists them.",
         unset="the checkpoint's",
     )
+    punctuation: bool = _language(
+        True, "Write punctuation and capital letters, where a model lets choose (Canary, Cohere)."
+    )
     beam_size: int = _search(5, "Number of beams; 1 is greedy search.", at_least=1)
     length_penalty: float | None = _search(
         None,

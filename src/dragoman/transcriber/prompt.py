@@ -112,7 +112,7 @@ class PromptBuilder:
         if nemo is not None:
             self.language = nemo.code(own.language)
             written = own.target_language or ("en" if own.task == "translate" else None)
-            return nemo.ids(tokenizer, self.language, written)
+            return nemo.ids(tokenizer, self.language, written, punctuation=own.punctuation)
         if not takes_language(facts, tokenizer):
             english_only = isinstance(tokenizer, WhisperTokenizer)
             self.language = "en" if english_only else options.language

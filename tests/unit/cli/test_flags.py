@@ -58,6 +58,8 @@ SEEN = {
     "--skip_existing",
     "--language",
     "--target_language",
+    "--no_punctuation",
+    "--punctuation",
     "--condition_on_previous_text",
     "--initial_prompt",
     "--lm",

@@ -81,8 +81,9 @@ def test_languages_are_a_prompt(
         return
     del seen[:]
     transcriber.transcribe(sample[:40_000], language="fr", task="translate", beam_size=1)
-    transcriber.transcribe(sample[:40_000], language="fr", target_language="german", beam_size=1)
-    assert seen[0][3:5] == ["<|fr|>", "<|en|>"]
+    transcriber.transcribe(sample[:40_000], language="fr", target_language="german", punctuation=False, beam_size=1)
+    assert seen[0][3:6] == ["<|fr|>", "<|en|>", "<|pnc|>"]
+    assert seen[-1][5] == "<|nopnc|>"
     assert seen[-1][3:5] == ["<|fr|>", "<|de|>"]
 
 
