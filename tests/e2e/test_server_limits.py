@@ -228,6 +228,21 @@ def test_a_decoder_knows_no_keys(strict, clip):
 
 
 @pytest.mark.slow
+def test_requests_that_outlast_the_end_are_told_so(tiny_checkpoint, sample):
+    arguments = ["--model", f"tiny={tiny_checkpoint}", "--preload", "--drain_s", 0]
+    with running(*arguments) as server, ThreadPoolExecutor(1) as pool:
+        pending = pool.submit(server.post, ("a.flac", encoded(np.tile(sample, 20))), model="tiny")
+        while "dragoman_requests_running 1" not in server.client.get("/metrics").text:
+            time.sleep(0.01)
+        server.process.send_signal(signal.SIGTERM)
+        answer = pending.result()
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "10")
+        assert answer.json()["error"]["code"] == "shutting_down"
+        assert server.process.wait(30) == 0
+        assert "Traceback" not in "".join(server.log)
+
+
+@pytest.mark.slow
 def test_sigterm_lets_requests_finish(tiny_checkpoint, sample):
     audio = encoded(np.tile(sample, 2))
     with running("--model", f"tiny={tiny_checkpoint}", "--preload") as server, ThreadPoolExecutor(4) as pool:

@@ -31,6 +31,13 @@ _HEADERS = {
     "content-security-policy": _CSP,
 }
 
+_ENDING = ApiError(
+    503,
+    "The server ended before this request was done (--drain_s). Send it again.",
+    code="shutting_down",
+    headers={"Retry-After": "10"},
+)
+
 
 def api_keys(settings: ServerSettings) -> tuple[str, ...]:
     """Return the keys that open the server.
@@ -83,9 +90,8 @@ class Guard:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
+        headers, body = Headers(scope=scope), _Body(receive, self._max_bytes)
         if scope["type"] == "http":
-            body = _Body(receive, self._max_bytes)
             receive, send = body.receive, self._with_headers(scope, body, send)
             if self._origin is not None and scope["method"] == "OPTIONS":
                 await JSONResponse({}, headers=self._cors())(scope, receive, send)
@@ -95,7 +101,12 @@ class Guard:
         except ApiError as error:
             await _refuse(error, scope, receive, send)
             return
-        await self._app(scope, receive, send)
+        try:
+            await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            if scope["type"] != "http" or body.is_answered:
+                raise
+            await _refuse(_ENDING, scope, receive, send)
 
     def _check(self, scope: Scope, headers: Headers) -> None:
         if scope["path"].startswith("/v1") and not self._is_open_to(headers):
@@ -149,6 +160,7 @@ class Guard:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self._observe(getattr(scope.get("route"), "path", "other"), message["status"])
+                body.is_answered = True
                 close = [] if await body.is_read(scope) else [(b"connection", b"close")]
                 message = {**message, "headers": [*message.get("headers", []), *added, *close]}
             await send(message)
@@ -161,7 +173,7 @@ class _Body:
 
     def __init__(self, receive: Receive, max_bytes: int) -> None:
         self._receive, self._max_bytes = receive, max_bytes
-        self._count, self._is_complete = 0, False
+        self._count, self._is_complete, self.is_answered = 0, False, False
 
     async def receive(self) -> Message:
         """Return the next message.
