@@ -51,6 +51,7 @@ class Learner:
             "training.ctc_weight": options.ctc_weight,
             "training.ema_decay": options.ema_decay,
             "training.fp16": options.fp16,
+            "training.fsdp": options.fsdp,
             "training.align_steps": options.alignment.steps,
             "training.cache_encoder_states": options.states,
             "model.unfreeze_encoder_step": freezing.encoder_until,
@@ -88,6 +89,11 @@ class Learner:
         return StepResult(
             loss=float(loss), grad_norm=float(found["grad_norm"]), tokens=tokens, skipped=not bool(found["finite"])
         )
+
+    @property
+    def sharded(self) -> bool:
+        """Whether checkpoints are written in shards: never."""
+        return False
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:

@@ -98,6 +98,7 @@ class LearnerOptions:
         max_grad_norm: Gradients are clipped to this norm; 0 does not.
         label_smoothing: Share of the target spread over the vocabulary.
         ctc_weight: Share of the loss that is CTC on the encoder's frames.
+        fsdp: Share out weights, gradients and optimizer over all processes.
         bf16: Compute in bfloat16.
         fp16: Compute in float16, with the loss scaled so that small gradients are not lost.
         ema_decay: Of the moving average of the weights; 0 keeps none.
@@ -117,6 +118,7 @@ class LearnerOptions:
     max_grad_norm: float = 1.0
     label_smoothing: float = 0.0
     ctc_weight: float = 0.0
+    fsdp: bool = False
     bf16: bool = False
     fp16: bool = False
     ema_decay: float = 0.0

@@ -5,7 +5,7 @@ The random numbers of a step follow from the seed and the number of the step, so
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from dragoman.api.checks import IGNORED
-from dragoman.api.outputs import EncoderOutput
-from dragoman.checkpoint.ctc_head import CtcHead
 from dragoman.checkpoint.tensors import save_safetensors
 from dragoman.errors import OutOfMemoryError, is_out_of_memory
 from dragoman.model.learning import LearnerOptions, StepResult
-from dragoman.torch.aligning import BridgeAlignment
 from dragoman.torch.backend import own_tensors
-from dragoman.torch.distilling import divergence
 from dragoman.torch.frozen import FrozenEncoder
+from dragoman.torch.fsdp import Shards, leave_out_unused, restore_shards, whole, write_shards
 from dragoman.torch.model import SpeechEncoderDecoderModel
 from dragoman.torch.net.loss import cross_entropy
+from dragoman.torch.objective import Objective
 from dragoman.torch.parameters import groups, set_trained
 from dragoman.torch.processes import Processes
 from dragoman.torch.saved import optimizer_tensors, restore_optimizer, restore_weights
@@ -46,43 +44,34 @@ class Learner:
 
     def __init__(self, model: SpeechEncoderDecoderModel, options: LearnerOptions, processes: Processes) -> None:
         self.model, self.processes, self._options = model, processes, options
-        self._ctc = self._ctc_head() if options.ctc_weight > 0 else None
-        self._trained = nn.ModuleDict() if self._ctc is None else nn.ModuleDict({"ctc_head": self._ctc})
-        ends = model.config.special_id("eos_token_id")
-        self._ends = torch.tensor(ends if isinstance(ends, list) else [ends], device=processes.device)
-        own = groups(model, options.rates) + groups(self._trained, options.rates)
+        self._seed(0, 2**32 - 1, 0)  # a new head is the same in all processes
+        self._objective = Objective(model, options)
+        self._shards: Shards | None = None
+        if options.fsdp and processes.world > 1:
+            set_trained(model, options.freezing, 0)
+            self._shards = Shards(self._objective, options, processes)
+        own = groups(model, options.rates) + groups(self._objective.beside, options.rates)
         self._names = [name for group in own for name in group.pop("names")]
         self._rates = [group["lr"] for group in own]
         self._optimizer = torch.optim.AdamW(own, betas=options.betas, eps=options.epsilon, fused=True)
         self._scaler = torch.amp.GradScaler(processes.device.type, enabled=options.fp16)
         self._frozen: tuple[bool, bool] | None = None
         self._encoder = None if options.states is None else FrozenEncoder(model, options.states)
-        alignment = options.alignment
-        self._alignment = BridgeAlignment(model, alignment.tokens) if alignment.steps else None
+        self._last: list[Part] = []
         self._most_numbers = float("inf")  # of a batch's audio that fits into memory
         self._average = (
-            {name: parameter.detach().clone() for name, parameter in self._parameters().items()}
+            {name: parameter.detach().clone() for name, parameter in self._objective.own_parameters().items()}
             if options.ema_decay
             else {}
         )
 
-    def _ctc_head(self) -> nn.Linear:
-        self._seed(0, 2**32 - 1)
-        model = self.model
-        classes = model.decoder.spec.vocab_size + 1  # the last is the blank
-        layer = nn.Linear(model.encoder.spec.output_width, classes)
-        if model.ctc_scoring_head is not None:
-            layer.load_state_dict(
-                {name: torch.from_numpy(array) for name, array in model.ctc_scoring_head._asdict().items()}
-            )
-        return layer.to(model.device)
+    @property
+    def sharded(self) -> bool:
+        """Whether checkpoints are written in shards, by all processes."""
+        return self._shards is not None
 
-    def _parameters(self) -> dict[str, nn.Parameter]:
-        """Return what is trained and saved, by our names."""
-        return {**dict(nn.Module.named_parameters(self.model)), **dict(self._trained.named_parameters())}
-
-    def _seed(self, step: int, place: int) -> None:
-        entropy = [self._options.seed, step, place, self.processes.rank]
+    def _seed(self, step: int, place: int, rank: int) -> None:
+        entropy = [self._options.seed, step, place, rank]
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1))
 
     def step(self, parts: Sequence[Part], number: int, rate: float) -> StepResult:
@@ -107,11 +96,14 @@ class Learner:
         (tokens,) = self.processes.sum(float(sum((part["labels"] != IGNORED).sum() for part in parts)))
         loss = self._gradients(list(parts), number, max(tokens, 1.0))
         parameters = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
-        self.processes.sum_gradients(parameters)
+        if self._shards is None:
+            self.processes.sum_gradients(parameters)
+        else:
+            leave_out_unused(parameters, self.processes)
         self._scaler.unscale_(self._optimizer)
         (loss,) = self.processes.sum(loss)
         limit = self._options.max_grad_norm or float("inf")
-        norm = float(nn.utils.clip_grad_norm_([p for p in parameters if p.grad is not None], limit))
+        norm = float(whole(nn.utils.clip_grad_norm_([p for p in parameters if p.grad is not None], limit)))
         skipped = not np.isfinite([loss, norm]).all()
         if not skipped:
             for group, highest in zip(self._optimizer.param_groups, self._rates, strict=True):
@@ -124,19 +116,21 @@ class Learner:
 
     def _update_average(self) -> None:
         with torch.no_grad():
-            own = self._parameters()
+            own = self._objective.own_parameters()
             for name, mean in self._average.items():
                 mean.lerp_(own[name], 1 - self._options.ema_decay)
 
     def _gradients(self, parts: list[Part], number: int, tokens: float) -> float:
         """Add up the gradients of all parts and return their loss; what does not fit into memory is split."""
+        if self._shards is not None:
+            return self._sharded_gradients(parts, number, tokens)
         while True:
             parts = [half for part in parts for half in self._fitting(part)]
             at = 0
             total = 0.0
             try:
                 for at, part in enumerate(parts):
-                    self._seed(number, at)
+                    self._seed(number, at, self.processes.rank)
                     total += self._backward(part, tokens, number)
                 return total
             except (RuntimeError, MemoryError) as error:
@@ -153,6 +147,17 @@ class Learner:
             self._most_numbers = _numbers(parts[at]) - 1
             _log.warning("Out of memory: batches of this size are split from now on. Lower `data.seconds_per_batch`.")
 
+    def _sharded_gradients(self, parts: list[Part], number: int, tokens: float) -> float:
+        """The same with shared out parameters; a process without a batch computes an old one, which does not count."""
+        assert self._shards is not None
+        factor, self._last = (1.0, parts[-1:]) if parts else (0.0, self._last)
+        total = 0.0
+        for at, part in enumerate(parts or self._last):
+            self._seed(number, at, self.processes.rank)
+            with self._shards.backward(last=at == len(parts or self._last) - 1):
+                total += self._backward(part, tokens, number, factor)
+        return total
+
     def _fitting(self, part: Part) -> Iterator[Part]:
         """Yield a batch in halves that are small enough."""
         rows = len(part["labels"])
@@ -162,62 +167,15 @@ class Learner:
         for half in slice(0, rows // 2), slice(rows // 2, rows):
             yield from self._fitting({name: array[half] for name, array in part.items()})
 
-    def _backward(self, part: Part, tokens: float, number: int) -> float:
+    def _backward(self, part: Part, tokens: float, number: int, factor: float = 1.0) -> float:
         inputs = self._tensors(part)
         device, options = self.processes.device.type, self._options
         with torch.enable_grad():
             half = torch.float16 if options.fp16 else torch.bfloat16
             with torch.autocast(device, half, enabled=options.bf16 or options.fp16):
-                aligning = number < options.alignment.steps
-                loss = self._aligned(inputs, tokens) if aligning else self._loss(inputs, tokens)
+                loss = factor * self._objective(inputs, tokens, number < options.alignment.steps)
             self._scaler.scale(loss).backward()
         return loss.item()
-
-    def _aligned(self, inputs: dict[str, Any], tokens: float) -> Tensor:
-        """Return the loss of alignment, whose gradients reach the bridge alone."""
-        assert self._alignment is not None
-        labels = inputs.pop("labels")
-        with torch.no_grad():
-            encoded = self._encoded(inputs)
-        return self._alignment(encoded, labels) / tokens
-
-    def _encoded(self, inputs: dict[str, Any]) -> EncoderOutput:
-        """Return the states of a batch, which has no labels any more."""
-        known: EncoderOutput | None = inputs.get("encoder_outputs")
-        if known is not None:
-            return known
-        mask = inputs.pop("attention_mask", None)
-        return self.model.encode(next(iter(inputs.values())), mask)
-
-    def _loss(self, inputs: dict[str, Any], tokens: float) -> Tensor:
-        weight = self._options.ctc_weight
-        if self._ctc is None:
-            return self._decoder_loss(inputs, inputs, tokens)
-        audio = {name: inputs[name] for name in inputs if name != "labels"}
-        encoded = self._encoded(dict(audio))
-        labels = inputs["labels"]
-        loss = self._decoder_loss({"encoder_outputs": encoded, "labels": labels}, inputs, tokens)
-        states = encoded.last_hidden_state
-        frames = torch.full((len(states),), states.shape[1]) if encoded.lengths is None else encoded.lengths
-        scores = self._ctc(states).float().log_softmax(-1).transpose(0, 1)
-        spoken = (labels != IGNORED) & ~torch.isin(labels, self._ends)
-        ctc = nn.functional.ctc_loss(
-            scores, labels[spoken], frames.cpu(), spoken.sum(1).cpu(), blank=scores.shape[-1] - 1,
-            reduction="sum", zero_infinity=True,
-        )  # fmt: skip
-        return (1 - weight) * loss + weight * ctc / tokens
-
-    def _decoder_loss(self, inputs: dict[str, Any], given: dict[str, Any], tokens: float) -> Tensor:
-        """Return the loss of the labels, and of what a teacher predicts for the audio and labels in `given`."""
-        output = self.model(**inputs, num_items_in_batch=tokens, smoothing=self._options.label_smoothing)
-        loss: Tensor = output.loss
-        distillation = self._options.distillation
-        if distillation is None:
-            return loss
-        with torch.no_grad():
-            theirs = distillation.teacher(**given).logits
-        far = divergence(output.logits, theirs, given["labels"], distillation.temperature)
-        return (1 - distillation.weight) * loss + distillation.weight * far / tokens
 
     def _tensors(self, part: Part) -> dict[str, Any]:
         """Return a batch as arguments of the model, with kept states in place of the audio if there are any."""
@@ -228,20 +186,25 @@ class Learner:
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Evaluate, or save, in the `with` block: in evaluation mode, with averaged weights if there are any."""
+        """Evaluate in the `with` block: in evaluation mode, with averaged weights if there are any."""
+        with self._averaged(), torch.inference_mode():
+            yield
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Have the weights to evaluate and save in the `with` block, whole on every process."""
         self._exchange()
         self.model.eval()
-        if self._ctc is not None:
-            self.model.ctc_scoring_head = CtcHead(*(p.detach().cpu().numpy().copy() for p in self._ctc.parameters()))
         try:
-            with torch.inference_mode():
+            with nullcontext() if self._shards is None else self._shards.whole():
+                self._objective.set_ctc_head()
                 yield
         finally:
             self._exchange()
 
     def _exchange(self) -> None:
         """Exchange the weights and their averages."""
-        own = self._parameters()
+        own = self._objective.own_parameters()
         with torch.no_grad():
             for name, mean in self._average.items():
                 kept = own[name].detach().clone()
@@ -263,9 +226,14 @@ class Learner:
         return ids
 
     def save_model(self, folder: Path) -> None:
-        """Write the model as a Hugging Face folder."""
-        with self.evaluating():
-            self.model.save_pretrained(folder)
+        """Write the model as a Hugging Face folder; all processes call this, and the first writes."""
+        if self._shards is None and self.processes.rank > 0:
+            return
+        with self._averaged(), torch.no_grad():
+            # taking the state of a module with FSDP shares its weights out again
+            own = None if self._shards is None else {name: whole(t) for name, t in own_tensors(self.model).items()}
+            if self.processes.rank == 0:
+                self.model.save_pretrained(folder, state_dict=own)
 
     def write_weights(self, path: Path) -> None:
         """Write all weights exactly, by our names."""
@@ -281,7 +249,17 @@ class Learner:
         return {f"average/{name}": mean for name, mean in self._average.items()} | scale
 
     def _state(self) -> dict[str, Tensor]:
-        return {**own_tensors(self.model), **nn.Module.state_dict(self._trained)}
+        return {**own_tensors(self.model), **nn.Module.state_dict(self._objective.beside)}
+
+    def write_shards(self, folder: Path) -> None:
+        """Write weights and optimizer into a folder; every process writes its share."""
+        held = optimizer_tensors(self._optimizer, self._names, self._beside())
+        write_shards(folder, {f"weights/{name}": tensor for name, tensor in self._state().items()} | held)
+
+    def restore_shards(self, folder: Path) -> None:
+        """Continue from what `write_shards` wrote, with any number of processes; raises as `restore` does."""
+        weights = {f"weights/{name}": tensor for name, tensor in self._state().items()}
+        restore_shards(folder, self._optimizer, self._names, weights | self._beside())
 
     def restore(self, weights: Path, optimizer: Path) -> None:
         """Continue from what was written.

@@ -37,8 +37,8 @@ def restore_weights(own: Mapping[str, Tensor], path: Path) -> None:
         CheckpointError: If other tensors are in it.
     """
     with SafetensorsFile(path) as file, torch.no_grad():
-        _check(path, set(file.keys()) ^ set(own))
-        _check(path, {name for name, tensor in own.items() if file.shape(name) != tuple(tensor.shape)})
+        check_names(path, set(file.keys()) ^ set(own))
+        check_names(path, {name for name, tensor in own.items() if file.shape(name) != tuple(tensor.shape)})
         for name, tensor in own.items():
             tensor.copy_(file.read(name))
 
@@ -55,8 +55,8 @@ def average_weights(model: nn.Module, head: CtcHead | None, paths: Sequence[Path
     with ExitStack() as stack, torch.no_grad():
         files = [stack.enter_context(SafetensorsFile(path)) for path in paths]
         for path, file in zip(paths, files, strict=True):
-            _check(path, set(own) - set(file.keys()))
-            _check(path, {name for name, tensor in own.items() if file.shape(name) != tuple(tensor.shape)})
+            check_names(path, set(own) - set(file.keys()))
+            check_names(path, {name for name, tensor in own.items() if file.shape(name) != tuple(tensor.shape)})
         for name, tensor in own.items():
             found = [file.read(name) for file in (files if tensor.is_floating_point() else files[:1])]
             tensor.copy_(sum(one.double() for one in found) / len(found))
@@ -75,7 +75,7 @@ def restore_optimizer(
     with SafetensorsFile(path) as file, torch.no_grad():
         keys = set(file.keys())
         own = {key for key in keys if key.startswith(_BESIDE)}
-        _check(path, ({key.split("/", 1)[1] for key in keys - own} - set(numbers)) | (own ^ set(beside)))
+        check_names(path, ({key.split("/", 1)[1] for key in keys - own} - set(numbers)) | (own ^ set(beside)))
         for name, tensor in beside.items():
             tensor.copy_(file.read(name))
         for key in sorted(keys - own):
@@ -84,7 +84,12 @@ def restore_optimizer(
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
-def _check(path: Path, wrong: Collection[str]) -> None:
+def check_names(path: Path, wrong: Collection[str]) -> None:
+    """Refuse a checkpoint if tensors of some names are wrong.
+
+    Raises:
+        CheckpointError: If there are any.
+    """
     if wrong:
         raise CheckpointError(
             f"{path} is of another model or run: {len(wrong)} tensors differ, such as {min(wrong)}. Resume with the "

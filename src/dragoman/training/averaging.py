@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dragoman._lazy import require
 from dragoman.errors import ConfigError
-from dragoman.training.checkpoints import WEIGHTS, checkpoints, fault_of
+from dragoman.training.checkpoints import SHARDS, WEIGHTS, checkpoints, fault_of
 from dragoman.training.config import Config
 from dragoman.training.parts import model_of, processes_of
 from dragoman.training.run import BEST, settings_of
@@ -41,6 +41,8 @@ def average(run: str | Path, output: str | Path, *, last: int = 5) -> list[Path]
             whole.append(path)
         else:
             _log.warning("%s is damaged (%s) and left out.", path, fault)
+    if any((path / SHARDS).is_dir() for path in whole):
+        raise ConfigError(f"{run} has checkpoints in shards (`training.fsdp`), which cannot be averaged.")
     whole = whole[:last]
     if len(whole) < 2:
         raise ConfigError(

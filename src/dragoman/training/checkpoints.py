@@ -21,14 +21,16 @@ from dragoman.files import read_json
 _NAME = re.compile(r"checkpoint-(\d+)")
 _STAGING, _REMOVED = ".dragoman-checkpoint-", ".dragoman-removed-"
 _LIST = "files.json"
-STATE, WEIGHTS = "state.json", "weights.safetensors"
-"""The files of a checkpoint with the state of the loop, and with the weights."""
+STATE, WEIGHTS, SHARDS = "state.json", "weights.safetensors", "shards"
+"""The files of a checkpoint with the state of the loop, and with the weights, or the folder of a run with FSDP."""
+SCRATCH = ".dragoman-shards-"
+"""Begins the name of the folder where processes write their shards."""
 
 _log = logging.getLogger("dragoman")
 
 
 def save_checkpoint(
-    folder: Path, step: int, state: Mapping[str, Any], writers: Mapping[str, Callable[[Path], None]], keep: int
+    folder: Path, step: int, state: Mapping[str, Any], writers: Mapping[str, Callable[[Path], Any]], keep: int
 ) -> Path:
     """Write a checkpoint, then remove old ones.
 
@@ -36,7 +38,7 @@ def save_checkpoint(
         folder: Of the run.
         step: Number of steps done.
         state: The state of the loop, as plain values.
-        writers: By file name, functions that write a file.
+        writers: By name, functions that write a file or a folder.
         keep: Number of checkpoints to keep.
 
     Raises:
@@ -49,9 +51,10 @@ def save_checkpoint(
         for name, write in writers.items():
             write(staging / name)
         (staging / STATE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
-        listed = {path.name: _fact(path) for path in sorted(staging.iterdir())}
+        written = sorted(path for path in staging.rglob("*") if path.is_file())
+        listed = {path.relative_to(staging).as_posix(): _fact(path) for path in written}
         (staging / _LIST).write_text(json.dumps({"step": step, "files": listed}, indent=2) + "\n", encoding="utf-8")
-        for path in (*staging.iterdir(), staging):
+        for path in (*staging.rglob("*"), staging):
             _flush(path)
         if final.exists():
             _remove(final)
@@ -135,6 +138,6 @@ def _remove(path: Path) -> None:
 
 def _clean(folder: Path) -> None:
     """Remove what killed processes left."""
-    for pattern in (_STAGING, _REMOVED):
+    for pattern in (_STAGING, _REMOVED, SCRATCH):
         for path in folder.glob(pattern + "*"):
             shutil.rmtree(path, ignore_errors=True)

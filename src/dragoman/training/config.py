@@ -12,6 +12,7 @@ from dragoman.errors import ConfigError, did_you_mean
 from dragoman.training.options import Part, option
 from dragoman.training.schedules import SCHEDULES
 
+PARTS = ("model", "data", "training", "evaluation")
 TRACKER_NAMES = ("tensorboard", "wandb", "mlflow", "trackio")
 
 
@@ -134,6 +135,9 @@ class TrainingOptions(Part):
     distillation_temperature: float = option(2.0, "By which the logits of both are divided for it.", low=0.01)
     bf16: bool = option(False, "Compute in bfloat16; weights and optimizer stay in float32.")
     fp16: bool = option(False, "Compute in float16 with a scaled loss, for GPUs without bfloat16.")
+    fsdp: Literal["shard_grad_op"] | None = option(
+        None, "Share out gradients, optimizer and, between steps, weights over the processes of `torchrun` (FSDP2)."
+    )
     gradient_checkpointing: bool = option(False, "Recompute activations: less memory, a third more time.")
     ema_decay: float = option(
         0.0, "Keep a moving average of the weights, as in 0.999, to evaluate and save.", low=0, high=0.999999
@@ -190,12 +194,8 @@ class Config:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Config":
         """Return the configuration of nested mappings; unknown names are errors."""
-        from_parts: dict[str, type[Part]] = {
-            "model": ModelOptions,
-            "data": DataOptions,
-            "training": TrainingOptions,
-            "evaluation": EvaluationOptions,
-        }
+        part_types = (ModelOptions, DataOptions, TrainingOptions, EvaluationOptions)
+        from_parts: dict[str, type[Part]] = dict(zip(PARTS, part_types, strict=True))
         check_names("", values, from_parts)
         parts: dict[str, Any] = {}
         for name, part in from_parts.items():

@@ -67,7 +67,17 @@ class Learner(Protocol):
         """Return token ids for the clips of a batch."""
 
     def save_model(self, folder: Path) -> None:
-        """Write the model as a Hugging Face folder."""
+        """Write the model as a Hugging Face folder; every process calls this, and the first writes."""
+
+    @property
+    def sharded(self) -> bool:
+        """Whether `write_shards` writes checkpoints, and not `write_weights` and `write_optimizer`."""
+
+    def write_shards(self, folder: Path) -> None:
+        """Write all of a checkpoint; every process calls this, and writes its share."""
+
+    def restore_shards(self, folder: Path) -> None:
+        """Continue from what `write_shards` wrote."""
 
     def write_weights(self, path: Path) -> None:
         """Write the weights exactly."""

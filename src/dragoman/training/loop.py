@@ -12,7 +12,7 @@ from typing import Any
 from dragoman.data import BucketSampler
 from dragoman.files import read_json
 from dragoman.training.batches import Item, Preparation, Prepared, epoch_batches
-from dragoman.training.checkpoints import STATE, WEIGHTS, save_checkpoint
+from dragoman.training.checkpoints import SCRATCH, SHARDS, STATE, WEIGHTS, save_checkpoint
 from dragoman.training.config import TrainingOptions
 from dragoman.training.evaluating import Evaluator
 from dragoman.training.guards import Watch
@@ -238,8 +238,7 @@ class Loop:
         return True
 
     def _keep_best(self, progress: Progress) -> None:
-        if self.learner.processes.rank == 0:
-            self.save_best(progress)
+        self.save_best(progress)
         self.learner.processes.wait()
 
     def _save(self, progress: Progress, watch: Watch) -> None:
@@ -247,6 +246,13 @@ class Loop:
         if self.evaluator is None:
             progress.best_step = progress.step
             self._keep_best(progress)
+        writers: dict[str, Callable[[Path], Any]] = {}
+        if self.learner.sharded:
+            scratch = self.folder / f"{SCRATCH}{progress.step}"
+            self.learner.write_shards(scratch)
+            writers[SHARDS] = scratch.rename
+        else:
+            writers |= {WEIGHTS: self.learner.write_weights, _OPTIMIZER: self.learner.write_optimizer}
         if self.learner.processes.rank == 0:
             state = {
                 "progress": asdict(progress),
@@ -254,7 +260,6 @@ class Loop:
                 "sampler": {**self.sampler().state_dict(progress.position), "epoch": progress.epoch},
                 "config": self.settings,
             }
-            writers = {WEIGHTS: self.learner.write_weights, _OPTIMIZER: self.learner.write_optimizer}
             save_checkpoint(self.folder, progress.step, state, writers, self.options.save_total_limit)
         self.learner.processes.wait()
 
@@ -262,5 +267,8 @@ class Loop:
         state = read_json(checkpoint / STATE)
         self.sampler().load_state_dict(state["sampler"])  # refuses other data
         watch.restore(state["watch"])
-        self.learner.restore(checkpoint / WEIGHTS, checkpoint / _OPTIMIZER)
+        if (checkpoint / SHARDS).is_dir():
+            self.learner.restore_shards(checkpoint / SHARDS)
+        else:
+            self.learner.restore(checkpoint / WEIGHTS, checkpoint / _OPTIMIZER)
         return Progress(**state["progress"])

@@ -110,6 +110,7 @@ def learner_of(config: Config, model: Any, processor: Any, processes: Any, token
             max_grad_norm=options.max_grad_norm,
             label_smoothing=options.label_smoothing_factor,
             ctc_weight=options.ctc_weight,
+            fsdp=options.fsdp is not None,
             bf16=options.bf16,
             fp16=options.fp16,
             ema_decay=options.ema_decay,

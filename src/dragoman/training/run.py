@@ -90,8 +90,8 @@ def train(config: Config | Mapping[str, Any], *, resume: bool = False, listener:
         loop = _loop(config, folder, preparation, sets, learner, stop, tell)
         if processes.rank == 0:
             write_json(folder / SETTINGS, config.to_dict())
-            if checkpoint is None:
-                learner.save_model(folder / BEST)
+        if checkpoint is None:
+            learner.save_model(folder / BEST)
         processes.wait()
         progress = loop.run(checkpoint)
     finished = progress.step >= loop.total_steps()
@@ -206,6 +206,8 @@ def _loop(
 
     def save_best(progress: Progress) -> None:
         learner.save_model(folder / BEST)
+        if processes.rank > 0:
+            return
         card = model_card(
             config, step=progress.step, metrics=progress.best_metrics, seconds=progress.seconds, items=len(sets.train)
         )

@@ -1,7 +1,5 @@
 """What happens in a step besides the usual: NaN, memory, groups, freezing, averages."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -158,37 +156,41 @@ def test_averages_are_what_is_evaluated() -> None:
 
 
 IN_TWO = """
-import runpy, sys
+import pathlib, runpy
 import torch
-here = runpy.run_path(sys.argv[1])
-one = here["learner"]()
-rank = one.processes.rank
-for number in range(2):
-    parts = [here["batch"](2 + rank)] if (number, rank) != (1, 1) else []  # the other process has nothing left
-    result = one.step(parts, number, 1.0)
+here = runpy.run_path({file!r})
+one = here["learner"](fsdp={fsdp}, ctc_weight=0.2)
+rank, batch = one.processes.rank, here["batch"]
+counts = [[[batch(2)], [batch(3)]], [[batch(2)], []]]  # the other process has nothing left
+for number, parts in enumerate(counts):
+    result = one.step(parts[rank], number, 1.0)
+with one.evaluating():
+    weights = here["weights"](one)
+if one.sharded:
+    folder = pathlib.Path({folder!r}) / "shards"
+    one.write_shards(folder)
+    after = one.step([batch(2), batch(3)][rank:], 2, 0.5)
+    again = here["learner"](fsdp=True, ctc_weight=0.2)
+    again.restore_shards(folder)
+    assert again.step([batch(2), batch(3)][rank:], 2, 0.5) == after
+    for name, parameter in one.model.named_parameters():
+        assert parameter.to_local().equal(again.model.get_parameter(name).to_local()), name
+    assert max(p.to_local().numel() for p in one.model.parameters()) < max(map(torch.numel, weights.values()))
 if rank == 0:
-    torch.save((here["weights"](one), result.loss, result.tokens), sys.argv[2])
+    torch.save((weights, result.loss, result.tokens), {folder!r} + "/weights.pt")
 one.processes.close()
 """
 
 
-def test_two_processes_take_the_step_of_one(tmp_path: Path) -> None:
-    """Each with a batch of another size, and then one without any."""
-    script, saved = tmp_path / "script.py", tmp_path / "weights.pt"
-    script.write_text(IN_TWO)
-    program = [
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        "2",
-        str(script),
-        __file__,
-        str(saved),
-    ]
-    subprocess.run([sys.executable, *program], check=True, capture_output=True, timeout=300)
-    found, loss, tokens = torch.load(saved, weights_only=True)
-    one = learner()
+@pytest.mark.parametrize("fsdp", [False, True])
+def test_two_processes_take_the_step_of_one(tmp_path: Path, start_all: Any, fsdp: bool) -> None:
+    """Each with a batch of another size, and then one without any; what is shared out is restored exactly."""
+    log = tmp_path / "log"
+    for process in start_all(IN_TWO.format(file=__file__, folder=str(tmp_path), fsdp=fsdp), log, 2):
+        process.join()
+        assert process.exitcode == 0, log.read_text()
+    found, loss, tokens = torch.load(tmp_path / "weights.pt", weights_only=True)
+    one = learner(ctc_weight=0.2)
     one.step([batch(2), batch(3)], 0, 1.0)
     expected = one.step([batch(2)], 1, 1.0)
     assert loss == pytest.approx(expected.loss, rel=1e-5)
@@ -204,8 +206,7 @@ def test_ctc_is_the_loss_of_its_definition() -> None:
     one.model.eval()
     inputs = {name: torch.from_numpy(array) for name, array in given.items()}
     states = one.model.encoder(inputs["input_values"]).last_hidden_state
-    assert one._ctc is not None
-    scores = one._ctc(states).log_softmax(-1).transpose(0, 1)
+    scores = one._objective.beside["ctc_head"](states).log_softmax(-1).transpose(0, 1)
     lengths = torch.full((2,), scores.shape[0]), torch.full((2,), 5)
     ctc = torch.nn.functional.ctc_loss(scores, inputs["labels"], *lengths, blank=99, reduction="sum") / 10
     plain = one.model(**inputs).loss

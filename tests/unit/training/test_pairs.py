@@ -117,25 +117,48 @@ def test_early_stopping(config: dict[str, Any]) -> None:
     assert train(config).step == 3
 
 
-def run_processes(config: dict[str, Any], count: int, *words: str) -> None:
-    path = Path(config["training"]["output_dir"]).with_suffix(".yaml")
-    path.write_text(json.dumps(config))
-    program = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count), "-m", "dragoman"]
-    command = [sys.executable, *program, "train", str(path), *words]
+def by_torchrun(words: list[str], log: Path) -> None:
+    program = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "dragoman"]
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        [sys.executable, *program, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def test_two_processes_train_one_model_and_continue_exactly(config: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("launcher", ["forks", "forks-fsdp", pytest.param("torchrun", marks=pytest.mark.slow)])
+def test_two_processes_train_one_model_and_continue_exactly(
+    config: dict[str, Any], tmp_path: Path, launcher: str, start_all: Any
+) -> None:
     config = copy.deepcopy(config)
     config["training"] |= {"max_steps": 4, "save_steps": 2, "eval_steps": 4}
-    run_processes(config, 2)
+    if launcher == "forks-fsdp":
+        config["training"] |= {"fsdp": "shard_grad_op", "ema_decay": 0.9}
+    path = tmp_path / "config.yaml"
+    path.write_text(json.dumps(config))
+
+    def by_forks(words: list[str], log: Path) -> None:
+        code = f"from dragoman.cli import main; sys.exit(main({words!r}))"
+        for process in start_all(code, log, 2):
+            process.join()
+            assert process.exitcode == 0, log.read_text()
+
+    run = by_torchrun if launcher == "torchrun" else by_forks
+    run(["train", str(path)], tmp_path / "first.txt")
     whole = tmp_path / "run"
     lines = [json.loads(line) for line in (whole / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4]
-    first = (whole / "checkpoint-4/weights.safetensors").read_bytes()
-    (whole / "checkpoint-4/weights.safetensors").write_bytes(first[:-1])
-    run_processes(config, 2, "--resume")  # from checkpoint-2
-    assert (whole / "checkpoint-4/weights.safetensors").read_bytes() == first
+
+    def written() -> dict[Path, bytes]:
+        found = [whole / "best/model.safetensors", *sorted((whole / "checkpoint-4").rglob("*"))]
+        return {path: path.read_bytes() for path in found if path.suffix in (".safetensors", ".distcp")}
+
+    first = written()
+    assert len(first) == 3
+    damaged = list(first)[-1]
+    damaged.write_bytes(first[damaged][:-1])
+    run(["train", str(path), "--resume"], tmp_path / "second.txt")  # from checkpoint-2
+    assert written() == first
