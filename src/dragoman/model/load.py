@@ -110,9 +110,8 @@ def load_model(
     for prefix, part in ("encoder.", model.encoder), ("decoder.", model.decoder):
         _finish_part(backend, part, found[prefix], options)
     model.load_report = report
-    model.ctc_scoring_head = read_ctc_head(
-        checkpoint.folder, model.decoder.spec.vocab_size, model.encoder.spec.output_width
-    )
+    sizes = model.decoder.spec.vocab_size, model.encoder.spec.output_width
+    model.ctc_scoring_head = read_ctc_head(checkpoint.folder, *sizes)
     if report.misshapen:
         log_new(report)
     model.config.dtype = dtype_name(model.dtype)
@@ -223,9 +222,10 @@ def _fill(
 ) -> LoadReport:
     shapes = {name: tuple(tensor.shape) for name, tensor in backend.tensors(module).items()}
     dtype, device = _target_dtype(backend, options, config), backend.device(options.wanted_device)
-    place = backend.placer(module, dtype, device)
     rules["any_shape"] = options.ignore_mismatched_sizes
-    return fill(shapes, place, keymap, file, check_finite=not options.allow_nan, **rules)
+    return fill(
+        shapes, backend.placer(module, dtype, device), keymap, file, check_finite=not options.allow_nan, **rules
+    )
 
 
 def _finish_part(backend: Backend, part: ModelPart, report: LoadReport, options: LoadOptions) -> None:
