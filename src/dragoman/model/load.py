@@ -222,10 +222,8 @@ def _fill(
 ) -> LoadReport:
     shapes = {name: tuple(tensor.shape) for name, tensor in backend.tensors(module).items()}
     dtype, device = _target_dtype(backend, options, config), backend.device(options.wanted_device)
-    rules["any_shape"] = options.ignore_mismatched_sizes
-    return fill(
-        shapes, backend.placer(module, dtype, device), keymap, file, check_finite=not options.allow_nan, **rules
-    )
+    rules.update(any_shape=options.ignore_mismatched_sizes, check_finite=not options.allow_nan)
+    return fill(shapes, backend.placer(module, dtype, device), keymap, file, **rules)
 
 
 def _finish_part(backend: Backend, part: ModelPart, report: LoadReport, options: LoadOptions) -> None:
