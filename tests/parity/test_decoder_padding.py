@@ -88,7 +88,7 @@ def test_generate_after_masked_prompts(pair_of: Callable[[str, str], Any], decod
 
 
 # Text models without cross-attention, one per kind of positions.
-COVERED = ("gemma", "gemma2", "granite", "llama", "mistral", "olmo2", "phi", "phi3", "qwen2", "qwen3", "stablelm")
+COVERED = ("gemma", "gemma2", "granite", "llama", "mistral", "olmo2", "phi", "phi3", "qwen2", "qwen3")
 ALONE = [decoder for decoder, fusion in DECODERS if fusion == "prefix" and decoder not in COVERED]
 
 

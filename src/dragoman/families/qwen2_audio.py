@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from dragoman.checkpoint.keymap import Rename, Rule
 from dragoman.families import whisper_like as like
-from dragoman.families.base import Card, Family, Part, always
+from dragoman.families.base import Card, Family, Part
 from dragoman.families.composite import PROJECTOR, Composite
 from dragoman.spec import PoolSpec, SpeechEncoderSpec
 
@@ -35,7 +35,7 @@ def _bridge(whole: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
 
 FAMILY = Family(
     config=Qwen2AudioEncoderConfig,
-    speech=Part(rules=_rules, classes=("Qwen2AudioEncoder",), apart=always),
+    speech=Part(rules=_rules, classes=("Qwen2AudioEncoder",)),
     composite=Composite(
         model_type="qwen2_audio",
         architecture="Qwen2AudioForConditionalGeneration",

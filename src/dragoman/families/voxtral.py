@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from dragoman.checkpoint.keymap import Rename, Rule
 from dragoman.families import whisper_like as like
-from dragoman.families.base import Card, Family, Part, always
+from dragoman.families.base import Card, Family, Part
 from dragoman.families.composite import Composite
 from dragoman.families.config import ModelConfig
 from dragoman.families.free_fields import FieldAlias
@@ -56,7 +56,7 @@ def _bridge(whole: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
 
 FAMILY = Family(
     config=VoxtralEncoderConfig,
-    speech=Part(rules=_rules, classes=("VoxtralEncoder",), apart=always),
+    speech=Part(rules=_rules, classes=("VoxtralEncoder",)),
     composite=Composite(
         model_type="voxtral",
         architecture="VoxtralForConditionalGeneration",
