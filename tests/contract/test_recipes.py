@@ -252,6 +252,7 @@ def test_amazon_queen_is_prepared_once_and_tests_on_new_texts_and_speakers(
 
 
 @pytest.mark.network
+@pytest.mark.nightly
 def test_fish_fillets_is_prepared_by_level_and_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare = load("fish-fillets/prepare.py", monkeypatch)
     prepare["main"](tmp_path)

@@ -23,7 +23,7 @@ ENCODERS = [name for name, (model_type, _) in VARIANTS.items() if model_type in 
 OWN_PARTS = {"wav2vec2-language-adapter", "wav2vec2-adapter", "hubert-batch-norm", "wavlm-large"}
 COVERED = {"wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "canary", "cohere_asr"}
 COMPILED = set(configs.ENCODERS) - COVERED | OWN_PARTS
-TO_MACHINE_CODE = {"wav2vec2-adapter", "wav2vec2-conformer", "whisper", "parakeet_encoder"}  # a minute
+TO_MACHINE_CODE = {"whisper"}  # half a minute
 
 
 def check_compiled(name: str, backend: str) -> None:

@@ -270,7 +270,7 @@ def test_job_arrays_share_an_output(project, texts, tiny_checkpoint):
     assert status(out)["finished_parts"] == 7
 
 
-@pytest.mark.slow
+@pytest.mark.nightly  # half a minute; `benchmarks/bulk.py kill` does more
 def test_a_recording_that_kills_workers_is_given_up(archive, texts, sample, tiny_checkpoint, tmp_path):
     out = tmp_path / "out"
     soundfile.write(tmp_path / "long.wav", list(sample) * 200, 16_000)

@@ -47,7 +47,7 @@ def test_text_model_continues_a_prompt(folder: Path) -> None:
     assert tokenizer.decode(tokens[0]) == "The capital of France is Paris."
 
 
-@pytest.mark.parametrize("fusion", ["prefix", "cross_attention"])
+@pytest.mark.parametrize("fusion", ["prefix", pytest.param("cross_attention", marks=pytest.mark.nightly)])
 def test_training_on_speech_reduces_the_loss(folder: Path, fusion: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model: Any = SpeechEncoderDecoderModel.from_encoder_decoder_pretrained(

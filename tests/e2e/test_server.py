@@ -145,7 +145,7 @@ def test_logprobs_are_those_of_the_tokens(client, sample_path, model):
     assert all(one.logprob <= 0 for one in found.logprobs)
 
 
-@pytest.mark.parametrize("model", ["tiny", pytest.param(WHISPER, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("model", ["tiny", pytest.param(WHISPER, marks=pytest.mark.nightly)])
 def test_deltas_joined_are_the_final_text(client, server, sample, model):
     audio = wav(np.tile(np.concatenate([sample, np.zeros(16_000)]), 5))  # several segments
     with client.audio.transcriptions.create(

@@ -24,7 +24,7 @@ def figures_of(script: str, model: Path, folder: Path, *flags: object) -> dict:
 @pytest.mark.parametrize(
     "requests",
     [
-        pytest.param(200, marks=pytest.mark.slow),
+        pytest.param(64, marks=pytest.mark.slow),
         pytest.param(2000, marks=pytest.mark.nightly),  # the same at length: a minute or two
     ],
 )

@@ -103,7 +103,7 @@ def test_sigterm_lets_requests_of_all_finish(two, sample):
     assert all(gone(one) for one in processes)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.nightly), signal.SIGKILL])
 def test_none_outlives_the_process_that_started_them(two, number):
     processes = workers(two)
     assert len(processes) == 2

@@ -52,7 +52,7 @@ def test_environment_is_small(python: Path) -> None:
     assert sum(path.stat().st_size for path in files) < MOST_BYTES
 
 
-@pytest.mark.parametrize("compute_type", ["float32", "int8"])
+@pytest.mark.parametrize("compute_type", [pytest.param("float32", marks=pytest.mark.nightly), "int8"])
 def test_default_model_transcribes(python: Path, compute_type: str, sample_path: Path, tmp_path: Path) -> None:
     assert main(["export", "-o", str(tmp_path), "--compute_type", compute_type]) == 0
     dragoman = python.with_name("dragoman")

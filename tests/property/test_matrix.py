@@ -68,7 +68,7 @@ def torch_pair(config: SpeechEncoderDecoderConfig, folder: Path) -> None:
 @pytest.mark.parametrize(
     "encoder",
     [
-        pytest.param(encoder, marks=pytest.mark.slow if encoder in ("wav2vec2", "whisper") else pytest.mark.nightly)
+        pytest.param(encoder, marks=pytest.mark.slow if encoder == "wav2vec2" else pytest.mark.nightly)
         for encoder in ENCODERS
     ],
 )

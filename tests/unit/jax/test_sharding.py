@@ -47,7 +47,7 @@ print("same", len(cut))
 FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_mesh_equals_one_device() -> None:
     environment = {**os.environ, "XLA_FLAGS": FLAGS, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=False)

@@ -63,6 +63,7 @@ def test_accumulated_parts_equal_one_batch(quiet: Any) -> None:
     assert difference(once.params, twice.params) < 1e-6
 
 
+@pytest.mark.slow
 def test_recomputation_is_exact_and_bfloat16_close() -> None:
     model, batch = build(**QUIET), [clips(2)]
     plain = Trainer(model, optax.sgd(0.1))

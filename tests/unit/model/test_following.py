@@ -111,6 +111,7 @@ def test_rates_take_effect_at_once(part: str, name: str) -> None:
     assert not differs(model)
 
 
+@pytest.mark.nightly
 def test_compiled_programs_follow_too() -> None:
     model = FlaxSpeechEncoderDecoderModel(config=config_of())
     trainer = Trainer(model, optax.sgd(0.0))

@@ -274,6 +274,7 @@ def test_adapter_says_that_it_leaves_out_modules_of_a_subclass(
     assert {"ctc.weight", "ctc.bias"} <= set(model.state_dict())
 
 
+@pytest.mark.slow
 def test_dropout_applies_to_the_lora_inputs_in_training() -> None:
     """Dropout applies to the input of the LoRA matrices only: at rate 1, the text model is unchanged."""
     still = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "feat_proj_dropout": 0.0}

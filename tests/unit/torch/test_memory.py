@@ -15,7 +15,9 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize(("decoder", "kind"), [("bart", "safetensors"), ("gpt2", "bin")])
+@pytest.mark.parametrize(
+    ("decoder", "kind"), [pytest.param("bart", "safetensors", marks=pytest.mark.nightly), ("gpt2", "bin")]
+)
 def test_peak_is_below_one_and_a_third_of_the_weights(tmp_path: Path, decoder: str, kind: str) -> None:
     """GPT-2 needs most: its matrices are stored transposed and copied while the file is still mapped."""
     arguments = ["--size", "medium", "--decoder", decoder, "--format", kind, "--library", "dragoman"]

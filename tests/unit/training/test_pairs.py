@@ -129,7 +129,14 @@ def by_torchrun(words: list[str], log: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-@pytest.mark.parametrize("launcher", ["forks", "forks-fsdp", pytest.param("torchrun", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        "forks",
+        pytest.param("forks-fsdp", marks=pytest.mark.nightly),
+        pytest.param("torchrun", marks=pytest.mark.nightly),
+    ],
+)
 def test_two_processes_train_one_model_and_continue_exactly(
     config: dict[str, Any], tmp_path: Path, launcher: str, start_all: Any
 ) -> None:

@@ -223,8 +223,8 @@ def test_a_tiny_model_learns_its_data_by_the_command(
     """32 utterances to a word error rate of 0."""
     words = ["--encoder", checkpoints[0], "--decoder", checkpoints[1], "--train", manifest, "--valid", manifest]
     options = {
-        "training.max_steps": 160,
-        "training.save_steps": 160,
+        "training.max_steps": 240,
+        "training.save_steps": 240,
         "training.learning_rate": 6e-3,
         "training.lr_scheduler_type": "cosine",
         "training.weight_decay": 0,
