@@ -187,7 +187,7 @@ def test_workers_and_driver_are_killed(archive, texts, tiny_checkpoint, tmp_path
     assert not journals(out)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_bad_items_are_counted_and_can_be_mended(archive, texts, tiny_checkpoint, tmp_path):
     shutil.copytree(archive, tmp_path / "in")
     source, out = tmp_path / "in/clips.jsonl", tmp_path / "out"

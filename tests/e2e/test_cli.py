@@ -455,7 +455,7 @@ def test_default_model_transcribes_the_sample(here, sample_path):
 
 
 @pytest.mark.network
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_long_recording_is_transcribed_completely_and_in_order(here, sample, sample_path):
     pause = np.zeros(8_000, np.float32)
     times = 12

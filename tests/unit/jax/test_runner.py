@@ -32,7 +32,7 @@ def in_jax(tiny_checkpoint: Path) -> Transcriber:
     return Transcriber(tiny_checkpoint, backend="jax")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_transcripts_equal_torch(in_jax: Transcriber, tiny_checkpoint: Path, sample: Any) -> None:
     options = {"chunk_length_s": 2, "batch_size": 2, "beam_size": 3, "word_timestamps": True}
     ours = in_jax.transcribe(sample[:80_000], **options)

@@ -89,7 +89,7 @@ def test_several_sets_by_weight_and_a_share_to_validate_on(
         train(config)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_jax_trains_by_the_same_configuration_and_continues_exactly(config: dict[str, Any], tmp_path: Path) -> None:
     config = copy.deepcopy(config)
     config["model"]["backend"] = "jax"

@@ -88,6 +88,7 @@ def test_languages_are_a_prompt(
 
 
 @pytest.mark.filterwarnings("ignore:.*words may be missing")
+@pytest.mark.nightly
 def test_8_bits_and_onnx(tmp_path: Path, sample: np.ndarray) -> None:
     folder = checkpoint("cohere_asr", tmp_path / "model")
     options: dict[str, Any] = {"language": "en", "beam_size": 2}
