@@ -18,16 +18,11 @@ from dragoman.generation.loop import generate
 from dragoman.generation.options import GenerationConfig
 from dragoman.generation.result import compute_transition_scores
 
+from ..seeds import seeds
+
 VOCAB, START, BOS, EOS = 23, 2, 0, 2
 MODELS = 6
 GOLDEN = Path(__file__).parents[1] / "golden" / "generation"
-
-
-def seeds(default: int, all_: int) -> list[Any]:
-    """Seeds for the default run, a fifth of all for CI's second stage, and the rest for nightly runs."""
-    marks: list[Any] = [[]] * default + [[pytest.mark.slow]] * (all_ // 5 - default)
-    marks += [[pytest.mark.nightly]] * (all_ - len(marks))
-    return [pytest.param(seed, marks=marks[seed]) for seed in range(all_)]
 
 
 class State(NamedTuple):

@@ -25,6 +25,8 @@ from dragoman.generation.result import GenerationResult
 from dragoman.generation.rows import advance_rows, begin_rows
 from dragoman.generation.sampling import draw
 
+from ..seeds import seeds
+
 HASHES, FACTOR, START = 1009, 31, 1
 
 
@@ -37,13 +39,6 @@ def torch_array(x: Any) -> Any:
 
 
 LIBRARIES = {"numpy": numpy_array, "torch": torch_array}
-
-
-def seeds(default: int, all_: int) -> list[Any]:
-    """Seeds for the default run, a fifth of all for CI's second stage, and the rest for nightly runs."""
-    marks: list[Any] = [[]] * default + [[pytest.mark.slow]] * (all_ // 5 - default)
-    marks += [[pytest.mark.nightly]] * (all_ - len(marks))
-    return [pytest.param(seed, marks=marks[seed]) for seed in range(all_)]
 
 
 # --- the decoder ------------------------------------------------------------------------------------------------------

@@ -6,8 +6,6 @@ Decoder, cases and helpers are those of `test_search_oracle.py`. In JAX diverse 
 
 import math
 import random
-import runpy
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,11 +22,21 @@ from dragoman.generation.run import Run
 from dragoman.generation.stopping import stops_of
 from dragoman.generation.strategies import beam_search
 
-ORACLE = runpy.run_path(str(Path(__file__).with_name("test_search_oracle.py")))
-HASHES, FACTOR, START, LIBRARIES = (ORACLE[name] for name in ("HASHES", "FACTOR", "START", "LIBRARIES"))
-Case, TableDecoder, seeds = ORACLE["Case"], ORACLE["TableDecoder"], ORACLE["seeds"]
-log_softmax, logits_after, texts_of = ORACLE["log_softmax"], ORACLE["logits_after"], ORACLE["texts_of"]
-
+from ..seeds import seeds
+from .test_search_oracle import (
+    FACTOR,
+    HASHES,
+    LIBRARIES,
+    Case,
+    TableDecoder,
+    case_of,
+    check_greedy,
+    check_log_probs,
+    log_softmax,
+    logits_after,
+    run,
+    texts_of,
+)
 
 # --- diverse beam search ----------------------------------------------------------------------------------------------
 
@@ -72,13 +80,13 @@ def test_diverse_beams(library: str, seed: int) -> None:
     """20 cases each."""
     rng = random.Random(seed)
     groups = rng.choice([2, 3])
-    case = ORACLE["case_of"](seed, 20, groups * rng.choice([1, 2]), with_processors=False)
+    case = case_of(seed, 20, groups * rng.choice([1, 2]), with_processors=False)
     case.options.update(num_beam_groups=groups, diversity_penalty=rng.choice([0.3, 1.0, 5.0]))
     count = case.options["num_beams"]
-    result = ORACLE["run"](case, library, num_return_sequences=count)
+    result = run(case, library, num_return_sequences=count)
     for i, found in enumerate(check_diverse(case, result)):
         for own, (_, text) in zip(result.token_log_probs.tolist()[i * count :], found, strict=False):
-            ORACLE["check_log_probs"](case.table[i], case.prompt.shape[1], text, own)
+            check_log_probs(case.table[i], case.prompt.shape[1], text, own)
 
 
 def check_diverse(case: Any, result: GenerationResult) -> list[list[tuple[float, list[int]]]]:
@@ -133,7 +141,7 @@ def test_diverse_beams_compiled(seed: int) -> None:
     """200 cases each, in one program."""
     rng = random.Random(seed)
     groups = rng.choice([2, 3])
-    case = ORACLE["case_of"](seed, 200, groups * rng.choice([1, 2]), with_processors=False)
+    case = case_of(seed, 200, groups * rng.choice([1, 2]), with_processors=False)
     case.options.update(num_beam_groups=groups, diversity_penalty=rng.choice([0.3, 1.0, 5.0]))
     check_diverse(case, run_groups_jitted(case))
 
@@ -193,7 +201,7 @@ def contrastive_oracle(
 def test_contrastive_search(library: str, seed: int) -> None:
     """20 cases each."""
     rng = random.Random(seed)
-    case = ORACLE["case_of"](seed, 20, 1, with_processors=False)
+    case = case_of(seed, 20, 1, with_processors=False)
     states = np.random.default_rng(seed).normal(size=(HASHES, 4)).astype(np.float32)
     case.options.update(penalty_alpha=rng.choice([0.2, 0.6, 0.9]), top_k=rng.choice([2, 3, 5]))
     array = LIBRARIES[library]
@@ -251,7 +259,7 @@ class RewindableTable:
 def test_speculative_decoding_equals_greedy_search(seed: int, with_processors: bool) -> None:
     """20 cases each; the draft is the same table with more or less noise."""
     rng = random.Random(seed)
-    case = ORACLE["case_of"](seed, 20, 1, with_processors)
+    case = case_of(seed, 20, 1, with_processors)
     disturbed = case.table + rng.choice([0.0, 0.3, 1.0, 5.0]) * np.random.default_rng(seed + 1).normal(
         size=case.table.shape
     ).astype(np.float32)
@@ -263,5 +271,5 @@ def test_speculative_decoding_equals_greedy_search(seed: int, with_processors: b
         decoder = RewindableTable(case.table[batch])
         result = generate(decoder, case.prompt[batch], options, draft=RewindableTable(disturbed[batch]))
         part = Case(case.table[batch], case.prompt[batch], case.eos, case.options)
-        ORACLE["check_greedy"](part, result)
+        check_greedy(part, result)
         assert decoder.steps <= case.options["max_new_tokens"] + 1

@@ -27,12 +27,7 @@ create table if not exists jobs (
 """
 _TRIES = "alter table jobs add column tries integer not null default 0"  # folders of earlier versions have none
 _MOST_TRIES = 10
-_GIVEN_UP = {
-    "message": f"The server died {_MOST_TRIES} times while it worked on this job.",
-    "type": "server_error",
-    "param": None,
-    "code": "given_up",
-}
+_GIVEN_UP = ApiError(500, f"The server died {_MOST_TRIES} times while it worked on this job.", code="given_up")
 _ACTIVE = ("queued", "running")
 
 
@@ -71,7 +66,7 @@ class Jobs:
     def requeue(self) -> None:
         """Queue again what was running when its process died; what processes died of too often has failed."""
         for row in self._execute("select id from jobs where state = 'running' and tries >= ?", _MOST_TRIES):
-            self.fail(row["id"], _GIVEN_UP)
+            self.fail(row["id"], _GIVEN_UP.body()["error"])
         self._execute("update jobs set state = 'queued', progress = 0 where state = 'running'")
 
     def release(self) -> None:

@@ -122,8 +122,9 @@ def run_batch(batch: Sequence[Work], release: Callable[[Work], object] = lambda 
     except Exception as error:
         if len(batch) == 1:
             finish(batch[0], release, error)
-        for work in batch if len(batch) > 1 else ():
-            run_batch([work], release)
+        else:
+            for work in batch:
+                run_batch([work], release)
     except BaseException:
         for work in batch:
             finish(work, release, ClosedError())
